@@ -1,0 +1,82 @@
+"""Every exception that Fundoscope raises on purpose, in one tree.
+
+    FundoscopeError
+    ├── PhotographError     one photograph cannot be read, or is not what it should be
+    ├── UsageError          the call is wrong: an unknown option, an empty folder, a bad value
+    ├── CohortError         the table of photographs, its labels or its folds are wrong
+    │   └── LeakError       the same eye stands on two sides of a split
+    ├── StudyError          a study cannot start, go on or be resumed
+    ├── BundleError         a bundle is missing, broken, tampered with or too new
+    └── MissingExtraError   a part of the program needs packages that are not installed
+
+Each message names the input and ends with what to do. `exit_code` is what the command line returns.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FundoscopeError(Exception):
+    """Base of all; catch it to catch everything that Fundoscope raises on purpose."""
+
+    exit_code = 1
+
+
+class PhotographError(FundoscopeError):
+    """A photograph that cannot be read; `name` is the file as the caller gave it, `cause` one short clause."""
+
+    def __init__(self, name: str, cause: str, remedy: str = "Check the file and give it again.") -> None:
+        super().__init__(f"{name}: {cause}. {remedy}")
+        self.name = name
+        self.cause = cause
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[PhotographError], tuple[str, str, str]]:
+        return type(self), (self.name, self.cause, self.remedy)
+
+
+class UsageError(FundoscopeError):
+    """The call itself is wrong; nothing was done."""
+
+    exit_code = 2
+
+
+class CohortError(FundoscopeError):
+    """The table of photographs, its labels or its folds cannot be used as they are."""
+
+    exit_code = 2
+
+
+class LeakError(CohortError):
+    """The same eye, or the same photograph, stands on two sides of a split."""
+
+    exit_code = 1
+
+
+class StudyError(FundoscopeError):
+    """A study cannot start, go on or be resumed."""
+
+
+class BundleError(FundoscopeError):
+    """A bundle is missing, broken, tampered with, or newer than this program."""
+
+    exit_code = 3
+
+
+class MissingExtraError(FundoscopeError):
+    """A part of Fundoscope needs packages that are not installed."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs packages that are not installed. "
+                         f"Install them with: pip install 'fundoscope[{extra}]'")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A clause that names the known word nearest to `word`, or lists all when none is near."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"known are: {', '.join(known)}."

@@ -1,0 +1,8 @@
+"""Pixels: reading photographs, finding the field of view, judging quality, and the standard form networks take."""
+
+from fundoscope.imaging.enhance import clahe
+from fundoscope.imaging.field import Field, find_field
+from fundoscope.imaging.read import SUFFIXES, Photograph, Pixels, read
+from fundoscope.imaging.standard import Frame, Standard
+
+__all__ = ["SUFFIXES", "Field", "Frame", "Photograph", "Pixels", "Standard", "clahe", "find_field", "read"]

@@ -1,0 +1,17 @@
+"""Contrast-limited adaptive histogram equalisation (CLAHE; Zuiderveld 1994) of lightness, colours kept."""
+
+from __future__ import annotations
+
+import cv2
+
+from fundoscope.imaging.read import Pixels
+
+
+def clahe(pixels: Pixels, clip: float, tiles: int) -> Pixels:
+    """Equalise L of CIE Lab over `tiles` x `tiles` regions, each histogram cut at `clip` times its mean height.
+
+    `pixels` is (rows, columns, 3), uint8, RGB; so is the answer.
+    """
+    lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)
+    lab[..., 0] = cv2.createCLAHE(clip, (tiles, tiles)).apply(lab[..., 0])
+    return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
