@@ -80,3 +80,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known are: {', '.join(known)}."
+
+
+def need(*modules: str, what: str, extra: str) -> None:
+    """Raise `MissingExtraError` unless all these modules can be imported; nothing is imported to find out."""
+    from importlib.util import find_spec
+
+    if any(find_spec(module) is None for module in modules):
+        raise MissingExtraError(what, extra)

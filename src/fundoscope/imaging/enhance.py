@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cv2
+import numpy as np
 
 from fundoscope.imaging.read import Pixels
 
@@ -13,5 +14,7 @@ def clahe(pixels: Pixels, clip: float, tiles: int) -> Pixels:
     `pixels` is (rows, columns, 3), uint8, RGB; so is the answer.
     """
     lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)
-    lab[..., 0] = cv2.createCLAHE(clip, (tiles, tiles)).apply(lab[..., 0])
-    return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
+    # made anew each time: it costs a microsecond, and one object must not serve two threads
+    equalise = cv2.createCLAHE(clip, (tiles, tiles))
+    cv2.insertChannel(equalise.apply(cv2.extractChannel(lab, 0)), lab, 0)
+    return np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), np.uint8)

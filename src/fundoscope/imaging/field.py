@@ -56,9 +56,9 @@ def find_field(pixels: Pixels) -> Field:
     rows, columns = pixels.shape[:2]
     scale = min(1.0, _WORK_SIDE / max(rows, columns))
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
-    lit = _lit(small)
-    circle = _circle_of(lit) if lit.mean() < _INSIDE else None
+    small = shrunk(pixels, size[::-1]) if scale < 1 else pixels
+    lit, contour = _lit(small)
+    circle = _circle_of(lit, contour) if lit.mean() < _INSIDE else None
     if circle is None:
         centre, radius, found = ((rows - 1) / 2, (columns - 1) / 2), float(np.hypot(rows, columns) / 2), False
     else:
@@ -71,45 +71,72 @@ def find_field(pixels: Pixels) -> Field:
     return Field(*centre, radius, (rows, columns), found, share)
 
 
-def _lit(small: Pixels) -> NDArray[np.bool_]:
-    """The largest lit region, filled: brighter than the surround that the camera leaves black."""
-    level = cv2.GaussianBlur(small.max(axis=2), (0, 0), 1.5)
+def shrunk(pixels: Pixels, shape: tuple[int, int]) -> Pixels:
+    """A photograph at (rows, columns) = `shape` by area means; halved while it can be, which is far faster."""
+    while pixels.shape[0] >= 2 * shape[0] and pixels.shape[1] >= 2 * shape[1] and min(pixels.shape[:2]) >= 2:
+        pixels = pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
+        pixels = cv2.resize(pixels, (pixels.shape[1] // 2, pixels.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    if pixels.shape[:2] == shape:
+        return pixels
+    smaller = pixels.shape[0] > shape[0] or pixels.shape[1] > shape[1]
+    method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    return cv2.resize(pixels, shape[::-1], interpolation=method)
+
+
+def _lit(small: Pixels) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+    """The largest lit region, filled, brighter than the surround that the camera leaves black; and its contour."""
+    red, green, blue = cv2.split(small)
+    level = cv2.GaussianBlur(cv2.max(cv2.max(red, green), blue), (0, 0), 1.5)
     border = np.concatenate([level[:3].ravel(), level[-3:].ravel(), level[:, :3].ravel(), level[:, -3:].ravel()])
-    dark = float(np.percentile(border, 5))
-    top = float(np.percentile(level, 95))
+    dark, top = _percentile(border, 5), _percentile(level, 95)
+    if dark > max(20.0, 0.3 * top):  # no black surround: the photograph lies inside its field
+        return _whole(level.shape)
     # a tenth of the way from the surround to the brightest parts keeps dim rims; never inside the sensor's noise
     mask = (level > max(dark + 0.1 * (top - dark), dark + 8, 14)).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-    if count < 2:
-        return np.zeros(level.shape, bool)
-    largest = (labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())).astype(np.uint8)
-    contours, _ = cv2.findContours(largest, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(largest, contours, -1, 1, thickness=cv2.FILLED)
-    return largest.astype(bool)
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not contours:
+        return np.zeros(level.shape, bool), np.zeros((0, 1, 2), np.int32)
+    largest = max(contours, key=cv2.contourArea)
+    filled = np.zeros(level.shape, np.uint8)
+    cv2.drawContours(filled, [largest], -1, 1, thickness=cv2.FILLED)
+    return filled.astype(bool), largest
 
 
-def _circle_of(lit: NDArray[np.bool_]) -> tuple[float, float, float] | None:
+def _whole(shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+    rows, columns = shape[0] - 1, shape[1] - 1
+    corners = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]], np.int32)
+    return np.ones(shape, bool), corners[:, None, :]
+
+
+def _percentile(levels: NDArray[np.uint8], share: float) -> float:
+    """The grey level below which `share` percent lie, from a histogram: far faster than sorting."""
+    counts = cv2.calcHist([levels], [0], None, [256], [0, 256]).ravel()
+    return float(np.searchsorted(np.cumsum(counts), share / 100 * levels.size))
+
+
+def _circle_of(lit: NDArray[np.bool_], contour: NDArray[np.int32]) -> tuple[float, float, float] | None:
     """(row, column, radius) of the circle through the region's round rim, or None when there is none."""
-    rows, columns = lit.shape
     if lit.mean() < 0.02:
         return None
-    hull = cv2.convexHull(np.argwhere(lit).astype(np.int32)[:, None, ::-1], returnPoints=True)[:, 0, ::-1]
     outline = np.zeros(lit.shape, np.uint8)
-    cv2.polylines(outline, [hull[:, None, ::-1]], isClosed=True, color=1)
+    cv2.polylines(outline, [cv2.convexHull(contour)], isClosed=True, color=1)
     rim = np.argwhere(outline).astype(float)
-    # flat cuts tell nothing about the circle: leave out what lies on the photograph's edge, or on the outermost
-    # rows and columns of the region
+    points = rim[_round_part(rim, lit.shape)]
+    if len(points) < 24:
+        return None
+    return _robust_circle(points, limit=2.0 * max(lit.shape))
+
+
+def _round_part(rim: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which rim points tell of the circle: not the flat cuts, on the photograph's edge or the region's outermost lines."""
     low, high = rim.min(axis=0), rim.max(axis=0)
     free = np.ones(len(rim), bool)
-    for axis, size in ((0, rows), (1, columns)):
+    for axis, size in enumerate(shape):
         flat_low = np.sum(rim[:, axis] <= low[axis] + 1) > 0.25 * size or low[axis] <= 1
         flat_high = np.sum(rim[:, axis] >= high[axis] - 1) > 0.25 * size or high[axis] >= size - 2
         free &= ~((rim[:, axis] <= low[axis] + 2) & flat_low)
         free &= ~((rim[:, axis] >= high[axis] - 2) & flat_high)
-    points = rim[free]
-    if len(points) < 24:
-        return None
-    return _robust_circle(points, limit=2.0 * max(rows, columns))
+    return free
 
 
 def _robust_circle(points: NDArray[np.float64], limit: float) -> tuple[float, float, float] | None:
@@ -117,17 +144,27 @@ def _robust_circle(points: NDArray[np.float64], limit: float) -> tuple[float, fl
     keep = np.ones(len(points), bool)
     fit = None
     for _ in range(6):
-        inside = points[keep]
-        matrix = np.column_stack([inside, np.ones(len(inside))])
-        solution, *_ = np.linalg.lstsq(matrix, (inside**2).sum(axis=1), rcond=None)
-        row, column = solution[0] / 2, solution[1] / 2
-        squared = solution[2] + row**2 + column**2
-        if not np.isfinite(squared) or squared <= 0 or squared > limit**2:
+        fit = _kasa(points[keep])
+        if fit is None or fit[2] > limit:
             return None
-        fit = (float(row), float(column), float(np.sqrt(squared)))
-        distance = np.abs(np.hypot(points[:, 0] - row, points[:, 1] - column) - fit[2])
+        distance = np.abs(np.hypot(points[:, 0] - fit[0], points[:, 1] - fit[1]) - fit[2])
         near = distance <= max(1.5, 2.0 * float(np.median(distance)))
         if near.sum() < 24 or (near == keep).all():
             break
         keep = near
     return fit
+
+
+def _kasa(points: NDArray[np.float64]) -> tuple[float, float, float] | None:
+    """(row, column, radius) of the least-squares circle, from the normal equations about the points' mean."""
+    mean = points.mean(axis=0)
+    x = points - mean
+    squared = (x**2).sum(axis=1)
+    (a, b), (_, d) = x.T @ x
+    determinant = a * d - b * b
+    if determinant <= 1e-9 * max(1.0, a * d):  # all on one line
+        return None
+    p, q = x.T @ squared / 2
+    row, column = (d * p - b * q) / determinant, (a * q - b * p) / determinant
+    radius = float(np.sqrt(squared.mean() + row**2 + column**2))
+    return float(mean[0] + row), float(mean[1] + column), radius

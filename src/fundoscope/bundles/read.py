@@ -1,0 +1,192 @@
+"""Reading a bundle: every file is checked before any is used; then it runs on ONNX Runtime, without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from fundoscope.bundles.card import SCHEMA_VERSION, TASKS, Card, Stage, seal
+from fundoscope.errors import BundleError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+CARD_FILE = "bundle.json"
+SHIPPED = Path(__file__).resolve().parent.parent / "shipped"
+
+Precision = Literal["int8", "fp32"]
+
+_AGAIN = "Copy the bundle again from where it was made, or reinstall fundoscope."
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified network, ready to run; one `Bundle` may be used from many threads at once."""
+
+    folder: Path
+    card: Card
+    precision: Precision
+    session: InferenceSession
+
+    @property
+    def stage(self) -> Stage:
+        """The question it answers: names of its classes, temperature, operating point."""
+        return self.card.stages[0]
+
+    def run(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits (n, 2) and class activation maps (n, rows, columns) of network input (n, 3, size, size).
+
+        The map is in logits: its mean over the map is logit 1 minus logit 0, so that each of its
+        pixels tells how much that part of the photograph speaks for the positive class.
+        """
+        size = self.card.standard.size
+        if batch.ndim != 4 or batch.shape[1:] != (3, size, size):
+            raise UsageError(
+                f"a batch of shape {batch.shape} does not fit bundle '{self.card.name}', which takes "
+                f"(n, 3, {size}, {size}). Make it with the bundle's own standard: bundle.card.standard.apply."
+            )
+        batch = np.ascontiguousarray(batch, np.float32)
+        outputs = self.session.run(["logits", "activation"], {"photograph": batch})
+        logits, activation = np.asarray(outputs[0]), np.asarray(outputs[1])
+        if not np.isfinite(logits).all():
+            raise BundleError(
+                f"bundle '{self.card.name}' gave a logit that is no finite number. "
+                "Check that the input is finite; if it is, report this bundle to its makers."
+            )
+        return logits, activation
+
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Calibrated probability of the positive class, (n,), for logits (n, 2)."""
+        return self.stage.probabilities(logits)
+
+    def decide(self, probability: float) -> bool:
+        """Whether a probability is at or above the operating point."""
+        return bool(self.stage.decisions(np.array([probability]))[0])
+
+
+def find_bundles() -> dict[str, Path]:
+    """The bundles shipped with the package: name -> folder; none of them is verified yet."""
+    return {path.parent.name: path.parent for path in sorted(SHIPPED.glob(f"*/{CARD_FILE}"))}
+
+
+def locate(path_or_name: str | Path) -> Path:
+    """The folder of a shipped bundle, by name, or of a path; BundleError says what is missing."""
+    shipped = find_bundles()
+    if str(path_or_name) in shipped:
+        return shipped[str(path_or_name)]
+    folder = Path(path_or_name)
+    if (folder / CARD_FILE).is_file():
+        return folder
+    if folder.is_dir():
+        cause = f"the folder holds no {CARD_FILE}"
+    else:
+        cause = "it is a file, and a bundle is a folder" if folder.exists() else "there is no such folder"
+    remedy = "Name a bundle's folder; this installation ships none."
+    if shipped:
+        remedy = f"Name a bundle's folder, or a shipped one: {nearest(str(path_or_name), shipped)}"
+    raise BundleError(f"{path_or_name} is no bundle: {cause}. {remedy}")
+
+
+def verify(folder: str | Path) -> Card:
+    """The card of a bundle of which every file is whole; BundleError names the first that is not."""
+    folder = locate(folder)
+    card = _read_card(folder)
+    for name in card.files:
+        _checked_bytes(folder, name, card)
+    return card
+
+
+def open_bundle(path_or_name: str | Path, threads: int = 1, precision: Precision = "int8") -> Bundle:
+    """Verify a bundle, shipped (by name) or in a folder, and load its network.
+
+    `threads` work on one photograph; whoever screens several photographs at once keeps 1. Raises BundleError
+    when anything is missing, changed, newer than this program, or of a task that it does not know.
+    """
+    folder = locate(path_or_name)
+    card = verify(folder)
+    name = f"model.{precision}.onnx"
+    if name not in card.files:
+        there = ", ".join(sorted(file for file in card.files if file.endswith(".onnx"))) or "none"
+        raise BundleError(
+            f"bundle '{card.name}' at {folder} ships no {name} (its networks: {there}). "
+            "Open it with the other precision, or make the bundle anew with both."
+        )
+    # read once more, checked once more: what runs is what was verified
+    network = load_network(_checked_bytes(folder, name, card), str(folder / name), threads)
+    return Bundle(folder, card, precision, network)
+
+
+def _read_card(folder: Path) -> Card:
+    path = folder / CARD_FILE
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{path} cannot be read ({type(error).__name__}). {_AGAIN}") from error
+    _check_schema(path, values)
+    if values.get("seal") != seal(values):
+        raise BundleError(f"{path} was changed after it was written. {_AGAIN}")
+    if values.get("task") not in TASKS:
+        raise BundleError(
+            f"{path} is for the task '{values.get('task')}', which this program does not know; it knows "
+            f"{', '.join(TASKS)}. Upgrade fundoscope, or use another bundle."
+        )
+    try:
+        return Card.model_validate({key: value for key, value in values.items() if key != "seal"})
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"{path} does not fit its schema, at {at}: {first['msg']}. {_AGAIN}") from error
+
+
+def _check_schema(path: Path, values: Any) -> None:
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if type(version) is not int or version < 1:
+        raise BundleError(f"{path} names no schema version. {_AGAIN}")
+    if version > SCHEMA_VERSION:
+        maker = values.get("fundoscope", "a newer version")
+        raise BundleError(
+            f"{path} has schema version {version} (made by fundoscope {maker}); this program reads up to "
+            f"{SCHEMA_VERSION}. Upgrade fundoscope: pip install --upgrade fundoscope."
+        )
+
+
+def _checked_bytes(folder: Path, name: str, card: Card) -> bytes:
+    path = folder / name
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} is missing or unreadable, and {CARD_FILE} lists it. {_AGAIN}") from error
+    if hashlib.sha256(data).hexdigest() != card.files[name].sha256:
+        raise BundleError(f"{path} was changed or damaged: {CARD_FILE} has another checksum. {_AGAIN}")
+    return data
+
+
+def load_network(model: bytes, name: str, threads: int = 1) -> InferenceSession:
+    """A session on the processor for the bytes of an ONNX file; `name` is what an error calls it."""
+    import onnxruntime  # here, since it takes 0.1 s that `--help` need not wait for
+    from onnxruntime.capi import onnxruntime_pybind11_state as state  # ty: ignore[missing-module-member]
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    # waiting threads sleep: processors are for the other photographs
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # without VNNI, sums of U8 x S8 products saturate in 16 bits; U8 x U8 ones do not, and are used there
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented) as error:
+        raise BundleError(
+            f"{name} cannot be loaded by ONNX Runtime {onnxruntime.__version__} "
+            f"({str(error).splitlines()[0][:160]}). Upgrade onnxruntime."
+        ) from error

@@ -1,0 +1,65 @@
+"""`fundoscope bundle`: what a bundle says of itself, and whether it is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="The networks that screen, and what they say of themselves.", no_args_is_help=True)
+
+_WHICH = typer.Argument(
+    metavar="[BUNDLE]", help="A folder, or the name of a shipped bundle; default: all shipped."
+)
+
+
+@app.command()
+def show(
+    bundle: Annotated[str | None, _WHICH] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead, an object a line.")] = False,
+) -> None:
+    """Print what a bundle is for, what it learnt from, how it decides; exits with 3 if it is broken."""
+    from fundoscope.bundles import verify
+
+    for folder in _folders(bundle):
+        card = verify(folder)
+        print(card.model_dump_json() if as_json else (folder / "card.md").read_text(encoding="utf-8"))
+
+
+@app.command(name="verify")
+def verify_files(bundle: Annotated[str | None, _WHICH] = None) -> None:
+    """Check every file of a bundle and run its network once, a line each; exits with 3 if one is broken."""
+    from fundoscope.errors import BundleError
+
+    broken = False
+    for folder in _folders(bundle):
+        try:
+            print(f"whole   {_tried(folder)}")
+        except BundleError as error:
+            broken = True
+            print(f"BROKEN  {error}")
+    if broken:
+        raise typer.Exit(BundleError.exit_code)
+
+
+def _tried(folder: Path) -> str:
+    import numpy as np
+
+    from fundoscope.bundles import open_bundle
+
+    opened = open_bundle(folder)
+    size = opened.card.standard.size
+    opened.run(np.zeros((1, 3, size, size), np.float32))
+    megabytes = sum(file.bytes for file in opened.card.files.values()) / 1e6
+    return f"{opened.card.name}: {len(opened.card.files)} files, {megabytes:.1f} MB, {folder}"
+
+
+def _folders(bundle: str | None) -> list[Path]:
+    from fundoscope.bundles import find_bundles, locate
+    from fundoscope.errors import BundleError
+
+    folders = [locate(bundle)] if bundle is not None else list(find_bundles().values())
+    if not folders:
+        raise BundleError("this installation ships no bundle. Name a folder, or reinstall fundoscope.")
+    return folders

@@ -1,0 +1,77 @@
+"""`fundoscope rop`: screen photographs, and run the study that makes a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Retinopathy of prematurity in infants' photographs.", no_args_is_help=True)
+
+
+@app.command()
+def screen(
+    photos: Annotated[list[str], typer.Argument(help="Files, folders, globs, a cohort CSV, or - for a list on standard input.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for results.csv, results.json, report.html and pictures.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a photograph on standard output.")] = False,
+    bundle: Annotated[str, typer.Option(help="A bundle's folder, or the name of a shipped one.")] = "rop",
+    allow_simulated: Annotated[
+        bool, typer.Option(help="Show answers on treatment that were learnt from simulated eyes only.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+) -> None:
+    """Screen infants' photographs for retinopathy of prematurity. Research use only.
+
+    Exit codes: 0 all were read (refused ones included), 1 some could not be, 2 the call is wrong, 3 the bundle is
+    missing or broken.
+    """
+    from fundoscope.bundles import open_bundle
+    from fundoscope.cli.photographs import mentions
+    from fundoscope.cli.talk import Talk
+    from fundoscope.errors import UsageError
+    from fundoscope.findings import exit_code
+    from fundoscope.rop.run import screen_all, summary
+
+    if out is None and not json:
+        raise UsageError("Say where the answer shall go: --out DIR, --json, or both.")
+    named = mentions(photos)
+    loaded = open_bundle(bundle)
+    talk = Talk(quiet or json)
+    talk.header(bundle=f"{loaded.card.name} ({loaded.card.created})", photographs=len(named), use="research use only")
+    if allow_simulated and loaded.card.stage2 != "simulated":
+        talk.say("This bundle has no stage learnt from simulated eyes: --allow-simulated changes nothing.")
+    findings = list(talk.follow(screen_all(loaded, named, out, json), len(named), "screening"))
+    talk.counts(summary(findings), sum(finding.seconds for finding in findings))
+    if out is not None:
+        talk.say(f"report: {out / 'report.html'}")
+    raise typer.Exit(exit_code(finding.status for finding in findings))
+
+
+@app.command()
+def study(
+    cohort: Annotated[Path, typer.Argument(help="A cohort table: image,label[,infant,...].")],
+    out: Annotated[Path, typer.Option(help="Folder of the study; the same command again goes on where it was cut off.")],
+    recipe: Annotated[str, typer.Option(help="lite or tiny.")] = "lite",
+    folds: Annotated[int, typer.Option(min=2, help="Outer folds.")] = 5,
+    networks: Annotated[str, typer.Option(help="Comma-separated networks instead of the recipe's own.")] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Repeats, each with its own seed; figures are means over them.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and about how long; train nothing.")] = False,
+    export: Annotated[bool, typer.Option("--export", help="Also train one model on everything and write its bundle.")] = False,
+    images_are_independent: Annotated[
+        bool, typer.Option("--images-are-independent", help="The table has no infants and each photograph shows another eye.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+) -> None:
+    """Train and judge a grader on your own photographs: nested folds, out-of-fold figures, a report, a bundle."""
+    from fundoscope.cli.talk import Talk
+    from fundoscope.errors import need
+
+    need("torch", "lightning", "timm", "sklearn", "matplotlib", what="A study", extra="train")
+    from fundoscope.rop.study import StudyOptions, run_study
+
+    options = StudyOptions(
+        cohort=cohort, out=out, recipe=recipe, folds=folds, networks=tuple(filter(None, networks.split(","))),
+        seeds=seeds, export=export, independent=images_are_independent,
+    )  # fmt: skip
+    run_study(options, Talk(quiet), dry_run=dry_run)

@@ -1,0 +1,283 @@
+"""Folds: a cohort divided for nested cross-validation, written once as a file and reused.
+
+Each outer fold tests on one part of the groups. What is left is divided again: `inner` serves stopping,
+temperature, threshold and every choice, `train` the fit. No group stands in two parts of a fold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fundoscope.cohort.balance import Counts, deal
+from fundoscope.cohort.columns import LABELS
+from fundoscope.cohort.groups import Groups
+from fundoscope.cohort.table import Cohort, some
+from fundoscope.errors import CohortError, LeakError, UsageError
+
+VERSION = 1
+PARTS = ("test", "train", "inner")
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Rows of the cohort, ascending: `test` is held out, `train` is fitted, `inner` makes every choice."""
+
+    number: int
+    test: tuple[int, ...]
+    train: tuple[int, ...]
+    inner: tuple[int, ...]
+
+    def rows(self, part: str) -> tuple[int, ...]:
+        """The rows of the part named test, train or inner."""
+        return {"test": self.test, "train": self.train, "inner": self.inner}[part]
+
+    def part_of(self, row: int) -> str:
+        """The part that a row stands in."""
+        return next(part for part in PARTS if row in self.rows(part))
+
+
+@dataclass(frozen=True, slots=True)
+class Folds:
+    """The folds of one cohort.
+
+    `photographs` (what the table said of each, and the digest of its file) and `cohort_sha256` tie them to it;
+    `groups` says which photographs are never parted, and by what rule.
+    """
+
+    folds: tuple[Fold, ...]
+    groups: Groups
+    seed: int
+    cohort_sha256: str
+    photographs: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def make(cls, cohort: Cohort, groups: Groups, k: int = 5, inner: float = 0.22, seed: int = 0) -> Folds:
+        """Divide into `k` outer folds, with the share `inner` of each one's training groups set apart.
+
+        Equal seeds give equal folds. Raises `CohortError` when a class has too few groups for every part to hold it.
+        """
+        if k < 2 or not 0 < inner < 1:
+            raise UsageError(
+                f"folds={k}, inner={inner}: these make no parts. Give folds >= 2 and 0 < inner < 1."
+            )
+        counts = _counts(cohort, groups)
+        _check_enough(counts, k, groups.rule)
+        rng = np.random.default_rng(seed)
+        outer = deal(counts, [1 / k] * k, rng)
+        folds = tuple(_nested(number, outer, counts, groups.numbers, inner, rng) for number in range(k))
+        made = cls(folds, groups, seed, cohort.sha256, _photographs(cohort))
+        made.check_partition()
+        made.check_classes(cohort)
+        made.check(cohort, groups)
+        return made
+
+    @classmethod
+    def read(cls, path: str | Path, cohort: Cohort, allow_leaks: bool = False) -> Folds:
+        """The folds in a file, for the very cohort they were made of.
+
+        Raises `CohortError` naming what differs when the cohort changed, or when the file is not whole; and
+        `LeakError` when a group stands in two parts, unless `allow_leaks` (the audit reports them instead).
+        """
+        path = Path(path)
+        folds = _from_json(_json_of(path), str(path))
+        if folds.cohort_sha256 != cohort.sha256:
+            changes = some(_changes(folds.photographs, _photographs(cohort)), " | ")
+            raise CohortError(
+                f"{path}: made of another cohort than {cohort.name}: {changes}. "
+                "Restore the cohort as it was, or make folds anew under another name."
+            )
+        folds.check_partition(str(path))
+        if not allow_leaks:
+            folds.check(cohort, folds.groups)
+        return folds
+
+    def write(self, path: str | Path) -> Path:
+        """Write the folds as JSON, in one step; a file that holds other folds is never overwritten."""
+        path = Path(path)
+        text = json.dumps(self.to_json(), indent=1) + "\n"
+        if path.exists() and path.read_text("utf-8") != text:
+            raise CohortError(f"{path}: holds other folds already. Read those, or give another path.")
+        beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+        beside.write_text(text, "utf-8")
+        os.replace(beside, path)
+        return path
+
+    def to_json(self) -> dict[str, Any]:
+        """What the file holds."""
+        return {
+            "version": VERSION,
+            "cohort_sha256": self.cohort_sha256,
+            "seed": self.seed,
+            "groups": {"rule": self.groups.rule, "of": list(self.groups.of)},
+            "folds": [{part: self._part(fold.rows(part)) for part in PARTS} for fold in self.folds],
+            "photographs": list(self.photographs),
+        }
+
+    def _part(self, rows: tuple[int, ...]) -> dict[str, Any]:
+        return {"rows": list(rows), "images": [self.photographs[row]["image"] for row in rows]}
+
+    def __len__(self) -> int:
+        return len(self.folds)
+
+    def __iter__(self) -> Iterator[Fold]:
+        return iter(self.folds)
+
+    def __getitem__(self, number: int) -> Fold:
+        return self.folds[number]
+
+    def check_partition(self, name: str = "folds") -> str:
+        """A line saying that each photograph is tested once and stands once in every fold; else `CohortError`."""
+        everything = list(range(len(self.photographs)))
+        tested = sorted(chain.from_iterable(fold.test for fold in self.folds))
+        if tested != everything:
+            wrong = sorted(row for row in {*everything, *tested} if tested.count(row) != 1)
+            raise CohortError(f"{name}: not tested exactly once: row {_rows(wrong)}. Make the folds anew.")
+        for fold in self.folds:
+            if sorted(fold.test + fold.train + fold.inner) != everything:
+                raise CohortError(
+                    f"{name}: fold {fold.number} does not hold each photograph once. Make the folds anew."
+                )
+        return f"each of {len(everything)} photographs is tested exactly once, in {len(self.folds)} folds"
+
+    def check_classes(self, cohort: Cohort) -> None:
+        """Raise `CohortError` when a part of a fold holds one class only: nothing could be measured on it."""
+        for fold in self.folds:
+            for part in PARTS:
+                if len(set(cohort.labels[list(fold.rows(part))])) < 2:
+                    raise CohortError(
+                        f"{cohort.name}: fold {fold.number} has no {part} part with both classes, because whole groups "
+                        f"({self.groups.rule}) stay together. Ask for fewer folds, or add photographs."
+                    )
+
+    def check(self, cohort: Cohort, groups: Groups) -> None:
+        """Raise `LeakError` naming the photographs when a group stands in two parts of a fold."""
+        numbers = groups.numbers
+        for fold in self.folds:
+            part = np.zeros(len(cohort), np.int64)
+            for number, name in enumerate(PARTS):
+                part[list(fold.rows(name))] = number
+            home = np.full(numbers.max() + 1, -1)
+            home[numbers[::-1]] = part[::-1]  # the part of each group's first photograph
+            strays = np.flatnonzero(home[numbers] != part)
+            if len(strays):
+                raise LeakError(_leak(cohort, groups, fold, int(numbers[strays[0]])))
+
+    def table(self, cohort: Cohort) -> list[dict[str, Any]]:
+        """A row a fold and part: photographs, groups and infants, in all and by class."""
+        return [self._summary(cohort, fold, part) for fold in self.folds for part in PARTS]
+
+    def _summary(self, cohort: Cohort, fold: Fold, part: str) -> dict[str, Any]:
+        records = [cohort[row] for row in fold.rows(part)]
+        row: dict[str, Any] = {"fold": fold.number, "part": part, "photographs": len(records)}
+        row |= {label: sum(r.label == label for r in records) for label in LABELS}
+        row["treatment_requiring"] = sum(r.treatment_requiring is True for r in records)
+        row["groups"] = len({self.groups.of[r.row] for r in records})
+        if cohort.has_infants:
+            row["infants"] = len({r.infant for r in records})
+            row |= {
+                f"infants_{label}": len({r.infant for r in records if r.label == label}) for label in LABELS
+            }
+        return row
+
+
+def _counts(cohort: Cohort, groups: Groups) -> Counts:
+    """Photographs of each group by class: normal, rop, and treatment-requiring ROP (a part of rop)."""
+    numbers, n = groups.numbers, len(groups)
+    classes = [cohort.labels == 0, cohort.labels == 1, cohort.treatments == 1]
+    return np.stack([np.bincount(numbers[of], minlength=n) for of in classes], axis=1).astype(float)
+
+
+def _check_enough(counts: Counts, k: int, rule: str) -> None:
+    groups = {label: int((counts[:, number] > 0).sum()) for number, label in enumerate(LABELS)}
+    rarer = min(groups, key=groups.__getitem__)
+    if groups[rarer] < max(k, 3):  # test, train and inner need one each
+        raise CohortError(
+            f"{k} folds need {max(k, 3)} groups of each class, there are {groups[rarer]} of {rarer} ({rule}). "
+            "Ask for fewer folds, or add photographs of other infants."
+        )
+
+
+def _nested(
+    number: int,
+    outer: NDArray[np.int64],
+    counts: Counts,
+    groups: NDArray[np.int64],
+    inner: float,
+    rng: np.random.Generator,
+) -> Fold:
+    rest = np.flatnonzero(outer != number)
+    part = np.zeros(len(counts), np.int64)  # of each group, as PARTS counts them
+    part[rest] = 1 + deal(counts[rest], [1 - inner, inner], rng)
+    test, train, inside = (tuple(np.flatnonzero(part[groups] == at).tolist()) for at in range(3))
+    return Fold(number, test, train, inside)
+
+
+def _photographs(cohort: Cohort) -> tuple[dict[str, Any], ...]:
+    return tuple(r.content() | {"sha256": d} for r, d in zip(cohort, cohort.digests, strict=True))
+
+
+def _changes(before: tuple[dict[str, Any], ...], now: tuple[dict[str, Any], ...]) -> list[str]:
+    """What differs between two states of a table, a clause each."""
+    old, new = {p["image"]: p for p in before}, {p["image"]: p for p in now}
+    if gone := [f"{image} is gone" for image in old if image not in new]:
+        return gone
+    if added := [f"{image} was added" for image in new if image not in old]:
+        return added
+    changed = [f"{image}: {_change(old[image], new[image])}" for image in old if old[image] != new[image]]
+    return changed or ["the rows stand in another order or another number"]
+
+
+def _change(old: dict[str, Any], new: dict[str, Any]) -> str:
+    key = next(key for key in new if old.get(key) != new[key])
+    return "the file's content" if key == "sha256" else f"{key} was {old.get(key)!r} and is {new[key]!r}"
+
+
+def _leak(cohort: Cohort, groups: Groups, fold: Fold, number: int) -> str:
+    rows = np.flatnonzero(groups.numbers == number).tolist()
+    named = some([f"{cohort[row].image} ({fold.part_of(row)})" for row in rows])
+    return (
+        f"{groups.of[rows[0]]} stands on two sides of fold {fold.number}: {named}. "
+        "Make the folds anew, so that its photographs stay together."
+    )
+
+
+def _rows(rows: list[int]) -> str:
+    return some([str(row) for row in rows])
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise CohortError(
+            f"{path}: cannot be read ({error.strerror}). Give the path of the folds."
+        ) from error
+    except ValueError as error:
+        raise CohortError(f"{path}: is no JSON file ({error}). Make the folds anew.") from error
+    if not isinstance(values, dict) or values.get("version") != VERSION:
+        raise CohortError(f"{path}: is no file of folds of version {VERSION}. Make the folds anew.")
+    return values
+
+
+def _from_json(values: dict[str, Any], name: str) -> Folds:
+    try:
+        groups = Groups(tuple(map(str, values["groups"]["of"])), str(values["groups"]["rule"]))
+        folds = tuple(
+            Fold(number, *(tuple(map(int, fold[part]["rows"])) for part in PARTS))
+            for number, fold in enumerate(values["folds"])
+        )
+        photographs = tuple(dict(photograph) for photograph in values["photographs"])
+        if len(groups.of) != len(photographs):
+            raise ValueError(f"{len(groups.of)} groups for {len(photographs)} photographs")
+        return Folds(folds, groups, int(values["seed"]), str(values["cohort_sha256"]), photographs)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CohortError(f"{name}: is no whole file of folds ({error!r}). Make the folds anew.") from error

@@ -1,0 +1,230 @@
+"""One fit, on Lightning: train, stop on the inner part, keep the best weights, go on after a crash.
+
+The folder of a fit holds `epochs.csv` (one row an epoch), `last.ckpt` (replaced in one step after every epoch, removed
+at the end) and `best.safetensors` (the averaged weights of the epoch with the lowest inner loss).
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fundoscope.learning.augment import Augment
+from fundoscope.learning.data import Squares, plain_batches, training_batches
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Every number of a fit in one place.
+
+    `epochs` at most, stopped after `patience` epochs without a lower inner loss; AdamW with a linear warm-up and a
+    cosine to zero; `average` is the decay of the running mean of the weights (Polyak 1992) at each step; `smoothing`
+    of the labels (Szegedy 2016).
+    """
+
+    epochs: int = 20
+    patience: int = 8
+    batch: int = 16
+    learning_rate: float = 3e-4
+    weight_decay: float = 1e-2
+    warm_up: float = 0.1
+    average: float = 0.98
+    smoothing: float = 0.05
+    augment: Augment = field(default_factory=Augment)
+    bfloat16: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """All options as plain values."""
+        return asdict(self)
+
+
+class _Fit(pl.LightningModule):
+    """The training step of a classifier, its running mean, and one row of log an epoch."""
+
+    def __init__(self, model: nn.Module, options: FitOptions, seed: int, log: Path) -> None:
+        super().__init__()
+        self.model = model.to(memory_format=torch.channels_last)
+        self.options, self.seed, self.log_path = options, seed, log
+        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(options.average), use_buffers=True)
+        self._sums: dict[str, list[tuple[float, int]]] = {"train": [], "inner": []}
+
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed(self.seed * 100_003 + self.current_epoch)  # dropout: the same after a restart
+        self._sums = {"train": [], "inner": []}
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        x, y = batch
+        logits = self.model(x.to(memory_format=torch.channels_last)).float()
+        loss = functional.cross_entropy(logits, y, label_smoothing=self.options.smoothing)
+        self._sums["train"].append((float(loss.detach()), len(y)))
+        return loss
+
+    def on_before_zero_grad(self, _: torch.optim.Optimizer) -> None:
+        self.averaged.update_parameters(self.model)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        x, y = batch
+        self.averaged.eval()
+        logits = self.averaged(x.to(memory_format=torch.channels_last)).float()
+        self._sums["inner"].append((float(functional.cross_entropy(logits, y)), len(y)))
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("inner_loss", _mean(self._sums["inner"]))
+
+    def on_train_epoch_end(self) -> None:
+        means = {name: _mean(pairs) for name, pairs in self._sums.items()}
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"] if self.trainer.optimizers else 0.0
+        row = {"epoch": self.current_epoch, "train_loss": means["train"], "inner_loss": means["inner"], "lr": rate}
+        _append(self.log_path, row)
+
+    def configure_optimizers(self) -> Any:
+        weights = [p for p in self.model.parameters() if p.requires_grad]
+        optimiser = torch.optim.AdamW(weights, self.options.learning_rate, weight_decay=self.options.weight_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        warm = max(1, round(self.options.warm_up * steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, warm, steps))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _rate(step: int, warm: int, steps: int) -> float:
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + float(np.cos(np.pi * (step - warm) / max(1, steps - warm))))
+
+
+def _mean(pairs: list[tuple[float, int]]) -> float:
+    return sum(v * n for v, n in pairs) / sum(n for _, n in pairs) if pairs else float("nan")
+
+
+def _append(path: Path, row: dict[str, float]) -> None:
+    """Add a row, or replace the row of an epoch that was begun before a crash."""
+    rows = [r for r in _rows(path) if int(r["epoch"]) < row["epoch"]]
+    with path.with_suffix(".tmp").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        writer.writeheader()
+        writer.writerows([*rows, row])
+    path.with_suffix(".tmp").replace(path)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class _InOneStep(TorchCheckpointIO):
+    """Checkpoints written beside, then moved: a crash in the middle leaves the last whole one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write to a sibling file, then replace."""
+        beside = Path(f"{path}.part")
+        super().save_checkpoint(checkpoint, beside, storage_options)
+        os.replace(beside, path)
+
+
+class _KeepBest(pl.Callback):
+    """The averaged weights of the epoch with the lowest inner loss so far, as `best.safetensors`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.best = folder / "best.safetensors", float("inf")
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        loss = float(trainer.callback_metrics["inner_loss"])
+        if trainer.sanity_checking or loss >= self.best:
+            return
+        self.best = loss
+        _save(module, self.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a restart needs."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a restart."""
+        self.best = state_dict["best"]
+
+
+class _KeepLast(pl.Callback):
+    """The averaged weights at the end, where no inner photographs choose an epoch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "best.safetensors"
+
+    def on_train_end(self, _: pl.Trainer, module: pl.LightningModule) -> None:
+        _save(module, self.path)
+
+
+def _save(module: pl.LightningModule, path: Path) -> None:
+    state = {name: value.contiguous() for name, value in module.averaged.module.state_dict().items()}  # type: ignore[union-attr]
+    save_file(state, path.with_suffix(".part"))
+    path.with_suffix(".part").replace(path)
+
+
+def fit(
+    model: nn.Module, squares: Squares, train: NDArray[np.int64], inner: NDArray[np.int64], options: FitOptions,
+    folder: Path, seed: int,
+) -> nn.Module:  # fmt: skip
+    """Train `model` on the rows `train`, stop on the rows `inner`; returns it with its best weights, in eval mode.
+
+    With no inner rows it trains to the last epoch and keeps the averaged weights it ends with.
+    A folder that holds a finished fit is read, one that holds a broken-off fit goes on at its last whole epoch.
+    """
+    best, last = folder / "best.safetensors", folder / "last.ckpt"
+    if not (folder / "done").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        module = _Fit(model, options, seed, folder / "epochs.csv")
+        trainer = _trainer(folder, options, stopping=len(inner) > 0)
+        trainer.fit(
+            module,
+            training_batches(squares, train, options.augment, options.batch, seed),
+            plain_batches(squares, inner, options.batch) if len(inner) else None,
+            ckpt_path=str(last) if last.exists() else None,
+            weights_only=False,
+        )
+        (folder / "done").touch()
+        last.unlink(missing_ok=True)
+    model.load_state_dict(load_file(best))
+    return model.eval()
+
+
+def _trainer(folder: Path, options: FitOptions, stopping: bool) -> pl.Trainer:
+    choose = [_KeepBest(folder), EarlyStopping("inner_loss", patience=options.patience)]
+    return pl.Trainer(
+        max_epochs=options.epochs,
+        accelerator="auto",
+        devices=1,
+        precision="bf16-mixed" if options.bfloat16 else "32-true",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+        plugins=[_InOneStep()],
+        callbacks=[
+            *(choose if stopping else [_KeepLast(folder)]),
+            ModelCheckpoint(folder, filename="last", save_top_k=1, monitor=None, enable_version_counter=False),
+        ],
+    )
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, inputs: NDArray[np.float32], batch: int = 16) -> NDArray[np.float32]:
+    """Logits (n, classes) of network inputs (n, 3, S, S)."""
+    model.eval()
+    parts = [model(torch.from_numpy(inputs[i : i + batch])).float().numpy() for i in range(0, len(inputs), batch)]
+    return np.concatenate(parts)

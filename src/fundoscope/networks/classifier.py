@@ -1,0 +1,43 @@
+"""One photograph to one decision: a convolutional body, global average pooling, one linear layer.
+
+Because the head is linear and the pooling a mean, the evidence for each class is a sum over places: the class
+activation map (Zhou 2016, CVPR) is exact here, and its mean over the map equals the difference of the logits.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Classifier(nn.Module):
+    """A body that maps (N, 3, S, S) to (N, C, S/32, S/32), and a head that maps the mean over places to logits."""
+
+    def __init__(self, body: nn.Module, channels: int, classes: int = 2, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.body = body
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(channels, classes)
+        nn.init.zeros_(self.head.bias)
+        nn.init.normal_(self.head.weight, std=0.01)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The last feature maps, (N, C, H, W)."""
+        return self.body(x)  # (N, C, H, W)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, classes) of network input (N, 3, S, S)."""
+        pooled = self.features(x).mean(dim=(2, 3))  # (N, C)
+        return self.head(self.dropout(pooled))  # (N, classes)
+
+
+def freeze(modules: list[nn.Module]) -> None:
+    """Keep these parts as they were trained: no gradients, and batch statistics stay."""
+    for module in modules:
+        module.requires_grad_(False)
+        module.eval()
+        module.train = lambda mode=True, module=module: module  # type: ignore[method-assign]
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of weights, trainable or not."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,40 @@
+"""Photographs and overlays as files beside a report, under names that are safe on every system."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from pathlib import Path
+
+from fundoscope.errors import UsageError
+from fundoscope.imaging import Pixels
+from fundoscope.reports.overlay import jpeg
+
+_LONGEST_STEM = 80  # characters: with number and suffix well below the 255 bytes that file systems allow
+
+
+def save_pictures(
+    out_dir: Path, number: int, stem: str, picture: Pixels, overlay: Pixels | None = None
+) -> list[Path]:
+    """Write `NNNN_stem.jpg` and, with an overlay, `NNNN_stem_activation.jpg` into `out_dir`; gives their paths.
+
+    The stem is made safe (`safe_stem`); the number keeps files apart whose names repeat.
+    Raises `UsageError` where the folder cannot be written.
+    """
+    base = f"{number:04d}_{safe_stem(stem)}"
+    files = {f"{base}.jpg": picture} | ({} if overlay is None else {f"{base}_activation.jpg": overlay})
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        for name, pixels in files.items():
+            (out_dir / name).write_bytes(jpeg(pixels))
+    except OSError as error:
+        raise UsageError(
+            f"{out_dir}: cannot be written ({error.strerror}). Give a folder that can."
+        ) from error
+    return [out_dir / name for name in files]
+
+
+def safe_stem(stem: str) -> str:
+    """`stem` in at most 80 ASCII letters, digits, hyphens and underscores; "photograph" where none are left."""
+    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode("ascii")
+    return re.sub(r"[^A-Za-z0-9-]+", "_", plain)[:_LONGEST_STEM].strip("_-") or "photograph"

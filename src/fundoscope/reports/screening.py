@@ -1,0 +1,199 @@
+"""The report of a screening: one HTML file that opens offline, written row by row.
+
+Nothing is held back: head, rows and foot go to the file as they come, so a thousand photographs take no more
+memory than one, and a run that is stopped leaves a page that reads. Only the summary at the top is written last,
+into room that was kept for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from fundoscope.errors import UsageError
+from fundoscope.findings import NOTHING_SEEN, RopFinding
+from fundoscope.imaging import Pixels
+from fundoscope.reports import page, wording
+from fundoscope.reports.overlay import FULL_SCALE, Activation, jpeg_uri, legend, overlay, strongest
+from fundoscope.reports.pictures import save_pictures
+from fundoscope.reports.wording import OperatingPoint, ScreeningHeader
+
+__all__ = ["Counts", "OperatingPoint", "ScreeningHeader", "ScreeningReport", "save_pictures"]
+
+_SIDE = 224  # pixels of an embedded picture: two of about 10 KB each a row
+_SUMMARY_ROOM = 4096  # bytes kept for the summary, which holds a few numbers and no text of the user's
+
+
+@dataclass(slots=True)
+class Counts:
+    """How many photographs came to which end; `unseen` are those below the threshold."""
+
+    suspected: int = 0
+    unseen: int = 0
+    refused: int = 0
+    failed: int = 0
+
+    @property
+    def total(self) -> int:
+        """All photographs, whatever their end."""
+        return self.suspected + self.unseen + self.refused + self.failed
+
+
+class ScreeningReport:
+    """Writes the page at `path`; use it in a `with` block, and `add` each photograph as it is done.
+
+    Raises `UsageError` where `path` cannot be written. `counts` holds the summary at any time.
+    """
+
+    def __init__(self, path: Path, header: ScreeningHeader) -> None:
+        self.header = header
+        self.counts = Counts()
+        self._path = path
+        self._page = page.shell(header.stamps, page.resource("screening.js"))
+        self._eyes = 0
+        self._rows_open = True
+        self._file: BinaryIO = _open(path)
+        self._write(
+            page.render(
+                "screening_head.html.j2",
+                page=self._page,
+                title=wording.TITLE,
+                header=header,
+                simulated=wording.SIMULATED_TEXT,
+            )
+        )
+        self._summary_at = self._file.tell()
+        self._write(self._summary("running"))
+        self._write(page.render("screening_guide.html.j2", **self._guide()))
+
+    def __enter__(self) -> ScreeningReport:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._finish("stopped" if kind else "whole")
+
+    def add(
+        self,
+        number: int,
+        finding: RopFinding,
+        picture: Pixels | None = None,
+        activation: Activation | None = None,
+        original_size: tuple[int, int] | None = None,
+    ) -> Pixels | None:
+        """Write one photograph's row, and give back the overlay it drew (None without picture or activation).
+
+        `number` counts from 1; `picture` is the standard square, uint8 RGB, None where nothing could be read;
+        `activation` (h, w) in logit differences, None where nothing was graded; `original_size` (rows, columns).
+        """
+        laid = None if picture is None or activation is None else overlay(picture, activation)
+        kind = wording.kind_of(finding)
+        values = {
+            "number": number,
+            "side": _SIDE,
+            "pictures": _pictures(number, finding.file, picture, laid, activation),
+            **wording.row_of(finding, self.header, original_size),
+        }
+        self._write(page.render("screening_row.html.j2", **values))
+        setattr(self.counts, kind, getattr(self.counts, kind) + 1)
+        return laid
+
+    def add_eyes(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the table of eyes, after the last photograph: a mapping an eye, with the keys of the first.
+
+        Under `decision`, yes and no (or True and False) are put into words, and a blank reads "not graded".
+        """
+        if not rows:
+            return
+        names = list(rows[0])
+        self._close_rows()
+        self._eyes = len(rows)
+        numeric = [name for name in names if all(page.is_number(row.get(name)) for row in rows)]
+        lines = [
+            {
+                "kind": wording.kind_of_eye(row),
+                "cells": [wording.eye_cell(name, row.get(name)) for name in names],
+            }
+            for row in rows
+        ]
+        self._write(page.render("screening_eyes.html.j2", names=names, rows=lines, numeric=numeric))
+
+    def close(self) -> None:
+        """Write foot and summary and finish the file; a second call does nothing."""
+        self._finish("whole")
+
+    def _finish(self, state: str) -> None:
+        if self._file.closed:
+            return
+        with self._file:
+            self._close_rows()
+            self._write(
+                page.render(
+                    "screening_foot.html.j2",
+                    page=self._page,
+                    counts=self.counts,
+                    disclaimer=wording.DISCLAIMER,
+                )
+            )
+            self._file.seek(self._summary_at)
+            self._write(self._summary(state))
+
+    def _close_rows(self) -> None:
+        if self._rows_open:
+            self._write(b"</ol>\n")
+            self._rows_open = False
+
+    def _summary(self, state: str) -> bytes:
+        values = {"state": state, "counts": self.counts, "eyes": self._eyes, "nothing_seen": NOTHING_SEEN}
+        return page.render("screening_summary.html.j2", **values).ljust(_SUMMARY_ROOM)
+
+    def _guide(self) -> dict[str, Any]:
+        return {
+            "legend": jpeg_uri(legend(480, 28), side=480, quality=92),
+            "full_scale": f"{FULL_SCALE:g}",
+            "threshold": f"{self.header.operating_point.threshold:.2f}",
+            "nothing_seen": NOTHING_SEEN,
+            "facts": wording.facts_of(self.header),
+        }
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._file.write(data)
+            self._file.flush()  # a run that is killed keeps every finished row
+        except OSError as error:
+            raise UsageError(
+                f"{self._path}: cannot be written ({error.strerror}). Free space, or give another folder."
+            ) from error
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror}). Give a folder that can.") from error
+
+
+def _pictures(
+    number: int, file: str, picture: Pixels | None, laid: Pixels | None, activation: Activation | None
+) -> list[dict[str, str]]:
+    name = page.printable(Path(file).name)
+    shown = []
+    if picture is not None:
+        alt = f"Photograph {number}, {name}, cropped to its field of view"
+        shown.append({"uri": jpeg_uri(picture, _SIDE), "alt": alt, "caption": "Photograph"})
+    if laid is not None and activation is not None:
+        place = strongest(activation)
+        caption = f"Evidence, strongest: {place}" if place else "No place speaks for ROP"
+        shown.append(
+            {
+                "uri": jpeg_uri(laid, _SIDE),
+                "alt": f"Photograph {number} with its activation map. {caption}",
+                "caption": caption,
+            }
+        )
+    return shown

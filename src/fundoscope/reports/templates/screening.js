@@ -1,0 +1,30 @@
+"use strict";
+(() => {
+  const list = document.getElementById("findings");
+  const rows = Array.from(list.children);
+  const said = document.getElementById("shown");
+  const tools = document.getElementById("tools");
+  const press = (button) => {
+    for (const other of button.parentElement.querySelectorAll("button")) {
+      other.setAttribute("aria-pressed", String(other === button));
+    }
+  };
+  const count = () => {
+    const shown = rows.filter((row) => row.offsetParent !== null).length;
+    said.textContent = shown + " of " + rows.length + (rows.length === 1 ? " photograph" : " photographs") + " shown";
+  };
+  const order = {
+    given: (a, b) => a.dataset.number - b.dataset.number,
+    probable: (a, b) => (b.dataset.p || -1) - (a.dataset.p || -1) || order.given(a, b),
+  };
+  tools.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    press(button);
+    if (button.dataset.show) list.dataset.show = button.dataset.show;
+    if (button.dataset.order) list.append(...rows.sort(order[button.dataset.order]));
+    count();
+  });
+  tools.hidden = false;
+  count();
+})();

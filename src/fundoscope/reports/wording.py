@@ -1,0 +1,192 @@
+"""What a screening report says: its header, and the words and numbers of each photograph and each eye."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fundoscope.findings import NOTHING_SEEN, RopFinding, Status
+from fundoscope.reports import page
+
+TITLE = "Retinopathy of prematurity: screening report"
+SUSPECTED = "ROP suspected: have an ophthalmologist examine this eye"
+TREATMENT_SUSPECTED = (
+    "Treatment-requiring ROP suspected: have an ophthalmologist examine this eye without delay"
+)
+NO_TREATMENT_SEEN = "no treatment-requiring ROP seen in this view; this excludes nothing"
+DISCLAIMER = (
+    "No medical device: a photograph shows part of a retina, "
+    "and every infant at risk is examined by an ophthalmologist."
+)
+SIMULATED_TEXT = (
+    "What is said here of treatment-requiring ROP was learnt from simulated eyes only. "
+    "It was never tested on an infant."
+)
+
+_ADVICE = {
+    "refused": "Photograph this eye again, or have it examined. A refusal is no negative result.",
+    "failed": "Check the file and screen it again. Nothing is known of this eye.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """The probability from which on disease is suspected, the rule that chose it, and the data behind it."""
+
+    threshold: float
+    rule: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScreeningHeader:
+    """What a report says of the run: all in words as the reader shall see them.
+
+    `second_stage` shows what was found of treatment-requiring ROP, with `treatment_point` as its operating point;
+    `simulated` stamps the page because that stage was learnt from simulated eyes.
+    """
+
+    bundle: str
+    version: str
+    trained_on: str
+    never_tested_on: str
+    operating_point: OperatingPoint
+    temperature: float
+    date: str
+    intended_use: str = ""
+    program: str = ""
+    simulated: bool = False
+    second_stage: bool = False
+    treatment_point: OperatingPoint | None = None
+
+    @property
+    def stamps(self) -> list[str]:
+        """What stands at the top of the page and of each printed page."""
+        return [page.SIMULATED, page.RESEARCH_USE] if self.simulated else [page.RESEARCH_USE]
+
+
+def kind_of(finding: RopFinding) -> str:
+    """How a finding is counted and coloured: suspected, unseen, refused or failed."""
+    if finding.status is Status.FAILED:
+        return "failed"
+    if finding.status is Status.REJECTED or finding.rop is None:
+        return "refused"
+    return "suspected" if finding.rop else "unseen"
+
+
+def decision_of(finding: RopFinding) -> str:
+    """The decision as a person reads it; never a bare yes or no."""
+    words = {
+        "suspected": SUSPECTED,
+        "unseen": NOTHING_SEEN,
+        "refused": "Refused, not graded",
+        "failed": "Could not be read",
+    }
+    return words[kind_of(finding)]
+
+
+def row_of(
+    finding: RopFinding, header: ScreeningHeader, original_size: tuple[int, int] | None
+) -> dict[str, Any]:
+    """What the template of a photograph's row shows of its finding; `original_size` is (rows, columns)."""
+    kind = kind_of(finding)
+    return {
+        "kind": kind + (" ungraded" if kind in _ADVICE else ""),
+        "p": finding.p_rop,
+        "file": page.printable(finding.file),
+        "reason": page.printable(finding.reason),
+        "decision": decision_of(finding),
+        "advice": _ADVICE.get(kind, ""),
+        "gauges": _gauges(finding, header),
+        "details": _details(finding, original_size),
+    }
+
+
+def _gauges(finding: RopFinding, header: ScreeningHeader) -> list[dict[str, Any]]:
+    shown = []
+    if finding.p_rop is not None:
+        shown.append(_gauge("Probability of ROP", finding.p_rop, header.operating_point))
+    if header.second_stage and finding.p_tr is not None:
+        statement = {True: TREATMENT_SUSPECTED, False: NO_TREATMENT_SEEN, None: ""}[
+            finding.treatment_requiring
+        ]
+        gauge = _gauge("Treatment-requiring ROP", finding.p_tr, header.treatment_point)
+        shown.append(gauge | {"simulated": header.simulated, "statement": statement})
+    if finding.quality is not None:
+        verdict = "gradable" if finding.status is Status.OK else "not gradable"
+        shown.append(_gauge("Quality", finding.quality, None) | {"kind": "quality", "note": verdict})
+    return shown
+
+
+def _gauge(name: str, value: float, point: OperatingPoint | None) -> dict[str, Any]:
+    threshold = None if point is None else point.threshold
+    shown, mark = _shown(value, threshold)
+    note = f"threshold {mark}" if mark else ""
+    return {
+        "name": name,
+        "value": min(max(value, 0.0), 1.0),
+        "shown": shown,
+        "threshold": threshold,
+        "note": note,
+        "label": f"{name} {shown} of 1{', ' + note if note else ''}",
+        "kind": "probability",
+        "simulated": False,
+        "statement": "",
+    }
+
+
+def _shown(value: float, threshold: float | None) -> tuple[str, str]:
+    """Value and threshold with two digits, or four where two would not tell them apart; never a flat 0 or 1."""
+    near = threshold is not None and abs(value - threshold) < 0.01
+    digits = 4 if near else 2
+    text = f"{value:.{digits}f}"
+    if text == "0.00":
+        text = "below 0.01"
+    elif text == "1.00" and threshold is not None:
+        text = "above 0.99"
+    return text, "" if threshold is None else f"{threshold:.{digits}f}"
+
+
+def _details(finding: RopFinding, original_size: tuple[int, int] | None) -> list[str]:
+    size = [] if original_size is None else [f"{original_size[1]} × {original_size[0]} pixels"]
+    return [*size, f"{finding.seconds:.2f} s"]
+
+
+def facts_of(header: ScreeningHeader) -> list[tuple[str, str]]:
+    """The bundle and its limits as pairs of name and text."""
+    point, second = header.operating_point, header.treatment_point
+    pairs = [
+        ("Bundle", f"{header.bundle} {header.version}"),
+        ("For", header.intended_use),
+        ("Trained on", header.trained_on),
+        ("Never tested on", header.never_tested_on),
+        ("Threshold", f"{point.threshold:.4g}: {point.rule}"),
+        ("Chosen on", point.data),
+        ("Temperature", f"{header.temperature:.4g} (the logits are divided by it)"),
+    ]
+    if header.second_stage and second is not None:
+        pairs.append(
+            ("Threshold for treatment", f"{second.threshold:.4g}: {second.rule}, chosen on {second.data}")
+        )
+    return [*((name, value) for name, value in pairs if value), ("Use", f"{page.RESEARCH_USE}. {DISCLAIMER}")]
+
+
+def eye_cell(name: str, value: Any) -> str | int | float:
+    """A cell of the table of eyes: decisions in words, a blank as a dash."""
+    if name == "decision":
+        words = {"suspected": SUSPECTED, "unseen": NOTHING_SEEN, "refused": "not graded"}
+        return words[kind_of_eye({name: value})] if _plain_decision(value) else str(value)
+    return "—" if value in (None, "") else value
+
+
+def kind_of_eye(row: Mapping[str, Any]) -> str:
+    """How an eye is coloured: suspected, unseen, or refused where nothing was decided."""
+    decision = str(row.get("decision"))
+    if decision in ("yes", "True", SUSPECTED):
+        return "suspected"
+    return "unseen" if decision in ("no", "False", NOTHING_SEEN) else "refused"
+
+
+def _plain_decision(value: Any) -> bool:
+    return value is None or str(value) in ("yes", "no", "True", "False", "")

@@ -1,0 +1,125 @@
+"""A whole screening with its files: results.csv, results.json, report.html, pictures, and eyes.csv for a cohort."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from fundoscope import __version__
+from fundoscope.bundles import Bundle
+from fundoscope.errors import UsageError
+from fundoscope.findings import ROP_COLUMNS, CsvTable, JsonTable, RopFinding, Status
+from fundoscope.reports.screening import OperatingPoint, ScreeningHeader, ScreeningReport, save_pictures
+from fundoscope.rop.eyes import EYE_COLUMNS, Eyes
+from fundoscope.rop.screening import Screened, Screener
+
+
+class Named(Protocol):
+    """A photograph to screen: `path` as given, `file` where it lies, and whose eye it is where that is known."""
+
+    path: str
+    infant: str | None
+    eye: str | None
+    exam: str | None
+    from_table: bool
+
+    @property
+    def file(self) -> Path:
+        """Where the photograph lies."""
+        ...
+
+
+class Files:
+    """The files of a screening in one folder, written row by row."""
+
+    def __init__(self, out: Path, bundle: Bundle) -> None:
+        try:
+            (out / "pictures").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{out}: cannot be made a folder ({error.strerror}). Give another one to --out.") from error
+        self.out = out
+        self.table = CsvTable(out / "results.csv", ROP_COLUMNS)
+        self.objects = JsonTable(out / "results.json")
+        self.report = ScreeningReport(out / "report.html", header_of(bundle))
+        self.eyes = Eyes()
+        self._with_eyes = False
+
+    def add(self, number: int, mention: Named, screened: Screened) -> None:
+        """One photograph's row in every file."""
+        row = screened.finding.row()
+        self.table.add(row)
+        self.objects.add(row)
+        overlay = self.report.add(number, screened.finding, screened.picture, screened.activation, screened.size)
+        if screened.picture is not None:
+            save_pictures(self.out / "pictures", number, Path(mention.path).stem, screened.picture, overlay)
+        if mention.from_table:
+            self._with_eyes = True
+            self.eyes.add(mention.infant, mention.eye, mention.exam, screened.finding)
+
+    def close(self) -> None:
+        """Finish every file; eyes.csv is written when the photographs came from a cohort table."""
+        if self._with_eyes:
+            rows = self.eyes.rows()
+            with (self.out / "eyes.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+                writer = csv.DictWriter(file, EYE_COLUMNS)
+                writer.writeheader()
+                writer.writerows(rows)
+            self.report.add_eyes(rows)
+        self.table.close()
+        self.objects.close()
+        self.report.close()
+
+
+def screen_all(bundle: Bundle, named: Iterable[Named], out: Path | None, print_json: bool) -> Iterator[RopFinding]:
+    """Screen and write as it goes; yields each finding once it is written, in the order given."""
+    named = list(named)
+    with ExitStack() as stack:
+        files = None
+        if out is not None:
+            files = Files(out, bundle)
+            stack.callback(files.close)
+        screened = Screener(bundle).screen(mention.file for mention in named)
+        for number, (mention, one) in enumerate(zip(named, screened, strict=True), 1):
+            one = replace(one, finding=replace(one.finding, file=mention.path))
+            if files is not None:
+                files.add(number, mention, one)
+            if print_json:
+                sys.stdout.write(json.dumps(one.finding.row()) + "\n")
+                sys.stdout.flush()
+            yield one.finding
+
+
+def header_of(bundle: Bundle) -> ScreeningHeader:
+    """What the report says of the bundle that spoke."""
+    card, point = bundle.card, bundle.stage.operating_point
+    return ScreeningHeader(
+        bundle=card.name,
+        version=f"made {card.created.isoformat()} by fundoscope {card.fundoscope}, recipe {card.recipe}",
+        trained_on="; ".join(card.trained_on),
+        never_tested_on="; ".join(card.never_tested_on),
+        operating_point=OperatingPoint(point.threshold, point.rule, point.data),
+        temperature=bundle.stage.temperature,
+        date=datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
+        intended_use=card.intended_use,
+        program=f"fundoscope {__version__}",
+    )
+
+
+def summary(findings: Iterable[RopFinding]) -> dict[str, int]:
+    """How many photographs came to which end: suspected, nothing seen, rejected, failed."""
+    counts = Counter(_end(finding) for finding in findings)
+    return {name: counts[name] for name in ("ROP suspected", "no ROP seen", "rejected", "failed")}
+
+
+def _end(finding: RopFinding) -> str:
+    if finding.status is Status.OK:
+        return "ROP suspected" if finding.rop else "no ROP seen"
+    return finding.status.value

@@ -1,0 +1,98 @@
+"""Screening: photographs in, findings out, in their order, without torch.
+
+Photographs are worked on by a few threads at once (decoding, enhancement and the network all leave Python's lock),
+and at most a handful are held at any time: a thousand photographs take no more memory than ten.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fundoscope.bundles import Bundle
+from fundoscope.errors import PhotographError
+from fundoscope.findings import RopFinding, Status
+from fundoscope.imaging import Photograph, Pixels, find_field, read
+from fundoscope.imaging.quality import judge
+
+Source = str | Path | bytes | NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """A finding and what it was concluded from.
+
+    `picture` is the standard square before contrast enhancement, uint8 RGB (None: not read); `activation` (rows,
+    columns) is the class activation map in logits (None: not graded); `size` is the photograph's (rows, columns).
+    """
+
+    finding: RopFinding
+    picture: Pixels | None = None
+    activation: NDArray[np.float32] | None = None
+    size: tuple[int, int] | None = None
+
+
+class Screener:
+    """Grades photographs with one bundle; `workers` photographs at once (default: the processors, at most four)."""
+
+    def __init__(self, bundle: Bundle, workers: int | None = None) -> None:
+        self.bundle = bundle
+        self.workers = workers or min(4, os.cpu_count() or 1)
+
+    def screen(self, sources: Iterable[Source]) -> Iterator[Screened]:
+        """One `Screened` a source, in their order; whatever cannot be read is a finding that says why."""
+        window: deque[Future[Screened]] = deque()
+        with ThreadPoolExecutor(self.workers) as pool:
+            try:
+                for number, source in enumerate(sources, 1):
+                    window.append(pool.submit(self.screen_one, source, _name_of(source, number)))
+                    if len(window) > 2 * self.workers:
+                        yield window.popleft().result()
+                while window:
+                    yield window.popleft().result()
+            finally:
+                for future in window:
+                    future.cancel()
+
+    def screen_one(self, source: Source, name: str) -> Screened:
+        """Read, judge and grade one photograph."""
+        start = time.perf_counter()
+        try:
+            photograph = read(source, name)
+        except PhotographError as error:
+            return Screened(RopFinding(name, Status.FAILED, f"{error.cause}. {error.remedy}", seconds=_since(start)))
+        return self._grade(photograph, start)
+
+    def _grade(self, photograph: Photograph, start: float) -> Screened:
+        standard, size = self.bundle.card.standard, photograph.pixels.shape[:2]
+        field = find_field(photograph.pixels)
+        verdict = judge(photograph, field, "infant")
+        picture = standard.square(photograph, field)
+        score = round(verdict.score, 4)
+        if not verdict.gradable:
+            reason = " ".join(verdict.reasons)
+            finding = RopFinding(photograph.name, Status.REJECTED, reason, quality=score, seconds=_since(start))
+            return Screened(finding, picture, None, size)
+        logits, activation = self.bundle.run(standard.tensor(standard.enhance(picture))[None])
+        p_rop = float(self.bundle.probabilities(logits)[0])
+        finding = RopFinding(
+            photograph.name, Status.OK, "", p_rop, self.bundle.decide(p_rop), quality=score, seconds=_since(start)
+        )
+        return Screened(finding, picture, activation[0], size)
+
+
+def _name_of(source: Source, number: int) -> str:
+    return str(source) if isinstance(source, str | Path) else f"array {number}" if isinstance(source, np.ndarray) else f"bytes {number}"
+
+
+def _since(start: float) -> float:
+    return round(time.perf_counter() - start, 4)

@@ -1,0 +1,21 @@
+"""Eyes grown from rules, and photographs of them with exact truth."""
+
+from fundoscope.simulate.cameras import CAMERAS, LEVELS
+from fundoscope.simulate.cohort import read_masks
+from fundoscope.simulate.infants import DISEASES, infant
+from fundoscope.simulate.nursery import write_infants
+from fundoscope.simulate.truth import MASKS, Crossing, Findings, SimulatedPhotograph, Truth
+
+__all__ = [
+    "CAMERAS",
+    "DISEASES",
+    "LEVELS",
+    "MASKS",
+    "Crossing",
+    "Findings",
+    "SimulatedPhotograph",
+    "Truth",
+    "infant",
+    "read_masks",
+    "write_infants",
+]

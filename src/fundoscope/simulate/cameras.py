@@ -1,0 +1,231 @@
+"""Cameras: field, light, haze, focus, glare, noise, colour cast and JPEG, from a perfect photograph to an ungradable one.
+
+Everything here is drawn without a look at the disease, so that normal and diseased eyes share cameras, colours and
+sharpness. Lengths are stated for the camera's native size and scale with the photograph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fundoscope.errors import UsageError, nearest
+from fundoscope.simulate import noise
+from fundoscope.simulate.truth import Mask
+
+Image = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+#: Quality, best first: its share among photographs follows in `LEVEL_SHARES`.
+LEVELS = ("perfect", "good", "fair", "poor", "ungradable")
+LEVEL_SHARES = (0.08, 0.34, 0.34, 0.19, 0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """A camera's geometry: `shape` (rows, columns); circle `centre` (row, column) and `radius` in pixels, each with
+    the `play` in pixels from one photograph to the next; `columns` the first and last lit column; `reach` the
+    field's radius in eye units."""
+
+    name: str
+    shape: tuple[int, int]
+    centre: tuple[float, float]
+    radius: float
+    play: float
+    columns: tuple[int, int]
+    reach: tuple[float, float]
+    infant: bool
+    laser: bool = False
+
+    def resized(self, size: int | None) -> Camera:
+        """The same camera with `size` pixels along its longer side."""
+        if size is None:
+            return self
+        if size < 32:
+            raise UsageError(f"a photograph of {size} pixels is too small to draw. Ask for 32 or more.")
+        s = size / max(self.shape)
+        return Camera(
+            self.name,
+            (round(self.shape[0] * s), round(self.shape[1] * s)),
+            (self.centre[0] * s, self.centre[1] * s),
+            self.radius * s,
+            self.play * s,
+            (round(self.columns[0] * s), round(self.columns[1] * s)),
+            self.reach,
+            self.infant,
+            self.laser,
+        )
+
+
+#: Circle and lit columns of the RetCam as measured on public photographs (HVDROPDB); the others by their makers' data.
+CAMERAS = {
+    camera.name: camera
+    for camera in (
+        Camera("retcam", (480, 640), (250, 335), 316, 4, (0, 634), (1.36, 1.56), infant=True),
+        Camera("full-circle", (2040, 2040), (1019.5, 1019.5), 1000, 5, (0, 2039), (1.36, 1.6), infant=True),
+        Camera("drive", (584, 565), (289, 282), 269, 3, (0, 564), (1.3, 1.5), infant=False),
+        Camera("hrf", (2336, 3504), (1168, 1752), 1640, 8, (0, 3503), (1.4, 1.55), infant=False),
+        Camera("iostar", (1024, 1024), (511.5, 511.5), 512, 4, (0, 1023), (1.2, 1.45), infant=False, laser=True),
+    )
+}
+
+
+def camera_named(name: str) -> Camera:
+    """The camera called `name`; raises `UsageError` with the nearest known one."""
+    if name not in CAMERAS:
+        raise UsageError(f"no camera is called '{name}': {nearest(name, CAMERAS)}")
+    return CAMERAS[name]
+
+
+def level_named(name: str) -> int:
+    """Place of a level in `LEVELS`; raises `UsageError` with the nearest known one."""
+    if name not in LEVELS:
+        raise UsageError(f"no quality level is called '{name}': {nearest(name, LEVELS)}")
+    return LEVELS.index(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """One photograph's conditions: where the circle fell, how far its light, haze and focus were from ideal."""
+
+    camera: Camera
+    centre: tuple[float, float]
+    radius: float
+    level: int
+    cast: tuple[float, float, float]
+    seed: int
+
+    @property
+    def unit(self) -> float:
+        """Pixels of this photograph for one pixel of a RetCam photograph."""
+        return self.radius / 316
+
+    def field(self) -> Mask:
+        """(rows, columns): True where the retina is lit."""
+        rows, columns = self.camera.shape
+        r = np.arange(rows)[:, None] - self.centre[0]
+        c = np.arange(columns)[None, :] - self.centre[1]
+        inside = r * r + c * c <= self.radius**2
+        inside[:, : self.camera.columns[0]] = False
+        inside[:, self.camera.columns[1] + 1 :] = False
+        return inside
+
+
+def expose(camera: Camera, level: int, cast: tuple[float, float, float], rng: np.random.Generator) -> Exposure:
+    """Draw the conditions of one photograph."""
+    play = camera.play
+    centre = (camera.centre[0] + rng.normal(0, play), camera.centre[1] + rng.normal(0, 1.2 * play))
+    radius = camera.radius + rng.normal(0, 0.5 * play)
+    return Exposure(camera, (float(centre[0]), float(centre[1])), float(radius), level, cast, int(rng.integers(2**31)))
+
+
+def draw_cast(rng: np.random.Generator) -> tuple[float, float, float]:
+    """A camera's white balance and gain, as channel factors."""
+    gain = rng.lognormal(-0.02, 0.1)
+    red, green, blue = gain * np.exp(rng.normal(0, [0.04, 0.06, 0.16]))
+    return float(red), float(green), float(blue)
+
+
+# By level: haze at its densest, light lost at the rim, defocus (RetCam pixels), chance of each glare
+_HAZE = ((0.0, 0.12), (0.15, 0.55), (0.4, 0.85), (0.65, 1.0), (0.95, 1.15))
+_VIGNETTE = ((0.1, 0.25), (0.15, 0.4), (0.2, 0.5), (0.25, 0.6), (0.3, 0.7))
+_DEFOCUS = ((0.45, 0.6), (0.55, 0.9), (0.75, 1.3), (1.2, 2.4), (3.0, 6.0))
+_GLARE = (0.1, 0.35, 0.5, 0.6, 0.7)
+_HAZES = np.array([[0.66, 0.58, 0.38], [0.60, 0.42, 0.40], [0.52, 0.53, 0.36], [0.76, 0.62, 0.40], [0.45, 0.36, 0.24]])
+_ADULT_CLARITY = 0.35  # adults' media are clear and still: their haze is this share of an infant's
+
+
+def haze(exposure: Exposure, shape: tuple[int, int]) -> Image:
+    """(rows, columns) in 0..1, of the whole field at any resolution: how much of the retina is veiled."""
+    rng = np.random.default_rng([exposure.seed, 1])
+    dense = rng.uniform(*_HAZE[exposure.level]) * (1.0 if exposure.camera.infant else _ADULT_CLARITY)
+    u, v = _disc_coordinates(exposure, shape)
+    angle, edge = rng.uniform(0, 2 * np.pi), rng.uniform(-0.35, 0.6)
+    side = noise.smoothstep(edge - 0.55, edge + 0.65, u * np.cos(angle) + v * np.sin(angle))
+    centre, size = rng.normal(0, 0.35, 2), rng.uniform(0.35, 0.8)
+    blob = np.exp(-((u - centre[0]) ** 2 + (v - centre[1]) ** 2) / size**2)
+    cloud = noise.plane(shape, max(shape) / 3.5, rng)
+    base = rng.uniform(0.06, 0.3) + 0.15 * (exposure.level == 4)
+    veil = dense * (base + rng.uniform(0.6, 1.0) * side + rng.uniform(0, 0.5) * blob + 0.1 * cloud)
+    if exposure.level == 4:
+        veil = np.maximum(veil, 0.7 * dense + 0.08 * cloud)
+    return np.clip(veil, 0, 0.97).astype(np.float32)
+
+
+def _disc_coordinates(exposure: Exposure, shape: tuple[int, int]) -> tuple[Image, Image]:
+    """Column and row of each pixel in radii from the centre of the field."""
+    rows, columns = exposure.camera.shape
+    v = ((np.arange(shape[0]) + 0.5) * (rows / shape[0]) - 0.5 - exposure.centre[0]) / exposure.radius
+    u = ((np.arange(shape[1]) + 0.5) * (columns / shape[1]) - 0.5 - exposure.centre[1]) / exposure.radius
+    grid = np.meshgrid(u.astype(np.float32), v.astype(np.float32))
+    return grid[0], grid[1]
+
+
+def photograph(retina: Image, veil: Image, exposure: Exposure) -> bytes:
+    """The JPEG that the camera stores of `retina` (rows, columns, 3) in 0..1; `veil` comes from `haze`, at any resolution."""
+    rng = np.random.default_rng([exposure.seed, 2])
+    shape = exposure.camera.shape
+    light, added = _light(exposure, veil, rng)
+    full = (shape[1], shape[0])
+    picture = retina * (1 - cv2.resize(veil, full, interpolation=cv2.INTER_LINEAR))[..., None]
+    picture *= cv2.resize(light, full, interpolation=cv2.INTER_LINEAR)
+    picture += cv2.resize(added, full, interpolation=cv2.INTER_LINEAR)
+    sigma = rng.uniform(*_DEFOCUS[exposure.level]) * max(exposure.unit, 0.35)
+    picture = cv2.GaussianBlur(picture, (0, 0), sigma)
+    return _record(picture, exposure, rng)
+
+
+def _light(exposure: Exposure, veil: Image, rng: np.random.Generator) -> tuple[Image, Image]:
+    """Factor on, and light added to, the retina's own; both (rows, columns, 3) at the veil's resolution."""
+    u, v = _disc_coordinates(exposure, veil.shape)
+    radius = np.hypot(u, v)
+    lost = rng.uniform(*_VIGNETTE[exposure.level])
+    angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.22)
+    level = 1.06 - lost * radius**2.2 + slope * (u * np.cos(angle) + v * np.sin(angle))
+    level = np.clip(level + 0.03 * noise.plane(veil.shape, max(veil.shape) / 4, rng), 0.12, 1.4)
+    factor = level[..., None] * np.array(exposure.cast, np.float32)
+    murk = rng.dirichlet(np.full(len(_HAZES), 0.6)) @ _HAZES * rng.uniform(0.85, 1.15)
+    added = (veil * (0.55 + 0.45 * level))[..., None] * (murk * exposure.cast).astype(np.float32)
+    added += _glares(exposure, u, v, radius, rng)
+    return factor.astype(np.float32), added.astype(np.float32)
+
+
+def _glares(exposure: Exposure, u: Image, v: Image, radius: Image, rng: np.random.Generator) -> Image:
+    """A crescent at the rim, a thin bright rim, and a lens reflex."""
+    chance = _GLARE[exposure.level] * (1.0 if exposure.camera.infant else 0.4)
+    around = np.arctan2(v, u)
+    glare = np.zeros((*u.shape, 3), np.float32)
+    strong, where, width = rng.uniform(0.15, 0.5), rng.uniform(0, 2 * np.pi), rng.uniform(0.03, 0.12)
+    if rng.random() < chance:
+        facing = np.clip(np.cos(around - where), 0, 1) ** 2
+        crescent = np.exp(-((1 - radius) / (width * facing + 1e-3)) ** 2) * facing
+        glare += (strong * crescent)[..., None] * np.array([1.0, 0.62, 0.36], np.float32)
+    rim, place = rng.uniform(0.05, 0.4), rng.uniform(0, 2 * np.pi)
+    if rng.random() < chance:
+        thin = np.exp(-(((radius - 0.992) / 0.006) ** 2)) * np.clip(np.cos(around - place) + 0.3, 0, 1)
+        glare += (rim * thin)[..., None] * np.array([1.0, 0.85, 0.55], np.float32)
+    at, size, bright = rng.uniform(-0.5, 0.5, 2), rng.uniform(0.04, 0.22), rng.uniform(0.03, 0.14)
+    if rng.random() < 0.5 * chance:
+        spot = np.exp(-(((u - at[0]) ** 2 + (v - at[1]) ** 2) / size**2) ** 2)
+        glare += (bright * spot)[..., None]
+    return glare
+
+
+def _record(picture: Image, exposure: Exposure, rng: np.random.Generator) -> bytes:
+    """Sensor noise, the black surround and JPEG."""
+    shape = picture.shape[:2]
+    sigma = rng.uniform(1.4, 2.4) * (1 + 0.4 * exposure.level)
+    grain = rng.standard_normal((*shape, 1), np.float32) + 0.6 * rng.standard_normal((*shape, 3), np.float32)
+    out = picture * 255 + sigma * cv2.GaussianBlur(grain, (0, 0), 0.7)
+    out[~exposure.field()] = rng.uniform(0, 3)
+    stored = np.clip(np.round(out), 0, 255).astype(np.uint8)
+    _, data = cv2.imencode(".jpg", stored[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(78, 97))])
+    return data.tobytes()
+
+
+def decoded(file: bytes) -> Pixels:
+    """The pixels (rows, columns, 3), RGB, of a JPEG."""
+    return np.ascontiguousarray(cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)[..., ::-1])

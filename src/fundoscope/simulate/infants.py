@@ -1,0 +1,229 @@
+"""Infants' eyes, with and without retinopathy of prematurity, and their photographs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fundoscope.errors import UsageError, nearest
+from fundoscope.simulate import cameras, fundus, lesions, noise, render
+from fundoscope.simulate.cameras import Camera, Exposure
+from fundoscope.simulate.grow import grow
+from fundoscope.simulate.truth import Findings, Mask, Plus, SimulatedPhotograph, Truth
+from fundoscope.simulate.vessels import Meeting, Style, Vessel, clothe, meetings
+from fundoscope.simulate.view import View
+
+Floats = NDArray[np.float64]
+Disease = Literal["normal", "rop", "treatment-requiring"]
+
+DISEASES: tuple[Disease, ...] = ("normal", "rop", "treatment-requiring")
+
+#: Where the camera aims: the mean point of the field's centre in eye units.
+AIMS = {"posterior": (0.9, 0.0), "temporal": (1.7, 0.0), "nasal": (-0.9, 0.0), "superior": (0.7, 1.2), "inferior": (0.7, -1.2)}
+AIM_SHARES = (0.42, 0.28, 0.08, 0.11, 0.11)
+
+_NEAREST = {1: (1.35, 1.92), 2: (2.06, 2.7), 3: (2.86, 3.25)}  # eye units from the disc to the border, by zone
+_VEIN = 0.0125  # eye units: mean radius of the venous trunks, about 55 micrometres
+_ARTERY_SHARE = 0.7  # arterial over venous width
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InfantEye:
+    """All that belongs to one eye, whatever photograph is taken of it."""
+
+    seed: int
+    side: Literal["left", "right"]
+    findings: Findings
+    look: fundus.Look
+    edge: lesions.Border
+    ridge: lesions.Ridge | None
+    arteries: list[Vessel]
+    veins: list[Vessel]
+    crossings: list[Meeting]
+
+
+def draw_findings(disease: Disease, rng: np.random.Generator) -> Findings:
+    """A disease at random among those that deserve the name `disease`."""
+    if disease not in DISEASES:
+        raise UsageError(f"no disease is called '{disease}': {nearest(disease, DISEASES)}")
+    if disease == "normal":
+        return Findings()
+    while True:
+        stage, zone = int(rng.choice([1, 2, 3], p=[0.25, 0.4, 0.35])), int(rng.choice([1, 2, 3], p=[0.2, 0.6, 0.2]))
+        likely = [0.75, 0.2, 0.05] if stage < 2 else [0.4, 0.25, 0.35]
+        plus: Plus = ("none", "pre-plus", "plus")[int(rng.choice(3, p=likely))]
+        found = Findings(stage, zone, plus)
+        if found.treatment_requiring == (disease == "treatment-requiring") and not (zone == 3 and plus == "plus"):
+            return found
+
+
+def grow_eye(
+    seed: int, findings: Findings, side: Literal["left", "right"] = "right", coat_seed: int | None = None
+) -> InfantEye:
+    """An eye with the given disease; all else depends on `seed`, its colours on `coat_seed` where that is given."""
+    form, ill = (np.random.default_rng([seed, k]) for k in (1, 3))
+    coat = np.random.default_rng([seed if coat_seed is None else coat_seed, 2])
+    look = fundus.infant_look(coat)
+    edge = _draw_border(findings, ill)
+    lesion = lesions.ridge(edge, findings.stage, ill)
+    styles = _styles(findings.plus, ill)
+    trees = []
+    for style in styles:
+        skeleton = grow(_trunks(form, style.kind), _carriers(edge, form), lambda p: _may_carry(p, edge))
+        trees.append(clothe(skeleton, style, form))
+    return InfantEye(seed, side, findings, look, edge, lesion, trees[0], trees[1], meetings(trees[0], trees[1]))
+
+
+def _draw_border(findings: Findings, rng: np.random.Generator) -> lesions.Border:
+    """The border of the diseased zone; healthy eyes are mature, or still immature in zone III or outer zone II."""
+    immature = rng.random() < 0.5
+    reach = rng.uniform(*_NEAREST[findings.zone]) if findings.zone else rng.uniform(2.4, 3.2)
+    return lesions.border(float(reach) if findings.zone or immature else None, rng)
+
+
+def _styles(plus: Plus, rng: np.random.Generator) -> tuple[Style, Style]:
+    """Calibre and tortuosity by quadrant: plus affects two to four, pre-plus is milder and may affect any."""
+    affected = rng.permutation(4)[: rng.integers(2, 5)]
+    mild = {"none": 0.0, "pre-plus": rng.uniform(0.3, 0.5), "plus": rng.uniform(0.85, 1.3)}[plus]
+    amount = np.zeros(4)
+    amount[affected] = mild * rng.uniform(0.85, 1.15, len(affected))
+    own = rng.uniform(0.25, 0.7, 4)
+    artery = Style("artery", _VEIN * _ARTERY_SHARE, _four(1 + 0.2 * amount), _four(own + 3.4 * amount), 26.0)
+    vein = Style("vein", _VEIN, _four(1 + 0.55 * amount), _four(own + 1.3 * amount), 26.0)
+    return artery, vein
+
+
+def _four(values: Floats) -> tuple[float, ...]:
+    return tuple(float(v) for v in values)
+
+
+_TEMPORAL = np.array([[0, 0.01], [0.03, 0.13], [0.15, 0.36], [0.44, 0.6], [0.9, 0.72], [1.45, 0.7], [2.1, 0.68], [2.9, 0.8], [3.9, 1.0]])
+_NASAL = np.array([[0, 0.01], [-0.05, 0.12], [-0.24, 0.38], [-0.65, 0.75], [-1.2, 1.1], [-1.9, 1.5], [-2.6, 1.9]])
+
+
+def _trunks(rng: np.random.Generator, kind: str) -> list[Floats]:
+    """Superior and inferior, temporal and nasal trunks, from the disc to the periphery."""
+    trunks = []
+    for guide in (_TEMPORAL, _NASAL):
+        for up in (1, -1):
+            points = guide * [1, up * rng.lognormal(0, 0.12)]
+            # the vein of a pair runs a little outside its artery, and now and then crosses it
+            reach = np.linspace(0, 1, len(points))[:, None] ** 0.7
+            apart = 0.05 if kind == "vein" else -0.03
+            points = points + reach * (rng.normal(0, 0.07, points.shape) + [0, up * apart])
+            points[0] += rng.normal(0, 0.012, 2)
+            trunks.append(noise.bend(points, 80))
+    return trunks
+
+
+def _carriers(edge: lesions.Border, rng: np.random.Generator) -> Floats:
+    """Points for vessels to reach: a jittered lattice over the vascularised retina, denser near the posterior pole."""
+    parts = []
+    for spacing, reach in ((0.45, 4.5), (0.28, 1.35)):
+        at = np.arange(-reach, reach, spacing)
+        lattice = np.stack(np.meshgrid(at, at), axis=-1).reshape(-1, 2) + [0.4, 0]
+        lattice = lattice + rng.uniform(-0.5, 0.5, lattice.shape) * spacing
+        parts.append(rng.permutation(lattice[np.hypot(*lattice.T) < reach]))
+    points = np.concatenate(parts)
+    return points[_may_carry(points, edge)]
+
+
+def _may_carry(points: Floats, edge: lesions.Border) -> NDArray[np.bool_]:
+    foveal = np.hypot(points[:, 0] - fundus.FOVEA[0], (points[:, 1] - fundus.FOVEA[1])) < 0.17
+    return edge.inside(points, 0.015) & ~foveal
+
+
+def draw_view(eye: InfantEye, exposure: Exposure, aim: str, rng: np.random.Generator) -> View:
+    """Aim the camera at one part of the eye, as roughly as a moving infant allows."""
+    x, y = np.array(AIMS[aim]) + rng.normal(0, 0.16, 2)
+    scale = exposure.radius / rng.uniform(*exposure.camera.reach)
+    origin = (exposure.centre[1], exposure.centre[0])
+    return View((float(x), float(y)), origin, float(scale), float(rng.normal(0, 0.09)), eye.side == "right")
+
+
+def take(eye: InfantEye, exposure: Exposure, view: View, aim: str) -> SimulatedPhotograph:
+    """Photograph an eye: the picture and the truth of what it shows."""
+    shape = exposure.camera.shape
+    retina, step = render.ground(eye.look, view, shape, eye.edge)
+    veins, arteries = render.layers(eye.arteries, eye.veins, view, shape)
+    render.lay_vessels(retina, arteries, veins)
+    field = exposure.field()
+    veil = cameras.haze(exposure, (round(shape[0] / step), round(shape[1] / step)))
+    ridge = np.zeros(shape, bool)
+    if eye.ridge is not None:
+        ridge = lesions.paint_ridge(retina, eye.ridge, view)
+        ridge = _visible(ridge & field, veil, exposure)
+    file = cameras.photograph(retina, veil, exposure)
+    disc, fovea = render.landmarks(eye.look, view, shape)
+    seen = _seen(eye, view, exposure, ridge, veil)
+    truth = Truth(
+        eye.seed, exposure.camera.name, cameras.LEVELS[exposure.level], eye.side,
+        arteries.mask & field, veins.mask & field, disc & field, fovea & field, ridge, field,
+        render.crossings(eye.arteries, eye.veins, eye.crossings, eye.look, view, field),
+        seen, eye.findings, aim,
+    )  # fmt: skip
+    return SimulatedPhotograph(cameras.decoded(file), truth, file)
+
+
+_HIDDEN = 0.85  # veiled more than this, nothing can be made out
+
+
+def _visible(ridge: Mask, veil: NDArray[np.float32], exposure: Exposure) -> Mask:
+    """The part of a lesion that the haze lets through; nothing of it where that is too little to notice."""
+    rows, columns = exposure.camera.shape
+    through = ridge & (cv2.resize(veil, (columns, rows)) < _HIDDEN)
+    enough = through.sum() >= (exposure.radius * 0.02) ** 2 and exposure.level < 4
+    return through if enough else np.zeros_like(ridge)
+
+
+def _seen(eye: InfantEye, view: View, exposure: Exposure, ridge: Mask, veil: NDArray[np.float32]) -> Findings:
+    """Disease as far as this view shows it: a lesion in the picture, plus where two posterior quadrants are clear."""
+    lesion = bool(ridge.any())
+    plus: Plus = eye.findings.plus if _pole_is_seen(view, exposure, veil) else "none"
+    return Findings(eye.findings.stage if lesion else 0, eye.findings.zone if lesion else None, plus)
+
+
+def _pole_is_seen(view: View, exposure: Exposure, veil: NDArray[np.float32]) -> bool:
+    """Whether at least three points in four around the disc, half a unit away, lie in the field and show clearly."""
+    angle = np.arange(16) * (np.pi / 8)
+    pixels = view.to_pixels(0.5 * np.column_stack([np.cos(angle), np.sin(angle)]))
+    rows, columns = exposure.camera.shape
+    inside = np.hypot(pixels[:, 0] - exposure.centre[1], pixels[:, 1] - exposure.centre[0]) < exposure.radius
+    inside &= (pixels >= 0).all(1) & (pixels[:, 0] < columns - 1) & (pixels[:, 1] < rows - 1)
+    at = (np.clip(pixels, 0, [columns - 1, rows - 1]) * veil.shape[0] / rows).astype(int)
+    clear = veil[np.minimum(at[:, 1], veil.shape[0] - 1), np.minimum(at[:, 0], veil.shape[1] - 1)] < 0.7
+    return bool((inside & clear).sum() >= 8) and exposure.level < 4
+
+
+def infant(
+    seed: int, *, camera: str | None = None, disease: Disease | None = None, level: str | None = None, size: int | None = None
+) -> SimulatedPhotograph:
+    """One photograph of one infant's eye.
+
+    `camera` is one of `CAMERAS` (retcam, full-circle), `disease` one of `DISEASES`, `level` one of `LEVELS`; what is
+    not given is drawn. `size` asks for that many pixels along the longer side. The same call gives the same bytes;
+    camera, colours and sharpness depend on the seed and never on the disease. Raises `UsageError` for unknown names.
+    """
+    ill, shot = np.random.default_rng([seed, 11]), np.random.default_rng([seed, 12])
+    chosen = disease or DISEASES[int(ill.choice(3, p=[0.5, 0.33, 0.17]))]
+    side: Literal["left", "right"] = "left" if shot.random() < 0.5 else "right"
+    eye = grow_eye(seed, draw_findings(chosen, ill), side)
+    kind = draw_camera(shot) if camera is None else cameras.camera_named(camera)
+    drawn = draw_level(shot)
+    aim = tuple(AIMS)[int(shot.choice(len(AIMS), p=AIM_SHARES))]
+    exposure = cameras.expose(kind.resized(size), drawn if level is None else cameras.level_named(level), cameras.draw_cast(shot), shot)
+    return take(eye, exposure, draw_view(eye, exposure, aim, shot), aim)
+
+
+def draw_camera(rng: np.random.Generator) -> Camera:
+    """RetCam in four cases of five, else the full-circle camera."""
+    return cameras.CAMERAS["retcam" if rng.random() < 0.8 else "full-circle"]
+
+
+def draw_level(rng: np.random.Generator) -> int:
+    """A quality level by `LEVEL_SHARES`."""
+    return int(rng.choice(len(cameras.LEVELS), p=cameras.LEVEL_SHARES))

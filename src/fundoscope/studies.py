@@ -1,0 +1,106 @@
+"""The folder of a study: what it is, which steps are done, and how it goes on after it was cut off.
+
+    study.json        the manifest: recipe, versions, seeds, data hashes, commands
+    <step>/           the result of a finished step, moved into place in one go
+    .work/<step>/     the step that is being done; it may hold checkpoints from which to go on
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fundoscope.errors import StudyError
+
+MANIFEST = "study.json"
+
+#: Keys of a manifest that may change between one run and its continuation.
+_MAY_CHANGE = ("commands", "versions")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study in `folder`; `manifest` is what makes it this study and no other."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path, manifest: dict[str, Any]) -> Study:
+        """Begin a study, or go on with the one that lies in `folder`.
+
+        `manifest` is plain JSON with a list `commands`. Raises `StudyError` when the folder holds a study of another
+        recipe, other data or other seeds, naming what differs, or when it holds something else.
+        """
+        path = folder / MANIFEST
+        manifest = json.loads(json.dumps(manifest))
+        if path.exists():
+            earlier = _read(path)
+            _check_same(folder, earlier, manifest)
+            commands = list(dict.fromkeys([*earlier.get("commands", []), *manifest.get("commands", [])]))
+            manifest["commands"] = commands
+        elif folder.exists() and any(folder.iterdir()):
+            raise StudyError(f"{folder} holds files but no study. Give an empty or a new folder to --out.")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, manifest)
+        return cls(folder, manifest)
+
+    def done(self, step: str) -> bool:
+        """Whether the step's result is in place."""
+        return (self.folder / step).is_dir()
+
+    def result(self, step: str) -> Path:
+        """The folder of a finished step; `StudyError` when it is not finished."""
+        if not self.done(step):
+            raise StudyError(f"{self.folder}: the step '{step}' is not done. Run the study's command again.")
+        return self.folder / step
+
+    @contextmanager
+    def step(self, step: str) -> Iterator[Path]:
+        """A folder to work in; what is in it when the block ends becomes the result, in one move.
+
+        When the block raises, or the program is killed, the folder stays, and the next run finds it as it was.
+        """
+        work = self.folder / ".work" / step
+        work.mkdir(parents=True, exist_ok=True)
+        yield work
+        final = self.folder / step
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(work, final)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON beside `path`, then move it into place."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} cannot be read ({error}). Remove the folder, or give another to --out.") from error
+    if not isinstance(values, dict):
+        raise StudyError(f"{path} is no manifest of a study. Give another folder to --out.")
+    return values
+
+
+def _check_same(folder: Path, earlier: dict[str, Any], now: dict[str, Any]) -> None:
+    keys = [key for key in {**earlier, **now} if key not in _MAY_CHANGE and earlier.get(key) != now.get(key)]
+    if keys:
+        told = "; ".join(f"{key}: {_short(earlier.get(key))} there, {_short(now.get(key))} now" for key in keys)
+        raise StudyError(f"{folder} holds another study ({told}). Give another folder to --out, or repeat its settings.")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,61 @@
+import pytest
+import torch
+
+from fundoscope.errors import UsageError
+from fundoscope.networks import NAMES, build, count_parameters
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shapes_and_the_map_that_sums_to_the_decision(name):
+    model = build(name, pretrained=False).eval()
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        features, logits = model.features(x), model(x)
+    assert features.shape[0] == 2 and features.shape[2:] == (2, 2)
+    assert logits.shape == (2, 2)
+    weight, bias = model.head.weight, model.head.bias
+    activation = torch.einsum("c,nchw->nhw", weight[1] - weight[0], features) + bias[1] - bias[0]
+    torch.testing.assert_close(activation.mean((1, 2)), logits[:, 1] - logits[:, 0], atol=1e-4, rtol=1e-4)
+
+
+def test_published_sizes():
+    # 4.65 M with a head of 1000 classes of 1280 features (EfficientNet-Lite's own table), here with two classes
+    assert count_parameters(build("tf_efficientnet_lite0", pretrained=False)) == pytest.approx(4.652e6 - 998 * 1281, rel=1e-3)
+
+
+def test_imagenet_weights_tell_a_cat_from_a_rocket():
+    skimage = pytest.importorskip("skimage")
+    from fundoscope.imaging import Standard, read
+    from fundoscope.networks.efficientnet_lite import LiteOptions, _imagenet, efficientnet_lite
+    import timm
+    import pathlib
+
+    network = timm.create_model("efficientnet_lite0", pretrained=False)
+    network.load_state_dict(_imagenet(0, network.state_dict()))
+    network.eval()
+    folder = pathlib.Path(skimage.__file__).parent / "data"
+    standard = Standard(size=256, clahe_when="never", mean=(127 / 255,) * 3, deviation=(128 / 255,) * 3)
+    answers = {}
+    for name in ("chelsea.png", "coffee.png"):
+        x = torch.from_numpy(standard.apply(read(folder / name)))[None]
+        with torch.no_grad():
+            answers[name] = network(x)[0].topk(5).indices.tolist()
+    assert {281, 282, 285} & set(answers["chelsea.png"])  # tabby, tiger cat, Egyptian cat
+    assert {967, 968, 969, 504, 925} & set(answers["coffee.png"])  # espresso, cup, mug
+    body = efficientnet_lite(LiteOptions()).body
+    assert not any(p.requires_grad for p in body.stages[:3].parameters())
+    assert all(p.requires_grad for p in body.stages[3:].parameters())
+
+
+def test_frozen_stages_keep_their_statistics():
+    model = build("tf_efficientnet_lite0").train()
+    before = model.body.stem[1].running_mean.clone()
+    late = model.body.stages[6][0].bn1.running_mean.clone()
+    model(torch.randn(2, 3, 64, 64))
+    assert torch.equal(before, model.body.stem[1].running_mean)
+    assert not torch.equal(late, model.body.stages[6][0].bn1.running_mean)
+
+
+def test_an_unknown_network_names_the_nearest():
+    with pytest.raises(UsageError, match="tf_efficientnet_lite0"):
+        build("efficientnet_lite0")
