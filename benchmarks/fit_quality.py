@@ -55,7 +55,9 @@ def load(path: Path, side: int = SIDE) -> Picture | None:
 
 def retcam(half: int) -> list[Path]:
     """Every second RetCam photograph by name in each folder: half 0 for building, half 1 for reporting."""
-    return [f for kind in ("normal", "rop") for f in sorted((DATA / "hvdropdb_retcam" / kind).iterdir())[half::2]]
+    return [
+        f for kind in ("normal", "rop") for f in sorted((DATA / "hvdropdb_retcam" / kind).iterdir())[half::2]
+    ]
 
 
 # ---- a retina as another camera might have taken it
@@ -73,23 +75,42 @@ def square_of(picture: Picture) -> Picture:
     if len(rows) > side // 2:
         lo, hi = rows[0] + 2, rows[-1] - 2
         square = cv2.copyMakeBorder(square[lo:hi], lo, side - hi, 0, 0, cv2.BORDER_REFLECT_101)
-    return square
+    return mirrored_beyond(square, 0.965)
+
+
+def mirrored_beyond(square: Picture, share: float) -> Picture:
+    """What lies beyond `share` of the inscribed circle's radius replaced by the mirror image of what lies within."""
+    half = square.shape[0] / 2
+    at = np.arange(square.shape[0], dtype=np.float32) + 0.5 - half
+    distance = np.sqrt(at[:, None] ** 2 + at[None, :] ** 2) + 1e-3
+    limit = np.float32(share * half)
+    factor = np.where(distance > limit, np.maximum(2 * limit - distance, 0) / distance, 1).astype(np.float32)
+    return cv2.remap(
+        square, at[None, :] * factor + half - 0.5, at[:, None] * factor + half - 0.5, cv2.INTER_LINEAR
+    )
 
 
 def masked(picture: Picture, cut: float, shift: tuple[float, float], rng: np.random.Generator) -> Picture:
     """A disc of the picture on black; `cut` of the radius is cut off above and below (0: a full circle)."""
     side = min(picture.shape[:2])
-    rows = np.arange(picture.shape[0], dtype=np.float32)[:, None] + 0.5 - picture.shape[0] / 2 - shift[0] * side
-    columns = np.arange(picture.shape[1], dtype=np.float32)[None, :] + 0.5 - picture.shape[1] / 2 - shift[1] * side
+    rows = (
+        np.arange(picture.shape[0], dtype=np.float32)[:, None] + 0.5 - picture.shape[0] / 2 - shift[0] * side
+    )
+    columns = (
+        np.arange(picture.shape[1], dtype=np.float32)[None, :] + 0.5 - picture.shape[1] / 2 - shift[1] * side
+    )
     radius = side / 2 * float(rng.uniform(0.94, 0.995))
     soft = np.clip((radius - np.sqrt(rows**2 + columns**2)) / float(rng.uniform(0.7, 4)), 0, 1)
     soft *= np.abs(rows) <= radius * (1 - cut)
-    return cv2.multiply(picture, cv2.merge([soft] * 3), dtype=cv2.CV_8U) + np.uint8(rng.integers(0, 6))
+    shown = cv2.multiply(picture, cv2.merge([soft] * 3), dtype=cv2.CV_8U)
+    return cv2.add(shown, (float(rng.integers(0, 6)),) * 3)
 
 
 def another_colour(picture: Picture, rng: np.random.Generator) -> Picture:
     """Gains, gamma, saturation, haze: the lens, the lamp and the pigment."""
-    x = cv2.pow(picture / np.float32(255), rng.uniform(0.7, 1.5)) * rng.uniform(0.75, 1.3, 3).astype(np.float32)
+    x = cv2.pow(picture / np.float32(255), rng.uniform(0.7, 1.5)) * rng.uniform(0.75, 1.3, 3).astype(
+        np.float32
+    )
     if rng.random() < 0.5:
         grey = cv2.cvtColor(x, cv2.COLOR_RGB2GRAY)[..., None]
         x = grey + (x - grey) * np.float32(rng.uniform(0.4, 1.3))
@@ -109,13 +130,17 @@ def another_sharpness(picture: Picture, rng: np.random.Generator) -> Picture:
     elif draw < 0.5:
         picture = picture.copy()
         for c in range(3):
-            picture[..., c] = cv2.createCLAHE(rng.uniform(1, 2.5), (8, 8)).apply(np.ascontiguousarray(picture[..., c]))
+            picture[..., c] = cv2.createCLAHE(rng.uniform(1, 2.5), (8, 8)).apply(
+                np.ascontiguousarray(picture[..., c])
+            )
     elif draw < 0.7:
         picture = cv2.GaussianBlur(picture, (0, 0), radius * rng.uniform(0.001, 0.006))
     if rng.random() < 0.4:
         picture = noisy(picture, rng.uniform(0.5, 4), rng)
     if rng.random() < 0.4:
-        picture = cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(55, 96))])[1], 1)
+        picture = cv2.imdecode(
+            cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(55, 96))])[1], 1
+        )
     return picture
 
 
@@ -125,7 +150,9 @@ def as_other_camera(square: Picture, zoom: tuple[float, float], rng: np.random.G
     side = square.shape[0]
     turn = cv2.getRotationMatrix2D((side / 2, side / 2), float(rng.uniform(0, 360)), factor)
     turn[:, 2] += rng.uniform(-0.06, 0.06, 2) * side * max(0, factor - 0.95)
-    square = cv2.warpAffine(square, turn, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    square = cv2.warpAffine(
+        square, turn, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+    )
     square = another_sharpness(another_colour(square, rng), rng)
     draw = rng.random()
     if draw < 0.08:
@@ -229,7 +256,9 @@ def draw_disc(rng: np.random.Generator) -> Picture:
     shade = shade * (1 + rng.uniform(-0.3, 0.3) * at[0] / side)
     colour = np.sort(rng.uniform(30, 255, 3))[::-1] if rng.random() < 0.6 else rng.uniform(30, 255, 3)
     inside = np.clip((1 - distance) * rng.uniform(20, 200), 0, 1)
-    x = shade[..., None] * colour * inside[..., None] + (1 - inside[..., None]) * rng.choice([0, 0, 0, 128, 255])
+    x = shade[..., None] * colour * inside[..., None] + (1 - inside[..., None]) * rng.choice(
+        [0, 0, 0, 128, 255]
+    )
     return (x + rng.normal(0, rng.uniform(0, 3), x.shape)).clip(0, 255).astype(np.uint8)
 
 
@@ -272,7 +301,9 @@ def draw_strokes(rng: np.random.Generator) -> Picture:
         points = np.cumsum(rng.normal(rng.uniform(-12, 12, 2), rng.uniform(0, 8), (40, 2)), axis=0)
         points += rng.uniform(0, 450, 2)
         tone = int(rng.integers(0, 256))
-        cv2.polylines(picture, [points.astype(np.int32)], False, (tone,) * 3, int(rng.integers(1, 6)), cv2.LINE_AA)
+        cv2.polylines(
+            picture, [points.astype(np.int32)], False, (tone,) * 3, int(rng.integers(1, 6)), cv2.LINE_AA
+        )
     return cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 1.5)))
 
 
@@ -283,7 +314,9 @@ def shipped_pictures() -> list[Path]:
     import sklearn
 
     folders = (Path(skimage.__file__).parent / "data", Path(sklearn.__file__).parent / "datasets/images")
-    found = [f for d in (*folders, Path(matplotlib.get_data_path()) / "sample_data") for f in sorted(d.iterdir())]
+    found = [
+        f for d in (*folders, Path(matplotlib.get_data_path()) / "sample_data") for f in sorted(d.iterdir())
+    ]
     return [f for f in found if f.suffix.lower() in SUFFIXES and f.stem not in ("retina", "microaneurysms")]
 
 
@@ -308,12 +341,16 @@ def retina_samples(kind: str, files: list[Path], copies: int, zoom: tuple[float,
 def foreign_samples(folders: list[Path], most: int, copies: int) -> Iterator[Sample]:
     sources = [("shipped", shipped_pictures())]
     for folder in folders:
-        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.stat().st_size > 8192)
+        files = sorted(
+            f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.stat().st_size > 8192
+        )
         sources.append((folder.name, files[:: max(1, -(-len(files) // most))]))
     for source, files in sources:
         for f in files:
             if (picture := load(f)) is not None:
-                yield from foreign_copies(source, picture, np.random.default_rng(hash_of(str(f.name))), copies)
+                yield from foreign_copies(
+                    source, picture, np.random.default_rng(hash_of(str(f.name))), copies
+                )
     rng = np.random.default_rng(7)
     for name, picture in drawings(rng, 40):
         yield from foreign_copies("drawn-" + name.split("-")[0], picture, rng, 2)
@@ -334,3 +371,104 @@ def hash_of(text: str) -> int:
     import zlib
 
     return zlib.crc32(text.encode())
+
+
+# ---- the fit
+
+_STRUCTURE = (
+    *(f"{name}{i}_{share}" for i in range(3) for name, share in (("dark", 99), ("dark", 95), ("dark", 70), ("bright", 99), ("bright", 95))),
+    *(f"asymmetry{i}" for i in range(3)),
+    *(f"steep_{share}" for share in (50, 90, 99, 999)),
+    *(f"{name}{i}" for i in range(4) for name in ("band", "tails")),
+    *("slope01", "slope12", "slope23", "coherence"),
+)  # fmt: skip
+_COLOUR = ("red_green", "green_blue", "ordered", "hue_long", "hue_short", "grey")
+_CHANNELS = ("red_follows", "red_agrees", "blue_follows", "blue_agrees")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A yes-or-no question: kinds that are a yes, kinds that are a no, and the measurements it may look at."""
+
+    yes: tuple[str, ...]
+    no: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+QUESTIONS = {
+    "retina": Question(
+        ("infant", "adult"),
+        ("foreign",),
+        (*_STRUCTURE, *_COLOUR, *_CHANNELS, "entropy", "flat", "lit", "dark"),
+    ),
+    "sharp": Question(("infant", "adult"), ("blurred-infant", "blurred-adult"), _STRUCTURE),
+    "infant": Question(("infant",), ("adult",), _STRUCTURE),
+}
+
+
+@dataclass
+class Fit:
+    """A logistic model on clipped, scaled measurements and their squares, as `imaging.quality.Logistic` reads it."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    model: Any
+
+    @classmethod
+    def of(cls, x: NDArray[np.float64], yes: NDArray[np.bool_], strength: float) -> Fit:
+        """Fitted so that a yes and a no weigh the same in all; limits are the 0.5th and 99.5th percentile."""
+        from sklearn.linear_model import LogisticRegression
+
+        low, high = np.percentile(x, [0.5, 99.5], axis=0)
+        high = np.maximum(high, low + 1e-6)
+        model = LogisticRegression(C=strength, max_iter=5000, class_weight="balanced")
+        return cls(low, high, model.fit(design(x, low, high), yes))
+
+    def logits(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self.model.decision_function(design(x, self.low, self.high))
+
+
+def design(
+    x: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    from fundoscope.imaging.quality import scaled
+
+    z = scaled(x, low, high)
+    return np.hstack([z, z * z])
+
+
+def held_out_logits(
+    x: NDArray[Any], yes: NDArray[Any], groups: NDArray[Any], strength: float
+) -> NDArray[Any]:
+    """Logits of samples by models that saw neither their photograph nor their source (eight folds of groups)."""
+    names = np.unique(groups)
+    part = dict(zip(names, np.random.default_rng(0).permutation(len(names)) % 8, strict=True))
+    fold = np.array([part[g] for g in groups])
+    logits = np.zeros(len(x))
+    for i in range(8):
+        logits[fold == i] = Fit.of(x[fold != i], yes[fold != i], strength).logits(x[fold == i])
+    return logits
+
+
+def answer(question: Question, samples: list[Sample], strength: float) -> dict[str, Any]:
+    """The fitted model as the table holds it, with what it does to photographs and sources it did not see."""
+    from sklearn.metrics import roc_auc_score
+
+    used = [s for s in samples if s.kind in question.yes + question.no]
+    x = np.array([[s.values[name] for name in question.names] for s in used])
+    kinds = np.array([s.kind for s in used])
+    yes, groups = np.isin(kinds, question.yes), np.array([s.group for s in used])
+    logits = held_out_logits(x, yes, groups, strength)
+    fit, n = Fit.of(x, yes, strength), len(question.names)
+    return {
+        "names": list(question.names),
+        "low": np.round(fit.low, 5).tolist(),
+        "high": np.round(fit.high, 5).tolist(),
+        "linear": np.round(fit.model.coef_[0, :n], 4).tolist(),
+        "square": np.round(fit.model.coef_[0, n:], 4).tolist(),
+        "offset": round(float(fit.model.intercept_[0]), 4),
+        "held_out_auc": round(float(roc_auc_score(yes, logits)), 4),
+        "logits": logits,
+        "kinds": kinds,
+        "groups": groups,
+    }

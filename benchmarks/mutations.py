@@ -2,9 +2,10 @@
 
     python benchmarks/mutations.py [--count 2000] [--seed 0] [--screen]
 
-First through `fundoscope.imaging.read`: nothing but `PhotographError` may come out, no input may take over 5 s,
-and the process must stay under 1 GiB. With `--screen` the same files also go through `fundoscope rop screen`, in one
-call: each must have its row in `results.csv`. Writes docs/results/mutations.csv; exit code 1 if anything failed.
+First through `fundoscope.imaging.read`: nothing but `PhotographError` may come out, no input may take over
+5 s, and the process must stay under 1 GiB. With `--screen` the same files also go through `fundoscope rop
+screen`, in one call: each must have its row in `results.csv`. Writes docs/results/mutations.csv; exit code 1
+if anything failed.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Mutant(NamedTuple):
 
 
 def picture(rows: int = 96, columns: int = 128) -> np.ndarray:
-    """A red disc with dark branches on black, uint8 RGB: enough structure for every encoder to do real work."""
+    """A red disc with dark branches on black, uint8 RGB: enough structure to give every encoder real work."""
     y, x = np.mgrid[:rows, :columns]
     inside = (y - rows / 2) ** 2 + (x - columns / 2) ** 2 < (0.48 * min(rows, columns)) ** 2
     wave = np.sin(x / 5 + np.sin(y / 9) * 3) + np.random.default_rng(0).normal(0, 0.2, y.shape)
@@ -175,7 +176,7 @@ def outcome(mutant: Mutant) -> tuple[str, float, str]:
         said = "read", ""
     except PhotographError as error:
         said = "refused", error.cause
-    except Exception as error:  # whatever it is, it is what this program looks for
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what this program looks for
         said = type(error).__name__, str(error)
     return said[0], time.perf_counter() - begin, said[1]
 
@@ -218,8 +219,9 @@ def through_screening(count: int, seed: int) -> bool:
         for mutant in mutants(count, seed):
             (photographs / mutant.name).write_bytes(mutant.data)
         begin = time.perf_counter()
-        command = [sys.executable, "-m", "fundoscope", "rop", "screen", str(photographs), "--out", str(out)]
-        done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+        program = [sys.executable, "-c", "from fundoscope.cli.main import run; run()"]
+        command = [*program, "rop", "screen", str(photographs), "--out", str(out)]
+        done = subprocess.run(command, capture_output=True, text=True)
         print(f"rop screen: exit code {done.returncode}, {time.perf_counter() - begin:.0f} s")
         if not (out / "results.csv").exists():
             print(done.stderr[-2000:])

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -80,10 +82,16 @@ def said() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, said):
+def model() -> Tiny:
+    return Tiny().train()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, model, said):
     out = tmp_path_factory.mktemp("bundles") / "toy"
     labels = np.arange(12) % 2
-    return write.write_bundle(Tiny(), card_of(), squares(16, 0), squares(12, 1), out, labels, say=said.append)
+    calibration = [squares(8, 0), squares(8, 9)]
+    return write.write_bundle(model, card_of(), calibration, squares(12, 1), out, labels, say=said.append)
 
 
 @pytest.fixture
@@ -157,7 +165,7 @@ def test_convolutions_run_on_integers(made):
 def test_no_path_of_the_maker_is_in_the_network(made):
     for path in made.glob("*.onnx"):
         assert str(Path.cwd()).encode() not in path.read_bytes()
-        assert b".py" not in path.read_bytes()
+        assert not re.search(rb"\.py\b|pkg\.|\.part", path.read_bytes())
 
 
 def test_parity_is_kept_and_told(made, said):
@@ -202,26 +210,51 @@ def test_the_page_says_simulated():
     assert "**SIMULATED.**" in write.render(card_of(stage2="simulated"))
 
 
-def test_the_model_is_left_as_it_was(tmp_path):
-    model = Tiny().train()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    write.write_bundle(model, card_of(), [squares(2, 0), squares(2, 1)], squares(2, 2), tmp_path / "b",
-                       keep_fp32=False, say=lambda line: None)  # fmt: skip
+def test_the_model_is_left_as_it_was(made, model):
+    untouched = Tiny().state_dict()
     assert model.training
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert not (tmp_path / "b" / "model.fp32.onnx").exists()
+    assert all(torch.equal(value, untouched[name]) for name, value in model.state_dict().items())
+
+
+@pytest.fixture
+def exported(made, monkeypatch):
+    """The export, which takes seconds, is made once."""
+    monkeypatch.setattr(write, "export", lambda _, size, path: shutil.copy(made / "model.fp32.onnx", path))
+
+
+def test_fp32_may_stay_behind(exported, tmp_path):
+    folder = write.write_bundle(
+        Tiny(), card_of(), squares(2, 0), squares(2, 2), tmp_path / "b", keep_fp32=False, say=lambda _: None
+    )
+    assert verify(folder).parity.int8_auc_change is None
+    assert "model.fp32.onnx" not in (folder / "card.md").read_text()
     with pytest.raises(BundleError, match=r"ships no model\.fp32\.onnx"):
-        open_bundle(tmp_path / "b", precision="fp32")
+        open_bundle(folder, precision="fp32")
 
 
-def test_a_network_that_answers_otherwise_in_training_fails_parity(tmp_path):
-    class Doubled(Tiny):
+def test_the_same_network_and_photographs_give_the_same_bytes(exported, made, tmp_path):
+    calibration = np.concatenate([squares(8, 0), squares(8, 9)])
+    folder = write.write_bundle(
+        Tiny(), card_of(), calibration, squares(2, 2), tmp_path / "b", say=print
+    )
+    assert verify(folder).files["model.int8.onnx"] == verify(made).files["model.int8.onnx"]
+
+
+def test_onnx_that_strays_from_torch_is_not_written(exported, tmp_path):
+    class Shifted(Tiny):
         def forward(self, x):
-            return super().forward(x) + 1e-3
+            return super().forward(x) + 3e-4
 
     with pytest.raises(StudyError, match="no bundle was written"):
-        write.write_bundle(Doubled(), card_of(), squares(2, 0), squares(2, 1), tmp_path / "b")
+        write.write_bundle(Shifted(), card_of(), squares(2, 0), squares(2, 1), tmp_path / "b")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("nothing", [np.zeros((0, 3, SIZE, SIZE)), np.zeros((3, SIZE, SIZE))])
+def test_without_photographs_nothing_is_written(tmp_path, nothing):
+    for calibration, check in ((nothing, squares(1, 0)), (squares(1, 0), nothing)):
+        with pytest.raises(UsageError, match="holds no photographs"):
+            write.write_bundle(Tiny(), card_of(), calibration, check, tmp_path / "b")
 
 
 @pytest.mark.parametrize("head", [nn.Linear(16, 3), nn.Identity(), None])
@@ -270,14 +303,31 @@ def test_killed_between_the_moves_the_old_bundle_comes_back(tmp_path):
     assert (tmp_path / "b" / "bundle.json").read_text() == "old"
 
 
-def test_killed_while_writing_leaves_no_half_bundle(tmp_path, monkeypatch):
-    def stop(*arguments):
+def test_stopped_while_writing_leaves_no_half_bundle(tmp_path, monkeypatch):
+    def stop(classifier, size, path):
+        path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(write, "quantise", stop)
+    monkeypatch.setattr(write, "export", stop)
     with pytest.raises(KeyboardInterrupt):
         write.write_bundle(Tiny(), card_of(), squares(2, 0), squares(2, 1), tmp_path / "b")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_before_the_move_leaves_no_bundle_and_the_next_writer_clears_up(tmp_path):
+    program = f"""
+import os, signal
+from pathlib import Path
+from fundoscope.bundles import write
+part = write._fresh(Path({str(tmp_path)!r}) / "b")
+(part / "bundle.json").write_text("half")
+write._sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+write._move(part, Path({str(tmp_path)!r}) / "b")
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+    with pytest.raises(BundleError, match="no such folder"):
+        open_bundle(tmp_path / "b")
+    assert list(write._fresh(tmp_path / "b").iterdir()) == []
 
 
 # Refused
@@ -385,6 +435,11 @@ def test_what_is_no_bundle_says_what_is_missing_and_what_is_shipped(tmp_path, ma
 def test_a_batch_of_another_shape_is_refused(made, shape):
     with pytest.raises(UsageError, match=r"takes \(n, 3, 48, 48\)"):
         open_bundle(made).run(np.zeros(shape, np.float32))
+
+
+def test_running_leaves_the_arithmetic_of_this_thread_alone(made):
+    open_bundle(made).run(squares(1, 0))
+    assert np.float64(5e-324) * 1.0 > 0
 
 
 def test_an_answer_that_is_no_number_is_never_a_negative(made):

@@ -14,7 +14,9 @@ from fundoscope.learning.data import training_batches
 from fundoscope.networks import build
 
 STANDARD = Standard(size=32, clahe_when="never")
-QUICK = FitOptions(epochs=4, patience=4, batch=8, learning_rate=2e-2, average=0.5, augment=Augment(field=0, colour=0.2))
+QUICK = FitOptions(
+    epochs=4, patience=4, batch=8, learning_rate=2e-2, average=0.5, augment=Augment(field=0, colour=0.2)
+)
 
 
 def squares(n=24, seed=0):
@@ -139,7 +141,9 @@ def test_killed_in_an_epoch_it_goes_on_and_ends_the_same(tmp_path):
     script.write_text(textwrap.dedent(KILLED.format(tests=str(Path(__file__).parent))))
 
     def run(folder, how):
-        return subprocess.run([sys.executable, str(script), str(tmp_path / folder), how], capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, str(script), str(tmp_path / folder), how], capture_output=True, text=True
+        )
 
     whole = run("whole", "run")
     assert whole.returncode == 0, whole.stderr

@@ -20,7 +20,9 @@ def test_shapes_and_the_map_that_sums_to_the_decision(name):
 
 def test_published_sizes():
     # 4.65 M with a head of 1000 classes of 1280 features (EfficientNet-Lite's own table), here with two classes
-    assert count_parameters(build("tf_efficientnet_lite0", pretrained=False)) == pytest.approx(4.652e6 - 998 * 1281, rel=1e-3)
+    assert count_parameters(build("tf_efficientnet_lite0", pretrained=False)) == pytest.approx(
+        4.652e6 - 998 * 1281, rel=1e-3
+    )
 
 
 def test_imagenet_weights_tell_a_cat_from_a_rocket():

@@ -1,9 +1,32 @@
 """Fundoscope grades retinas with little data: retinopathy of prematurity, and artery-vein nicking.
 
     import fundoscope
-    findings = fundoscope.load("rop").screen(["eye.png"])
+    for finding in fundoscope.load("rop").screen(["left.png", "right.png"]):
+        print(finding.file, finding.status, finding.p_rop)
 """
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fundoscope.rop.grader import RopGrader
+
+__version__ = version("fundoscope")
+__all__ = ["__version__", "load"]
+
+
+def load(task: str = "rop", bundle: str | Path | None = None) -> RopGrader:
+    """The grader of a task, from the shipped bundle of that name or from `bundle`, a folder.
+
+    Raises `UsageError` for an unknown task, and `BundleError` for a bundle that is missing or broken.
+    """
+    from fundoscope.errors import UsageError, nearest
+
+    if task != "rop":
+        raise UsageError(f"There is no grader '{task}': {nearest(task, ['rop'])}")
+    from fundoscope.rop.grader import RopGrader
+
+    return RopGrader.open(bundle or task)

@@ -53,6 +53,7 @@ def quantise(fp32: Path, int8: Path, calibration: NDArray[np.float32]) -> None:
             calibrate_method=CalibrationMethod.MinMax,
             nodes_to_exclude=after_features(onnx.load(prepared)),
         )
+    onnx.save(bare(onnx.load(int8)), int8)
 
 
 def after_features(model: onnx.ModelProto) -> list[str]:
@@ -68,3 +69,17 @@ def after_features(model: onnx.ModelProto) -> list[str]:
         if node.op_type != "Conv":
             wanted.extend(node.input)
     return list(found)
+
+
+def bare(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, changed in place, less what tools noted in it: traces with paths, shapes, unused opsets."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    del graph.value_info[:]
+    used = {node.domain for node in graph.node}
+    kept = [opset for opset in model.opset_import if opset.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    return model

@@ -178,7 +178,7 @@ def load_network(model: bytes, name: str, threads: int = 1) -> InferenceSession:
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    # not session.set_denormal_as_zero: it would change the arithmetic of the caller's own thread, for good
     # waiting threads sleep: processors are for the other photographs
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # without VNNI, sums of U8 x S8 products saturate in 16 bits; U8 x U8 ones do not, and are used there

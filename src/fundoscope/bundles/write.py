@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fundoscope.bundles.card import Card, FileRecord, Parity, Stage
-from fundoscope.bundles.quantise import quantise
+from fundoscope.bundles.quantise import bare, quantise
 from fundoscope.bundles.read import CARD_FILE, load_network
 from fundoscope.errors import StudyError, UsageError
 
@@ -27,7 +27,8 @@ OPSET = 18  # what torch's exporter speaks natively; read by every ONNX Runtime 
 
 FP32_FILE, INT8_FILE, CARD_PAGE = "model.fp32.onnx", "model.int8.onnx", "card.md"
 
-Photographs = NDArray[np.float32]  # (n, 3, size, size), standard pixels
+Photographs = NDArray[np.float32]  # (n, 3, size, size), network input
+Logits = NDArray[np.float32]  # (n, 2)
 
 
 class Exportable(nn.Module):
@@ -76,12 +77,16 @@ def write_bundle(
     with their `labels` (0 or 1) if AUC is to be compared. Parity is told to `say` and kept in the card.
     Raises StudyError, and writes nothing, when ONNX in fp32 strays from torch by more than `FP32_TOLERANCE`.
     """
+    calibration = _photographs(calibration, "calibration")
+    check = _photographs(check, "the parity check")
     classifier = _plain_copy(model)
     part = _fresh(out)
     try:
         export(classifier, card.standard.size, part / FP32_FILE)
-        quantise(part / FP32_FILE, part / INT8_FILE, _one_array(calibration))
-        parity = _parity(classifier, card.stages[0], part, check, labels)
+        fp32 = _logits(part / FP32_FILE, check)
+        worst = _strayed(classifier, fp32, check)
+        quantise(part / FP32_FILE, part / INT8_FILE, calibration)
+        parity = _parity(card.stages[0], worst, fp32, _logits(part / INT8_FILE, check), labels)
         for line in parity_lines(parity):
             say(line)
         if not keep_fp32:
@@ -113,47 +118,37 @@ def export(classifier: nn.Module, size: int, path: Path) -> None:
         verbose=False,
     )
     assert program is not None  # dynamo=True always gives one
-    onnx.save(_bare(program.model_proto), path)
+    onnx.save(bare(program.model_proto), path)
 
 
-def _bare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without what the exporter notes beside it: stack traces with the paths of this machine."""
-    del model.metadata_props[:], model.graph.metadata_props[:], model.graph.value_info[:]
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
-        del value.metadata_props[:]
-    model.graph.doc_string = model.doc_string = ""
-    return model
-
-
-def _one_array(calibration: Photographs | Iterable[Photographs]) -> Photographs:
-    array = calibration if isinstance(calibration, np.ndarray) else np.concatenate(list(calibration))
+def _photographs(given: Photographs | Iterable[Photographs], what: str) -> Photographs:
+    array = given if isinstance(given, np.ndarray) else np.concatenate(list(given))
     if array.ndim != 4 or not len(array):
         raise UsageError(
-            f"calibration data of shape {array.shape} are no photographs. Give (n, 3, size, size), n > 0."
+            f"an array of shape {array.shape} holds no photographs for {what}. Give (n, 3, s, s), n > 0."
         )
     return array.astype(np.float32, copy=False)
 
 
-def _parity(
-    classifier: nn.Module, stage: Stage, part: Path, check: Photographs, labels: NDArray[np.integer] | None
-) -> Parity:
-    if not len(check):
-        raise UsageError("there are no photographs to check parity on. Give at least one.")
+def _strayed(classifier: nn.Module, fp32: Logits, check: Photographs) -> float:
+    """The largest difference of a logit, torch against ONNX; StudyError where it is not rounding."""
     with torch.no_grad():
         trained = np.concatenate([classifier(torch.from_numpy(one[None])).numpy() for one in check])
-    fp32, int8 = (_logits(part / name, check) for name in (FP32_FILE, INT8_FILE))
     worst = float(np.abs(trained - fp32).max())
     if not worst <= FP32_TOLERANCE:
         raise StudyError(
             f"ONNX in fp32 strays from torch by {worst:.2g} in a logit, over {FP32_TOLERANCE:g}: no bundle "
             "was written. Look for an operation that exports differently, or weights that are not finite."
         )
+    return worst
+
+
+def _parity(
+    stage: Stage, worst: float, fp32: Logits, int8: Logits, labels: NDArray[np.integer] | None
+) -> Parity:
     p, q = stage.probabilities(fp32), stage.probabilities(int8)
     return Parity(
-        n_photographs=len(check),
+        n_photographs=len(fp32),
         fp32_max_abs_logit=worst,
         int8_max_abs_logit=float(np.abs(int8 - fp32).max()),
         int8_mean_abs_logit=float(np.abs(int8 - fp32).mean()),
@@ -162,21 +157,19 @@ def _parity(
     )
 
 
-def _logits(path: Path, check: Photographs) -> NDArray[np.float32]:
+def _logits(path: Path, check: Photographs) -> Logits:
     network = load_network(path.read_bytes(), path.name)
     return np.concatenate([network.run(["logits"], {"photograph": one[None]})[0] for one in check])
 
 
-def _auc_change(
-    fp32: NDArray[np.float32], int8: NDArray[np.float32], labels: NDArray[np.integer] | None
-) -> float | None:
+def _auc_change(fp32: Logits, int8: Logits, labels: NDArray[np.integer] | None) -> float | None:
     """AUC of INT8 minus AUC of fp32; None where there are no labels, or of one class only."""
     if labels is None or len(np.unique(labels)) < 2:
         return None
     return _auc(int8, labels) - _auc(fp32, labels)
 
 
-def _auc(logits: NDArray[np.float32], labels: NDArray[np.integer]) -> float:
+def _auc(logits: Logits, labels: NDArray[np.integer]) -> float:
     """Area under the ROC curve as the share of pairs in the right order, ties half (Hanley, McNeil 1982)."""
     margin = logits[:, 1] - logits[:, 0]
     ahead = margin[labels == 1][:, None] - margin[labels == 0]

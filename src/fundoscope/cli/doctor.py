@@ -14,15 +14,13 @@ def doctor() -> None:
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
-    from fundoscope import __version__
-
     def installed(name: str) -> str:
         try:
             return version(name)
         except PackageNotFoundError:
             return "not installed"
 
-    print(f"fundoscope   {__version__}")
+    print(f"fundoscope   {version('fundoscope')}")
     print(f"python       {platform.python_version()} on {platform.system()} {platform.machine()}")
     print(f"processors   {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}")
     for name in _BASE:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from fundoscope import __version__
 from fundoscope.cli import bundle, cohort, doctor, rop, simulate
 from fundoscope.errors import FundoscopeError
 
@@ -29,7 +28,9 @@ app.command("doctor")(doctor.doctor)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"fundoscope {__version__}")
+        from importlib.metadata import version
+
+        print(f"fundoscope {version('fundoscope')}")
         raise typer.Exit
 
 

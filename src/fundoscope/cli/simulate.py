@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,42 +38,48 @@ def infants(
     """Infants' eyes, healthy and with retinopathy of prematurity: several views an eye, two eyes an infant."""
     from fundoscope.simulate import write_infants
 
-    with _Report(out, quiet) as report:
-        write_infants(n, out, seed, workers, sheet, camera=camera, size=size, progress=report.step)
+    with _progress(n, quiet) as step:
+        path = write_infants(n, out, seed, workers, sheet, camera=camera, size=size, progress=step)
+    print(path)
 
 
-class _Report:
-    """Progress on standard error, and where the cohort lies on standard output."""
+@app.command()
+def adults(
+    n: Count,
+    out: Out,
+    seed: Seed = 0,
+    workers: Workers = 1,
+    sheet: Sheet = False,
+    camera: CameraName = None,
+    size: Size = None,
+    quiet: Quiet = False,
+) -> None:
+    """Adults' eyes: arterial and venous trees, every crossing of theirs, and its nicking."""
+    from fundoscope.simulate import write_adults
 
-    def __init__(self, out: Path, quiet: bool) -> None:
-        self._out = out
-        self._quiet = quiet
-        self._done = 0
+    with _progress(n, quiet) as step:
+        path = write_adults(n, out, seed, workers, sheet, camera=camera, size=size, progress=step)
+    print(path)
 
-    def __enter__(self) -> _Report:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("photographs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), disable=self._quiet)
-        self._bar.start()
-        self._task = self._bar.add_task("", total=None)
-        self._start = time.perf_counter()
-        return self
+@app.callback()
+def _simulate() -> None:
+    """Make photographs of simulated eyes with exact truth."""
 
-    @property
-    def step(self) -> Progress:
-        return self._step
 
-    def _step(self, done: int, wanted: int) -> None:
-        self._done = done
-        self._bar.update(self._task, completed=done, total=wanted)
+@contextmanager
+def _progress(n: int, quiet: bool) -> Iterator[Progress]:
+    """A bar on standard error, and at the end how fast it went."""
+    import time
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._bar.stop()
-        if kind is None:
-            seconds = time.perf_counter() - self._start
-            if not self._quiet:
-                rate = self._done / max(seconds, 1e-9)
-                typer.echo(f"{self._done} photographs in {seconds:.0f} s ({rate:.1f} a second)", err=True)
-            typer.echo(self._out / "cohort.csv")
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    columns = (TextColumn("photographs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    start = time.perf_counter()
+    with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
+        task = bar.add_task("", total=n)
+        yield lambda done, wanted: bar.update(task, completed=done, total=wanted)
+    seconds = time.perf_counter() - start
+    console.print(f"{n} photographs in {seconds:.0f} s ({n / max(seconds, 1e-9):.1f} a second)")

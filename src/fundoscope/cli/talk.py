@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 T = TypeVar("T")
 
@@ -34,10 +43,26 @@ class Talk:
 
     def follow(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
         """The items, with a bar and the time left."""
+        with self._bars() as bars:
+            yield from bars.track(items, total=total, description=what)
+
+    @contextmanager
+    def stages(self) -> Iterator[Callable[[str, int, int], None]]:
+        """A callback (stage, done, all) that keeps a bar for each stage."""
+        with self._bars() as bars:
+            tasks: dict[str, TaskID] = {}
+
+            def step(stage: str, done: int, wanted: int) -> None:
+                if stage not in tasks:
+                    tasks[stage] = bars.add_task(stage, total=wanted)
+                bars.update(tasks[stage], completed=done)
+
+            yield step
+
+    def _bars(self) -> Progress:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                    TextColumn("left"), TimeRemainingColumn())  # fmt: skip
-        with Progress(*columns, console=self.console, transient=True, disable=self.quiet) as progress:
-            yield from progress.track(items, total=total, description=what)
+        return Progress(*columns, console=self.console, transient=True, disable=self.quiet)
 
     def counts(self, counts: Mapping[str, int], working_seconds: float) -> None:
         """How it ended, and how fast."""

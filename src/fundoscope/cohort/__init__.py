@@ -1,7 +1,22 @@
-"""A table of photographs, and folds as a file that is written once and reused."""
+"""A table of photographs, its audit, and folds as a file that is written once and reused."""
 
+from fundoscope.cohort.auditing import Audit, Kind, Likeness, Problem, audit
 from fundoscope.cohort.folds import Fold, Folds
 from fundoscope.cohort.groups import Groups, groups_of
+from fundoscope.cohort.page import write_page
 from fundoscope.cohort.table import Cohort, Record
 
-__all__ = ["Cohort", "Fold", "Folds", "Groups", "Record", "groups_of"]
+__all__ = [
+    "Audit",
+    "Cohort",
+    "Fold",
+    "Folds",
+    "Groups",
+    "Kind",
+    "Likeness",
+    "Problem",
+    "Record",
+    "audit",
+    "groups_of",
+    "write_page",
+]

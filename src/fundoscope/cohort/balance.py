@@ -1,7 +1,7 @@
 """Groups dealt into parts so that each part gets its share of every class and of the groups themselves.
 
-A greedy assignment as in scikit-learn's `StratifiedGroupKFold` (largest group first, each to the part that stays
-nearest its share), with shares that may differ and a last step that brings a missing class to a part.
+A greedy assignment as in scikit-learn's `StratifiedGroupKFold` (largest group first, each to the part that
+stays nearest its share), with shares that may differ and a last step that brings a missing class to a part.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _TRIES = 16  # orders of equal groups that are tried; the best balanced one is k
 def deal(counts: Counts, shares: Sequence[float], rng: np.random.Generator) -> NDArray[np.int64]:
     """The part of each group.
 
-    `counts` is (groups, classes): photographs of each class; `shares` is what each part should hold of the whole
-    and adds up to 1. The first two classes reach every part as far as there are groups of them.
+    `counts` is (groups, classes): photographs of each class; `shares` is what each part should hold of the
+    whole and adds up to 1. The first two classes reach every part as far as there are groups of them.
     """
     whole = np.column_stack([counts, np.ones(len(counts))])  # the groups themselves are balanced like a class
     whole = whole / np.maximum(whole.sum(axis=0), 1)
@@ -57,7 +57,7 @@ def _cost(sums: Counts, shares: NDArray[np.float64]) -> float:
 
 
 def _bring_missing(counts: Counts, parts: NDArray[np.int64], n_parts: int) -> None:
-    """Move, in place, the smallest group of a class into each part that has none, from the part with the most."""
+    """Move, in place, the smallest group of a class to each part that has none, from the part with most."""
     for wanted in range(min(2, counts.shape[1])):
         has = counts[:, wanted] > 0
         for part in range(n_parts):

@@ -18,18 +18,18 @@ _ALIKE = (
 )
 
 
-def match_header(header: list[str], name: str) -> dict[str, int]:
+def match_header(header: list[str], name: str, needed: tuple[str, ...] = COLUMNS[:2]) -> dict[str, int]:
     """Where each known column stands; capital letters, spaces and hyphens in its name do not matter.
 
-    Raises `CohortError` when image or label is missing, a column stands twice, or a name is nearly one of ours:
-    a column `infants` kept as an unknown one would let an infant stand on two sides of a split.
+    Raises `CohortError` when a `needed` one is missing, a column stands twice, or a name is nearly one of
+    ours: a column `infants` kept as an unknown one would let an infant stand on two sides of a split.
     """
     words = [word.strip().casefold().replace(" ", "_").replace("-", "_") for word in header]
     for word in filter(None, words):
         if words.count(word) > 1:
             raise CohortError(f"{name}: the column '{word}' stands twice. Remove or rename one of them.")
     place = {column: words.index(column) for column in COLUMNS if column in words}
-    for column in COLUMNS[:2]:
+    for column in needed:
         if column not in place:
             hint = nearest(column, [word for word in words if word and word not in place])
             raise CohortError(
@@ -46,7 +46,7 @@ def match_header(header: list[str], name: str) -> dict[str, int]:
 
 
 def label_of(text: str, where: str) -> str:
-    """normal or rop, whatever its capital letters."""
+    """The label, normal or rop, whatever its capital letters."""
     label = text.casefold()
     if label not in LABELS:
         raise CohortError(
@@ -62,7 +62,7 @@ def treatment_of(text: str, label: str, where: str) -> bool | None:
         raise CohortError(f"{where}: treatment_requiring is '{text}'. Write yes, no, or leave it blank.")
     if _TREATMENT[word] and label == "normal":
         raise CohortError(
-            f"{where}: treatment_requiring is yes, but the label is normal. Correct the label or the treatment."
+            f"{where}: treatment_requiring is yes, but the label is normal. Correct one of the two."
         )
     return _TREATMENT[word]
 

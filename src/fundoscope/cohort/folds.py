@@ -49,8 +49,8 @@ class Fold:
 class Folds:
     """The folds of one cohort.
 
-    `photographs` (what the table said of each, and the digest of its file) and `cohort_sha256` tie them to it;
-    `groups` says which photographs are never parted, and by what rule.
+    `photographs` (what the table said of each, and the digest of its file) and `cohort_sha256` tie them to
+    it; `groups` says which photographs are never parted, and by what rule.
     """
 
     folds: tuple[Fold, ...]
@@ -63,7 +63,8 @@ class Folds:
     def make(cls, cohort: Cohort, groups: Groups, k: int = 5, inner: float = 0.22, seed: int = 0) -> Folds:
         """Divide into `k` outer folds, with the share `inner` of each one's training groups set apart.
 
-        Equal seeds give equal folds. Raises `CohortError` when a class has too few groups for every part to hold it.
+        Equal seeds give equal folds. Raises `CohortError` when a class has too few groups for every part to
+        hold it.
         """
         if k < 2 or not 0 < inner < 1:
             raise UsageError(
@@ -108,7 +109,7 @@ class Folds:
             raise CohortError(f"{path}: holds other folds already. Read those, or give another path.")
         beside = path.with_name(f"{path.name}.{os.getpid()}.part")
         beside.write_text(text, "utf-8")
-        os.replace(beside, path)
+        beside.replace(path)
         return path
 
     def to_json(self) -> dict[str, Any]:
@@ -135,7 +136,10 @@ class Folds:
         return self.folds[number]
 
     def check_partition(self, name: str = "folds") -> str:
-        """A line saying that each photograph is tested once and stands once in every fold; else `CohortError`."""
+        """A line saying that each photograph is tested once and stands once in every fold.
+
+        Raises `CohortError` when that is not so.
+        """
         everything = list(range(len(self.photographs)))
         tested = sorted(chain.from_iterable(fold.test for fold in self.folds))
         if tested != everything:
@@ -154,8 +158,8 @@ class Folds:
             for part in PARTS:
                 if len(set(cohort.labels[list(fold.rows(part))])) < 2:
                     raise CohortError(
-                        f"{cohort.name}: fold {fold.number} has no {part} part with both classes, because whole groups "
-                        f"({self.groups.rule}) stay together. Ask for fewer folds, or add photographs."
+                        f"{cohort.name}: the {part} part of fold {fold.number} has one class only, because "
+                        f"groups ({self.groups.rule}) stay whole. Ask for fewer folds, or add photographs."
                     )
 
     def check(self, cohort: Cohort, groups: Groups) -> None:
@@ -201,7 +205,7 @@ def _check_enough(counts: Counts, k: int, rule: str) -> None:
     rarer = min(groups, key=groups.__getitem__)
     if groups[rarer] < max(k, 3):  # test, train and inner need one each
         raise CohortError(
-            f"{k} folds need {max(k, 3)} groups of each class, there are {groups[rarer]} of {rarer} ({rule}). "
+            f"{k} folds need {max(k, 3)} groups of each class, {rarer} has {groups[rarer]} ({rule}). "
             "Ask for fewer folds, or add photographs of other infants."
         )
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fundoscope.cohort.table import Cohort
 
 if TYPE_CHECKING:
-    from fundoscope.cohort.audit import Audit
+    from fundoscope.cohort.auditing import Audit
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Groups:
 def groups_of(cohort: Cohort, audit: Audit | None = None) -> Groups:
     """The groups of a cohort: infants, joined where photographs of two are duplicates or near-duplicates.
 
-    Without an infant column each photograph is a group of its own, joined with its near-duplicates. `audit` is what
-    `audit(cohort)` gave; without it only the table and the files' bytes speak.
+    Without an infant column each photograph is a group of its own, joined with its near-duplicates. `audit`
+    is what `audit(cohort)` gave; without it only the table and the files' bytes speak.
     """
     pairs = _equal(cohort.digests)
     if cohort.has_infants:

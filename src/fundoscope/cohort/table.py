@@ -2,9 +2,9 @@
 
     image,label[,treatment_requiring,infant,eye,exam,...]
 
-`image` is a path relative to the table, `label` is normal or rop, `treatment_requiring` yes, no or blank, `infant`
-whatever tells one infant from another; columns beyond these are kept. Spreadsheets write such tables in many ways:
-a byte-order mark, semicolons or tabs, CRLF, UTF-16 and capital letters are all read.
+`image` is a path relative to the table, `label` is normal or rop, `treatment_requiring` yes, no or blank,
+`infant` whatever tells one infant from another; columns beyond these are kept. Spreadsheets write such tables
+in many ways: a byte-order mark, semicolons or tabs, CRLF, UTF-16 and capital letters are all read.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ _NAMED = 5  # so many rows or names an error lists before it says how many more 
 class Record:
     """One photograph of a cohort.
 
-    `row` counts from 0 and is the index into every array made of the cohort; `line` is the row as a spreadsheet
-    numbers it (the header is 1). `image` is the path as written, `path` the absolute one. `label` is normal or rop.
+    `row` counts from 0 and is the index into every array made of the cohort; `line` is the row as a
+    spreadsheet numbers it (the header is 1). `image` is the path as written, `path` the absolute one. `label`
+    is normal or rop, blank only in a table to be screened.
     """
 
     row: int
@@ -82,18 +83,21 @@ class Cohort:
         self._check_repeats()
 
     @classmethod
-    def read(cls, path: str | Path) -> Cohort:
-        """The cohort in a CSV file; raises `CohortError` naming the row and what to do about it."""
+    def read(cls, path: str | Path, labelled: bool = True) -> Cohort:
+        """The cohort in a CSV file; raises `CohortError` naming the row and what to do about it.
+
+        `labelled=False` also takes a table that is to be screened: without labels, or with blank ones.
+        """
         path = Path(path)
         header, rows = _cells_of(path)
-        place = match_header(header, str(path))
-        base = Path(os.path.abspath(path)).parent  # not resolved: a linked table keeps its neighbours
+        place = match_header(header, str(path), COLUMNS[: 1 + labelled])
+        base = path.absolute().parent  # not resolved: a linked table keeps its neighbours
         records: list[Record] = []
         for line, cells in rows:
             where = f"{path}, row {line}"
             _check_width(cells, header, where)
             cells = [cell.strip() for cell in cells] + [""] * (len(header) - len(cells))
-            records.append(_record(len(records), line, cells, header, place, base, where))
+            records.append(_record(len(records), line, cells, header, place, base, where, labelled))
         return cls(records, str(path))
 
     @classmethod
@@ -105,15 +109,16 @@ class Cohort:
             where = f"{name}, row {number + 2}"
             cells = [str(value).strip() for value in row.values()]
             place = match_header(header, where)
-            base = Path(os.path.abspath(folder))
+            base = Path(folder).absolute()
             records.append(_record(number, number + 2, cells, header, place, base, where))
         return cls(records, name)
 
     @classmethod
     def from_folders(cls, folder: str | Path) -> Cohort:
-        """The cohort of a folder that holds one folder a label, `normal` and `rop`; deeper folders are searched too.
+        """The cohort of a folder that holds one folder a label, normal and rop, each searched to its depth.
 
-        Raises `CohortError` naming every folder of another name, and photographs that lie in no label's folder.
+        Raises `CohortError` naming every folder of another name, and photographs that lie in no label's
+        folder.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -212,8 +217,8 @@ class Cohort:
             other = first.setdefault(record.path, record)
             if other.label != record.label:
                 raise CohortError(
-                    f"{self.name}: {record.image} is {other.label} in row {other.line} and {record.label} in row "
-                    f"{record.line}. Decide which label is right and remove the other row."
+                    f"{self.name}: {record.image} is {other.label} in row {other.line} and {record.label} "
+                    f"in row {record.line}. Decide which label is right and remove the other row."
                 )
 
 
@@ -256,20 +261,22 @@ def _delimiter(text: str) -> str:
 def _check_width(cells: list[str], header: list[str], where: str) -> None:
     if any(cell.strip() for cell in cells[len(header) :]):
         raise CohortError(
-            f"{where}: has {len(cells)} cells, the header {len(header)}. Put quotes around a name that holds the delimiter."
+            f"{where}: has {len(cells)} cells, the header {len(header)}. "
+            "Put quotes around a name that holds the delimiter."
         )
 
 
 def _record(
-    row: int, line: int, cells: list[str], header: list[str], place: dict[str, int], base: Path, where: str
-) -> Record:
+    row: int, line: int, cells: list[str], header: list[str], place: dict[str, int], base: Path, where: str,
+    labelled: bool = True,
+) -> Record:  # fmt: skip
     def cell(column: str) -> str:
         return cells[place[column]] if column in place else ""
 
     image = cell("image")
     if not image:
         raise CohortError(f"{where}: the image is blank. Fill in its path, or remove the row.")
-    label = label_of(cell("label"), where)
+    label = label_of(cell("label"), where) if labelled or cell("label") else ""
     known = set(place.values())
     return Record(
         row=row,
@@ -294,7 +301,7 @@ def _resolve(image: str, base: Path) -> Path:
 
 def _relative(image: Path, table: Path) -> str:
     try:
-        return Path(os.path.relpath(image, Path(os.path.abspath(table)).parent)).as_posix()
+        return Path(os.path.relpath(image, os.path.normpath(table.absolute().parent))).as_posix()
     except ValueError:  # another drive
         return image.as_posix()
 

@@ -1,7 +1,8 @@
 """How good a grader is, how sure that is, and what it may have been reading instead of disease.
 
-Numbers in, tables with intervals and figures out; no model, no torch. Here stand the parts that need numbers only.
-`figures` (matplotlib), `baselines`, `nuisance` and `controls` (photographs) are imported by their names.
+Numbers in, tables with intervals and figures out; no model, no torch. Here stand the parts that need numbers
+only. `figures` (matplotlib), `baselines`, `nuisance` and `controls` (photographs) are imported by their
+names.
 """
 
 from fundoscope.evaluation.calibration import (

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.evaluation.logistic import Folds, OutOfFold, checked_folds, out_of_fold
+from fundoscope.evaluation.nuisance import RIM
 from fundoscope.imaging import Photograph, find_field
 
 Array = NDArray[np.float64]
@@ -16,8 +17,8 @@ Array = NDArray[np.float64]
 def majority_class(y: ArrayLike, folds: Folds) -> OutOfFold:
     """The share of positives among the training rows, as the probability of each held-out row (n,).
 
-    Its accuracy at 0.5 and its Brier score are the ones to beat. Its AUC over pooled folds means nothing: a fold
-    that holds more positives out has fewer to train on, so the constants run against the labels.
+    Its accuracy at 0.5 and its Brier score are the ones to beat. Its AUC over pooled folds means nothing: a
+    fold that holds more positives out has fewer to train on, so the constants run against the labels.
     """
     labels = np.asarray(y, float)
     p = np.full(len(labels), np.nan)
@@ -28,7 +29,9 @@ def majority_class(y: ArrayLike, folds: Folds) -> OutOfFold:
 
 def mean_colours(photographs: Iterable[Photograph]) -> Array:
     """Mean red, green and blue inside the field of view of each photograph, (n, 3), 0 to 255."""
-    return np.array([p.pixels[find_field(p.pixels).mask()].mean(axis=0) for p in photographs]).reshape(-1, 3)
+    return np.array(
+        [p.pixels[find_field(p.pixels).mask(shrink=RIM)].mean(axis=0) for p in photographs]
+    ).reshape(-1, 3)
 
 
 def mean_colour(

@@ -1,8 +1,9 @@
 """Photographs made alike in what is not disease, to see whether a network holds without the shortcuts.
 
-Three controls, each on standard squares of 320 pixels: one field mask for all, one colour distribution for all, one
-encoding for all. What comes out are photographs again and can go wherever the originals went. They are fitted on all
-photographs at once, labels unseen: a test of a network, never a step of its training pipeline.
+Three controls, each on standard squares of 320 pixels: one field mask for all, one colour distribution for
+all, one encoding for all. What comes out are photographs again and can go wherever the originals went. They
+are fitted on all photographs at once, labels unseen: a test of a network, never a step of its training
+pipeline.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from fundoscope.errors import UsageError, nearest
 from fundoscope.evaluation.squares import SIDE, seen_in_square, square_of
-from fundoscope.imaging import Field, Photograph, Pixels, find_field
+from fundoscope.imaging import Field, Photograph, Pixels, find_field, read
 
 Mask = NDArray[np.bool_]
 
@@ -49,7 +50,9 @@ class FieldMask:
             common &= seen
         if common.mean() < _MIN_COMMON:
             narrowest = photographs[int(np.argmin(areas))].name
-            raise UsageError(f"All fields share only {common.mean():.0%} of the square. Leave out {narrowest}, the narrowest.")
+            raise UsageError(
+                f"All fields share only {common.mean():.0%} of the square. Leave out {narrowest}, the least"
+            )
         return cls(common)
 
     @classmethod
@@ -60,9 +63,16 @@ class FieldMask:
 
     @property
     def field(self) -> Field:
-        """The whole square as a field, for callers who must not have it sought anew in the masked photographs."""
+        """The whole square as a field, for callers who must not seek it anew in the masked photographs."""
         side = len(self.inside)
-        return Field((side - 1) / 2, (side - 1) / 2, side / 2, (side, side), True, float(self.inside.mean() / (np.pi / 4)))
+        return Field(
+            (side - 1) / 2,
+            (side - 1) / 2,
+            side / 2,
+            (side, side),
+            True,
+            float(self.inside.mean() / (np.pi / 4)),
+        )
 
     def apply(self, photograph: Photograph) -> Photograph:
         """The standard square of a photograph, black outside the mask."""
@@ -71,7 +81,7 @@ class FieldMask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ColourReference:
-    """The pooled colour distribution of many fields: `cumulative` is (256, 3), the share at or below each level."""
+    """The pooled colour distribution of many fields: `cumulative` is (256, 3), the share up to each level."""
 
     cumulative: NDArray[np.float64]
 
@@ -81,14 +91,16 @@ class ColourReference:
         shares = np.zeros((256, 3))
         for square, mask in zip(squares, masks, strict=True):
             inside = square.pixels[mask]
-            shares += np.stack([np.bincount(inside[:, c], minlength=256) for c in range(3)], axis=1) / max(1, len(inside))
+            shares += np.stack([np.bincount(inside[:, c], minlength=256) for c in range(3)], axis=1) / max(
+                1, len(inside)
+            )
         return cls(np.cumsum(shares, axis=0) / shares.sum(axis=0))
 
     def apply(self, square: Photograph, mask: Mask) -> Photograph:
         """The square with exactly this distribution in each channel inside the mask, ranks kept.
 
-        Equal levels are told apart by the mean of their neighbours (Coltuc, Bolon and Chassery 2006), so that no
-        level is missing afterwards: combs in the histogram would be a shortcut of their own.
+        Equal levels are told apart by the mean of their neighbours (Coltuc, Bolon and Chassery 2006), so that
+        no level is missing afterwards: combs in the histogram would be a shortcut of their own.
         """
         pixels = square.pixels.copy()
         smooth = cv2.GaussianBlur(pixels, (0, 0), 1.0)
@@ -96,20 +108,24 @@ class ColourReference:
         for channel in range(3):
             rank = pixels[..., channel][mask].astype(np.int64) * 256 + smooth[..., channel][mask]
             levels = np.empty(len(at), np.uint8)
-            levels[np.argsort(rank, kind="stable")] = np.searchsorted(self.cumulative[:, channel], at).clip(0, 255)
+            levels[np.argsort(rank, kind="stable")] = np.searchsorted(self.cumulative[:, channel], at).clip(
+                0, 255
+            )
             pixels[..., channel][mask] = levels
         return _array(pixels, square)
 
 
 def reencode(photograph: Photograph, quality: int = QUALITY) -> Photograph:
     """The photograph as a JPEG of `quality` (1 to 100) gives it back; `n_bytes` is that JPEG's length."""
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(photograph.pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return Photograph(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), photograph.name, len(data), "JPEG")
+    _, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(photograph.pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
+    return read(data.tobytes(), photograph.name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Controls:
-    """Some of the controls, fitted; None and False leave one out. All photographs come out `side` pixels square."""
+    """Some of the controls, fitted; None and False leave one out. Photographs come out `side` pixels wide."""
 
     mask: FieldMask | None
     colours: ColourReference | None
@@ -124,7 +140,7 @@ class Controls:
         mask: FieldMask | None = None,
         side: int = SIDE,
     ) -> Controls:
-        """The controls named in `kinds`; `mask` replaces the intersection of all fields by a shape of one's own."""
+        """The controls named in `kinds`; `mask` replaces the intersection of all fields."""
         for kind in kinds:
             if kind not in KINDS:
                 raise UsageError(f"There is no control '{kind}': {nearest(kind, KINDS)}")
@@ -152,7 +168,7 @@ class Controls:
 
 
 def all_controls(photographs: Sequence[Photograph], side: int = SIDE) -> list[Photograph]:
-    """All photographs with one field mask, one colour distribution and one JPEG encoding, `side` pixels square."""
+    """All photographs with one field, one colour distribution and one JPEG encoding, `side` pixels square."""
     controls = Controls.fit(photographs, side=side)
     return [controls.apply(photograph) for photograph in photographs]
 

@@ -1,7 +1,7 @@
 """How sure a figure is: the group bootstrap, paired differences, and exact bounds for proportions.
 
-Photographs of one infant resemble each other, so infants are drawn, not photographs (Field and Welsh 2007). Below
-`MIN_GROUPS` groups an interval would be a pretence: then the value of each group is given instead.
+Photographs of one infant resemble each other, so infants are drawn, not photographs (Field and Welsh 2007).
+Below `MIN_GROUPS` groups an interval would be a pretence: then the value of each group is given instead.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _CHUNK = 250_000  # weights held at once
 class Estimate:
     """A figure with its 95 % interval and what it was measured on.
 
-    `low` and `high` are nan where no interval is given; below `MIN_GROUPS` groups `points` holds the value of each
-    group instead (nan where a group holds one class only). `note` says what a reader must know besides.
+    `low` and `high` are nan where no interval is given; below `MIN_GROUPS` groups `points` holds the value of
+    each group instead (nan where a group holds one class only). `note` says what a reader must know besides.
     """
 
     value: float
@@ -60,7 +60,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """First minus second of two graders on the same photographs, with its interval and the verdict in words."""
+    """First minus second of two graders of the same photographs, with interval and verdict in words."""
 
     estimate: Estimate
     first: float
@@ -100,7 +100,9 @@ class _Graded:
         seeds = [self._of_seed(p, t, weights, metrics) for p, t in zip(self.p, self.threshold, strict=True)]
         return {metric: np.mean([values[metric] for values in seeds], axis=0) for metric in metrics}
 
-    def _of_seed(self, p: Array, threshold: Array, weights: Array, metrics: Sequence[Metric]) -> dict[Metric, Array]:
+    def _of_seed(
+        self, p: Array, threshold: Array, weights: Array, metrics: Sequence[Metric]
+    ) -> dict[Metric, Array]:
         named = [metric for metric in metrics if isinstance(metric, str)]
         values: dict[Metric, Array] = dict(weighted(self.y, p, weights, threshold, named))
         for metric in metrics:
@@ -122,11 +124,14 @@ def estimate(
 ) -> Estimate:
     """One metric with its percentile group-bootstrap 95 % interval (Efron and Tibshirani 1993, chapter 13).
 
-    `y` (n,) holds 0 and 1, `p` (n,) scores, or (seeds, n): then the figure is the mean over seeds, bootstrapped on
-    the same resamples. `groups` (n,) says whose photograph each is (default: each its own). `threshold` is one number or
-    has the shape (n,) or (seeds, n). Equal seeds give equal answers. Raises `UsageError` for shapes that do not match.
+    `y` (n,) holds 0 and 1, `p` (n,) scores, or (seeds, n): then the figure is the mean over seeds,
+    bootstrapped on the same resamples. `groups` (n,) says whose photograph each is (default: each its own).
+    `threshold` is one number or has the shape (n,) or (seeds, n). Equal seeds give equal answers. Raises
+    `UsageError` for shapes that do not match.
     """
-    found = estimates(y, p, metrics=(metric,), threshold=threshold, groups=groups, seed=seed, replicates=replicates)
+    found = estimates(
+        y, p, metrics=(metric,), threshold=threshold, groups=groups, seed=seed, replicates=replicates
+    )
     return found[metric]
 
 
@@ -142,7 +147,7 @@ def estimates(
 ) -> dict[Metric, Estimate]:
     """Several metrics, each as in `estimate`, all on the same resamples."""
     graded = _graded(y, p, threshold, metrics)
-    codes = _codes(groups, len(graded.y))
+    codes = group_codes(groups, len(graded.y))
 
     def values(weights: Array) -> dict[Metric, Array]:
         return graded.values(weights, metrics)
@@ -161,9 +166,9 @@ def difference(
     names: tuple[str, str] = ("first", "second"),
     seed: int = 0,
 ) -> Difference:
-    """First minus second, both on the same resampled groups; arguments as in `estimate`, seeds may differ in number."""
+    """First minus second on the same resampled groups; arguments as in `estimate`, each with own seeds."""
     a, b = _graded(y, first, thresholds[0], (metric,)), _graded(y, second, thresholds[1], (metric,))
-    codes = _codes(groups, len(a.y))
+    codes = group_codes(groups, len(a.y))
 
     def values(weights: Array) -> dict[Metric, Array]:
         return {metric: a.values(weights, (metric,))[metric] - b.values(weights, (metric,))[metric]}
@@ -185,21 +190,27 @@ def _graded(y: ArrayLike, p: ArrayLike, threshold: ArrayLike, metrics: Sequence[
         return _Graded(labels, scores, np.broadcast_to(np.asarray(threshold, float), scores.shape))
     except ValueError as error:
         given = np.shape(threshold)
-        raise UsageError(f"Thresholds {given} do not fit scores {scores.shape}. Give one, (n,) or (seeds, n).") from error
+        raise UsageError(
+            f"Thresholds {given} do not fit scores {scores.shape}. Give one, (n,) or (seeds, n)."
+        ) from error
 
 
-def _codes(groups: Sequence[object] | NDArray | None, n: int) -> NDArray[np.int64]:
+def group_codes(groups: Sequence[object] | NDArray | None, n: int) -> NDArray[np.int64]:
     """The number of each photograph's group, 0 to G - 1."""
     if groups is None:
         return np.arange(n)
     if len(groups) != n:
         raise UsageError(f"{len(groups)} groups stand beside {n} photographs. Name one group a photograph.")
     numbers: dict[object, int] = {}
-    return np.array([numbers.setdefault(group, len(numbers)) for group in np.asarray(groups, object).tolist()], np.int64)
+    return np.array([numbers.setdefault(group, len(numbers)) for group in groups], np.int64)
 
 
 def _bootstrap(
-    values: Callable[[Array], dict[Metric, Array]], y: Array, codes: NDArray[np.int64], seed: int, replicates: int
+    values: Callable[[Array], dict[Metric, Array]],
+    y: Array,
+    codes: NDArray[np.int64],
+    seed: int,
+    replicates: int,
 ) -> dict[Metric, Estimate]:
     """Estimates of whatever `values` makes of weightings (B, n)."""
     n, count = len(y), int(codes.max(initial=-1)) + 1
@@ -210,12 +221,17 @@ def _bootstrap(
     drawn = {metric: np.concatenate([part[metric] for part in parts] or [np.empty(0)]) for metric in whole}
     basis = (n, int(y.sum()), count)
     if few:
-        return {m: Estimate(float(v[0]), math.nan, math.nan, *basis, tuple(map(float, drawn[m]))) for m, v in whole.items()}
-    return {metric: _summary(metric, float(value[0]), drawn[metric], y, codes) for metric, value in whole.items()}
+        return {
+            m: Estimate(float(v[0]), math.nan, math.nan, *basis, tuple(map(float, drawn[m])))
+            for m, v in whole.items()
+        }
+    return {
+        metric: _summary(metric, float(value[0]), drawn[metric], y, codes) for metric, value in whole.items()
+    }
 
 
 def resamples(codes: NDArray[np.int64], seed: int, replicates: int = REPLICATES) -> Iterator[Array]:
-    """How often each photograph is drawn when its G groups are drawn G times: parts (b, n) of `replicates` rows in all."""
+    """How often each photograph is drawn when G groups are drawn G times: parts (b, n) of them all."""
     rng = np.random.default_rng(seed)
     count = int(codes.max()) + 1
     rows = max(1, _CHUNK // len(codes))
@@ -239,8 +255,10 @@ def _summary(metric: Metric, value: float, drawn: Array, y: Array, codes: NDArra
 
 
 def _degenerate(metric: Metric, y: Array, codes: NDArray[np.int64]) -> str:
-    """A resample of nothing but hits holds nothing but hits: say what the number of groups can really support."""
-    rows = {"accuracy": y >= 0, "sensitivity": y == 1, "specificity": y == 0}.get(metric if isinstance(metric, str) else "")
+    """Hits alone resample to hits alone: say what the number of groups can really support."""
+    rows = {"accuracy": y >= 0, "sensitivity": y == 1, "specificity": y == 0}.get(
+        metric if isinstance(metric, str) else ""
+    )
     text = "no resample differs, so the bootstrap tells nothing"
     if rows is None:
         return text
@@ -274,7 +292,7 @@ def clopper_pearson(hits: int, n: int, level: float = LEVEL) -> tuple[float, flo
 
 
 def lower_bound_with_no_misses(n: int, level: float = LEVEL) -> float:
-    """The share that n hits in n tries prove at one-sided `level`: (1 - level)^(1/n), the rule of three; 0 when n is 0."""
+    """The share that n hits in n tries prove, one-sided: (1 - level)^(1/n), the rule of three; 0 for n 0."""
     _check_counts(n, n)
     return (1 - level) ** (1 / n) if n else 0.0
 

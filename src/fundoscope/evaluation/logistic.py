@@ -1,7 +1,8 @@
-"""A standardised logistic model with an L2 penalty, and its out-of-fold probabilities: the engine of the baselines.
+"""A standardised logistic model with an L2 penalty, and its out-of-fold probabilities: the engine of the
+baselines.
 
-Deterministic and small (Newton's method), so that a baseline needs no package that screening does not have. The
-penalty is the usual one: 0.5 |b|^2 + C x log-loss, the intercept free; C is chosen on inner data.
+Deterministic and small (Newton's method), so that a baseline needs no package that screening does not have.
+The penalty is the usual one: 0.5 |b|^2 + C x log-loss, the intercept free; C is chosen on inner data.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.errors import CohortError, LeakError
+from fundoscope.evaluation.intervals import group_codes
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -27,7 +29,7 @@ _ITERATIONS = 50
 
 @dataclass(frozen=True, slots=True)
 class OutOfFold:
-    """Probabilities `p` (n,), each from a model that did not see the photograph; `strengths` holds each fold's C."""
+    """Probabilities `p` (n,), each from a model that never saw the photograph; `strengths`: each fold's C."""
 
     p: Array
     strengths: tuple[float, ...]
@@ -44,7 +46,7 @@ class Logistic:
 
     @classmethod
     def fit(cls, features: Array, y: Array, strength: float) -> Logistic:
-        """The model with penalty C = `strength` for `features` (n, K) and labels (n,); constant columns count nothing."""
+        """The model with penalty C = `strength` for `features` (n, K); constant columns count nothing."""
         mean, deviation = features.mean(axis=0), features.std(axis=0)
         deviation = np.where(deviation > 1e-12 * (1 + np.abs(mean)), deviation, np.inf)
         beta = _newton(np.column_stack([np.ones(len(y)), (features - mean) / deviation]), y, strength)
@@ -56,15 +58,20 @@ class Logistic:
 
 
 def out_of_fold(
-    features: Array, y: ArrayLike, folds: Folds, groups: Sequence[object] | NDArray | None = None, seed: int = 0
+    features: Array,
+    y: ArrayLike,
+    folds: Folds,
+    groups: Sequence[object] | NDArray | None = None,
+    seed: int = 0,
 ) -> OutOfFold:
-    """Probabilities of the photographs of each fold by a model of the others, its C chosen within those others.
+    """Probabilities of the photographs of each fold by a model of the others, its C chosen within those
+    others.
 
-    `features` is (n, K); `groups` (n,) stay together in the inner folds too. Raises `CohortError` where the folds do
-    not hold every row out once, `LeakError` where a row or a group stands on both sides.
+    `features` is (n, K); `groups` (n,) stay together in the inner folds too. Raises `CohortError` where the
+    folds do not hold every row out once, `LeakError` where a row or a group stands on both sides.
     """
     labels = np.asarray(y, float)
-    names = np.arange(len(labels)) if groups is None else _numbers(groups)
+    names = group_codes(groups, len(labels))
     p, strengths = np.full(len(labels), np.nan), []
     for train, test in checked_folds(folds, names):
         strengths.append(_choose(features[train], labels[train], names[train], seed))
@@ -78,10 +85,14 @@ def checked_folds(folds: Folds, groups: Rows) -> list[tuple[Rows, Rows]]:
     for number, (train, test) in enumerate(pairs):
         shared = np.intersect1d(groups[train], groups[test])
         if shared.size:
-            raise LeakError(f"Fold {number}: {shared.size} groups stand on both sides. Make the folds by group.")
+            raise LeakError(
+                f"Fold {number}: {shared.size} groups stand on both sides. Make the folds by group."
+            )
     held = np.sort(np.concatenate([test for _, test in pairs] or [np.empty(0, np.int64)]))
     if not np.array_equal(held, np.arange(len(groups))):
-        raise CohortError(f"The folds do not hold each of {len(groups)} photographs out once. Make them from this cohort.")
+        raise CohortError(
+            f"The folds do not hold each of {len(groups)} photographs out once. Make them from this cohort."
+        )
     return pairs
 
 
@@ -100,23 +111,20 @@ def _held_out_loss(features: Array, y: Array, part: NDArray[np.bool_], strength:
 
 def _inner_folds(y: Array, groups: Rows, seed: int) -> list[NDArray[np.bool_]]:
     """Held-out masks: groups shuffled, ordered by their share of positives, and dealt out in turn."""
-    numbers = _numbers(groups)
+    numbers = np.unique(groups, return_inverse=True)[1]
     sizes = np.bincount(numbers)
     shares = np.bincount(numbers, weights=y) / sizes
     dealt = np.empty(len(sizes), np.int64)
     shuffled = np.random.default_rng(seed).permutation(len(sizes))
-    dealt[shuffled[np.argsort(shares[shuffled], kind="stable")]] = np.arange(len(sizes)) % min(_INNER, len(sizes))
+    dealt[shuffled[np.argsort(shares[shuffled], kind="stable")]] = np.arange(len(sizes)) % min(
+        _INNER, len(sizes)
+    )
     parts = [dealt[numbers] == fold for fold in range(_INNER)]
     return [part for part in parts if part.any() and not part.all()]
 
 
-def _numbers(groups: Sequence[object] | NDArray) -> Rows:
-    known: dict[object, int] = {}
-    return np.array([known.setdefault(group, len(known)) for group in np.asarray(groups, object).tolist()], np.int64)
-
-
 def _newton(design: Array, y: Array, strength: float) -> Array:
-    """Coefficients (1 + K,) at which 0.5 |b|^2 + C x log-loss is least; steps are halved where they overshoot."""
+    """Coefficients (1 + K,) of the least 0.5 |b|^2 + C x log-loss; steps are halved where they overshoot."""
     penalty = np.full(design.shape[1], 1.0)
     penalty[0] = 1e-8  # the intercept is free; the trace keeps one-class folds finite
     beta = np.zeros(design.shape[1])

@@ -1,10 +1,11 @@
 """Figures of merit of binary scores, each worked out for many weightings of the same photographs at once.
 
-A bootstrap resample is nothing but a weighting: how often each photograph was drawn. So the scores are sorted once
-and every figure is a weighted sum, which makes two thousand resamples of all figures a matter of a second.
+A bootstrap resample is nothing but a weighting: how often each photograph was drawn. So the scores are sorted
+once and every figure is a weighted sum, which makes two thousand resamples of all figures a matter of a
+second.
 
-What cannot be known is nan, never an exception and never a silent 0: figures that need two classes when there is
-one, and 0/0.
+What cannot be known is nan, never an exception and never a silent 0: figures that need two classes when there
+is one, and 0/0.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ ECE_BINS = 10
 def measure(y: ArrayLike, p: ArrayLike, threshold: ArrayLike = 0.5) -> dict[str, float]:
     """Every figure of `NAMES` for labels `y` (n,; 0 or 1) and probabilities `p` (n,; 0 to 1).
 
-    A photograph is called positive where `p >= threshold`; the threshold is one number or one a photograph (each
-    fold has its own). Raises `UsageError` for labels other than 0 and 1 and for probabilities outside 0 to 1.
+    A photograph is called positive where `p >= threshold`; the threshold is one number or one a photograph
+    (each fold has its own). Raises `UsageError` for labels other than 0 and 1 and for probabilities outside 0
+    to 1.
     """
     labels, scores = checked(y, p)
     values = weighted(labels, scores, np.ones((1, len(labels))), threshold)
@@ -39,27 +41,30 @@ def measure(y: ArrayLike, p: ArrayLike, threshold: ArrayLike = 0.5) -> dict[str,
 def auc(y: ArrayLike, p: ArrayLike) -> float:
     """Area under the ROC curve: the chance that a positive scores above a negative, ties counting half.
 
-    Mann and Whitney (1947); Hanley and McNeil (1982). `p` (n,) may be any finite scores; nan with one class only.
+    Mann and Whitney (1947); Hanley and McNeil (1982). `p` (n,) may be any finite scores; nan with one class
+    only.
     """
     return _single(y, p, "auc")
 
 
 def average_precision(y: ArrayLike, p: ArrayLike) -> float:
-    """Area under the precision-recall steps, sum of (R_k - R_(k-1)) P_k over distinct scores; nan with one class."""
+    """Area under the precision-recall steps: sum of (R_k - R_(k-1)) P_k over distinct scores; or nan."""
     return _single(y, p, "average_precision")
 
 
 def weighted(
     y: Array, p: Array, weights: Array, threshold: ArrayLike = 0.5, names: Sequence[str] | None = None
 ) -> dict[str, Array]:
-    """The figures called `names` (default: all), each (B,), under B weightings `weights` (B, n) of n photographs."""
+    """The figures called `names` (default: all), each (B,), under B weightings (B, n) of n photographs."""
     names = NAMES if names is None else names
     for name in names:
         known(name)
     if not len(y):
         return {name: np.full(len(weights), np.nan) for name in names}
     if p.size and set(names) & NEED_PROBABILITIES and (p.min() < 0 or p.max() > 1):
-        raise UsageError(f"Scores from {p.min():.3g} to {p.max():.3g} are no probabilities. Give values from 0 to 1.")
+        raise UsageError(
+            f"Scores from {p.min():.3g} to {p.max():.3g} are no probabilities. Give values from 0 to 1."
+        )
     sample = Weighted(y, p, weights, np.broadcast_to(np.asarray(threshold, float), p.shape))
     return {name: _METRICS[name](sample) for name in names}
 
@@ -68,11 +73,17 @@ def checked(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
     """Labels (n,) and scores (n,) or (seeds, n) as float64; raises `UsageError` where they cannot be used."""
     labels, scores = np.asarray(y, float), np.asarray(p, float)
     if labels.ndim != 1 or scores.ndim not in (1, 2) or scores.shape[-1] != len(labels):
-        raise UsageError(f"Labels {labels.shape} and scores {scores.shape} do not match. Give (n,) and (n,) or (seeds, n).")
+        raise UsageError(
+            f"Labels {labels.shape} and scores {scores.shape} do not match. Give (n,) and (n,) or (seeds, n)."
+        )
     if not np.isin(labels, (0, 1)).all():
-        raise UsageError("Labels hold values other than 0 and 1. Give 1 for the positive class and 0 for the other.")
+        raise UsageError(
+            "Labels hold values other than 0 and 1. Give 1 for the positive class and 0 for the other."
+        )
     if not np.isfinite(scores).all():
-        raise UsageError("Scores hold nan or infinity. Leave such photographs out by name, or repair the network.")
+        raise UsageError(
+            "Scores hold nan or infinity. Leave such photographs out by name, or repair the network."
+        )
     return labels, scores
 
 
@@ -208,7 +219,9 @@ _METRICS: dict[str, Callable[[Weighted], Array]] = {
 NAMES: tuple[str, ...] = tuple(_METRICS)
 
 #: Figures that take the scores at their word as probabilities.
-NEED_PROBABILITIES = frozenset(name for name in NAMES if name in ("brier", "ece") or name.startswith("calibration"))
+NEED_PROBABILITIES = frozenset(
+    name for name in NAMES if name in ("brier", "ece") or name.startswith("calibration")
+)
 
 #: Figures of which less is better.
 LOWER_IS_BETTER = frozenset({"brier", "ece"})

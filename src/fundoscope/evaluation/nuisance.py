@@ -1,8 +1,8 @@
 """The nuisance baseline: how well the label is told from what is not disease.
 
-File size, field shape, colour and sharpness belong to the camera, the clinic and the day. Where they alone tell the
-classes apart, a network may be reading them too: it must beat this baseline, and must hold when the shortcuts are
-taken away (`controls`).
+File size, field shape, colour and sharpness belong to the camera, the clinic and the day. Where they alone
+tell the classes apart, a network may be reading them too: it must beat this baseline, and must hold when the
+shortcuts are taken away (`controls`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,18 @@ from fundoscope.imaging import Field, Photograph, Pixels, find_field
 
 Array = NDArray[np.float64]
 
-_RIM = 0.06  # of the radius: the rim of the field is no detail of the retina
+
+#: Share of the radius left out along the field's edge: the rim is the camera's, and its place is known to a few
+#: hundredths only.
+RIM = 0.06
+
 _PERCENTILES = (50, 90, 99)
 
 #: What is measured, by family.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "file": ("bytes_per_pixel",),
-    "field": ("radius", "row", "column", "cut_top", "cut_bottom", "cut_left", "cut_right", "seen", "lit", "found"),
+    "field": ("radius", "row", "column", *(f"cut_{side}" for side in ("top", "bottom", "left", "right")),
+              "seen", "lit", "found"),
     "colour": (*(f"{kind}_{c}" for kind in ("mean", "deviation") for c in ("red", "green", "blue")),
                "mean_saturation", "deviation_saturation"),
     "sharpness": ("laplacian", *(f"gradient_{percent}" for percent in _PERCENTILES)),
@@ -38,13 +43,18 @@ FEATURES: tuple[str, ...] = tuple(name for names in FAMILIES.values() for name i
 def nuisance_features(photograph: Photograph, field: Field | None = None) -> dict[str, float]:
     """The measures of `FEATURES` for one photograph, all finite.
 
-    `bytes_per_pixel` is log(1 + bytes / pixels), 0 for an array; lengths of the field are in radii but for `radius`,
-    in diagonals; colours are 0 to 1; `laplacian` is the log variance, gradients are in levels a pixel at 320 px.
+    `bytes_per_pixel` is log(1 + bytes / pixels), 0 for an array; lengths of the field are in radii but for
+    `radius`, in diagonals; colours are 0 to 1; `laplacian` is the log variance, gradients are in levels a
+    pixel at 320 px.
     """
     field = field or find_field(photograph.pixels)
     rows, columns = photograph.pixels.shape[:2]
     values = [float(np.log1p(photograph.n_bytes / (rows * columns)))]
-    values += [*_shape(field), *_colour(photograph.pixels[field.mask()]), *_sharpness(photograph, field)]
+    values += [
+        *_shape(field),
+        *_colour(photograph.pixels[field.mask(shrink=RIM)]),
+        *_sharpness(photograph, field),
+    ]
     return dict(zip(FEATURES, values, strict=True))
 
 
@@ -62,8 +72,8 @@ def nuisance_baseline(
 ) -> OutOfFold:
     """Out-of-fold probabilities of a standardised L2 logistic model of the nuisances; C from inner folds.
 
-    `table` is what `nuisance_table` gave; `families` keeps some kinds of nuisance only, to see which one tells.
-    Raises `UsageError` for an unknown family, and as `logistic.out_of_fold` does.
+    `table` is what `nuisance_table` gave; `families` keeps some kinds of nuisance only, to see which one
+    tells. Raises `UsageError` for an unknown family, and as `logistic.out_of_fold` does.
     """
     return out_of_fold(table[:, _columns(families)], y, folds, groups)
 
@@ -78,7 +88,12 @@ def _columns(families: Sequence[str]) -> list[int]:
 def _shape(field: Field) -> list[float]:
     rows, columns = field.shape
     radius = field.radius
-    over = (radius - field.row, radius + field.row - (rows - 1), radius - field.column, radius + field.column - (columns - 1))
+    over = (
+        radius - field.row,
+        radius + field.row - (rows - 1),
+        radius - field.column,
+        radius + field.column - (columns - 1),
+    )
     cut = [max(0.0, length) / radius for length in over]
     offset = [(field.row - (rows - 1) / 2) / radius, (field.column - (columns - 1) / 2) / radius]
     return [radius / float(np.hypot(rows, columns)), *offset, *cut, field.seen, field.lit, float(field.found)]
@@ -94,7 +109,7 @@ def _colour(inside: Pixels) -> list[float]:
 
 
 def _sharpness(photograph: Photograph, field: Field) -> list[float]:
-    inside = seen_in_square(photograph, field, _RIM)
+    inside = seen_in_square(photograph, field, RIM)
     green = square_of(photograph, field)[..., 1].astype(np.float32)
     if not inside.any():
         return [0.0] * len(FAMILIES["sharpness"])

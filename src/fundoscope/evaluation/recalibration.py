@@ -1,4 +1,5 @@
-"""Logistic recalibration (Cox 1958): how far predicted log-odds must be shifted and stretched to fit the labels.
+"""Logistic recalibration (Cox 1958): how far predicted log-odds must be shifted and stretched to fit the
+labels.
 
 The fit is Newton's method with step halving, done for many weightings of the same scores at once, so that a
 bootstrap of the slope costs one call. Where no finite estimate exists the answer is nan, with the reason.
@@ -18,6 +19,7 @@ CLIP = 1e-7
 _ITERATIONS = 60
 _BARE_ITERATIONS = 12
 _HALVINGS = 12
+_MAX_REACH = 8.0  # of one step, in log-odds
 _TOLERANCE = 1e-9  # of the largest gradient component, relative to the total weight
 
 
@@ -50,9 +52,13 @@ def recalibrate(scores: Array, positives: Array, negatives: Array) -> Lines:
     fitted = np.array([not reason for reason in reasons], bool)
     large, line = np.full((count, 1), np.nan), np.full((count, 2), np.nan)
     large[both] = _newton(np.ones((len(z), 1)), z, positives[both], negatives[both])
-    line[fitted] = _newton(np.column_stack([np.ones_like(z), z]), np.zeros_like(z), positives[fitted], negatives[fitted])
+    line[fitted] = _newton(
+        np.column_stack([np.ones_like(z), z]), np.zeros_like(z), positives[fitted], negatives[fitted]
+    )
     lost = fitted & np.isnan(line[:, 0])
-    reasons = ["the fit did not converge" if gone else reason for gone, reason in zip(lost, reasons, strict=True)]
+    reasons = [
+        "the fit did not converge" if gone else reason for gone, reason in zip(lost, reasons, strict=True)
+    ]
     return Lines(line[:, 1], line[:, 0], large[:, 0], tuple(reasons))
 
 
@@ -64,7 +70,11 @@ def _reasons(z: Array, positives: Array, negatives: Array) -> list[str]:
     alone = ~(has_positive.any(axis=1) & has_negative.any(axis=1))
     level = np.maximum(high_positive, high_negative) == np.minimum(low_positive, low_negative)
     apart = (low_positive >= high_negative) | (low_negative >= high_positive)
-    texts = ("one class only", "all scores are equal", "the scores separate the classes, so no finite slope fits")
+    texts = (
+        "one class only",
+        "all scores are equal",
+        "the scores separate the classes, so no finite slope fits",
+    )
     choice = np.select([alone, level, apart], [0, 1, 2], default=3)
     return [(*texts, "")[index] for index in choice]
 
@@ -76,10 +86,12 @@ def _range(z: Array, present: NDArray[np.bool_]) -> tuple[Array, Array]:
 
 
 def _newton(design: Array, offset: Array, positives: Array, negatives: Array) -> Array:
-    """Coefficients (B, d) of the logistic model `offset + design @ b`, design (K, d); nan where it does not settle.
+    """Coefficients (B, d) of the logistic model `offset + design @ b`, design (K, d); nan where it does not
+    settle.
 
-    Resamples of one sample lie close together, so all start from the fit of their mean and bare Newton steps do;
-    the rare row that does not settle so is fitted again from the start with its steps halved where they overshoot.
+    Resamples of one sample lie close together, so all start from the fit of their mean and bare Newton steps
+    do; the rare row that does not settle so is fitted again from the start with its steps halved where they
+    overshoot.
     """
     if not len(positives):
         return np.empty((0, design.shape[1]))
@@ -94,7 +106,9 @@ def _newton(design: Array, offset: Array, positives: Array, negatives: Array) ->
     return beta
 
 
-def _iterate(design: Array, offset: Array, positives: Array, mass: Array, beta: Array, halve: bool = False) -> Array:
+def _iterate(
+    design: Array, offset: Array, positives: Array, mass: Array, beta: Array, halve: bool = False
+) -> Array:
     """Newton's method on all rows together until each has settled; those that never do are nan."""
     active = np.arange(len(mass))
     for _ in range(_ITERATIONS if halve else _BARE_ITERATIONS):
@@ -110,7 +124,9 @@ def _iterate(design: Array, offset: Array, positives: Array, mass: Array, beta: 
     return beta
 
 
-def _step(design: Array, offset: Array, positives: Array, mass: Array, beta: Array) -> tuple[Array, NDArray[np.bool_]]:
+def _step(
+    design: Array, offset: Array, positives: Array, mass: Array, beta: Array
+) -> tuple[Array, NDArray[np.bool_]]:
     """Newton's step (B, d), and which rows have a gradient of nothing."""
     width = design.shape[1]
     fitted = _sigmoid(beta @ design.T + offset)
@@ -121,7 +137,9 @@ def _step(design: Array, offset: Array, positives: Array, mass: Array, beta: Arr
     total = mass.sum(axis=1)
     hessian += 1e-12 * total[:, None, None] * np.eye(width)
     settled = np.abs(gradient).max(axis=1) <= _TOLERANCE * total
-    return np.linalg.solve(hessian, gradient[..., None])[..., 0], settled
+    step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+    reach = np.abs(step) @ np.abs(design).max(axis=0)  # where all is saturated a bare step leaps out of sight
+    return step * np.minimum(1, _MAX_REACH / np.maximum(reach, _MAX_REACH))[:, None], settled
 
 
 def _halved(design: Array, offset: Array, data: tuple[Array, Array], beta: Array, step: Array) -> Array:

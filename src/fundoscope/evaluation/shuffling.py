@@ -15,7 +15,7 @@ _ALARM_ERRORS = 3.1  # standard errors above 0.5: one false alarm in a thousand
 
 @dataclass(frozen=True, slots=True)
 class ShuffleControl:
-    """What k shuffled runs gave: their mean AUC, their scatter `sd` (nan for one run), chance's own, and the verdict."""
+    """What k shuffled runs gave: mean AUC, scatter `sd` (nan for one run), chance's own, and the verdict."""
 
     mean: float
     sd: float
@@ -25,7 +25,7 @@ class ShuffleControl:
 
 
 def null_sd(n_pos: int, n_neg: int) -> float:
-    """Standard deviation of the AUC of scores that know nothing (Mann and Whitney 1947): sqrt((n + 1) / (12 n1 n0))."""
+    """Standard deviation of the AUC of blind scores (Mann and Whitney 1947): sqrt((n + 1) / (12 n1 n0))."""
     if min(n_pos, n_neg) < 1:
         raise UsageError(f"{n_pos} positives and {n_neg} negatives give no AUC. Both classes are needed.")
     return math.sqrt((n_pos + n_neg + 1) / (12 * n_pos * n_neg))
@@ -35,8 +35,9 @@ def shuffle_verdict(aucs: Sequence[float], n_pos: int, n_neg: int) -> ShuffleCon
     """Whether the out-of-fold AUCs of k runs on shuffled labels lie around 0.5 as chance would have them.
 
     The alarm is one-sided: leaks raise the AUC, while cross-validation by itself lowers it a little, since what a
-    class gains in the held-out part it lacks in training (Parker, Guenter and Bedo 2007). The error of the mean is
-    taken from the runs' own scatter where that is wider than chance's, for runs scored over pooled folds scatter more.
+    class gains in the held-out part it lacks in training (Parker, Guenter and Bedo 2007). The error of the mean
+    is taken from the runs' own scatter where that is wider than chance's: runs pooled over folds scatter more (a
+    logistic model of 23 blind features, five folds of 98 photographs: 0.084 against 0.059, mean 0.490).
     Raises `UsageError` for no runs, AUCs outside 0 to 1, or one class.
     """
     values = np.asarray(aucs, float)
@@ -51,8 +52,11 @@ def shuffle_verdict(aucs: Sequence[float], n_pos: int, n_neg: int) -> ShuffleCon
 
 def _text(values: np.ndarray, mean: float, expected: float, error: float, alarm: bool) -> str:
     runs = f"{len(values)} run{'s' * (len(values) > 1)} on shuffled labels"
-    found = f"{runs}: mean AUC {mean:.3f} ({values.min():.3f} to {values.max():.3f}; chance: 0.500, one run +- {expected:.3f}, the mean +- {error:.3f})"
+    spread = f"{values.min():.3f} to {values.max():.3f}"
+    chance = f"chance: 0.500, one run +- {expected:.3f}, the mean +- {error:.3f}"
+    found = f"{runs}: mean AUC {mean:.3f} ({spread}; {chance})"
     if alarm:
-        return f"ALARM, {found}. Labels leak into the features or the folds: look for duplicates, augmented copies and choices made on held-out data."
+        remedy = "Look for duplicates, augmented copies, and choices made on held-out data."
+        return f"ALARM, {found}: labels leak into features or folds. {remedy}"
     low = " Below 0.5, as cross-validation is by itself on shuffled labels." if mean < 0.5 - 2 * error else ""
     return f"{found}: as chance would have it.{low}"

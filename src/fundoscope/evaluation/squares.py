@@ -1,4 +1,4 @@
-"""Standard squares without their enhancement: the common scale on which photographs are compared and evened."""
+"""Standard squares without their enhancement: the scale on which photographs are compared and evened."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def square_of(photograph: Photograph, field: Field | None = None, side: int = SI
 
 
 def seen_in_square(photograph: Photograph, field: Field, rim: float, side: int = SIDE) -> NDArray[np.bool_]:
-    """Where that square shows retina, (side, side), less a `rim` (in radii) along the field and the photograph's edges."""
+    """Where that square shows retina, (side, side), less a `rim` (in radii) along the edges."""
     white = Photograph(np.full_like(photograph.pixels, 255), photograph.name, 0, "array")
     seen = (square_of(white, field, side)[..., 0] > 127).astype(np.uint8)
     width = max(1, round(rim * side / 2))

@@ -1,4 +1,4 @@
-"""Results as a table: a row a model or a condition, each figure with its interval and what it was measured on."""
+"""Results as a table: a row a model or a condition, each figure with its interval and its basis."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from fundoscope.evaluation.intervals import Difference, Estimate
 DIGITS = 3
 
 
-def results_table(rows: Sequence[Mapping[str, Any]], path: Path | None = None, digits: int = DIGITS) -> list[dict[str, Any]]:
+def results_table(
+    rows: Sequence[Mapping[str, Any]], path: Path | None = None, digits: int = DIGITS
+) -> list[dict[str, Any]]:
     """The rows with each `Estimate` spread over columns, rounded; written as CSV too when `path` is given.
 
-    A column `auc` holding an `Estimate` becomes `auc`, `auc_low`, `auc_high`; a `Difference` gives `_verdict` as
-    well; what is below ten groups gives `auc_points`, a note `auc_note`. The last columns `n`, `positives` and `groups`
-    come from the first estimate of the row, and are said for each figure where they are not the same for all.
-    What is undefined is None, in the CSV an empty cell.
+    A column `auc` holding an `Estimate` becomes `auc`, `auc_low`, `auc_high`; a `Difference` gives `_verdict`
+    as well; what is below ten groups gives `auc_points`, a note `auc_note`. The last columns `n`, `positives`
+    and `groups` come from the first estimate of the row, and are said for each figure where they are not the
+    same for all. What is undefined is None, in the CSV an empty cell.
     """
     table = [_spread(row, digits) for row in rows]
     columns = list(dict.fromkeys(column for row in table for column in row))
@@ -32,7 +34,9 @@ def results_table(rows: Sequence[Mapping[str, Any]], path: Path | None = None, d
 
 
 def _spread(row: Mapping[str, Any], digits: int) -> dict[str, Any]:
-    found = {name: _estimate(value) for name, value in row.items() if isinstance(value, Estimate | Difference)}
+    found = {
+        name: _estimate(value) for name, value in row.items() if isinstance(value, Estimate | Difference)
+    }
     bases = {name: (value.n, value.positives, value.groups) for name, value in found.items()}
     first = next(iter(bases.values()), None)
     flat: dict[str, Any] = {}
@@ -53,7 +57,9 @@ def _columns(name: str, value: Any, digits: int) -> dict[str, Any]:
     estimate = _estimate(value)
     ends = {f"{name}{end}": _rounded(getattr(estimate, field), digits) for end, field in _ENDS}
     if estimate.points:
-        ends[f"{name}_points"] = " ".join("-" if math.isnan(point) else f"{point:.{digits}f}" for point in estimate.points)
+        ends[f"{name}_points"] = " ".join(
+            "-" if math.isnan(point) else f"{point:.{digits}f}" for point in estimate.points
+        )
     if estimate.note:
         ends[f"{name}_note"] = estimate.note
     return ends | ({f"{name}_verdict": value.verdict} if isinstance(value, Difference) else {})

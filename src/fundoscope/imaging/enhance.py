@@ -9,7 +9,7 @@ from fundoscope.imaging.read import Pixels
 
 
 def clahe(pixels: Pixels, clip: float, tiles: int) -> Pixels:
-    """Equalise L of CIE Lab over `tiles` x `tiles` regions, each histogram cut at `clip` times its mean height.
+    """Even out L of CIE Lab over `tiles` x `tiles` regions, histograms cut at `clip` times their mean.
 
     `pixels` is (rows, columns, 3), uint8, RGB; so is the answer.
     """

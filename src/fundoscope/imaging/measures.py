@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,14 +22,18 @@ _RIM = 0.07  # share of the radius left out at the rim, where the camera, not th
 _FLOOR = 1e-3  # contrast below which nothing is told apart; keeps logarithms finite
 _DIM = 6.0  # grey levels added to the background, so that black noise does not count as contrast
 
-Map = NDArray[np.float32]
+Map = NDArray[Any]  # float32; OpenCV does not tell type checkers
+Plane = NDArray[Any]  # uint8
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The field as a square: `pixels` (256, 256, 3) uint8 RGB, and `inside`, True where the eye is seen."""
+    """The field as a square of 256 pixels: red, green, blue, the brightest of them, and where the eye is seen."""
 
-    pixels: Pixels
+    red: Plane
+    green: Plane
+    blue: Plane
+    light: Plane
     inside: NDArray[np.bool_]
 
 
@@ -40,31 +45,49 @@ def view(pixels: Pixels, field: Field) -> View:
     r0, r1 = max(0, round(top)), min(rows, round(top + 2 * half))
     c0, c1 = max(0, round(left)), min(columns, round(left + 2 * half))
     scale = SIDE / (2 * half)
-    y0, x0 = round((r0 - top) * scale), round((c0 - left) * scale)
-    y1, x1 = min(SIDE, max(y0 + 1, round((r1 - top) * scale))), min(SIDE, max(x0 + 1, round((c1 - left) * scale)))
+    y0, x0 = (max(0, min(SIDE - 1, round(at * scale))) for at in (r0 - top, c0 - left))
+    y1, x1 = (min(SIDE, round(at * scale)) for at in (r1 - top, c1 - left))
+    y1, x1 = max(y1, y0 + 1), max(x1, x0 + 1)
     square = np.zeros((SIDE, SIDE, 3), np.uint8)
     square[y0:y1, x0:x1] = shrunk(pixels[r0:r1, c0:c1], (y1 - y0, x1 - x0))
+    red, green, blue = cv2.split(square)
+    light = cv2.max(cv2.max(red, green), blue)
+    if field.found:
+        (y0, y1), (x0, x1) = _uncut(light, (y0, y1), (x0, x1))
     inside = np.zeros((SIDE, SIDE), np.bool_)
     inside[y0 + 3 : y1 - 3, x0 + 3 : x1 - 3] = True
     if field.found:
         inside &= _DISC
-    return View(square, inside)
+    return View(red, green, blue, light, inside)
+
+
+def _uncut(light: Plane, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """The ranges of rows and columns that hold light: black bars that cut the field are no part of the eye."""
+    lines = (cv2.reduce(light, 1, cv2.REDUCE_MAX).ravel(), cv2.reduce(light, 0, cv2.REDUCE_MAX).ravel())
+    limit = max(12.0, 0.15 * float(max(lines[0])))
+    ranges = []
+    for (first, last), line in zip((rows, columns), lines, strict=True):
+        lit = np.flatnonzero(line[first:last] > limit)
+        ranges.append((first + int(lit[0]), first + int(lit[-1]) + 1) if len(lit) else (first, last))
+    return tuple(ranges)
 
 
 def measure(pixels: Pixels, field: Field) -> dict[str, float]:
     """All measurements of an RGB photograph (rows, columns, 3), uint8, by name; every value is finite."""
     seen = view(pixels, field)
     weight = seen.inside.astype(np.float32)
-    red, green, blue = (_contrast(channel, weight) for channel in cv2.split(seen.pixels))
-    levels = _pyramid(green, weight)
+    levels = _pyramid(_contrast(seen.green, weight), weight)
     return {
-        **_field_measures(field),
+        "found": float(field.found),
+        "lit": field.lit,
+        "seen": field.seen,
+        "diameter_px": 2 * field.radius,
         **_light(seen),
         **_colours(seen),
         **_lines(levels),
-        **_edges(levels[0]),
+        **_edges(levels),
         **_bands(levels),
-        **_channels(red, green, blue, weight),
+        **_channels(seen, levels[1], weight),
     }
 
 
@@ -76,95 +99,99 @@ def _disc(side: int) -> NDArray[np.bool_]:
 _DISC = _disc(SIDE)
 
 
-def _contrast(channel: NDArray[np.uint8], weight: Map) -> Map:
+def _contrast(channel: Plane, weight: Map) -> Map:
     """channel / background - 1, zero outside; the background is a mean over about a sixth of the field."""
-    small = cv2.resize(channel * weight, (64, 64), interpolation=cv2.INTER_AREA)
-    share = cv2.resize(weight, (64, 64), interpolation=cv2.INTER_AREA)
+    side = channel.shape[0]
+    inner = cv2.multiply(channel, weight, dtype=cv2.CV_32F)
+    small, share = (cv2.resize(part, (64, 64), interpolation=cv2.INTER_AREA) for part in (inner, weight))
     for _ in range(2):
         small, share = cv2.blur(small, (9, 9)), cv2.blur(share, (9, 9))
-    background = small / np.maximum(share, 0.02)
-    background = cv2.resize(background, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
-    return (channel - background) / (background + _DIM) * weight
+    background = cv2.resize(small / np.maximum(share, 0.02), (side, side), interpolation=cv2.INTER_LINEAR)
+    return cv2.multiply(cv2.divide(cv2.subtract(inner, background), cv2.add(background, _DIM)), weight)
 
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """One level of the pyramid: contrast smoothed with sigma 1, and the pixels at which to look."""
+    """One level of the pyramid: contrast, the same smoothed with sigma 1, and where to look (flat indices)."""
 
-    smooth: Map
-    inside: NDArray[np.bool_]
     raw: Map
+    smooth: Map
+    at: NDArray[np.intp]
+
+    def ordered(self, values: Map) -> Map:
+        """The values where to look, sorted."""
+        return np.sort(values.ravel().take(self.at))
 
 
 def _pyramid(green: Map, weight: Map) -> list[_Level]:
-    """Four levels, 256 to 32 pixels; the pixels looked at keep clear of the border of what is seen."""
+    """Four levels, 256 to 32 pixels; the pixels looked at (one in six, two and one) keep clear of the border."""
     levels = []
     kernel = np.ones((5, 5), np.uint8)
-    for _ in range(4):
-        inside = cv2.erode((weight > 0.99).astype(np.uint8), kernel, borderValue=0).astype(bool)
-        levels.append(_Level(cv2.GaussianBlur(green, (7, 7), 1.0), inside, green))
+    for step in (6, 2, 1, 1):
+        clear = cv2.erode((weight > 0.99).astype(np.uint8), kernel, borderValue=0)
+        levels.append(_Level(green, cv2.GaussianBlur(green, (5, 5), 1.0), np.flatnonzero(clear)[::step]))
         size = (green.shape[1] // 2, green.shape[0] // 2)
-        green = cv2.resize(green, size, interpolation=cv2.INTER_AREA)
-        weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+        green, weight = (cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (green, weight))
     return levels
-
-
-def _field_measures(field: Field) -> dict[str, float]:
-    return {
-        "found": float(field.found),
-        "lit": field.lit,
-        "seen": field.seen,
-        "diameter_px": 2 * field.radius,
-    }
 
 
 def _light(seen: View) -> dict[str, float]:
     """Grey levels, 0 to 255: brightness is the brightest channel's median; saturated and dark are shares."""
-    mask = seen.inside.astype(np.uint8)
-    count = int(cv2.countNonZero(mask))
-    if count == 0:
-        return {"brightness": 0.0, "bright_end": 0.0, "saturated": 0.0, "dark": 1.0, "entropy": 0.0}
-    red, green, blue = cv2.split(seen.pixels)
-    top = cv2.max(cv2.max(red, green), blue)
-    share = np.cumsum(cv2.calcHist([top], [0], mask, [256], [0, 256]).ravel()) / count
-    greens = cv2.calcHist([green], [0], mask, [256], [0, 256]).ravel() / count
+    mask = seen.inside.view(np.uint8)
+    share = np.cumsum(_histogram(seen.light, mask))
+    greens = _histogram(seen.green, mask)
     bins = greens.reshape(32, 8).sum(axis=1)
-    median = int(np.searchsorted(share, 0.5))
+    median = int(np.searchsorted(share, 0.5)) if seen.inside.any() else 0
     return {
         "brightness": float(median),
         "bright_end": float(np.searchsorted(share, 0.95)),
         "saturated": float(greens[250:].sum()),
-        "dark": float(share[max(0, int(0.25 * median) - 1)]),
+        "dark": float(share[max(0, median // 4 - 1)]),
         "entropy": float(-np.sum(bins * np.log2(bins + 1e-12))),
     }
 
 
+def _histogram(levels: Plane, mask: Plane) -> NDArray[np.float64]:
+    counts = cv2.calcHist([levels], [0], mask, [256], [0, 256]).ravel().astype(float)
+    return counts / max(1.0, counts.sum())
+
+
 def _colours(seen: View) -> dict[str, float]:
-    """Chromaticity r, g, b (shares of their sum) of 32 x 32 patches: means, spread, and order of the channels."""
-    weight = cv2.resize(seen.inside.astype(np.float32), (32, 32), interpolation=cv2.INTER_AREA) > 0.5
-    patches = cv2.resize(seen.pixels, (32, 32), interpolation=cv2.INTER_AREA)[weight].astype(np.float64)
-    patches = patches[patches.sum(axis=1) > 45]
-    if len(patches) < 8:
-        return dict.fromkeys(("red_green", "green_blue", "ordered", "hue_long", "hue_short", "grey"), 0.0)
-    share = patches / patches.sum(axis=1, keepdims=True)
-    spread = np.linalg.eigvalsh(np.cov(share[:, 0] - share[:, 1], share[:, 1] - share[:, 2]))
-    ordered = (patches[:, 0] >= patches[:, 1] * 0.98) & (patches[:, 1] >= patches[:, 2] * 0.98)
+    """Chromaticities of 32 x 32 patches, as shares of r + g + b: means, spread, and the order of the channels."""
+    weight = cv2.resize(seen.inside.view(np.uint8) * 255, (32, 32), interpolation=cv2.INTER_AREA) > 127
+    planes = (seen.red, seen.green, seen.blue)
+    r, g, b = (
+        cv2.resize(p, (32, 32), interpolation=cv2.INTER_AREA)[weight].astype(np.float32) for p in planes
+    )
+    lit = (r + g + b) > 45
+    r, g, b = r[lit], g[lit], b[lit]
+    if len(r) < 8:
+        return dict.fromkeys(("red_green", "green_blue", "ordered", "hue_short", "hue_long", "grey"), 0.0)
+    total = r + g + b
+    x, y = (r - g) / total, (g - b) / total
+    short, long = _axes(x - x.mean(), y - y.mean())
     return {
-        "red_green": float(np.mean(share[:, 0] - share[:, 1])),
-        "green_blue": float(np.mean(share[:, 1] - share[:, 2])),
-        "ordered": float(np.mean(ordered)),
-        "hue_short": math.sqrt(max(0.0, float(spread[0]))),
-        "hue_long": math.sqrt(max(0.0, float(spread[1]))),
-        "grey": float(np.mean(share.max(axis=1) - share.min(axis=1) < 0.03)),
+        "red_green": float(x.mean()),
+        "green_blue": float(y.mean()),
+        "ordered": float(np.mean((r >= 0.98 * g) & (g >= 0.98 * b))),
+        "hue_short": short,
+        "hue_long": long,
+        "grey": float(np.mean(np.maximum(np.abs(x), np.abs(y)) < 0.03)),
     }
+
+
+def _axes(x: Map, y: Map) -> tuple[float, float]:
+    """Deviations of centred points along the short and the long axis of their cloud (closed form, 2 x 2)."""
+    xx, yy, xy = (float(np.dot(a, b)) / len(x) for a, b in ((x, x), (y, y), (x, y)))
+    middle, root = (xx + yy) / 2, math.hypot((xx - yy) / 2, xy)
+    return math.sqrt(max(0.0, middle - root)), math.sqrt(middle + root)
 
 
 def _lines(levels: list[_Level]) -> dict[str, float]:
     """Second-derivative line responses (Frangi 1998) at sigma 1, 2 and 4 pixels: strength, dark against bright."""
     out: dict[str, float] = {}
     for i, level in enumerate(levels[:3]):
-        step = 2 if i == 0 else 1
-        dark, bright = (_sorted(part, level.inside, step) for part in _ridges(level.smooth))
+        dark, bright = (level.ordered(part) for part in _ridges(level.smooth))
         for name, values in (("dark", dark), ("bright", bright)):
             out[f"{name}{i}_99"] = _log(_at(values, 0.99))
             out[f"{name}{i}_95"] = _log(_at(values, 0.95))
@@ -174,41 +201,38 @@ def _lines(levels: list[_Level]) -> dict[str, float]:
 
 
 def _ridges(smooth: Map) -> tuple[Map, Map]:
-    """Response to dark and to bright lines: the larger principal curvature less the other's size, not below zero."""
-    xx = cv2.Sobel(smooth, cv2.CV_32F, 2, 0, scale=0.25)
-    yy = cv2.Sobel(smooth, cv2.CV_32F, 0, 2, scale=0.25)
+    """Response to dark and to bright lines: the larger principal curvature less the other's size; below 0: none."""
+    xx = cv2.Sobel(smooth, cv2.CV_32F, 2, 0, scale=0.125)
+    yy = cv2.Sobel(smooth, cv2.CV_32F, 0, 2, scale=0.125)
     xy = cv2.Sobel(smooth, cv2.CV_32F, 1, 1, scale=0.25)
-    half = (xx + yy) * 0.5
-    root = cv2.magnitude((xx - yy) * 0.5, xy)
-    high, low = half + root, half - root
-    dark = cv2.max(high - cv2.absdiff(low, 0.0), 0.0)
-    bright = cv2.max(-low - cv2.absdiff(high, 0.0), 0.0)
-    return dark, bright
+    half, root = cv2.add(xx, yy), cv2.magnitude(cv2.subtract(xx, yy), xy)
+    high, low = cv2.add(half, root), cv2.subtract(half, root)
+    return cv2.subtract(high, np.abs(low)), cv2.subtract(-low, np.abs(high))
 
 
-def _edges(level: _Level) -> dict[str, float]:
+def _edges(levels: list[_Level]) -> dict[str, float]:
     """Steepness of the contrast a pixel at sigma 1, and how well neighbouring directions agree (0 to 1)."""
-    dx = cv2.Sobel(level.smooth, cv2.CV_32F, 1, 0, scale=0.125)
-    dy = cv2.Sobel(level.smooth, cv2.CV_32F, 0, 1, scale=0.125)
-    steep = _sorted(cv2.magnitude(dx, dy), level.inside, 2)
+    steep = levels[0].ordered(cv2.magnitude(*_slopes(levels[0].smooth)))
     return {
         "steep_50": _log(_at(steep, 0.50)),
         "steep_90": _log(_at(steep, 0.90)),
         "steep_99": _log(_at(steep, 0.99)),
         "steep_999": _log(_at(steep, 0.999)),
         "flat": float(np.searchsorted(steep, 5e-4) / max(1, len(steep))),
-        "coherence": _coherence(dx, dy, level.inside),
+        "coherence": _coherence(*_slopes(levels[1].smooth), levels[1].at),
     }
 
 
-def _coherence(dx: Map, dy: Map, inside: NDArray[np.bool_]) -> float:
+def _slopes(smooth: Map) -> tuple[Map, Map]:
+    """Contrast a pixel along the columns and along the rows."""
+    return cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.125)
+
+
+def _coherence(dx: Map, dy: Map, at: NDArray[np.intp]) -> float:
     """Structure tensor's (l1 - l2) / (l1 + l2) over 1/28 of the field, weighted with its energy (Bigun 1987)."""
-    half = (SIDE // 2, SIDE // 2)
-    parts = (dx * dx, dy * dy, dx * dy)
-    xx, yy, xy = (cv2.blur(cv2.resize(part, half, interpolation=cv2.INTER_AREA), (5, 5)) for part in parts)
-    keep = inside[::2, ::2].astype(np.float32)
-    oriented = float(np.sum(cv2.magnitude(xx - yy, 2 * xy) * keep))
-    energy = float(np.sum((xx + yy) * keep))
+    xx, yy, xy = (cv2.blur(cv2.multiply(a, b), (5, 5)) for a, b in ((dx, dx), (dy, dy), (dx, dy)))
+    energy = float(cv2.add(xx, yy).ravel().take(at).sum())
+    oriented = float(cv2.magnitude(cv2.subtract(xx, yy), 2 * xy).ravel().take(at).sum())
     return oriented / energy if energy > 0 else 0.0
 
 
@@ -216,39 +240,38 @@ def _bands(levels: list[_Level]) -> dict[str, float]:
     """Contrast by octave, as log deviations: `band0` the finest; and how heavy the tails of each are."""
     out: dict[str, float] = {}
     for i, level in enumerate(levels):
-        band = (level.raw - level.smooth)[level.inside]
-        power = float(np.mean(band * band)) if band.size else 0.0
-        size = float(np.mean(np.abs(band))) if band.size else 0.0
-        out[f"band{i}"] = _log(math.sqrt(power))
-        out[f"tails{i}"] = math.log((math.sqrt(power) + 1e-4) / (size + 1e-4))
-    out["slope01"] = out["band1"] - out["band0"]
-    out["slope12"] = out["band2"] - out["band1"]
-    out["slope23"] = out["band3"] - out["band2"]
+        band = cv2.subtract(level.raw, level.smooth).ravel().take(level.at)
+        deviation = math.sqrt(float(np.dot(band, band)) / max(1, band.size))
+        size = float(np.abs(band).sum()) / max(1, band.size)
+        out[f"band{i}"] = _log(deviation)
+        out[f"tails{i}"] = math.log((deviation + 1e-4) / (size + 1e-4))
+    for i in range(3):
+        out[f"slope{i}{i + 1}"] = out[f"band{i + 1}"] - out[f"band{i}"]
     return out
 
 
-def _channels(red: Map, green: Map, blue: Map, weight: Map) -> dict[str, float]:
+def _channels(seen: View, green: _Level, weight: Map) -> dict[str, float]:
     """How far red and blue follow the green detail: blood is dark in green and hardly so in red."""
-    out: dict[str, float] = {}
-    size = (SIDE // 2, SIDE // 2)
-    inside = cv2.erode((weight[::2, ::2] > 0).astype(np.uint8), np.ones((7, 7), np.uint8), borderValue=0) > 0
-    fine = []
-    for channel in (red, green, blue):
-        half = cv2.resize(channel, size, interpolation=cv2.INTER_AREA)
-        fine.append((cv2.GaussianBlur(half, (5, 5), 1.0) - cv2.GaussianBlur(half, (13, 13), 3.0))[inside])
-    r, g, b = fine
-    if g.size == 0:
-        return dict.fromkeys(("red_follows", "red_agrees", "blue_follows", "blue_agrees"), 0.0)
-    noise = 1e-6
-    rr, gg, bb = (float(np.dot(x, x)) / x.size + noise for x in (r, g, b))
-    rg, bg = float(np.dot(r, g)) / g.size, float(np.dot(b, g)) / g.size
-    out["red_follows"], out["red_agrees"] = rg / gg, rg / math.sqrt(rr * gg)
-    out["blue_follows"], out["blue_agrees"] = bg / gg, bg / math.sqrt(bb * gg)
-    return out
+    half = tuple(green.raw.shape)
+    share = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)
+    maps = [
+        _contrast(cv2.resize(c, half, interpolation=cv2.INTER_AREA), share) for c in (seen.red, seen.blue)
+    ]
+    r, g, b = (_detail(contrast, green.at) for contrast in (maps[0], green.raw, maps[1]))
+    noise = 1e-6 * max(1, g.size)
+    rr, gg, bb, rg, bg = (float(np.dot(p, q)) for p, q in ((r, r), (g, g), (b, b), (r, g), (b, g)))
+    return {
+        "red_follows": rg / (gg + noise),
+        "red_agrees": rg / math.sqrt((rr + noise) * (gg + noise)),
+        "blue_follows": bg / (gg + noise),
+        "blue_agrees": bg / math.sqrt((bb + noise) * (gg + noise)),
+    }
 
 
-def _sorted(values: Map, inside: NDArray[np.bool_], step: int) -> Map:
-    return np.sort(values[::step, ::step][inside[::step, ::step]])
+def _detail(contrast: Map, at: NDArray[np.intp]) -> Map:
+    """What is finer than about a fortieth of the field, without the noise of single pixels."""
+    fine = cv2.subtract(cv2.GaussianBlur(contrast, (5, 5), 1.0), cv2.blur(contrast, (9, 9)))
+    return fine.ravel().take(at)
 
 
 def _at(ordered: Map, share: float) -> float:

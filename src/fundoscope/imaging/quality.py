@@ -30,8 +30,12 @@ MAX_SATURATED = 0.6  # share of the field whose green is at its limit
 MIN_SEEN = 0.35  # share of the camera's circle that lies on the photograph
 MIN_LIT = 0.45  # share of the field that is not black
 
-_TOO_SMALL = "too small: the field is only {:.0f} pixels across. Export the photograph at the camera's full size."
-_TOO_DARK = "too dark to be graded. Raise the light, and make sure that the lens touches the gel, then take it again."
+_TOO_SMALL = (
+    "too small: the field is only {:.0f} pixels across. Export the photograph at the camera's full size."
+)
+_TOO_DARK = (
+    "too dark to be graded. Raise the light, and make sure that the lens touches the gel, then take it again."
+)
 _TOO_BRIGHT = "overexposed: most of the field is white. Lower the light and take it again."
 _NO_RETINA = "does not look like a photograph of a retina. Check that the right file was chosen."
 _NO_DETAIL = (

@@ -1,9 +1,9 @@
 """`Standard`: the one definition of how a photograph becomes network input.
 
-Training, export, command line and server all call it, and a bundle carries it as JSON. Three steps, each usable by
-itself because training puts its augmentation between the first and the second:
+Training, export, command line and server all call it, and a bundle carries it as JSON. Three steps, each
+usable by itself because training puts its augmentation between the first and the second:
 
-    square     crop to the field of view, pad to a square, resize (area average), blacken what lies outside the field
+    square     crop to the field of view, pad to a square, resize (area average), blacken the surround
     enhance    CLAHE on lightness, after the resize (docs/explanation/standard.md has the measurement)
     tensor     scale to [0, 1], subtract the network's mean, divide by its deviation, channels first
 """
@@ -18,7 +18,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveFloat
 from pydantic import Field as Option
 
 from fundoscope.imaging.enhance import clahe
@@ -31,7 +31,7 @@ _WITHIN = 0.985  # share of the radius that is kept
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Where a standard square lies in its photograph: top-left corner (row, column) and side, in its pixels."""
+    """Where a standard square lies in its photograph: upper left corner and side, in pixels of it."""
 
     row: float
     column: float
@@ -45,7 +45,7 @@ class Frame:
         return cls(field.row + 0.5 - half, field.column + 0.5 - half, 2 * half)
 
     def to_photograph(self, points: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-        """Pixel positions (n, 2; row, column) in a square of `size` pixels, as positions in the photograph."""
+        """Positions (n, 2; row, column) in a square of `size` pixels, as positions in the photograph."""
         return (np.asarray(points, float) + 0.5) * (self.side / size) - 0.5 + [self.row, self.column]
 
 
@@ -59,10 +59,10 @@ class Standard(BaseModel):
     clahe_tiles: int = Option(8, ge=1)
     clahe_when: Literal["after resize", "before resize", "never"] = "after resize"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    deviation: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    deviation: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.5, 0.5, 0.5)
 
     def square(self, photograph: Photograph, field: Field | None = None, size: int | None = None) -> Pixels:
-        """The field of view as a square of `size` (default: this standard's) pixels, uint8 RGB, black outside."""
+        """The field as a square of `size` (default: this standard's) pixels, uint8 RGB, black outside."""
         field = field or find_field(photograph.pixels)
         side = size or self.size
         pixels = photograph.pixels
@@ -125,7 +125,7 @@ def _seen(start: float, side: float, length: int, size: int) -> tuple[int, int, 
 def _resize(part: Pixels, rows: int, columns: int) -> Pixels:
     """Area average; linear where it must be enlarged.
 
-    A part at least four times as large is halved first: a third of the time, and within 0.2 grey levels on average.
+    A part at least four times as large is halved first: half the time, and on average within 0.2 grey levels.
     """
     while part.shape[0] >= _HALVED * rows and part.shape[1] >= _HALVED * columns:
         part = part[: part.shape[0] // 2 * 2, : part.shape[1] // 2 * 2]
@@ -140,7 +140,7 @@ def _pixels(array: NDArray[Any]) -> Pixels:
 
 @lru_cache(maxsize=8)
 def _disc(size: int) -> Pixels:
-    """255 in the circle that fills a square, a little shrunk: the rim itself is the camera's, not the eye's."""
+    """255 in the circle that fills a square, a little shrunk: the rim is the camera's, not the eye's."""
     at = np.arange(size) + 0.5 - size / 2
     inside = at[:, None] ** 2 + at[None, :] ** 2 <= (_WITHIN * size / 2) ** 2
     return np.repeat(inside[..., None], 3, axis=2).astype(np.uint8) * 255

@@ -21,14 +21,14 @@ class Augment:
     """How strongly each part acts; 0 switches it off. Angles in degrees, the rest as shares."""
 
     rotation: float = 180.0
-    scale: float = 0.15
-    shift: float = 0.06
-    field: float = 0.7  # probability of another field shape
-    colour: float = 1.0  # 1: gains within a factor 1.35, hue within 12 degrees
-    light: float = 0.5  # probability of another slope of light over the field
-    sharpness: float = 0.4  # probability of blur, of sharpening
-    noise: float = 0.3  # probability of sensor noise
-    encoding: float = 0.4  # probability of a lower resolution, of JPEG
+    scale: float = 0.12
+    shift: float = 0.04
+    field: float = 0.5  # probability of another field shape
+    colour: float = 0.6  # 1: gains within a factor 1.35, hue within 12 degrees
+    light: float = 0.3  # probability of another slope of light over the field
+    sharpness: float = 0.2  # probability of blur, of sharpening
+    noise: float = 0.15  # probability of sensor noise
+    encoding: float = 0.2  # probability of a lower resolution, of JPEG
 
     def __call__(self, square: Pixels, rng: Generator) -> Pixels:
         """Another photograph that the same eye could have given; (size, size, 3), uint8, as the input."""

@@ -7,7 +7,11 @@ at the end) and `best.safetensors` (the averaged weights of the epoch with the l
 from __future__ import annotations
 
 import csv
+import logging
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -188,18 +192,32 @@ def fit(
     if not (folder / "done").exists():
         folder.mkdir(parents=True, exist_ok=True)
         module = _Fit(model, options, seed, folder / "epochs.csv")
-        trainer = _trainer(folder, options, stopping=len(inner) > 0)
-        trainer.fit(
-            module,
-            training_batches(squares, train, options.augment, options.batch, seed),
-            plain_batches(squares, inner, options.batch) if len(inner) else None,
-            ckpt_path=str(last) if last.exists() else None,
-            weights_only=False,
-        )
+        with _quiet():
+            _trainer(folder, options, stopping=len(inner) > 0).fit(
+                module,
+                training_batches(squares, train, options.augment, options.batch, seed),
+                plain_batches(squares, inner, options.batch) if len(inner) else None,
+                ckpt_path=str(last) if last.exists() else None,
+                weights_only=False,
+            )
         (folder / "done").touch()
         last.unlink(missing_ok=True)
     model.load_state_dict(load_file(best))
     return model.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's remarks on devices and loaders: what matters is in epochs.csv."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning.*")
+        try:
+            yield
+        finally:
+            log.setLevel(level)
 
 
 def _trainer(folder: Path, options: FitOptions, stopping: bool) -> pl.Trainer:

@@ -1,7 +1,7 @@
 """What people look at: activation overlays, the screening report, the report of a study. No torch in here.
 
-`overlay` lays an activation map over its photograph, `screening` writes a page row by row, `study` a page from
-tables and from figures drawn elsewhere. All three need numpy, OpenCV and Jinja only.
+`overlay` lays an activation map over its photograph, `screening` writes a page row by row, `study` a page
+from tables and from figures drawn elsewhere. All three need numpy, OpenCV and Jinja only.
 """
 
 from fundoscope.reports.pictures import save_pictures

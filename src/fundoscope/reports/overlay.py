@@ -1,13 +1,14 @@
 """A class activation map laid over its photograph, in colours that the colour-blind can tell apart.
 
 Activation is in units of the logit difference between the two classes, which is its mean (Zhou et al. 2016,
-"Learning deep features for discriminative localization", equation 2). Only positive evidence is drawn, and every
-photograph has the same scale unless it goes beyond, so that a strong colour means the same everywhere.
+"Learning deep features for discriminative localization", equation 2). Only positive evidence is drawn, and
+every photograph has the same scale unless it goes beyond, so that a strong colour means the same everywhere.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 
 import cv2
 import numpy as np
@@ -39,11 +40,11 @@ _PLACES = (
 def overlay(picture: Pixels, activation: Activation, scale: float | None = None) -> Pixels:
     """The photograph with positive evidence tinted, and a line at half of the map's own maximum.
 
-    `picture` is (rows, columns, 3), uint8, RGB; `activation` (h, w) of any resolution over the same frame, in
-    logit differences; `scale` the difference drawn in full colour (default: 4, or the map's maximum inside the
-    field of view where that is more). The black surround is untouched, and a map without positive evidence gives
-    the photograph alone. Raises `UsageError` for shapes that are no photograph or no map, a map that is not
-    finite, and a scale that is not above 0.
+    `picture` is (rows, columns, 3), uint8, RGB; `activation` (h, w) of any resolution over the same frame,
+    in logit differences; `scale` the difference drawn in full colour (default: 4, or the map's maximum
+    inside the field of view where that is more). The black surround is untouched, and a map without
+    positive evidence gives the photograph alone. Raises `UsageError` for shapes that are no photograph or
+    no map, a map that is not finite, and a scale that is not above 0.
     """
     _check(picture, activation)
     if scale is not None and scale <= 0:
@@ -61,16 +62,18 @@ def overlay(picture: Pixels, activation: Activation, scale: float | None = None)
 def upsampled(activation: Activation, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Positive evidence at (rows, columns) of `shape`: bicubic, between 0 and the map's maximum."""
     positive = np.maximum(activation, 0).astype(np.float32)
-    smooth = cv2.resize(positive, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
-    return np.clip(smooth, 0, positive.max()).astype(np.float32)
+    # one axis at a time, or the product of two negative lobes of the kernel would colour the diagonals
+    for size in ((positive.shape[1], shape[0]), (shape[1], shape[0])):
+        positive = np.maximum(cv2.resize(positive, size, interpolation=cv2.INTER_CUBIC), 0)
+    return np.minimum(positive, activation.max().clip(0)).astype(np.float32)
 
 
 def surround(picture: Pixels) -> NDArray[np.bool_]:
     """The black around the field of view, (rows, columns): dark, and joined to the photograph's edge."""
-    dark = (picture.max(axis=2) <= _DARK).astype(np.uint8)
-    framed = cv2.copyMakeBorder(dark, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
-    cv2.floodFill(framed, None, (0, 0), 2)
-    return framed[1:-1, 1:-1] == 2
+    dark = cv2.inRange(picture, (0, 0, 0), (_DARK, _DARK, _DARK))
+    framed = cv2.copyMakeBorder(dark, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=255)
+    cv2.floodFill(framed, None, (0, 0), 1)
+    return framed[1:-1, 1:-1] == 1
 
 
 def strongest(activation: Activation) -> str:
@@ -104,7 +107,9 @@ def jpeg_uri(picture: Pixels, side: int = 224, quality: int = 80) -> str:
             max(1, round(picture.shape[1] * side / longest)),
             max(1, round(picture.shape[0] * side / longest)),
         )
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        # shrunk by a little, the area average costs ten times as much and looks the same
+        method = cv2.INTER_AREA if longest > 1.5 * side else cv2.INTER_LINEAR
+        picture = cv2.resize(picture, size, interpolation=method).astype(np.uint8, copy=False)
     return "data:image/jpeg;base64," + base64.b64encode(jpeg(picture, quality)).decode("ascii")
 
 
@@ -123,19 +128,32 @@ def _check(picture: Pixels, activation: Activation) -> None:
         )
 
 
+@functools.cache
+def _tables() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """For 256 levels of strength: share of the colour, and colour times share (red, green, blue)."""
+    strength = np.linspace(0, 1, 256, dtype=np.float32)
+    share = _STRONGEST * strength**_RISE
+    levels = np.round(_WEAKEST_COLOUR + (255 - _WEAKEST_COLOUR) * strength).astype(np.uint8)
+    colours = cv2.applyColorMap(levels, _COLOURS)[..., ::-1].reshape(1, 256, 3)
+    return np.repeat(share[None, :, None], 3, axis=2), (colours * share[None, :, None]).astype(np.float32)
+
+
 def _tint(picture: Pixels, strength: NDArray[np.float32]) -> Pixels:
     """Blend with the colour of each strength (0 to 1); nought leaves a pixel as it was."""
-    levels = np.round(_WEAKEST_COLOUR + (255 - _WEAKEST_COLOUR) * strength).astype(np.uint8)
-    colours = cv2.cvtColor(cv2.applyColorMap(levels, _COLOURS), cv2.COLOR_BGR2RGB)
-    share = (_STRONGEST * strength**_RISE)[..., None]
-    return np.round(picture * (1 - share) + colours * share).astype(np.uint8)
+    share, shared_colour = _tables()
+    levels = cv2.merge([cv2.convertScaleAbs(strength, alpha=255)] * 3)
+    kept = cv2.multiply(picture, 1 - cv2.LUT(levels, share), dtype=cv2.CV_32F)
+    return cv2.convertScaleAbs(cv2.add(kept, cv2.LUT(levels, shared_colour))).astype(np.uint8, copy=False)
 
 
 def _contour(picture: Pixels, strength: NDArray[np.float32], level: float) -> Pixels:
     """A white line with a dark edge where `strength` passes `level`, kept inside what is tinted."""
     outlines, _ = cv2.findContours((strength >= level).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    # half a pixel is not seen, and a line of few long pieces is drawn six times as fast
+    outlines = [cv2.approxPolyDP(outline, 0.5, closed=True) for outline in outlines]
     drawn = picture.copy()
     wide = max(1, round(max(picture.shape[:2]) / 128))
     for colour, width in (((0, 0, 0), wide + 2), ((255, 255, 255), wide)):
         cv2.drawContours(drawn, outlines, -1, colour, width, cv2.LINE_AA)
-    return np.where((strength > 0)[..., None], drawn, picture)
+    cv2.copyTo(picture, (strength <= 0).astype(np.uint8), drawn)
+    return drawn

@@ -1,7 +1,8 @@
 """What all reports share: templates with every value escaped, one stylesheet, and a page that loads nothing.
 
-File names are hostile until shown otherwise. Jinja escapes each value, what cannot be seen in a name is spelled
-out, and the page's content security policy lets it run only the script and the style that it came with.
+File names are hostile until shown otherwise. Jinja escapes each value, what cannot be seen in a name is
+spelled out, and the page's content security policy lets it run only the script and the style that it came
+with.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def render(template: str, **values: Any) -> bytes:
 
 
 def printable(text: object) -> str:
-    """`text` with what cannot be seen spelled out: controls, line breaks, marks that turn the reading round."""
+    """`text` with what cannot be seen spelled out: controls, line breaks, marks that turn its direction."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
 
 

@@ -16,7 +16,7 @@ _LONGEST_STEM = 80  # characters: with number and suffix well below the 255 byte
 def save_pictures(
     out_dir: Path, number: int, stem: str, picture: Pixels, overlay: Pixels | None = None
 ) -> list[Path]:
-    """Write `NNNN_stem.jpg` and, with an overlay, `NNNN_stem_activation.jpg` into `out_dir`; gives their paths.
+    """Write `NNNN_stem.jpg` and, given an overlay, `NNNN_stem_activation.jpg` there; gives their paths.
 
     The stem is made safe (`safe_stem`); the number keeps files apart whose names repeat.
     Raises `UsageError` where the folder cannot be written.
@@ -35,6 +35,6 @@ def save_pictures(
 
 
 def safe_stem(stem: str) -> str:
-    """`stem` in at most 80 ASCII letters, digits, hyphens and underscores; "photograph" where none are left."""
+    """`stem` in at most 80 ASCII letters, digits, hyphens, underscores; "photograph" where none is left."""
     plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode("ascii")
     return re.sub(r"[^A-Za-z0-9-]+", "_", plain)[:_LONGEST_STEM].strip("_-") or "photograph"

@@ -1,8 +1,8 @@
 """The report of a screening: one HTML file that opens offline, written row by row.
 
-Nothing is held back: head, rows and foot go to the file as they come, so a thousand photographs take no more
-memory than one, and a run that is stopped leaves a page that reads. Only the summary at the top is written last,
-into room that was kept for it.
+Nothing is held back: head, rows and foot go to the file as they come, so a thousand photographs take no
+more memory than one, and a run that is stopped leaves a page that reads. Only the summary at the top is
+written last, into room that was kept for it.
 """
 
 from __future__ import annotations
@@ -87,8 +87,9 @@ class ScreeningReport:
     ) -> Pixels | None:
         """Write one photograph's row, and give back the overlay it drew (None without picture or activation).
 
-        `number` counts from 1; `picture` is the standard square, uint8 RGB, None where nothing could be read;
-        `activation` (h, w) in logit differences, None where nothing was graded; `original_size` (rows, columns).
+        `number` counts from 1; `picture` is the standard square, uint8 RGB, None where nothing could be
+        read; `activation` (h, w) in logit differences, None where nothing was graded; `original_size`
+        (rows, columns).
         """
         laid = None if picture is None or activation is None else overlay(picture, activation)
         kind = wording.kind_of(finding)
@@ -105,26 +106,21 @@ class ScreeningReport:
     def add_eyes(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the table of eyes, after the last photograph: a mapping an eye, with the keys of the first.
 
-        Under `decision`, yes and no (or True and False) are put into words, and a blank reads "not graded".
+        Under `decision` (or `rop`), yes and no, True and False are put into words, and a blank reads "not
+        graded"; columns that are blank throughout are left out, and a rule shared by all is said once.
         """
         if not rows:
             return
-        names = list(rows[0])
         self._close_rows()
         self._eyes = len(rows)
-        numeric = [name for name in names if all(page.is_number(row.get(name)) for row in rows)]
-        lines = [
-            {
-                "kind": wording.kind_of_eye(row),
-                "cells": [wording.eye_cell(name, row.get(name)) for name in names],
-            }
-            for row in rows
-        ]
-        self._write(page.render("screening_eyes.html.j2", names=names, rows=lines, numeric=numeric))
+        self._write(page.render("screening_eyes.html.j2", **wording.eyes_of(rows)))
 
-    def close(self) -> None:
-        """Write foot and summary and finish the file; a second call does nothing."""
-        self._finish("whole")
+    def close(self, whole: bool = True) -> None:
+        """Write foot and summary and finish the file; a second call does nothing.
+
+        Outside a `with` block, say `whole=False` when the run broke off: the page then says so.
+        """
+        self._finish("whole" if whole else "stopped")
 
     def _finish(self, state: str) -> None:
         if self._file.closed:

@@ -1,7 +1,7 @@
 """The report of a study: one HTML file with its tables, figures and checks, to read, print and keep.
 
-A page is made of sections, a section of paragraphs, facts, checks, tables, figures and pictures, shown in that
-order. Any study fills it; nothing here knows what was trained.
+A page is made of sections, a section of paragraphs, facts, checks, tables, figures and pictures, shown in
+that order. Any study fills it; nothing here knows what was trained.
 """
 
 from __future__ import annotations
@@ -89,8 +89,9 @@ class Section:
 class StudyPage:
     """A study as it is shown.
 
-    `stamps` stand on top and on every printed page ("Images assumed independent", "Simulated"); research use
-    only is always added. `facts` name recipe, seeds, versions and data hash; `commands` are there to be copied.
+    `stamps` stand on top and on every printed page ("Images assumed independent", "Simulated"); research
+    use only is always added. `facts` name recipe, seeds, versions and data hash; `commands` are there to be
+    copied.
     """
 
     title: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,9 @@ _ADVICE = {
     "refused": "Photograph this eye again, or have it examined. A refusal is no negative result.",
     "failed": "Check the file and screen it again. Nothing is known of this eye.",
 }
+_DECISIONS = ("rop", "decision")  # columns of an eye that may hold its decision, the plainer one first
+_YES, _NO = ("yes", "True"), ("no", "False")
+_EYE_HEADS = {"p_rop": "highest probability", "decision": "taken together", "rop": "taken together"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,8 @@ class OperatingPoint:
 class ScreeningHeader:
     """What a report says of the run: all in words as the reader shall see them.
 
-    `second_stage` shows what was found of treatment-requiring ROP, with `treatment_point` as its operating point;
-    `simulated` stamps the page because that stage was learnt from simulated eyes.
+    `second_stage` shows what was found of treatment-requiring ROP, with `treatment_point` as its operating
+    point; `simulated` stamps the page because that stage was learnt from simulated eyes.
     """
 
     bundle: str
@@ -137,7 +140,7 @@ def _gauge(name: str, value: float, point: OperatingPoint | None) -> dict[str, A
 
 
 def _shown(value: float, threshold: float | None) -> tuple[str, str]:
-    """Value and threshold with two digits, or four where two would not tell them apart; never a flat 0 or 1."""
+    """Value and threshold with two digits, or four where two do not tell them apart; never a flat 0 or 1."""
     near = threshold is not None and abs(value - threshold) < 0.01
     digits = 4 if near else 2
     text = f"{value:.{digits}f}"
@@ -172,21 +175,39 @@ def facts_of(header: ScreeningHeader) -> list[tuple[str, str]]:
     return [*((name, value) for name, value in pairs if value), ("Use", f"{page.RESEARCH_USE}. {DISCLAIMER}")]
 
 
-def eye_cell(name: str, value: Any) -> str | int | float:
-    """A cell of the table of eyes: decisions in words, a blank as a dash."""
-    if name == "decision":
-        words = {"suspected": SUSPECTED, "unseen": NOTHING_SEEN, "refused": "not graded"}
-        return words[kind_of_eye({name: value})] if _plain_decision(value) else str(value)
-    return "—" if value in (None, "") else value
+def eyes_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the table of eyes shows: its columns, which of them are numbers, rows, and the common rule."""
+    hidden = {"rop"} if "decision" in rows[0] else set()
+    rules = {row.get("rule") for row in rows}
+    if len(rules) == 1:
+        hidden.add("rule")
+    names = [
+        name for name in rows[0] if name not in hidden and any(not _blank(row.get(name)) for row in rows)
+    ]
+    return {
+        "names": names,
+        "heads": [_EYE_HEADS.get(name, name.replace("_", " ")) for name in names],
+        "numeric": [name for name in names if all(page.is_number(row.get(name)) for row in rows)],
+        "rule": rules.pop() if len(rules) == 1 else None,
+        "rows": [
+            {"kind": _kind_of_eye(row), "cells": [_eye_cell(name, row) for name in names]} for row in rows
+        ],
+    }
 
 
-def kind_of_eye(row: Mapping[str, Any]) -> str:
-    """How an eye is coloured: suspected, unseen, or refused where nothing was decided."""
-    decision = str(row.get("decision"))
-    if decision in ("yes", "True", SUSPECTED):
+def _eye_cell(name: str, row: Mapping[str, Any]) -> Any:
+    value = row.get(name)
+    if name in _DECISIONS and (_blank(value) or str(value) in (*_YES, *_NO)):
+        return {"suspected": SUSPECTED, "unseen": NOTHING_SEEN, "refused": "not graded"}[_kind_of_eye(row)]
+    return "—" if _blank(value) else value
+
+
+def _kind_of_eye(row: Mapping[str, Any]) -> str:
+    decision = next((str(row[name]) for name in _DECISIONS if name in row), "")
+    if decision in (*_YES, SUSPECTED):
         return "suspected"
-    return "unseen" if decision in ("no", "False", NOTHING_SEEN) else "refused"
+    return "unseen" if decision in (*_NO, NOTHING_SEEN) else "refused"
 
 
-def _plain_decision(value: Any) -> bool:
-    return value is None or str(value) in ("yes", "no", "True", "False", "")
+def _blank(value: Any) -> bool:
+    return value is None or value == ""

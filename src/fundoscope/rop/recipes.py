@@ -45,7 +45,7 @@ RECIPES = {
         "lite",
         "tf_efficientnet_lite0",
         Standard(size=256, mean=(_LITE_MEAN,) * 3, deviation=(_LITE_DEVIATION,) * 3),
-        FitOptions(epochs=40, patience=20, batch=8, learning_rate=1e-3, warm_up=0.05, average=0.9),
+        FitOptions(epochs=30, patience=12, batch=8, learning_rate=1e-3, warm_up=0.05, average=0.9),
     ),
     "tiny": Recipe(
         "tiny",

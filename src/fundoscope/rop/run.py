@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import importlib.metadata
 import json
 import sys
 from collections import Counter
@@ -13,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from fundoscope import __version__
 from fundoscope.bundles import Bundle
 from fundoscope.errors import UsageError
 from fundoscope.findings import ROP_COLUMNS, CsvTable, JsonTable, RopFinding, Status
@@ -109,7 +109,7 @@ def header_of(bundle: Bundle) -> ScreeningHeader:
         temperature=bundle.stage.temperature,
         date=datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
         intended_use=card.intended_use,
-        program=f"fundoscope {__version__}",
+        program=f"fundoscope {importlib.metadata.version('fundoscope')}",
     )
 
 

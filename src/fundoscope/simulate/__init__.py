@@ -1,5 +1,6 @@
 """Eyes grown from rules, and photographs of them with exact truth."""
 
+from fundoscope.simulate.adults import adult, write_adults
 from fundoscope.simulate.cameras import CAMERAS, LEVELS
 from fundoscope.simulate.cohort import read_masks
 from fundoscope.simulate.infants import DISEASES, infant
@@ -15,7 +16,9 @@ __all__ = [
     "Findings",
     "SimulatedPhotograph",
     "Truth",
+    "adult",
     "infant",
     "read_masks",
+    "write_adults",
     "write_infants",
 ]

@@ -6,6 +6,7 @@ sharpness. Lengths are stated for the camera's native size and scale with the ph
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -22,6 +23,7 @@ Pixels = NDArray[np.uint8]
 #: Quality, best first: its share among photographs follows in `LEVEL_SHARES`.
 LEVELS = ("perfect", "good", "fair", "poor", "ungradable")
 LEVEL_SHARES = (0.08, 0.34, 0.34, 0.19, 0.05)
+ADULT_LEVEL_SHARES = (0.3, 0.4, 0.22, 0.07, 0.01)  # adults look where they are asked to
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +124,20 @@ def expose(camera: Camera, level: int, cast: tuple[float, float, float], rng: np
     return Exposure(camera, (float(centre[0]), float(centre[1])), float(radius), level, cast, int(rng.integers(2**31)))
 
 
-def draw_cast(rng: np.random.Generator) -> tuple[float, float, float]:
-    """A camera's white balance and gain, as channel factors."""
-    gain = rng.lognormal(-0.02, 0.1)
-    red, green, blue = gain * np.exp(rng.normal(0, [0.04, 0.06, 0.16]))
+def draw_cast(rng: np.random.Generator, spread: float = 1.0) -> tuple[float, float, float]:
+    """A camera's white balance and gain, as channel factors; `spread` scales how far they stray."""
+    gain = np.exp(spread * rng.normal(-0.04, 0.12))
+    red, green, blue = gain * np.exp(spread * rng.normal(0, [0.05, 0.08, 0.25]))
     return float(red), float(green), float(blue)
 
 
 # By level: haze at its densest, light lost at the rim, defocus (RetCam pixels), chance of each glare
-_HAZE = ((0.0, 0.12), (0.15, 0.55), (0.4, 0.85), (0.65, 1.0), (0.95, 1.15))
-_VIGNETTE = ((0.1, 0.25), (0.15, 0.4), (0.2, 0.5), (0.25, 0.6), (0.3, 0.7))
+_HAZE = ((0.0, 0.2), (0.3, 0.75), (0.6, 1.0), (0.85, 1.1), (1.0, 1.2))
+_VIGNETTE = ((0.15, 0.35), (0.2, 0.5), (0.25, 0.6), (0.25, 0.65), (0.3, 0.7))
 _DEFOCUS = ((0.45, 0.6), (0.55, 0.9), (0.75, 1.3), (1.2, 2.4), (3.0, 6.0))
 _GLARE = (0.1, 0.35, 0.5, 0.6, 0.7)
-_HAZES = np.array([[0.66, 0.58, 0.38], [0.60, 0.42, 0.40], [0.52, 0.53, 0.36], [0.76, 0.62, 0.40], [0.45, 0.36, 0.24]])
+_HAZES = np.array([[0.74, 0.64, 0.40], [0.62, 0.44, 0.42], [0.56, 0.56, 0.36], [0.84, 0.66, 0.42], [0.42, 0.34, 0.22]])
+_HAZE_OF_RETINA = 0.2  # share of the retina's own mean colour in the haze before it: it is lit from behind
 _ADULT_CLARITY = 0.35  # adults' media are clear and still: their haze is this share of an infant's
 
 
@@ -144,10 +147,10 @@ def haze(exposure: Exposure, shape: tuple[int, int]) -> Image:
     dense = rng.uniform(*_HAZE[exposure.level]) * (1.0 if exposure.camera.infant else _ADULT_CLARITY)
     u, v = _disc_coordinates(exposure, shape)
     angle, edge = rng.uniform(0, 2 * np.pi), rng.uniform(-0.35, 0.6)
-    side = noise.smoothstep(edge - 0.55, edge + 0.65, u * np.cos(angle) + v * np.sin(angle))
+    side = noise.smoothstep(edge - 0.75, edge + 0.75, u * np.cos(angle) + v * np.sin(angle))
     centre, size = rng.normal(0, 0.35, 2), rng.uniform(0.35, 0.8)
     blob = np.exp(-((u - centre[0]) ** 2 + (v - centre[1]) ** 2) / size**2)
-    cloud = noise.plane(shape, max(shape) / 3.5, rng)
+    cloud = noise.plane(shape, max(shape) / 2.5, rng)
     base = rng.uniform(0.06, 0.3) + 0.15 * (exposure.level == 4)
     veil = dense * (base + rng.uniform(0.6, 1.0) * side + rng.uniform(0, 0.5) * blob + 0.1 * cloud)
     if exposure.level == 4:
@@ -165,29 +168,32 @@ def _disc_coordinates(exposure: Exposure, shape: tuple[int, int]) -> tuple[Image
 
 
 def photograph(retina: Image, veil: Image, exposure: Exposure) -> bytes:
-    """The JPEG that the camera stores of `retina` (rows, columns, 3) in 0..1; `veil` comes from `haze`, at any resolution."""
+    """The JPEG that the camera stores of `retina` (rows, columns, 3) in 0..1, which is used up; `veil` comes from
+    `haze`, at any resolution."""
     rng = np.random.default_rng([exposure.seed, 2])
-    shape = exposure.camera.shape
-    light, added = _light(exposure, veil, rng)
-    full = (shape[1], shape[0])
-    picture = retina * (1 - cv2.resize(veil, full, interpolation=cv2.INTER_LINEAR))[..., None]
-    picture *= cv2.resize(light, full, interpolation=cv2.INTER_LINEAR)
-    picture += cv2.resize(added, full, interpolation=cv2.INTER_LINEAR)
+    rows, columns = exposure.camera.shape
+    light, added = _light(exposure, veil, cv2.mean(retina)[:3], rng)
+    light *= (1 - veil)[..., None]
     sigma = rng.uniform(*_DEFOCUS[exposure.level]) * max(exposure.unit, 0.35)
-    picture = cv2.GaussianBlur(picture, (0, 0), sigma)
-    return _record(picture, exposure, rng)
+    for channel in range(3):  # one at a time: a third of the memory
+        plane = retina[..., channel] * cv2.resize(light[..., channel], (columns, rows))
+        plane += cv2.resize(added[..., channel], (columns, rows))
+        retina[..., channel] = cv2.GaussianBlur(plane, (0, 0), sigma)
+    return _record(retina, exposure, rng)
 
 
-def _light(exposure: Exposure, veil: Image, rng: np.random.Generator) -> tuple[Image, Image]:
+def _light(exposure: Exposure, veil: Image, behind: Sequence[float], rng: np.random.Generator) -> tuple[Image, Image]:
     """Factor on, and light added to, the retina's own; both (rows, columns, 3) at the veil's resolution."""
     u, v = _disc_coordinates(exposure, veil.shape)
     radius = np.hypot(u, v)
     lost = rng.uniform(*_VIGNETTE[exposure.level])
-    angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.22)
-    level = 1.06 - lost * radius**2.2 + slope * (u * np.cos(angle) + v * np.sin(angle))
-    level = np.clip(level + 0.03 * noise.plane(veil.shape, max(veil.shape) / 4, rng), 0.12, 1.4)
-    factor = level[..., None] * np.array(exposure.cast, np.float32)
-    murk = rng.dirichlet(np.full(len(_HAZES), 0.6)) @ _HAZES * rng.uniform(0.85, 1.15)
+    aim = rng.normal(0, 0.3, 2)  # the lamp seldom points where the lens does
+    level = 1.1 - lost * ((u - aim[0]) ** 2 + (v - aim[1]) ** 2)
+    level = np.clip(level + 0.03 * noise.plane(veil.shape, max(veil.shape) / 3, rng), 0.1, 1.3)
+    # light that has crossed more blood is redder: where it is dim, green and blue are lost first
+    factor = level[..., None] ** np.array([0.8, 1.15, 1.25], np.float32) * np.array(exposure.cast, np.float32)
+    murk = rng.dirichlet(np.full(len(_HAZES), 0.4)) @ _HAZES * rng.uniform(0.75, 1.2)
+    murk = _HAZE_OF_RETINA * np.array(behind) + (1 - _HAZE_OF_RETINA) * murk
     added = (veil * (0.55 + 0.45 * level))[..., None] * (murk * exposure.cast).astype(np.float32)
     added += _glares(exposure, u, v, radius, rng)
     return factor.astype(np.float32), added.astype(np.float32)
@@ -207,8 +213,8 @@ def _glares(exposure: Exposure, u: Image, v: Image, radius: Image, rng: np.rando
     if rng.random() < chance:
         thin = np.exp(-(((radius - 0.992) / 0.006) ** 2)) * np.clip(np.cos(around - place) + 0.3, 0, 1)
         glare += (rim * thin)[..., None] * np.array([1.0, 0.85, 0.55], np.float32)
-    at, size, bright = rng.uniform(-0.5, 0.5, 2), rng.uniform(0.04, 0.22), rng.uniform(0.03, 0.14)
-    if rng.random() < 0.5 * chance:
+    at, size, bright = rng.uniform(-0.6, 0.6, 2), rng.uniform(0.04, 0.3), rng.uniform(0.02, 0.08)
+    if rng.random() < 0.3 * chance:
         spot = np.exp(-(((u - at[0]) ** 2 + (v - at[1]) ** 2) / size**2) ** 2)
         glare += (bright * spot)[..., None]
     return glare
@@ -217,12 +223,16 @@ def _glares(exposure: Exposure, u: Image, v: Image, radius: Image, rng: np.rando
 def _record(picture: Image, exposure: Exposure, rng: np.random.Generator) -> bytes:
     """Sensor noise, the black surround and JPEG."""
     shape = picture.shape[:2]
-    sigma = rng.uniform(1.4, 2.4) * (1 + 0.4 * exposure.level)
-    grain = rng.standard_normal((*shape, 1), np.float32) + 0.6 * rng.standard_normal((*shape, 3), np.float32)
-    out = picture * 255 + sigma * cv2.GaussianBlur(grain, (0, 0), 0.7)
-    out[~exposure.field()] = rng.uniform(0, 3)
-    stored = np.clip(np.round(out), 0, 255).astype(np.uint8)
-    _, data = cv2.imencode(".jpg", stored[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(78, 97))])
+    sigma, surround = rng.uniform(1.7, 2.6), rng.uniform(0, 3)
+    outside = ~exposure.field()
+    common = rng.standard_normal(shape, np.float32)
+    stored = np.empty((*shape, 3), np.uint8)
+    for channel in range(3):
+        grain = common + 0.6 * rng.standard_normal(shape, np.float32)
+        plane = 255 * picture[..., channel] + sigma * cv2.GaussianBlur(grain, (0, 0), 0.5)
+        plane[outside] = surround
+        stored[..., 2 - channel] = np.clip(np.round(plane), 0, 255)  # OpenCV writes blue first
+    _, data = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(86, 98))])
     return data.tobytes()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -17,7 +17,10 @@ Colour = tuple[float, float, float]
 FOVEA = (1.0, -0.06)  # eye units: the fovea lies one unit temporally and a little below the disc's centre
 
 # Mean colours inside the field of infants' (RetCam) and adults' photographs, at the corners of their range
-INFANT_BASES = np.array([[0.88, 0.45, 0.36], [0.93, 0.52, 0.17], [0.87, 0.56, 0.33], [0.80, 0.33, 0.16]])
+INFANT_BASES = np.array(
+    [[0.90, 0.46, 0.36], [0.97, 0.53, 0.15], [0.88, 0.57, 0.33], [0.84, 0.30, 0.15], [0.90, 0.62, 0.36]]
+)
+LASER_BASES = np.array([[0.8, 0.4, 0.14], [0.72, 0.3, 0.1], [0.7, 0.42, 0.2]])
 ADULT_BASES = np.array([[0.80, 0.36, 0.16], [0.92, 0.42, 0.22], [0.66, 0.36, 0.14], [0.78, 0.24, 0.13]])
 
 
@@ -39,7 +42,7 @@ class Look:
 
 def infant_look(rng: np.random.Generator) -> Look:
     """A pale, reddish to orange fundus with a visible choroid."""
-    return _look(rng, INFANT_BASES, choroid=float(rng.uniform(0.03, 0.085)), disc=float(rng.uniform(0.078, 0.1)))
+    return _look(rng, INFANT_BASES, choroid=float(rng.uniform(0.012, 0.05)), disc=float(rng.uniform(0.078, 0.1)))
 
 
 def adult_look(rng: np.random.Generator) -> Look:
@@ -47,17 +50,23 @@ def adult_look(rng: np.random.Generator) -> Look:
     return _look(rng, ADULT_BASES, choroid=float(rng.uniform(0.02, 0.08)), disc=float(rng.uniform(0.16, 0.2)))
 
 
+def laser_look(rng: np.random.Generator) -> Look:
+    """The false colours of a two-laser ophthalmoscope: orange, with a yellowish pole and a greenish disc."""
+    look = _look(rng, LASER_BASES, choroid=float(rng.uniform(0.04, 0.1)), disc=float(rng.uniform(0.14, 0.18)))
+    return replace(look, disc_colour=(0.62, 0.66, 0.24), macula=0.5 * look.macula)
+
+
 def _look(rng: np.random.Generator, bases: NDArray[np.float64], choroid: float, disc: float) -> Look:
     pale = rng.uniform(0, 1)
     return Look(
-        base=rng.dirichlet(np.full(len(bases), 0.7)) @ bases * rng.uniform(0.92, 1.06),
-        fine=_streaks(rng, 330, 12),
-        coarse=_streaks(rng, 110, 7),
+        base=rng.dirichlet(np.full(len(bases), 0.5)) @ bases * rng.uniform(0.92, 1.06),
+        fine=_streaks(rng, 360, 16),
+        coarse=_streaks(rng, 150, 9),
         choroid=choroid,
-        macula=float(rng.uniform(0.12, 0.34)),
-        glow=float(rng.uniform(0.08, 0.34)),
+        macula=float(rng.uniform(0.14, 0.42)),
+        glow=float(rng.uniform(0.1, 0.38)),
         disc_radii=(disc * float(rng.uniform(0.78, 0.95)), disc),
-        disc_colour=(1.06, 0.72 + 0.12 * pale, 0.38 + 0.16 * pale),
+        disc_colour=(1.1, 0.7 + 0.13 * pale, 0.36 + 0.14 * pale),
         cup=float(rng.uniform(0.25, 0.5)),
         seed=int(rng.integers(2**31)),
     )
@@ -68,7 +77,7 @@ def _streaks(rng: np.random.Generator, around: int, along: int) -> Image:
     raw = rng.standard_normal((around, along)).astype(np.float32)
     raw[-1] = raw[0]
     fine = cv2.resize(raw, (96, 720), interpolation=cv2.INTER_CUBIC)
-    shift = np.cumsum(rng.normal(0, 1.1, 96))  # the streaks wander as they run outwards
+    shift = np.cumsum(rng.normal(0, 0.45, 96))  # the streaks wander as they run outwards
     return np.stack([np.roll(fine[:, k], round(float(shift[k]))) for k in range(96)], axis=1)
 
 
@@ -80,22 +89,22 @@ def paint(look: Look, view: View, shape: tuple[int, int], step: float) -> Image:
     from_disc = np.hypot(x, y)
     _choroid(picture, look, x, y, from_fovea)
     _macula(picture, look, from_fovea)
-    glow = look.glow * np.exp(-((from_disc / 0.75) ** 2))
-    picture *= 1 + glow[..., None] * np.array([0.5, 1.2, 0.9], np.float32)
+    glow = look.glow * np.exp(-((from_disc / 0.85) ** 2))
+    picture *= 1 + glow[..., None] * np.array([0.45, 1.0, 0.7], np.float32)
     _disc(picture, look, x, y)
     return picture
 
 
 def _choroid(picture: Image, look: Look, x: Image, y: Image, from_fovea: Image) -> None:
     """Streaks that leave the posterior pole, warped a little; they fade under the dense pigment of the macula."""
-    bend = 0.18 * np.sin(1.7 * x + look.seed % 7) + 0.14 * np.sin(2.3 * y + look.seed % 5)
+    bend = 0.1 * np.sin(1.3 * x + look.seed % 7) + 0.1 * np.sin(1.6 * y + look.seed % 5)
     angle = np.arctan2(y, x - 0.45) + bend
     column = np.clip(np.hypot(x - 0.45, y) * (95 / 4.5), 0, 94.9).astype(np.float32)
     row = ((angle / (2 * np.pi)) % 1 * 719).astype(np.float32)
     fine = cv2.remap(look.fine, column, row, cv2.INTER_LINEAR)
     coarse = cv2.remap(look.coarse, column, row, cv2.INTER_LINEAR)
     strength = look.choroid * noise.smoothstep(0.1, 0.8, np.hypot(x - 0.45, y)) * noise.smoothstep(-0.2, 0.8, from_fovea)
-    streak = (0.65 * fine + 0.6 * coarse) * strength
+    streak = (0.8 * fine + 0.55 * coarse) * strength
     picture *= 1 + streak[..., None] * np.array([0.45, 1.15, 1.3], np.float32)
 
 
@@ -112,10 +121,11 @@ def disc_distance(look: Look, x: Image, y: Image) -> Image:
 def _disc(picture: Image, look: Look, x: Image, y: Image) -> None:
     away = disc_distance(look, x, y)
     halo = np.exp(-(((away - 1.12) / 0.14) ** 2))  # the pigment ring at the rim
-    picture *= 1 - (0.14 * halo)[..., None]
-    picture += 0.92 * _inside(away) * (np.array(look.disc_colour, np.float32) - picture)
-    cup = 0.5 * noise.smoothstep(-1.25 * look.cup, -0.6 * look.cup, -away)[..., None]
-    picture += cup * (np.array([1.08, 0.93, 0.66], np.float32) - picture)
+    picture *= 1 - (0.1 * halo)[..., None]
+    pale = np.maximum(np.array(look.disc_colour, np.float32), picture * np.array([1.05, 1.25, 1.25], np.float32))
+    picture += 0.92 * _inside(away) * (pale - picture)
+    cup = noise.smoothstep(-1.25 * look.cup, -0.6 * look.cup, -away)[..., None]
+    picture *= 1 + cup * np.array([0.06, 0.22, 0.4], np.float32)
 
 
 def _inside(away: Image) -> Image:

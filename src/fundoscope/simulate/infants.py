@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.errors import UsageError, nearest
-from fundoscope.simulate import cameras, fundus, lesions, noise, render
+from fundoscope.simulate import arcades, cameras, fundus, lesions, render
 from fundoscope.simulate.cameras import Camera, Exposure
 from fundoscope.simulate.grow import grow
 from fundoscope.simulate.truth import Findings, Mask, Plus, SimulatedPhotograph, Truth
@@ -29,6 +30,8 @@ AIM_SHARES = (0.42, 0.28, 0.08, 0.11, 0.11)
 _NEAREST = {1: (1.35, 1.92), 2: (2.06, 2.7), 3: (2.86, 3.25)}  # eye units from the disc to the border, by zone
 _VEIN = 0.0125  # eye units: mean radius of the venous trunks, about 55 micrometres
 _ARTERY_SHARE = 0.7  # arterial over venous width
+_LATTICES = ((0.45, 4.5), (0.28, 1.35))  # spacing and extent of the points that vessels reach for
+_BLOOD = render.Blood((0.95, 0.71, 0.72), (0.87, 0.56, 0.6), (0.3, 0.12))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,9 +74,11 @@ def grow_eye(
     edge = _draw_border(findings, ill)
     lesion = lesions.ridge(edge, findings.stage, ill)
     styles = _styles(findings.plus, ill)
+    may_carry = partial(_may_carry, edge=edge)
     trees = []
     for style in styles:
-        skeleton = grow(_trunks(form, style.kind), _carriers(edge, form), lambda p: _may_carry(p, edge))
+        points = arcades.carriers(form, _LATTICES, may_carry)
+        skeleton = grow(arcades.trunks(form, style.kind), points, may_carry)
         trees.append(clothe(skeleton, style, form))
     return InfantEye(seed, side, findings, look, edge, lesion, trees[0], trees[1], meetings(trees[0], trees[1]))
 
@@ -92,8 +97,8 @@ def _styles(plus: Plus, rng: np.random.Generator) -> tuple[Style, Style]:
     amount = np.zeros(4)
     amount[affected] = mild * rng.uniform(0.85, 1.15, len(affected))
     own = rng.uniform(0.25, 0.7, 4)
-    artery = Style("artery", _VEIN * _ARTERY_SHARE, _four(1 + 0.2 * amount), _four(own + 3.4 * amount), 26.0)
-    vein = Style("vein", _VEIN, _four(1 + 0.55 * amount), _four(own + 1.3 * amount), 26.0)
+    artery = Style("artery", _VEIN * _ARTERY_SHARE, _four(1 + 0.2 * amount), _four(own + 3.2 * amount), 26.0)
+    vein = Style("vein", _VEIN, _four(1 + 0.42 * amount), _four(own + 1.3 * amount), 26.0)
     return artery, vein
 
 
@@ -101,40 +106,8 @@ def _four(values: Floats) -> tuple[float, ...]:
     return tuple(float(v) for v in values)
 
 
-_TEMPORAL = np.array([[0, 0.01], [0.03, 0.13], [0.15, 0.36], [0.44, 0.6], [0.9, 0.72], [1.45, 0.7], [2.1, 0.68], [2.9, 0.8], [3.9, 1.0]])
-_NASAL = np.array([[0, 0.01], [-0.05, 0.12], [-0.24, 0.38], [-0.65, 0.75], [-1.2, 1.1], [-1.9, 1.5], [-2.6, 1.9]])
-
-
-def _trunks(rng: np.random.Generator, kind: str) -> list[Floats]:
-    """Superior and inferior, temporal and nasal trunks, from the disc to the periphery."""
-    trunks = []
-    for guide in (_TEMPORAL, _NASAL):
-        for up in (1, -1):
-            points = guide * [1, up * rng.lognormal(0, 0.12)]
-            # the vein of a pair runs a little outside its artery, and now and then crosses it
-            reach = np.linspace(0, 1, len(points))[:, None] ** 0.7
-            apart = 0.05 if kind == "vein" else -0.03
-            points = points + reach * (rng.normal(0, 0.07, points.shape) + [0, up * apart])
-            points[0] += rng.normal(0, 0.012, 2)
-            trunks.append(noise.bend(points, 80))
-    return trunks
-
-
-def _carriers(edge: lesions.Border, rng: np.random.Generator) -> Floats:
-    """Points for vessels to reach: a jittered lattice over the vascularised retina, denser near the posterior pole."""
-    parts = []
-    for spacing, reach in ((0.45, 4.5), (0.28, 1.35)):
-        at = np.arange(-reach, reach, spacing)
-        lattice = np.stack(np.meshgrid(at, at), axis=-1).reshape(-1, 2) + [0.4, 0]
-        lattice = lattice + rng.uniform(-0.5, 0.5, lattice.shape) * spacing
-        parts.append(rng.permutation(lattice[np.hypot(*lattice.T) < reach]))
-    points = np.concatenate(parts)
-    return points[_may_carry(points, edge)]
-
-
 def _may_carry(points: Floats, edge: lesions.Border) -> NDArray[np.bool_]:
-    foveal = np.hypot(points[:, 0] - fundus.FOVEA[0], (points[:, 1] - fundus.FOVEA[1])) < 0.17
-    return edge.inside(points, 0.015) & ~foveal
+    return edge.inside(points, 0.015) & arcades.spares_fovea(points)
 
 
 def draw_view(eye: InfantEye, exposure: Exposure, aim: str, rng: np.random.Generator) -> View:
@@ -150,7 +123,7 @@ def take(eye: InfantEye, exposure: Exposure, view: View, aim: str) -> SimulatedP
     shape = exposure.camera.shape
     retina, step = render.ground(eye.look, view, shape, eye.edge)
     veins, arteries = render.layers(eye.arteries, eye.veins, view, shape)
-    render.lay_vessels(retina, arteries, veins)
+    render.lay_vessels(retina, arteries, veins, _BLOOD)
     field = exposure.field()
     veil = cameras.haze(exposure, (round(shape[0] / step), round(shape[1] / step)))
     ridge = np.zeros(shape, bool)
@@ -160,10 +133,11 @@ def take(eye: InfantEye, exposure: Exposure, view: View, aim: str) -> SimulatedP
     file = cameras.photograph(retina, veil, exposure)
     disc, fovea = render.landmarks(eye.look, view, shape)
     seen = _seen(eye, view, exposure, ridge, veil)
+    crossings = (render.crossing(eye.arteries, eye.veins, met, eye.look, view, field) for met in eye.crossings)
     truth = Truth(
         eye.seed, exposure.camera.name, cameras.LEVELS[exposure.level], eye.side,
         arteries.mask & field, veins.mask & field, disc & field, fovea & field, ridge, field,
-        render.crossings(eye.arteries, eye.veins, eye.crossings, eye.look, view, field),
+        tuple(crossing for crossing in crossings if crossing is not None),
         seen, eye.findings, aim,
     )  # fmt: skip
     return SimulatedPhotograph(cameras.decoded(file), truth, file)

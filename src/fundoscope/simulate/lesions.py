@@ -62,7 +62,7 @@ def border(nearest: float | None, rng: np.random.Generator) -> Border:
     """A border whose most posterior point lies `nearest` from the disc; None: the whole retina has vessels."""
     angle = np.arange(ANGLES) * (2 * np.pi / ANGLES)
     tilt, spread = rng.uniform(-0.5, 0.5), rng.uniform(0.04, 0.2)
-    wobble = 0.035 * noise.ring(ANGLES, 6, rng)
+    wobble = 0.035 * noise.ring(ANGLES, 6, rng) + 0.012 * noise.ring(ANGLES, 40, rng)
     shape = 1 + spread * (1 - np.cos(angle - tilt)) / 2 + wobble - wobble[0]
     if nearest is None:
         return Border(ora() - 0.02)
@@ -71,11 +71,12 @@ def border(nearest: float | None, rng: np.random.Generator) -> Border:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ridge:
-    """The lesion on the border: `points` (n, 2) eye coordinates, `stage` 1 to 3, `half` half width (n,), `light`
-    the direction (radians) the light comes from, `warmth` 0 (white) to 1 (pink), `seed` of its tufts."""
+    """The lesion on the border: `points` (n, 2) eye coordinates, `stage` 1 to 3, `half` half width (n,), `show`
+    how strongly it stands out (n,), `light` the direction (radians) the light comes from, `warmth` 0 (white) to 1 (pink), `seed` of its tufts."""
 
     points: Floats
     half: Floats
+    show: Floats
     stage: int
     light: float
     warmth: float
@@ -90,21 +91,24 @@ def ridge(edge: Border, stage: int, rng: np.random.Generator) -> Ridge | None:
     low, high = _HALF_WIDTH[max(stage, 1)]
     middle, hours = rng.normal(0, 0.35), rng.uniform(3, 6) + stage
     width = rng.uniform(low, high)
-    waist = noise.line(400, 40, rng)
+    waist, show = noise.line(400, 30, rng) + 0.5 * noise.line(400, 9, rng), noise.line(400, 60, rng)
+    strength = rng.uniform(0.45, 1.0)
     light, warmth, seed = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1), int(rng.integers(2**31))
     if stage == 0:
         return None
-    near = int(np.argmin(edge.rho)) * 2 * np.pi / ANGLES  # the lesion includes the most posterior point
+    free = np.where(edge.rho < ora() - 0.05, edge.rho, np.inf)  # elsewhere the vessels reach the ora
+    near = int(np.argmin(free)) * 2 * np.pi / ANGLES  # the lesion includes the most posterior point
     middle = near + 0.3 * middle
     angle = middle + np.linspace(-0.5, 0.5, 400) * hours * np.pi / 6
     rho = edge.at(angle).astype(float)
     points = np.column_stack([rho * np.cos(angle), rho * np.sin(angle)])
     ends = noise.smoothstep(0, 0.08, 0.5 - np.abs(np.linspace(-0.5, 0.5, 400)))
-    half = width * (1 + 0.25 * waist) * (0.35 + 0.65 * ends)
+    half = width * (1 + 0.28 * waist) * (0.35 + 0.65 * ends)
     inside = rho < np.interp(angle % (2 * np.pi), np.arange(ANGLES) * 2 * np.pi / ANGLES, ora()) - 0.05
     first, last = np.flatnonzero(inside)[[0, -1]]
     keep = slice(first, last + 1)
-    return Ridge(points[keep], np.maximum(half[keep], 0.3 * width), stage, light, warmth, seed)
+    shown = np.clip(strength * (1 + 0.25 * show), 0.3, 1) * (0.3 + 0.7 * ends)
+    return Ridge(points[keep], np.maximum(half[keep], 0.3 * width), shown[keep], stage, light, warmth, seed)
 
 
 def paint_avascular(picture: Image, edge: Border, x: Image, y: Image) -> None:
@@ -119,59 +123,60 @@ def paint_ridge(picture: Image, lesion: Ridge, view: View) -> Mask:
     """Draw the lesion into `picture` (rows, columns, 3); gives its mask (rows, columns)."""
     shape = picture.shape[:2]
     points, half = view.to_pixels(lesion.points), lesion.half * view.scale
-    body = _ribbon(shape, points, half)
-    if not body.any():
-        return body > 0.5
+    mean = float(half.mean())
+    mask = _ribbon(shape, points, half, np.ones(len(half))) >= 0.5
+    if not mask.any():
+        return mask
+    body = _soft(_ribbon(shape, points, half, lesion.show), 0.4 * mean)
     if lesion.stage == 1:
-        _blend(picture, _soft(body, 0.3 * half.mean()), _crest(lesion), 0.42)
-        return body >= 0.5
-    away = np.array([np.cos(lesion.light), np.sin(lesion.light)]) * half.mean()
-    shadow = _soft(_ribbon(shape, points + 1.1 * away, half), 0.55 * half.mean())
+        _blend(picture, body, _pale(lesion), 0.45)
+        return mask
+    away = np.array([np.cos(lesion.light), np.sin(lesion.light)]) * mean
+    shadow = _soft(_ribbon(shape, points + 1.2 * away, half, lesion.show), 0.7 * mean)
     picture *= 1 - 0.2 * shadow[..., None] * np.array([0.8, 1.0, 1.0], np.float32)
-    _blend(picture, _soft(body, 0.35 * half.mean()), _body(lesion), 0.5)
-    lit = _ribbon(shape, points - 0.3 * away, 0.35 * half)
-    _blend(picture, _soft(lit, 0.25 * half.mean()), (1.0, 0.93, 0.78), 0.5)
-    if lesion.stage < 3:
-        return body >= 0.5
-    return (body >= 0.5) | _tufts(picture, lesion, view)
+    _blend(picture, body, _pale(lesion), 0.55)
+    lit = _ribbon(shape, points - 0.3 * away, 0.4 * half, lesion.show**2)
+    _blend(picture, _soft(lit, 0.35 * mean), (1.0, 0.92, 0.74), 0.4)
+    return mask if lesion.stage < 3 else mask | _tufts(picture, lesion, view)
 
 
-def _crest(lesion: Ridge) -> tuple[float, float, float]:
-    return 0.97, 0.86 - 0.05 * lesion.warmth, 0.66 - 0.05 * lesion.warmth
+def _pale(lesion: Ridge) -> tuple[float, float, float]:
+    """From creamy white to pink; a ridge with tufts is pink."""
+    pink = lesion.warmth * (0.4 if lesion.stage == 1 else 1.0) if lesion.stage < 3 else 0.5 + 0.5 * lesion.warmth
+    return 0.96, 0.83 - 0.22 * pink, 0.6 - 0.16 * pink
 
 
-def _body(lesion: Ridge) -> tuple[float, float, float]:
-    red = lesion.warmth if lesion.stage == 2 else 0.5 + 0.5 * lesion.warmth
-    return 0.95, 0.82 - 0.24 * red, 0.64 - 0.2 * red
+_FRONDS = 4  # new vessels in a tuft
 
 
 def _tufts(picture: Image, lesion: Ridge, view: View) -> Mask:
-    """Ragged fronds of new vessels on the posterior side of the ridge."""
+    """Ragged fronds of new vessels, in clumps, on the posterior side of the ridge."""
     rng = np.random.default_rng(lesion.seed)
-    fronds, cores = Canvas(picture.shape[:2]), Canvas(picture.shape[:2])
-    count = max(12, len(lesion.points) // 5)
-    for k in np.sort(rng.integers(4, len(lesion.points) - 4, count)):
-        size = rng.uniform(0.35, 1.0) * lesion.half[k]
+    shape = picture.shape[:2]
+    flesh, fronds = Canvas((shape[0], shape[1])), Canvas((shape[0], shape[1]))
+    dense = noise.line(len(lesion.points), 50, rng)  # clumps and gaps
+    for k in range(3, len(lesion.points) - 3, 2):
+        size = lesion.half[k] * rng.uniform(0.5, 1.1) * np.clip(0.8 + 0.6 * dense[k], 0, 1.5)
         inward = -lesion.points[k] / np.hypot(*lesion.points[k])
-        at = lesion.points[k] + inward * lesion.half[k] * rng.uniform(0.4, 1.5) + rng.normal(0, 0.01, 2)
-        pixel = view.to_pixels(at[None])[0]
-        if not (-200 < pixel[0] < picture.shape[1] + 200 and -200 < pixel[1] < picture.shape[0] + 200):
+        start = lesion.points[k] + inward * lesion.half[k] * rng.uniform(0.2, 0.9)
+        sideways = np.array([-inward[1], inward[0]])
+        lengths, slants, bends = (rng.uniform(low, 1, _FRONDS) for low in (0.3, -1, -1))
+        if dense[k] < -0.6:
             continue
-        fronds.cap(pixel, size * view.scale, 1.0)
-        for _ in range(3):
-            frond = at + inward * np.linspace(0, 1, 6)[:, None] * size * rng.uniform(0.8, 1.9)
-            frond = frond + np.cumsum(rng.normal(0, 0.12 * size, frond.shape), axis=0)
-            cores.ribbon(view.to_pixels(frond), np.full(6, 0.16 * size * view.scale), np.ones(6))
-    spread = fronds.coverage()
-    blur = 0.3 * float(lesion.half.mean()) * view.scale
-    _blend(picture, _soft(spread, blur), (0.86, 0.46, 0.36), 0.38)
-    _blend(picture, _soft(cores.coverage(), 0.25 * blur), (0.68, 0.2, 0.16), 0.55)
+        flesh.ribbon(view.to_pixels(start + np.outer([-0.4, 0, 0.7], inward) * size), np.full(3, 0.6 * size * view.scale), np.ones(3))
+        for length, slant, curl in zip(lengths, slants, bends, strict=True):
+            t = np.linspace(0, 1, 6)[:, None]
+            path = start + size * (2.0 * length * t * inward + (0.9 * slant * t + 0.9 * curl * t * t) * sideways)
+            fronds.ribbon(view.to_pixels(path), 0.11 * size * view.scale * (1.4 - t[:, 0]), 1 - 0.5 * t[:, 0])
+    spread, mean = flesh.coverage(), float(lesion.half.mean()) * view.scale
+    _blend(picture, _soft(spread, 0.3 * mean), (0.85, 0.42, 0.33), 0.42)
+    _blend(picture, _soft(fronds.coverage(), 0.08 * mean), (0.66, 0.18, 0.14), 0.5)
     return spread >= 0.5
 
 
-def _ribbon(shape: tuple[int, ...], points: Floats, half: Floats) -> Image:
+def _ribbon(shape: tuple[int, ...], points: Floats, half: Floats, value: Floats) -> Image:
     canvas = Canvas((shape[0], shape[1]))
-    canvas.ribbon(points, half, np.ones(len(points)))
+    canvas.ribbon(points, half, np.clip(value, 0, 1))
     return canvas.coverage()
 
 
@@ -180,5 +185,5 @@ def _soft(cover: Image, sigma: float) -> Image:
 
 
 def _blend(picture: Image, cover: Image, colour: tuple[float, float, float], alpha: float) -> None:
-    """Lay a colour over the picture, at most `alpha` opaque; as bright as the picture around it asks for."""
+    """Lay a colour over the picture, at most `alpha` opaque."""
     picture += (alpha * cover)[..., None] * (np.array(colour, np.float32) - picture)

@@ -18,9 +18,15 @@ Image = NDArray[np.float32]
 
 _GROUND_SIDE = 640  # pixels: the ground is smooth, and is painted no finer than this
 
-# What a full column of blood lets through, by channel; the light reflex gives some back
-_BLOOD = {"artery": (0.9, 0.66, 0.68), "vein": (0.8, 0.5, 0.56)}
-_REFLEX = {"artery": 0.3, "vein": 0.12}
+
+@dataclass(frozen=True, slots=True)
+class Blood:
+    """What a full column of blood lets through, by channel, in an `artery` and a `vein`; `reflex`: how much of what
+    it takes the light reflex on its crest gives back, in each."""
+
+    artery: tuple[float, float, float]
+    vein: tuple[float, float, float]
+    reflex: tuple[float, float]
 
 
 def ground(
@@ -68,20 +74,26 @@ def _layer(kind: str, vessels: list[Vessel], view: View, shape: tuple[int, int])
     return Layer(kind, 0.68 * full + 0.32 * core.coverage(), crest.coverage(), full >= 0.5)
 
 
-def lay_vessels(picture: Image, arteries: Layer, veins: Layer) -> None:
-    """Lay the veins and, over them, the arteries into `picture` (rows, columns, 3)."""
-    bare = picture.copy()
-    picture *= _through(veins)
-    over = bare * _through(arteries)
-    # an artery hides most of the vein beneath it, so that a crossing is only a little darker than the artery
-    cover = np.clip(arteries.column * 1.4, 0, 1)[..., None]
-    picture += cover * (0.82 * over + 0.18 * picture * _through(arteries) - picture)
+_SHINE = 0.18  # how much of the vein beneath is seen through an artery
 
 
-def _through(layer: Layer) -> Image:
-    blood = np.array(_BLOOD[layer.kind], np.float32)
-    lit = layer.column * (1 - _REFLEX[layer.kind] * layer.reflex)
-    return 1 - lit[..., None] * (1 - blood)
+def lay_vessels(picture: Image, arteries: Layer, veins: Layer, blood: Blood, veins_above: Mask | None = None) -> None:
+    """Lay the veins and, over them, the arteries into `picture` (rows, columns, 3); where `veins_above`, the reverse."""
+    thick = arteries.column * (1 - blood.reflex[0] * arteries.reflex), veins.column * (1 - blood.reflex[1] * veins.reflex)
+    # the upper vessel hides most of the lower, so that a crossing is only a little darker than the upper one
+    upper = np.clip(1.4 * arteries.column, 0, 1) * (1 - _SHINE)
+    if veins_above is not None:
+        upper_vein = np.clip(1.4 * veins.column, 0, 1) * (1 - _SHINE)
+    for channel in range(3):
+        artery = 1 - thick[0] * (1 - blood.artery[channel])
+        vein = 1 - thick[1] * (1 - blood.vein[channel])
+        through = artery * (vein + upper * (1 - vein))
+        if veins_above is not None:
+            through = np.where(veins_above, vein * (artery + upper_vein * (1 - artery)), through)
+        picture[..., channel] *= through
+
+
+_OFF_DISC = 1.2  # disc radii: nearer, trunks lie on each other and no crossing can be told
 
 
 def landmarks(look: fundus.Look, view: View, shape: tuple[int, int]) -> tuple[Mask, Mask]:
@@ -91,26 +103,20 @@ def landmarks(look: fundus.Look, view: View, shape: tuple[int, int]) -> tuple[Ma
     return fundus.disc_distance(look, x, y) <= 1, fovea
 
 
-def crossings(
-    arteries: list[Vessel], veins: list[Vessel], met: list[Meeting], look: fundus.Look, view: View, field: Mask
-) -> tuple[Crossing, ...]:
-    """The crossings outside the disc that lie in the field, in pixels of the photograph."""
-    found = []
-    for meeting in met:
-        if np.hypot(meeting.at[0] / look.disc_radii[0], meeting.at[1] / look.disc_radii[1]) < 1.2:
-            continue
-        column, row = view.to_pixels(np.array([meeting.at]))[0]
-        inside = 0 <= row < field.shape[0] and 0 <= column < field.shape[1]
-        if not inside or not field[int(row), int(column)]:
-            continue
-        artery, vein = arteries[meeting.artery], veins[meeting.vein]
-        found.append(
-            Crossing(
-                row=float(row),
-                col=float(column),
-                artery_width_px=float(2 * view.scale * artery.radius[meeting.artery_sample]),
-                vein_width_px=float(2 * view.scale * np.median(vein.radius)),
-                angle_degrees=float(np.degrees(np.arcsin(min(1.0, meeting.sine)))),
-            )
-        )
-    return tuple(found)
+def crossing(
+    arteries: list[Vessel], veins: list[Vessel], meeting: Meeting, look: fundus.Look, view: View, field: Mask
+) -> Crossing | None:
+    """A crossing in pixels of the photograph; None where it lies on the disc or outside the field."""
+    if np.hypot(meeting.at[0] / look.disc_radii[0], meeting.at[1] / look.disc_radii[1]) < _OFF_DISC:
+        return None
+    column, row = view.to_pixels(np.array([meeting.at]))[0]
+    if not (0 <= row < field.shape[0] and 0 <= column < field.shape[1] and field[int(row), int(column)]):
+        return None
+    artery, vein = arteries[meeting.artery], veins[meeting.vein]
+    return Crossing(
+        row=float(row),
+        col=float(column),
+        artery_width_px=float(2 * view.scale * artery.radius[meeting.artery_sample]),
+        vein_width_px=float(2 * view.scale * np.median(vein.radius)),
+        angle_degrees=float(np.degrees(np.arcsin(min(1.0, meeting.sine)))),
+    )

@@ -157,10 +157,11 @@ def _cut(tree: _Tree, strand: list[int], curve: Floats, owner: dict[int, int], v
             continue
         points = curve[start * FINER : i * FINER + 1]
         calibre = np.full(len(points), tree.radius[node])
+        seen = np.ones(len(points))
         if tree.daughters[node] == 0:
-            calibre *= 1 - 0.55 * np.linspace(-1, 1, len(points)).clip(0) ** 1.5
-        root = int(tree.skeleton.root[node])
-        vessels.append(Vessel(points, calibre, np.ones(len(points)), tree.kind, parent, root))
+            tip = np.linspace(-0.7, 1, len(points)).clip(0)
+            calibre, seen = calibre * (1 - 0.5 * tip), 1 - 0.75 * tip**1.5
+        vessels.append(Vessel(points, calibre, seen, tree.kind, parent, int(tree.skeleton.root[node])))
         parent = owner[node] = len(vessels) - 1
         start = i
 

@@ -1,0 +1,129 @@
+"""A photograph's fingerprint: what of it survives re-encoding, brightening, cropping, turning and mirroring.
+
+The field of view is cut out as a square, so that a crop at the edge moves nothing, and the grey values are
+reduced to the band in which vessels, disc and ridge lie: a difference of Gaussians, evened by the local
+contrast. Haze, vignetting and exposure are below that band and alike in many photographs; JPEG's losses are
+above it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from os import cpu_count
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fundoscope.errors import PhotographError
+from fundoscope.imaging import Photograph, Standard, find_field, read
+
+Grey = NDArray[np.float32]
+_T = TypeVar("_T")
+_Number = TypeVar("_Number", bound=np.generic)
+
+FINE = 128  # pixels: vessels of 1 to 3 pixels, for the comparison that decides
+COARSE = 64  # pixels: for the search among all pairs
+_GREY = np.array([0.3, 0.6, 0.1], np.float32)  # vessels show best in green, and blue holds little but noise
+_BAND = {FINE: (1.0, 4.0), COARSE: (0.8, 2.5)}  # standard deviations of the two Gaussians, in pixels
+_RIM = 0.06  # of the side: left out, because every photograph of a camera is dark there
+_FLAT = 0.5  # grey levels: contrast below which there is nothing to see
+WORKERS = min(4, cpu_count() or 1)
+
+TURNS = (
+    "as it is",
+    "turned a quarter to the left",
+    "turned upside down",
+    "turned a quarter to the right",
+    "mirrored left to right",
+    "turned a quarter to the left, then mirrored",
+    "mirrored top to bottom",
+    "turned a quarter to the right, then mirrored",
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fingerprint:
+    """`fine` and `coarse` are square, 0 outside the field; `field` says whether the field's rim was found.
+
+    `pixels` is the SHA-256 of the decoded pixels.
+    """
+
+    fine: Grey
+    coarse: Grey
+    field: bool
+    pixels: str
+
+
+def fingerprint(photograph: Photograph) -> Fingerprint:
+    """The fingerprint of one photograph."""
+    field = find_field(photograph.pixels)
+    standard = Standard(size=FINE, clahe_when="never")
+    grey = standard.square(photograph, field).astype(np.float32) @ _GREY
+    white = Photograph(np.full_like(photograph.pixels, 255), photograph.name, 0, "array")
+    inside = (
+        standard.square(white, field)[..., 0] > 250
+    )  # the square's pixels that lie wholly on the photograph
+    half = (COARSE, COARSE)
+    weight = cv2.resize(inside.astype(np.float32), half, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(grey * inside, half, interpolation=cv2.INTER_AREA) / np.maximum(weight, 1e-3)
+    digest = hashlib.sha256(repr(photograph.pixels.shape).encode() + photograph.pixels.tobytes()).hexdigest()
+    return Fingerprint(_detail(grey, inside), _detail(small, weight > 0.99), field.found, digest)
+
+
+def fingerprints(
+    paths: Sequence[Path], progress: Callable[[int, int], None] | None = None
+) -> list[Fingerprint | PhotographError]:
+    """One fingerprint a path, in order, or the error of its reading; `progress(done, all)` is called."""
+
+    def work(path: Path) -> Fingerprint | PhotographError:
+        try:
+            return fingerprint(read(path))
+        except PhotographError as error:
+            return error
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return list(_counted(pool.map(work, paths), len(paths), progress))
+
+
+def turned(square: NDArray[_Number], turn: int) -> NDArray[_Number]:
+    """A picture turned and mirrored as `TURNS[turn]` says; 0 to 7 are the eight symmetries of the square."""
+    rotated = np.rot90(square, turn % 4)
+    return np.ascontiguousarray(rotated[:, ::-1] if turn >= 4 else rotated)
+
+
+def _counted(items: Iterator[_T], n: int, progress: Callable[[int, int], None] | None) -> Iterator[_T]:
+    for done, item in enumerate(items, 1):
+        yield item
+        if progress:
+            progress(done, n)
+
+
+def _detail(grey: Grey, inside: NDArray[np.bool_]) -> Grey:
+    """The band of the vessels, about -2 to 2, with the mean and the contrast of each neighbourhood evened."""
+    narrow, wide = _BAND[grey.shape[0]]
+    weight = inside.astype(np.float32)
+    core = _shrunk(inside)
+    band = _blur(grey, weight, narrow) - _blur(grey, weight, wide)
+    band = band / (np.sqrt(_blur(band * band, core, 2 * wide)) + _FLAT)
+    return ((band - _blur(band, core, 2 * wide)) * core).astype(np.float32)
+
+
+def _blur(values: Grey, weight: Grey, sigma: float) -> Grey:
+    """Gaussian mean of the weighted pixels only (normalised convolution; Knutsson and Westin 1993)."""
+    return cv2.GaussianBlur(values * weight, (0, 0), sigma) / np.maximum(
+        cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3
+    )
+
+
+def _shrunk(inside: NDArray[np.bool_]) -> Grey:
+    reach = round(_RIM * inside.shape[0])
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    return cv2.erode(np.pad(inside.astype(np.uint8), reach), disc)[reach:-reach, reach:-reach].astype(
+        np.float32
+    )

@@ -1,0 +1,115 @@
+"""The audit as a page that opens offline, each pair side by side, and as a table."""
+
+from __future__ import annotations
+
+import base64
+import csv
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from fundoscope.cohort.auditing import Audit, Kind, Problem
+from fundoscope.cohort.fingerprints import turned
+from fundoscope.cohort.table import Cohort
+from fundoscope.errors import PhotographError, UsageError
+from fundoscope.imaging import read
+
+COLUMNS = ("kind", "similarity", "turn", "row", "image", "label", "infant", "detail", "problem")
+
+_SHOWN = 300  # problems with pictures; the table has all
+_SIDE = 260  # pixels of a thumbnail
+_PICTURES = 8  # thumbnails of one problem
+
+_WHAT_TO_DO = {
+    Kind.MISSING: "Correct the path in the table, or remove the row.",
+    Kind.UNREADABLE: "Export the photograph again, or remove the row.",
+    Kind.TWO_LABELS: "Look at both, keep the right label, remove the other row.",
+    Kind.TWO_INFANTS: "Find out whose eye it is, and write the same infant in both rows.",
+    Kind.INFANT_SPLIT: "Make the folds anew: all photographs of an infant belong to one part.",
+    Kind.LIKENESS_SPLIT: "Make the folds anew with this audit, which keeps them together.",
+    Kind.SAME_FILE: "Keep one of them.",
+    Kind.SAME_PIXELS: "Keep one of them.",
+    Kind.NEAR_DUPLICATE: "Keep one of them, or give both the same infant.",
+    Kind.SAME_EYE: "Give both the same infant; without that column the folds keep them together.",
+}
+
+
+def write_page(audit: Audit, out_dir: str | Path) -> Path:
+    """Write `audit.html` and `problems.csv` into a folder, which is made if need be; returns the page."""
+    folder = Path(out_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be made ({error.strerror}). Give another --out.") from error
+    _write_table(audit, folder / "problems.csv")
+    page = folder / "audit.html"
+    page.write_text(_html(audit), encoding="utf-8", errors="replace")
+    return page
+
+
+def _write_table(audit: Audit, path: Path) -> None:
+    """A row a photograph of each problem; `problem` counts from 1, `row` as a spreadsheet does."""
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for number, problem in enumerate(audit.problems, 1):
+            for row in problem.rows:
+                writer.writerow(_cells(audit.cohort, problem, row) | {"problem": number})
+
+
+def _cells(cohort: Cohort, problem: Problem, row: int) -> dict[str, Any]:
+    record = cohort[row]
+    paired = problem.similarity is not None
+    return {
+        "kind": problem.kind.value,
+        "similarity": f"{problem.similarity:.3f}" if paired else "",
+        "turn": problem.turn_in_words if paired else "",
+        "row": record.line,
+        "image": record.image,
+        "label": record.label,
+        "infant": record.infant or "",
+        "detail": problem.detail,
+    }
+
+
+def _html(audit: Audit) -> str:
+    from jinja2 import Environment, FileSystemLoader
+
+    loader = FileSystemLoader(Path(__file__).parent)
+    template = Environment(loader=loader, autoescape=True, trim_blocks=True).get_template("audit.html.j2")
+    sections = []
+    left = _SHOWN
+    for kind, count in audit.counts.items():
+        shown = [p for p in audit.problems if p.kind is kind][:left]
+        left -= len(shown)
+        cards = [_card(audit.cohort, problem) for problem in shown]
+        sections.append({"kind": kind.value, "count": count, "todo": _WHAT_TO_DO[kind], "cards": cards})
+    return template.render(audit=audit, sections=sections, photographs=len(audit.cohort), shown=_SHOWN)
+
+
+def _card(cohort: Cohort, problem: Problem) -> dict[str, Any]:
+    pictures = [
+        {
+            "record": cohort[row],
+            "data": _thumbnail(cohort[row].path, problem.turn if at == 1 else 0),
+            "note": problem.turn_in_words if at == 1 and problem.turn else "",
+        }
+        for at, row in enumerate(problem.rows[:_PICTURES])
+    ]
+    return {"problem": problem, "pictures": pictures, "more": len(problem.rows) - len(pictures)}
+
+
+def _thumbnail(path: Path, turn: int) -> str:
+    """A JPEG as base64, blank where the photograph cannot be read."""
+    try:
+        pixels = read(path).pixels
+    except PhotographError:
+        return ""
+    scale = _SIDE / max(pixels.shape[:2])
+    size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    upright = np.ascontiguousarray(turned(small, turn)[..., ::-1])
+    _, data = cv2.imencode(".jpg", upright, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    return base64.b64encode(data.tobytes()).decode("ascii")

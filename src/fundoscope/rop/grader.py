@@ -1,0 +1,37 @@
+"""Screening from Python: `fundoscope.load("rop").screen(paths | arrays)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fundoscope.bundles import Bundle, open_bundle
+from fundoscope.findings import RopFinding
+from fundoscope.rop.screening import Screened, Screener, Source
+
+
+@dataclass(frozen=True)
+class RopGrader:
+    """A verified bundle, ready to screen."""
+
+    bundle: Bundle
+
+    @classmethod
+    def open(cls, bundle: str | Path) -> RopGrader:
+        """The grader of a shipped bundle's name, or of a bundle's folder."""
+        return cls(open_bundle(bundle))
+
+    def screen(self, photographs: Source | Iterable[Source]) -> list[RopFinding]:
+        """One finding a photograph, in their order: paths, bytes of files, or arrays (rows, columns, 3) in RGB.
+
+        A photograph that is refused or cannot be read is a finding too; nothing is raised for it.
+        """
+        return [screened.finding for screened in self.look(photographs)]
+
+    def look(self, photographs: Source | Iterable[Source]) -> list[Screened]:
+        """The same with the standard picture and the class activation map behind each finding."""
+        one = isinstance(photographs, str | Path | bytes | np.ndarray)
+        return list(Screener(self.bundle).screen([photographs] if one else photographs))  # type: ignore[list-item]
