@@ -1,8 +1,9 @@
 """How often the quality verdict is right: python benchmarks/refusals.py [FOLDER_OF_FOREIGN_PICTURES...]
 
-Photographs and kinds of picture that `benchmarks/fit_quality.py` does not use: the other half of RetCam, DRIVE's
-test half, HRF, IOSTAR, scikit-image's retina; whatever folders are named; and drawings of other kinds than the fit
-has. Prints a table and writes docs/results/refusals.csv. FUNDOSCOPE_DATA names the data (default ../shared/data).
+Photographs and kinds of picture that `benchmarks/fit_quality.py` does not use: the other half of RetCam,
+DRIVE's test half, HRF, IOSTAR, scikit-image's retina; whatever folders are named; and drawings of other kinds
+than the fit has. Prints a table and writes docs/results/refusals.csv. FUNDOSCOPE_DATA names the data (default
+../shared/data).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ OUTSIDE = "outside the intended use"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: of `n` pictures, `refused` were; `needed` is the share that the issue asks for."""
+    """One line of the table: of `n` pictures, `refused` were; `needed` is the share that was asked for."""
 
     kind: str
     expects: str
@@ -138,8 +139,9 @@ def foreign_rows(folders: list[Path], most: int) -> Iterator[Row]:
         **{name: lambda name=name, make=make: drawn(name, make, 50) for name, make in DRAWINGS.items()},
     }
     for name, pictures in kinds.items():
-        for expects in ("infant", "adult"):
-            yield row(name, expects, (verdict(p, expects) for p in pictures()), ">= 0.98")
+        pairs = [(verdict(p, "infant"), verdict(p, "adult")) for p in pictures()]
+        yield row(name, "infant", (infant for infant, _ in pairs), ">= 0.98")
+        yield row(name, "adult", (adult for _, adult in pairs), ">= 0.98")
 
 
 def pictures_in(folder: Path, most: int) -> Iterator[Picture]:
@@ -250,7 +252,7 @@ def cloud_noise(rng: np.random.Generator) -> Picture:
 
 
 def ball(rng: np.random.Generator, radius: float = 0.4) -> tuple[Picture, np.ndarray, np.ndarray]:
-    """Height of a lit sphere on a 640 x 640 picture: shade (0 to 1), its mask, and distance from its centre."""
+    """A lit sphere on a 640 x 640 picture: shade (0 to 1), its mask, and the distance from its centre."""
     side = 640
     y, x = (np.indices((side, side)) - side / 2) / (radius * side)
     distance = np.hypot(y, x)
@@ -344,8 +346,8 @@ def x_ray(rng: np.random.Generator) -> Picture:
         cv2.ellipse(picture, (320, 320), (210, 258), 0, 0, 360, float(rng.uniform(90, 150)), -1)
         for _ in range(12):
             at, axes = rng.integers(180, 460, 2), rng.integers(10, 70, 2)
-            cv2.ellipse(picture, tuple(map(int, at)), tuple(map(int, axes)), float(rng.uniform(0, 180)), 0, 360,
-                        float(rng.uniform(60, 190)), -1)  # fmt: skip
+            centre, size, turn = tuple(map(int, at)), tuple(map(int, axes)), float(rng.uniform(0, 180))
+            cv2.ellipse(picture, centre, size, turn, 0, 360, float(rng.uniform(60, 190)), -1)
     picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(1, 5)))
     grain = cv2.GaussianBlur(rng.normal(size=picture.shape), (0, 0), 0.8) * rng.uniform(2, 20)
     return cv2.cvtColor((picture + grain).clip(0, 255).astype(np.uint8), cv2.COLOR_GRAY2RGB)

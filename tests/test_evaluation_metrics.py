@@ -32,7 +32,7 @@ def sample(n=200, seed=0, stretch=1.0, shift=0.0):
     return y, 1 / (1 + np.exp(-(stretch * z + shift)))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(graded(), st.integers(1, 11))
 def test_all_agree_with_scikit_learn(data, level):
     y, p = data
@@ -52,7 +52,7 @@ def test_all_agree_with_scikit_learn(data, level):
         assert math.isnan(found["precision"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(graded(), st.data())
 def test_a_weight_is_a_repetition(data, more):
     y, p = data
@@ -67,7 +67,7 @@ def test_a_weight_is_a_repetition(data, more):
         ), name
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(graded(), st.integers(0, 1000))
 def test_the_order_of_photographs_does_not_matter(data, seed):
     y, p = data
@@ -75,7 +75,7 @@ def test_the_order_of_photographs_does_not_matter(data, seed):
     assert measure(y, p) == pytest.approx(measure(y[order], p[order]), nan_ok=True, rel=1e-6, abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(graded())
 def test_auc_is_the_share_of_pairs_in_order(data):
     y, p = data

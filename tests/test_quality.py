@@ -14,13 +14,13 @@ from fundoscope.imaging import Photograph, find_field
 from fundoscope.imaging import quality as module
 from fundoscope.imaging.field import shrunk
 from fundoscope.imaging.measures import SIDE, measure, view
-from fundoscope.imaging.quality import Logistic, judge
+from fundoscope.imaging.quality import Kernel, judge
 
 OUTSIDE = "outside the intended use"
 
 
 def eye(width, contrast=0.2, vessels=14, side=480, seed=0, haze=0.0):
-    """A made-up retina: a disc of orange light, branching dark lines `width` of the diameter wide, a bright disc."""
+    """A made-up retina: an orange disc, wandering dark lines `width` of the diameter wide, a bright spot."""
     rng = np.random.default_rng(seed)
     y, x = np.indices((side, side)) - side / 2
     distance = np.hypot(y, x) / (side / 2)
@@ -243,14 +243,41 @@ def test_view_centres_the_field():
 # ---- the table
 
 
-def test_logistic_is_the_closed_form_and_clips():
-    model = Logistic.from_json(
-        {"names": ["a", "b"], "low": [0, 0], "high": [2, 4], "linear": [1, -2], "square": [0.5, 0],
-         "offset": 0.1, "threshold": 0.5}
+def one_point(**changes):
+    values = {
+        "names": ["a", "b"],
+        "mean": [1, 2],
+        "deviation": [2, 1],
+        "limit": 3,
+        "points": [[0.5, 1]],
+        "weights": [2],
+    }
+    numbers = {"gamma": 0.1, "offset": -0.5, "slope": 3, "shift": 0.25, "threshold": 0.4, "upper": 0.6}
+    return Kernel.from_json({**values, **numbers, **changes})
+
+
+def test_kernel_is_the_closed_form():
+    # a = 3 -> z = 1, b = 2 -> z = 0: squared distance 0.25 + 1
+    score = 2 * math.exp(-0.125) - 0.5
+    assert one_point().probability({"a": 3, "b": 2}) == pytest.approx(1 / (1 + math.exp(-(3 * score + 0.25))))
+
+
+def test_kernel_is_scikit_learns():
+    svm = pytest.importorskip("sklearn.svm")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 2))
+    machine = svm.SVC(C=2, gamma=0.3).fit(x, x[:, 0] * x[:, 1] > 0)
+    ours = one_point(
+        mean=[0, 0], deviation=[1, 1], limit=9, slope=1, shift=0, gamma=0.3, points=machine.support_vectors_,
+        weights=machine.dual_coef_[0], offset=machine.intercept_[0],
     )  # fmt: skip
-    # a = 1.5 -> 0.5; b = 3 -> 0.5: logit 0.1 + 0.5 - 1 + 0.125
-    assert model.probability({"a": 1.5, "b": 3}) == pytest.approx(1 / (1 + math.exp(0.275)))
-    assert model.probability({"a": 99, "b": 3}) == model.probability({"a": 2, "b": 3})
+    for a, b in rng.normal(size=(20, 2)):
+        logit = machine.decision_function([[a, b]])[0]
+        assert ours.probability({"a": a, "b": b}) == pytest.approx(1 / (1 + math.exp(-logit)))
+
+
+def test_kernel_goes_no_further_out_than_its_limit():
+    assert one_point().probability({"a": 99, "b": 2}) == one_point().probability({"a": 7, "b": 2})
 
 
 def test_the_table_names_only_measurements_that_exist():
@@ -259,8 +286,10 @@ def test_the_table_names_only_measurements_that_exist():
     assert set(table["models"]) == {"retina", "sharp", "infant"}
     for model in table["models"].values():
         assert set(model["names"]) <= known
-        assert all(high > low for low, high in zip(model["low"], model["high"], strict=True))
-        assert 0 < model["threshold"] <= model.get("upper", model["threshold"]) < 1
+        assert np.isfinite(model["points"]).all()
+        assert np.shape(model["points"]) == (len(model["weights"]), len(model["names"]))
+        assert min(model["deviation"]) > 0
+        assert 0 < model["threshold"] <= model["upper"] < 1
 
 
 def test_judging_loads_neither_scipy_nor_skimage():

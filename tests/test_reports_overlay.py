@@ -51,6 +51,12 @@ def test_a_map_without_positive_evidence_shows_the_photograph_alone(value):
 
 @settings(max_examples=40, deadline=None)
 @given(MAPS)
+def test_negative_evidence_draws_nothing(activation):
+    np.testing.assert_array_equal(overlay(retina(), activation), overlay(retina(), activation.clip(0)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(MAPS)
 def test_the_black_surround_is_untouched(activation):
     picture = retina()
     answer = overlay(picture, activation)

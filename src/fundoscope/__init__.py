@@ -7,15 +7,22 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fundoscope.rop.grader import RopGrader
 
-__version__ = version("fundoscope")
 __all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str) -> str:
+    """`__version__`, looked up when it is asked for: reading metadata would slow every command's start."""
+    if name != "__version__":
+        raise AttributeError(f"module 'fundoscope' has no attribute '{name}'")
+    from importlib.metadata import version
+
+    return version("fundoscope")
 
 
 def load(task: str = "rop", bundle: str | Path | None = None) -> RopGrader:

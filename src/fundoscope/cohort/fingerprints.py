@@ -24,6 +24,7 @@ from fundoscope.errors import PhotographError
 from fundoscope.imaging import Photograph, Standard, find_field, read
 
 Grey = NDArray[np.float32]
+Progress = Callable[[int, int], None]
 _T = TypeVar("_T")
 _Number = TypeVar("_Number", bound=np.generic)
 
@@ -77,7 +78,7 @@ def fingerprint(photograph: Photograph) -> Fingerprint:
 
 
 def fingerprints(
-    paths: Sequence[Path], progress: Callable[[int, int], None] | None = None
+    paths: Sequence[Path], progress: Progress | None = None
 ) -> list[Fingerprint | PhotographError]:
     """One fingerprint a path, in order, or the error of its reading; `progress(done, all)` is called."""
 
@@ -88,7 +89,7 @@ def fingerprints(
             return error
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        return list(_counted(pool.map(work, paths), len(paths), progress))
+        return list(counted(pool.map(work, paths), len(paths), progress))
 
 
 def turned(square: NDArray[_Number], turn: int) -> NDArray[_Number]:
@@ -97,7 +98,8 @@ def turned(square: NDArray[_Number], turn: int) -> NDArray[_Number]:
     return np.ascontiguousarray(rotated[:, ::-1] if turn >= 4 else rotated)
 
 
-def _counted(items: Iterator[_T], n: int, progress: Callable[[int, int], None] | None) -> Iterator[_T]:
+def counted(items: Iterator[_T], n: int, progress: Progress | None) -> Iterator[_T]:
+    """The items, each counted as it passes: `progress(done, all)`."""
     for done, item in enumerate(items, 1):
         yield item
         if progress:

@@ -20,9 +20,8 @@ from fundoscope.imaging import Field, Photograph, Pixels, find_field
 
 Array = NDArray[np.float64]
 
-
-#: Share of the radius left out along the field's edge: the rim is the camera's, and its place is known to a few
-#: hundredths only.
+#: Share of the radius left out along the field's edge: the rim is the camera's, and its place is known to a
+#: few hundredths only.
 RIM = 0.06
 
 _PERCENTILES = (50, 90, 99)

@@ -34,11 +34,11 @@ def null_sd(n_pos: int, n_neg: int) -> float:
 def shuffle_verdict(aucs: Sequence[float], n_pos: int, n_neg: int) -> ShuffleControl:
     """Whether the out-of-fold AUCs of k runs on shuffled labels lie around 0.5 as chance would have them.
 
-    The alarm is one-sided: leaks raise the AUC, while cross-validation by itself lowers it a little, since what a
-    class gains in the held-out part it lacks in training (Parker, Guenter and Bedo 2007). The error of the mean
-    is taken from the runs' own scatter where that is wider than chance's: runs pooled over folds scatter more (a
-    logistic model of 23 blind features, five folds of 98 photographs: 0.084 against 0.059, mean 0.490).
-    Raises `UsageError` for no runs, AUCs outside 0 to 1, or one class.
+    The alarm is one-sided: leaks raise the AUC, while cross-validation by itself lowers it a little, since
+    what a class gains in the held-out part it lacks in training (Parker, Guenter and Bedo 2007). The error of
+    the mean is taken from the runs' own scatter where that is wider than chance's: runs pooled over folds
+    scatter more (a logistic model of 23 blind features, five folds of 98 photographs: 0.084 against 0.059,
+    mean 0.490). Raises `UsageError` for no runs, AUCs outside 0 to 1, or one class.
     """
     values = np.asarray(aucs, float)
     if not values.size or not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:

@@ -1,8 +1,8 @@
 """The field of view: where on the sensor the retina was seen.
 
-A fundus camera draws a disc of light on black; most cut it (RetCam above and below, HRF above and below, others at
-one side), and some photographs are cropped inside it. The field gives every later step its scale: a vein, a disc or
-a ridge has about the same size in units of the field's radius whatever the camera's pixel count.
+A fundus camera draws a disc of light on black; most cut it (RetCam above and below, HRF above and below,
+others at one side), and some photographs are cropped inside it. The field gives every later step its scale:
+a vein, a disc or a ridge has about the same size in units of the field's radius whatever the pixel count.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _INSIDE = 0.97  # share of lit pixels above which the photograph lies wholly ins
 class Field:
     """A circle in the photograph, possibly running over its edges.
 
-    `row`, `column` (centre) and `radius` are in pixels of the photograph, 0-based; `shape` is (rows, columns).
-    `found` is False where no rim was seen: then the circle is the one through the corners (a photograph
-    cropped inside the field). `lit` is the share of the circle's visible part that is not black.
+    `row`, `column` (centre) and `radius` are in its pixels, 0-based; `shape` is (rows, columns). `found` is
+    False where no rim was seen: then the circle is the one through the corners (a photograph cropped inside
+    the field). `lit` is the share of the circle's visible part that is not black.
     """
 
     row: float
@@ -37,7 +37,7 @@ class Field:
     lit: float
 
     def mask(self, shape: tuple[int, int] | None = None, shrink: float = 0.0) -> NDArray[np.bool_]:
-        """Pixels inside the circle, (rows, columns); `shape` asks for another resolution, `shrink` is in radii."""
+        """Pixels inside the circle, (rows, columns); `shape` asks for another size, `shrink` is in radii."""
         rows, columns = shape or self.shape
         scale = np.array([rows / self.shape[0], columns / self.shape[1]])
         r = (np.arange(rows) + 0.5) / scale[0] - 0.5 - self.row
@@ -89,7 +89,7 @@ def shrunk(pixels: Pixels, shape: tuple[int, int]) -> Pixels:
 
 
 def _lit(small: Pixels) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
-    """The largest lit region, filled, brighter than the surround that the camera leaves black; and its contour."""
+    """The largest lit region, filled, brighter than the black that the camera leaves; and its contour."""
     red, green, blue = cv2.split(small)
     level = cv2.GaussianBlur(cv2.max(cv2.max(red, green), blue), (0, 0), 1.5)
     border = np.concatenate(
@@ -98,7 +98,7 @@ def _lit(small: Pixels) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
     dark, top = _percentile(border, 5), _percentile(level, 95)
     if dark > max(20.0, 0.3 * top):  # no black surround: the photograph lies inside its field
         return _whole(level.shape)
-    # a tenth of the way from the surround to the brightest parts keeps dim rims; never inside the sensor's noise
+    # a tenth of the way from the surround to the brightest parts keeps dim rims, outside the sensor's noise
     mask = (level > max(dark + 0.1 * (top - dark), dark + 8, 14)).astype(np.uint8)
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not contours:
@@ -146,7 +146,7 @@ def _holds(circle: tuple[float, float, float], lit: NDArray[np.bool_]) -> bool:
 
 
 def _round_part(rim: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Which rim points tell of the circle: not the flat cuts, on the photograph's edge or the region's outermost lines."""
+    """Which rim points tell of the circle: none on the photograph's edge or a flat cut of the region."""
     low, high = rim.min(axis=0), rim.max(axis=0)
     free = np.ones(len(rim), bool)
     for axis, size in enumerate(shape):

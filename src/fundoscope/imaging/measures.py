@@ -1,7 +1,8 @@
-"""What can be told of a photograph without a network: some forty classical measurements, in units of its field.
+"""What can be told of a photograph without a network: some fifty classical measurements.
 
-The field of view is brought to a square of 256 pixels first, so that nothing below knows the camera's pixel count.
-Contrasts are ratios to the local background, so that neither exposure nor a colour cast changes them much.
+The field of view is brought to a square of 256 pixels first, so that nothing below knows the camera's
+pixel count. Contrasts are ratios to the local background, so that neither exposure nor a colour cast
+changes them much.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Plane = NDArray[Any]  # uint8
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The field as a square of 256 pixels: red, green, blue, the brightest of them, and where the eye is seen."""
+    """The field as a square of 256 pixels: colours, the brightest of them, and where the eye is seen."""
 
     red: Plane
     green: Plane
@@ -38,7 +39,7 @@ class View:
 
 
 def view(pixels: Pixels, field: Field) -> View:
-    """The field of a photograph (rows, columns, 3) as a square; where no rim was found, the whole photograph."""
+    """The field of a photograph (rows, columns, 3) as a square; without a rim, the whole photograph."""
     rows, columns = field.shape
     half = field.radius if field.found else max(rows, columns) / 2
     top, left = field.row + 0.5 - half, field.column + 0.5 - half
@@ -62,7 +63,7 @@ def view(pixels: Pixels, field: Field) -> View:
 
 
 def _uncut(light: Plane, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    """The ranges of rows and columns that hold light: black bars that cut the field are no part of the eye."""
+    """The ranges of rows and columns that hold light: bars that cut the field are no part of the eye."""
     lines = (cv2.reduce(light, 1, cv2.REDUCE_MAX).ravel(), cv2.reduce(light, 0, cv2.REDUCE_MAX).ravel())
     limit = max(12.0, 0.15 * float(max(lines[0])))
     ranges = []
@@ -100,7 +101,7 @@ _DISC = _disc(SIDE)
 
 
 def _contrast(channel: Plane, weight: Map) -> Map:
-    """channel / background - 1, zero outside; the background is a mean over about a sixth of the field."""
+    """The channel over its background (a mean over about a sixth of the field) less 1; zero outside."""
     side = channel.shape[0]
     inner = cv2.multiply(channel, weight, dtype=cv2.CV_32F)
     small, share = (cv2.resize(part, (64, 64), interpolation=cv2.INTER_AREA) for part in (inner, weight))
@@ -112,7 +113,7 @@ def _contrast(channel: Plane, weight: Map) -> Map:
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """One level of the pyramid: contrast, the same smoothed with sigma 1, and where to look (flat indices)."""
+    """A level of the pyramid: contrast, the same smoothed with sigma 1, and where to look (flat indices)."""
 
     raw: Map
     smooth: Map
@@ -124,7 +125,7 @@ class _Level:
 
 
 def _pyramid(green: Map, weight: Map) -> list[_Level]:
-    """Four levels, 256 to 32 pixels; the pixels looked at (one in six, two and one) keep clear of the border."""
+    """Four levels, 256 to 32 pixels; the pixels looked at (one in six, two, one) keep off the border."""
     levels = []
     kernel = np.ones((5, 5), np.uint8)
     for step in (6, 2, 1, 1):
@@ -157,7 +158,7 @@ def _histogram(levels: Plane, mask: Plane) -> NDArray[np.float64]:
 
 
 def _colours(seen: View) -> dict[str, float]:
-    """Chromaticities of 32 x 32 patches, as shares of r + g + b: means, spread, and the order of the channels."""
+    """Chromaticities of 32 x 32 patches, as shares of r + g + b: means, spread, order of the channels."""
     weight = cv2.resize(seen.inside.view(np.uint8) * 255, (32, 32), interpolation=cv2.INTER_AREA) > 127
     planes = (seen.red, seen.green, seen.blue)
     r, g, b = (
@@ -188,7 +189,7 @@ def _axes(x: Map, y: Map) -> tuple[float, float]:
 
 
 def _lines(levels: list[_Level]) -> dict[str, float]:
-    """Second-derivative line responses (Frangi 1998) at sigma 1, 2 and 4 pixels: strength, dark against bright."""
+    """Second-derivative line responses (Frangi 1998) at sigma 1, 2 and 4: strength, dark against bright."""
     out: dict[str, float] = {}
     for i, level in enumerate(levels[:3]):
         dark, bright = (level.ordered(part) for part in _ridges(level.smooth))
@@ -201,7 +202,7 @@ def _lines(levels: list[_Level]) -> dict[str, float]:
 
 
 def _ridges(smooth: Map) -> tuple[Map, Map]:
-    """Response to dark and to bright lines: the larger principal curvature less the other's size; below 0: none."""
+    """Response to dark and to bright lines: the larger principal curvature less the other's size."""
     xx = cv2.Sobel(smooth, cv2.CV_32F, 2, 0, scale=0.125)
     yy = cv2.Sobel(smooth, cv2.CV_32F, 0, 2, scale=0.125)
     xy = cv2.Sobel(smooth, cv2.CV_32F, 1, 1, scale=0.25)
@@ -229,7 +230,7 @@ def _slopes(smooth: Map) -> tuple[Map, Map]:
 
 
 def _coherence(dx: Map, dy: Map, at: NDArray[np.intp]) -> float:
-    """Structure tensor's (l1 - l2) / (l1 + l2) over 1/28 of the field, weighted with its energy (Bigun 1987)."""
+    """Structure tensor's (l1 - l2) / (l1 + l2) over 1/28 of the field, weighted by energy (Bigun 1987)."""
     xx, yy, xy = (cv2.blur(cv2.multiply(a, b), (5, 5)) for a, b in ((dx, dx), (dy, dy), (dx, dy)))
     energy = float(cv2.add(xx, yy).ravel().take(at).sum())
     oriented = float(cv2.magnitude(cv2.subtract(xx, yy), 2 * xy).ravel().take(at).sum())
@@ -279,4 +280,4 @@ def _at(ordered: Map, share: float) -> float:
 
 
 def _log(value: float) -> float:
-    return math.log(value + _FLOOR)
+    return math.log(max(value, 0.0) + _FLOOR)

@@ -1,9 +1,9 @@
-"""The quality verdict: may this photograph be graded at all, judged from classical measurements before any network.
+"""The quality verdict: may this photograph be graded at all, told from measurements before any network.
 
-Asked in this order: enough pixels, enough light, a retina rather than anything else, in focus, wide enough, and of
-the kind of eye the grader is for. Three logistic models answer what needs weighing up; their coefficients lie in
-`quality_table.json`, fitted by `benchmarks/fit_quality.py`, and what they achieve on pictures that were not used for
-that is measured by `benchmarks/refusals.py`.
+Asked in this order: enough pixels, enough light, a retina rather than anything else, in focus, wide enough,
+and of the kind of eye the grader is for. Three small support vector machines answer what needs weighing up;
+they lie in `quality_table.json`, fitted by `benchmarks/fit_quality.py`, and what they achieve on pictures
+that were not used for that is measured by `benchmarks/refusals.py`.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ _WRONG_EYE = {
 class Verdict:
     """Whether a photograph may be graded.
 
-    `score` is the overall quality, 0 (nothing of a retina) to 1 (sharp, lit, whole), whatever the kind of eye;
-    `reasons` says in words what is wrong and what to do, and is empty when `gradable`; `measures` holds every
-    measurement that was weighed, with the models' probabilities `p_retina`, `p_sharp` and `p_infant`.
+    `score` is the overall quality, 0 (nothing of a retina) to 1 (sharp, lit, whole), whatever the kind of
+    eye; `reasons` says in words what is wrong and what to do, and is empty when `gradable`; `measures` holds
+    every measurement that was weighed, with the models' probabilities `p_retina`, `p_sharp` and `p_infant`.
     """
 
     gradable: bool
@@ -72,7 +72,7 @@ class Verdict:
 
 
 def judge(photograph: Photograph, field: Field, expects: Eye) -> Verdict:
-    """The verdict on a photograph whose field of view is known, for a grader of infants' or of adults' eyes."""
+    """The verdict on a photograph whose field is known, for a grader of infants' or of adults' eyes."""
     measures = measure(photograph.pixels, field)
     for name, model in _models().items():
         measures[f"p_{name}"] = model.probability(measures)
@@ -113,51 +113,44 @@ def _score(m: dict[str, float]) -> float:
 
 
 @dataclass(frozen=True)
-class Logistic:
-    """A logistic model on clipped, scaled measurements and their squares; plain numbers, nothing to load but JSON.
+class Kernel:
+    """A support vector machine with Gaussian kernels (Cortes and Vapnik 1995): plain numbers from a JSON table.
 
-    A measurement below `low` or above `high` (the range seen when fitting) counts as at that limit, so that no
-    camera can push the model further than the fit ever went.
+    z = (x - `mean`) / `deviation`, cut at `limit` either way so that no camera leads further out than the fit
+    went; score = sum of `weights` exp(-`gamma` |z - point|^2) + `offset`; the probability is the logistic of
+    `slope` score + `shift` (Platt 1999). Below `threshold` the answer is no, from `upper` on it is yes.
     """
 
     names: tuple[str, ...]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    linear: NDArray[np.float64]
-    square: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    limit: float
+    points: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    gamma: float
     offset: float
+    slope: float
+    shift: float
     threshold: float
     upper: float
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Logistic:
+    def from_json(cls, values: dict[str, Any]) -> Kernel:
         """The model that `benchmarks/fit_quality.py` wrote."""
-        arrays = {key: np.array(values[key], float) for key in ("low", "high", "linear", "square")}
-        threshold = float(values["threshold"])
-        return cls(
-            names=tuple(values["names"]),
-            offset=float(values["offset"]),
-            threshold=threshold,
-            upper=float(values.get("upper", threshold)),
-            **arrays,
-        )
+        arrays = {key: np.array(values[key], float) for key in ("mean", "deviation", "points", "weights")}
+        numbers = ("limit", "gamma", "offset", "slope", "shift", "threshold", "upper")
+        return cls(names=tuple(values["names"]), **arrays, **{key: float(values[key]) for key in numbers})
 
     def probability(self, measures: dict[str, float]) -> float:
-        """The model's probability, 0 to 1."""
+        """The model's probability, 0 to 1, from measurements by name."""
         x = np.array([measures[name] for name in self.names])
-        z = scaled(x, self.low, self.high)
-        logit = self.offset + float(z @ self.linear) + float((z * z) @ self.square)
-        return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit))))
-
-
-def scaled(
-    x: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Measurements clipped to `low`..`high` and brought to -1..1."""
-    return 2 * (np.clip(x, low, high) - low) / (high - low) - 1
+        z = np.clip((x - self.mean) / self.deviation, -self.limit, self.limit)
+        squared = ((self.points - z) ** 2).sum(axis=1)
+        score = float(self.weights @ np.exp(-self.gamma * squared)) + self.offset
+        return 1 / (1 + math.exp(-max(-30.0, min(30.0, self.slope * score + self.shift))))
 
 
 @lru_cache(maxsize=1)
-def _models() -> dict[str, Logistic]:
+def _models() -> dict[str, Kernel]:
     table = json.loads(Path(__file__).with_name("quality_table.json").read_text(encoding="utf-8"))
-    return {name: Logistic.from_json(values) for name, values in table["models"].items()}
+    return {name: Kernel.from_json(values) for name, values in table["models"].items()}

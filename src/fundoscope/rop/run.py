@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol
 
 from fundoscope.bundles import Bundle
@@ -64,8 +65,14 @@ class Files:
             self._with_eyes = True
             self.eyes.add(mention.infant, mention.eye, mention.exam, screened.finding)
 
-    def close(self) -> None:
-        """Finish every file; eyes.csv is written when the photographs came from a cohort table."""
+    def __enter__(self) -> Files:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._finish(whole=kind is None)
+
+    def _finish(self, whole: bool) -> None:
+        """Close every file; eyes.csv is written when the photographs came from a cohort table."""
         if self._with_eyes:
             rows = self.eyes.rows()
             with (self.out / "eyes.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -75,17 +82,14 @@ class Files:
             self.report.add_eyes(rows)
         self.table.close()
         self.objects.close()
-        self.report.close()
+        self.report.close(whole)
 
 
 def screen_all(bundle: Bundle, named: Iterable[Named], out: Path | None, print_json: bool) -> Iterator[RopFinding]:
     """Screen and write as it goes; yields each finding once it is written, in the order given."""
     named = list(named)
     with ExitStack() as stack:
-        files = None
-        if out is not None:
-            files = Files(out, bundle)
-            stack.callback(files.close)
+        files = stack.enter_context(Files(out, bundle)) if out is not None else None
         screened = Screener(bundle).screen(mention.file for mention in named)
         for number, (mention, one) in enumerate(zip(named, screened, strict=True), 1):
             one = replace(one, finding=replace(one.finding, file=mention.path))

@@ -52,10 +52,11 @@ def grow_eye(seed: int, side: Literal["left", "right"] = "right", grade: int | N
     vein = form.uniform(*_VEIN)
     calm = tuple(float(x) for x in form.uniform(0.3, 1.0, arcades.TRUNKS))
     even = (1.0,) * arcades.TRUNKS
-    trees = []
+    trees, others = [], np.zeros((0, 2))
     for kind, radius in (("artery", vein * form.uniform(*_ARTERY_SHARE)), ("vein", vein)):
         points = arcades.carriers(form, _LATTICES, _may_carry)
-        skeleton = grow(arcades.trunks(form, kind), points, _may_carry)
+        skeleton = grow(arcades.trunks(form, kind), points, _may_carry, others, form)
+        others = skeleton.at
         trees.append(clothe(skeleton, Style(kind, float(radius), even, calm), form))
     met = meetings(trees[0], trees[1])
     shares = nicking.GRADE_SHARES[int(ill.random() < _DISEASED)] if grade is None else tuple(np.eye(4)[grade])

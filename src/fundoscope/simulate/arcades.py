@@ -13,6 +13,8 @@ from fundoscope.simulate.vessels import Kind
 Floats = NDArray[np.float64]
 Inside = Callable[[Floats], NDArray[np.bool_]]
 
+_SWING = (0.03, 0.075)  # eye units
+_PERIOD = (0.9, 1.7)
 TRUNKS = 4  # superior temporal, inferior temporal, superior nasal, inferior nasal
 
 _TEMPORAL = np.array(
@@ -31,9 +33,18 @@ def _trunk(rng: np.random.Generator, guide: Floats, up: int, kind: Kind) -> Floa
     points = guide * [1, up * rng.lognormal(0, 0.12)]
     # artery and vein wander each by itself, so that now and then they cross
     reach = np.linspace(0, 1, len(points))[:, None] ** 0.7
-    points = points + reach * (rng.normal(0, 0.07, points.shape) + [0, up * _APART[kind]])
+    points = points + reach * (rng.normal(0, 0.055, points.shape) + [0, up * _APART[kind]])
     points[0] += rng.normal(0, 0.012, 2)
-    return noise.bend(points, 80)
+    return _woven(noise.bend(points, 120), rng)
+
+
+def _woven(path: Floats, rng: np.random.Generator) -> Floats:
+    """Let a trunk swing from side to side, so that it crosses its partner every now and then."""
+    way = np.gradient(path, axis=0)
+    normal = np.column_stack([-way[:, 1], way[:, 0]]) / np.hypot(*way.T)[:, None]
+    along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
+    swing = rng.uniform(*_SWING) * np.sin(2 * np.pi * (along / rng.uniform(*_PERIOD) + rng.random()))
+    return path + normal * (swing * noise.smoothstep(0.1, 0.7, along))[:, None]
 
 
 def carriers(rng: np.random.Generator, lattices: tuple[tuple[float, float], ...], inside: Inside) -> Floats:

@@ -7,6 +7,8 @@ so masks and stated widths agree with the picture to a fraction of a pixel.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -28,18 +30,23 @@ class Canvas:
 
     def ribbon(self, points: Floats, radius: Floats, value: Floats) -> None:
         """Paint along `points`, (n, 2) as (column, row) in pixels, `radius` (n,) in pixels, `value` (n,) in 0..1."""
-        if not self._near(points, float(radius.max())):
-            return
-        thick = np.maximum(radius, _THINNEST)
-        shade = np.round(255 * value * np.minimum(1, radius / thick)).astype(int).tolist()
-        half = (thick * self.finer - _RIM)[:, None]
-        centre = (points + 0.5) * self.finer - 0.5
-        way = np.gradient(centre, axis=0)
-        normal = np.column_stack([-way[:, 1], way[:, 0]]) / np.maximum(np.hypot(*way.T), 1e-9)[:, None]
-        left, right = centre + normal * half, centre - normal * half
-        quads = np.stack([left[:-1], left[1:], right[1:], right[:-1]], axis=1)
-        for quad, grey in zip(np.round(quads * 2**_BITS).astype(np.int32), shade[:-1], strict=True):
-            cv2.fillConvexPoly(self._fine, quad, grey, cv2.LINE_8, _BITS)
+        whole = np.zeros(len(points) - 1, np.int64)
+        self.strokes(Strokes(points, _normals(points), radius, value, np.arange(len(points) - 1), whole))
+
+    def strokes(self, strokes: Strokes, share: float = 1.0, least: float = 0.0) -> None:
+        """Paint many ribbons at `share` of their radius; those whose whole radius is below `least` are left out."""
+        thick = np.maximum(strokes.radius * share, _THINNEST)
+        shade = np.round(255 * strokes.value * np.minimum(1, strokes.radius * share / thick)).astype(int)
+        half = strokes.normals * (thick * self.finer - _RIM)[:, None]
+        centre = (strokes.points + 0.5) * self.finer - 0.5
+        low, high = -thick.max() - 1, np.array(self.shape[::-1]) + thick.max()
+        near = ((strokes.points > low) & (strokes.points < high)).all(axis=1) & (strokes.radius > least)
+        i = strokes.links[near[strokes.links]]
+        left, right = centre + half, centre - half
+        quads = np.stack([left[i], left[i + 1], right[i + 1], right[i]], axis=1)
+        fill, fine = cv2.fillConvexPoly, self._fine
+        for quad, grey in zip(np.round(quads * 2**_BITS).astype(np.int32), shade[i].tolist(), strict=True):
+            fill(fine, quad, grey, cv2.LINE_8, _BITS)
 
     def cap(self, point: Floats, radius: float, value: float) -> None:
         """Paint a round end."""
@@ -52,6 +59,39 @@ class Canvas:
         """(rows, columns) in 0..1: the painted share of each pixel."""
         return cv2.resize(self._fine, self.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
-    def _near(self, points: Floats, margin: float) -> bool:
-        low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
-        return bool((high > 0).all() and low[0] < self.shape[1] and low[1] < self.shape[0])
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Strokes:
+    """Many ribbons in one array: `points` and unit `normals` (n, 2), `radius` and `value` (n,); sample i and the next
+    belong to one ribbon for each i of `links`; `ribbon` says which, for each link."""
+
+    points: Floats
+    normals: Floats
+    radius: Floats
+    value: Floats
+    links: NDArray[np.int64]
+    ribbon: NDArray[np.int64]
+
+
+def strokes_of(lines: list[tuple[Floats, Floats, Floats]]) -> Strokes:
+    """Ribbons given as (points, radius, value)."""
+    if not lines:
+        return Strokes(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0), np.zeros(0), *np.zeros((2, 0), np.int64))
+    counts = np.array([len(points) for points, _, _ in lines])
+    of = np.repeat(np.arange(len(lines)), counts)
+    links = np.flatnonzero(of[:-1] == of[1:])
+    return Strokes(
+        np.concatenate([points for points, _, _ in lines]),
+        np.concatenate([_normals(points) for points, _, _ in lines]),
+        np.concatenate([radius for _, radius, _ in lines]),
+        np.concatenate([value for _, _, value in lines]),
+        links,
+        of[links],
+    )
+
+
+def _normals(points: Floats) -> Floats:
+    way = np.empty_like(points)
+    way[1:-1] = points[2:] - points[:-2]
+    way[0], way[-1] = points[1] - points[0], points[-1] - points[-2]
+    return np.column_stack([-way[:, 1], way[:, 0]]) / np.maximum(np.hypot(way[:, 0], way[:, 1]), 1e-9)[:, None]

@@ -9,11 +9,13 @@ and keeps clear of its own kind, so that vessels of one kind seldom cross.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 Floats = NDArray[np.float64]
 Inside = Callable[[Floats], NDArray[np.bool_]]
@@ -24,6 +26,7 @@ _BEND = 0.9  # how much dearer a branch is that turns back on its parent
 _TAKE_OFF = 0.9  # radians: widest angle at which a branch leaves its parent
 _CLEARANCE = 0.055  # eye units kept from other vessels of the same kind
 _TRIES = 5  # places on the tree that are tried for a carrier point before it is left out
+_MAY_CROSS = (0.5, 0.06)  # share of branches that may cross the other kind, among the first (long) and the last
 _ROOM = 20_000  # nodes
 
 
@@ -50,17 +53,21 @@ class _Forest:
         self.closed = np.zeros(_ROOM, bool)
 
     def append(self, path: Floats, parent: int, root: int) -> None:
-        for point in path:
-            i = self.n
-            self.at[i], self.parent[i], self.root[i] = point, parent, root
-            if parent >= 0:
-                way = point - self.at[parent]
-                length = float(np.hypot(*way))
-                self.heading[i] = way / max(length, 1e-9)
-                self.depth[i] = self.depth[parent] + length
-                self.children[parent] += 1
-            parent = i
-            self.n += 1
+        """A chain of nodes along `path`, hanging on `parent`."""
+        new = slice(self.n, self.n + len(path))
+        start = self.at[parent] if parent >= 0 else path[0]
+        way = np.diff(path, axis=0, prepend=start[None])
+        length = np.hypot(way[:, 0], way[:, 1])
+        self.at[new], self.root[new] = path, root
+        self.parent[new] = np.arange(self.n - 1, self.n - 1 + len(path))
+        self.parent[self.n] = parent
+        self.heading[new] = way / np.maximum(length, 1e-9)[:, None]
+        self.depth[new] = (self.depth[parent] if parent >= 0 else 0.0) + np.cumsum(length)
+        self.children[new] = 1
+        self.children[self.n + len(path) - 1] = 0
+        if parent >= 0:
+            self.children[parent] += 1
+        self.n += len(path)
 
     def close_near(self, node: int) -> None:
         """No second branch within three nodes up or down of a branching."""
@@ -69,40 +76,48 @@ class _Forest:
         self.closed[: self.n] |= near & (self.children[: self.n] > 0)
 
 
-def grow(trunks: list[Floats], carriers: Floats, inside: Inside) -> Skeleton:
+def grow(
+    trunks: list[Floats], carriers: Floats, inside: Inside, others: Floats, rng: np.random.Generator
+) -> Skeleton:
     """The forest that starts with `trunks`, each (n, 2) from the disc outwards, and reaches the `carriers`, (m, 2).
 
-    `inside` says of (n, 2) points which may carry vessels; a trunk ends where it leaves that region.
+    `inside` says of (n, 2) points which may carry vessels; a trunk ends where it leaves that region. A branch seldom
+    crosses the vessels of the other kind, whose nodes are `others` (k, 2).
     """
     forest = _Forest()
     for root, trunk in enumerate(trunks):
         path = _evenly(trunk, STEP)
         out = np.flatnonzero(~inside(path))
-        forest.append(path[: out[0]] if len(out) else path, -1, root)
+        path = path[: max(2, out[0])] if len(out) else path
+        forest.append(path, -1, root)
         forest.closed[forest.n - len(path) : forest.n][:3] = True
-    for target in carriers:
-        _connect(forest, target, inside)
+    tree = cKDTree(others) if len(others) else None
+    chance = _MAY_CROSS[1] + _MAY_CROSS[0] * np.exp(-4 * np.linspace(0, 1, len(carriers)))
+    may_cross = rng.random(len(carriers)) < chance
+    for target, crosses in zip(carriers, may_cross, strict=True):
+        _connect(forest, target, inside, None if crosses else tree)
     n = forest.n
     return Skeleton(forest.at[:n].copy(), forest.parent[:n].copy(), forest.root[:n].copy())
 
 
-def _connect(forest: _Forest, target: Floats, inside: Inside) -> None:
+def _connect(forest: _Forest, target: Floats, inside: Inside, others: cKDTree | None) -> None:
     n = forest.n
     if n > _ROOM - 400:
         return
     way = target - forest.at[:n]
-    distance = np.hypot(way[:, 0], way[:, 1])
-    ahead = (way * forest.heading[:n]).sum(1) / np.maximum(distance, 1e-9)
+    squared = np.einsum("ij,ij->i", way, way)
+    if squared.min() < _CLEARANCE**2:
+        return
+    distance = np.sqrt(squared)
+    ahead = np.einsum("ij,ij->i", way, forest.heading[:n]) / distance
     cost = distance * (1 + _BEND * (1 - ahead)) + _BALANCE * forest.depth[:n]
     cost[forest.closed[:n] | (forest.children[:n] > 1) | (ahead < -0.2)] = np.inf
-    if distance.min() < _CLEARANCE:
-        return
     for _ in range(_TRIES):
         node = int(cost.argmin())
         if not np.isfinite(cost[node]):
             return
         path = _branch(forest.at[node], forest.heading[node], target)
-        if inside(path).all() and _is_clear(forest, path):
+        if _is_clear(forest.at[:n], path[3:]) and not _crosses(others, path[2:]) and inside(path).all():
             forking = forest.children[node] > 0
             forest.append(path, node, int(forest.root[node]))
             if forking:
@@ -114,21 +129,33 @@ def _connect(forest: _Forest, target: Floats, inside: Inside) -> None:
 def _branch(start: Floats, heading: Floats, target: Floats) -> Floats:
     """Nodes of a curve that leaves `start` at no more than the take-off angle and ends at `target`."""
     way = target - start
-    turn = np.arctan2(heading[0] * way[1] - heading[1] * way[0], heading @ way)
-    turn = np.clip(turn, -_TAKE_OFF, _TAKE_OFF)
-    cos, sin = np.cos(turn), np.sin(turn)
+    length = math.hypot(way[0], way[1])
+    turn = math.atan2(heading[0] * way[1] - heading[1] * way[0], heading[0] * way[0] + heading[1] * way[1])
+    turn = min(max(turn, -_TAKE_OFF), _TAKE_OFF)
+    cos, sin = math.cos(turn), math.sin(turn)
     first = np.array([cos * heading[0] - sin * heading[1], sin * heading[0] + cos * heading[1]])
-    bend = start + first * 0.45 * np.hypot(*way)
-    t = np.linspace(0, 1, max(12, int(2 * np.hypot(*way) / STEP)))[:, None]
-    return _evenly((1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * target, STEP)[1:]
+    bend = start + first * (0.45 * length)
+    steps = max(3, round(1.08 * length / STEP))
+    t = (np.arange(1, steps + 1) / steps)[:, None]
+    return (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * target
 
 
-def _is_clear(forest: _Forest, path: Floats) -> bool:
-    later = path[3:]
-    if not len(later):
+def _is_clear(nodes: Floats, path: Floats) -> bool:
+    """Whether every second point of `path` keeps clear of all `nodes` of its own kind."""
+    if not len(path):
+        return True
+    low, high = path.min(axis=0) - _CLEARANCE, path.max(axis=0) + _CLEARANCE
+    x, y = nodes[:, 0], nodes[:, 1]
+    near = nodes[(x > low[0]) & (x < high[0]) & (y > low[1]) & (y < high[1])]
+    apart = near[None] - path[::2, None]
+    return bool(np.einsum("ijk,ijk->ij", apart, apart).min(initial=np.inf) > _CLEARANCE**2)
+
+
+def _crosses(others: cKDTree | None, path: Floats) -> bool:
+    """Whether `path` comes onto a vessel of the other kind."""
+    if others is None or not len(path):
         return False
-    gap = ((forest.at[None, : forest.n] - later[::2, None]) ** 2).sum(2).min()
-    return bool(gap > _CLEARANCE**2)
+    return bool(np.isfinite(others.query(path, distance_upper_bound=STEP)[0]).any())
 
 
 def _evenly(path: Floats, step: float) -> Floats:

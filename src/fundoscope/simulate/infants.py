@@ -75,10 +75,11 @@ def grow_eye(
     lesion = lesions.ridge(edge, findings.stage, ill)
     styles = _styles(findings.plus, ill)
     may_carry = partial(_may_carry, edge=edge)
-    trees = []
+    trees, others = [], np.zeros((0, 2))
     for style in styles:
         points = arcades.carriers(form, _LATTICES, may_carry)
-        skeleton = grow(arcades.trunks(form, style.kind), points, may_carry)
+        skeleton = grow(arcades.trunks(form, style.kind), points, may_carry, others, form)
+        others = skeleton.at
         trees.append(clothe(skeleton, style, form))
     return InfantEye(seed, side, findings, look, edge, lesion, trees[0], trees[1], meetings(trees[0], trees[1]))
 

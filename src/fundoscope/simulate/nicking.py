@@ -24,7 +24,10 @@ NARROWING = {1: (0.18, 0.32), 2: (0.40, 0.55), 3: (0.50, 0.70)}
 #: Shares of the grades 0 to 3 among crossings of a healthy and of a diseased eye.
 GRADE_SHARES = ((0.9, 0.05, 0.03, 0.02), (0.4, 0.2, 0.2, 0.2))
 
-ROOM = 5.0  # vein widths of undisturbed vein that a nicked crossing needs on each side, away from other crossings
+ROOM = 2.3  # vein widths of vein that a nicked crossing needs on each side, within its stretch
+_ALONE = 4.0  # vein widths to the next crossing
+_SINE = 0.3  # of the angle between the vessels: those that graze are left alone
+_WIDE = 0.36  # of the widest vessel's radius: an artery thinner than that does not press on a vein
 
 
 def grade_of(narrowing_1: float, narrowing_2: float) -> int:
@@ -63,11 +66,14 @@ def nick_crossings(
     Crossings that lack room stay as they are; draws are made for each all the same, so that none shifts another's.
     """
     veins, nicks = list(veins), []
+    least = [_WIDE * max((float(v.radius.max()) for v in kind), default=0.0) for kind in (arteries, veins)]
+    places = np.array([meeting.at for meeting in met]).reshape(-1, 2)
     for meeting in met:
         vein = veins[meeting.vein]
         width = 2 * float(vein.radius[meeting.vein_sample])
         drawn = _draw(shares, width / 2, rng)
-        if not _has_room(meeting, met, vein, width):
+        pressing = float(arteries[meeting.artery].radius[meeting.artery_sample])
+        if pressing < least[0] or width < 2 * least[1] or not _has_room(meeting, places, vein, width):
             drawn = Nick((0.0, 0.0), 1.0, 0.0, 0.0, drawn.artery_above, width / 2)
         veins[meeting.vein] = _apply(vein, arteries[meeting.artery], meeting, drawn)
         nicks.append(drawn)
@@ -92,12 +98,12 @@ def _draw(shares: tuple[float, ...], radius: float, rng: np.random.Generator) ->
     )
 
 
-def _has_room(meeting: Meeting, met: list[Meeting], vein: Vessel, width: float) -> bool:
+def _has_room(meeting: Meeting, places: Floats, vein: Vessel, width: float) -> bool:
     """Enough straight vein on both sides within the stretch, no other crossing near, no grazing angle."""
     along = _along(vein.points, meeting)
-    others = [np.hypot(other.at[0] - meeting.at[0], other.at[1] - meeting.at[1]) for other in met if other is not meeting]
-    alone = not others or min(others) > 2 * ROOM * width
-    return alone and -along[0] > ROOM * width and along[-1] > ROOM * width and meeting.sine > 0.4
+    apart = np.hypot(*(places - meeting.at).T)
+    alone = (apart < _ALONE * width).sum() == 1  # the crossing itself
+    return bool(alone) and -along[0] > ROOM * width and along[-1] > ROOM * width and meeting.sine > _SINE
 
 
 def _along(points: Floats, meeting: Meeting) -> Floats:
@@ -113,7 +119,7 @@ def _apply(vein: Vessel, artery: Vessel, meeting: Meeting, nick: Nick) -> Vessel
     vein = _finer(vein, meeting, 2 * nick.vein_radius)
     along = _along_point(vein.points, meeting.at)
     seen = 1 - _profile(along, float(artery.radius[meeting.artery_sample]) / meeting.sine, nick)
-    upstream = 3.2 * 2 * nick.vein_radius
+    upstream = 2.6 * 2 * nick.vein_radius
     bump = 1 + nick.swelling * np.exp(-(((along - upstream) / (2.2 * nick.vein_radius)) ** 2))
     return replace(
         vein,
@@ -138,10 +144,10 @@ def _along_point(points: Floats, at: tuple[float, float]) -> Floats:
 
 
 def _profile(along: Floats, wall: float, nick: Nick) -> Floats:
-    """Narrowing at each sample: full from the artery's wall to half a width beyond, gone after two widths more."""
+    """Narrowing at each sample: full from the artery's wall to 0.4 widths beyond, gone at 1.8 widths."""
     width = 2 * nick.vein_radius
     beyond = np.abs(along) - wall
-    fall = 1 - smoothstep(0.5 * width, 2.3 * width, beyond)
+    fall = 1 - smoothstep(0.4 * width, 1.8 * width, beyond)
     depth = np.where(along < 0, nick.narrowing[0], nick.narrowing[1])
     blend = smoothstep(-0.5 * wall, 0.5 * wall, along)  # beneath the artery one side passes into the other
     under = nick.narrowing[0] * (1 - blend) + nick.narrowing[1] * blend

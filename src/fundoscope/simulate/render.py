@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.simulate import fundus, lesions, noise
-from fundoscope.simulate.draw import Canvas
+from fundoscope.simulate.draw import Canvas, strokes_of
 from fundoscope.simulate.truth import Crossing, Mask
 from fundoscope.simulate.vessels import Meeting, Vessel
 from fundoscope.simulate.view import View
@@ -64,17 +64,25 @@ def layers(arteries: list[Vessel], veins: list[Vessel], view: View, shape: tuple
 def _layer(kind: str, vessels: list[Vessel], view: View, shape: tuple[int, int]) -> Layer:
     """Three nested ribbons stand for the round blood column, a fourth for its reflex."""
     whole, core, crest = Canvas(shape), Canvas(shape), Canvas(shape)
-    for vessel in vessels:
-        points, radius = view.to_pixels(vessel.points), vessel.radius * view.scale
-        whole.ribbon(points, radius, vessel.seen)
-        if radius.max() > 1.0:
-            core.ribbon(points, 0.62 * radius, vessel.seen)
-            crest.ribbon(points, 0.22 * radius, vessel.seen)
+    lines = [(view.to_pixels(v.points), v.radius * view.scale, v.seen) for v in vessels if _near(v, view, shape)]
+    strokes = strokes_of(lines)
+    if lines:
+        whole.strokes(strokes)
+        core.strokes(strokes, 0.62, least=1.0)
+        crest.strokes(strokes, 0.22, least=1.0)
     full = whole.coverage()
     return Layer(kind, 0.68 * full + 0.32 * core.coverage(), crest.coverage(), full >= 0.5)
 
 
 _SHINE = 0.18  # how much of the vein beneath is seen through an artery
+
+
+def _near(vessel: Vessel, view: View, shape: tuple[int, int]) -> bool:
+    """Whether any of a vessel may fall on the photograph."""
+    ends = view.to_pixels(np.array([vessel.points.min(0), vessel.points.max(0)]))
+    reach = 0.8 * float(np.hypot(*(ends[1] - ends[0])))
+    middle = ends.mean(0)
+    return -reach < middle[0] < shape[1] + reach and -reach < middle[1] < shape[0] + reach
 
 
 def lay_vessels(picture: Image, arteries: Layer, veins: Layer, blood: Blood, veins_above: Mask | None = None) -> None:

@@ -1,0 +1,101 @@
+"""The shuffled-label control on real photographs: chance without a leak, an alarm with one.
+
+    python benchmarks/shuffles.py [--runs 20]
+
+Twenty times the labels of the RetCam photographs are shuffled over their groups, and a tiny network is trained and
+scored out of fold: the AUCs must scatter around 0.5. Then a leak is planted: every photograph gets a copy, mirrored,
+that the folds are not told about. Shuffled labels must now be learnt by heart, and the control must raise its alarm.
+Writes docs/results/shuffles.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fundoscope.cohort import Cohort, Folds, Groups, audit, groups_of
+from fundoscope.evaluation import auc, shuffle_verdict
+from fundoscope.imaging import Standard, read
+from fundoscope.learning import Augment, FitOptions, Squares, fit, logits_of
+from fundoscope.networks import build
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("FUNDOSCOPE_DATA", ROOT.parent / "shared" / "data"))
+STANDARD = Standard(size=64)
+OPTIONS = FitOptions(
+    epochs=25, patience=25, batch=16, learning_rate=1e-2, average=0.5, smoothing=0.0,
+    augment=Augment(rotation=0, scale=0, shift=0, field=0, colour=0, light=0, sharpness=0, noise=0, encoding=0),
+)  # fmt: skip
+
+
+def shuffled(labels: NDArray[np.int64], groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Labels dealt anew to whole groups."""
+    first = np.array([labels[groups == group][0] for group in range(groups.max() + 1)])
+    return np.random.default_rng(seed).permutation(first)[groups]
+
+
+def out_of_fold_auc(squares: Squares, folds: list[NDArray[np.int64]], seed: int) -> float:
+    """AUC of a tiny network over the pooled test parts; nothing is stopped or chosen."""
+    scores = np.zeros(len(squares.labels))
+    for number, test in enumerate(folds):
+        train = np.setdiff1d(np.arange(len(scores)), test)
+        torch.manual_seed(seed)
+        with tempfile.TemporaryDirectory() as folder:
+            model = fit(build("tiny"), squares, train, np.array([], np.int64), OPTIONS, Path(folder) / "fit", seed)
+        logits = logits_of(model, squares.inputs(test))
+        scores[test] = logits[:, 1] - logits[:, 0]
+        print(f"  fold {number}", end="", flush=True)
+    return auc(squares.labels, scores)
+
+
+def folds_of(cohort: Cohort, groups: Groups) -> list[NDArray[np.int64]]:
+    return [np.array(fold.test) for fold in Folds.make(cohort, groups, 5).folds]
+
+
+def with_mirrored_copies(squares: Squares, folds: list[NDArray[np.int64]]) -> tuple[Squares, list[NDArray[np.int64]]]:
+    """Each photograph twice, the copy mirrored and tested in the fold after its own."""
+    n = len(squares.labels)
+    pixels = [*squares.pixels, *(square[:, ::-1].copy() for square in squares.pixels)]
+    leaking = [np.concatenate([test, folds[number - 1] + n]) for number, test in enumerate(folds)]
+    return replace(squares, pixels=pixels, labels=np.tile(squares.labels, 2)), leaking
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=20)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    cohort = Cohort.from_folders(DATA / "hvdropdb_retcam")
+    groups = groups_of(cohort, audit(cohort))
+    numbers = np.array(groups.numbers)
+    folds = folds_of(cohort, groups)
+    pictures = [STANDARD.square(read(record.path), size=64) for record in cohort]
+    rows = []
+    for kind, runs in (("without a leak", given.runs), ("with a planted leak", max(3, given.runs // 4))):
+        aucs = []
+        for seed in range(runs):
+            labels = shuffled(cohort.labels, numbers, seed)
+            squares, parts = Squares(pictures, labels, STANDARD), folds
+            if kind == "with a planted leak":
+                squares, parts = with_mirrored_copies(squares, folds)
+            aucs.append(out_of_fold_auc(squares, parts, seed))
+            print(f"  {kind}, seed {seed}: AUC {aucs[-1]:.3f}", flush=True)
+            rows.append({"cohort": kind, "seed": seed, "auc": round(aucs[-1], 4)})
+        positives = int(labels.sum())
+        print(shuffle_verdict(aucs, positives, len(labels) - positives).text)
+    with (ROOT / "docs" / "results" / "shuffles.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["cohort", "seed", "auc"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

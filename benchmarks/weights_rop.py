@@ -1,0 +1,61 @@
+"""Make the shipped ROP grader: `make weights-rop`.
+
+Trains recipe `lite` on the RetCam photographs of HVDROPDB (five outer folds and three seeds for the figures, then one
+network on all of them), moves the bundle to src/fundoscope/shipped/rop, and keeps the tables in docs/results/retcam.
+It goes on where it was cut off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from fundoscope.bundles.card import Source
+from fundoscope.cli.talk import Talk
+from fundoscope.cohort import Cohort
+from fundoscope.rop.export import Origin
+from fundoscope.rop.study import StudyOptions, run_study
+
+ROOT = Path(__file__).resolve().parent.parent
+HVDROPDB = Source(
+    name="HVDROPDB, RetCam photographs",
+    licence="CC BY 4.0",
+    citation="Agrawal et al., HVDROPDB datasets for research in retinopathy of prematurity, Data in Brief 52, 2024",
+)
+ORIGIN = Origin(
+    name="rop",
+    trained_on=("HVDROPDB: 49 normal and 49 ROP photographs by RetCam, infants unknown, stages unknown",),
+    never_tested_on=("any other camera", "any other hospital", "stages apart", "treatment-requiring ROP"),
+    attributions=(HVDROPDB,),
+    commands=("make weights-rop",),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds hvdropdb_retcam")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the study; it is resumed")
+    parser.add_argument("--seeds", type=int, default=3)
+    given = parser.parse_args()
+    photographs = given.data / "hvdropdb_retcam"
+    if not photographs.is_dir():
+        raise SystemExit(f"{photographs} is not there. Set FUNDOSCOPE_DATA to the folder that holds hvdropdb_retcam.")
+    table = given.out.with_suffix(".csv")
+    table.parent.mkdir(parents=True, exist_ok=True)
+    Cohort.from_folders(photographs).write(table)
+    options = StudyOptions(table, given.out, "lite", seeds=given.seeds, export=True, independent=True, origin=ORIGIN)
+    run_study(options, Talk())
+    ship(given.out / "bundle" / ORIGIN.name, ROOT / "src" / "fundoscope" / "shipped" / ORIGIN.name)
+    ship(given.out / "tables", ROOT / "docs" / "results" / "retcam")
+
+
+def ship(made: Path, place: Path) -> None:
+    """Copy a folder to its place in the project, replacing what was there."""
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(made, place)
+    print(f"{made} -> {place}")
+
+
+if __name__ == "__main__":
+    main()

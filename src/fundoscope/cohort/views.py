@@ -1,0 +1,118 @@
+"""Views of one eye that was moved between the photographs.
+
+A second view is shifted and a little turned, never mirrored. The peak of the cross-correlation of small
+fingerprints finds it at any shift, as a product of spectra; each photograph's best partners are then
+registered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fundoscope.cohort.fingerprints import FINE, WORKERS, Fingerprint, Grey, Progress, counted
+from fundoscope.cohort.likeness import SAME_EYE, Match
+from fundoscope.cohort.registration import about_centre, fit, moved, start_of
+
+_SIDE = 48  # pixels: of 32, 48 and 64 the size that ranked the pairs of RetCam highest
+_PAD = 72  # pixels of the spectra: shifts up to half the field do not wrap around
+_ANGLES = (
+    -8.0,
+    0.0,
+    8.0,
+)  # degrees by which a second view may be turned; registration does the rest, to about 15
+_PARTNERS = 3  # a photograph's best partners that are registered
+_SEEN = 0.45  # share of the field that two views must have in common
+_SCALE, _SQUEEZE = 1.1, 1.06  # one camera, one eye: the map between two views is nearly a rigid motion
+_CHUNK = 24  # photographs whose correlations are worked out together: they fit a processor's cache
+
+
+def second_views(
+    prints: Sequence[Fingerprint], progress: Progress | None = None, least: float = SAME_EYE
+) -> list[Match]:
+    """Photographs of one eye that moved in between, ordered by index; `progress(done, all)` is called.
+
+    `least` is the similarity that counts. The work grows with the square of their number: about 0.15 ms a
+    pair.
+    """
+    if len(prints) < 2:
+        return []
+    search = _Search(prints, least)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        rows = counted(pool.map(search.best, range(len(prints))), len(prints), progress)
+        scores = np.stack(list(rows))
+        matches = list(pool.map(search.match, _best_partners(scores + scores.T)))
+    return [match for match in matches if match is not None]
+
+
+def _best_partners(scores: Grey) -> list[tuple[int, int]]:
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :_PARTNERS]
+    pairs = {(min(row, int(b)), max(row, int(b))) for row, partners in enumerate(best) for b in partners}
+    return sorted((a, b) for a, b in pairs if a != b and scores[a, b] > 0)
+
+
+class _Search:
+    """The spectra of all photographs, also turned a little; products give correlations at every shift."""
+
+    def __init__(self, prints: Sequence[Fingerprint], least: float) -> None:
+        squares = [_small(p.fine) for p in prints]
+        turns = [about_centre(1, degrees, _SIDE) for degrees in _ANGLES]
+        self._prints, self._least = prints, least
+        self._first = np.conj(_spectra(squares))
+        self._second = np.stack(
+            [_spectra([moved(square, warp) for square in squares]) for warp in turns], axis=1
+        )
+        self._weight = _weight(np.stack([square != 0 for square in squares]).mean(axis=0).astype(np.float32))
+
+    def best(self, first: int) -> Grey:
+        """The highest correlation of one photograph with each later one, 0 for the others, by index."""
+        n = len(self._prints)
+        scores = np.zeros(n, np.float32)
+        for start in range(first + 1, n, _CHUNK):
+            scores[start : start + _CHUNK] = self._surfaces(first, start, _CHUNK).max(axis=(1, 2, 3))
+        return scores
+
+    def match(self, pair: tuple[int, int]) -> Match | None:
+        """The match of two photographs, None when they do not show one eye."""
+        first, second = pair
+        surface = self._surfaces(first, second, 1)[0]
+        angle, row, column = np.unravel_index(int(surface.argmax()), surface.shape)
+        shift = (_signed(int(row)), _signed(int(column)))
+        start = start_of(about_centre(1, _ANGLES[angle], _SIDE), shift, _SIDE, FINE)
+        score = fit(self._prints[first].fine, self._prints[second].fine, start)
+        if score.similarity < self._least or not score.keeps_scale(_SCALE, _SQUEEZE):
+            return None
+        return Match("same eye", first, second, 0, score.similarity)
+
+    def _surfaces(self, first: int, start: int, n: int) -> Grey:
+        """Correlation by photograph (`n` from `start`), angle and shift; 0 where too few pixels overlap."""
+        from scipy.fft import irfft2
+
+        return irfft2(self._second[start : start + n] * self._first[first], s=(_PAD, _PAD)) * self._weight
+
+
+def _signed(shift: int) -> int:
+    return shift - _PAD if shift >= _PAD // 2 else shift
+
+
+def _small(fine: Grey) -> Grey:
+    small = cv2.resize(fine, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    return (small / max(float(np.linalg.norm(small)), 1e-6)).astype(np.float32)
+
+
+def _spectra(squares: Sequence[Grey]) -> NDArray[np.complex64]:
+    from scipy.fft import rfft2
+
+    return np.stack([rfft2(square, s=(_PAD, _PAD)) for square in squares]).astype(np.complex64)
+
+
+def _weight(inside: Grey) -> Grey:
+    """One over the root of the share of the field in common at each shift: what norms a sum of products."""
+    spectrum = _spectra([inside])[0]
+    common = np.fft.irfft2(spectrum * np.conj(spectrum), s=(_PAD, _PAD))
+    common = common / max(float(common.max()), 1e-6)
+    return np.where(common > _SEEN, 1 / np.sqrt(np.maximum(common, _SEEN)), 0).astype(np.float32)

@@ -1,0 +1,125 @@
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fundoscope
+from fundoscope.errors import UsageError
+from fundoscope.findings import ROP_COLUMNS
+
+
+def run(*args, stdin=None):
+    command = [sys.executable, "-m", "fundoscope.cli.main", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, input=stdin)
+
+
+@pytest.fixture(scope="module")
+def screened(eyes, tiny_bundle, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("screen")
+    broken = folder / "broken.png"
+    broken.write_bytes(eyes[0].read_bytes()[:5000])
+    blank = folder / "blank.bmp"
+    import cv2
+
+    cv2.imwrite(str(blank), np.full((400, 400, 3), 255, np.uint8))
+    given = [eyes[0], broken, folder / "missing.png", blank, eyes[1], eyes[0]]
+    done = run("rop", "screen", *given, "--bundle", tiny_bundle, "--out", folder / "out", "--json")
+    return done, given, folder / "out"
+
+
+def test_every_mention_has_its_row_in_order(screened):
+    done, given, out = screened
+    rows = list(csv.DictReader((out / "results.csv").open()))
+    assert tuple(rows[0]) == ROP_COLUMNS
+    assert [row["file"] for row in rows] == [str(path) for path in given]
+    assert [row["status"] for row in rows] == ["ok", "failed", "failed", "rejected", "ok", "ok"]
+    assert rows[0]["p_rop"] == rows[5]["p_rop"] and rows[0]["rop"] in ("yes", "no")
+    assert all(bool(row["reason"]) == (row["status"] != "ok") for row in rows)
+    assert all(row["p_tr"] == row["treatment_requiring"] == "" for row in rows)
+    assert done.returncode == 1
+
+
+def test_json_says_the_same_and_blank_is_null(screened):
+    done, _, out = screened
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines == json.loads((out / "results.json").read_text())
+    assert lines[1]["p_rop"] is None and lines[0]["status"] == "ok"
+
+
+def test_report_and_pictures(screened):
+    _, _, out = screened
+    page = (out / "report.html").read_text()
+    assert "research use only" in page.lower() and "http://" not in page and "https://" not in page
+    names = sorted(path.name for path in (out / "pictures").iterdir())
+    assert any(name.startswith("0001_eye_0") for name in names) and any(name.startswith("0006_eye_0") for name in names)
+    assert not any(name.startswith("0002") for name in names)
+
+
+def test_all_read_is_exit_0_and_a_list_comes_on_standard_input(eyes, tiny_bundle):
+    done = run("rop", "screen", "-", "--bundle", tiny_bundle, "--json", stdin=f"{eyes[0]}\n{eyes[1]}\n")
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 2 and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "told"),
+    [
+        (["{eye}"], 2, "--out DIR, --json"),
+        (["{folder}/none*.png", "--json"], 2, "no file matches"),
+        (["{eye}", "--json", "--bundle", "/nowhere"], 3, "/nowhere is no bundle"),
+        (["{eye}", "--json", "--bundel", "x"], 2, "--bundle"),
+        (["{eye}", "--out", "{eye}"], 2, "cannot be made a folder"),
+    ],
+)
+def test_wrong_calls_say_what_to_do(eyes, tiny_bundle, args, code, told):
+    args = [arg.format(eye=eyes[0], folder=eyes[0].parent) for arg in args]
+    if "--bundle" not in args:
+        args += ["--bundle", tiny_bundle]
+    done = run("rop", "screen", *args)
+    assert done.returncode == code and told in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_cohort_gives_a_row_an_eye(eyes, tiny_bundle, tmp_path):
+    table = "image,infant,eye\n" + "".join(f"{path},7,{eye}\n" for path, eye in zip(eyes[:3], ("left", "left", ""), strict=True))
+    (tmp_path / "c.csv").write_text(table)
+    done = run("rop", "screen", tmp_path / "c.csv", "--bundle", tiny_bundle, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((tmp_path / "out" / "eyes.csv").open()))
+    assert [(row["eye"], row["views"]) for row in rows] == [("left", "2"), ("", "1")]
+    assert "laterality missing" in rows[1]["flag"]
+
+
+def test_a_tampered_bundle_is_exit_3(eyes, tiny_bundle, tmp_path):
+    copy = tmp_path / "b"
+    shutil.copytree(tiny_bundle, copy)
+    with (copy / "model.int8.onnx").open("ab") as file:
+        file.write(b"x")
+    done = run("rop", "screen", eyes[0], "--json", "--bundle", copy)
+    assert done.returncode == 3 and "model.int8.onnx" in done.stderr
+
+
+def test_from_python_paths_arrays_and_bytes_agree(eyes, tiny_bundle):
+    from fundoscope.imaging import read
+
+    grader = fundoscope.load("rop", tiny_bundle)
+    findings = grader.screen([eyes[0], read(eyes[0]).pixels, eyes[0].read_bytes(), "missing.png"])
+    assert [finding.status for finding in findings] == ["ok", "ok", "ok", "failed"]
+    assert len({finding.p_rop for finding in findings[:3]}) == 1
+    assert grader.screen(eyes[0])[0].p_rop == findings[0].p_rop
+    (look,) = grader.look([eyes[0]])
+    margin = np.log(findings[0].p_rop / (1 - findings[0].p_rop))
+    assert look.activation.mean() == pytest.approx(margin, abs=1e-3)
+
+
+def test_an_unknown_task_names_the_known_one():
+    with pytest.raises(UsageError, match="rop"):
+        fundoscope.load("ropp")
+
+
+def test_doctor_speaks():
+    done = run("doctor")
+    assert "onnxruntime" in done.stdout and "bundle" in done.stdout and done.returncode in (0, 3)
