@@ -54,7 +54,10 @@ def test_header_may_be_in_capitals_with_spaces_and_in_any_order(tmp_path):
         ("image,label\n,rop\n", "row 2: the image is blank"),
         ("image,label\na,b.png,rop\n", "row 2: has 3 cells, the header 2"),
         ("image,label,treatment_requiring\na,rop,maybe\n", "row 2: treatment_requiring is 'maybe'"),
-        ("image,label,treatment_requiring\na,normal,yes\n", "row 2: treatment_requiring is yes, but the label"),
+        (
+            "image,label,treatment_requiring\na,normal,yes\n",
+            "row 2: treatment_requiring is yes, but the label",
+        ),
         ("image,label,eye\na,rop,both\n", "row 2: the eye 'both' is unknown"),
         ("image,label\na/x.png,rop\nb,rop\na/../a/x.png,normal\n", "is rop in row 2 and normal in row 4"),
         ("image,label,infant\na,rop,1\nb,rop,\nc,rop,\n", "blank in row 3, 4 but given elsewhere"),
@@ -91,6 +94,27 @@ def test_windows_paths_are_found(tmp_path):
     assert cohort[0].path == tmp_path / "sub" / "a.png" and cohort[0].image == "sub\\a.png"
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    data=st.binary(max_size=60)
+    | st.builds(
+        lambda a, at, b: a[:at] + b + a[at + len(b) :],
+        st.just(PLAIN.encode()),
+        st.integers(0, 90),
+        st.binary(),
+    )
+)
+def test_any_bytes_give_a_cohort_or_a_reason(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(data)
+    try:
+        cohort = Cohort.read(path)
+    except CohortError:
+        return
+    assert len(cohort) > 0 and len(cohort.sha256) == 64
+    assert Cohort.read(cohort.write(path.with_name("again.csv"))).labels.tolist() == cohort.labels.tolist()
+
+
 words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).map(str.strip).filter(bool)
 cells = words | st.sampled_from(['a"b', "a,b", "a;b\tc", "=1+1", "<script>", "a\nb"])
 
@@ -98,7 +122,9 @@ cells = words | st.sampled_from(['a"b', "a,b", "a;b\tc", "=1+1", "<script>", "a\
 @settings(max_examples=60, deadline=None)
 @given(
     rows=st.lists(
-        st.tuples(cells, st.sampled_from(["normal", "rop"]), cells, st.sampled_from(["left", "right", ""]), words),
+        st.tuples(
+            cells, st.sampled_from(["normal", "rop"]), cells, st.sampled_from(["left", "right", ""]), words
+        ),
         min_size=1,
         max_size=6,
         unique_by=lambda row: row[0],
@@ -109,7 +135,8 @@ def test_what_is_written_reads_back(tmp_path_factory, rows):
     header = ("image", "label", "infant", "eye", "über")
     safe = [(image.replace("/", "_").replace("\\", "_").strip(".") or "x", *rest) for image, *rest in rows]
     before = Cohort.from_rows(
-        [dict(zip(header, (f"{n} {image}", *rest), strict=True)) for n, (image, *rest) in enumerate(safe)], folder
+        [dict(zip(header, (f"{n} {image}", *rest), strict=True)) for n, (image, *rest) in enumerate(safe)],
+        folder,
     )
     after = Cohort.read(before.write(folder / "again.csv"))
     assert [(r.content(), r.path) for r in after] == [(r.content(), r.path) for r in before]
@@ -147,7 +174,14 @@ def folders(base, *names):
 
 
 def test_folders_give_labels_in_natural_order(tmp_path):
-    names = ["Normal/10.png", "Normal/9.JPG", "rop/deep/a.tif", "rop/notes.txt", ".cache/x.png", "rop/._a.png"]
+    names = [
+        "Normal/10.png",
+        "Normal/9.JPG",
+        "rop/deep/a.tif",
+        "rop/notes.txt",
+        ".cache/x.png",
+        "rop/._a.png",
+    ]
     cohort = Cohort.from_folders(folders(tmp_path, *names))
     assert [(r.image, r.label) for r in cohort] == [
         ("Normal/9.JPG", "normal"),

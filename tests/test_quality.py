@@ -15,40 +15,9 @@ from fundoscope.imaging import quality as module
 from fundoscope.imaging.field import shrunk
 from fundoscope.imaging.measures import SIDE, measure, view
 from fundoscope.imaging.quality import Kernel, judge
+from fundoscope.simulate import adult, infant
 
 OUTSIDE = "outside the intended use"
-
-
-def eye(width, contrast=0.2, vessels=14, side=480, seed=0, haze=0.0):
-    """A made-up retina: an orange disc, wandering dark lines `width` of the diameter wide, a bright spot."""
-    rng = np.random.default_rng(seed)
-    y, x = np.indices((side, side)) - side / 2
-    distance = np.hypot(y, x) / (side / 2)
-    dark = np.zeros((side, side), np.float32)
-    start = np.array([side * 0.28, side * 0.5])
-    for i in range(vessels):
-        angle = 2 * math.pi * i / vessels + rng.normal(0, 0.2)
-        wide = width * side * rng.uniform(0.5, 1.2)
-        at = start.copy()
-        for _ in range(160):
-            angle += rng.normal(0, 0.12)
-            to = at + 5 * side / 480 * np.array([math.cos(angle), math.sin(angle)])
-            tone = float(min(1.0, wide / 1.5))
-            ends = [tuple(int(v * 16) for v in p) for p in (at, to)]
-            cv2.line(dark, *ends, tone, max(1, round(wide)), cv2.LINE_AA, 4)
-            at, wide = to, wide * 0.992
-    dark = cv2.GaussianBlur(dark, (0, 0), 0.7 * side / 480)
-    light = 1 - 0.25 * distance**2 + 0.1 * x / side
-    disc = np.exp(
-        -((((x - start[0] + side / 2) ** 2 + (y - start[1] + side / 2) ** 2) / (0.05 * side) ** 2) ** 2)
-    )
-    planes = [
-        tone * light * (1 - follow * contrast * dark) + 40 * disc
-        for tone, follow in ((200, 0.35), (120, 1.0), (55, 0.7))
-    ]
-    picture = np.stack(planes, axis=2) * (1 - haze) + haze * np.array([150, 130, 100])
-    grain = cv2.GaussianBlur(rng.normal(size=(side, side, 3)), (0, 0), 1.0) * 2
-    return ((picture + grain) * (distance < 0.98)[..., None]).clip(0, 255).astype(np.uint8)
 
 
 def verdict(picture, expects="infant"):
@@ -62,9 +31,7 @@ def noise(seed=0):
 def page():
     picture = np.full((600, 480, 3), 245, np.uint8)
     for row in range(40, 580, 24):
-        cv2.putText(
-            picture, "the quick brown fox jumps over", (20, row), 0, 0.7, (20, 20, 20), 1, cv2.LINE_AA
-        )
+        cv2.putText(picture, "the quick brown fox jumps over", (20, row), 0, 0.7, (20, 20, 20), 1, cv2.LINE_AA)
     return picture
 
 
@@ -80,13 +47,12 @@ def leaves():
     for _ in range(400):
         centre, axes = rng.integers(0, 480, 2), rng.integers(5, 60, 2)
         colour = tuple(int(v) for v in rng.integers(0, 256, 3))
-        cv2.ellipse(
-            picture, tuple(map(int, centre)), tuple(map(int, axes)), 30, 0, 360, colour, -1, cv2.LINE_AA
-        )
+        cv2.ellipse(picture, tuple(map(int, centre)), tuple(map(int, axes)), 30, 0, 360, colour, -1, cv2.LINE_AA)
     return picture
 
 
-INFANT, ADULT = eye(0.008, contrast=0.15), eye(0.02, contrast=0.35, vessels=18)
+INFANT = infant(1, camera="full-circle", level="good", size=480).pixels
+ADULT = adult(1, camera="drive", level="good", size=480).pixels
 
 
 # ---- the verdict
@@ -223,9 +189,9 @@ def test_contrast_does_not_depend_on_the_light():
 
 
 def test_blood_that_red_light_does_not_show():
-    assert measured(INFANT)["red_follows"] == pytest.approx(0.35, abs=0.12)
+    assert measured(INFANT)["red_follows"] < 0.8
     grey = cv2.cvtColor(cv2.cvtColor(INFANT, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    assert measured(grey)["red_follows"] == pytest.approx(1, abs=0.01)
+    assert measured(grey)["red_follows"] == pytest.approx(1, abs=0.05)
     assert measured(grey)["grey"] == 1
 
 

@@ -1,8 +1,8 @@
 """Fundoscope grades retinas with little data: retinopathy of prematurity, and artery-vein nicking.
 
-    import fundoscope
-    for finding in fundoscope.load("rop").screen(["left.png", "right.png"]):
-        print(finding.file, finding.status, finding.p_rop)
+import fundoscope
+for finding in fundoscope.load("rop").screen(["left.png", "right.png"]):
+print(finding.file, finding.status, finding.p_rop)
 """
 
 from __future__ import annotations

@@ -71,8 +71,9 @@ class MissingExtraError(FundoscopeError):
     exit_code = 2
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs packages that are not installed. "
-                         f"Install them with: pip install 'fundoscope[{extra}]'")
+        super().__init__(
+            f"{what} needs packages that are not installed. Install them with: pip install 'fundoscope[{extra}]'"
+        )
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -1,16 +1,15 @@
 """The folder of a study: what it is, which steps are done, and how it goes on after it was cut off.
 
-    study.json        the manifest: recipe, versions, seeds, data hashes, commands
-    <step>/           the result of a finished step, moved into place in one go
-    .work/<step>/     the step that is being done; it may hold checkpoints from which to go on
+study.json        the manifest: recipe, versions, seeds, data hashes, commands
+<step>/           the result of a finished step, moved into place in one go
+.work/<step>/     the step that is being done; it may hold checkpoints from which to go on
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +61,7 @@ class Study:
         return self.folder / step
 
     @contextmanager
-    def step(self, step: str) -> Iterator[Path]:
+    def step(self, step: str) -> Generator[Path]:
         """A folder to work in; what is in it when the block ends becomes the result, in one move.
 
         When the block raises, or the program is killed, the folder stays, and the next run finds it as it was.
@@ -74,14 +73,14 @@ class Study:
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists():
             shutil.rmtree(final)
-        os.replace(work, final)
+        work.replace(final)
 
 
 def write_json(path: Path, values: Any) -> None:
     """Write JSON beside `path`, then move it into place."""
     beside = path.with_name(path.name + ".part")
     beside.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -98,7 +97,9 @@ def _check_same(folder: Path, earlier: dict[str, Any], now: dict[str, Any]) -> N
     keys = [key for key in {**earlier, **now} if key not in _MAY_CHANGE and earlier.get(key) != now.get(key)]
     if keys:
         told = "; ".join(f"{key}: {_short(earlier.get(key))} there, {_short(now.get(key))} now" for key in keys)
-        raise StudyError(f"{folder} holds another study ({told}). Give another folder to --out, or repeat its settings.")
+        raise StudyError(
+            f"{folder} holds another study ({told}). Give another folder to --out, or repeat its settings."
+        )
 
 
 def _short(value: Any) -> str:

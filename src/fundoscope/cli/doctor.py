@@ -26,7 +26,9 @@ def doctor() -> None:
     for name in _BASE:
         print(f"{name:<24} {installed(name)}")
     for name in _EXTRA:
-        print(f"{name:<24} {installed(name)}" + (" (needed to train only)" if installed(name) == "not installed" else ""))
+        print(
+            f"{name:<24} {installed(name)}" + (" (needed to train only)" if installed(name) == "not installed" else "")
+        )
     raise typer.Exit(_bundles())
 
 

@@ -79,9 +79,11 @@ def _in_folder(photo: str, path: Path) -> Iterator[Mention]:
 
 
 def _by_glob(photo: str) -> Iterator[Mention]:
-    files = [file for file in glob.glob(photo, recursive=True) if Path(file).is_file()]
+    files = [file for file in glob.glob(photo, recursive=True) if Path(file).is_file()]  # noqa: PTH207 - as it was given
     if not files:
-        raise UsageError(f"{photo}: no file matches. Check the pattern, and quote it if the shell should not expand it.")
+        raise UsageError(
+            f"{photo}: no file matches. Check the pattern, and quote it if the shell should not expand it."
+        )
     yield from (Mention(file) for file in sorted(files, key=natural))
 
 

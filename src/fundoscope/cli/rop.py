@@ -12,9 +12,15 @@ app = typer.Typer(help="Retinopathy of prematurity in infants' photographs.", no
 
 @app.command()
 def screen(
-    photos: Annotated[list[str], typer.Argument(help="Files, folders, globs, a cohort CSV, or - for a list on standard input.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for results.csv, results.json, report.html and pictures.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a photograph on standard output.")] = False,
+    photos: Annotated[
+        list[str], typer.Argument(help="Files, folders, globs, a cohort CSV, or - for a list on standard input.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results.csv, results.json, report.html and pictures.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a photograph on standard output.")
+    ] = False,
     bundle: Annotated[str, typer.Option(help="A bundle's folder, or the name of a shipped one.")] = "rop",
     allow_simulated: Annotated[
         bool, typer.Option(help="Show answers on treatment that were learnt from simulated eyes only.")
@@ -51,15 +57,26 @@ def screen(
 @app.command()
 def study(
     cohort: Annotated[Path, typer.Argument(help="A cohort table: image,label[,infant,...].")],
-    out: Annotated[Path, typer.Option(help="Folder of the study; the same command again goes on where it was cut off.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the study; the same command again goes on where it was cut off.")
+    ],
     recipe: Annotated[str, typer.Option(help="lite or tiny.")] = "lite",
     folds: Annotated[int, typer.Option(min=2, help="Outer folds.")] = 5,
     networks: Annotated[str, typer.Option(help="Comma-separated networks instead of the recipe's own.")] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="Repeats, each with its own seed; figures are means over them.")] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and about how long; train nothing.")] = False,
-    export: Annotated[bool, typer.Option("--export", help="Also train one model on everything and write its bundle.")] = False,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Repeats, each with its own seed; figures are means over them.")
+    ] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run and about how long; train nothing.")
+    ] = False,
+    export: Annotated[
+        bool, typer.Option("--export", help="Also train one model on everything and write its bundle.")
+    ] = False,
     images_are_independent: Annotated[
-        bool, typer.Option("--images-are-independent", help="The table has no infants and each photograph shows another eye.")
+        bool,
+        typer.Option(
+            "--images-are-independent", help="The table has no infants and each photograph shows another eye."
+        ),
     ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
 ) -> None:

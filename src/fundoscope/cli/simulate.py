@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,7 +68,7 @@ def _simulate() -> None:
 
 
 @contextmanager
-def _progress(n: int, quiet: bool) -> Iterator[Progress]:
+def _progress(n: int, quiet: bool) -> Generator[Progress]:
     """A bar on standard error, and at the end how fast it went."""
     import time
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -47,7 +47,7 @@ class Talk:
             yield from bars.track(items, total=total, description=what)
 
     @contextmanager
-    def stages(self) -> Iterator[Callable[[str, int, int], None]]:
+    def stages(self) -> Generator[Callable[[str, int, int], None]]:
         """A callback (stage, done, all) that keeps a bar for each stage."""
         with self._bars() as bars:
             tasks: dict[str, TaskID] = {}
@@ -68,4 +68,6 @@ class Talk:
         """How it ended, and how fast."""
         total, seconds = sum(counts.values()), time.perf_counter() - self._start
         self.say("  ".join(f"{name}: {count}" for name, count in counts.items()))
-        self.say(f"{total} photographs in {seconds:.1f} s ({1000 * working_seconds / max(1, total):.0f} ms of work each)")
+        self.say(
+            f"{total} photographs in {seconds:.1f} s ({1000 * working_seconds / max(1, total):.0f} ms of work each)"
+        )

@@ -8,6 +8,7 @@ Geometry stays within what another view of an eye could show. The same random ge
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -56,7 +57,12 @@ class Augment:
         if self.rotation and rng.random() < 0.5:
             matrix[0] = -matrix[0]
             matrix[0, 2] += size - 1
-        return cv2.warpAffine(square, matrix, (size, size), flags=cv2.INTER_LINEAR)
+        return _pixels(cv2.warpAffine(square, matrix, (size, size), flags=cv2.INTER_LINEAR))
+
+
+def _pixels(picture: Any) -> Pixels:
+    """OpenCV's answer, known to be what its argument was."""
+    return np.asarray(picture, np.uint8)
 
 
 def _colours(square: Pixels, rng: Generator, strength: float) -> Pixels:
@@ -73,7 +79,7 @@ def _colours(square: Pixels, rng: Generator, strength: float) -> Pixels:
     grey = np.full((3, 3), 1 / 3)
     axis = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
     turned = grey + vivid * (np.cos(turn) * (np.eye(3) - grey) + np.sin(turn) * axis)
-    return cv2.transform(out, turned)
+    return _pixels(cv2.transform(out, turned))
 
 
 def _slope_of_light(square: Pixels, rng: Generator) -> Pixels:
@@ -91,14 +97,14 @@ def _sharpness(square: Pixels, rng: Generator) -> Pixels:
     sigma = rng.uniform(0.4, 1.8) * square.shape[0] / 256
     soft = cv2.GaussianBlur(square, (0, 0), sigma)
     if rng.random() < 0.6:
-        return soft
-    return cv2.addWeighted(square, 1.7, soft, -0.7, 0)
+        return _pixels(soft)
+    return _pixels(cv2.addWeighted(square, 1.7, soft, -0.7, 0))
 
 
 def _resolution(square: Pixels, rng: Generator) -> Pixels:
     size = square.shape[0]
     small = round(size * rng.uniform(0.45, 0.95))
-    return cv2.resize(cv2.resize(square, (small, small), interpolation=cv2.INTER_AREA), (size, size))
+    return _pixels(cv2.resize(cv2.resize(square, (small, small), interpolation=cv2.INTER_AREA), (size, size)))
 
 
 def _noise(square: Pixels, rng: Generator) -> Pixels:
@@ -110,7 +116,7 @@ def _noise(square: Pixels, rng: Generator) -> Pixels:
 def _jpeg(square: Pixels, rng: Generator) -> Pixels:
     quality = int(rng.integers(35, 96))
     coded = cv2.imencode(".jpg", square, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    return _pixels(cv2.imdecode(coded, cv2.IMREAD_COLOR))
 
 
 def _field_shape(out: Pixels, square: Pixels, rng: Generator) -> Pixels:

@@ -59,16 +59,17 @@ class _Epochs(Sampler[tuple[int, int]]):
         return iter([(self.epoch, int(row)) for row in rng.permutation(np.concatenate(order))])
 
 
-class _Examples(Dataset[tuple[torch.Tensor, int]]):
+class _Examples(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __init__(self, squares: Squares, augment: Augment | None, seed: int) -> None:
         self.squares, self.augment, self.seed = squares, augment, seed
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
-        epoch, row = key
+    def __getitem__(self, index: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        epoch, row = index
         square, standard = self.squares.pixels[row], self.squares.standard
         if self.augment is not None:
             square = self.augment(square, np.random.default_rng((self.seed, epoch, row)))
-        return torch.from_numpy(standard.tensor(standard.enhance(square))), int(self.squares.labels[row])
+        label = torch.tensor(int(self.squares.labels[row]))
+        return torch.from_numpy(standard.tensor(standard.enhance(square))), label
 
 
 def training_batches(

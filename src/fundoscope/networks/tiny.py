@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import nn
 
@@ -23,7 +24,7 @@ def tiny(options: TinyOptions) -> Classifier:
     w = options.width
     widths = (3, w, 2 * w, 2 * w, 4 * w, 4 * w)  # S, S/2, S/4, S/8, S/16, S/32
     layers: list[nn.Module] = []
-    for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (a, b) in enumerate(pairwise(widths)):
         layers += [nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(b)]
         layers += [nn.ReLU6(inplace=True)] if i < len(widths) - 2 else [nn.ReLU(inplace=True)]
     return Classifier(nn.Sequential(*layers), widths[-1], options.classes, options.dropout)

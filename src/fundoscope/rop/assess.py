@@ -35,9 +35,7 @@ class Assessment:
         self.study, self.material, self.recipes, self.seeds = study, material, recipes, seeds
         self.labels = material.cohort.labels
         self.groups = np.array(material.groups.numbers)
-        self.pairs = [
-            (np.array([*fold.train, *fold.inner]), np.array(fold.test)) for fold in material.folds.folds
-        ]
+        self.pairs = [(np.array([*fold.train, *fold.inner]), np.array(fold.test)) for fold in material.folds.folds]
 
     def answers(self, recipe: Recipe, variant: str = "plain") -> OutOfFold:
         """One network's out-of-fold answers on one variant of the photographs."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 
 from fundoscope.bundles import Card, open_bundle
 from fundoscope.bundles.card import Figure, OperatingPoint, Source, Stage
@@ -17,6 +18,7 @@ from fundoscope.bundles.write import write_bundle
 from fundoscope.cohort import Fold
 from fundoscope.evaluation.calibration import fit_temperature, target_sensitivity
 from fundoscope.learning import Squares, fit
+from fundoscope.networks import build
 from fundoscope.rop.fitting import Task, epochs_of, fitted_network, initial_network, predictions_of
 from fundoscope.rop.out_of_fold import Settled, margins, settle
 from fundoscope.rop.recipes import Recipe
@@ -42,7 +44,9 @@ class Origin:
     commands: tuple[str, ...]
 
 
-def _card(origin: Origin, recipe: Recipe, seeds: Sequence[int], settled: Settled, data: str, figures: Sequence[Figure]) -> Card:
+def _card(
+    origin: Origin, recipe: Recipe, seeds: Sequence[int], settled: Settled, data: str, figures: Sequence[Figure]
+) -> Card:
     point = settled.point
     stage = Stage(
         name="rop", classes=("normal", "rop"), temperature=settled.temperature.value,
@@ -84,7 +88,9 @@ def export_fold(task: Task, study: Study, squares: Squares, origin: Origin) -> N
 
 def int8_answers(study: Study, folds: Sequence[Fold]) -> pd.DataFrame:
     """Both precisions' out-of-fold probabilities: row, fp32, int8, threshold, fold."""
-    frames = [pd.read_parquet(study.result(f"int8/fold-{fold.number}") / INT8).assign(fold=fold.number) for fold in folds]
+    frames = [
+        pd.read_parquet(study.result(f"int8/fold-{fold.number}") / INT8).assign(fold=fold.number) for fold in folds
+    ]
     return pd.concat(frames, ignore_index=True).sort_values("row", ignore_index=True)
 
 
@@ -103,13 +109,11 @@ def final_bundle(
         with study.step("final") as folder:
             epochs = int(np.median([_best_epoch(epochs_of(task, study)) for task in tasks])) + 1
             longest = replace(recipe.fit, epochs=max(epochs, recipe.fit.epochs // 2))
-            model = initial_network(recipe, 0)
+            model = initial_network(recipe, 0, study)
             fit(model, squares, everything, np.array([], np.int64), longest, folder, seed=0)
             write_json(folder / "final.json", {"epochs": longest.epochs})
     if not study.done("bundle"):
-        from safetensors.torch import load_file
-
-        model = initial_network(recipe, 0)
+        model = build(recipe.network)
         model.load_state_dict(load_file(study.result("final") / "best.safetensors"))
         settled = _settled_out_of_fold(study, tasks, squares.labels, recipe.target_sensitivity)
         card = _card(origin, recipe, range(seeds), settled, "out-of-fold answers on the training photographs", figures)

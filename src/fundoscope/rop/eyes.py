@@ -66,6 +66,3 @@ def _flag(infant: str, eye: str) -> str:
     flags = ["infant unknown"] if infant.startswith("(unknown") else []
     flags += [] if eye else ["laterality missing: both eyes may be mixed in this row"]
     return "; ".join(flags)
-
-
-

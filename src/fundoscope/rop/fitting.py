@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 
 from fundoscope.cohort import Fold
 from fundoscope.learning import Squares, fit, logits_of
 from fundoscope.networks import Classifier, build
 from fundoscope.rop.recipes import Recipe
+from fundoscope.rop.rehearsal import step_of
 from fundoscope.studies import Study, write_json
 
 PREDICTIONS = "predictions.parquet"
@@ -35,17 +37,18 @@ class Task:
         return f"fits/{self.recipe.network}/seed-{self.seed}/fold-{self.fold.number}"
 
 
-def initial_network(recipe: Recipe, seed: int) -> Classifier:
-    """The recipe's network before training; equal seeds give equal weights."""
+def initial_network(recipe: Recipe, seed: int, study: Study) -> Classifier:
+    """The recipe's network before it sees a real photograph; equal seeds give equal weights."""
     torch.manual_seed(seed)
-    return build(recipe.network)
+    model = build(recipe.network)
+    if recipe.rehearsal is not None:
+        model.load_state_dict(load_file(study.result(step_of(recipe)) / "best.safetensors"))
+    return model
 
 
 def fitted_network(task: Task, study: Study) -> Classifier:
     """The network of a finished fit, in eval mode."""
-    from safetensors.torch import load_file
-
-    model = initial_network(task.recipe, task.seed)
+    model = build(task.recipe.network)
     model.load_state_dict(load_file(study.result(task.step) / "best.safetensors"))
     return model.eval()
 
@@ -59,7 +62,7 @@ def run_task(task: Task, study: Study, variants: Mapping[str, Squares]) -> None:
         return
     start = time.perf_counter()
     with study.step(task.step) as folder:
-        model = initial_network(task.recipe, task.seed)
+        model = initial_network(task.recipe, task.seed, study)
         train, inner = np.array(task.fold.train), np.array(task.fold.inner)
         model = fit(model, variants["plain"], train, inner, task.recipe.fit, folder, task.seed)
         predictions = _predict(model, variants, {"test": np.array(task.fold.test), "inner": inner})

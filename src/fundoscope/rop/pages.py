@@ -68,7 +68,10 @@ def _results(found: Assessment, drawn: Path) -> Section:
     figures = (
         Figure(roc(drawn / "roc.png", curves), "ROC, out of fold; one line a seed"),
         Figure(precision_recall(drawn / "pr.png", curves), "Precision and recall, out of fold"),
-        Figure(confusion(drawn / "confusion.png", y, called.astype(int)), "Decisions at each fold's own operating point, seed 0"),
+        Figure(
+            confusion(drawn / "confusion.png", y, called.astype(int)),
+            "Decisions at each fold's own operating point, seed 0",
+        ),
         Figure(reliability(drawn / "reliability.png", y, mean), f"Calibration of the mean over {seeds} seeds"),
     )
     named = ("auc", "sensitivity", "specificity", "accuracy", "precision", "f1", "average_precision", "brier", "ece",
@@ -78,14 +81,18 @@ def _results(found: Assessment, drawn: Path) -> Section:
               for part, caption in ((named[:6], "Discrimination and decisions"), (named[6:], "Probabilities"))]  # fmt: skip
     if len(found.recipes) > 1:
         tables.append(Table(_cells(found.between_networks()), "Networks, paired on the same photographs", reference=0))
-    note = (f"Intervals: 95 %, {len(set(groups.tolist()))} groups resampled 2000 times; with several seeds the mean over seeds. "
-            "The nuisance baseline knows only file size, field shape, colour and sharpness: a network must beat it.")
+    note = (
+        f"Intervals: 95 %, {len(set(groups.tolist()))} groups resampled 2000 times; with several seeds the mean over seeds. "
+        "The nuisance baseline knows only file size, field shape, colour and sharpness: a network must beat it."
+    )
     return Section("Results", paragraphs=(note,), tables=tables, figures=figures)
 
 
 def _controls(found: Assessment) -> Section:
-    text = ("The same networks on the same photographs, made alike in what is not disease. A grader that lived on a "
-            "shortcut would fall to the nuisance baseline here.")
+    text = (
+        "The same networks on the same photographs, made alike in what is not disease. A grader that lived on a "
+        "shortcut would fall to the nuisance baseline here."
+    )
     return Section("Without the shortcuts", paragraphs=(text,), tables=(Table(_cells(found.under_controls())),))
 
 

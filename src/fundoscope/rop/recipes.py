@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fundoscope.errors import UsageError, nearest
@@ -13,8 +13,17 @@ _LITE_MEAN, _LITE_DEVIATION = 127 / 255, 128 / 255  # EfficientNet-Lite's own sc
 
 
 @dataclass(frozen=True)
+class Rehearsal:
+    """Training on `photographs` simulated infants' photographs, drawn from `seed`, before any real one."""
+
+    photographs: int
+    seed: int
+    fit: FitOptions
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """A network, the standard of its input, and the options of its fit.
+    """A network, the standard of its input, its rehearsal on simulated eyes if any, and the options of its fit.
 
     `target_sensitivity` sets the operating point: the highest threshold that reaches it on inner data.
     """
@@ -23,6 +32,7 @@ class Recipe:
     network: str
     standard: Standard
     fit: FitOptions
+    rehearsal: Rehearsal | None = None
     target_sensitivity: float = 0.9
 
     def with_network(self, network: str) -> Recipe:
@@ -36,6 +46,7 @@ class Recipe:
             "network": self.network,
             "standard": self.standard.model_dump(mode="json"),
             "fit": self.fit.as_json(),
+            "rehearsal": asdict(self.rehearsal) if self.rehearsal else None,
             "target_sensitivity": self.target_sensitivity,
         }
 
@@ -45,7 +56,8 @@ RECIPES = {
         "lite",
         "tf_efficientnet_lite0",
         Standard(size=256, mean=(_LITE_MEAN,) * 3, deviation=(_LITE_DEVIATION,) * 3),
-        FitOptions(epochs=30, patience=12, batch=8, learning_rate=1e-3, warm_up=0.05, average=0.9),
+        FitOptions(epochs=20, patience=10, batch=8, learning_rate=7e-4, warm_up=0.05, average=0.9),
+        Rehearsal(800, 2026, FitOptions(epochs=6, patience=6, batch=16, learning_rate=1.5e-3, average=0.98)),
     ),
     "tiny": Recipe(
         "tiny",

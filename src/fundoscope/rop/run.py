@@ -45,7 +45,9 @@ class Files:
         try:
             (out / "pictures").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"{out}: cannot be made a folder ({error.strerror}). Give another one to --out.") from error
+            raise UsageError(
+                f"{out}: cannot be made a folder ({error.strerror}). Give another one to --out."
+            ) from error
         self.out = out
         self.table = CsvTable(out / "results.csv", ROP_COLUMNS)
         self.objects = JsonTable(out / "results.json")
@@ -68,7 +70,9 @@ class Files:
     def __enter__(self) -> Files:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._finish(whole=kind is None)
 
     def _finish(self, whole: bool) -> None:

@@ -91,7 +91,13 @@ class Screener:
 
 
 def _name_of(source: Source, number: int) -> str:
-    return str(source) if isinstance(source, str | Path) else f"array {number}" if isinstance(source, np.ndarray) else f"bytes {number}"
+    return (
+        str(source)
+        if isinstance(source, str | Path)
+        else f"array {number}"
+        if isinstance(source, np.ndarray)
+        else f"bytes {number}"
+    )
 
 
 def _since(start: float) -> float:

@@ -5,6 +5,7 @@ inner photographs. The steps, each skipped when its result is there:
 
     audit        duplicates, unreadable files, one photograph under two labels
     folds.json   written once
+    rehearsal/   the network's training on simulated eyes, where the recipe has one
     fits/        one folder a network, seed and fold
     int8/        what integer arithmetic costs, fold by fold
     results      tables, figures, report.html
@@ -33,6 +34,7 @@ from fundoscope.rop.assess import Assessment
 from fundoscope.rop.export import Origin, export_fold, final_bundle
 from fundoscope.rop.fitting import Task, run_task
 from fundoscope.rop.recipes import Recipe, recipe_of
+from fundoscope.rop.rehearsal import rehearse
 from fundoscope.rop.talking import Voice
 from fundoscope.studies import Study
 
@@ -97,6 +99,8 @@ def run_study(options: StudyOptions, voice: Voice, dry_run: bool = False) -> Pat
     study = Study.open(options.out, _manifest(options, cohort))
     folds = _folds(study, cohort, groups, options.folds)
     material = _material(options.recipes[0], cohort, groups, folds)
+    for recipe in options.recipes:
+        rehearse(recipe, study, voice)
     _fit_all(options, study, material, voice)
     origin = options.origin or _origin_of(options)
     for fold in folds.folds:
@@ -123,8 +127,10 @@ def _audited_groups(cohort: Cohort, voice: Voice) -> Groups:
     if stopping:
         told = "; ".join(f"{problem.kind}: {', '.join(map(str, problem.paths))}" for problem in stopping[:5])
         kind = LeakError if any(problem.kind is Kind.TWO_INFANTS for problem in stopping) else CohortError
-        raise kind(f"{cohort.name}: {len(stopping)} problems stop the study ({told}). "
-                   "Correct or remove these rows; `fundoscope cohort audit` shows them all.")
+        raise kind(
+            f"{cohort.name}: {len(stopping)} problems stop the study ({told}). "
+            "Correct or remove these rows; `fundoscope cohort audit` shows them all."
+        )
     if found.pairs:
         voice.say(f"audit: {len(found.pairs)} pairs show one eye; they are kept together in the folds")
     return groups_of(cohort, found)
@@ -176,8 +182,10 @@ def _tasks(options: StudyOptions, folds: Folds) -> Iterator[Task]:
 def _fit_all(options: StudyOptions, study: Study, material: Material, voice: Voice) -> None:
     tasks = list(_tasks(options, material.folds))
     waiting = [task for task in tasks if not study.done(task.step)]
-    voice.say(f"study: {study.folder}  photographs: {len(material.cohort)}  groups: {len(material.groups)}  "
-              f"fits: {len(tasks)}, {len(tasks) - len(waiting)} of them done")
+    voice.say(
+        f"study: {study.folder}  photographs: {len(material.cohort)}  groups: {len(material.groups)}  "
+        f"fits: {len(tasks)}, {len(tasks) - len(waiting)} of them done"
+    )
     for task in voice.follow(waiting, len(waiting), "fitting"):
         start = time.perf_counter()
         run_task(task, study, material.variants)
@@ -206,6 +214,8 @@ def _tell_plan(options: StudyOptions, cohort: Cohort, groups: Groups, voice: Voi
         for fold in folds.folds:
             majority = int(np.bincount(cohort.labels[list(fold.train)], minlength=2).max())
             total += options.seeds * recipe.fit.epochs * each * (2 * majority + len(fold.inner) / 3)
-        voice.say(f"{recipe.network}: {options.seeds} seeds x {options.folds} folds x at most {recipe.fit.epochs} epochs, "
-                  f"{1000 * each:.0f} ms a photograph in training")
+        voice.say(
+            f"{recipe.network}: {options.seeds} seeds x {options.folds} folds x at most {recipe.fit.epochs} epochs, "
+            f"{1000 * each:.0f} ms a photograph in training"
+        )
     voice.say(f"at most about {total / 60:.0f} minutes on this machine; nothing was trained")

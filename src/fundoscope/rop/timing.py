@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from fundoscope.learning import SQUARE
-from fundoscope.rop.fitting import initial_network
+from fundoscope.networks import build
 from fundoscope.rop.recipes import Recipe
 
 
 def seconds_a_photograph(recipe: Recipe, steps: int = 2) -> float:
     """Seconds that one augmented photograph costs in training, by `steps` steps on noise after a warm-up."""
-    model = initial_network(recipe, 0).train().to(memory_format=torch.channels_last)
+    model = build(recipe.network).train().to(memory_format=torch.channels_last)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimiser = torch.optim.SGD(weights, 0.0)
     rng = np.random.default_rng(0)

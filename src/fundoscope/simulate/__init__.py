@@ -5,6 +5,7 @@ from fundoscope.simulate.cameras import CAMERAS, LEVELS
 from fundoscope.simulate.cohort import read_masks
 from fundoscope.simulate.infants import DISEASES, infant
 from fundoscope.simulate.nursery import write_infants
+from fundoscope.simulate.patches import patch
 from fundoscope.simulate.truth import MASKS, Crossing, Findings, SimulatedPhotograph, Truth
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Truth",
     "adult",
     "infant",
+    "patch",
     "read_masks",
     "write_adults",
     "write_infants",

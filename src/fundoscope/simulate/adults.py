@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from fundoscope.errors import UsageError
 from fundoscope.simulate import arcades, cameras, cohort, fundus, nicking, render
-from fundoscope.simulate.cameras import Camera, Exposure
+from fundoscope.simulate.cameras import Exposure
 from fundoscope.simulate.grow import grow
+from fundoscope.simulate.patches import write_patches
 from fundoscope.simulate.truth import Crossing, Mask, SimulatedPhotograph, Truth
 from fundoscope.simulate.vessels import Meeting, Style, Vessel, clothe, meetings
 from fundoscope.simulate.view import View
@@ -45,7 +46,9 @@ class AdultEye:
     nicks: list[nicking.Nick]
 
 
-def grow_eye(seed: int, side: Literal["left", "right"] = "right", grade: int | None = None, laser: bool = False) -> AdultEye:
+def grow_eye(
+    seed: int, side: Literal["left", "right"] = "right", grade: int | None = None, laser: bool = False
+) -> AdultEye:
     """An eye; `grade` asks for that grade wherever a crossing has room for it."""
     form, coat, ill = (np.random.default_rng([seed, k]) for k in (21, 22, 23))
     look = fundus.laser_look(coat) if laser else fundus.adult_look(coat)
@@ -103,13 +106,15 @@ def _crossings(eye: AdultEye, view: View, field: Mask) -> tuple[Crossing, ...]:
     for meeting, nick in zip(eye.crossings, eye.nicks, strict=True):
         crossing = render.crossing(eye.arteries, eye.veins, meeting, eye.look, view, field)
         if crossing is not None:
-            found.append(_with_nick(crossing, nick, view))
+            found.append(_with_nick(crossing, nick, eye.veins[meeting.vein], view))
     return tuple(found)
 
 
-def _with_nick(crossing: Crossing, nick: nicking.Nick, view: View) -> Crossing:
-    from dataclasses import replace
-
+def _with_nick(crossing: Crossing, nick: nicking.Nick, vein: Vessel, view: View) -> Crossing:
+    pixels = view.to_pixels(vein.points)
+    here = int(np.hypot(pixels[:, 0] - crossing.col, pixels[:, 1] - crossing.row).argmin())
+    reach = max(1, len(pixels) // 8)
+    up = pixels[max(here - reach, 0), 1] < pixels[min(here + reach, len(pixels) - 1), 1]
     return replace(
         crossing,
         vein_width_px=2 * view.scale * nick.vein_radius,
@@ -117,6 +122,7 @@ def _with_nick(crossing: Crossing, nick: nicking.Nick, view: View) -> Crossing:
         narrowing_2=round(nick.narrowing[1], 4),
         grade=nick.grade,
         artery_above=nick.artery_above,
+        side_1_up=bool(up),
     )
 
 
@@ -200,4 +206,5 @@ def _write_adult(out: Path, job: Job) -> list[cohort.Taken]:
         "worst_grade": max((crossing.grade for crossing in truth.crossings), default=0),
         "seed": own,
     }
-    return [cohort.store(out, name, photograph, row, {})]
+    taken = cohort.store(out, name, photograph, row, {})
+    return [replace(taken, patches=write_patches(out, name, photograph))]

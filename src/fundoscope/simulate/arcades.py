@@ -13,6 +13,7 @@ from fundoscope.simulate.vessels import Kind
 Floats = NDArray[np.float64]
 Inside = Callable[[Floats], NDArray[np.bool_]]
 
+_MIDDLE = np.array([0.4, 0.0])  # eye units: between disc and fovea
 _SWING = (0.03, 0.075)  # eye units
 _PERIOD = (0.9, 1.7)
 TRUNKS = 4  # superior temporal, inferior temporal, superior nasal, inferior nasal
@@ -33,7 +34,7 @@ def _trunk(rng: np.random.Generator, guide: Floats, up: int, kind: Kind) -> Floa
     points = guide * [1, up * rng.lognormal(0, 0.12)]
     # artery and vein wander each by itself, so that now and then they cross
     reach = np.linspace(0, 1, len(points))[:, None] ** 0.7
-    points = points + reach * (rng.normal(0, 0.055, points.shape) + [0, up * _APART[kind]])
+    points = points + reach * (rng.normal(0, 0.055, points.shape) + np.array([0, up * _APART[kind]]))
     points[0] += rng.normal(0, 0.012, 2)
     return _woven(noise.bend(points, 120), rng)
 
@@ -52,10 +53,10 @@ def carriers(rng: np.random.Generator, lattices: tuple[tuple[float, float], ...]
     parts = []
     for spacing, reach in lattices:
         at = np.arange(-reach, reach, spacing)
-        lattice = np.stack(np.meshgrid(at, at), axis=-1).reshape(-1, 2)
+        lattice = np.column_stack([np.tile(at, len(at)), np.repeat(at, len(at))])
         lattice = lattice + rng.uniform(-0.5, 0.5, lattice.shape) * spacing
-        parts.append(rng.permutation(lattice[np.hypot(*lattice.T) < reach]) + [0.4, 0])
-    points = np.concatenate(parts)
+        parts.append(rng.permutation(lattice[np.hypot(*lattice.T) < reach]))
+    points = np.concatenate(parts) + _MIDDLE
     return points[inside(points)]
 
 

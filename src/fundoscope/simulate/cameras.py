@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.errors import UsageError, nearest
+from fundoscope.imaging import read
 from fundoscope.simulate import noise
 from fundoscope.simulate.truth import Mask
 
@@ -30,7 +31,8 @@ ADULT_LEVEL_SHARES = (0.3, 0.4, 0.22, 0.07, 0.01)  # adults look where they are 
 class Camera:
     """A camera's geometry: `shape` (rows, columns); circle `centre` (row, column) and `radius` in pixels, each with
     the `play` in pixels from one photograph to the next; `columns` the first and last lit column; `reach` the
-    field's radius in eye units."""
+    field's radius in eye units.
+    """
 
     name: str
     shape: tuple[int, int]
@@ -169,7 +171,8 @@ def _disc_coordinates(exposure: Exposure, shape: tuple[int, int]) -> tuple[Image
 
 def photograph(retina: Image, veil: Image, exposure: Exposure) -> bytes:
     """The JPEG that the camera stores of `retina` (rows, columns, 3) in 0..1, which is used up; `veil` comes from
-    `haze`, at any resolution."""
+    `haze`, at any resolution.
+    """
     rng = np.random.default_rng([exposure.seed, 2])
     rows, columns = exposure.camera.shape
     light, added = _light(exposure, veil, cv2.mean(retina)[:3], rng)
@@ -207,7 +210,7 @@ def _glares(exposure: Exposure, u: Image, v: Image, radius: Image, rng: np.rando
     strong, where, width = rng.uniform(0.15, 0.5), rng.uniform(0, 2 * np.pi), rng.uniform(0.03, 0.12)
     if rng.random() < chance:
         facing = np.clip(np.cos(around - where), 0, 1) ** 2
-        crescent = np.exp(-((1 - radius) / (width * facing + 1e-3)) ** 2) * facing
+        crescent = np.exp(-(((1 - radius) / (width * facing + 1e-3)) ** 2)) * facing
         glare += (strong * crescent)[..., None] * np.array([1.0, 0.62, 0.36], np.float32)
     rim, place = rng.uniform(0.05, 0.4), rng.uniform(0, 2 * np.pi)
     if rng.random() < chance:
@@ -215,7 +218,7 @@ def _glares(exposure: Exposure, u: Image, v: Image, radius: Image, rng: np.rando
         glare += (rim * thin)[..., None] * np.array([1.0, 0.85, 0.55], np.float32)
     at, size, bright = rng.uniform(-0.6, 0.6, 2), rng.uniform(0.04, 0.3), rng.uniform(0.02, 0.08)
     if rng.random() < 0.3 * chance:
-        spot = np.exp(-(((u - at[0]) ** 2 + (v - at[1]) ** 2) / size**2) ** 2)
+        spot = np.exp(-((((u - at[0]) ** 2 + (v - at[1]) ** 2) / size**2) ** 2))
         glare += (bright * spot)[..., None]
     return glare
 
@@ -238,4 +241,4 @@ def _record(picture: Image, exposure: Exposure, rng: np.random.Generator) -> byt
 
 def decoded(file: bytes) -> Pixels:
     """The pixels (rows, columns, 3), RGB, of a JPEG."""
-    return np.ascontiguousarray(cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)[..., ::-1])
+    return read(file, "a simulated photograph").pixels

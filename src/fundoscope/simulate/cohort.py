@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 CROSSING_COLUMNS = (
     "image", "crossing", "row", "col", "artery_width_px", "vein_width_px", "angle_degrees",
-    "narrowing_1", "narrowing_2", "grade", "artery_above",
+    "narrowing_1", "narrowing_2", "grade", "artery_above", "side_1_up",
 )  # fmt: skip
 
 
@@ -40,6 +40,7 @@ class Taken:
     eye: Row
     crossings: list[Row]
     shape: tuple[int, int]
+    patches: tuple[Row, ...] = ()
 
 
 def prepare(out: Path, n: int, workers: int) -> None:
@@ -104,7 +105,9 @@ def run(jobs: Iterable[Any], make: Callable[[Any], list[Taken]], workers: int) -
             yield from future.result()
 
 
-def write_tables(out: Path, taken: Iterable[Taken], columns: tuple[str, ...], n: int, progress: Progress | None) -> None:
+def write_tables(
+    out: Path, taken: Iterable[Taken], columns: tuple[str, ...], n: int, progress: Progress | None
+) -> None:
     """Write the tables row by row; `progress` is called with photographs done and asked for."""
     seen: set[tuple[Any, ...]] = set()
     boxes = _Coco()
@@ -112,10 +115,14 @@ def write_tables(out: Path, taken: Iterable[Taken], columns: tuple[str, ...], n:
         cohort = _table(stack, out / "cohort.csv.part", columns)
         crossings = _table(stack, out / "crossings.csv", CROSSING_COLUMNS)
         eyes: csv.DictWriter[str] | None = None
+        patches: csv.DictWriter[str] | None = None
         for done, one in enumerate(taken, 1):
             cohort.writerow(one.row)
             crossings.writerows(one.crossings)
             boxes.add(one)
+            if one.patches:
+                patches = patches or _table(stack, out / "patches.csv", tuple(one.patches[0]))
+                patches.writerows(one.patches)
             if one.eye:
                 eyes = eyes or _table(stack, out / "eyes.csv", tuple(one.eye))
                 key = (one.eye["infant"], one.eye["eye"])

@@ -53,7 +53,15 @@ class Canvas:
         thick = max(radius, _THINNEST)
         at = np.round(((point + 0.5) * self.finer - 0.5) * 2**_BITS).astype(int)
         size = round((thick * self.finer - _RIM) * 2**_BITS)
-        cv2.circle(self._fine, (int(at[0]), int(at[1])), size, round(255 * value * min(1, radius / thick)), -1, cv2.LINE_8, _BITS)
+        cv2.circle(
+            self._fine,
+            (int(at[0]), int(at[1])),
+            size,
+            round(255 * value * min(1, radius / thick)),
+            -1,
+            cv2.LINE_8,
+            _BITS,
+        )
 
     def coverage(self) -> NDArray[np.float32]:
         """(rows, columns) in 0..1: the painted share of each pixel."""
@@ -63,7 +71,8 @@ class Canvas:
 @dataclass(frozen=True, slots=True, eq=False)
 class Strokes:
     """Many ribbons in one array: `points` and unit `normals` (n, 2), `radius` and `value` (n,); sample i and the next
-    belong to one ribbon for each i of `links`; `ribbon` says which, for each link."""
+    belong to one ribbon for each i of `links`; `ribbon` says which, for each link.
+    """
 
     points: Floats
     normals: Floats

@@ -78,7 +78,8 @@ def _streaks(rng: np.random.Generator, around: int, along: int) -> Image:
     raw[-1] = raw[0]
     fine = cv2.resize(raw, (96, 720), interpolation=cv2.INTER_CUBIC)
     shift = np.cumsum(rng.normal(0, 0.45, 96))  # the streaks wander as they run outwards
-    return np.stack([np.roll(fine[:, k], round(float(shift[k]))) for k in range(96)], axis=1)
+    rolled = [np.roll(fine[:, k], round(float(shift[k]))) for k in range(96)]
+    return np.stack(rolled, axis=1).astype(np.float32)
 
 
 def paint(look: Look, view: View, shape: tuple[int, int], step: float) -> Image:
@@ -103,7 +104,9 @@ def _choroid(picture: Image, look: Look, x: Image, y: Image, from_fovea: Image) 
     row = ((angle / (2 * np.pi)) % 1 * 719).astype(np.float32)
     fine = cv2.remap(look.fine, column, row, cv2.INTER_LINEAR)
     coarse = cv2.remap(look.coarse, column, row, cv2.INTER_LINEAR)
-    strength = look.choroid * noise.smoothstep(0.1, 0.8, np.hypot(x - 0.45, y)) * noise.smoothstep(-0.2, 0.8, from_fovea)
+    strength = (
+        look.choroid * noise.smoothstep(0.1, 0.8, np.hypot(x - 0.45, y)) * noise.smoothstep(-0.2, 0.8, from_fovea)
+    )
     streak = (0.8 * fine + 0.55 * coarse) * strength
     picture *= 1 + streak[..., None] * np.array([0.45, 1.15, 1.3], np.float32)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 Floats = NDArray[np.float64]
 Inside = Callable[[Floats], NDArray[np.bool_]]
@@ -25,6 +25,7 @@ _BALANCE = 0.25  # share of the way from the disc in the cost (Cuntz et al. use 
 _BEND = 0.9  # how much dearer a branch is that turns back on its parent
 _TAKE_OFF = 0.9  # radians: widest angle at which a branch leaves its parent
 _CLEARANCE = 0.055  # eye units kept from other vessels of the same kind
+_APART = 0.15  # eye units between two branchings of a vessel
 _TRIES = 5  # places on the tree that are tried for a carrier point before it is left out
 _MAY_CROSS = (0.5, 0.06)  # share of branches that may cross the other kind, among the first (long) and the last
 _ROOM = 20_000  # nodes
@@ -70,15 +71,13 @@ class _Forest:
         self.n += len(path)
 
     def close_near(self, node: int) -> None:
-        """No second branch within three nodes up or down of a branching."""
+        """No second branch near a branching."""
         at = self.at[node]
-        near = ((self.at[: self.n] - at) ** 2).sum(1) < (3 * STEP) ** 2
+        near = ((self.at[: self.n] - at) ** 2).sum(1) < _APART**2
         self.closed[: self.n] |= near & (self.children[: self.n] > 0)
 
 
-def grow(
-    trunks: list[Floats], carriers: Floats, inside: Inside, others: Floats, rng: np.random.Generator
-) -> Skeleton:
+def grow(trunks: list[Floats], carriers: Floats, inside: Inside, others: Floats, rng: np.random.Generator) -> Skeleton:
     """The forest that starts with `trunks`, each (n, 2) from the disc outwards, and reaches the `carriers`, (m, 2).
 
     `inside` says of (n, 2) points which may carry vessels; a trunk ends where it leaves that region. A branch seldom
@@ -91,7 +90,7 @@ def grow(
         path = path[: max(2, out[0])] if len(out) else path
         forest.append(path, -1, root)
         forest.closed[forest.n - len(path) : forest.n][:3] = True
-    tree = cKDTree(others) if len(others) else None
+    tree = KDTree(others) if len(others) else None
     chance = _MAY_CROSS[1] + _MAY_CROSS[0] * np.exp(-4 * np.linspace(0, 1, len(carriers)))
     may_cross = rng.random(len(carriers)) < chance
     for target, crosses in zip(carriers, may_cross, strict=True):
@@ -100,7 +99,7 @@ def grow(
     return Skeleton(forest.at[:n].copy(), forest.parent[:n].copy(), forest.root[:n].copy())
 
 
-def _connect(forest: _Forest, target: Floats, inside: Inside, others: cKDTree | None) -> None:
+def _connect(forest: _Forest, target: Floats, inside: Inside, others: KDTree | None) -> None:
     n = forest.n
     if n > _ROOM - 400:
         return
@@ -151,7 +150,7 @@ def _is_clear(nodes: Floats, path: Floats) -> bool:
     return bool(np.einsum("ijk,ijk->ij", apart, apart).min(initial=np.inf) > _CLEARANCE**2)
 
 
-def _crosses(others: cKDTree | None, path: Floats) -> bool:
+def _crosses(others: KDTree | None, path: Floats) -> bool:
     """Whether `path` comes onto a vessel of the other kind."""
     if others is None or not len(path):
         return False

@@ -24,7 +24,13 @@ Disease = Literal["normal", "rop", "treatment-requiring"]
 DISEASES: tuple[Disease, ...] = ("normal", "rop", "treatment-requiring")
 
 #: Where the camera aims: the mean point of the field's centre in eye units.
-AIMS = {"posterior": (0.9, 0.0), "temporal": (1.7, 0.0), "nasal": (-0.9, 0.0), "superior": (0.7, 1.2), "inferior": (0.7, -1.2)}
+AIMS = {
+    "posterior": (0.9, 0.0),
+    "temporal": (1.7, 0.0),
+    "nasal": (-0.9, 0.0),
+    "superior": (0.7, 1.2),
+    "inferior": (0.7, -1.2),
+}
 AIM_SHARES = (0.42, 0.28, 0.08, 0.11, 0.11)
 
 _NEAREST = {1: (1.35, 1.92), 2: (2.06, 2.7), 3: (2.86, 3.25)}  # eye units from the disc to the border, by zone
@@ -175,7 +181,12 @@ def _pole_is_seen(view: View, exposure: Exposure, veil: NDArray[np.float32]) -> 
 
 
 def infant(
-    seed: int, *, camera: str | None = None, disease: Disease | None = None, level: str | None = None, size: int | None = None
+    seed: int,
+    *,
+    camera: str | None = None,
+    disease: Disease | None = None,
+    level: str | None = None,
+    size: int | None = None,
 ) -> SimulatedPhotograph:
     """One photograph of one infant's eye.
 
@@ -190,7 +201,9 @@ def infant(
     kind = draw_camera(shot) if camera is None else cameras.camera_named(camera)
     drawn = draw_level(shot)
     aim = tuple(AIMS)[int(shot.choice(len(AIMS), p=AIM_SHARES))]
-    exposure = cameras.expose(kind.resized(size), drawn if level is None else cameras.level_named(level), cameras.draw_cast(shot), shot)
+    exposure = cameras.expose(
+        kind.resized(size), drawn if level is None else cameras.level_named(level), cameras.draw_cast(shot), shot
+    )
     return take(eye, exposure, draw_view(eye, exposure, aim, shot), aim)
 
 

@@ -72,7 +72,8 @@ def border(nearest: float | None, rng: np.random.Generator) -> Border:
 @dataclass(frozen=True, slots=True, eq=False)
 class Ridge:
     """The lesion on the border: `points` (n, 2) eye coordinates, `stage` 1 to 3, `half` half width (n,), `show`
-    how strongly it stands out (n,), `light` the direction (radians) the light comes from, `warmth` 0 (white) to 1 (pink), `seed` of its tufts."""
+    how strongly it stands out (n,), `light` the direction (radians) the light comes from, `warmth` 0 (white) to 1 (pink), `seed` of its tufts.
+    """
 
     points: Floats
     half: Floats
@@ -163,7 +164,11 @@ def _tufts(picture: Image, lesion: Ridge, view: View) -> Mask:
         lengths, slants, bends = (rng.uniform(low, 1, _FRONDS) for low in (0.3, -1, -1))
         if dense[k] < -0.6:
             continue
-        flesh.ribbon(view.to_pixels(start + np.outer([-0.4, 0, 0.7], inward) * size), np.full(3, 0.6 * size * view.scale), np.ones(3))
+        flesh.ribbon(
+            view.to_pixels(start + np.outer([-0.4, 0, 0.7], inward) * size),
+            np.full(3, 0.6 * size * view.scale),
+            np.ones(3),
+        )
         for length, slant, curl in zip(lengths, slants, bends, strict=True):
             t = np.linspace(0, 1, 6)[:, None]
             path = start + size * (2.0 * length * t * inward + (0.9 * slant * t + 0.9 * curl * t * t) * sideways)
@@ -181,7 +186,7 @@ def _ribbon(shape: tuple[int, ...], points: Floats, half: Floats, value: Floats)
 
 
 def _soft(cover: Image, sigma: float) -> Image:
-    return cv2.GaussianBlur(cover, (0, 0), sigma) if sigma > 0.2 else cover
+    return np.asarray(cv2.GaussianBlur(cover, (0, 0), sigma), np.float32) if sigma > 0.2 else cover
 
 
 def _blend(picture: Image, cover: Image, colour: tuple[float, float, float], alpha: float) -> None:

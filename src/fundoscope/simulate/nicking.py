@@ -24,15 +24,16 @@ NARROWING = {1: (0.18, 0.32), 2: (0.40, 0.55), 3: (0.50, 0.70)}
 #: Shares of the grades 0 to 3 among crossings of a healthy and of a diseased eye.
 GRADE_SHARES = ((0.9, 0.05, 0.03, 0.02), (0.4, 0.2, 0.2, 0.2))
 
-ROOM = 2.3  # vein widths of vein that a nicked crossing needs on each side, within its stretch
-_ALONE = 4.0  # vein widths to the next crossing
+ROOM = 1.2  # vein widths to the next branching that a nicked crossing needs on each side
+_ALONE = 3.0  # vein widths to the next crossing
 _SINE = 0.3  # of the angle between the vessels: those that graze are left alone
 _WIDE = 0.36  # of the widest vessel's radius: an artery thinner than that does not press on a vein
 
 
 def grade_of(narrowing_1: float, narrowing_2: float) -> int:
     """Grade read from the measured narrowing of both sides: 3 both at least 0.40; else 2 the worse at least 0.36; 1
-    at least 0.15; else 0."""
+    at least 0.15; else 0.
+    """
     if min(narrowing_1, narrowing_2) >= 0.40:
         return 3
     worse = max(narrowing_1, narrowing_2)
@@ -43,7 +44,8 @@ def grade_of(narrowing_1: float, narrowing_2: float) -> int:
 class Nick:
     """What was done to one crossing: `narrowing` of side 1 (nearer the disc) and 2, `taper` the share of it (0 to 1,
     in the exponent) that is calibre rather than contrast, `swelling` of the vein upstream (Bonnet), `deflection`
-    (Salus, 0 to 1), whether the artery runs above, and the vein's undisturbed radius."""
+    (Salus, 0 to 1), whether the artery runs above, and the vein's undisturbed radius.
+    """
 
     narrowing: tuple[float, float]
     taper: float
@@ -65,7 +67,7 @@ def nick_crossings(
 
     Crossings that lack room stay as they are; draws are made for each all the same, so that none shifts another's.
     """
-    veins, nicks = list(veins), []
+    nicked, nicks = list(veins), []
     least = [_WIDE * max((float(v.radius.max()) for v in kind), default=0.0) for kind in (arteries, veins)]
     places = np.array([meeting.at for meeting in met]).reshape(-1, 2)
     for meeting in met:
@@ -75,9 +77,10 @@ def nick_crossings(
         pressing = float(arteries[meeting.artery].radius[meeting.artery_sample])
         if pressing < least[0] or width < 2 * least[1] or not _has_room(meeting, places, vein, width):
             drawn = Nick((0.0, 0.0), 1.0, 0.0, 0.0, drawn.artery_above, width / 2)
-        veins[meeting.vein] = _apply(vein, arteries[meeting.artery], meeting, drawn)
+        if drawn.narrowing != (0.0, 0.0) or drawn.swelling or drawn.deflection:
+            _apply(nicked, arteries[meeting.artery], meeting, drawn)
         nicks.append(drawn)
-    return veins, nicks
+    return nicked, nicks
 
 
 def _draw(shares: tuple[float, ...], radius: float, rng: np.random.Generator) -> Nick:
@@ -108,30 +111,42 @@ def _has_room(meeting: Meeting, places: Floats, vein: Vessel, width: float) -> b
 
 def _along(points: Floats, meeting: Meeting) -> Floats:
     """Distance of each sample from the crossing along the vein, negative on the side of the disc."""
-    way = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    way = _way(points)
     start = points[meeting.vein_sample]
     return way - way[meeting.vein_sample] - float(np.hypot(*(np.array(meeting.at) - start)))
 
 
-def _apply(vein: Vessel, artery: Vessel, meeting: Meeting, nick: Nick) -> Vessel:
-    if nick.narrowing == (0.0, 0.0) and not nick.swelling and not nick.deflection:
-        return vein
-    vein = _finer(vein, meeting, 2 * nick.vein_radius)
-    along = _along_point(vein.points, meeting.at)
-    seen = 1 - _profile(along, float(artery.radius[meeting.artery_sample]) / meeting.sine, nick)
+def _apply(veins: list[Vessel], artery: Vessel, meeting: Meeting, nick: Nick) -> None:
+    """Change the crossing's stretch, and as far as the change reaches the stretches before and after it."""
+    k = meeting.vein
+    own = _finer(veins[k], meeting, 2 * nick.vein_radius)
+    along = _along_point(own.points, meeting.at)
+    wall = float(artery.radius[meeting.artery_sample]) / meeting.sine
+    veins[k] = replace(_narrowed(own, along, wall, nick), points=_deflected(own.points, artery, along, meeting, nick))
+    before = own.parent
+    if before >= 0:
+        way = _way(veins[before].points)
+        veins[before] = _narrowed(veins[before], along[0] - way[-1] + way, wall, nick)
+    for after, vein in enumerate(veins):
+        if vein.parent == k:
+            veins[after] = _narrowed(vein, along[-1] + _way(vein.points), wall, nick)
+
+
+def _narrowed(vein: Vessel, along: Floats, wall: float, nick: Nick) -> Vessel:
+    seen = 1 - _profile(along, wall, nick)
     upstream = 2.6 * 2 * nick.vein_radius
     bump = 1 + nick.swelling * np.exp(-(((along - upstream) / (2.2 * nick.vein_radius)) ** 2))
-    return replace(
-        vein,
-        points=_deflected(vein.points, artery, along, meeting, nick),
-        radius=vein.radius * seen**nick.taper * bump,
-        seen=vein.seen * seen ** (1 - nick.taper),
-    )
+    return replace(vein, radius=vein.radius * seen**nick.taper * bump, seen=vein.seen * seen ** (1 - nick.taper))
+
+
+def _way(points: Floats) -> Floats:
+    """Length of the line up to each point."""
+    return np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
 
 
 def _finer(vein: Vessel, meeting: Meeting, width: float) -> Vessel:
     """Samples a fifth of the vein's width apart, so that the taper is drawn as it is stated."""
-    way = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(vein.points, axis=0).T))])
+    way = _way(vein.points)
     at = np.unique(np.concatenate([way, np.arange(0, way[-1], width / 5)]))
     points = np.column_stack([np.interp(at, way, vein.points[:, k]) for k in (0, 1)])
     return replace(vein, points=points, radius=np.interp(at, way, vein.radius), seen=np.interp(at, way, vein.seen))
@@ -139,7 +154,7 @@ def _finer(vein: Vessel, meeting: Meeting, width: float) -> Vessel:
 
 def _along_point(points: Floats, at: tuple[float, float]) -> Floats:
     """Distance of each sample along the vein from the sample nearest to `at`."""
-    way = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    way = _way(points)
     return way - way[int(np.hypot(points[:, 0] - at[0], points[:, 1] - at[1]).argmin())]
 
 
@@ -163,5 +178,6 @@ def _deflected(points: Floats, artery: Vessel, along: Floats, meeting: Meeting, 
     run = points[min(here + 1, len(points) - 1)] - points[max(here - 1, 0)]
     run = run / max(float(np.hypot(*run)), 1e-12)
     reach = 2.2 * 2 * nick.vein_radius
-    shift = -nick.deflection * np.clip(run @ way, -0.8, 0.8) * along * np.exp(-((along / reach) ** 2))
+    ends = smoothstep(0, 0.6 * reach, np.minimum(along - along[0], along[-1] - along))  # daughters stay attached
+    shift = -nick.deflection * ends * np.clip(run @ way, -0.8, 0.8) * along * np.exp(-((along / reach) ** 2))
     return points + shift[:, None] * way

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import cv2
 import numpy as np
 
 from fundoscope.imaging import Pixels
-from fundoscope.simulate.truth import Crossing
+from fundoscope.simulate.truth import Crossing, SimulatedPhotograph
 
 SPAN = 12  # vein widths along a patch's side
 SIDE = 256  # pixels
@@ -21,4 +24,25 @@ def patch(pixels: Pixels, crossing: Crossing, side: int = SIDE) -> Pixels:
     to_photograph = np.array([[scale, 0, crossing.col - shift], [0, scale, crossing.row - shift]])
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     fine = cv2.warpAffine(pixels, to_photograph, (side * finer, side * finer), flags=flags)
-    return cv2.resize(fine, (side, side), interpolation=cv2.INTER_AREA) if finer > 1 else fine
+    return np.asarray(cv2.resize(fine, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+_SEEN = (2.0, 3.0)  # pixels of artery and vein: in a thinner one no narrowing can be seen
+
+
+def write_patches(out: Path, name: str, photograph: SimulatedPhotograph) -> tuple[dict[str, Any], ...]:
+    """Write `patches/` of the photograph `name` in the folder `out`; gives the rows of `patches.csv`.
+
+    In a patch side 1 is the upper one.
+    """
+    rows = []
+    for k, crossing in enumerate(photograph.truth.crossings, 1):
+        if crossing.artery_width_px < _SEEN[0] or crossing.vein_width_px < _SEEN[1]:
+            continue
+        path = f"patches/{name}_{k:03d}.png"
+        cv2.imwrite(str(out / path), patch(photograph.pixels, crossing)[..., ::-1])
+        sides = (crossing.narrowing_1, crossing.narrowing_2)
+        upper, lower = sides if crossing.side_1_up else sides[::-1]
+        row = {"patch": path, "grade": crossing.grade, "narrowing_1": upper, "narrowing_2": lower}
+        rows.append(row | {"image": f"images/{name}.jpg", "crossing": k})
+    return tuple(rows)

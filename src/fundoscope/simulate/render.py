@@ -22,7 +22,8 @@ _GROUND_SIDE = 640  # pixels: the ground is smooth, and is painted no finer than
 @dataclass(frozen=True, slots=True)
 class Blood:
     """What a full column of blood lets through, by channel, in an `artery` and a `vein`; `reflex`: how much of what
-    it takes the light reflex on its crest gives back, in each."""
+    it takes the light reflex on its crest gives back, in each.
+    """
 
     artery: tuple[float, float, float]
     vein: tuple[float, float, float]
@@ -39,7 +40,7 @@ def ground(
     if edge is not None:
         lesions.paint_avascular(picture, edge, *view.grid(small, step))
     if step > 1:
-        picture = cv2.resize(picture, shape[::-1], interpolation=cv2.INTER_CUBIC)
+        picture = np.asarray(cv2.resize(picture, shape[::-1], interpolation=cv2.INTER_CUBIC), np.float32)
     mottle = noise.plane(shape, 2.6 * max(shape) / 640, np.random.default_rng([look.seed, 5]))
     picture *= 1 + 0.012 * mottle[..., None]
     return picture, step
@@ -48,7 +49,8 @@ def ground(
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
     """One kind of vessel drawn: `column` how much blood is looked through and `reflex` the light on its crest, both
-    (rows, columns) in 0..1; `mask` where it stands."""
+    (rows, columns) in 0..1; `mask` where it stands.
+    """
 
     kind: str
     column: Image
@@ -87,7 +89,10 @@ def _near(vessel: Vessel, view: View, shape: tuple[int, int]) -> bool:
 
 def lay_vessels(picture: Image, arteries: Layer, veins: Layer, blood: Blood, veins_above: Mask | None = None) -> None:
     """Lay the veins and, over them, the arteries into `picture` (rows, columns, 3); where `veins_above`, the reverse."""
-    thick = arteries.column * (1 - blood.reflex[0] * arteries.reflex), veins.column * (1 - blood.reflex[1] * veins.reflex)
+    thick = (
+        arteries.column * (1 - blood.reflex[0] * arteries.reflex),
+        veins.column * (1 - blood.reflex[1] * veins.reflex),
+    )
     # the upper vessel hides most of the lower, so that a crossing is only a little darker than the upper one
     upper = np.clip(1.4 * arteries.column, 0, 1) * (1 - _SHINE)
     if veins_above is not None:

@@ -48,7 +48,7 @@ class Crossing:
     """An artery and a vein crossing in one photograph; all lengths in its pixels, rows and columns 0-based.
 
     Narrowing is 1 - remaining width / undisturbed width; side 1 is nearer the disc. `artery_above` is False for the
-    rarer crossing where the vein runs over the artery.
+    rarer crossing where the vein runs over the artery; `side_1_up` says whether side 1 is the upper one in the picture.
     """
 
     row: float
@@ -60,6 +60,7 @@ class Crossing:
     narrowing_2: float = 0.0
     grade: int = 0
     artery_above: bool = True
+    side_1_up: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +118,8 @@ class Truth:
 @dataclass(frozen=True, slots=True, eq=False)
 class SimulatedPhotograph:
     """A photograph that no camera took: `pixels` (rows, columns, 3), uint8, RGB, its `truth`, and `file`, the JPEG
-    bytes of which `pixels` are the decoding."""
+    bytes of which `pixels` are the decoding.
+    """
 
     pixels: NDArray[np.uint8]
     truth: Truth

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from fundoscope.simulate import noise
 from fundoscope.simulate.grow import STEP, Skeleton
@@ -37,7 +37,8 @@ class Vessel:
 @dataclass(frozen=True, slots=True)
 class Style:
     """How a tree looks: `trunk` mean radius of its trunks in eye units; by trunk, `dilation` (a factor) and
-    `tortuosity` (deviation of the centreline, in radii of the vessel; `wavelength` in radii too)."""
+    `tortuosity` (deviation of the centreline, in radii of the vessel; `wavelength` in radii too).
+    """
 
     kind: Kind
     trunk: float
@@ -169,7 +170,8 @@ def _cut(tree: _Tree, strand: list[int], curve: Floats, owner: dict[int, int], v
 @dataclass(frozen=True, slots=True)
 class Meeting:
     """Where a vein runs under (or over) an artery: `at` (x, y); indices of the stretches and, along them, of the
-    samples before the crossing; `sine` of the angle between them."""
+    samples before the crossing; `sine` of the angle between them.
+    """
 
     at: tuple[float, float]
     artery: int
@@ -186,7 +188,7 @@ def meetings(arteries: list[Vessel], veins: list[Vessel]) -> list[Meeting]:
     if not len(a) or not len(v):
         return []
     reach = max(np.hypot(*(a[:, 1] - a[:, 0]).T).max(), np.hypot(*(v[:, 1] - v[:, 0]).T).max())
-    pairs = cKDTree(a.mean(1)).query_ball_tree(cKDTree(v.mean(1)), float(reach))
+    pairs = KDTree(a.mean(1)).query_ball_tree(KDTree(v.mean(1)), float(reach))
     i = np.repeat(np.arange(len(a)), [len(p) for p in pairs])
     j = np.fromiter((k for p in pairs for k in p), np.int64, len(i))
     p, r, q, s = a[i, 0], a[i, 1] - a[i, 0], v[j, 0], v[j, 1] - v[j, 0]

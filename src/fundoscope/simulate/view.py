@@ -42,7 +42,7 @@ class View:
         return (np.asarray(pixels) - self.origin) @ np.linalg.inv(self._matrix).T + self.centre
 
     def grid(self, shape: tuple[int, int], step: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """x and y of the eye for a picture `shape` whose pixels are `step` photograph pixels apart."""
+        """X and y of the eye for a picture `shape` whose pixels are `step` photograph pixels apart."""
         column = (np.arange(shape[1]) + 0.5) * step - 0.5 - self.origin[0]
         row = (np.arange(shape[0]) + 0.5) * step - 0.5 - self.origin[1]
         inverse = np.linalg.inv(self._matrix)

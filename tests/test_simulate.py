@@ -1,0 +1,357 @@
+import csv
+import itertools
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fundoscope import simulate
+from fundoscope.errors import UsageError
+from fundoscope.imaging import find_field, read
+from fundoscope.simulate import adults, cameras, infants, lesions, nicking
+from fundoscope.simulate.draw import Canvas
+from fundoscope.simulate.truth import Findings
+from fundoscope.simulate.vessels import meetings
+from fundoscope.simulate.view import View
+
+SIZE = 200
+
+
+@pytest.fixture(scope="module")
+def infant_eye():
+    return infants.grow_eye(5, Findings(3, 2, "plus"))
+
+
+@pytest.fixture(scope="module")
+def adult_eye():
+    return adults.grow_eye(4, grade=3)
+
+
+def test_treatment_requiring_is_type_1_for_every_combination():
+    # Early Treatment for ROP Cooperative Group 2003, table of type 1, written out
+    type_1 = {
+        (1, 1, "plus"),
+        (2, 1, "plus"),
+        (3, 1, "plus"),
+        (3, 1, "none"),
+        (3, 1, "pre-plus"),
+        (2, 2, "plus"),
+        (3, 2, "plus"),
+    }
+    for stage, zone, plus in itertools.product((1, 2, 3), (1, 2, 3), ("none", "pre-plus", "plus")):
+        assert Findings(stage, zone, plus).treatment_requiring == ((stage, zone, plus) in type_1)
+        assert Findings(stage, zone, plus).label == "rop"
+    assert Findings().label == "normal"
+    assert Findings(0, None, "pre-plus").label == "normal"
+    assert Findings(0, None, "plus").label == "rop"
+    assert not Findings(0, None, "plus").treatment_requiring
+
+
+@pytest.mark.parametrize("disease", infants.DISEASES)
+def test_drawn_findings_deserve_their_name(disease):
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        found = infants.draw_findings(disease, rng)
+        assert (found.label == "normal") == (disease == "normal")
+        assert found.treatment_requiring == (disease == "treatment-requiring")
+
+
+@pytest.mark.parametrize("kind", ["arteries", "veins"])
+def test_murray_at_every_branching(adult_eye, infant_eye, kind):
+    # nicking changes veins near crossings: the infant's veins and the adult's arteries are untouched
+    vessels = infant_eye.veins if kind == "veins" else adult_eye.arteries
+    daughters = {}
+    for vessel in vessels:
+        daughters.setdefault(vessel.parent, []).append(vessel)
+    branchings = [(vessels[parent], group) for parent, group in daughters.items() if parent >= 0]
+    assert len(branchings) > 30
+    for parent, group in branchings:
+        np.testing.assert_allclose(parent.radius[-1] ** 3, sum(vessel.radius[0] ** 3 for vessel in group), rtol=1e-9)
+        for vessel in group:
+            np.testing.assert_allclose(vessel.points[0], parent.points[-1], atol=1e-9)
+
+
+def test_arteries_are_narrower_than_veins():
+    eye = infants.grow_eye(3, Findings())
+    trunk = [np.mean([v.radius[0] for v in tree if v.parent < 0]) for tree in (eye.arteries, eye.veins)]
+    assert trunk[0] / trunk[1] == pytest.approx(0.7, abs=0.01)
+
+
+def test_vessels_stop_at_the_border(infant_eye):
+    for vessel in infant_eye.arteries + infant_eye.veins:
+        assert infant_eye.edge.inside(vessel.points, -0.2).all()
+
+
+@given(width=st.floats(1.5, 30), angle=st.floats(0, np.pi), shift=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+@settings(max_examples=60, deadline=None)
+def test_a_ribbon_is_as_wide_as_stated(width, angle, shift):
+    canvas = Canvas((128, 128))
+    way = np.array([np.cos(angle), np.sin(angle)])
+    points = np.array([64, 64]) + shift + np.linspace(-100, 100, 81)[:, None] * way
+    canvas.ribbon(points, np.full(81, width / 2), np.ones(81))
+    across = np.array([64, 64]) + shift + np.linspace(-24, 24, 961)[:, None] * np.array([-way[1], way[0]])
+    profile = cv2.remap(canvas.coverage(), *across.T.astype(np.float32)[:, None], cv2.INTER_LINEAR)[0]
+    assert profile.sum() * 0.05 == pytest.approx(width, abs=0.35)
+    if width > 3:
+        middle = np.average(np.linspace(-24, 24, 961), weights=profile)
+        assert abs(middle) < 0.2
+        assert (profile >= 0.5).sum() * 0.05 == pytest.approx(width, abs=0.5)
+
+
+@pytest.mark.parametrize("kind", ["artery", "vein"])
+def test_masks_are_as_wide_as_the_vessels(kind):
+    eye = infants.grow_eye(8, Findings())
+    camera = cameras.CAMERAS["retcam"]
+    exposure = cameras.expose(camera, 0, (1, 1, 1), np.random.default_rng(0))
+    view = infants.draw_view(eye, exposure, "posterior", np.random.default_rng(1))
+    photograph = infants.take(eye, exposure, view, "posterior")
+    vessels = eye.arteries if kind == "artery" else eye.veins
+    mask = getattr(photograph.truth, kind).astype(np.float32)
+    others = np.concatenate([view.to_pixels(v.points) for v in vessels])
+    errors = []
+    for vessel in vessels:
+        middle = len(vessel.points) // 2
+        at = view.to_pixels(vessel.points[middle : middle + 1])[0]
+        width = 2 * vessel.radius[middle] * view.scale
+        way = np.diff(view.to_pixels(vessel.points[[middle - 1, middle + 1]]), axis=0)[0]
+        inside = 30 < at[0] < 600 and 30 < at[1] < 450 and photograph.truth.field[int(at[1]), int(at[0])]
+        own = view.to_pixels(vessel.points)
+        near = (np.hypot(*(others - at).T) < 14).sum() - (np.hypot(*(own - at).T) < 14).sum()
+        if not inside or near or width < 2 or len(vessel.points) < 13:
+            continue
+        normal = np.array([-way[1], way[0]]) / np.hypot(*way)
+        across = (at + np.linspace(-12, 12, 481)[:, None] * normal).astype(np.float32)
+        errors.append(cv2.remap(mask, *across.T[:, None], cv2.INTER_LINEAR)[0].sum() * 0.05 - width)
+    assert len(errors) > 4
+    assert abs(np.median(errors)) < 0.5
+
+
+def test_zones_by_distance():
+    assert [lesions.zone_of(d) for d in (1.0, 1.99, 2.0, 2.79, 2.81)] == [1, 1, 2, 2, 3]
+    for zone in (1, 2, 3):
+        for seed in range(8):
+            eye_border = infants._draw_border(Findings(2, zone, "none"), np.random.default_rng(seed))
+            lesion = lesions.ridge(eye_border, 2, np.random.default_rng(seed + 50))
+            assert lesions.zone_of(np.hypot(*lesion.points.T).min()) == zone
+
+
+def test_a_ridge_is_marked_exactly_where_a_lesion_is_seen():
+    seen = []
+    for seed in range(14):
+        truth = simulate.infant(seed, camera="retcam", disease=infants.DISEASES[seed % 3], size=SIZE).truth
+        assert truth.ridge.any() == (truth.stage > 0)
+        assert truth.stage in (0, truth.whole_eye.stage)
+        assert not truth.ridge[~truth.field].any()
+        if truth.whole_eye.stage == 0:
+            assert truth.seen == Findings()
+        seen.append(truth.stage > 0)
+    assert any(seen)
+    assert not all(seen)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_camera_colours_and_sharpness_do_not_know_the_disease(seed):
+    normal, ill = (simulate.infant(seed, disease=d, size=SIZE).truth for d in ("normal", "treatment-requiring"))
+    assert (normal.camera, normal.level, normal.aim, normal.eye) == (ill.camera, ill.level, ill.aim, ill.eye)
+    np.testing.assert_array_equal(normal.field, ill.field)
+    np.testing.assert_array_equal(normal.disc, ill.disc)
+    np.testing.assert_array_equal(normal.fovea, ill.fovea)
+
+
+def test_the_healthy_and_the_ill_differ_little_in_colour():
+    colours = {"normal": [], "rop": []}
+    for seed, disease in itertools.product(range(4), colours):
+        photograph = simulate.infant(seed, disease=disease, camera="retcam", size=SIZE)
+        colours[disease].append(photograph.pixels[photograph.truth.field].mean(axis=0))
+    assert np.abs(np.subtract(colours["normal"], colours["rop"])).max() < 12
+
+
+def test_same_seed_same_bytes():
+    once, again = (simulate.infant(7, size=SIZE) for _ in range(2))
+    assert once.file == again.file
+    np.testing.assert_array_equal(once.truth.bits(), again.truth.bits())
+    assert simulate.infant(8, size=SIZE).file != once.file
+
+
+@pytest.mark.parametrize("level", simulate.LEVELS)
+def test_levels_get_worse(level):
+    photograph = simulate.infant(2, camera="retcam", disease="normal", level=level, size=320)
+    assert photograph.truth.level == level
+    field = find_field(photograph.pixels)
+    assert field.radius == pytest.approx(158, rel=0.1)
+
+
+def test_an_ungradable_photograph_shows_less_than_a_perfect_one():
+    def detail(level):
+        photograph = simulate.infant(2, camera="retcam", disease="normal", level=level, size=320)
+        green = photograph.pixels[..., 1].astype(np.float32)
+        fine = cv2.GaussianBlur(green, (0, 0), 1) - cv2.GaussianBlur(green, (0, 0), 5)
+        return fine[cv2.erode(photograph.truth.field.astype(np.uint8), np.ones((25, 25))) > 0].std()
+
+    assert detail("ungradable") < 0.6 * detail("perfect")
+
+
+def test_arteries_and_veins_are_darker_than_the_ground():
+    photograph = simulate.adult(3, level="perfect", size=400)
+    green = photograph.pixels[..., 1].astype(float)
+    truth = photograph.truth
+    ground = cv2.blur(green, (31, 31)) - green
+    away = truth.field & ~cv2.dilate(truth.disc.astype(np.uint8), np.ones((9, 9))).astype(bool)
+    vein, artery = ground[truth.vein & ~truth.artery & away].mean(), ground[truth.artery & ~truth.vein & away].mean()
+    assert vein > artery > 3
+
+
+def test_crossings_lie_on_both_vessels():
+    truth = simulate.adult(3, level="perfect", size=560).truth
+    both = cv2.dilate((truth.artery & truth.vein).astype(np.uint8), np.ones((3, 3)))
+    wide = [c for c in truth.crossings if c.artery_width_px > 2 and c.vein_width_px > 2 and c.grade == 0]
+    assert len(wide) > 5
+    assert np.mean([both[round(c.row), round(c.col)] > 0 for c in wide if both.shape[0] - 1 > c.row > 1]) > 0.9
+
+
+def test_meetings_are_where_polylines_intersect(adult_eye):
+    eye = adults.grow_eye(4, grade=0)
+    for met in meetings(eye.arteries, eye.veins)[:40]:
+        for vessel, k in ((eye.arteries[met.artery], met.artery_sample), (eye.veins[met.vein], met.vein_sample)):
+            a, b = vessel.points[k], vessel.points[k + 1]
+            way, to = b - a, np.array(met.at) - a
+            assert abs(way[0] * to[1] - way[1] * to[0]) < 1e-9
+            assert -1e-9 <= way @ to <= way @ way + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("sides", "grade"),
+    [
+        ((0, 0), 0),
+        ((0.149, 0.1), 0),
+        ((0.15, 0), 1),
+        ((0, 0.359), 1),
+        ((0.36, 0), 2),
+        ((0.39, 0.9), 2),
+        ((0.4, 0.4), 3),
+    ],
+)
+def test_grade_read_from_narrowing(sides, grade):
+    assert nicking.grade_of(*sides) == grade
+
+
+def test_generated_narrowing_reads_as_its_grade():
+    rng = np.random.default_rng(0)
+    for grade in range(4):
+        for _ in range(100):
+            nick = nicking._draw(tuple(np.eye(4)[grade]), 1.0, rng)
+            assert nick.grade == grade
+            assert nick.artery_above or grade == 0
+
+
+def test_nicked_veins_are_as_narrow_as_stated(adult_eye):
+    plain = adults.grow_eye(4, grade=0)
+    nicked = [
+        (m, n) for m, n in zip(adult_eye.crossings, adult_eye.nicks, strict=True) if n.grade == 3 and not n.swelling
+    ]
+    assert nicked
+    for met, nick in nicked:
+        vein, wall = adult_eye.veins[met.vein], adult_eye.arteries[met.artery].radius[met.artery_sample] / met.sine
+        along = nicking._along_point(vein.points, met.at)
+        width = nick.vein_radius * 2
+        visible = vein.radius * vein.seen / nick.vein_radius
+        for side, sign in ((0, -1), (1, 1)):
+            beside = visible[np.abs(along - sign * (wall + 0.2 * width)) < 0.15 * width]
+            assert 1 - beside.min() == pytest.approx(nick.narrowing[side], abs=0.03)
+    assert all((v.seen > 0).all() for v in plain.veins)
+
+
+def test_a_patch_spans_twelve_vein_widths():
+    pixels = np.zeros((300, 300, 3), np.uint8)
+    cv2.line(pixels, (150, 0), (150, 299), (255, 255, 255), 9)
+    crossing = simulate.Crossing(150, 150, 6, 10, 90)
+    patch = simulate.patch(pixels, crossing)
+    assert patch.shape == (256, 256, 3)
+    row = patch[128, :, 0] > 127
+    assert row.sum() == pytest.approx(9 * 256 / 120, abs=1.5)
+    assert np.flatnonzero(row).mean() == pytest.approx(127.5, abs=1.2)
+
+
+@given(st.floats(-2, 2), st.floats(-2, 2), st.floats(-3, 3), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_view_is_undone_by_its_inverse(x, y, turn, mirrored):
+    view = View((0.3, -0.2), (320, 250), 215, turn, mirrored)
+    np.testing.assert_allclose(view.to_eye(view.to_pixels(np.array([[x, y]]))), [[x, y]], atol=1e-9)
+
+
+def test_the_temporal_side_of_a_right_eye_is_on_the_left():
+    for eye, sign in (("right", -1), ("left", 1)):
+        truth = next(t for s in range(30) if (t := simulate.adult(s, size=150).truth).eye == eye)
+        disc, fovea = (np.argwhere(m)[:, 1].mean() for m in (truth.disc, truth.fovea))
+        assert np.sign(fovea - disc) == sign
+
+
+def _files(folder: Path):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_any_number_of_workers_writes_the_same_bytes(tmp_path):
+    for workers in (1, 2):
+        simulate.write_infants(9, tmp_path / f"i{workers}", seed=3, workers=workers, size=96)
+    assert _files(tmp_path / "i1") == _files(tmp_path / "i2")
+
+
+def test_an_infant_cohort_is_whole(tmp_path):
+    path = simulate.write_infants(14, tmp_path / "c", seed=1, size=96, sheet=True, camera="retcam")
+    rows = list(csv.DictReader(path.open()))
+    assert len(rows) == 14 == len({row["image"] for row in rows})
+    eyes = {(row["infant"], row["eye"]) for row in rows}
+    assert len(eyes) < 14
+    assert len(list(csv.DictReader((tmp_path / "c" / "eyes.csv").open()))) == len(eyes)
+    for row in rows:
+        photograph = read(path.parent / row["image"])
+        masks = simulate.read_masks(path.parent / "truth" / (Path(row["image"]).stem + ".png"))
+        assert masks["artery"].shape == photograph.pixels.shape[:2]
+        assert masks["ridge"].any() == (row["stage"] != "0")
+        zone = int(row["zone"]) if row["zone"] else None
+        found = Findings(int(row["stage"]), zone, row["plus"])
+        assert row["label"] == found.label
+        assert row["treatment_requiring"] == ("yes" if found.treatment_requiring else "no")
+        assert 22 < float(row["gestational_age"]) < 38
+    assert read(tmp_path / "c" / "sheet.png").pixels.shape[0] > 200
+
+
+def test_an_adult_cohort_is_whole(tmp_path):
+    out = tmp_path / "a"
+    path = simulate.write_adults(2, out, seed=1, size=300)
+    rows = list(csv.DictReader(path.open()))
+    crossings = list(csv.DictReader((out / "crossings.csv").open()))
+    assert [int(row["crossings"]) for row in rows] == [sum(c["image"] == r["image"] for c in crossings) for r in rows]
+    coco = json.loads((out / "crossings.json").read_text())
+    assert len(coco["annotations"]) == len(crossings)
+    for box, crossing in zip(coco["annotations"], crossings, strict=True):
+        left, top, side, _ = box["bbox"]
+        assert left + side / 2 == pytest.approx(float(crossing["col"]))
+        assert top + side / 2 == pytest.approx(float(crossing["row"]))
+        assert box["category_id"] == int(crossing["grade"]) + 1
+
+
+def test_a_folder_that_holds_a_cohort_is_not_overwritten(tmp_path):
+    simulate.write_infants(1, tmp_path, size=64)
+    with pytest.raises(UsageError, match="already holds"):
+        simulate.write_infants(1, tmp_path, size=64)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: simulate.infant(0, camera="retcamm"),
+        lambda: simulate.infant(0, disease="rob"),
+        lambda: simulate.infant(0, level="god"),
+        lambda: simulate.adult(0, camera="retcam"),
+        lambda: simulate.adult(0, grade=4),
+        lambda: simulate.infant(0, size=8),
+    ],
+)
+def test_wrong_calls_name_a_remedy(call):
+    with pytest.raises(UsageError, match=r"did you mean|known are|Ask for"):
+        call()
