@@ -16,7 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from fit_quality import DATA, ROOT, SUFFIXES, Picture, as_other_camera, hash_of, load, retcam, square_of
+from fit_quality import DATA, ROOT, Picture, as_other_camera, hash_of, load, pictures_of, retcam, square_of
 
 from fundoscope.errors import PhotographError
 from fundoscope.imaging import Photograph, find_field, read
@@ -146,8 +146,7 @@ def foreign_rows(folders: list[Path], most: int) -> Iterator[Row]:
 
 def pictures_in(folder: Path, most: int) -> Iterator[Picture]:
     """Up to `most` pictures of a folder, evenly over their sorted names, at most 2000 pixels long."""
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.stat().st_size > 8192)
-    for f in files[:: max(1, -(-len(files) // most))]:
+    for f in pictures_of(folder, most):
         try:
             picture = read(f).pixels
         except PhotographError:
@@ -165,9 +164,7 @@ def shaded(picture: Picture, rng: np.random.Generator) -> Picture:
     """Light falling off to one side, and a little noise."""
     rows, columns = picture.shape[:2]
     slope = np.linspace(1, rng.uniform(0.6, 1), columns)[None, :, None]
-    return (
-        (picture * slope + rng.normal(0, rng.uniform(0, 3), (rows, columns, 1))).clip(0, 255).astype(np.uint8)
-    )
+    return (picture * slope + rng.normal(0, rng.uniform(0, 3), (rows, columns, 1))).clip(0, 255).astype(np.uint8)
 
 
 def text_page(rng: np.random.Generator) -> Picture:
@@ -242,10 +239,7 @@ def cloud_noise(rng: np.random.Generator) -> Picture:
     total = np.zeros((480, 640), np.float32)
     for octave in range(2, 8):
         grid = rng.normal(size=(2**octave, 2**octave)).astype(np.float32)
-        total += (
-            cv2.resize(grid, (640, 480), interpolation=cv2.INTER_CUBIC)
-            * float(rng.uniform(0.4, 0.7)) ** octave
-        )
+        total += cv2.resize(grid, (640, 480), interpolation=cv2.INTER_CUBIC) * float(rng.uniform(0.4, 0.7)) ** octave
     share = cv2.normalize(total, None, 0, 1, cv2.NORM_MINMAX)[..., None]
     a, b = rng.uniform(0, 255, (2, 3))
     return (a + (b - a) * share).astype(np.uint8)
@@ -296,9 +290,7 @@ def planet(rng: np.random.Generator) -> Picture:
 def orange(rng: np.random.Generator) -> Picture:
     """An orange: a dimpled orange ball with a stalk, on black or white."""
     shade, mask, _ = ball(rng, float(rng.uniform(0.3, 0.47)))
-    dimples = cv2.GaussianBlur(
-        rng.normal(size=shade.shape).astype(np.float32), (0, 0), float(rng.uniform(1.5, 5))
-    )
+    dimples = cv2.GaussianBlur(rng.normal(size=shade.shape).astype(np.float32), (0, 0), float(rng.uniform(1.5, 5)))
     skin = shade * (1 + rng.uniform(0.02, 0.1) * dimples / dimples.std())
     picture = np.array([250, rng.uniform(110, 160), rng.uniform(10, 50)]) * skin[..., None]
     at = tuple(int(v) for v in 320 + rng.uniform(-120, 120, 2))
@@ -317,18 +309,14 @@ def outer_eye(rng: np.random.Generator) -> Picture:
     iris = tuple(float(v) for v in rng.uniform(30, 160, 3))
     cv2.circle(picture, (320, 240), size, iris, -1, cv2.LINE_AA)
     for angle in rng.uniform(0, 2 * np.pi, 90):
-        a, b = (
-            np.array([320, 240]) + r * size * np.array([np.cos(angle), np.sin(angle)]) for r in (0.4, 0.95)
-        )
+        a, b = (np.array([320, 240]) + r * size * np.array([np.cos(angle), np.sin(angle)]) for r in (0.4, 0.95))
         tone = tuple(float(v) for v in np.array(iris) * rng.uniform(0.5, 1.6))
         cv2.line(picture, tuple(a.astype(int)), tuple(b.astype(int)), tone, 2, cv2.LINE_AA)
     cv2.circle(picture, (320, 240), int(size * rng.uniform(0.3, 0.6)), (8, 8, 8), -1, cv2.LINE_AA)
     cv2.circle(picture, (350, 210), int(rng.integers(6, 16)), (255, 255, 255), -1, cv2.LINE_AA)
     for x in range(130, 520, 14):
         cv2.line(picture, (x, 140), (x + int(rng.integers(-12, 12)), 80), (20, 15, 10), 2, cv2.LINE_AA)
-    return cv2.GaussianBlur(
-        shaded(picture.clip(0, 255).astype(np.uint8), rng), (0, 0), float(rng.uniform(0.5, 2))
-    )
+    return cv2.GaussianBlur(shaded(picture.clip(0, 255).astype(np.uint8), rng), (0, 0), float(rng.uniform(0.5, 2)))
 
 
 def x_ray(rng: np.random.Generator) -> Picture:
@@ -370,9 +358,7 @@ def endoscope(rng: np.random.Generator) -> Picture:
     """A pink, wet tunnel with folds, as through an endoscope."""
     _, mask, distance = ball(rng, 0.48)
     angle = np.arctan2(*(np.indices(distance.shape) - 320.0))
-    folds = np.sin(
-        distance * rng.uniform(8, 25) + rng.uniform(0.2, 1) * np.sin(3 * angle + rng.uniform(0, 6))
-    )
+    folds = np.sin(distance * rng.uniform(8, 25) + rng.uniform(0.2, 1) * np.sin(3 * angle + rng.uniform(0, 6)))
     tone = (0.35 + 0.65 * np.clip(distance, 0, 1)) * (0.8 + rng.uniform(0.08, 0.2) * folds)
     picture = np.array([rng.uniform(190, 250), rng.uniform(80, 140), rng.uniform(70, 120)]) * tone[..., None]
     for at in rng.integers(100, 540, (12, 2)):

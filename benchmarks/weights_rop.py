@@ -1,6 +1,6 @@
 """Make the shipped ROP grader: `make weights-rop`.
 
-Trains recipe `lite` on the RetCam photographs of HVDROPDB (five outer folds and three seeds for the figures, then one
+Trains recipe `lite`: a rehearsal on simulated infants, then the RetCam photographs of HVDROPDB (five outer folds and three seeds for the figures, then one
 network on all of them), moves the bundle to src/fundoscope/shipped/rop, and keeps the tables in docs/results/retcam.
 It goes on where it was cut off.
 """
@@ -25,7 +25,10 @@ HVDROPDB = Source(
 )
 ORIGIN = Origin(
     name="rop",
-    trained_on=("HVDROPDB: 49 normal and 49 ROP photographs by RetCam, infants unknown, stages unknown",),
+    trained_on=(
+        "800 photographs of simulated infants (fundoscope simulate), first",
+        "HVDROPDB: 49 normal and 49 ROP photographs by RetCam, infants unknown, stages unknown",
+    ),
     never_tested_on=("any other camera", "any other hospital", "stages apart", "treatment-requiring ROP"),
     attributions=(HVDROPDB,),
     commands=("make weights-rop",),

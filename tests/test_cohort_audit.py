@@ -27,9 +27,7 @@ def retina(seed):
     side = 480
     image = np.empty((side, side, 3), np.float32)
     image[:] = rng.uniform((150, 70, 30), (220, 120, 60))
-    image += (
-        12 * cv2.GaussianBlur(rng.normal(size=(side, side, 1)).astype(np.float32), (0, 0), 9)[..., None] * 9
-    )
+    image += 12 * cv2.GaussianBlur(rng.normal(size=(side, side, 1)).astype(np.float32), (0, 0), 9)[..., None] * 9
     disc = rng.uniform(150, 330, 2)
     cv2.circle(image, (int(disc[0]), int(disc[1])), 16, (250, 200, 130), -1)
     for heading in rng.uniform(0, 2 * np.pi, 14):
@@ -101,9 +99,7 @@ def test_turns_are_the_eight_symmetries():
     assert turned(square, 7).tolist() == square.T.tolist()
 
 
-@pytest.mark.parametrize(
-    ("shift", "degrees"), [((30, 10), 0), ((-25, 20), 6), ((10, -35), -10), ((0, 15), 12)]
-)
+@pytest.mark.parametrize(("shift", "degrees"), [((30, 10), 0), ((-25, 20), 6), ((10, -35), -10), ((0, 15), 12)])
 def test_a_second_view_of_an_eye_is_found_and_other_eyes_are_not(shift, degrees):
     moved_eye = print_of(view(2, shift, degrees))
     found = second_views([*PRINTS, moved_eye])
@@ -129,9 +125,7 @@ def test_registration_undoes_a_known_motion():
     assert score.similarity > 0.95 and score.stretch == pytest.approx((1.05, 1.05), abs=0.02)
     # the closed form: at equal sizes, without a shift, the start is the inverse of the motion
     assert np.allclose(start_of(warp, (0, 0), 128, 128), cv2.invertAffineTransform(warp), atol=1e-4)
-    assert start_of(about_centre(1, 0, 48), (3, -2), 48, 128)[:, 2] == pytest.approx(
-        [-2 * 128 / 48, 3 * 128 / 48]
-    )
+    assert start_of(about_centre(1, 0, 48), (3, -2), 48, 128)[:, 2] == pytest.approx([-2 * 128 / 48, 3 * 128 / 48])
 
 
 @pytest.fixture
@@ -239,9 +233,7 @@ def test_leaks_between_folds_are_found(cohort):
 def test_the_page_is_whole_and_safe(cohort, tmp_path):
     page = write_page(audit(cohort), tmp_path / "deep" / "out").read_text("utf-8")
     assert "<img src=x" not in page and "&lt;img src=x" in page
-    assert set(re.findall(r'src="([^"]{5})', page)) == {"data:"} and not re.search(
-        r"https?://|<link|<script", page
-    )
+    assert set(re.findall(r'src="([^"]{5})', page)) == {"data:"} and not re.search(r"https?://|<link|<script", page)
     assert page.count("<article>") == 6 and "prefers-color-scheme: dark" in page
     assert "turned a quarter to the left, then mirrored" in page
     with (tmp_path / "deep" / "out" / "problems.csv").open(newline="", encoding="utf-8") as file:

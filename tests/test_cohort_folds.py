@@ -36,9 +36,7 @@ HALVES = cohort_of(["normal"] * 49 + ["rop"] * 49)
 def grouped(draw):
     """Infants with several photographs of one or both classes; at least six infants hold each class."""
     sizes = [draw(st.tuples(st.integers(0, 4), st.integers(0, 4))) for _ in range(draw(st.integers(0, 20)))]
-    sizes += [(draw(st.integers(1, 3)), 0) for _ in range(6)] + [
-        (0, draw(st.integers(1, 3))) for _ in range(6)
-    ]
+    sizes += [(draw(st.integers(1, 3)), 0) for _ in range(6)] + [(0, draw(st.integers(1, 3))) for _ in range(6)]
     labels = [w for a, b in sizes for w in ["normal"] * a + ["rop"] * b]
     infants = [n for n, (a, b) in enumerate(sizes) for _ in range(a + b)]
     order = draw(st.permutations(range(len(labels))))
@@ -109,9 +107,7 @@ def test_deal_gives_each_part_its_share():
 
 
 def test_too_few_groups_of_a_class_are_refused():
-    cohort = cohort_of(
-        ["normal"] * 20 + ["rop"] * 12, [*range(20), *[20] * 4, *[21] * 4, *[22] * 2, *[23] * 2]
-    )
+    cohort = cohort_of(["normal"] * 20 + ["rop"] * 12, [*range(20), *[20] * 4, *[21] * 4, *[22] * 2, *[23] * 2])
     with pytest.raises(CohortError, match=r"5 folds need 5 groups of each class, rop has 4 \(infants"):
         Folds.make(cohort, groups_of(cohort), k=5)
     assert len(Folds.make(cohort, groups_of(cohort), k=4)) == 4
@@ -139,9 +135,7 @@ def test_infants_and_identical_files_are_joined(tmp_path):
 
 @pytest.fixture
 def saved(tmp_path):
-    rows = [
-        {"image": f"{n}.png", "label": ("normal", "rop")[n % 2], "infant": str(n // 2)} for n in range(40)
-    ]
+    rows = [{"image": f"{n}.png", "label": ("normal", "rop")[n % 2], "infant": str(n // 2)} for n in range(40)]
     for n in range(40):
         (tmp_path / f"{n}.png").write_bytes(bytes([n]))
     cohort = Cohort.from_rows(rows, tmp_path)
@@ -157,9 +151,7 @@ def test_folds_read_back_as_written_and_are_never_overwritten(saved):
         Folds.make(cohort, groups_of(cohort), k=4, seed=1).write(path)
     values = json.loads(path.read_text())
     test = values["folds"][0]["test"]
-    assert test["images"] == [f"{row}.png" for row in test["rows"]] and values["groups"]["rule"].startswith(
-        "infants"
-    )
+    assert test["images"] == [f"{row}.png" for row in test["rows"]] and values["groups"]["rule"].startswith("infants")
     assert not list(path.parent.glob("*.part"))
 
 

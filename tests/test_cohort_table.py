@@ -122,9 +122,7 @@ cells = words | st.sampled_from(['a"b', "a,b", "a;b\tc", "=1+1", "<script>", "a\
 @settings(max_examples=60, deadline=None)
 @given(
     rows=st.lists(
-        st.tuples(
-            cells, st.sampled_from(["normal", "rop"]), cells, st.sampled_from(["left", "right", ""]), words
-        ),
+        st.tuples(cells, st.sampled_from(["normal", "rop"]), cells, st.sampled_from(["left", "right", ""]), words),
         min_size=1,
         max_size=6,
         unique_by=lambda row: row[0],

@@ -179,7 +179,7 @@ def test_measurements_do_not_know_the_pixel_count():
 def test_measurements_do_not_know_which_way_is_up(turn):
     upright, turned = measured(INFANT), measured(np.ascontiguousarray(turn(INFANT)))
     for name, value in upright.items():
-        assert turned[name] == pytest.approx(value, abs=0.1), name
+        assert turned[name] == pytest.approx(value, abs=0.2, rel=0.02), name
 
 
 def test_contrast_does_not_depend_on_the_light():

@@ -23,6 +23,8 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from fundoscope.bundles.rounding import refine
+
 _BATCH = 8  # photographs run at once while ranges are collected: bounds memory
 
 
@@ -40,11 +42,11 @@ class _Photographs(CalibrationDataReader):
 def quantise(fp32: Path, int8: Path, calibration: NDArray[np.float32]) -> None:
     """Write the INT8 form of the network `fp32`, its ranges taken from `calibration` (n, 3, size, size)."""
     with tempfile.TemporaryDirectory() as scratch:
-        prepared = Path(scratch) / "prepared.onnx"
+        prepared, nearest = Path(scratch) / "prepared.onnx", Path(scratch) / "nearest.onnx"
         quant_pre_process(fp32, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
-            int8,
+            nearest,
             _Photographs(calibration),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
@@ -53,7 +55,9 @@ def quantise(fp32: Path, int8: Path, calibration: NDArray[np.float32]) -> None:
             calibrate_method=CalibrationMethod.MinMax,
             nodes_to_exclude=after_features(onnx.load(prepared)),
         )
-    onnx.save(bare(onnx.load(int8)), int8)
+        quantised = onnx.load(nearest)
+        refine(quantised, onnx.load(prepared), calibration)
+    onnx.save(bare(quantised), int8)
 
 
 def after_features(model: onnx.ModelProto) -> list[str]:

@@ -124,9 +124,7 @@ def export(classifier: nn.Module, size: int, path: Path) -> None:
 def _photographs(given: Photographs | Iterable[Photographs], what: str) -> Photographs:
     array = given if isinstance(given, np.ndarray) else np.concatenate(list(given))
     if array.ndim != 4 or not len(array):
-        raise UsageError(
-            f"an array of shape {array.shape} holds no photographs for {what}. Give (n, 3, s, s), n > 0."
-        )
+        raise UsageError(f"an array of shape {array.shape} holds no photographs for {what}. Give (n, 3, s, s), n > 0.")
     return array.astype(np.float32, copy=False)
 
 
@@ -143,9 +141,7 @@ def _strayed(classifier: nn.Module, fp32: Logits, check: Photographs) -> float:
     return worst
 
 
-def _parity(
-    stage: Stage, worst: float, fp32: Logits, int8: Logits, labels: NDArray[np.integer] | None
-) -> Parity:
+def _parity(stage: Stage, worst: float, fp32: Logits, int8: Logits, labels: NDArray[np.integer] | None) -> Parity:
     p, q = stage.probabilities(fp32), stage.probabilities(int8)
     return Parity(
         n_photographs=len(fp32),
@@ -180,8 +176,7 @@ def parity_lines(parity: Parity) -> list[str]:
     """The parity report in words, a line each."""
     n = parity.n_photographs
     lines = [
-        f"parity  torch to ONNX fp32: logits differ by "
-        f"{parity.fp32_max_abs_logit:.1e} at most on {n} photographs",
+        f"parity  torch to ONNX fp32: logits differ by {parity.fp32_max_abs_logit:.1e} at most on {n} photographs",
         f"        fp32 to INT8: {parity.int8_flips} of {n} decisions change; logits differ by "
         f"{parity.int8_mean_abs_logit:.3f} on average, {parity.int8_max_abs_logit:.3f} at most",
     ]

@@ -9,9 +9,7 @@ import typer
 
 app = typer.Typer(help="The networks that screen, and what they say of themselves.", no_args_is_help=True)
 
-_WHICH = typer.Argument(
-    metavar="[BUNDLE]", help="A folder, or the name of a shipped bundle; default: all shipped."
-)
+_WHICH = typer.Argument(metavar="[BUNDLE]", help="A folder, or the name of a shipped bundle; default: all shipped.")
 
 
 @app.command()

@@ -17,12 +17,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Make a table of photographs, and audit it.")
 
 Table = Annotated[Path, typer.Argument(metavar="COHORT.csv", help="Table with the columns image and label.")]
-FoldsFile = Annotated[
-    Path | None, typer.Option("--folds", metavar="F.json", help="Look for leaks in these too.")
-]
-Out = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="Folder for audit.html and problems.csv.")
-]
+FoldsFile = Annotated[Path | None, typer.Option("--folds", metavar="F.json", help="Look for leaks in these too.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder for audit.html and problems.csv.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that holds normal/ and rop/.")]
 TableOut = Annotated[Path, typer.Option("--out", metavar="COHORT.csv", help="Where to write the table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error.")]

@@ -138,9 +138,7 @@ def _read_all(cohort: Cohort, progress: Progress | None) -> tuple[list[Problem],
     rows = list(first.values())
     answers = fingerprints([cohort[row].path for row in rows], _stage("reading", progress))
     by_digest = {cohort.digests[row]: answer for row, answer in zip(rows, answers, strict=True)}
-    errors = {
-        row: answer for row, answer in zip(rows, answers, strict=True) if isinstance(answer, PhotographError)
-    }
+    errors = {row: answer for row, answer in zip(rows, answers, strict=True) if isinstance(answer, PhotographError)}
     for row, digest in enumerate(cohort.digests):  # the copies of a broken file are broken too
         if digest and isinstance(answer := by_digest[digest], PhotographError):
             errors[row] = answer
@@ -167,9 +165,7 @@ def _likenesses(cohort: Cohort, prints: dict[int, Fingerprint], progress: Progre
         views = [m for m in second_views(some, _stage("comparing", progress)) if _believed(m, cohort, rows)]
         matches = [*copies.values(), *(m for m in views if (m.first, m.second) not in copies)]
         kinds = {"near-duplicate": Kind.NEAR_DUPLICATE, "same eye": Kind.SAME_EYE}
-        found += [
-            Likeness(kinds[m.kind], rows[m.first], rows[m.second], m.turn, m.similarity) for m in matches
-        ]
+        found += [Likeness(kinds[m.kind], rows[m.first], rows[m.second], m.turn, m.similarity) for m in matches]
     return sorted(found, key=lambda likeness: (likeness.first, likeness.second))
 
 
@@ -190,9 +186,7 @@ def _of_pairs(cohort: Cohort, likenesses: list[Likeness], folds: Folds | None) -
     for likeness in likenesses:
         a, b = cohort[likeness.first], cohort[likeness.second]
         for kind, detail in _wrong_with(likeness, a, b, folds):
-            problems.append(
-                Problem(kind, (a.row, b.row), (a.path, b.path), likeness.similarity, likeness.turn, detail)
-            )
+            problems.append(Problem(kind, (a.row, b.row), (a.path, b.path), likeness.similarity, likeness.turn, detail))
     return problems
 
 

@@ -13,9 +13,7 @@ LABELS = ("normal", "rop")
 
 _TREATMENT = {"yes": True, "no": False, "": None}
 _EYES = {"left": "left", "l": "left", "os": "left", "right": "right", "r": "right", "od": "right", "": None}
-_ALIKE = (
-    0.8  # a column whose name is this like one of ours, which is absent, is a slip: infants, infant_id, eyes
-)
+_ALIKE = 0.8  # a column whose name is this like one of ours, which is absent, is a slip: infants, infant_id, eyes
 
 
 def match_header(header: list[str], name: str, needed: tuple[str, ...] = COLUMNS[:2]) -> dict[str, int]:
@@ -32,9 +30,7 @@ def match_header(header: list[str], name: str, needed: tuple[str, ...] = COLUMNS
     for column in needed:
         if column not in place:
             hint = nearest(column, [word for word in words if word and word not in place])
-            raise CohortError(
-                f"{name}: there is no column '{column}'; {hint} Name it '{column}' in the header."
-            )
+            raise CohortError(f"{name}: there is no column '{column}'; {hint} Name it '{column}' in the header.")
     absent = [column for column in COLUMNS if column not in place]
     for word in words:
         if word not in place and (close := difflib.get_close_matches(word, absent, n=1, cutoff=_ALIKE)):
@@ -49,9 +45,7 @@ def label_of(text: str, where: str) -> str:
     """The label, normal or rop, whatever its capital letters."""
     label = text.casefold()
     if label not in LABELS:
-        raise CohortError(
-            f"{where}: the label '{text}' is unknown; {nearest(label, LABELS)} Write normal or rop."
-        )
+        raise CohortError(f"{where}: the label '{text}' is unknown; {nearest(label, LABELS)} Write normal or rop.")
     return label
 
 
@@ -61,9 +55,7 @@ def treatment_of(text: str, label: str, where: str) -> bool | None:
     if word not in _TREATMENT:
         raise CohortError(f"{where}: treatment_requiring is '{text}'. Write yes, no, or leave it blank.")
     if _TREATMENT[word] and label == "normal":
-        raise CohortError(
-            f"{where}: treatment_requiring is yes, but the label is normal. Correct one of the two."
-        )
+        raise CohortError(f"{where}: treatment_requiring is yes, but the label is normal. Correct one of the two.")
     return _TREATMENT[word]
 
 

@@ -67,9 +67,7 @@ def fingerprint(photograph: Photograph) -> Fingerprint:
     standard = Standard(size=FINE, clahe_when="never")
     grey = standard.square(photograph, field).astype(np.float32) @ _GREY
     white = Photograph(np.full_like(photograph.pixels, 255), photograph.name, 0, "array")
-    inside = (
-        standard.square(white, field)[..., 0] > 250
-    )  # the square's pixels that lie wholly on the photograph
+    inside = standard.square(white, field)[..., 0] > 250  # the square's pixels that lie wholly on the photograph
     half = (COARSE, COARSE)
     weight = cv2.resize(inside.astype(np.float32), half, interpolation=cv2.INTER_AREA)
     small = cv2.resize(grey * inside, half, interpolation=cv2.INTER_AREA) / np.maximum(weight, 1e-3)
@@ -77,9 +75,7 @@ def fingerprint(photograph: Photograph) -> Fingerprint:
     return Fingerprint(_detail(grey, inside), _detail(small, weight > 0.99), field.found, digest)
 
 
-def fingerprints(
-    paths: Sequence[Path], progress: Progress | None = None
-) -> list[Fingerprint | PhotographError]:
+def fingerprints(paths: Sequence[Path], progress: Progress | None = None) -> list[Fingerprint | PhotographError]:
     """One fingerprint a path, in order, or the error of its reading; `progress(done, all)` is called."""
 
     def work(path: Path) -> Fingerprint | PhotographError:
@@ -118,14 +114,10 @@ def _detail(grey: Grey, inside: NDArray[np.bool_]) -> Grey:
 
 def _blur(values: Grey, weight: Grey, sigma: float) -> Grey:
     """Gaussian mean of the weighted pixels only (normalised convolution; Knutsson and Westin 1993)."""
-    return cv2.GaussianBlur(values * weight, (0, 0), sigma) / np.maximum(
-        cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3
-    )
+    return cv2.GaussianBlur(values * weight, (0, 0), sigma) / np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)
 
 
 def _shrunk(inside: NDArray[np.bool_]) -> Grey:
     reach = round(_RIM * inside.shape[0])
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    return cv2.erode(np.pad(inside.astype(np.uint8), reach), disc)[reach:-reach, reach:-reach].astype(
-        np.float32
-    )
+    return cv2.erode(np.pad(inside.astype(np.uint8), reach), disc)[reach:-reach, reach:-reach].astype(np.float32)

@@ -67,9 +67,7 @@ class Folds:
         hold it.
         """
         if k < 2 or not 0 < inner < 1:
-            raise UsageError(
-                f"folds={k}, inner={inner}: these make no parts. Give folds >= 2 and 0 < inner < 1."
-            )
+            raise UsageError(f"folds={k}, inner={inner}: these make no parts. Give folds >= 2 and 0 < inner < 1.")
         counts = _counts(cohort, groups)
         _check_enough(counts, k, groups.rule)
         rng = np.random.default_rng(seed)
@@ -187,9 +185,7 @@ class Folds:
         row["groups"] = len({self.groups.of[r.row] for r in records})
         if cohort.has_infants:
             row["infants"] = len({r.infant for r in records})
-            row |= {
-                f"infants_{label}": len({r.infant for r in records if r.label == label}) for label in LABELS
-            }
+            row |= {f"infants_{label}": len({r.infant for r in records if r.label == label}) for label in LABELS}
         return row
 
 
@@ -262,9 +258,7 @@ def _json_of(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise CohortError(
-            f"{path}: cannot be read ({error.strerror}). Give the path of the folds."
-        ) from error
+        raise CohortError(f"{path}: cannot be read ({error.strerror}). Give the path of the folds.") from error
     except ValueError as error:
         raise CohortError(f"{path}: is no JSON file ({error}). Make the folds anew.") from error
     if not isinstance(values, dict) or values.get("version") != VERSION:

@@ -24,6 +24,8 @@ COPY = 0.66
 SAME_EYE = 0.52
 
 _SCALES = (0.9, 1.1)  # tried too where the rim of the field was not found, so that a crop changes the scale
+_LOOSE = 0.45  # in place of COPY at these scales, which are rough
+_STRICT = 0.8  # in place of SAME_EYE for what was found so
 _BLOCK = 256  # photographs compared at once: bounds the memory
 
 
@@ -55,14 +57,16 @@ def near_duplicates(prints: Sequence[Fingerprint]) -> list[Match]:
         if pair not in best or best[pair].coarse < candidate.coarse:
             best[pair] = candidate
     matches = (_copy(prints, best[pair]) for pair in sorted(best))
-    return [match for match in matches if match.similarity >= SAME_EYE]
+    return [match for match in matches if match is not None]
 
 
-def _copy(prints: Sequence[Fingerprint], found: _Candidate) -> Match:
+def _copy(prints: Sequence[Fingerprint], found: _Candidate) -> Match | None:
     first, second = prints[found.first], prints[found.second]
     warp = about_centre(found.scale, 0, COARSE)
     shift = peak(first.coarse, moved(turned(second.coarse, found.turn), warp))
     score = fit(first.fine, turned(second.fine, found.turn), start_of(warp, shift, COARSE, FINE))
+    if score.similarity < (SAME_EYE if found.scale == 1 else _STRICT):
+        return None
     return Match("near-duplicate", found.first, found.second, found.turn, score.similarity)
 
 
@@ -75,18 +79,14 @@ def _in_place(prints: Sequence[Fingerprint]) -> Iterator[_Candidate]:
         yield from _above(plain, _unit(squares), every, turn, 1.0)
         for scale in _SCALES if len(free) else ():
             warp = about_centre(scale, 0, COARSE)
-            yield from _above(
-                plain, _unit([moved(squares[index], warp) for index in free]), free, turn, scale
-            )
+            yield from _above(plain, _unit([moved(squares[index], warp) for index in free]), free, turn, scale)
 
 
-def _above(
-    first: Grey, second: Grey, names: NDArray[np.int64], turn: int, scale: float
-) -> Iterator[_Candidate]:
+def _above(first: Grey, second: Grey, names: NDArray[np.int64], turn: int, scale: float) -> Iterator[_Candidate]:
     """Candidates between all of `first` and all of `second`, whose rows are the photographs `names`."""
     for start in range(0, len(first), _BLOCK):
         values = first[start : start + _BLOCK] @ second.T
-        for row, column in zip(*np.nonzero(values >= COPY), strict=True):
+        for row, column in zip(*np.nonzero(values >= (COPY if scale == 1 else _LOOSE)), strict=True):
             a, b = start + int(row), int(names[column])
             if a < b or (scale != 1 and a != b):
                 yield _Candidate(a, b, turn, scale, float(values[row, column]))

@@ -78,9 +78,7 @@ def fit(first: Grey, second: Grey, start: Warp) -> Fit:
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
     everywhere = np.ones(first.shape, np.uint8)
     with suppress(cv2.error):  # it did not converge: the two do not fit better than they did
-        _, warp = cv2.findTransformECC(
-            first, second, start.copy(), cv2.MOTION_AFFINE, criteria, everywhere, _BLUR
-        )
+        _, warp = cv2.findTransformECC(first, second, start.copy(), cv2.MOTION_AFFINE, criteria, everywhere, _BLUR)
         warps.append(warp.astype(np.float32))
     best = max(warps, key=lambda warp: _agreement(first, second, warp))
     large, small = np.linalg.svd(best[:, :2], compute_uv=False)

@@ -122,9 +122,7 @@ class Cohort:
         """
         folder = Path(folder)
         if not folder.is_dir():
-            raise CohortError(
-                f"{folder}: there is no such folder. Give the folder that holds normal/ and rop/."
-            )
+            raise CohortError(f"{folder}: there is no such folder. Give the folder that holds normal/ and rop/.")
         children = sorted((c for c in folder.iterdir() if not _hidden(c)), key=_natural)
         _check_folders(folder, children)
         rows = [
@@ -154,9 +152,7 @@ class Cohort:
     @property
     def treatments(self) -> NDArray[np.int64]:
         """1 where treatment is required, 0 where not, -1 where the table does not say, one a photograph."""
-        return np.array(
-            [-1 if r.treatment_requiring is None else int(r.treatment_requiring) for r in self.records]
-        )
+        return np.array([-1 if r.treatment_requiring is None else int(r.treatment_requiring) for r in self.records])
 
     @property
     def paths(self) -> list[Path]:
@@ -194,9 +190,7 @@ class Cohort:
                     "image": _relative(record.path, path),
                     "treatment_requiring": treatment_word(record.treatment_requiring),
                 }
-                writer.writerow(
-                    [cells[c] or "" for c in columns] + [record.extra.get(name, "") for name in extra]
-                )
+                writer.writerow([cells[c] or "" for c in columns] + [record.extra.get(name, "") for name in extra])
         return path
 
     def _columns(self) -> list[str]:
@@ -241,9 +235,7 @@ def _text_of(path: Path) -> str:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise CohortError(
-            f"{path}: cannot be read ({reason}). Give the path of the cohort's CSV table."
-        ) from error
+        raise CohortError(f"{path}: cannot be read ({reason}). Give the path of the cohort's CSV table.") from error
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16", errors="replace")
     if b"\0" in data:
@@ -326,9 +318,7 @@ def _check_folders(folder: Path, children: list[Path]) -> None:
     unknown = [child.name for child in children if child.is_dir() and child.name.casefold() not in LABELS]
     if unknown:
         hint = nearest(unknown[0].casefold(), LABELS)
-        raise CohortError(
-            f"{folder}: no label is called {some(unknown)}; {hint} Name each folder normal or rop."
-        )
+        raise CohortError(f"{folder}: no label is called {some(unknown)}; {hint} Name each folder normal or rop.")
     loose = [child.name for child in children if child.is_file() and child.suffix.lower() in SUFFIXES]
     if loose:
         raise CohortError(f"{folder}: {some(loose)} lies in no label's folder. Move it into normal/ or rop/.")

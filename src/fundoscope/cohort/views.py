@@ -63,9 +63,7 @@ class _Search:
         turns = [about_centre(1, degrees, _SIDE) for degrees in _ANGLES]
         self._prints, self._least = prints, least
         self._first = np.conj(_spectra(squares))
-        self._second = np.stack(
-            [_spectra([moved(square, warp) for square in squares]) for warp in turns], axis=1
-        )
+        self._second = np.stack([_spectra([moved(square, warp) for square in squares]) for warp in turns], axis=1)
         self._weight = _weight(np.stack([square != 0 for square in squares]).mean(axis=0).astype(np.float32))
 
     def best(self, first: int) -> Grey:

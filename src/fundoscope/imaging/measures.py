@@ -108,7 +108,7 @@ def _contrast(channel: Plane, weight: Map) -> Map:
     for _ in range(2):
         small, share = cv2.blur(small, (9, 9)), cv2.blur(share, (9, 9))
     background = cv2.resize(small / np.maximum(share, 0.02), (side, side), interpolation=cv2.INTER_LINEAR)
-    return cv2.multiply(cv2.divide(cv2.subtract(inner, background), cv2.add(background, _DIM)), weight)
+    return cv2.multiply(cv2.divide(cv2.subtract(inner, background), background + _DIM), weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +161,7 @@ def _colours(seen: View) -> dict[str, float]:
     """Chromaticities of 32 x 32 patches, as shares of r + g + b: means, spread, order of the channels."""
     weight = cv2.resize(seen.inside.view(np.uint8) * 255, (32, 32), interpolation=cv2.INTER_AREA) > 127
     planes = (seen.red, seen.green, seen.blue)
-    r, g, b = (
-        cv2.resize(p, (32, 32), interpolation=cv2.INTER_AREA)[weight].astype(np.float32) for p in planes
-    )
+    r, g, b = (cv2.resize(p, (32, 32), interpolation=cv2.INTER_AREA)[weight].astype(np.float32) for p in planes)
     lit = (r + g + b) > 45
     r, g, b = r[lit], g[lit], b[lit]
     if len(r) < 8:
@@ -193,9 +191,10 @@ def _lines(levels: list[_Level]) -> dict[str, float]:
     out: dict[str, float] = {}
     dark_maps = []
     for i, level in enumerate(levels[:3]):
-        maps = _ridges(level.smooth)
-        dark_maps.append(maps[0])
-        dark, bright = (level.ordered(part) for part in maps)
+        half, root = _curvature(level.smooth)
+        dark_maps.append(cv2.min(half, root))
+        h, r = half.ravel().take(level.at), root.ravel().take(level.at)
+        dark, bright = np.sort(np.minimum(h, r)), np.sort(np.minimum(-h, r))
         for name, values in (("dark", dark), ("bright", bright)):
             out[f"{name}{i}_99"] = _log(_at(values, 0.99))
             out[f"{name}{i}_95"] = _log(_at(values, 0.95))
@@ -223,14 +222,16 @@ def _calibre(dark: list[Map], at: NDArray[np.intp]) -> dict[str, float]:
     return out
 
 
-def _ridges(smooth: Map) -> tuple[Map, Map]:
-    """Response to dark and to bright lines: the larger principal curvature less the other's size."""
-    xx = cv2.Sobel(smooth, cv2.CV_32F, 2, 0, scale=0.125)
-    yy = cv2.Sobel(smooth, cv2.CV_32F, 0, 2, scale=0.125)
-    xy = cv2.Sobel(smooth, cv2.CV_32F, 1, 1, scale=0.25)
-    half, root = cv2.add(xx, yy), cv2.magnitude(cv2.subtract(xx, yy), xy)
-    high, low = cv2.add(half, root), cv2.subtract(half, root)
-    return cv2.subtract(high, np.abs(low)), cv2.subtract(-low, np.abs(high))
+def _curvature(smooth: Map) -> tuple[Map, Map]:
+    """Sum and difference of the principal curvatures, the latter positive.
+
+    A dark line's response, the larger curvature less the other's size, is the lesser of the two; a bright
+    line's is the lesser of the difference and the negative sum.
+    """
+    xx = cv2.Sobel(smooth, cv2.CV_32F, 2, 0, scale=0.25)
+    yy = cv2.Sobel(smooth, cv2.CV_32F, 0, 2, scale=0.25)
+    xy = cv2.Sobel(smooth, cv2.CV_32F, 1, 1, scale=0.5)
+    return cv2.add(xx, yy), cv2.magnitude(cv2.subtract(xx, yy), xy)
 
 
 def _edges(levels: list[_Level]) -> dict[str, float]:
@@ -277,9 +278,7 @@ def _channels(seen: View, green: _Level, weight: Map) -> dict[str, float]:
     """How far red and blue follow the green detail: blood is dark in green and hardly so in red."""
     half = tuple(green.raw.shape)
     share = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)
-    maps = [
-        _contrast(cv2.resize(c, half, interpolation=cv2.INTER_AREA), share) for c in (seen.red, seen.blue)
-    ]
+    maps = [_contrast(cv2.resize(c, half, interpolation=cv2.INTER_AREA), share) for c in (seen.red, seen.blue)]
     r, g, b = (_detail(contrast, green.at) for contrast in (maps[0], green.raw, maps[1]))
     noise = 1e-6 * max(1, g.size)
     rr, gg, bb, rg, bg = (float(np.dot(p, q)) for p, q in ((r, r), (g, g), (b, b), (r, g), (b, g)))

@@ -30,12 +30,8 @@ MAX_SATURATED = 0.6  # share of the field whose green is at its limit
 MIN_SEEN = 0.35  # share of the camera's circle that lies on the photograph
 MIN_LIT = 0.45  # share of the field that is not black
 
-_TOO_SMALL = (
-    "too small: the field is only {:.0f} pixels across. Export the photograph at the camera's full size."
-)
-_TOO_DARK = (
-    "too dark to be graded. Raise the light, and make sure that the lens touches the gel, then take it again."
-)
+_TOO_SMALL = "too small: the field is only {:.0f} pixels across. Export the photograph at the camera's full size."
+_TOO_DARK = "too dark to be graded. Raise the light, and make sure that the lens touches the gel, then take it again."
 _TOO_BRIGHT = "overexposed: most of the field is white. Lower the light and take it again."
 _NO_RETINA = "does not look like a photograph of a retina. Check that the right file was chosen."
 _NO_DETAIL = (
@@ -137,9 +133,20 @@ class Kernel:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Kernel:
         """The model that `benchmarks/fit_quality.py` wrote."""
-        arrays = {key: np.array(values[key], float) for key in ("mean", "deviation", "points", "weights")}
-        numbers = ("limit", "gamma", "offset", "slope", "shift", "threshold", "upper")
-        return cls(names=tuple(values["names"]), **arrays, **{key: float(values[key]) for key in numbers})
+        return cls(
+            names=tuple(values["names"]),
+            mean=np.array(values["mean"], float),
+            deviation=np.array(values["deviation"], float),
+            limit=float(values["limit"]),
+            points=np.array(values["points"], float),
+            weights=np.array(values["weights"], float),
+            gamma=float(values["gamma"]),
+            offset=float(values["offset"]),
+            slope=float(values["slope"]),
+            shift=float(values["shift"]),
+            threshold=float(values["threshold"]),
+            upper=float(values["upper"]),
+        )
 
     def probability(self, measures: dict[str, float]) -> float:
         """The model's probability, 0 to 1, from measurements by name."""

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from fundoscope.cohort import Cohort
 from fundoscope.evaluation import auc
@@ -45,6 +46,7 @@ def rehearse(recipe: Recipe, study: Study, voice: Voice) -> None:
         held = np.isin(infants, np.unique(infants)[::_HELD_OUT])
         train, inner = np.flatnonzero(gradable & ~held), np.flatnonzero(gradable & held)
         voice.say(f"rehearsal: {len(train)} simulated photographs, {len(inner)} for stopping")
+        torch.manual_seed(plan.seed)
         model = fit(build(recipe.network), squares, train, inner, plan.fit, folder, plan.seed)
         logits = logits_of(model, squares.inputs(inner))
         found = auc(squares.labels[inner], logits[:, 1] - logits[:, 0])

@@ -77,11 +77,13 @@ CAMERAS = {
 }
 
 
-def camera_named(name: str) -> Camera:
-    """The camera called `name`; raises `UsageError` with the nearest known one."""
-    if name not in CAMERAS:
-        raise UsageError(f"no camera is called '{name}': {nearest(name, CAMERAS)}")
-    return CAMERAS[name]
+def camera_named(name: str, infant: bool) -> Camera:
+    """The camera called `name` among those for infants or for adults; raises `UsageError` with the nearest one."""
+    fitting = {key: camera for key, camera in CAMERAS.items() if camera.infant == infant}
+    if name not in fitting:
+        whom = "infants" if infant else "adults"
+        raise UsageError(f"no camera for {whom} is called '{name}': {nearest(name, fitting)}")
+    return fitting[name]
 
 
 def level_named(name: str) -> int:

@@ -30,8 +30,7 @@ class Canvas:
 
     def ribbon(self, points: Floats, radius: Floats, value: Floats) -> None:
         """Paint along `points`, (n, 2) as (column, row) in pixels, `radius` (n,) in pixels, `value` (n,) in 0..1."""
-        whole = np.zeros(len(points) - 1, np.int64)
-        self.strokes(Strokes(points, _normals(points), radius, value, np.arange(len(points) - 1), whole))
+        self.strokes(strokes_of(points, radius, value, np.array([len(points)])))
 
     def strokes(self, strokes: Strokes, share: float = 1.0, least: float = 0.0) -> None:
         """Paint many ribbons at `share` of their radius; those whose whole radius is below `least` are left out."""
@@ -71,7 +70,7 @@ class Canvas:
 @dataclass(frozen=True, slots=True, eq=False)
 class Strokes:
     """Many ribbons in one array: `points` and unit `normals` (n, 2), `radius` and `value` (n,); sample i and the next
-    belong to one ribbon for each i of `links`; `ribbon` says which, for each link.
+    belong to one ribbon for each i of `links`.
     """
 
     points: Floats
@@ -79,28 +78,21 @@ class Strokes:
     radius: Floats
     value: Floats
     links: NDArray[np.int64]
-    ribbon: NDArray[np.int64]
 
 
-def strokes_of(lines: list[tuple[Floats, Floats, Floats]]) -> Strokes:
-    """Ribbons given as (points, radius, value)."""
-    if not lines:
-        return Strokes(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0), np.zeros(0), *np.zeros((2, 0), np.int64))
-    counts = np.array([len(points) for points, _, _ in lines])
-    of = np.repeat(np.arange(len(lines)), counts)
+def strokes_of(points: Floats, radius: Floats, value: Floats, counts: NDArray[np.int64]) -> Strokes:
+    """Ribbons laid end to end in arrays of (n, 2), (n,) and (n,); `counts` are the samples of each ribbon."""
+    of = np.repeat(np.arange(len(counts)), counts)
     links = np.flatnonzero(of[:-1] == of[1:])
-    return Strokes(
-        np.concatenate([points for points, _, _ in lines]),
-        np.concatenate([_normals(points) for points, _, _ in lines]),
-        np.concatenate([radius for _, radius, _ in lines]),
-        np.concatenate([value for _, _, value in lines]),
-        links,
-        of[links],
-    )
+    return Strokes(points, _normals(points, counts), radius, value, links)
 
 
-def _normals(points: Floats) -> Floats:
-    way = np.empty_like(points)
-    way[1:-1] = points[2:] - points[:-2]
-    way[0], way[-1] = points[1] - points[0], points[-1] - points[-2]
-    return np.column_stack([-way[:, 1], way[:, 0]]) / np.maximum(np.hypot(way[:, 0], way[:, 1]), 1e-9)[:, None]
+def _normals(points: Floats, counts: NDArray[np.int64]) -> Floats:
+    """Unit normals by central differences, one-sided at both ends of each ribbon."""
+    ends = np.cumsum(counts)
+    after, before = np.arange(1, len(points) + 1), np.arange(-1, len(points) - 1)
+    after[ends - 1] -= 1
+    before[ends - counts] += 1
+    way = points[after] - points[before]
+    length = np.maximum(np.hypot(way[:, 0], way[:, 1]), 1e-9)
+    return np.stack([-way[:, 1] / length, way[:, 0] / length], axis=1)

@@ -117,12 +117,12 @@ def _may_carry(points: Floats, edge: lesions.Border) -> NDArray[np.bool_]:
     return edge.inside(points, 0.015) & arcades.spares_fovea(points)
 
 
-def draw_view(eye: InfantEye, exposure: Exposure, aim: str, rng: np.random.Generator) -> View:
+def draw_view(exposure: Exposure, aim: str, side: str, rng: np.random.Generator) -> View:
     """Aim the camera at one part of the eye, as roughly as a moving infant allows."""
     x, y = np.array(AIMS[aim]) + rng.normal(0, 0.16, 2)
     scale = exposure.radius / rng.uniform(*exposure.camera.reach)
     origin = (exposure.centre[1], exposure.centre[0])
-    return View((float(x), float(y)), origin, float(scale), float(rng.normal(0, 0.09)), eye.side == "right")
+    return View((float(x), float(y)), origin, float(scale), float(rng.normal(0, 0.09)), side == "right")
 
 
 def take(eye: InfantEye, exposure: Exposure, view: View, aim: str) -> SimulatedPhotograph:
@@ -196,15 +196,14 @@ def infant(
     """
     ill, shot = np.random.default_rng([seed, 11]), np.random.default_rng([seed, 12])
     chosen = disease or DISEASES[int(ill.choice(3, p=[0.5, 0.33, 0.17]))]
+    findings = draw_findings(chosen, ill)
     side: Literal["left", "right"] = "left" if shot.random() < 0.5 else "right"
-    eye = grow_eye(seed, draw_findings(chosen, ill), side)
-    kind = draw_camera(shot) if camera is None else cameras.camera_named(camera)
-    drawn = draw_level(shot)
+    kind, quality, cast = draw_camera(shot), draw_level(shot), cameras.draw_cast(shot)
     aim = tuple(AIMS)[int(shot.choice(len(AIMS), p=AIM_SHARES))]
-    exposure = cameras.expose(
-        kind.resized(size), drawn if level is None else cameras.level_named(level), cameras.draw_cast(shot), shot
-    )
-    return take(eye, exposure, draw_view(eye, exposure, aim, shot), aim)
+    kind = kind if camera is None else cameras.camera_named(camera, infant=True)
+    quality = quality if level is None else cameras.level_named(level)
+    exposure = cameras.expose(kind.resized(size), quality, cast, shot)
+    return take(grow_eye(seed, findings, side), exposure, draw_view(exposure, aim, side, shot), aim)
 
 
 def draw_camera(rng: np.random.Generator) -> Camera:

@@ -86,7 +86,7 @@ def _write_infant(out: Path, job: Job) -> list[cohort.Taken]:
     disease = infants.DISEASES[int(ill.choice(3, p=DISEASE_SHARES))]
     both = _both_eyes(disease, ill)
     weeks, grams = _birth(disease, ill)
-    camera = infants.draw_camera(shot) if job.camera is None else cameras.camera_named(job.camera)
+    camera = infants.draw_camera(shot) if job.camera is None else cameras.camera_named(job.camera, infant=True)
     cast = cameras.draw_cast(shot)
     person: cohort.Row = {"infant": f"i{job.number:05d}", "gestational_age": weeks, "birth_weight": grams}
     taken: list[cohort.Taken] = []
@@ -139,7 +139,7 @@ def _take(
     rng: np.random.Generator,
 ) -> cohort.Taken:
     exposure = cameras.expose(camera, infants.draw_level(rng), cast, rng)
-    photograph = infants.take(eye, exposure, infants.draw_view(eye, exposure, aim, rng), aim)
+    photograph = infants.take(eye, exposure, infants.draw_view(exposure, aim, eye.side, rng), aim)
     name = f"{person['infant']}_{eye.side}_{number:02d}_{aim}"
     seen = _findings_row(photograph.truth.seen)
     whole = _findings_row(eye.findings)

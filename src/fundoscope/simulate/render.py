@@ -66,9 +66,12 @@ def layers(arteries: list[Vessel], veins: list[Vessel], view: View, shape: tuple
 def _layer(kind: str, vessels: list[Vessel], view: View, shape: tuple[int, int]) -> Layer:
     """Three nested ribbons stand for the round blood column, a fourth for its reflex."""
     whole, core, crest = Canvas(shape), Canvas(shape), Canvas(shape)
-    lines = [(view.to_pixels(v.points), v.radius * view.scale, v.seen) for v in vessels if _near(v, view, shape)]
-    strokes = strokes_of(lines)
-    if lines:
+    if vessels:
+        points, radius, seen = (
+            np.concatenate(part) for part in zip(*((v.points, v.radius, v.seen) for v in vessels), strict=True)
+        )
+        counts = np.array([len(vessel.points) for vessel in vessels])
+        strokes = strokes_of(view.to_pixels(points), radius * view.scale, seen, counts)
         whole.strokes(strokes)
         core.strokes(strokes, 0.62, least=1.0)
         crest.strokes(strokes, 0.22, least=1.0)
@@ -77,14 +80,6 @@ def _layer(kind: str, vessels: list[Vessel], view: View, shape: tuple[int, int])
 
 
 _SHINE = 0.18  # how much of the vein beneath is seen through an artery
-
-
-def _near(vessel: Vessel, view: View, shape: tuple[int, int]) -> bool:
-    """Whether any of a vessel may fall on the photograph."""
-    ends = view.to_pixels(np.array([vessel.points.min(0), vessel.points.max(0)]))
-    reach = 0.8 * float(np.hypot(*(ends[1] - ends[0])))
-    middle = ends.mean(0)
-    return -reach < middle[0] < shape[1] + reach and -reach < middle[1] < shape[0] + reach
 
 
 def lay_vessels(picture: Image, arteries: Layer, veins: Layer, blood: Blood, veins_above: Mask | None = None) -> None:

@@ -110,24 +110,28 @@ def _smooth(
 
 _KERNEL = np.exp(-0.5 * (np.arange(-6, 7) / 2.0) ** 2)
 _KERNEL /= _KERNEL.sum()
+_RISE = noise.smoothstep(0, 10, np.arange(10))
 
 
 def _relax(path: Floats) -> Floats:
     """Smooth over two nodes; both ends stay where they are (the path is continued by point reflection)."""
     m = min(6, len(path) - 1)
     wide = np.concatenate([2 * path[0] - path[m:0:-1], path, 2 * path[-1] - path[-2 : -m - 2 : -1]])
-    wide = np.pad(wide, ((6 - m, 6 - m), (0, 0)), mode="edge")
-    return np.column_stack([np.convolve(wide[:, k], _KERNEL, mode="valid") for k in (0, 1)])
+    if m < 6:
+        wide = np.pad(wide, ((6 - m, 6 - m), (0, 0)), mode="edge")
+    return np.stack([np.convolve(wide[:, k], _KERNEL, mode="valid") for k in (0, 1)], axis=1)
 
 
 def _meander(path: Floats, radius: Floats, root: int, style: Style, waves: noise.Waves) -> Floats:
     """Sideways displacement of each node: band-limited, larger and longer in wider vessels, none at the start."""
-    way = np.gradient(path, axis=0)
-    normal = np.column_stack([-way[:, 1], way[:, 0]]) / np.maximum(np.hypot(*way.T), 1e-9)[:, None]
+    way = np.empty_like(path)
+    way[1:-1], way[0], way[-1] = path[2:] - path[:-2], path[1] - path[0], path[-1] - path[-2]
     size = np.sqrt(radius * float(style.trunk))  # small vessels meander less than in proportion
     wavelength = max(style.wavelength * float(size.mean()) / STEP, 5.0)
     sideways = style.tortuosity[root] * size * waves.take(len(path), wavelength)
-    return normal * (sideways * noise.smoothstep(0, 10, np.arange(len(path))))[:, None]
+    sideways[:10] *= _RISE[: len(path)]
+    sideways /= np.maximum(np.hypot(way[:, 0], way[:, 1]), 1e-9)
+    return np.stack([-way[:, 1] * sideways, way[:, 0] * sideways], axis=1)
 
 
 def _spline(path: Floats) -> Floats:

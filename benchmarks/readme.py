@@ -1,0 +1,83 @@
+"""Write the README's table of results from docs/results: python benchmarks/readme.py [--check]
+
+With --check nothing is written; the exit code is 1 when the README says something else than the files do.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+START, END = "<!-- results: written by benchmarks/readme.py from docs/results -->", "<!-- end of results -->"
+
+Row = dict[str, str]
+
+
+def rows(name: str) -> list[Row]:
+    with (RESULTS / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def interval(row: Row, name: str) -> str:
+    return f"{float(row[name]):.3f} ({float(row[f'{name}_low']):.2f} to {float(row[f'{name}_high']):.2f})"
+
+
+def grader_lines() -> list[str]:
+    found = {row["grader"]: row for row in rows("retcam/results.csv")}
+    controls = {row["photographs"]: row for row in rows("retcam/controls.csv")}
+    int8 = {row["part"]: row for row in rows("retcam/int8.csv")}["all"]
+    ours, nuisance = found["tf_efficientnet_lite0"], found["nuisance baseline"]
+    alike = controls["field, colour and encoding alike"]
+    basis = f"{ours['n']} RetCam photographs, {ours['positives']} with ROP, {ours['groups']} groups"
+    return [
+        f"ROP against normal, out of fold on {basis}; five folds, mean of three seeds, 95 % intervals by group bootstrap:",
+        "",
+        "| | AUC | sensitivity | specificity |",
+        "|---|---|---|---|",
+        f"| the recipe that ships | {interval(ours, 'auc')} | {interval(ours, 'sensitivity')} | {interval(ours, 'specificity')} |",
+        f"| field, colour and encoding made alike | {interval(alike, 'auc')} | | |",
+        f"| nuisance baseline (file size, field shape, colour, sharpness) | {interval(nuisance, 'auc')} | {interval(nuisance, 'sensitivity')} | {interval(nuisance, 'specificity')} |",
+        "",
+        f"Above the nuisance baseline by {interval(controls['as they are'], 'minus nuisance')} as they are, by "
+        f"{interval(alike, 'minus nuisance')} made alike. INT8 against fp32 on held-out photographs: AUC {float(int8['auc fp32']):.3f} and "
+        f"{float(int8['auc int8']):.3f}, {int8['decisions changed']} of {int8['n']} decisions change. Small and from one camera: "
+        "no other camera or hospital was tested.",
+    ]
+
+
+def speed_lines() -> list[str]:
+    found = {row["what"]: row for row in rows("screening_speed.csv")}
+    small, large = (found[f"{size} photographs per second"] for size in ("640x480", "2000x1500"))
+    return [
+        "",
+        "| file to decision, two cores | photographs a second | plain torch with PIL | ratio |",
+        "|---|---|---|---|",
+        *(f"| {size} | {row['ours']} | {row['plain torch']} | {row['ratio']} |" for size, row in (("640x480 PNG", small), ("2000x1500 JPEG", large))),
+        "",
+        f"`fundoscope --help` answers in {found['fundoscope --help, s']['ours']} s; `rop screen` peaks at "
+        f"{found['peak MB of rop screen, 1000 photographs']['ours']} MB on a thousand photographs, report included.",
+    ]
+
+
+def refusal_lines() -> list[str]:
+    table = rows("refusals.csv")
+    return ["", f"Refusals, on pictures not used in building the verdict ([table](docs/results/refusals.csv), {len(table)} kinds)."]
+
+
+def main() -> None:
+    path = ROOT / "README.md"
+    text = path.read_text()
+    before, rest = text.split(START)
+    after = rest.split(END)[1]
+    body = "\n".join([*grader_lines(), *speed_lines(), *refusal_lines()])
+    wanted = f"{before}{START}\n{body}\n{END}{after}"
+    if "--check" in sys.argv:
+        sys.exit(wanted != text)
+    path.write_text(wanted)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch  # noqa: E402
+
+from fundoscope.cli.talk import Talk  # noqa: E402
+from fundoscope.rop.fitting import initial_network  # noqa: E402
+from fundoscope.rop.recipes import RECIPES, Rehearsal, recipe_of  # noqa: E402
+from fundoscope.rop.rehearsal import rehearse, step_of  # noqa: E402
+from fundoscope.studies import Study  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def rehearsed(tmp_path_factory):
+    quick = replace(RECIPES["tiny"].fit, epochs=1)
+    recipe = replace(RECIPES["tiny"], rehearsal=Rehearsal(24, 3, quick))
+    study = Study.open(tmp_path_factory.mktemp("study") / "s", {"commands": []})
+    rehearse(recipe, study, Talk(quiet=True))
+    return recipe, study
+
+
+def test_it_says_that_it_is_simulated_and_leaves_no_photographs(rehearsed):
+    recipe, study = rehearsed
+    folder = study.result(step_of(recipe))
+    told = json.loads((folder / "rehearsal.json").read_text())
+    assert told["simulated"] is True and 0 < told["photographs"] < 24
+    assert sorted(path.name for path in folder.iterdir()) == ["best.safetensors", "done", "epochs.csv", "rehearsal.json"]
+
+
+def test_every_fit_starts_from_it_whatever_its_seed(rehearsed):
+    recipe, study = rehearsed
+    one, other = (initial_network(recipe, seed, study) for seed in (0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    bare = initial_network(replace(recipe, rehearsal=None), 0, study)
+    assert not torch.equal(next(bare.parameters()), next(one.parameters()))
+
+
+def test_it_is_done_once(rehearsed):
+    recipe, study = rehearsed
+    weights = study.result(step_of(recipe)) / "best.safetensors"
+    before = weights.stat().st_mtime_ns
+    rehearse(recipe, study, Talk(quiet=True))
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_recipes_can_be_written_down():
+    for name, recipe in RECIPES.items():
+        assert json.loads(json.dumps(recipe.as_json()))["name"] == name
+        assert recipe_of(name) is recipe
