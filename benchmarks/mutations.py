@@ -135,9 +135,7 @@ def _splice(data: bytearray, rng: np.random.Generator, other: bytes) -> bytearra
 
 def _large_number(data: bytearray, rng: np.random.Generator, _: bytes) -> bytearray:
     at = int(rng.integers(2, min(300, len(data) - 4)))
-    data[at : at + 4] = rng.choice(
-        [b"\xff\xff\xff\xff", b"\x00\x00\xff\xff", b"\x7f\xff\xff\xff", b"\x00\x20\x00\x20"]
-    )
+    data[at : at + 4] = rng.choice([b"\xff\xff\xff\xff", b"\x00\x00\xff\xff", b"\x7f\xff\xff\xff", b"\x00\x20\x00\x20"])
     return data
 
 
@@ -234,9 +232,7 @@ def through_screening(count: int, seed: int) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--screen", action="store_true", help="also through the command line")

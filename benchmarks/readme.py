@@ -55,7 +55,10 @@ def speed_lines() -> list[str]:
         "",
         "| file to decision, two cores | photographs a second | plain torch with PIL | ratio |",
         "|---|---|---|---|",
-        *(f"| {size} | {row['ours']} | {row['plain torch']} | {row['ratio']} |" for size, row in (("640x480 PNG", small), ("2000x1500 JPEG", large))),
+        *(
+            f"| {size} | {row['ours']} | {row['plain torch']} | {row['ratio']} |"
+            for size, row in (("640x480 PNG", small), ("2000x1500 JPEG", large))
+        ),
         "",
         f"`fundoscope --help` answers in {found['fundoscope --help, s']['ours']} s; `rop screen` peaks at "
         f"{found['peak MB of rop screen, 1000 photographs']['ours']} MB on a thousand photographs, report included.",
@@ -64,7 +67,10 @@ def speed_lines() -> list[str]:
 
 def refusal_lines() -> list[str]:
     table = rows("refusals.csv")
-    return ["", f"Refusals, on pictures not used in building the verdict ([table](docs/results/refusals.csv), {len(table)} kinds)."]
+    return [
+        "",
+        f"Refusals, on pictures not used in building the verdict ([table](docs/results/refusals.csv), {len(table)} kinds).",
+    ]
 
 
 def main() -> None:

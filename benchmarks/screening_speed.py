@@ -95,7 +95,10 @@ def rates(bundle: Bundle, files: list[Path]) -> tuple[float, float]:
 def stages(bundle: Bundle, files: list[Path]) -> dict[str, float]:
     """Median milliseconds of each stage on one thread."""
     cv2.setNumThreads(1)
-    standard, times = bundle.card.standard, {name: [] for name in ("decode", "field", "quality", "square", "clahe", "network")}
+    standard, times = (
+        bundle.card.standard,
+        {name: [] for name in ("decode", "field", "quality", "square", "clahe", "network")},
+    )
     for file in files:
         marks = [time.perf_counter()]
         photograph = read(file)
@@ -126,7 +129,19 @@ def start_up() -> float:
 def peak_megabytes(bundle: str, files: list[Path], folder: Path, count: int = 1000) -> float:
     """Peak resident memory of a whole `rop screen` on `count` photographs, report included."""
     listed = "\n".join(str(files[number % len(files)]) for number in range(count))
-    command = [sys.executable, "-m", "fundoscope.cli.main", "rop", "screen", "-", "-q", "--bundle", bundle, "--out", str(folder / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "fundoscope.cli.main",
+        "rop",
+        "screen",
+        "-",
+        "-q",
+        "--bundle",
+        bundle,
+        "--out",
+        str(folder / "out"),
+    ]
     script = f"import resource, subprocess, sys; subprocess.run({command!r}, check=True, stdin=sys.stdin); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     done = subprocess.run([sys.executable, "-c", script], input=listed, capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1]) / 1024
@@ -146,17 +161,34 @@ def main() -> None:
             files = photographs(folder, given.count if size[0] == 640 else given.count // 4, size, suffix)
             small = small or files
             ours, theirs = rates(bundle, files)
-            rows.append({"what": f"{size[0]}x{size[1]} photographs per second", "ours": round(ours, 1), "plain torch": round(theirs, 1), "ratio": round(ours / theirs, 2)})
-            rows += [{"what": f"{size[0]}x{size[1]} {stage}, ms on one thread", "ours": value} for stage, value in stages(bundle, files[:40]).items()]
+            rows.append(
+                {
+                    "what": f"{size[0]}x{size[1]} photographs per second",
+                    "ours": round(ours, 1),
+                    "plain torch": round(theirs, 1),
+                    "ratio": round(ours / theirs, 2),
+                }
+            )
+            rows += [
+                {"what": f"{size[0]}x{size[1]} {stage}, ms on one thread", "ours": value}
+                for stage, value in stages(bundle, files[:40]).items()
+            ]
         rows.append({"what": "fundoscope --help, s", "ours": round(start_up(), 3)})
-        rows.append({"what": "peak MB of rop screen, 1000 photographs", "ours": round(peak_megabytes(given.bundle, small, folder), 1)})
+        rows.append(
+            {
+                "what": "peak MB of rop screen, 1000 photographs",
+                "ours": round(peak_megabytes(given.bundle, small, folder), 1),
+            }
+        )
     for row in rows:
         print("  ".join(f"{key}: {value}" for key, value in row.items()))
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["what", "ours", "plain torch", "ratio"])
         writer.writeheader()
         writer.writerows(rows)
-    print(f"{os.cpu_count()} processors; this process peaked at {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    print(
+        f"{os.cpu_count()} processors; this process peaked at {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
+    )
 
 
 if __name__ == "__main__":

@@ -139,9 +139,7 @@ def compare(files: dict[str, list[Path]]) -> list[dict[str, object]]:
             mean = {key: np.mean([photo[number][key] for photo in figures]) for key in figures[0][0]}
             shown = {key: "" if np.isnan(value) else f"{value:.3f}" for key, value in mean.items()}
             clip = "" if standard.clahe_when == "never" else standard.clahe_clip
-            table.append(
-                {"camera": camera, "n": len(paths), "when": standard.clahe_when, "clip": clip, **shown}
-            )
+            table.append({"camera": camera, "n": len(paths), "when": standard.clahe_when, "clip": clip, **shown})
     return table
 
 
@@ -150,9 +148,7 @@ def reading(photograph: Photograph) -> list[dict[str, object]]:
     rows = []
     for suffix in (".png", ".jpg"):
         data = cv2.imencode(suffix, photograph.pixels[..., ::-1])[1]
-        ours, bare = in_turn(
-            partial(read, data.tobytes()), partial(cv2.imdecode, data, cv2.IMREAD_COLOR_RGB), 300
-        )
+        ours, bare = in_turn(partial(read, data.tobytes()), partial(cv2.imdecode, data, cv2.IMREAD_COLOR_RGB), 300)
         row = {"step": f"read {suffix[1:]}, against bare OpenCV", "size": _size(photograph)}
         rows.append(row | {"ms": f"{ours:.2f}", "ratio": f"{ours / bare:.3f}"})
     return rows
@@ -192,9 +188,7 @@ def steps(photograph: Photograph, runs: int) -> list[dict[str, object]]:
         {"step": name, "size": _size(photograph), "ms": f"{milliseconds(call, runs):.2f}", "ratio": ""}
         for name, call in work.items()
     ]
-    ours, bare = in_turn(
-        partial(standard.apply, photograph, field), partial(bare_calls, photograph, standard), runs
-    )
+    ours, bare = in_turn(partial(standard.apply, photograph, field), partial(bare_calls, photograph, standard), runs)
     return [
         *rows,
         {"step": _AGAINST, "size": _size(photograph), "ms": f"{ours:.2f}", "ratio": f"{ours / bare:.3f}"},
@@ -218,17 +212,13 @@ def write(name: str, table: list[dict[str, object]]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=int, default=8, help="of each camera, evenly spread")
     count = parser.parse_args().photographs
     cv2.setNumThreads(1)
     data = Path(os.environ.get("FUNDOSCOPE_DATA", ROOT.parent / "shared" / "data"))
     files = {camera: sorted(data.glob(pattern)) for camera, pattern in CAMERAS.items()}
-    files = {
-        camera: paths[:: max(1, len(paths) // count)][:count] for camera, paths in files.items() if paths
-    }
+    files = {camera: paths[:: max(1, len(paths) // count)][:count] for camera, paths in files.items() if paths}
     if set(files) != set(CAMERAS):
         missing = ", ".join(sorted(set(CAMERAS) - set(files)))
         print(f"photographs of {missing} are not in {data}: set FUNDOSCOPE_DATA")

@@ -440,6 +440,15 @@ def test_running_leaves_the_arithmetic_of_this_thread_alone(made):
     assert np.float64(5e-324) * 1.0 > 0
 
 
+def test_exact_sums_are_asked_for_only_where_fast_ones_are_not_exact(tmp_path):
+    (tmp_path / "new").write_text("flags\t: fpu avx2 avx512_vnni amx_int8")
+    (tmp_path / "old").write_text("flags\t: fpu avx2")
+    assert not read._sums_saturate("x86_64", tmp_path / "new")
+    assert read._sums_saturate("x86_64", tmp_path / "old")
+    assert read._sums_saturate("AMD64", tmp_path / "unknown")
+    assert not read._sums_saturate("aarch64", tmp_path / "unknown")
+
+
 def test_an_answer_that_is_no_number_is_never_a_negative(made):
     with pytest.raises(BundleError, match="no finite number"):
         open_bundle(made, precision="fp32").run(np.full((1, 3, SIZE, SIZE), np.nan, np.float32))

@@ -84,7 +84,9 @@ def test_wrong_calls_say_what_to_do(eyes, tiny_bundle, args, code, told):
 
 
 def test_a_cohort_gives_a_row_an_eye(eyes, tiny_bundle, tmp_path):
-    table = "image,infant,eye\n" + "".join(f"{path},7,{eye}\n" for path, eye in zip(eyes[:3], ("left", "left", ""), strict=True))
+    table = "image,infant,eye\n" + "".join(
+        f"{path},7,{eye}\n" for path, eye in zip(eyes[:3], ("left", "left", ""), strict=True)
+    )
     (tmp_path / "c.csv").write_text(table)
     done = run("rop", "screen", tmp_path / "c.csv", "--bundle", tiny_bundle, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr

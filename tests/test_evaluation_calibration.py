@@ -98,18 +98,14 @@ def test_operating_points_are_the_best_of_all_thresholds(data, target):
     assert found["sensitivity"] + found["specificity"] == pytest.approx(
         max(each["sensitivity"] + each["specificity"] for each in every)
     )
-    assert measure(y, p, max_accuracy(y, p).threshold)["accuracy"] == pytest.approx(
-        max(e["accuracy"] for e in every)
-    )
+    assert measure(y, p, max_accuracy(y, p).threshold)["accuracy"] == pytest.approx(max(e["accuracy"] for e in every))
     point = target_sensitivity(y, p, target)
     chosen = measure(y, p, point.threshold)
     assert chosen["sensitivity"] >= target - 1e-9
     assert chosen["specificity"] == pytest.approx(
         max(each["specificity"] for each in every if each["sensitivity"] >= target - 1e-9)
     )
-    assert (point.sensitivity, point.specificity) == pytest.approx(
-        (chosen["sensitivity"], chosen["specificity"])
-    )
+    assert (point.sensitivity, point.specificity) == pytest.approx((chosen["sensitivity"], chosen["specificity"]))
 
 
 @settings(max_examples=25, deadline=None)
@@ -183,9 +179,7 @@ def test_blind_runs_raise_no_alarm():
 def test_a_planted_leak_raises_the_alarm(leak):
     rng = np.random.default_rng(0)
     verdict = shuffle_verdict(np.clip(rng.normal(leak, 0.06, 20), 0, 1), 49, 49)
-    assert (
-        verdict.alarm and verdict.text.startswith("ALARM") and verdict.mean == pytest.approx(leak, abs=0.05)
-    )
+    assert verdict.alarm and verdict.text.startswith("ALARM") and verdict.mean == pytest.approx(leak, abs=0.05)
 
 
 def test_one_run_and_the_pessimism_of_cross_validation():

@@ -64,9 +64,7 @@ def test_colours_become_exactly_alike(eyes):
     squares = [mask.apply(each) for each in eyes]
     reference = ColourReference.fit(squares, [mask.inside] * 4)
     matched = [reference.apply(each, mask.inside) for each in squares]
-    histograms = [
-        [np.bincount(m.pixels[mask.inside][:, c], minlength=256) for c in range(3)] for m in matched
-    ]
+    histograms = [[np.bincount(m.pixels[mask.inside][:, c], minlength=256) for c in range(3)] for m in matched]
     assert all(np.array_equal(histograms[0], each) for each in histograms)
     assert all((m.pixels[~mask.inside] == 0).all() for m in matched)
     # the pooled mean is kept
@@ -88,9 +86,7 @@ def test_matching_keeps_the_order_of_levels(eyes):
 def test_matching_a_photograph_to_itself_changes_nothing(eyes):
     mask = FieldMask.inscribed(0.7)
     square = mask.apply(eyes[0])
-    assert np.array_equal(
-        ColourReference.fit([square], [mask.inside]).apply(square, mask.inside).pixels, square.pixels
-    )
+    assert np.array_equal(ColourReference.fit([square], [mask.inside]).apply(square, mask.inside).pixels, square.pixels)
 
 
 def test_reencoding_is_a_jpeg(eyes):
@@ -114,9 +110,7 @@ def test_all_controls_leave_the_texture_and_take_the_rest(eyes):
     assert np.corrcoef(green, made[0].pixels[inner][:, 1])[0, 1] > 0.9
 
 
-@pytest.mark.parametrize(
-    "kinds", [(kind,) for kind in KINDS] + [("field", "encoding"), ("colour", "encoding"), ()]
-)
+@pytest.mark.parametrize("kinds", [(kind,) for kind in KINDS] + [("field", "encoding"), ("colour", "encoding"), ()])
 def test_controls_can_be_had_one_by_one(eyes, kinds):
     controls = Controls.fit(eyes, kinds)
     made = [controls.apply(each) for each in eyes]

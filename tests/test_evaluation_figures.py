@@ -41,9 +41,7 @@ def test_pr_points_agree_with_scikit_learn():
     precision, recall, _ = reference.precision_recall_curve(y, p)
     found = pr_points(y, p)
     assert found[0] == pytest.approx(recall[:-1][::-1]) and found[1] == pytest.approx(precision[:-1][::-1])
-    assert np.sum(np.diff(found[0], prepend=0) * found[1]) == pytest.approx(
-        measure(y, p)["average_precision"]
-    )
+    assert np.sum(np.diff(found[0], prepend=0) * found[1]) == pytest.approx(measure(y, p)["average_precision"])
 
 
 def test_a_band_holds_its_curve_and_narrows_with_numbers():
@@ -94,9 +92,7 @@ def test_a_learning_curve_puts_the_rows_of_an_epoch_together(tmp_path):
         ]
     epochs.write_text("\n".join(rows))
     both = drawn(figures.learning_curve(tmp_path / "both.png", epochs, title="fold 0"))
-    losses = drawn(
-        figures.learning_curve(tmp_path / "loss.png", epochs, columns=["train_loss", "inner_loss"])
-    )
+    losses = drawn(figures.learning_curve(tmp_path / "loss.png", epochs, columns=["train_loss", "inner_loss"]))
     assert both[1] > 1.5 * losses[1]
     with pytest.raises(StudyError, match="no number"):
         figures.learning_curve(tmp_path / "x.png", epochs, columns=["f1"])
@@ -132,15 +128,9 @@ def test_without_matplotlib_the_remedy_is_told(tmp_path, monkeypatch):
 def test_importing_evaluation_loads_nothing_heavy():
     heavy = ("torch", "timm", "lightning", "sklearn", "matplotlib", "pandas", "scipy", "cv2")
     code = f"import sys, fundoscope.evaluation; print([name for name in {heavy} if name in sys.modules])"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        == "[]\n"
-    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
     code = (
         f"import sys; from fundoscope.evaluation import baselines, controls, figures, nuisance;"
         f"print([name for name in {heavy[:6]} if name in sys.modules])"
     )
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        == "[]\n"
-    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

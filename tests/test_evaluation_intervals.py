@@ -112,9 +112,7 @@ def test_any_function_of_labels_and_scores_will_do():
     def brier(labels, scores):
         return float(np.mean((labels - scores) ** 2))
 
-    assert estimate(y, p, brier, replicates=300).low == pytest.approx(
-        estimate(y, p, "brier", replicates=300).low
-    )
+    assert estimate(y, p, brier, replicates=300).low == pytest.approx(estimate(y, p, "brier", replicates=300).low)
 
 
 def test_a_difference_is_paired():
@@ -145,9 +143,7 @@ def test_a_better_grader_is_told_from_a_worse():
 
 
 def test_how_an_estimate_reads():
-    assert (
-        str(Estimate(0.9468, 0.9, 0.981, 98, 49, 98)) == "0.947 (0.90 to 0.98; n=98, 49 positive, 98 groups)"
-    )
+    assert str(Estimate(0.9468, 0.9, 0.981, 98, 49, 98)) == "0.947 (0.90 to 0.98; n=98, 49 positive, 98 groups)"
     assert str(Estimate(math.nan, math.nan, math.nan, 3, 3, 3)).startswith("undefined (no interval; n=3")
 
 

@@ -62,9 +62,7 @@ def test_a_weight_is_a_repetition(data, more):
     by_hand = measure(np.repeat(y, times), np.repeat(p, times), 0.4)
     for name in NAMES:
         assert by_weight[name][0] == pytest.approx(by_hand[name], nan_ok=True, rel=1e-4, abs=1e-6), name
-        assert by_weight[name][1] == pytest.approx(
-            measure(y, p, 0.4)[name], nan_ok=True, rel=1e-4, abs=1e-6
-        ), name
+        assert by_weight[name][1] == pytest.approx(measure(y, p, 0.4)[name], nan_ok=True, rel=1e-4, abs=1e-6), name
 
 
 @settings(max_examples=30, deadline=None)

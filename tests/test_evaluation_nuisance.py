@@ -23,9 +23,7 @@ from fundoscope.evaluation.nuisance import (
 from fundoscope.imaging import Photograph
 
 
-def eye(
-    seed=0, shape=(120, 160), radius=70.0, row=60.0, column=80.0, colour=(170, 80, 40), blur=0.0, n_bytes=0
-):
+def eye(seed=0, shape=(120, 160), radius=70.0, row=60.0, column=80.0, colour=(170, 80, 40), blur=0.0, n_bytes=0):
     """A disc of noise on black: nothing of an eye but its field."""
     rng = np.random.default_rng(seed)
     r, c = np.ogrid[: shape[0], : shape[1]]
@@ -105,9 +103,7 @@ def test_logistic_model_agrees_with_scikit_learn(strength):
     rng = np.random.default_rng(0)
     features = rng.normal(3, [1, 5, 0.2, 1], (80, 4))
     y = (features[:, 0] + rng.normal(0, 1, 80) > 3).astype(float)
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, tol=1e-10, max_iter=5000)).fit(
-        features, y
-    )
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, tol=1e-10, max_iter=5000)).fit(features, y)
     ours = Logistic.fit(features, y, strength)
     assert ours.probabilities(features) == pytest.approx(model.predict_proba(features)[:, 1], abs=1e-4)
 

@@ -127,9 +127,7 @@ def test_cmyk_follows_the_formula_and_adobes_inversion():
 def test_every_orientation_ends_upright(rgb, orientation, kind):
     wanted = by_pillow(saved(rgb, "TIFF", exif=exif(orientation)))
     if kind == "deep TIFF":
-        data = tiff(
-            rgb.astype(np.uint16) * 257, photometric="rgb", extratags=[(274, "H", 1, orientation, True)]
-        )
+        data = tiff(rgb.astype(np.uint16) * 257, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
     elif kind == "deep PNG":
         plain = cv2.imencode(".png", (rgb.astype(np.uint16) * 257)[..., ::-1])[1].tobytes()
         data = plain[:33] + png_chunk(b"eXIf", exif(orientation)[6:]) + plain[33:]
@@ -229,9 +227,7 @@ def test_transparent_colour_of_a_palette_and_of_a_png_become_black(rgb):
 
 
 def test_grey_with_alpha(rgb):
-    grey = np.dstack([rgb[..., 0], np.where(np.arange(COLUMNS) < 30, 0, 255) * np.ones((ROWS, 1))]).astype(
-        np.uint8
-    )
+    grey = np.dstack([rgb[..., 0], np.where(np.arange(COLUMNS) < 30, 0, 255) * np.ones((ROWS, 1))]).astype(np.uint8)
     pixels = read(saved(Image.fromarray(grey, "LA"), "PNG")).pixels
     assert not pixels[:, :30].any()
     np.testing.assert_array_equal(pixels[:, 30:, 1], rgb[:, 30:, 0])
@@ -323,9 +319,7 @@ def test_a_jpeg_without_its_end_mark_is_cut_short(rgb):
         read(saved(rgb, "JPEG")[:-2])
     thumbnail = saved(Image.fromarray(rgb[:40, :40]), "JPEG")
     whole = saved(rgb, "JPEG")
-    application = (
-        b"\xff\xe2" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
-    )  # its own end mark must not count
+    application = b"\xff\xe2" + struct.pack(">H", len(thumbnail) + 2) + thumbnail  # its own end mark must not count
     np.testing.assert_array_equal(read(whole[:2] + application + whole[2:]).pixels, read(whole).pixels)
     with pytest.raises(PhotographError, match="cut short"):
         read((whole[:2] + application + whole[2:])[:-500])

@@ -69,9 +69,7 @@ def test_an_eye_gives_nearly_the_same_square_at_every_resolution(when, scale):
     for by in (1.0, scale):
         row, column, radius = (300 + 0.5) * by - 0.5, (380 + 0.5) * by - 0.5, 330 * by
         photograph = fundus(round(600 * by), round(800 * by), row, column, radius)
-        squares.append(
-            standard.enhance(standard.square(photograph, field_of(photograph, row, column, radius)))
-        )
+        squares.append(standard.enhance(standard.square(photograph, field_of(photograph, row, column, radius))))
     inside = cv2.erode((squares[0].max(axis=2) > 20).astype(np.uint8), np.ones((9, 9))) > 0
     difference = np.abs(squares[0].astype(int) - squares[1])[inside]
     assert difference.mean() < (5 if when == "before resize" else 2.5)  # that is why it stands after
@@ -92,9 +90,7 @@ def test_a_dot_comes_back_within_half_a_pixel(up, along, radius, shape, shift, s
     rows, columns = shape
     row, column = rows / 2 + shift * radius, columns / 2 - shift * radius
     at = np.array([row + up * radius, column + along * radius])
-    if not (
-        radius / 8 + 6 < at[0] < rows - radius / 8 - 6 and radius / 8 + 6 < at[1] < columns - radius / 8 - 6
-    ):
+    if not (radius / 8 + 6 < at[0] < rows - radius / 8 - 6 and radius / 8 + 6 < at[1] < columns - radius / 8 - 6):
         return
     y, x = np.mgrid[:rows, :columns]
     spread = max(2.0, 2 * radius / size)

@@ -14,9 +14,7 @@ from fundoscope.learning.data import training_batches
 from fundoscope.networks import build
 
 STANDARD = Standard(size=32, clahe_when="never")
-QUICK = FitOptions(
-    epochs=4, patience=4, batch=8, learning_rate=2e-2, average=0.5, augment=Augment(field=0, colour=0.2)
-)
+QUICK = FitOptions(epochs=4, patience=4, batch=8, learning_rate=2e-2, average=0.5, augment=Augment(field=0, colour=0.2))
 
 
 def squares(n=24, seed=0):

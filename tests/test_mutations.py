@@ -34,9 +34,7 @@ def test_broken_files_are_read_or_refused_and_nothing_else(mutations):
     outcomes = [(mutant, *mutations.outcome(mutant)) for mutant in mutations.mutants(COUNT, seed=1)]
     foreign = [f"{m.name} ({m.change}): {verdict}: {said}" for m, verdict, _, said in outcomes]
     assert not [
-        line
-        for line, (_, verdict, _, _) in zip(foreign, outcomes, strict=True)
-        if verdict not in ("read", "refused")
+        line for line, (_, verdict, _, _) in zip(foreign, outcomes, strict=True) if verdict not in ("read", "refused")
     ]
     assert {m.change for m, *_ in outcomes} == set(mutations.CHANGES)
     assert {m.seed for m, *_ in outcomes} == set(mutations.seeds())

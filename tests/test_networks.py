@@ -27,10 +27,12 @@ def test_published_sizes():
 
 def test_imagenet_weights_tell_a_cat_from_a_rocket():
     skimage = pytest.importorskip("skimage")
+    import pathlib
+
+    import timm
+
     from fundoscope.imaging import Standard, read
     from fundoscope.networks.efficientnet_lite import LiteOptions, _imagenet, efficientnet_lite
-    import timm
-    import pathlib
 
     network = timm.create_model("efficientnet_lite0", pretrained=False)
     network.load_state_dict(_imagenet(0, network.state_dict()))

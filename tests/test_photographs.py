@@ -55,7 +55,10 @@ def test_a_list_on_standard_input(folder, monkeypatch):
 def test_a_cohort_table_tells_whose_eye_it_is(folder):
     (folder / "c.csv").write_text("image,infant,eye\nb/9.png,7,OD\nb/10.png,7,left\n")
     found = mentions([str(folder / "c.csv")])
-    assert [(m.path, m.infant, m.eye, m.from_table) for m in found] == [("b/9.png", "7", "right", True), ("b/10.png", "7", "left", True)]
+    assert [(m.path, m.infant, m.eye, m.from_table) for m in found] == [
+        ("b/9.png", "7", "right", True),
+        ("b/10.png", "7", "left", True),
+    ]
     assert found[0].file == folder / "b" / "9.png"
 
 

@@ -142,9 +142,7 @@ def assert_policy_fits(page: Page) -> None:
 
 
 def test_every_photograph_has_its_row_whatever_its_end(tmp_path):
-    answer = screening(
-        tmp_path / "report.html", [finding(), finding("b.png", 0.1), REFUSED, FAILED, finding()]
-    )
+    answer = screening(tmp_path / "report.html", [finding(), finding("b.png", 0.1), REFUSED, FAILED, finding()])
     assert [row["class"].split()[1] for row in rows_of(answer)] == [
         "suspected",
         "unseen",
@@ -164,9 +162,7 @@ def test_words_of_each_end(tmp_path):
     decisions = answer.text(".decision")
     assert SUSPECTED in decisions and NOTHING_SEEN in decisions
     assert "too blurred" in answer.text(".reason") and "cut short" in answer.text(".reason")
-    assert "no negative result" in answer.text(".advice") and "Nothing is known of this eye" in answer.text(
-        ".advice"
-    )
+    assert "no negative result" in answer.text(".advice") and "Nothing is known of this eye" in answer.text(".advice")
 
 
 def test_a_negative_is_never_a_bare_no(tmp_path):
@@ -178,9 +174,7 @@ def test_a_negative_is_never_a_bare_no(tmp_path):
     assert answer.text(".decision") == NOTHING_SEEN
     assert NOTHING_SEEN in answer.text("td") and "not graded" in answer.text("td")
     assert not re.search(r"\b(normal|healthy|negative finding)\b", answer.text(), re.IGNORECASE)
-    assert not any(
-        "".join(words).strip().lower() in ("no", "negative", "normal") for words in answer.words.values()
-    )
+    assert not any("".join(words).strip().lower() in ("no", "negative", "normal") for words in answer.words.values())
 
 
 def test_summary_stands_at_the_top_and_again_at_the_foot(tmp_path):
@@ -220,9 +214,7 @@ def test_simulated_is_said_on_screen_and_in_print(tmp_path):
 
 
 def test_a_probability_beside_the_threshold_is_told_apart(tmp_path):
-    text = screening(
-        tmp_path / "report.html", [finding(p=0.3996), finding(p=0.9999), finding(p=0.0001)]
-    ).text(".gauge")
+    text = screening(tmp_path / "report.html", [finding(p=0.3996), finding(p=0.9999), finding(p=0.0001)]).text(".gauge")
     assert "0.3996 threshold 0.4000" in text
     assert "above 0.99" in text and "below 0.01" in text
 
@@ -332,9 +324,7 @@ def test_a_page_that_cannot_be_written_is_a_usage_error(tmp_path):
         save_pictures(tmp_path / "file", 1, "a", PICTURE)
 
 
-@pytest.mark.parametrize(
-    "stem", [*HOSTILE, "../../etc/passwd", "a/b\\c", "", "x" * 500, "...", "CON", "\udce9"]
-)
+@pytest.mark.parametrize("stem", [*HOSTILE, "../../etc/passwd", "a/b\\c", "", "x" * 500, "...", "CON", "\udce9"])
 def test_pictures_have_safe_names(tmp_path, stem):
     first, second = save_pictures(tmp_path / "pictures", 7, stem, PICTURE, PICTURE)
     assert re.fullmatch(r"0007_[A-Za-z0-9_-]{1,80}\.jpg", first.name)
@@ -344,9 +334,7 @@ def test_pictures_have_safe_names(tmp_path, stem):
 
 
 def test_accents_are_folded_and_one_picture_makes_one_file(tmp_path):
-    assert [path.name for path in save_pictures(tmp_path, 12, "Frühchen 3", PICTURE)] == [
-        "0012_Fruhchen_3.jpg"
-    ]
+    assert [path.name for path in save_pictures(tmp_path, 12, "Frühchen 3", PICTURE)] == ["0012_Fruhchen_3.jpg"]
 
 
 # the report of a study
@@ -359,9 +347,7 @@ def study(tmp_path: Path, **changes) -> StudyPage:
         {"grader": "nuisance", "AUC": Estimate(0.79, 0.69, 0.88, 98), "Brier": None, "seeds": 1},
     ]
     sections = [
-        Section(
-            "Results", ["Beside <b>baselines</b>."], tables=[Table(rows, "Out-of-fold", "95 %", 0.5, (0,))]
-        ),
+        Section("Results", ["Beside <b>baselines</b>."], tables=[Table(rows, "Out-of-fold", "95 %", 0.5, (0,))]),
         Section("Figures", figures=[Figure(tmp_path / "roc.png", "ROC of five folds")]),
         Section("Checks", {}, checks=[Check("tested once", True, "98 of 98"), Check("no leak", False)]),
         Section("Errors", facts={"worst": 1}, pictures=[Picture(PICTURE, HOSTILE[0], ("given 0.03",))]),

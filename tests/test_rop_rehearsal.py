@@ -5,13 +5,13 @@ import pytest
 
 pytest.importorskip("torch")
 
-import torch  # noqa: E402
+import torch
 
-from fundoscope.cli.talk import Talk  # noqa: E402
-from fundoscope.rop.fitting import initial_network  # noqa: E402
-from fundoscope.rop.recipes import RECIPES, Rehearsal, recipe_of  # noqa: E402
-from fundoscope.rop.rehearsal import rehearse, step_of  # noqa: E402
-from fundoscope.studies import Study  # noqa: E402
+from fundoscope.cli.talk import Talk
+from fundoscope.rop.fitting import initial_network
+from fundoscope.rop.recipes import RECIPES, Rehearsal, recipe_of
+from fundoscope.rop.rehearsal import rehearse, step_of
+from fundoscope.studies import Study
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,12 @@ def test_it_says_that_it_is_simulated_and_leaves_no_photographs(rehearsed):
     folder = study.result(step_of(recipe))
     told = json.loads((folder / "rehearsal.json").read_text())
     assert told["simulated"] is True and 0 < told["photographs"] < 24
-    assert sorted(path.name for path in folder.iterdir()) == ["best.safetensors", "done", "epochs.csv", "rehearsal.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "best.safetensors",
+        "done",
+        "epochs.csv",
+        "rehearsal.json",
+    ]
 
 
 def test_every_fit_starts_from_it_whatever_its_seed(rehearsed):

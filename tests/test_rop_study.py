@@ -15,8 +15,8 @@ from fundoscope.errors import CohortError, LeakError, StudyError, UsageError
 
 pytest.importorskip("torch")
 
-from fundoscope.cli.talk import Talk  # noqa: E402
-from fundoscope.rop.study import StudyOptions, run_study  # noqa: E402
+from fundoscope.cli.talk import Talk
+from fundoscope.rop.study import StudyOptions, run_study
 
 SIDE = 160
 
@@ -25,13 +25,25 @@ def draw(path, label, seed):
     """A disc with dark branching lines of its own; ROP has a bright band across it."""
     rng = np.random.default_rng(seed)
     picture = np.zeros((SIDE, SIDE, 3), np.uint8)
-    cv2.circle(picture, (SIDE // 2, SIDE // 2), 76, tuple(int(v) for v in rng.normal((50, 90, 190), 12).clip(20, 235)), -1)
+    cv2.circle(
+        picture, (SIDE // 2, SIDE // 2), 76, tuple(int(v) for v in rng.normal((50, 90, 190), 12).clip(20, 235)), -1
+    )
     for _ in range(9):
         walk = np.cumsum(rng.normal(0, 9, (14, 2)) + rng.normal(0, 5, 2), axis=0) + SIDE / 2
         cv2.polylines(picture, [walk.astype(np.int32)], False, (20, 30, 110), int(rng.integers(1, 4)), cv2.LINE_AA)
     if label == "rop":
         at = int(rng.integers(45, 60))
-        cv2.ellipse(picture, (SIDE // 2, SIDE // 2), (at, at + 8), float(rng.integers(0, 360)), 0, 150, (190, 220, 240), 7, cv2.LINE_AA)
+        cv2.ellipse(
+            picture,
+            (SIDE // 2, SIDE // 2),
+            (at, at + 8),
+            float(rng.integers(0, 360)),
+            0,
+            150,
+            (190, 220, 240),
+            7,
+            cv2.LINE_AA,
+        )
     outside = np.hypot(*np.indices((SIDE, SIDE)) - SIDE / 2 + 0.5) > 76
     picture[outside] = 0
     cv2.imwrite(str(path), picture)

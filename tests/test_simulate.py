@@ -267,7 +267,7 @@ def test_nicked_veins_are_as_narrow_as_stated(adult_eye):
     ]
     assert nicked
     for met, nick in nicked:
-        vein, wall = adult_eye.veins[met.vein], adult_eye.arteries[met.artery].radius[met.artery_sample] / met.sine
+        vein, wall = adult_eye.veins[met.vein], adult_eye.arteries[met.artery].radius[met.artery_sample] / nick.sine
         along = nicking._along_point(vein.points, met.at)
         width = nick.vein_radius * 2
         visible = vein.radius * vein.seen / nick.vein_radius

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -181,8 +182,8 @@ def load_network(model: bytes, name: str, threads: int = 1) -> InferenceSession:
     # not session.set_denormal_as_zero: it would change the arithmetic of the caller's own thread, for good
     # waiting threads sleep: processors are for the other photographs
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # without VNNI, sums of U8 x S8 products saturate in 16 bits; U8 x U8 ones do not, and are used there
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if _sums_saturate(platform.machine(), Path("/proc/cpuinfo")):
+        options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented) as error:
@@ -190,3 +191,16 @@ def load_network(model: bytes, name: str, threads: int = 1) -> InferenceSession:
             f"{name} cannot be loaded by ONNX Runtime {onnxruntime.__version__} "
             f"({str(error).splitlines()[0][:160]}). Upgrade onnxruntime."
         ) from error
+
+
+def _sums_saturate(machine: str, processor: Path) -> bool:
+    """Whether sums of U8 x S8 products overflow 16 bits here: on x86 without VNNI, or where that cannot be told.
+
+    ONNX Runtime then works in U8 x U8, which is exact everywhere, but 2.6 times slower where VNNI would do.
+    """
+    if machine.lower() not in ("x86_64", "amd64"):
+        return False
+    try:
+        return "vnni" not in processor.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from fundoscope.cli.talk import Talk
     from fundoscope.cohort import Audit, Cohort
-    from fundoscope.cohort.auditing import Progress as Step
 
 app = typer.Typer(no_args_is_help=True, help="Make a table of photographs, and audit it.")
 
@@ -30,27 +28,31 @@ def audit_(table: Table, folds: FoldsFile = None, out: Out = None, quiet: Quiet 
 
     The paths concerned go to standard output, one a line. Exit code: 0 clean, 1 found, 2 a wrong call.
     """
+    from fundoscope.cli.talk import Talk
     from fundoscope.cohort import Cohort, Folds, audit, write_page
 
+    talk = Talk(quiet)
     cohort = Cohort.read(table)
     split = None if folds is None else Folds.read(folds, cohort, allow_leaks=True)
-    with _progress(quiet) as step:
+    with talk.stages() as step:
         found = audit(cohort, split, step)
     page = None if out is None else write_page(found, out)
     for path in found.paths:
         typer.echo(os.fsencode(path))  # bytes: a name need not be text
-    _tell(cohort, found, quiet)
+    _tell(cohort, found, talk)
     if page is not None:
-        _say(f"page: {page}", quiet)
+        talk.say(f"page: {page}")
     raise typer.Exit(found.exit_code)
 
 
 @app.command("from-folders")
 def from_folders(folder: Folder, out: TableOut, quiet: Quiet = False) -> None:
     """Write the table of a folder whose folders are the labels: normal/ and rop/."""
+    from fundoscope.cli.talk import Talk
     from fundoscope.cohort import Cohort
     from fundoscope.errors import UsageError
 
+    talk = Talk(quiet)
     cohort = Cohort.from_folders(folder)
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError(f"{out}: cannot be written there. Name a CSV file in a folder that exists.")
@@ -58,39 +60,14 @@ def from_folders(folder: Folder, out: TableOut, quiet: Quiet = False) -> None:
         raise UsageError(f"{out}: is there already. Give another --out, or remove it first.")
     cohort.write(out)
     rop = int(cohort.labels.sum())
-    _say(f"{len(cohort)} photographs: {len(cohort) - rop} normal, {rop} rop", quiet)
-    _say(f"next: fundoscope cohort audit {out}", quiet)
+    talk.say(f"{len(cohort)} photographs: {len(cohort) - rop} normal, {rop} rop")
+    talk.say(f"next: fundoscope cohort audit {out}")
     typer.echo(os.fsencode(out))
 
 
-def _tell(cohort: Cohort, found: Audit, quiet: bool) -> None:
+def _tell(cohort: Cohort, found: Audit, talk: Talk) -> None:
     infants = len({record.infant for record in cohort}) if cohort.has_infants else "unknown"
-    _say(f"{len(cohort)} photographs, infants: {infants}", quiet)
+    talk.say(f"{len(cohort)} photographs, infants: {infants}")
     for kind, count in found.counts.items():
-        _say(f"{count:>6}  {kind}", quiet)
-    _say("clean" if found.clean else f"{len(found.paths)} photographs concerned", quiet)
-
-
-def _say(text: str, quiet: bool) -> None:
-    from rich.console import Console
-
-    Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False).print(text, markup=False)
-
-
-@contextmanager
-def _progress(quiet: bool) -> Generator[Step]:
-    """A bar for each stage on standard error, with the time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True, quiet=quiet)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def step(stage: str, done: int, wanted: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=wanted)
-            bar.update(tasks[stage], completed=done)
-
-        yield step
+        talk.say(f"{count:>6}  {kind}")
+    talk.say("clean" if found.clean else f"{len(found.paths)} photographs concerned")

@@ -29,9 +29,7 @@ def majority_class(y: ArrayLike, folds: Folds) -> OutOfFold:
 
 def mean_colours(photographs: Iterable[Photograph]) -> Array:
     """Mean red, green and blue inside the field of view of each photograph, (n, 3), 0 to 255."""
-    return np.array(
-        [p.pixels[find_field(p.pixels).mask(shrink=RIM)].mean(axis=0) for p in photographs]
-    ).reshape(-1, 3)
+    return np.array([p.pixels[find_field(p.pixels).mask(shrink=RIM)].mean(axis=0) for p in photographs]).reshape(-1, 3)
 
 
 def mean_colour(

@@ -54,9 +54,7 @@ def fit_temperature(logits: ArrayLike, y: ArrayLike) -> Temperature:
     z, labels = _logits(logits, y)
     n = len(labels)
     if len(np.unique(labels)) < 2:
-        return Temperature(
-            1.0, 1.0, n, f"T = 1: {n} inner photographs of fewer than two classes tell nothing"
-        )
+        return Temperature(1.0, 1.0, n, f"T = 1: {n} inner photographs of fewer than two classes tell nothing")
     unshrunk, value = 1 / _least(z, labels, 0.0), 1 / _least(z, labels, _PULL)
     text = f"T = {value:.2f}, fitted on {n} inner photographs"
     if abs(value - unshrunk) > _TOLD_APART * unshrunk:
@@ -76,9 +74,7 @@ def _logits(logits: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
     if not np.isfinite(z).all():
         raise UsageError("Logits hold nan or infinity. Repair the network before calibrating it.")
     if not np.isin(labels, np.arange(z.shape[1])).all():
-        raise UsageError(
-            f"Labels lie outside 0 to {z.shape[1] - 1}. Give each photograph the number of its class."
-        )
+        raise UsageError(f"Labels lie outside 0 to {z.shape[1] - 1}. Give each photograph the number of its class.")
     return z, labels.astype(np.int64)
 
 
@@ -144,9 +140,7 @@ def target_sensitivity(y: ArrayLike, p: ArrayLike, target: float = 0.95) -> Oper
     ceiling = lower_bound_with_no_misses(cuts.positives)
     if ceiling >= target:
         return point
-    caution = (
-        f"; {cuts.positives} positives cannot prove {target:g}: even no miss would show only {ceiling:.3f}"
-    )
+    caution = f"; {cuts.positives} positives cannot prove {target:g}: even no miss would show only {ceiling:.3f}"
     return replace(point, text=point.text + caution)
 
 
@@ -164,9 +158,7 @@ class _Cuts:
     def of(cls, y: ArrayLike, p: ArrayLike) -> _Cuts:
         labels, scores = checked(y, p)
         if scores.ndim != 1 or not 0 < labels.sum() < len(labels):
-            raise UsageError(
-                "An operating point needs scores (n,) of both classes. Give inner data that hold both."
-            )
+            raise UsageError("An operating point needs scores (n,) of both classes. Give inner data that hold both.")
         if scores.min() < 0 or scores.max() > 1:
             raise UsageError("An operating point is chosen on probabilities. Give values from 0 to 1.")
         thresholds = _between(np.unique(scores))
@@ -194,13 +186,9 @@ class _Cuts:
 def _between(scores: Array) -> Array:
     """Thresholds below, midway between, and above ascending distinct probabilities (K,): (K + 1,)."""
     middle = (scores[1:] + scores[:-1]) / 2
-    middle = np.where(
-        middle > scores[:-1], middle, scores[1:]
-    )  # of neighbouring floats the middle is the lower
+    middle = np.where(middle > scores[:-1], middle, scores[1:])  # of neighbouring floats the middle is the lower
     top = (1 + scores[-1]) / 2
-    return np.concatenate(
-        [[scores[0] / 2], middle, [top if top > scores[-1] else np.nextafter(scores[-1], 2)]]
-    )
+    return np.concatenate([[scores[0] / 2], middle, [top if top > scores[-1] else np.nextafter(scores[-1], 2)]])
 
 
 def _at_or_above(ascending: Array, thresholds: Array) -> NDArray[np.int64]:

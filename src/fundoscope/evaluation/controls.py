@@ -108,9 +108,7 @@ class ColourReference:
         for channel in range(3):
             rank = pixels[..., channel][mask].astype(np.int64) * 256 + smooth[..., channel][mask]
             levels = np.empty(len(at), np.uint8)
-            levels[np.argsort(rank, kind="stable")] = np.searchsorted(self.cumulative[:, channel], at).clip(
-                0, 255
-            )
+            levels[np.argsort(rank, kind="stable")] = np.searchsorted(self.cumulative[:, channel], at).clip(0, 255)
             pixels[..., channel][mask] = levels
         return _array(pixels, square)
 

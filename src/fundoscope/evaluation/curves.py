@@ -75,9 +75,7 @@ def _bin(y: Array, p: Array) -> Bin:
 def _descending(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
     labels, scores = checked(y, p)
     if scores.ndim != 1 or not 0 < labels.sum() < len(labels):
-        raise UsageError(
-            "A curve needs scores (n,) of both classes. Give one run, with photographs of each class."
-        )
+        raise UsageError("A curve needs scores (n,) of both classes. Give one run, with photographs of each class.")
     _, positives, negatives = Weighted(labels, scores, np.ones((1, len(labels))), scores).masses
     return positives[0, ::-1], negatives[0, ::-1]
 

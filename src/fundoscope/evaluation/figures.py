@@ -114,9 +114,7 @@ def confusion(
             colour = "white" if shares[i, j] > 0.6 else "black"
             axes.text(j, i, f"{count}\n{shares[i, j]:.0%}", ha="center", va="center", color=colour)
         axes.set_xticks([0, 1], [f"called {name}" for name in names])
-        axes.set_yticks(
-            [0, 1], [f"{name}\n(n={n})" for name, n in zip(names, cells.sum(axis=1), strict=True)]
-        )
+        axes.set_yticks([0, 1], [f"{name}\n(n={n})" for name, n in zip(names, cells.sum(axis=1), strict=True)])
         axes.set_title(title or f"n={len(labels)}, {int(labels.sum())} positive")
     return path
 
@@ -128,13 +126,9 @@ def reliability(path: Path, y: ArrayLike, p: ArrayLike, bins: int = 10, title: s
     bars = np.array([[b.share - b.low, b.high - b.share] for b in found]).reshape(-1, 2).T
     with _axes(path, (5.2, 5.2)) as axes:
         axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":", label="ideal")
-        axes.errorbar(
-            x, share, yerr=bars.clip(0), fmt="o-", color=PALETTE[0], capsize=2, label="observed, 95 % Wilson"
-        )
+        axes.errorbar(x, share, yerr=bars.clip(0), fmt="o-", color=PALETTE[0], capsize=2, label="observed, 95 % Wilson")
         for each in found:
-            axes.annotate(
-                f"n={each.n}", (each.score, each.share), (5, -11), textcoords="offset points", fontsize=8
-            )
+            axes.annotate(f"n={each.n}", (each.score, each.share), (5, -11), textcoords="offset points", fontsize=8)
         ece, slope = (_brief(estimate(y, p, metric)) for metric in ("ece", "calibration_slope"))
         _unit(axes, "predicted probability", "share of positives", title or _basis(y, None))
         axes.plot([], [], " ", label=f"ECE {ece}")
@@ -155,18 +149,14 @@ def learning_curve(path: Path, epochs: Path, columns: Sequence[str] | None = Non
     others = {name: points for name, points in series.items() if name not in losses}
     panels = [panel for panel in (losses, others) if panel]
     with _figure(path, (6.4, 2.6 * len(panels))) as figure:
-        for index, (panel, axes) in enumerate(
-            zip(panels, np.ravel(figure.subplots(len(panels), 1)), strict=True)
-        ):
+        for index, (panel, axes) in enumerate(zip(panels, np.ravel(figure.subplots(len(panels), 1)), strict=True)):
             _plot_series(axes, panel, falling=panel is losses)
             axes.set_title(title if index == 0 else "")
         axes.set_xlabel("epoch")
     return path
 
 
-def comparison(
-    path: Path, estimates: Mapping[str, Estimate], metric: str, reference: float | None = None
-) -> Path:
+def comparison(path: Path, estimates: Mapping[str, Estimate], metric: str, reference: float | None = None) -> Path:
     """Estimates below one another, each a point with its interval, or its groups' points, and the numbers."""
     if not estimates:
         raise UsageError("There is nothing to compare. Give at least one estimate.")
@@ -177,9 +167,7 @@ def comparison(
             axes.plot([each.low, each.high], [height, height], color=colour)
             axes.plot(each.points, [height] * len(each.points), "|", color=colour)
             axes.plot(each.value, height, "o", color=colour)
-            axes.annotate(
-                _brief(each), (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=9
-            )
+            axes.annotate(_brief(each), (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=9)
         if reference is not None:
             axes.axvline(reference, color=_GREY, linewidth=0.8, linestyle=":")
         axes.set_yticks(range(len(rows)), [f"{name} (n={each.n})" for name, each in rows])
@@ -196,8 +184,7 @@ def _series(source: Path, columns: Sequence[str] | None) -> dict[str, list[tuple
         raise StudyError(f"{source} holds no epoch. Train at least one, or name the right file.")
     names = [name for name in rows[0] if not _aside(name)] if columns is None else list(columns)
     series = {
-        name: [(float(row["epoch"]), float(row[name])) for row in rows if _number(row.get(name))]
-        for name in names
+        name: [(float(row["epoch"]), float(row[name])) for row in rows if _number(row.get(name))] for name in names
     }
     series = {name: points for name, points in series.items() if points}
     if not series:
@@ -207,9 +194,7 @@ def _series(source: Path, columns: Sequence[str] | None) -> dict[str, list[tuple
 
 def _aside(name: str) -> bool:
     word = name.lower()
-    return word in ("epoch", "step", "lr") or any(
-        part in word for part in ("second", "time", "learning_rate", "lr-")
-    )
+    return word in ("epoch", "step", "lr") or any(part in word for part in ("second", "time", "learning_rate", "lr-"))
 
 
 def _number(text: Any) -> bool:

@@ -100,9 +100,7 @@ class _Graded:
         seeds = [self._of_seed(p, t, weights, metrics) for p, t in zip(self.p, self.threshold, strict=True)]
         return {metric: np.mean([values[metric] for values in seeds], axis=0) for metric in metrics}
 
-    def _of_seed(
-        self, p: Array, threshold: Array, weights: Array, metrics: Sequence[Metric]
-    ) -> dict[Metric, Array]:
+    def _of_seed(self, p: Array, threshold: Array, weights: Array, metrics: Sequence[Metric]) -> dict[Metric, Array]:
         named = [metric for metric in metrics if isinstance(metric, str)]
         values: dict[Metric, Array] = dict(weighted(self.y, p, weights, threshold, named))
         for metric in metrics:
@@ -129,9 +127,7 @@ def estimate(
     `threshold` is one number or has the shape (n,) or (seeds, n). Equal seeds give equal answers. Raises
     `UsageError` for shapes that do not match.
     """
-    found = estimates(
-        y, p, metrics=(metric,), threshold=threshold, groups=groups, seed=seed, replicates=replicates
-    )
+    found = estimates(y, p, metrics=(metric,), threshold=threshold, groups=groups, seed=seed, replicates=replicates)
     return found[metric]
 
 
@@ -222,12 +218,9 @@ def _bootstrap(
     basis = (n, int(y.sum()), count)
     if few:
         return {
-            m: Estimate(float(v[0]), math.nan, math.nan, *basis, tuple(map(float, drawn[m])))
-            for m, v in whole.items()
+            m: Estimate(float(v[0]), math.nan, math.nan, *basis, tuple(map(float, drawn[m]))) for m, v in whole.items()
         }
-    return {
-        metric: _summary(metric, float(value[0]), drawn[metric], y, codes) for metric, value in whole.items()
-    }
+    return {metric: _summary(metric, float(value[0]), drawn[metric], y, codes) for metric, value in whole.items()}
 
 
 def resamples(codes: NDArray[np.int64], seed: int, replicates: int = REPLICATES) -> Iterator[Array]:

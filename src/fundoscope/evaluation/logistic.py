@@ -85,9 +85,7 @@ def checked_folds(folds: Folds, groups: Rows) -> list[tuple[Rows, Rows]]:
     for number, (train, test) in enumerate(pairs):
         shared = np.intersect1d(groups[train], groups[test])
         if shared.size:
-            raise LeakError(
-                f"Fold {number}: {shared.size} groups stand on both sides. Make the folds by group."
-            )
+            raise LeakError(f"Fold {number}: {shared.size} groups stand on both sides. Make the folds by group.")
     held = np.sort(np.concatenate([test for _, test in pairs] or [np.empty(0, np.int64)]))
     if not np.array_equal(held, np.arange(len(groups))):
         raise CohortError(
@@ -116,9 +114,7 @@ def _inner_folds(y: Array, groups: Rows, seed: int) -> list[NDArray[np.bool_]]:
     shares = np.bincount(numbers, weights=y) / sizes
     dealt = np.empty(len(sizes), np.int64)
     shuffled = np.random.default_rng(seed).permutation(len(sizes))
-    dealt[shuffled[np.argsort(shares[shuffled], kind="stable")]] = np.arange(len(sizes)) % min(
-        _INNER, len(sizes)
-    )
+    dealt[shuffled[np.argsort(shares[shuffled], kind="stable")]] = np.arange(len(sizes)) % min(_INNER, len(sizes))
     parts = [dealt[numbers] == fold for fold in range(_INNER)]
     return [part for part in parts if part.any() and not part.all()]
 

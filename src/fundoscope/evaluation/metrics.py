@@ -62,9 +62,7 @@ def weighted(
     if not len(y):
         return {name: np.full(len(weights), np.nan) for name in names}
     if p.size and set(names) & NEED_PROBABILITIES and (p.min() < 0 or p.max() > 1):
-        raise UsageError(
-            f"Scores from {p.min():.3g} to {p.max():.3g} are no probabilities. Give values from 0 to 1."
-        )
+        raise UsageError(f"Scores from {p.min():.3g} to {p.max():.3g} are no probabilities. Give values from 0 to 1.")
     sample = Weighted(y, p, weights, np.broadcast_to(np.asarray(threshold, float), p.shape))
     return {name: _METRICS[name](sample) for name in names}
 
@@ -77,13 +75,9 @@ def checked(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
             f"Labels {labels.shape} and scores {scores.shape} do not match. Give (n,) and (n,) or (seeds, n)."
         )
     if not np.isin(labels, (0, 1)).all():
-        raise UsageError(
-            "Labels hold values other than 0 and 1. Give 1 for the positive class and 0 for the other."
-        )
+        raise UsageError("Labels hold values other than 0 and 1. Give 1 for the positive class and 0 for the other.")
     if not np.isfinite(scores).all():
-        raise UsageError(
-            "Scores hold nan or infinity. Leave such photographs out by name, or repair the network."
-        )
+        raise UsageError("Scores hold nan or infinity. Leave such photographs out by name, or repair the network.")
     return labels, scores
 
 
@@ -219,9 +213,7 @@ _METRICS: dict[str, Callable[[Weighted], Array]] = {
 NAMES: tuple[str, ...] = tuple(_METRICS)
 
 #: Figures that take the scores at their word as probabilities.
-NEED_PROBABILITIES = frozenset(
-    name for name in NAMES if name in ("brier", "ece") or name.startswith("calibration")
-)
+NEED_PROBABILITIES = frozenset(name for name in NAMES if name in ("brier", "ece") or name.startswith("calibration"))
 
 #: Figures of which less is better.
 LOWER_IS_BETTER = frozenset({"brier", "ece"})

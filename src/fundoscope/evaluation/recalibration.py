@@ -56,9 +56,7 @@ def recalibrate(scores: Array, positives: Array, negatives: Array) -> Lines:
         np.column_stack([np.ones_like(z), z]), np.zeros_like(z), positives[fitted], negatives[fitted]
     )
     lost = fitted & np.isnan(line[:, 0])
-    reasons = [
-        "the fit did not converge" if gone else reason for gone, reason in zip(lost, reasons, strict=True)
-    ]
+    reasons = ["the fit did not converge" if gone else reason for gone, reason in zip(lost, reasons, strict=True)]
     return Lines(line[:, 1], line[:, 0], large[:, 0], tuple(reasons))
 
 
@@ -106,9 +104,7 @@ def _newton(design: Array, offset: Array, positives: Array, negatives: Array) ->
     return beta
 
 
-def _iterate(
-    design: Array, offset: Array, positives: Array, mass: Array, beta: Array, halve: bool = False
-) -> Array:
+def _iterate(design: Array, offset: Array, positives: Array, mass: Array, beta: Array, halve: bool = False) -> Array:
     """Newton's method on all rows together until each has settled; those that never do are nan."""
     active = np.arange(len(mass))
     for _ in range(_ITERATIONS if halve else _BARE_ITERATIONS):
@@ -124,9 +120,7 @@ def _iterate(
     return beta
 
 
-def _step(
-    design: Array, offset: Array, positives: Array, mass: Array, beta: Array
-) -> tuple[Array, NDArray[np.bool_]]:
+def _step(design: Array, offset: Array, positives: Array, mass: Array, beta: Array) -> tuple[Array, NDArray[np.bool_]]:
     """Newton's step (B, d), and which rows have a gradient of nothing."""
     width = design.shape[1]
     fitted = _sigmoid(beta @ design.T + offset)

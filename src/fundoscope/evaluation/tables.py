@@ -34,9 +34,7 @@ def results_table(
 
 
 def _spread(row: Mapping[str, Any], digits: int) -> dict[str, Any]:
-    found = {
-        name: _estimate(value) for name, value in row.items() if isinstance(value, Estimate | Difference)
-    }
+    found = {name: _estimate(value) for name, value in row.items() if isinstance(value, Estimate | Difference)}
     bases = {name: (value.n, value.positives, value.groups) for name, value in found.items()}
     first = next(iter(bases.values()), None)
     flat: dict[str, Any] = {}

@@ -75,16 +75,12 @@ class Standard(BaseModel):
         """A square, resized if need be, with its contrast evened; uint8 RGB of this standard's size."""
         if square.shape[0] != self.size:
             square = _resize(square, self.size, self.size)
-        return (
-            clahe(square, self.clahe_clip, self.clahe_tiles) if self.clahe_when == "after resize" else square
-        )
+        return clahe(square, self.clahe_clip, self.clahe_tiles) if self.clahe_when == "after resize" else square
 
     def tensor(self, enhanced: Pixels) -> NDArray[np.float32]:
         """Network input (3, rows, columns), float32: (value / 255 - mean) / deviation, channel by channel."""
         planes = np.empty((3, *enhanced.shape[:2]), np.float32)
-        for channel, levels, plane in zip(
-            cv2.split(enhanced), _levels(self.mean, self.deviation), planes, strict=True
-        ):
+        for channel, levels, plane in zip(cv2.split(enhanced), _levels(self.mean, self.deviation), planes, strict=True):
             cv2.LUT(channel, levels, plane)
         return planes
 

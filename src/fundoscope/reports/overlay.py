@@ -93,9 +93,7 @@ def legend(width: int = 240, height: int = 16) -> Pixels:
 
 def jpeg(picture: Pixels, quality: int = 90) -> bytes:
     """The picture as the bytes of a JPEG file; `quality` is 1 to 100."""
-    _, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     return data.tobytes()
 
 
@@ -115,17 +113,11 @@ def jpeg_uri(picture: Pixels, side: int = 224, quality: int = 80) -> str:
 
 def _check(picture: Pixels, activation: Activation) -> None:
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-        raise UsageError(
-            f"picture: shape {picture.shape}, {picture.dtype}. Give (rows, columns, 3), uint8, RGB."
-        )
+        raise UsageError(f"picture: shape {picture.shape}, {picture.dtype}. Give (rows, columns, 3), uint8, RGB.")
     if activation.ndim != 2 or not activation.size:
-        raise UsageError(
-            f"activation: shape {activation.shape}. Give a map of (rows, columns), one number a place."
-        )
+        raise UsageError(f"activation: shape {activation.shape}. Give a map of (rows, columns), one number a place.")
     if not np.isfinite(activation).all():
-        raise UsageError(
-            "activation: holds values that are not finite. Verify the bundle: fundoscope bundle verify."
-        )
+        raise UsageError("activation: holds values that are not finite. Verify the bundle: fundoscope bundle verify.")
 
 
 @functools.cache

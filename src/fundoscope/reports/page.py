@@ -77,9 +77,7 @@ def image_uri(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be read ({error.strerror}). Draw the figure before the report."
-        ) from error
+        raise UsageError(f"{path}: cannot be read ({error.strerror}). Draw the figure before the report.") from error
     kind = next((mime for magic, mime in _IMAGES.items() if data.startswith(magic)), None)
     if kind is None:
         raise UsageError(f"{path}: is neither PNG nor JPEG. Save the figure as PNG.")

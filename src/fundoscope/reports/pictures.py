@@ -13,9 +13,7 @@ from fundoscope.reports.overlay import jpeg
 _LONGEST_STEM = 80  # characters: with number and suffix well below the 255 bytes that file systems allow
 
 
-def save_pictures(
-    out_dir: Path, number: int, stem: str, picture: Pixels, overlay: Pixels | None = None
-) -> list[Path]:
+def save_pictures(out_dir: Path, number: int, stem: str, picture: Pixels, overlay: Pixels | None = None) -> list[Path]:
     """Write `NNNN_stem.jpg` and, given an overlay, `NNNN_stem_activation.jpg` there; gives their paths.
 
     The stem is made safe (`safe_stem`); the number keeps files apart whose names repeat.
@@ -28,9 +26,7 @@ def save_pictures(
         for name, pixels in files.items():
             (out_dir / name).write_bytes(jpeg(pixels))
     except OSError as error:
-        raise UsageError(
-            f"{out_dir}: cannot be written ({error.strerror}). Give a folder that can."
-        ) from error
+        raise UsageError(f"{out_dir}: cannot be written ({error.strerror}). Give a folder that can.") from error
     return [out_dir / name for name in files]
 
 

@@ -130,12 +130,10 @@ def _section(section: Section, anchor: str) -> dict[str, Any]:
         "checks": section.checks,
         "tables": [_table(table) for table in section.tables if table.rows],
         "figures": [
-            {"uri": page.image_uri(f.path), "caption": f.caption, "alt": f.alt or f.caption}
-            for f in section.figures
+            {"uri": page.image_uri(f.path), "caption": f.caption, "alt": f.alt or f.caption} for f in section.figures
         ],
         "pictures": [
-            {"uri": jpeg_uri(p.pixels, _PICTURE_SIDE), "name": p.name, "lines": p.lines}
-            for p in section.pictures
+            {"uri": jpeg_uri(p.pixels, _PICTURE_SIDE), "name": p.name, "lines": p.lines} for p in section.pictures
         ],
     }
 
@@ -174,20 +172,14 @@ def _column(values: Sequence[Any], reference: float | None) -> list[dict[str, An
         {
             "kind": kind,
             "text": _text(value),
-            **(
-                _whisker(value, min(ends), max(ends), reference)
-                if isinstance(value, Estimate) and ends
-                else {}
-            ),
+            **(_whisker(value, min(ends), max(ends), reference) if isinstance(value, Estimate) and ends else {}),
         }
         for value in values
     ]
 
 
 def _ends(estimate: Estimate) -> list[float]:
-    return [
-        end for end in (estimate.value, estimate.low, estimate.high) if end is not None and math.isfinite(end)
-    ]
+    return [end for end in (estimate.value, estimate.low, estimate.high) if end is not None and math.isfinite(end)]
 
 
 def _whisker(estimate: Estimate, low: float, high: float, reference: float | None) -> dict[str, Any]:

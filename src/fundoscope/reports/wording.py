@@ -11,9 +11,7 @@ from fundoscope.reports import page
 
 TITLE = "Retinopathy of prematurity: screening report"
 SUSPECTED = "ROP suspected: have an ophthalmologist examine this eye"
-TREATMENT_SUSPECTED = (
-    "Treatment-requiring ROP suspected: have an ophthalmologist examine this eye without delay"
-)
+TREATMENT_SUSPECTED = "Treatment-requiring ROP suspected: have an ophthalmologist examine this eye without delay"
 NO_TREATMENT_SEEN = "no treatment-requiring ROP seen in this view; this excludes nothing"
 DISCLAIMER = (
     "No medical device: a photograph shows part of a retina, "
@@ -89,9 +87,7 @@ def decision_of(finding: RopFinding) -> str:
     return words[kind_of(finding)]
 
 
-def row_of(
-    finding: RopFinding, header: ScreeningHeader, original_size: tuple[int, int] | None
-) -> dict[str, Any]:
+def row_of(finding: RopFinding, header: ScreeningHeader, original_size: tuple[int, int] | None) -> dict[str, Any]:
     """What the template of a photograph's row shows of its finding; `original_size` is (rows, columns)."""
     kind = kind_of(finding)
     return {
@@ -111,9 +107,7 @@ def _gauges(finding: RopFinding, header: ScreeningHeader) -> list[dict[str, Any]
     if finding.p_rop is not None:
         shown.append(_gauge("Probability of ROP", finding.p_rop, header.operating_point))
     if header.second_stage and finding.p_tr is not None:
-        statement = {True: TREATMENT_SUSPECTED, False: NO_TREATMENT_SEEN, None: ""}[
-            finding.treatment_requiring
-        ]
+        statement = {True: TREATMENT_SUSPECTED, False: NO_TREATMENT_SEEN, None: ""}[finding.treatment_requiring]
         gauge = _gauge("Treatment-requiring ROP", finding.p_tr, header.treatment_point)
         shown.append(gauge | {"simulated": header.simulated, "statement": statement})
     if finding.quality is not None:
@@ -169,9 +163,7 @@ def facts_of(header: ScreeningHeader) -> list[tuple[str, str]]:
         ("Temperature", f"{header.temperature:.4g} (the logits are divided by it)"),
     ]
     if header.second_stage and second is not None:
-        pairs.append(
-            ("Threshold for treatment", f"{second.threshold:.4g}: {second.rule}, chosen on {second.data}")
-        )
+        pairs.append(("Threshold for treatment", f"{second.threshold:.4g}: {second.rule}, chosen on {second.data}"))
     return [*((name, value) for name, value in pairs if value), ("Use", f"{page.RESEARCH_USE}. {DISCLAIMER}")]
 
 
@@ -181,17 +173,13 @@ def eyes_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     rules = {row.get("rule") for row in rows}
     if len(rules) == 1:
         hidden.add("rule")
-    names = [
-        name for name in rows[0] if name not in hidden and any(not _blank(row.get(name)) for row in rows)
-    ]
+    names = [name for name in rows[0] if name not in hidden and any(not _blank(row.get(name)) for row in rows)]
     return {
         "names": names,
         "heads": [_EYE_HEADS.get(name, name.replace("_", " ")) for name in names],
         "numeric": [name for name in names if all(page.is_number(row.get(name)) for row in rows)],
         "rule": rules.pop() if len(rules) == 1 else None,
-        "rows": [
-            {"kind": _kind_of_eye(row), "cells": [_eye_cell(name, row) for name in names]} for row in rows
-        ],
+        "rows": [{"kind": _kind_of_eye(row), "cells": [_eye_cell(name, row) for name in names]} for row in rows],
     }
 
 

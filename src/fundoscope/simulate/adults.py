@@ -96,7 +96,7 @@ def _veins_above(eye: AdultEye, view: View, shape: tuple[int, int]) -> Mask | No
     for meeting, nick in zip(eye.crossings, eye.nicks, strict=True):
         if not nick.artery_above:
             column, row = view.to_pixels(np.array([meeting.at]))[0]
-            reach = 2.5 * nick.vein_radius * view.scale / max(meeting.sine, 0.3)
+            reach = 2.5 * nick.vein_radius * view.scale / max(nick.sine, 0.3)
             cv2.circle(above, (round(column), round(row)), max(2, round(reach)), 1, -1)
     return above.astype(bool) if above.any() else None
 
@@ -121,6 +121,7 @@ def _with_nick(crossing: Crossing, nick: nicking.Nick, vein: Vessel, view: View)
         narrowing_1=round(nick.narrowing[0], 4),
         narrowing_2=round(nick.narrowing[1], 4),
         grade=nick.grade,
+        angle_degrees=float(np.degrees(np.arcsin(min(1.0, nick.sine)))),
         artery_above=nick.artery_above,
         side_1_up=bool(up),
     )

@@ -8,6 +8,7 @@ two come in varying mixtures. Signs as described by Gunn (1898: the vein seems t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +26,8 @@ NARROWING = {1: (0.18, 0.32), 2: (0.40, 0.55), 3: (0.50, 0.70)}
 GRADE_SHARES = ((0.9, 0.05, 0.03, 0.02), (0.4, 0.2, 0.2, 0.2))
 
 ROOM = 1.2  # vein widths to the next branching that a nicked crossing needs on each side
-_ALONE = 3.0  # vein widths to the next crossing
+_ALONE = 3.5  # vein widths to the next crossing
+_APART = 6.0  # vein widths to the next changed crossing: then no vein is narrowed from two sides at once
 _SINE = 0.3  # of the angle between the vessels: those that graze are left alone
 _WIDE = 0.36  # of the widest vessel's radius: an artery thinner than that does not press on a vein
 
@@ -44,7 +46,8 @@ def grade_of(narrowing_1: float, narrowing_2: float) -> int:
 class Nick:
     """What was done to one crossing: `narrowing` of side 1 (nearer the disc) and 2, `taper` the share of it (0 to 1,
     in the exponent) that is calibre rather than contrast, `swelling` of the vein upstream (Bonnet), `deflection`
-    (Salus, 0 to 1), whether the artery runs above, and the vein's undisturbed radius.
+    (Salus, 0 to 1), whether the artery runs above, the vein's undisturbed radius, and the `sine` of
+    the angle at which they cross.
     """
 
     narrowing: tuple[float, float]
@@ -53,6 +56,7 @@ class Nick:
     deflection: float
     artery_above: bool
     vein_radius: float
+    sine: float = 1.0
 
     @property
     def grade(self) -> int:
@@ -70,6 +74,7 @@ def nick_crossings(
     nicked, nicks = list(veins), []
     least = [_WIDE * max((float(v.radius.max()) for v in kind), default=0.0) for kind in (arteries, veins)]
     places = np.array([meeting.at for meeting in met]).reshape(-1, 2)
+    changed: list[tuple[float, float]] = []
     for meeting in met:
         vein = veins[meeting.vein]
         width = 2 * float(vein.radius[meeting.vein_sample])
@@ -77,8 +82,12 @@ def nick_crossings(
         pressing = float(arteries[meeting.artery].radius[meeting.artery_sample])
         if pressing < least[0] or width < 2 * least[1] or not _has_room(meeting, places, vein, width):
             drawn = Nick((0.0, 0.0), 1.0, 0.0, 0.0, drawn.artery_above, width / 2)
+        drawn = replace(drawn, sine=meeting.sine)
+        if any(math.dist(place, meeting.at) < _APART * width for place in changed):
+            drawn = replace(drawn, narrowing=(0.0, 0.0), swelling=0.0, deflection=0.0)
         if drawn.narrowing != (0.0, 0.0) or drawn.swelling or drawn.deflection:
-            _apply(nicked, arteries[meeting.artery], meeting, drawn)
+            changed.append(meeting.at)
+            drawn = _apply(nicked, arteries[meeting.artery], meeting, drawn)
         nicks.append(drawn)
     return nicked, nicks
 
@@ -116,13 +125,18 @@ def _along(points: Floats, meeting: Meeting) -> Floats:
     return way - way[meeting.vein_sample] - float(np.hypot(*(np.array(meeting.at) - start)))
 
 
-def _apply(veins: list[Vessel], artery: Vessel, meeting: Meeting, nick: Nick) -> None:
-    """Change the crossing's stretch, and as far as the change reaches the stretches before and after it."""
+def _apply(veins: list[Vessel], artery: Vessel, meeting: Meeting, nick: Nick) -> Nick:
+    """Change the crossing's stretch, and as far as the change reaches the stretches before and after it; gives the
+    nick with the angle at which the vessels cross then.
+    """
     k = meeting.vein
     own = _finer(veins[k], meeting, 2 * nick.vein_radius)
+    own = replace(own, points=_deflected(own.points, artery, meeting, nick))
     along = _along_point(own.points, meeting.at)
-    wall = float(artery.radius[meeting.artery_sample]) / meeting.sine
-    veins[k] = replace(_narrowed(own, along, wall, nick), points=_deflected(own.points, artery, along, meeting, nick))
+    here, way = _heading(own.points, int(np.abs(along).argmin())), _heading(artery.points, meeting.artery_sample)
+    nick = replace(nick, sine=float(abs(here[0] * way[1] - here[1] * way[0])))
+    wall = float(artery.radius[meeting.artery_sample]) / nick.sine
+    veins[k] = _narrowed(own, along, wall, nick)
     before = own.parent
     if before >= 0:
         way = _way(veins[before].points)
@@ -130,6 +144,7 @@ def _apply(veins: list[Vessel], artery: Vessel, meeting: Meeting, nick: Nick) ->
     for after, vein in enumerate(veins):
         if vein.parent == k:
             veins[after] = _narrowed(vein, along[-1] + _way(vein.points), wall, nick)
+    return nick
 
 
 def _narrowed(vein: Vessel, along: Floats, wall: float, nick: Nick) -> Vessel:
@@ -169,15 +184,17 @@ def _profile(along: Floats, wall: float, nick: Nick) -> Floats:
     return np.where(np.abs(along) < wall, under, depth) * fall
 
 
-def _deflected(points: Floats, artery: Vessel, along: Floats, meeting: Meeting, nick: Nick) -> Floats:
+def _deflected(points: Floats, artery: Vessel, meeting: Meeting, nick: Nick) -> Floats:
     """Turn the vein towards a right angle at the crossing; it comes back to its course in an S on each side."""
-    k = meeting.artery_sample
-    way = artery.points[min(k + 1, len(artery.points) - 1)] - artery.points[k]
-    way = way / max(float(np.hypot(*way)), 1e-12)
-    here = int(np.abs(along).argmin())
-    run = points[min(here + 1, len(points) - 1)] - points[max(here - 1, 0)]
-    run = run / max(float(np.hypot(*run)), 1e-12)
+    along = _along_point(points, meeting.at)
+    way, run = _heading(artery.points, meeting.artery_sample), _heading(points, int(np.abs(along).argmin()))
     reach = 2.2 * 2 * nick.vein_radius
     ends = smoothstep(0, 0.6 * reach, np.minimum(along - along[0], along[-1] - along))  # daughters stay attached
     shift = -nick.deflection * ends * np.clip(run @ way, -0.8, 0.8) * along * np.exp(-((along / reach) ** 2))
     return points + shift[:, None] * way
+
+
+def _heading(points: Floats, at: int) -> Floats:
+    """Unit direction of a line at a sample."""
+    run = points[min(at + 1, len(points) - 1)] - points[max(at - 1, 0)]
+    return run / max(float(np.hypot(*run)), 1e-12)
