@@ -99,7 +99,9 @@ def full_circle(square: Picture) -> Picture:
 
 
 def blurred(picture: Picture) -> Picture:
-    """Gaussian blur of a fortieth of the field's radius: sigma 8 at 640 x 480."""
+    """Gaussian blur of a fortieth of the field's radius: sigma 8 at 640 x 480 (larger photographs made smaller)."""
+    scale = min(1.0, 1024 / max(picture.shape[:2]))
+    picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return cv2.GaussianBlur(picture, (0, 0), find_field(picture).radius / 39)
 
 

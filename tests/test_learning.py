@@ -61,7 +61,7 @@ def test_field_shapes_only_blacken():
 
 def test_batches_are_even_and_do_not_depend_on_workers():
     data = squares(20)
-    rows = np.arange(20)[data.labels[:20] == 0].tolist() + [1, 3]  # ten of class 0, two of class 1
+    rows = [*np.arange(20)[data.labels[:20] == 0].tolist(), 1, 3]  # ten of class 0, two of class 1
     drawn = []
     for workers in (0, 1):
         batches = training_batches(data, np.array(rows), Augment(), 5, seed=7, workers=workers)

@@ -131,7 +131,7 @@ def expose(camera: Camera, level: int, cast: tuple[float, float, float], rng: np
 def draw_cast(rng: np.random.Generator, spread: float = 1.0) -> tuple[float, float, float]:
     """A camera's white balance and gain, as channel factors; `spread` scales how far they stray."""
     gain = np.exp(spread * rng.normal(-0.04, 0.12))
-    red, green, blue = gain * np.exp(spread * rng.normal(0, [0.05, 0.08, 0.25]))
+    red, green, blue = gain * np.exp(spread * rng.normal(0, [0.05, 0.08, 0.2]))
     return float(red), float(green), float(blue)
 
 

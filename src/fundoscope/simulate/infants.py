@@ -150,7 +150,7 @@ def take(eye: InfantEye, exposure: Exposure, view: View, aim: str) -> SimulatedP
     return SimulatedPhotograph(cameras.decoded(file), truth, file)
 
 
-_HIDDEN = 0.85  # veiled more than this, nothing can be made out
+_HIDDEN = 0.72  # veiled more than this, nothing can be made out
 
 
 def _visible(ridge: Mask, veil: NDArray[np.float32], exposure: Exposure) -> Mask:

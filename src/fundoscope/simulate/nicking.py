@@ -25,7 +25,7 @@ NARROWING = {1: (0.18, 0.32), 2: (0.40, 0.55), 3: (0.50, 0.70)}
 #: Shares of the grades 0 to 3 among crossings of a healthy and of a diseased eye.
 GRADE_SHARES = ((0.9, 0.05, 0.03, 0.02), (0.4, 0.2, 0.2, 0.2))
 
-ROOM = 1.2  # vein widths to the next branching that a nicked crossing needs on each side
+ROOM = 0.8  # vein widths between the artery and the next branching that a nicked crossing needs on each side
 _ALONE = 3.5  # vein widths to the next crossing
 _APART = 6.0  # vein widths to the next changed crossing: then no vein is narrowed from two sides at once
 _SINE = 0.3  # of the angle between the vessels: those that graze are left alone
@@ -74,19 +74,19 @@ def nick_crossings(
     nicked, nicks = list(veins), []
     least = [_WIDE * max((float(v.radius.max()) for v in kind), default=0.0) for kind in (arteries, veins)]
     places = np.array([meeting.at for meeting in met]).reshape(-1, 2)
-    changed: list[tuple[float, float]] = []
+    changed: list[tuple[tuple[float, float], float]] = []
     for meeting in met:
         vein = veins[meeting.vein]
         width = 2 * float(vein.radius[meeting.vein_sample])
         drawn = _draw(shares, width / 2, rng)
         pressing = float(arteries[meeting.artery].radius[meeting.artery_sample])
-        if pressing < least[0] or width < 2 * least[1] or not _has_room(meeting, places, vein, width):
+        if pressing < least[0] or width < 2 * least[1] or not _has_room(meeting, places, vein, pressing):
             drawn = Nick((0.0, 0.0), 1.0, 0.0, 0.0, drawn.artery_above, width / 2)
         drawn = replace(drawn, sine=meeting.sine)
-        if any(math.dist(place, meeting.at) < _APART * width for place in changed):
+        if any(math.dist(place, meeting.at) < _APART * max(width, other) for place, other in changed):
             drawn = replace(drawn, narrowing=(0.0, 0.0), swelling=0.0, deflection=0.0)
         if drawn.narrowing != (0.0, 0.0) or drawn.swelling or drawn.deflection:
-            changed.append(meeting.at)
+            changed.append((meeting.at, width))
             drawn = _apply(nicked, arteries[meeting.artery], meeting, drawn)
         nicks.append(drawn)
     return nicked, nicks
@@ -110,12 +110,16 @@ def _draw(shares: tuple[float, ...], radius: float, rng: np.random.Generator) ->
     )
 
 
-def _has_room(meeting: Meeting, places: Floats, vein: Vessel, width: float) -> bool:
-    """Enough straight vein on both sides within the stretch, no other crossing near, no grazing angle."""
+def _has_room(meeting: Meeting, places: Floats, vein: Vessel, pressing: float) -> bool:
+    """Even vein on both sides of an artery of radius `pressing`, no other crossing near, no grazing angle."""
+    width = 2 * float(vein.radius[meeting.vein_sample])
     along = _along(vein.points, meeting)
+    near = np.abs(along) < 2.5 * width
+    even = bool((vein.seen[near] > 0.97).all()) and float(np.ptp(vein.radius[near])) < 0.03 * width
+    room = pressing / max(meeting.sine, _SINE) + ROOM * width
     apart = np.hypot(*(places - meeting.at).T)
-    alone = (apart < _ALONE * width).sum() == 1  # the crossing itself
-    return bool(alone) and -along[0] > ROOM * width and along[-1] > ROOM * width and meeting.sine > _SINE
+    alone = int((apart < _ALONE * width).sum()) == 1  # the crossing itself
+    return even and alone and -along[0] > room and along[-1] > room and meeting.sine > _SINE
 
 
 def _along(points: Floats, meeting: Meeting) -> Floats:
