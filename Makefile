@@ -6,7 +6,7 @@ DATA ?= $(or $(FUNDOSCOPE_DATA),../shared/data)
 .PHONY: demo test weights-rop clean
 
 demo: .venv-demo/ready
-	.venv-demo/bin/fundoscope simulate infants 12 --seed 4 --out demo-report/eyes
+	.venv-demo/bin/fundoscope simulate infants 14 --seed 1 --workers 2 --out demo-report/eyes
 	.venv-demo/bin/fundoscope rop screen demo-report/eyes/cohort.csv --out demo-report/screening
 	@echo "Open demo-report/screening/report.html: simulated eyes, a real network. Research use only."
 

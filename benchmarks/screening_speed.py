@@ -32,7 +32,7 @@ from fundoscope.imaging.quality import judge
 from fundoscope.rop.screening import Screener
 from fundoscope.simulate import infant
 
-ROUNDS = 5
+ROUNDS = 7
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results" / "screening_speed.csv"
 
 

@@ -88,6 +88,7 @@ def measure(pixels: Pixels, field: Field) -> dict[str, float]:
         **_lines(levels),
         **_edges(levels),
         **_bands(levels),
+        **_spots(levels),
         **_channels(seen, levels[1], weight),
     }
 
@@ -271,6 +272,16 @@ def _bands(levels: list[_Level]) -> dict[str, float]:
         out[f"tails{i}"] = math.log((deviation + 1e-4) / (size + 1e-4))
     for i in range(3):
         out[f"slope{i}{i + 1}"] = out[f"band{i + 1}"] - out[f"band{i}"]
+    return out
+
+
+def _spots(levels: list[_Level]) -> dict[str, float]:
+    """The brightest and the darkest spot against surrounds of 1/14, 1/7 and 1/4 of the field: disc and fovea."""
+    out: dict[str, float] = {}
+    for i, level in enumerate(levels[1:], start=1):
+        ordered = level.ordered(cv2.subtract(level.smooth, cv2.blur(level.smooth, (9, 9))))
+        out[f"spot{i}"] = _log(_at(ordered, 0.998))
+        out[f"pit{i}"] = _log(-_at(ordered, 0.002))
     return out
 
 

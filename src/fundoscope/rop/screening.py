@@ -42,11 +42,14 @@ class Screened:
 
 
 class Screener:
-    """Grades photographs with one bundle; `workers` photographs at once (default: the processors, at most four)."""
+    """Grades photographs with one bundle, `workers` at once.
+
+    By default one more than there are processors, at most five: while one waits for Python's lock, another decodes.
+    """
 
     def __init__(self, bundle: Bundle, workers: int | None = None) -> None:
         self.bundle = bundle
-        self.workers = workers or min(4, os.cpu_count() or 1)
+        self.workers = workers or min(4, os.cpu_count() or 1) + 1
 
     def screen(self, sources: Iterable[Source]) -> Iterator[Screened]:
         """One `Screened` a source, in their order; whatever cannot be read is a finding that says why."""
