@@ -215,10 +215,11 @@ def in_retinal_colours(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def drawings(rng: np.random.Generator, n: int) -> Iterator[tuple[str, Picture]]:
-    """Noise, discs, gradients, lettering and piles of shapes, `n` of each."""
+    """Noise, discs, balls, gradients, lettering, piles of shapes and strokes, `n` of each."""
     makers: dict[str, Callable[[np.random.Generator], Picture]] = {
         "noise": draw_noise,
         "disc": draw_disc,
+        "ball": draw_ball,
         "gradient": draw_gradient,
         "lettering": draw_lettering,
         "shapes": draw_shapes,
@@ -255,6 +256,23 @@ def draw_disc(rng: np.random.Generator) -> Picture:
     inside = np.clip((1 - distance) * rng.uniform(20, 200), 0, 1)
     x = shade[..., None] * colour * inside[..., None] + (1 - inside[..., None]) * rng.choice([0, 0, 0, 128, 255])
     return (x + rng.normal(0, rng.uniform(0, 3), x.shape)).clip(0, 255).astype(np.uint8)
+
+
+def draw_ball(rng: np.random.Generator) -> Picture:
+    """A lit ball with a rough skin, mostly of a warm colour, on black or not."""
+    side = 420
+    y, x = (np.indices((side, side)) - side / 2) / rng.uniform(140, 209)
+    height = np.sqrt(np.clip(1 - x**2 - y**2, 0, 1))
+    light = np.array([*rng.uniform(-0.7, 0.7, 2), 1.0])
+    shade = np.clip((x * light[0] + y * light[1] + height) / np.linalg.norm(light), 0, 1) ** rng.uniform(0.2, 1)
+    skin = sum(
+        cv2.GaussianBlur(rng.normal(size=(side, side)), (0, 0), s) * s * rng.uniform(0, 1)
+        for s in (0.7, 1.5, 3, 6, 12, 25)
+    )
+    tone = shade * (1 + rng.uniform(0.01, 0.25) * skin / skin.std())
+    colour = np.sort(rng.uniform(20, 255, 3))[::-1] if rng.random() < 0.8 else rng.uniform(30, 255, 3)
+    inside = (x**2 + y**2 < 1)[..., None]
+    return np.where(inside, tone[..., None] * colour, rng.choice([0, 0, 0, 255])).clip(0, 255).astype(np.uint8)
 
 
 def draw_gradient(rng: np.random.Generator) -> Picture:
@@ -364,7 +382,7 @@ def foreign(source: str, files: list[Path]) -> Iterator[Sample]:
 
 def drawn() -> Iterator[Sample]:
     rng = np.random.default_rng(7)
-    for name, picture in drawings(rng, 16):
+    for name, picture in drawings(rng, 24):
         yield from foreign_copies("drawn-" + name.split("-")[0], picture, rng, 2)
 
 

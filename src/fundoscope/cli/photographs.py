@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,10 +63,10 @@ def _named(photo: str) -> Iterator[Mention]:
         yield Mention(photo)
 
 
-def _is(question: object) -> bool:
+def _is(question: Callable[[], bool]) -> bool:
     """A question to the file system; a name that it cannot hold is the name of nothing."""
     try:
-        return bool(question())  # type: ignore[operator]
+        return question()
     except (OSError, ValueError):
         return False
 

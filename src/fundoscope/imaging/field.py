@@ -72,7 +72,7 @@ def find_field(pixels: Pixels) -> Field:
         centre, radius, found = (float(at[0]), float(at[1])), circle[2] * float(step.mean()), True
     field = Field(*centre, radius, (rows, columns), found, 1.0)
     inside = field.mask(lit.shape)
-    share = np.count_nonzero(lit & inside) / max(1, np.count_nonzero(inside))
+    share = float(np.count_nonzero(lit & inside)) / max(1, int(np.count_nonzero(inside)))
     return Field(*centre, radius, (rows, columns), found, share)
 
 

@@ -26,16 +26,18 @@ from fundoscope.rop.screening import Screened, Screener
 class Named(Protocol):
     """A photograph to screen: `path` as given, `file` where it lies, and whose eye it is where that is known."""
 
-    path: str
-    infant: str | None
-    eye: str | None
-    exam: str | None
-    from_table: bool
-
     @property
-    def file(self) -> Path:
-        """Where the photograph lies."""
-        ...
+    def path(self) -> str: ...
+    @property
+    def infant(self) -> str | None: ...
+    @property
+    def eye(self) -> str | None: ...
+    @property
+    def exam(self) -> str | None: ...
+    @property
+    def from_table(self) -> bool: ...
+    @property
+    def file(self) -> Path: ...
 
 
 class Files:
