@@ -12,6 +12,7 @@ import argparse
 import csv
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -390,7 +391,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results/refusals.csv")
     args = parser.parse_args()
     rows = []
-    for r in (*eye_rows(), *foreign_rows(args.folders, args.most)):
+    for r in chain(eye_rows(), foreign_rows(args.folders, args.most)):
         print(
             f"{r.kind:32s} {r.expects:7s} {r.n:4d} refused {r.refused:4d}  needed {r.needed:8s} {r.met}",
             flush=True,

@@ -110,7 +110,8 @@ KILLED = """
     import numpy as np, torch
     from pathlib import Path
     from lightning.pytorch.callbacks import Callback
-    import fundoscope.learning.fit as module
+    import importlib
+    module = importlib.import_module("fundoscope.learning.fit")
     from test_learning import QUICK, squares
     from fundoscope.networks import build
     torch.set_num_threads(1)

@@ -136,7 +136,7 @@ def _pyramid(green: Map, weight: Map) -> list[_Level]:
     """Four levels, 192 to 24 pixels; the pixels looked at (one in `_STEPS`) keep off the border."""
     levels = []
     for step in _STEPS:
-        clear = cv2.erode(cv2.compare(weight, 0.99, cv2.CMP_GT), _AROUND, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        clear = cv2.erode((weight > 0.99).view(np.uint8), _AROUND, borderType=cv2.BORDER_CONSTANT, borderValue=0)
         at = np.flatnonzero(clear.ravel()[::step]) * step
         levels.append(_Level(green, cv2.GaussianBlur(green, (5, 5), 1.0), at))
         size = (green.shape[1] // 2, green.shape[0] // 2)
