@@ -72,14 +72,11 @@ def _progress(n: int, quiet: bool) -> Generator[Progress]:
     """A bar on standard error, and at the end how fast it went."""
     import time
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from fundoscope.cli.talk import Talk
 
-    console = Console(stderr=True, quiet=quiet, highlight=False)
-    columns = (TextColumn("photographs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    talk = Talk(quiet)
     start = time.perf_counter()
-    with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
-        task = bar.add_task("", total=n)
-        yield lambda done, wanted: bar.update(task, completed=done, total=wanted)
+    with talk.stages() as step:
+        yield lambda done, wanted: step("photographs", done, wanted)
     seconds = time.perf_counter() - start
-    console.print(f"{n} photographs in {seconds:.0f} s ({n / max(seconds, 1e-9):.1f} a second)")
+    talk.say(f"{n} photographs in {seconds:.0f} s ({n / max(seconds, 1e-9):.1f} a second)")

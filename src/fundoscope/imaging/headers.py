@@ -126,8 +126,8 @@ def exif_orientation(block: bytes) -> int:
             if tag == 0x0112:
                 value = short if kind == 3 else struct.unpack_from(order + "I", block, entry + 8)[0]
                 return value if 1 <= value <= 8 else 1
-    except struct.error:  # offsets that lead out of the block
-        pass
+    except struct.error:
+        return 1  # offsets that lead out of the block
     return 1
 
 

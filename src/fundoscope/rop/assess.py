@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,12 +18,10 @@ from fundoscope.evaluation.controls import KINDS
 from fundoscope.evaluation.nuisance import nuisance_baseline, nuisance_table
 from fundoscope.imaging import Photograph
 from fundoscope.rop.export import int8_answers
+from fundoscope.rop.material import Material
 from fundoscope.rop.out_of_fold import OutOfFold, out_of_fold
 from fundoscope.rop.recipes import Recipe
 from fundoscope.studies import Study
-
-if TYPE_CHECKING:
-    from fundoscope.rop.study import Material
 
 VARIANTS = ("plain", *KINDS, "all")
 
@@ -138,11 +136,8 @@ class Assessment:
             f"{last['decisions changed']} of {last['n']} decisions change",
         ]
 
-    def write(self, folder: Path, stamps: Sequence[str]) -> Path:
-        """Write tables (CSV), out-of-fold answers (CSV), figures (PNG) and report.html; returns the report."""
-        from fundoscope.rop.pages import write_report
-
-        tables = folder / "tables"
+    def write_tables(self, tables: Path) -> None:
+        """Write every table as CSV into the folder `tables`, the out-of-fold answers among them."""
         results_table(self.results(), tables / "results.csv")
         results_table(self.under_controls(), tables / "controls.csv")
         results_table(self.int8_rows(), tables / "int8.csv")
@@ -150,7 +145,6 @@ class Assessment:
             results_table(self.between_networks(), tables / "networks.csv")
         results_table(self.material.folds.table(self.material.cohort), tables / "folds.csv")
         self.out_of_fold_table().to_csv(tables / "out_of_fold.csv", index=False)
-        return write_report(self, folder, stamps)
 
     def out_of_fold_table(self) -> pd.DataFrame:
         """Every photograph's answer by every network and seed on every variant, one row each."""

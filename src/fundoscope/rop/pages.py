@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +12,8 @@ from fundoscope.evaluation import Difference, Estimate
 from fundoscope.evaluation.figures import Curve, confusion, learning_curve, precision_recall, reliability, roc
 from fundoscope.reports import Check, Figure, Picture, Section, StudyPage, Table, write_study_report
 from fundoscope.reports import Estimate as Cell
+from fundoscope.rop.assess import Assessment
 from fundoscope.rop.fitting import Task, epochs_of
-
-if TYPE_CHECKING:
-    from fundoscope.rop.assess import Assessment
 
 _GALLERY = 8  # photographs shown of those that were graded most wrongly
 

@@ -19,7 +19,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -27,12 +27,11 @@ import numpy as np
 
 from fundoscope.cohort import Cohort, Folds, Groups, Kind, audit, groups_of
 from fundoscope.errors import CohortError, LeakError, UsageError
-from fundoscope.evaluation.controls import KINDS, Controls
-from fundoscope.imaging import Photograph, read
-from fundoscope.learning import SQUARE, Squares
 from fundoscope.rop.assess import Assessment
 from fundoscope.rop.export import Origin, export_fold, final_bundle
 from fundoscope.rop.fitting import Task, run_task
+from fundoscope.rop.material import Material
+from fundoscope.rop.pages import write_report
 from fundoscope.rop.recipes import Recipe, recipe_of
 from fundoscope.rop.rehearsal import rehearse
 from fundoscope.rop.talking import Voice
@@ -68,22 +67,6 @@ class StudyOptions:
         return [recipe.with_network(network) for network in self.networks] or [recipe]
 
 
-@dataclass(frozen=True)
-class Material:
-    """What a study works on: the cohort, its groups and folds, and the photographs as standard squares."""
-
-    cohort: Cohort
-    groups: Groups
-    folds: Folds
-    photographs: list[Photograph]
-    variants: dict[str, Squares]
-
-    @property
-    def squares(self) -> Squares:
-        """The photographs as they are."""
-        return self.variants["plain"]
-
-
 def run_study(options: StudyOptions, voice: Voice, dry_run: bool = False) -> Path:
     """Run or continue the study in `options.out`; returns the path of its report (of its folder in a dry run)."""
     cohort = Cohort.read(options.cohort)
@@ -98,7 +81,7 @@ def run_study(options: StudyOptions, voice: Voice, dry_run: bool = False) -> Pat
         return options.out
     study = Study.open(options.out, _manifest(options, cohort))
     folds = _folds(study, cohort, groups, options.folds)
-    material = _material(options.recipes[0], cohort, groups, folds)
+    material = Material.of(cohort, groups, folds, options.recipes[0].standard)
     for recipe in options.recipes:
         rehearse(recipe, study, voice)
     _fit_all(options, study, material, voice)
@@ -107,7 +90,8 @@ def run_study(options: StudyOptions, voice: Voice, dry_run: bool = False) -> Pat
         export_fold(Task(options.recipes[0], 0, fold), study, material.squares, origin)
     assessment = Assessment(study, material, options.recipes, options.seeds)
     stamps = () if cohort.has_infants else (INDEPENDENT,)
-    report = assessment.write(study.folder, stamps)
+    assessment.write_tables(study.folder / "tables")
+    report = write_report(assessment, study.folder, stamps)
     for line in assessment.lines():
         voice.say(line)
     if options.export:
@@ -159,17 +143,6 @@ def _folds(study: Study, cohort: Cohort, groups: Groups, k: int) -> Folds:
         folds.write(path)
     folds.check(cohort, groups)
     return folds
-
-
-def _material(recipe: Recipe, cohort: Cohort, groups: Groups, folds: Folds) -> Material:
-    photographs = [read(record.path, record.image) for record in cohort]
-    squares = [recipe.standard.square(photograph, size=SQUARE) for photograph in photographs]
-    plain = Squares(squares, cohort.labels, recipe.standard)
-    variants = {"plain": plain}
-    for name, kinds in [*((kind, (kind,)) for kind in KINDS), ("all", KINDS)]:
-        controls = Controls.fit(photographs, kinds, side=SQUARE)
-        variants[name] = replace(plain, pixels=[controls.apply(photograph).pixels for photograph in photographs])
-    return Material(cohort, groups, folds, photographs, variants)
 
 
 def _tasks(options: StudyOptions, folds: Folds) -> Iterator[Task]:

@@ -1,0 +1,41 @@
+"""What a study works on: its cohort with groups and folds, and the photographs in every variant that is graded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fundoscope.cohort import Cohort, Folds, Groups
+from fundoscope.evaluation.controls import KINDS, Controls
+from fundoscope.imaging import Photograph, Standard, read
+from fundoscope.learning import SQUARE, Squares
+
+
+@dataclass(frozen=True)
+class Material:
+    """The cohort, its groups and folds, the photographs, and `variants` of them as squares.
+
+    `plain` are the photographs as they are; `field`, `colour` and `encoding` are made alike in that, `all` in all three.
+    """
+
+    cohort: Cohort
+    groups: Groups
+    folds: Folds
+    photographs: list[Photograph]
+    variants: dict[str, Squares]
+
+    @classmethod
+    def of(cls, cohort: Cohort, groups: Groups, folds: Folds, standard: Standard) -> Material:
+        """Read every photograph of the cohort, and make the variants."""
+        photographs = [read(record.path, record.image) for record in cohort]
+        squares = [standard.square(photograph, size=SQUARE) for photograph in photographs]
+        plain = Squares(squares, cohort.labels, standard)
+        variants = {"plain": plain}
+        for name, kinds in [*((kind, (kind,)) for kind in KINDS), ("all", KINDS)]:
+            controls = Controls.fit(photographs, kinds, side=SQUARE)
+            variants[name] = replace(plain, pixels=[controls.apply(photograph).pixels for photograph in photographs])
+        return cls(cohort, groups, folds, photographs, variants)
+
+    @property
+    def squares(self) -> Squares:
+        """The photographs as they are."""
+        return self.variants["plain"]
