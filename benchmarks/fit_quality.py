@@ -215,18 +215,17 @@ def in_retinal_colours(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def drawings(rng: np.random.Generator, n: int) -> Iterator[tuple[str, Picture]]:
-    """Noise, discs, balls, gradients, lettering, piles of shapes and strokes, `n` of each."""
+    """Noise, discs, gradients, lettering and piles of shapes, `n` of each."""
     makers: dict[str, Callable[[np.random.Generator], Picture]] = {
         "noise": draw_noise,
         "disc": draw_disc,
-        "ball": draw_ball,
         "gradient": draw_gradient,
         "lettering": draw_lettering,
         "shapes": draw_shapes,
         "strokes": draw_strokes,
     }
     for name, make in makers.items():
-        for i in range(2 * n if name == "ball" else n):  # a ball is nearest to a hazy retina
+        for i in range(n):
             yield f"{name}-{i}", make(rng)
 
 
@@ -256,21 +255,6 @@ def draw_disc(rng: np.random.Generator) -> Picture:
     inside = np.clip((1 - distance) * rng.uniform(20, 200), 0, 1)
     x = shade[..., None] * colour * inside[..., None] + (1 - inside[..., None]) * rng.choice([0, 0, 0, 128, 255])
     return (x + rng.normal(0, rng.uniform(0, 3), x.shape)).clip(0, 255).astype(np.uint8)
-
-
-def draw_ball(rng: np.random.Generator) -> Picture:
-    """A lit ball with a rough skin, mostly of a warm colour, on black or not."""
-    side = 420
-    y, x = (np.indices((side, side)) - side / 2) / rng.uniform(140, 209)
-    height = np.sqrt(np.clip(1 - x**2 - y**2, 0, 1))
-    light = np.array([*rng.uniform(-0.7, 0.7, 2), 1.0])
-    shade = np.clip((x * light[0] + y * light[1] + height) / np.linalg.norm(light), 0, 1) ** rng.uniform(0.2, 1)
-    scales = rng.choice([0.7, 1.2, 2, 3.5, 6, 12, 25], int(rng.integers(1, 4)), replace=False)
-    skin = sum(cv2.GaussianBlur(rng.normal(size=(side, side)), (0, 0), s) * s for s in scales)
-    tone = shade * (1 + rng.uniform(0.01, 0.25) * skin / skin.std())
-    colour = np.sort(rng.uniform(20, 255, 3))[::-1] if rng.random() < 0.8 else rng.uniform(30, 255, 3)
-    inside = (x**2 + y**2 < 1)[..., None]
-    return np.where(inside, tone[..., None] * colour, rng.choice([0, 0, 0, 255])).clip(0, 255).astype(np.uint8)
 
 
 def draw_gradient(rng: np.random.Generator) -> Picture:
@@ -332,7 +316,7 @@ def shipped_pictures() -> list[Path]:
 
 def infants() -> Iterator[Sample]:
     for f in retcam(0):
-        yield from retina("infant", f, [("infant", (0.95, 1.35))] * 10)
+        yield from retina("infant", f, [("infant", (0.95, 1.35))] * 6)
 
 
 def adults() -> Iterator[Sample]:
@@ -375,12 +359,12 @@ def simulated() -> Iterator[Sample]:
 def foreign(source: str, files: list[Path]) -> Iterator[Sample]:
     for f in files:
         if (picture := load(f)) is not None:
-            yield from foreign_copies(source, picture, np.random.default_rng(hash_of(f.name)), 3)
+            yield from foreign_copies(source, picture, np.random.default_rng(hash_of(f.name)), 2)
 
 
 def drawn() -> Iterator[Sample]:
     rng = np.random.default_rng(7)
-    for name, picture in drawings(rng, 24):
+    for name, picture in drawings(rng, 16):
         yield from foreign_copies("drawn-" + name.split("-")[0], picture, rng, 2)
 
 
@@ -430,21 +414,19 @@ class Question:
 
 
 def generous(scores: dict[str, NDArray[Any]]) -> tuple[float, float]:
-    """One limit that refuses at most 0.3 % of held-out infants and 1 % of adults, and fewer where there is room.
+    """One limit that refuses at most 0.5 % of held-out infants and 1 % of adults, and fewer where there is room.
 
-    Room: down to where 1 % of the hardest held-out kind to be refused would pass.
+    Room: halfway from those to the top 1 % of what is to be refused.
     """
-    retinas = min(float(np.quantile(scores["infant"], 0.003)), float(np.quantile(scores["adult"], 0.01)))
+    retinas = min(float(np.quantile(scores["infant"], 0.005)), float(np.quantile(scores["adult"], 0.01)))
     others = max(float(np.quantile(v, 0.99)) for kind, v in scores.items() if kind not in ("infant", "adult"))
-    return min(retinas, others), min(retinas, others)
+    low = min(retinas, (retinas + others) / 2)
+    return low, low
 
 
 def either(scores: dict[str, NDArray[Any]]) -> tuple[float, float]:
-    """Below the first limit an adult, from the second on an infant, between them nobody is sent away.
-
-    The first refuses 0.5 % of held-out infants and a tenth of the thin-vesselled stand-ins, the second 2.5 % of adults.
-    """
-    low = min(float(np.quantile(scores["infant"], 0.005)), float(np.quantile(scores["thin"], 0.1)))
+    """Below the first an adult (0.5 % of held-out infants are), from the second on an infant (2.5 % of adults)."""
+    low = float(np.quantile(scores["infant"], 0.005))
     high = float(np.quantile(scores["adult"], 0.975))
     return min(low, high), max(low, high)
 
@@ -580,7 +562,7 @@ def all_samples(folders: list[Path], kept: Path) -> list[Sample]:
         "shipped": lambda: foreign("shipped", shipped_pictures()),
     }
     for folder in folders:
-        parts[folder.name] = lambda folder=folder: foreign(folder.name, pictures_of(folder, 60))
+        parts[folder.name] = lambda folder=folder: foreign(folder.name, pictures_of(folder, 30))
     samples = []
     kept.mkdir(parents=True, exist_ok=True)
     for name, make in parts.items():
