@@ -66,10 +66,20 @@ def speed_lines() -> list[str]:
 
 
 def refusal_lines() -> list[str]:
-    table = rows("refusals.csv")
+    table = [row for row in rows("refusals.csv") if row["expects"] == "infant"]
+
+    def told(wanted: list[Row]) -> str:
+        return f"{sum(int(row['refused']) for row in wanted)} of {sum(int(row['n']) for row in wanted)}"
+
+    good = [row for row in table if row["kind"] == "RetCam, other half"]
+    spoilt = [row for row in table if row["kind"] in ("RetCam, blurred, sigma 8", "RetCam, darkened to 12 %")]
+    adults = [row for row in table if row["kind"] in ("DRIVE test", "HRF", "IOSTAR")]
+    other = [row for row in table if row["needed"] == ">= 0.98"]
     return [
         "",
-        f"Refusals, on pictures not used in building the verdict ([table](docs/results/refusals.csv), {len(table)} kinds).",
+        f"Refused as not gradable, on photographs and kinds of picture not used in building the verdict: {told(good)} good infants' photographs, "
+        f"{told(spoilt)} blurred or darkened ones, {told(adults)} adults', {told(other)} pictures of other things "
+        "([each kind](docs/results/refusals.csv); the weak one is oranges).",
     ]
 
 
