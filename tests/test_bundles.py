@@ -24,9 +24,9 @@ from fundoscope.imaging import Standard
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from torch import nn  # noqa: E402
+from torch import nn
 
-from fundoscope.bundles import write  # noqa: E402
+from fundoscope.bundles import write
 
 SIZE = 48
 runner = CliRunner()
