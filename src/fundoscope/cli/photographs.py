@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fundoscope.errors import UsageError
-from fundoscope.imaging.read import SUFFIXES
+from fundoscope.imaging.read import SUFFIXES, natural
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,3 @@ def _in_table(path: Path) -> Iterator[Mention]:
 
 def _hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in file.relative_to(folder).parts)
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """Sorting key in which 9.png stands before 10.png."""
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]

@@ -33,7 +33,7 @@ from fundoscope.cohort.columns import (
     treatment_word,
 )
 from fundoscope.errors import CohortError, nearest
-from fundoscope.imaging import SUFFIXES
+from fundoscope.imaging.read import SUFFIXES, natural
 
 _NAMED = 5  # so many rows or names an error lists before it says how many more there are
 
@@ -123,13 +123,13 @@ class Cohort:
         folder = Path(folder)
         if not folder.is_dir():
             raise CohortError(f"{folder}: there is no such folder. Give the folder that holds normal/ and rop/.")
-        children = sorted((c for c in folder.iterdir() if not _hidden(c)), key=_natural)
+        children = sorted((c for c in folder.iterdir() if not _hidden(c)), key=_in_order)
         _check_folders(folder, children)
         rows = [
             {"image": photograph.relative_to(folder).as_posix(), "label": child.name.casefold()}
             for child in children
             if child.is_dir()
-            for photograph in sorted(_photographs_in(child), key=_natural)
+            for photograph in sorted(_photographs_in(child), key=_in_order)
         ]
         if not rows:
             raise CohortError(f"{folder}: no photograph in normal/ or rop/. Known are {', '.join(SUFFIXES)}.")
@@ -306,6 +306,10 @@ def _digest(path: Path) -> str:
         return ""
 
 
+def _in_order(path: Path) -> list[tuple[int, str]]:
+    return natural(str(path))
+
+
 def _hidden(path: Path) -> bool:
     return path.name.startswith(".") or path.name == "__MACOSX"
 
@@ -322,14 +326,6 @@ def _check_folders(folder: Path, children: list[Path]) -> None:
     loose = [child.name for child in children if child.is_file() and child.suffix.lower() in SUFFIXES]
     if loose:
         raise CohortError(f"{folder}: {some(loose)} lies in no label's folder. Move it into normal/ or rop/.")
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorting key in which 9.png stands before 10.png."""
-    import re
-
-    parts = re.split(r"(\d+)", str(path))
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
 
 
 def some(names: Sequence[str], between: str = ", ") -> str:

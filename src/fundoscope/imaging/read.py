@@ -7,6 +7,7 @@ file that was cut is refused, never filled up; damage that leaves all marks of a
 
 from __future__ import annotations
 
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,11 @@ class Photograph:
     name: str
     n_bytes: int
     format: str
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sorting key in which 9.png stands before 10.png: the order in which folders are gone through."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def read(

@@ -31,15 +31,20 @@ class Assessment:
 
     def __init__(self, study: Study, material: Material, recipes: Sequence[Recipe], seeds: int) -> None:
         self.study, self.material, self.recipes, self.seeds = study, material, recipes, seeds
+        self._answers: dict[tuple[str, str], OutOfFold] = {}
         self.labels = material.cohort.labels
         self.groups = np.array(material.groups.numbers)
         self.pairs = [(np.array([*fold.train, *fold.inner]), np.array(fold.test)) for fold in material.folds.folds]
 
     def answers(self, recipe: Recipe, variant: str = "plain") -> OutOfFold:
         """One network's out-of-fold answers on one variant of the photographs."""
-        return out_of_fold(self.study, recipe, self.material.folds.folds, self.seeds, self.labels, variant)
+        key = (recipe.network, variant)
+        if key not in self._answers:
+            folds = self.material.folds.folds
+            self._answers[key] = out_of_fold(self.study, recipe, folds, self.seeds, self.labels, variant)
+        return self._answers[key]
 
-    @cached_property
+    @property
     def ours(self) -> OutOfFold:
         """The first network's answers on the photographs as they are."""
         return self.answers(self.recipes[0])
@@ -71,6 +76,7 @@ class Assessment:
     def _estimates(self, p: NDArray[np.float64], threshold: Any = 0.5) -> dict[Any, Estimate]:
         return estimates(self.labels, p, threshold=threshold, groups=self.groups)
 
+    @cached_property
     def results(self) -> list[dict[str, Any]]:
         """A row a network and a baseline, with every metric and its interval."""
         rows = []
@@ -86,6 +92,7 @@ class Assessment:
             rows.append({"grader": name, **self._estimates(p)})
         return rows
 
+    @cached_property
     def under_controls(self) -> list[dict[str, Any]]:
         """AUC on each variant, and how far it stays above the nuisance baseline on the photographs as they are."""
         rows = []
@@ -101,6 +108,7 @@ class Assessment:
     def _minus(self, first: NDArray[np.float64], second: NDArray[np.float64], name: str) -> Difference:
         return difference(self.labels, first, second, groups=self.groups, names=(self.recipes[0].network, name))
 
+    @cached_property
     def between_networks(self) -> list[dict[str, Any]]:
         """Each further network against the first, paired."""
         return [
@@ -108,6 +116,7 @@ class Assessment:
             for recipe in self.recipes[1:]
         ]
 
+    @cached_property
     def int8_rows(self) -> list[dict[str, Any]]:
         """INT8 against fp32, fold by fold and in all: AUC of both, and decisions that change."""
         frame = self.int8
@@ -126,9 +135,9 @@ class Assessment:
     def lines(self) -> list[str]:
         """The figures that a person waits for."""
         alike = self.controls["all"]
-        last = self.int8_rows()[-1]
+        last = self.int8_rows[-1]
         return [
-            *(f"{row['grader']:<24} AUC {row['auc']}" for row in self.results()),
+            *(f"{row['grader']:<24} AUC {row['auc']}" for row in self.results),
             f"minus nuisance           {self._minus(self.ours.p, self.nuisance, 'nuisance')}",
             f"photographs made alike   AUC {self._estimates(alike.p)['auc']}",
             f"  minus nuisance         {self._minus(alike.p, self.nuisance, 'nuisance')}",
@@ -138,11 +147,11 @@ class Assessment:
 
     def write_tables(self, tables: Path) -> None:
         """Write every table as CSV into the folder `tables`, the out-of-fold answers among them."""
-        results_table(self.results(), tables / "results.csv")
-        results_table(self.under_controls(), tables / "controls.csv")
-        results_table(self.int8_rows(), tables / "int8.csv")
+        results_table(self.results, tables / "results.csv")
+        results_table(self.under_controls, tables / "controls.csv")
+        results_table(self.int8_rows, tables / "int8.csv")
         if len(self.recipes) > 1:
-            results_table(self.between_networks(), tables / "networks.csv")
+            results_table(self.between_networks, tables / "networks.csv")
         results_table(self.material.folds.table(self.material.cohort), tables / "folds.csv")
         self.out_of_fold_table().to_csv(tables / "out_of_fold.csv", index=False)
 

@@ -74,11 +74,11 @@ def _results(found: Assessment, drawn: Path) -> Section:
     )
     named = ("auc", "sensitivity", "specificity", "accuracy", "precision", "f1", "average_precision", "brier", "ece",
              "calibration_slope", "calibration_intercept")  # fmt: skip
-    rows = found.results()
+    rows = found.results
     tables = [Table(_cells([{"grader": row["grader"], **{name: row[name] for name in part}} for row in rows]), caption)
               for part, caption in ((named[:6], "Discrimination and decisions"), (named[6:], "Probabilities"))]  # fmt: skip
     if len(found.recipes) > 1:
-        tables.append(Table(_cells(found.between_networks()), "Networks, paired on the same photographs", reference=0))
+        tables.append(Table(_cells(found.between_networks), "Networks, paired on the same photographs", reference=0))
     note = (
         f"Intervals: 95 %, {len(set(groups.tolist()))} groups resampled 2000 times; with several seeds the mean over seeds. "
         "The nuisance baseline knows only file size, field shape, colour and sharpness: a network must beat it."
@@ -91,12 +91,12 @@ def _controls(found: Assessment) -> Section:
         "The same networks on the same photographs, made alike in what is not disease. A grader that lived on a "
         "shortcut would fall to the nuisance baseline here."
     )
-    return Section("Without the shortcuts", paragraphs=(text,), tables=(Table(_cells(found.under_controls())),))
+    return Section("Without the shortcuts", paragraphs=(text,), tables=(Table(_cells(found.under_controls)),))
 
 
 def _int8(found: Assessment) -> Section:
     text = "Each fold's network exported, INT8 calibrated on its inner photographs, both run on its held-out ones (seed 0)."
-    return Section("What INT8 costs", paragraphs=(text,), tables=(Table(_cells(found.int8_rows())),))
+    return Section("What INT8 costs", paragraphs=(text,), tables=(Table(_cells(found.int8_rows)),))
 
 
 def _learning(found: Assessment, drawn: Path) -> Section:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
 import importlib.metadata
 import json
@@ -55,7 +54,6 @@ class Files:
         self.objects = JsonTable(out / "results.json")
         self.report = ScreeningReport(out / "report.html", header_of(bundle))
         self.eyes = Eyes()
-        self._with_eyes = False
 
     def add(self, number: int, mention: Named, screened: Screened) -> None:
         """One photograph's row in every file."""
@@ -66,7 +64,6 @@ class Files:
         if screened.picture is not None:
             save_pictures(self.out / "pictures", number, Path(mention.path).stem, screened.picture, overlay)
         if mention.from_table:
-            self._with_eyes = True
             self.eyes.add(mention.infant, mention.eye, mention.exam, screened.finding)
 
     def __enter__(self) -> Files:
@@ -79,12 +76,11 @@ class Files:
 
     def _finish(self, whole: bool) -> None:
         """Close every file; eyes.csv is written when the photographs came from a cohort table."""
-        if self._with_eyes:
-            rows = self.eyes.rows()
-            with (self.out / "eyes.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-                writer = csv.DictWriter(file, EYE_COLUMNS)
-                writer.writeheader()
-                writer.writerows(rows)
+        if rows := self.eyes.rows():
+            eyes = CsvTable(self.out / "eyes.csv", EYE_COLUMNS)
+            for row in rows:
+                eyes.add(row)
+            eyes.close()
             self.report.add_eyes(rows)
         self.table.close()
         self.objects.close()
