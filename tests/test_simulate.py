@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.interpolate import CubicSpline
 
 from fundoscope import simulate
 from fundoscope.errors import UsageError
 from fundoscope.imaging import find_field, read
-from fundoscope.simulate import adults, cameras, infants, lesions, nicking
+from fundoscope.simulate import adults, cameras, grow, infants, lesions, nicking, noise
 from fundoscope.simulate.draw import Canvas
 from fundoscope.simulate.truth import Findings
 from fundoscope.simulate.vessels import meetings
@@ -234,6 +235,46 @@ def test_meetings_are_where_polylines_intersect(infant_eye):
             way, to = b - a, np.array(met.at) - a
             assert abs(way[0] * to[1] - way[1] * to[0]) < 1e-9
             assert -1e-9 <= way @ to <= way @ way + 1e-9
+
+
+def test_no_meeting_is_missed(infant_eye):
+    eye = infant_eye
+    ends = [np.stack([v.points[:-1], v.points[1:]], axis=1) for v in eye.veins]
+    veins, count = np.concatenate(ends), 0
+
+    def turns(a, b, c):  # the side of the line from a to b on which c lies
+        return (b - a)[..., 0] * (c - a)[..., 1] - (b - a)[..., 1] * (c - a)[..., 0] > 0
+
+    for vessel in eye.arteries:
+        for a, b in itertools.pairwise(vessel.points):
+            p, q = veins[:, 0], veins[:, 1]
+            count += int(((turns(a, b, p) != turns(a, b, q)) & (turns(p, q, a) != turns(p, q, b))).sum())
+    assert len(meetings(eye.arteries, eye.veins)) == count
+
+
+@given(st.integers(0, 2**31), st.floats(0.01, 0.5))
+@settings(max_examples=40, deadline=None)
+def test_points_near_are_found_as_by_trying_all(seed, reach):
+    rng = np.random.default_rng(seed)
+    points, asked = rng.normal(0, 1, (60, 2)), rng.normal(0, 1, (40, 2))
+    near = grow._Near(reach, points)
+    apart = np.hypot(*(asked[:, None] - points).transpose(2, 0, 1))
+    np.testing.assert_array_equal([near.any(one[None]) for one in asked], (apart < reach).any(axis=1))
+
+
+@pytest.mark.parametrize("n", [4, 5, 9])
+def test_a_bent_line_is_the_cubic_spline_without_a_knot_near_its_ends(n):
+    points = np.cumsum(np.random.default_rng(n).uniform(0.2, 1, (n, 2)), axis=0)
+    way = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    spline = CubicSpline(way, points)(np.linspace(0, way[-1], 50))
+    np.testing.assert_allclose(noise.bend(points, 50), spline, atol=1e-8)
+
+
+def test_sensor_noise_is_normal():
+    grain = noise.grain((400, 400), np.random.default_rng(0))
+    for reach, share in ((1, 0.6827), (2, 0.9545), (3, 0.9973)):
+        assert (np.abs(grain) < reach).mean() == pytest.approx(share, abs=0.004)
+    assert grain.std() == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -74,12 +74,11 @@ def _may_carry(points: Floats) -> NDArray[np.bool_]:
 def take(eye: AdultEye, exposure: Exposure, view: View) -> SimulatedPhotograph:
     """Photograph an eye: the picture and its truth."""
     shape = exposure.camera.shape
-    retina, step = render.ground(eye.look, view, shape)
+    retina = render.ground(eye.look, view, shape)
     veins, arteries = render.layers(eye.arteries, eye.veins, view, shape)
     blood = _BLOOD_BY_LASER if exposure.camera.laser else _BLOOD
     render.lay_vessels(retina, arteries, veins, blood, _veins_above(eye, view, shape))
-    veil = cameras.haze(exposure, (round(shape[0] / step), round(shape[1] / step)))
-    file = cameras.photograph(retina, veil, exposure)
+    file = cameras.photograph(retina, cameras.haze(exposure), exposure)
     field = exposure.field()
     disc, fovea = render.landmarks(eye.look, view, shape)
     truth = Truth(

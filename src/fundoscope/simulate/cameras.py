@@ -6,7 +6,6 @@ sharpness. Lengths are stated for the camera's native size and scale with the ph
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -145,16 +144,19 @@ _HAZE_OF_RETINA = 0.2  # share of the retina's own mean colour in the haze befor
 _ADULT_CLARITY = 0.35  # adults' media are clear and still: their haze is this share of an infant's
 
 
-def haze(exposure: Exposure, shape: tuple[int, int]) -> Image:
-    """(rows, columns) in 0..1, of the whole field at any resolution: how much of the retina is veiled."""
+_FINE, _COARSE = 640, 320  # pixels along the longer side at which glare and, smoother yet, haze and light are drawn
+
+
+def haze(exposure: Exposure) -> Image:
+    """(rows, columns) in 0..1, of the whole field at a lower resolution: how much of the retina is veiled."""
     rng = np.random.default_rng([exposure.seed, 1])
     dense = rng.uniform(*_HAZE[exposure.level]) * (1.0 if exposure.camera.infant else _ADULT_CLARITY)
-    u, v = _disc_coordinates(exposure, shape)
+    u, v = _disc_coordinates(exposure, _COARSE)
     angle, edge = rng.uniform(0, 2 * np.pi), rng.uniform(-0.35, 0.6)
     side = noise.smoothstep(edge - 0.75, edge + 0.75, u * np.cos(angle) + v * np.sin(angle))
     centre, size = rng.normal(0, 0.35, 2), rng.uniform(0.35, 0.8)
     blob = np.exp(-((u - centre[0]) ** 2 + (v - centre[1]) ** 2) / size**2)
-    cloud = noise.plane(shape, max(shape) / 2.5, rng)
+    cloud = noise.plane(u.shape, max(u.shape) / 2.5, rng)
     base = rng.uniform(0.06, 0.3) + 0.15 * (exposure.level == 4)
     veil = dense * (base + rng.uniform(0.6, 1.0) * side + rng.uniform(0, 0.5) * blob + 0.1 * cloud)
     if exposure.level == 4:
@@ -162,83 +164,94 @@ def haze(exposure: Exposure, shape: tuple[int, int]) -> Image:
     return np.clip(veil, 0, 0.97).astype(np.float32)
 
 
-def _disc_coordinates(exposure: Exposure, shape: tuple[int, int]) -> tuple[Image, Image]:
-    """Column and row of each pixel in radii from the centre of the field."""
+def _disc_coordinates(exposure: Exposure, side: int) -> tuple[Image, Image]:
+    """Column and row, in radii from the centre of the field, of each pixel of a picture at most `side` pixels long."""
     rows, columns = exposure.camera.shape
-    v = ((np.arange(shape[0]) + 0.5) * (rows / shape[0]) - 0.5 - exposure.centre[0]) / exposure.radius
-    u = ((np.arange(shape[1]) + 0.5) * (columns / shape[1]) - 0.5 - exposure.centre[1]) / exposure.radius
+    step = max(1.0, max(rows, columns) / side)
+    v = ((np.arange(round(rows / step)) + 0.5) * step - 0.5 - exposure.centre[0]) / exposure.radius
+    u = ((np.arange(round(columns / step)) + 0.5) * step - 0.5 - exposure.centre[1]) / exposure.radius
     grid = np.meshgrid(u.astype(np.float32), v.astype(np.float32))
     return grid[0], grid[1]
 
 
 def photograph(retina: Image, veil: Image, exposure: Exposure) -> bytes:
-    """The JPEG that the camera stores of `retina` (rows, columns, 3) in 0..1, which is used up; `veil` comes from
-    `haze`, at any resolution.
+    """The JPEG that the camera stores of `retina` (3, rows, columns) in 0..1, which is used up; `veil` comes from
+    `haze`.
     """
     rng = np.random.default_rng([exposure.seed, 2])
-    rows, columns = exposure.camera.shape
-    light, added = _light(exposure, veil, cv2.mean(retina)[:3], rng)
-    light *= (1 - veil)[..., None]
+    size = exposure.camera.shape[::-1]
+    light, added = _light(exposure, veil, retina.mean(axis=(1, 2)), rng)
+    glares = _glares(exposure, rng)
     sigma = rng.uniform(*_DEFOCUS[exposure.level]) * max(exposure.unit, 0.35)
-    for channel in range(3):  # one at a time: a third of the memory
-        plane = retina[..., channel] * cv2.resize(light[..., channel], (columns, rows))
-        plane += cv2.resize(added[..., channel], (columns, rows))
-        retina[..., channel] = cv2.GaussianBlur(plane, (0, 0), sigma)
+    for channel, plane in enumerate(retina):
+        plane *= cv2.resize(light[channel], size)
+        plane += cv2.resize(added[channel], size)
+        for shape, colour in glares:
+            plane += cv2.resize(shape, size) * colour[channel]
+        cv2.GaussianBlur(plane, (0, 0), sigma, dst=plane)
     return _record(retina, exposure, rng)
 
 
-def _light(exposure: Exposure, veil: Image, behind: Sequence[float], rng: np.random.Generator) -> tuple[Image, Image]:
-    """Factor on, and light added to, the retina's own; both (rows, columns, 3) at the veil's resolution."""
-    u, v = _disc_coordinates(exposure, veil.shape)
-    radius = np.hypot(u, v)
+def _light(
+    exposure: Exposure, veil: Image, behind: NDArray[np.floating], rng: np.random.Generator
+) -> tuple[Image, Image]:
+    """Factor on, and light added to, the retina's own; both (3, rows, columns) at the veil's resolution."""
+    u, v = _disc_coordinates(exposure, _COARSE)
     lost = rng.uniform(*_VIGNETTE[exposure.level])
     aim = rng.normal(0, 0.3, 2)  # the lamp seldom points where the lens does
     level = 1.1 - lost * ((u - aim[0]) ** 2 + (v - aim[1]) ** 2)
     level = np.clip(level + 0.03 * noise.plane(veil.shape, max(veil.shape) / 3, rng), 0.1, 1.3)
+    cast = np.array(exposure.cast, np.float32)[:, None, None]
     # light that has crossed more blood is redder: where it is dim, green and blue are lost first
-    factor = level[..., None] ** np.array([0.8, 1.15, 1.25], np.float32) * np.array(exposure.cast, np.float32)
+    factor = level ** np.array([0.8, 1.15, 1.25], np.float32)[:, None, None] * cast * (1 - veil)
     murk = rng.dirichlet(np.full(len(_HAZES), 0.4)) @ _HAZES * rng.uniform(0.75, 1.2)
-    murk = _HAZE_OF_RETINA * np.array(behind) + (1 - _HAZE_OF_RETINA) * murk
-    added = (veil * (0.55 + 0.45 * level))[..., None] * (murk * exposure.cast).astype(np.float32)
-    added += _glares(exposure, u, v, radius, rng)
+    murk = _HAZE_OF_RETINA * behind + (1 - _HAZE_OF_RETINA) * murk
+    added = veil * (0.55 + 0.45 * level) * cast * murk.astype(np.float32)[:, None, None]
     return factor.astype(np.float32), added.astype(np.float32)
 
 
-def _glares(exposure: Exposure, u: Image, v: Image, radius: Image, rng: np.random.Generator) -> Image:
-    """A crescent at the rim, a thin bright rim, and a lens reflex."""
+Glare = tuple[Image, tuple[float, float, float]]  # its strength (rows, columns), and its colour
+
+
+def _glares(exposure: Exposure, rng: np.random.Generator) -> list[Glare]:
+    """A crescent at the rim, a thin bright rim, and a lens reflex, as far as chance brings them."""
     chance = _GLARE[exposure.level] * (1.0 if exposure.camera.infant else 0.4)
-    around = np.arctan2(v, u)
-    glare = np.zeros((*u.shape, 3), np.float32)
     strong, where, width = rng.uniform(0.15, 0.5), rng.uniform(0, 2 * np.pi), rng.uniform(0.03, 0.12)
-    if rng.random() < chance:
-        facing = np.clip(np.cos(around - where), 0, 1) ** 2
-        crescent = np.exp(-(((1 - radius) / (width * facing + 1e-3)) ** 2)) * facing
-        glare += (strong * crescent)[..., None] * np.array([1.0, 0.62, 0.36], np.float32)
-    rim, place = rng.uniform(0.05, 0.4), rng.uniform(0, 2 * np.pi)
-    if rng.random() < chance:
-        thin = np.exp(-(((radius - 0.992) / 0.006) ** 2)) * np.clip(np.cos(around - place) + 0.3, 0, 1)
-        glare += (rim * thin)[..., None] * np.array([1.0, 0.85, 0.55], np.float32)
-    at, size, bright = rng.uniform(-0.6, 0.6, 2), rng.uniform(0.04, 0.3), rng.uniform(0.02, 0.08)
-    if rng.random() < 0.3 * chance:
-        spot = np.exp(-((((u - at[0]) ** 2 + (v - at[1]) ** 2) / size**2) ** 2))
-        glare += (bright * spot)[..., None]
-    return glare
+    crescent = rng.random() < chance
+    bright, place = rng.uniform(0.05, 0.4), rng.uniform(0, 2 * np.pi)
+    rim = rng.random() < chance
+    at, size, pale = rng.uniform(-0.6, 0.6, 2), rng.uniform(0.04, 0.3), rng.uniform(0.02, 0.08)
+    reflex = rng.random() < 0.3 * chance
+    if not (crescent or rim or reflex):
+        return []
+    u, v = _disc_coordinates(exposure, _FINE)
+    radius = np.maximum(np.sqrt(u * u + v * v), 1e-6)
+    glares: list[Glare] = []
+    if crescent:
+        facing = np.clip((u * np.cos(where) + v * np.sin(where)) / radius, 0, 1) ** 2
+        glares.append((strong * facing * np.exp(-(((1 - radius) / (width * facing + 1e-3)) ** 2)), (1.0, 0.62, 0.36)))
+    if rim:
+        lit = np.clip((u * np.cos(place) + v * np.sin(place)) / radius + 0.3, 0, 1)
+        glares.append((bright * lit * np.exp(-(((radius - 0.992) / 0.006) ** 2)), (1.0, 0.85, 0.55)))
+    if reflex:
+        away = ((u - at[0]) ** 2 + (v - at[1]) ** 2) / size**2
+        glares.append((pale * np.exp(-(away**2)), (1.0, 1.0, 1.0)))
+    return glares
 
 
 def _record(picture: Image, exposure: Exposure, rng: np.random.Generator) -> bytes:
     """Sensor noise, the black surround and JPEG."""
-    shape = picture.shape[:2]
-    sigma, surround = rng.uniform(1.7, 2.6), rng.uniform(0, 3)
-    outside = ~exposure.field()
-    common = rng.standard_normal(shape, np.float32)
-    stored = np.empty((*shape, 3), np.uint8)
-    for channel in range(3):
-        grain = common + 0.6 * rng.standard_normal(shape, np.float32)
-        plane = 255 * picture[..., channel] + sigma * cv2.GaussianBlur(grain, (0, 0), 0.5)
-        plane[outside] = surround
-        stored[..., 2 - channel] = np.clip(np.round(plane), 0, 255)  # OpenCV writes blue first
-    _, data = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(86, 98))])
-    return data.tobytes()
+    shape = picture.shape[1:]
+    sigma, surround = rng.uniform(1.7, 2.6), round(rng.uniform(0, 3))
+    field = exposure.field()
+    common = noise.grain(shape, rng)
+    planes = []
+    for plane in picture:
+        grain = cv2.GaussianBlur(common + np.float32(0.6) * noise.grain(shape, rng), (0, 0), 0.5)
+        stored = cv2.addWeighted(plane, 255, grain, sigma, 0, dtype=cv2.CV_8U)
+        planes.append(np.where(field, stored, np.uint8(surround)))
+    _, data = cv2.imencode(".jpg", cv2.merge(planes[::-1]), [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(86, 98))])
+    return data.tobytes()  # OpenCV writes blue first
 
 
 def decoded(file: bytes) -> Pixels:

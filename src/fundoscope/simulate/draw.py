@@ -13,11 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fundoscope.simulate.lines import Lines
+
 Floats = NDArray[np.float64]
 
 _BITS = 4  # binary places of a position on the canvas
 _RIM = 0.5  # canvas pixels that OpenCV's filling adds on each side of a polygon
 _THINNEST = 0.55  # pixels: a thinner radius is drawn so wide and paler by the same ratio
+_STRAIGHT = 0.08  # pixels by which a sample may stand off the straight line between its neighbours to be left out
 
 
 class Canvas:
@@ -64,7 +67,11 @@ class Canvas:
 
     def coverage(self) -> NDArray[np.float32]:
         """(rows, columns) in 0..1: the painted share of each pixel."""
-        return cv2.resize(self._fine, self.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        rows, columns = self.shape
+        picture = self._fine
+        if self.finer == 4:  # twice by two is six times as fast as once by four
+            picture = cv2.resize(picture, (2 * columns, 2 * rows), interpolation=cv2.INTER_AREA)
+        return cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,18 +88,21 @@ class Strokes:
 
 
 def strokes_of(points: Floats, radius: Floats, value: Floats, counts: NDArray[np.int64]) -> Strokes:
-    """Ribbons laid end to end in arrays of (n, 2), (n,) and (n,); `counts` are the samples of each ribbon."""
-    of = np.repeat(np.arange(len(counts)), counts)
-    links = np.flatnonzero(of[:-1] == of[1:])
-    return Strokes(points, _normals(points, counts), radius, value, links)
+    """Ribbons laid end to end in arrays of (n, 2), (n,) and (n,); `counts` are the samples of each ribbon.
+
+    Samples that add nothing to be seen are left out.
+    """
+    lines = Lines.of(counts)
+    samples = np.column_stack([points, radius, 4 * value, lines.normals(points)])
+    for _ in range(2):
+        samples, lines = _sparser(samples, lines)
+    return Strokes(samples[:, :2], samples[:, 4:], samples[:, 2], samples[:, 3] / 4, lines.links())
 
 
-def _normals(points: Floats, counts: NDArray[np.int64]) -> Floats:
-    """Unit normals by central differences, one-sided at both ends of each ribbon."""
-    ends = np.cumsum(counts)
-    after, before = np.arange(1, len(points) + 1), np.arange(-1, len(points) - 1)
-    after[ends - 1] -= 1
-    before[ends - counts] += 1
-    way = points[after] - points[before]
-    length = np.maximum(np.hypot(way[:, 0], way[:, 1]), 1e-9)
-    return np.stack([-way[:, 1] / length, way[:, 0] / length], axis=1)
+def _sparser(samples: Floats, lines: Lines) -> tuple[Floats, Lines]:
+    """Every other sample is left out where place, radius and value run straight there."""
+    off = np.zeros(len(samples))
+    off[1:-1] = np.abs(samples[1:-1, :4] - (samples[:-2, :4] + samples[2:, :4]) / 2).max(axis=1)
+    inner = (lines.along % 2 == 1) & (np.arange(len(samples)) < lines.last)
+    keep = ~inner | (off > _STRAIGHT)
+    return samples[keep], Lines.of(np.bincount(np.cumsum(lines.along == 0)[keep] - 1))

@@ -82,54 +82,58 @@ def _streaks(rng: np.random.Generator, around: int, along: int) -> Image:
     return np.stack(rolled, axis=1).astype(np.float32)
 
 
+_STREAK = (0.45, 1.15, 1.3)  # by channel: how much streaks, the glow and the macula change the picture
+_GLOW = (0.45, 1.0, 0.7)
+_SHADE = (0.75, 1.0, 0.8)
+
+
 def paint(look: Look, view: View, shape: tuple[int, int], step: float) -> Image:
-    """(rows, columns, 3) of the fundus, one pixel every `step` photograph pixels."""
+    """(3, rows, columns) of the fundus, one pixel every `step` photograph pixels."""
     x, y = view.grid(shape, step)
-    picture = np.broadcast_to(look.base.astype(np.float32), (*shape, 3)).copy()
-    from_fovea = np.hypot(x - FOVEA[0], y - FOVEA[1])
-    from_disc = np.hypot(x, y)
-    _choroid(picture, look, x, y, from_fovea)
-    _macula(picture, look, from_fovea)
-    glow = look.glow * np.exp(-((from_disc / 0.85) ** 2))
-    picture *= 1 + glow[..., None] * np.array([0.45, 1.0, 0.7], np.float32)
+    squared = (x - FOVEA[0]) ** 2 + (y - FOVEA[1]) ** 2
+    streak = _choroid(look, x, y) * noise.smoothstep(-0.2, 0.8, np.sqrt(squared))  # fades under the macula's pigment
+    shade = look.macula * (np.exp(squared / -(0.42**2)) + 0.35 * np.exp(squared / -(0.11**2)))
+    glow = look.glow * np.exp((x * x + y * y) / -(0.85**2))
+    weights = zip(look.base.tolist(), _STREAK, _GLOW, _SHADE, strict=True)
+    picture = np.stack([base * (1 + a * streak) * (1 + b * glow) * (1 - c * shade) for base, a, b, c in weights])
     _disc(picture, look, x, y)
     return picture
 
 
-def _choroid(picture: Image, look: Look, x: Image, y: Image, from_fovea: Image) -> None:
-    """Streaks that leave the posterior pole, warped a little; they fade under the dense pigment of the macula."""
+_POLE = 0.45  # eye units from the disc to where the streaks start
+_OUT = 95 / 4.5  # columns of the streaks for an eye unit
+
+
+def _choroid(look: Look, x: Image, y: Image) -> Image:
+    """(rows, columns): streaks that leave the posterior pole, warped a little."""
     bend = 0.1 * np.sin(1.3 * x + look.seed % 7) + 0.1 * np.sin(1.6 * y + look.seed % 5)
-    angle = np.arctan2(y, x - 0.45) + bend
-    column = np.clip(np.hypot(x - 0.45, y) * (95 / 4.5), 0, 94.9).astype(np.float32)
-    row = ((angle / (2 * np.pi)) % 1 * 719).astype(np.float32)
-    fine = cv2.remap(look.fine, column, row, cv2.INTER_LINEAR)
-    coarse = cv2.remap(look.coarse, column, row, cv2.INTER_LINEAR)
-    strength = (
-        look.choroid * noise.smoothstep(0.1, 0.8, np.hypot(x - 0.45, y)) * noise.smoothstep(-0.2, 0.8, from_fovea)
-    )
-    streak = (0.8 * fine + 0.55 * coarse) * strength
-    picture *= 1 + streak[..., None] * np.array([0.45, 1.15, 1.3], np.float32)
-
-
-def _macula(picture: Image, look: Look, from_fovea: Image) -> None:
-    shade = look.macula * np.exp(-((from_fovea / 0.42) ** 2)) + 0.35 * look.macula * np.exp(-((from_fovea / 0.11) ** 2))
-    picture *= 1 - shade[..., None] * np.array([0.75, 1.0, 0.8], np.float32)
+    right = x - _POLE
+    column = np.minimum(np.sqrt(right * right + y * y) * _OUT, 94.9)
+    row = (np.arctan2(y, right) + bend) * (719 / (2 * np.pi))
+    rise = noise.smoothstep(0.1 * _OUT, 0.8 * _OUT, np.arange(96))
+    streaks = (look.choroid * rise * (0.8 * look.fine + 0.55 * look.coarse)[:719]).astype(np.float32)
+    return np.asarray(cv2.remap(streaks, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP), np.float32)
 
 
 def disc_distance(look: Look, x: Image, y: Image) -> Image:
     """Distance from the disc's centre in its own radii: 1 on its rim."""
-    return np.hypot(x / look.disc_radii[0], y / look.disc_radii[1])
+    return np.sqrt((x / look.disc_radii[0]) ** 2 + (y / look.disc_radii[1]) ** 2)
 
 
 def _disc(picture: Image, look: Look, x: Image, y: Image) -> None:
-    away = disc_distance(look, x, y)
-    halo = np.exp(-(((away - 1.12) / 0.14) ** 2))  # the pigment ring at the rim
-    picture *= 1 - (0.1 * halo)[..., None]
-    pale = np.maximum(np.array(look.disc_colour, np.float32), picture * np.array([1.05, 1.25, 1.25], np.float32))
-    picture += 0.92 * _inside(away) * (pale - picture)
-    cup = noise.smoothstep(-1.25 * look.cup, -0.6 * look.cup, -away)[..., None]
-    picture *= 1 + cup * np.array([0.06, 0.22, 0.4], np.float32)
+    """The disc with its cup, and the pigment ring at its rim."""
+    whole = disc_distance(look, x, y)
+    rows, columns = (np.flatnonzero((whole < 1.7).any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    part, away = picture[:, *box], whole[box]
+    part *= 1 - 0.1 * np.exp(-(((away - 1.12) / 0.14) ** 2))
+    pale = np.maximum(_channels(look.disc_colour), part * _channels((1.05, 1.25, 1.25)))
+    part += 0.92 * (1 - noise.smoothstep(0.86, 1.1, away)) * (pale - part)
+    part *= 1 + noise.smoothstep(-1.25 * look.cup, -0.6 * look.cup, -away) * _channels((0.06, 0.22, 0.4))
 
 
-def _inside(away: Image) -> Image:
-    return (1 - noise.smoothstep(0.86, 1.1, away))[..., None]
+def _channels(colour: Colour) -> Image:
+    """(3, 1, 1)."""
+    return np.array(colour, np.float32)[:, None, None]

@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 Floats = NDArray[np.float64]
 Inside = Callable[[Floats], NDArray[np.bool_]]
@@ -40,41 +40,79 @@ class Skeleton:
     root: NDArray[np.int64]
 
 
+class _Near:
+    """Points sorted into square cells, to ask whether any of them lies within `reach` of another point."""
+
+    def __init__(self, reach: float, points: Floats | None = None) -> None:
+        self._reach = reach
+        self._cells: dict[tuple[int, int], list[tuple[float, float]]] = {}
+        if points is not None:
+            self.add(points)
+
+    def add(self, points: Floats) -> None:
+        """Put in `points`, (n, 2)."""
+        cells = np.floor(points / (2 * self._reach)).astype(np.int64)
+        for cell, point in zip(map(tuple, cells.tolist()), map(tuple, points.tolist()), strict=True):
+            self._cells.setdefault(cell, []).append(point)
+
+    def any(self, points: Floats) -> bool:
+        """Whether a point put in lies within reach of any of `points`, (n, 2)."""
+        limit, cells = self._reach**2, self._cells
+        # a cell is twice as wide as the reach, so that the four around the nearest corner hold all that is near
+        corners = np.rint(points / (2 * self._reach)).astype(np.int64).tolist()
+        for (x, y), (i, j) in zip(points.tolist(), corners, strict=True):
+            for cell in ((i, j), (i - 1, j), (i, j - 1), (i - 1, j - 1)):
+                for a, b in cells.get(cell, ()):
+                    if (a - x) * (a - x) + (b - y) * (b - y) < limit:
+                        return True
+        return False
+
+
 class _Forest:
-    """Node arrays with room to grow."""
+    """Nodes, with room to grow, and `open`: those that may bear a branch (their numbers, and their rows as columns)."""
 
     def __init__(self) -> None:
         self.n = 0
-        self.at = np.zeros((_ROOM, 2))
-        self.heading = np.zeros((_ROOM, 2))
-        self.depth = np.zeros(_ROOM)
+        self.rows = np.zeros((_ROOM, 5))  # x, y, heading x, heading y, way from the disc
         self.parent = np.full(_ROOM, -1)
         self.root = np.zeros(_ROOM, np.int64)
-        self.children = np.zeros(_ROOM, np.int64)
-        self.closed = np.zeros(_ROOM, bool)
+        self.forked = np.zeros(_ROOM, bool)  # bears two branches, or stands too near to one that does
+        self.tip = np.zeros(_ROOM, bool)
+        self.near = _Near(_CLEARANCE)
+        self.open = np.zeros(0, np.int64)
+        self.open_rows = np.zeros((5, 0))
 
     def append(self, path: Floats, parent: int, root: int) -> None:
         """A chain of nodes along `path`, hanging on `parent`."""
         new = slice(self.n, self.n + len(path))
-        start = self.at[parent] if parent >= 0 else path[0]
+        start, depth = (self.rows[parent, :2], self.rows[parent, 4]) if parent >= 0 else (path[0], 0.0)
         way = np.diff(path, axis=0, prepend=start[None])
         length = np.hypot(way[:, 0], way[:, 1])
-        self.at[new], self.root[new] = path, root
+        rows = self.rows[new]
+        rows[:, :2], rows[:, 2:4] = path, way / np.maximum(length, 1e-9)[:, None]
+        rows[:, 4] = depth + np.cumsum(length)
         self.parent[new] = np.arange(self.n - 1, self.n - 1 + len(path))
-        self.parent[self.n] = parent
-        self.heading[new] = way / np.maximum(length, 1e-9)[:, None]
-        self.depth[new] = (self.depth[parent] if parent >= 0 else 0.0) + np.cumsum(length)
-        self.children[new] = 1
-        self.children[self.n + len(path) - 1] = 0
-        if parent >= 0:
-            self.children[parent] += 1
+        self.parent[self.n], self.root[new] = parent, root
         self.n += len(path)
+        self.tip[self.n - 1] = True
+        self.near.add(path)
+        self.open = np.concatenate([self.open, np.arange(new.start, new.stop)])
+        if parent >= 0 and not self.tip[parent]:
+            self._close_near(parent)
+        elif parent >= 0:
+            self.tip[parent] = False
+        self.refresh()
 
-    def close_near(self, node: int) -> None:
+    def _close_near(self, node: int) -> None:
         """No second branch near a branching."""
-        at = self.at[node]
-        near = ((self.at[: self.n] - at) ** 2).sum(1) < _APART**2
-        self.closed[: self.n] |= near & (self.children[: self.n] > 0)
+        apart = self.rows[self.open, :2] - self.rows[node, :2]
+        near = self.open[(apart**2).sum(1) < _APART**2]
+        self.forked[near[~self.tip[near]]] = True
+
+    def refresh(self) -> None:
+        """Let go of the nodes that may bear no further branch."""
+        self.open = self.open[~self.forked[self.open]]
+        self.open_rows = np.ascontiguousarray(self.rows[self.open].T)
 
 
 def grow(trunks: list[Floats], carriers: Floats, inside: Inside, others: Floats, rng: np.random.Generator) -> Skeleton:
@@ -88,73 +126,63 @@ def grow(trunks: list[Floats], carriers: Floats, inside: Inside, others: Floats,
         path = _evenly(trunk, STEP)
         out = np.flatnonzero(~inside(path))
         path = path[: max(2, out[0])] if len(out) else path
+        forest.forked[forest.n : forest.n + min(3, len(path))] = True
         forest.append(path, -1, root)
-        forest.closed[forest.n - len(path) : forest.n][:3] = True
-    tree = KDTree(others) if len(others) else None
+    other_kind = _Near(STEP, others)
     chance = _MAY_CROSS[1] + _MAY_CROSS[0] * np.exp(-4 * np.linspace(0, 1, len(carriers)))
     may_cross = rng.random(len(carriers)) < chance
     for target, crosses in zip(carriers, may_cross, strict=True):
-        _connect(forest, target, inside, None if crosses else tree)
+        _connect(forest, target, inside, None if crosses else other_kind)
     n = forest.n
-    return Skeleton(forest.at[:n].copy(), forest.parent[:n].copy(), forest.root[:n].copy())
+    return Skeleton(forest.rows[:n, :2].copy(), forest.parent[:n].copy(), forest.root[:n].copy())
 
 
-def _connect(forest: _Forest, target: Floats, inside: Inside, others: KDTree | None) -> None:
-    n = forest.n
-    if n > _ROOM - 400:
+def _connect(forest: _Forest, target: Floats, inside: Inside, others: _Near | None) -> None:
+    if forest.n > _ROOM - 400 or forest.near.any(target[None]):
         return
-    way = target - forest.at[:n]
-    squared = np.einsum("ij,ij->i", way, way)
-    if squared.min() < _CLEARANCE**2:
-        return
-    distance = np.sqrt(squared)
-    ahead = np.einsum("ij,ij->i", way, forest.heading[:n]) / distance
-    cost = distance * (1 + _BEND * (1 - ahead)) + _BALANCE * forest.depth[:n]
-    cost[forest.closed[:n] | (forest.children[:n] > 1) | (ahead < -0.2)] = np.inf
+    cost = _costs(forest, target)
+    x, y = forest.open_rows[:2]
     for _ in range(_TRIES):
-        node = int(cost.argmin())
-        if not np.isfinite(cost[node]):
+        best = int(cost.argmin())
+        if not np.isfinite(cost[best]):
             return
-        path = _branch(forest.at[node], forest.heading[node], target)
-        if _is_clear(forest.at[:n], path[3:]) and not _crosses(others, path[2:]) and inside(path).all():
-            forking = forest.children[node] > 0
+        node = int(forest.open[best])
+        path = _branch(forest.rows[node, :2], forest.rows[node, 2:4], target)
+        clear = not forest.near.any(path[3::2]) and not (others is not None and others.any(path[2:]))
+        if clear and inside(path).all():
             forest.append(path, node, int(forest.root[node]))
-            if forking:
-                forest.close_near(node)
             return
-        cost[((forest.at[:n] - forest.at[node]) ** 2).sum(1) < (4 * STEP) ** 2] = np.inf
+        cost[(x - x[best]) ** 2 + (y - y[best]) ** 2 < (4 * STEP) ** 2] = np.inf
+
+
+def _costs(forest: _Forest, target: Floats) -> Floats:
+    """What it costs to reach `target` from each open node; infinite where the branch would have to turn back."""
+    x, y, heading_x, heading_y, depth = forest.open_rows
+    right, up = target[0] - x, target[1] - y
+    distance = np.sqrt(right * right + up * up)
+    ahead = right * heading_x + up * heading_y  # times the distance
+    cost = (1 + _BEND) * distance - _BEND * ahead + _BALANCE * depth
+    cost[ahead < -0.2 * distance] = np.inf
+    return cost
 
 
 def _branch(start: Floats, heading: Floats, target: Floats) -> Floats:
     """Nodes of a curve that leaves `start` at no more than the take-off angle and ends at `target`."""
-    way = target - start
-    length = math.hypot(way[0], way[1])
-    turn = math.atan2(heading[0] * way[1] - heading[1] * way[0], heading[0] * way[0] + heading[1] * way[1])
+    (x, y), (run, rise) = start.tolist(), heading.tolist()
+    right, up = float(target[0]) - x, float(target[1]) - y
+    length = math.hypot(right, up)
+    turn = math.atan2(run * up - rise * right, run * right + rise * up)
     turn = min(max(turn, -_TAKE_OFF), _TAKE_OFF)
-    cos, sin = math.cos(turn), math.sin(turn)
-    first = np.array([cos * heading[0] - sin * heading[1], sin * heading[0] + cos * heading[1]])
-    bend = start + first * (0.45 * length)
-    steps = max(3, round(1.08 * length / STEP))
-    t = (np.arange(1, steps + 1) / steps)[:, None]
-    return (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * target
+    cos, sin = 0.45 * length * math.cos(turn), 0.45 * length * math.sin(turn)
+    bend = (x + cos * run - sin * rise, y + sin * run + cos * rise)
+    return _bezier(max(3, round(1.08 * length / STEP))) @ np.array([(x, y), bend, target])
 
 
-def _is_clear(nodes: Floats, path: Floats) -> bool:
-    """Whether every second point of `path` keeps clear of all `nodes` of its own kind."""
-    if not len(path):
-        return True
-    low, high = path.min(axis=0) - _CLEARANCE, path.max(axis=0) + _CLEARANCE
-    x, y = nodes[:, 0], nodes[:, 1]
-    near = nodes[(x > low[0]) & (x < high[0]) & (y > low[1]) & (y < high[1])]
-    apart = near[None] - path[::2, None]
-    return bool(np.einsum("ijk,ijk->ij", apart, apart).min(initial=np.inf) > _CLEARANCE**2)
-
-
-def _crosses(others: KDTree | None, path: Floats) -> bool:
-    """Whether `path` comes onto a vessel of the other kind."""
-    if others is None or not len(path):
-        return False
-    return bool(np.isfinite(others.query(path, distance_upper_bound=STEP)[0]).any())
+@cache
+def _bezier(steps: int) -> Floats:
+    """Weights (steps, 3) of start, bend and end on the nodes of a quadratic Bézier curve, its start left out."""
+    t = np.arange(1, steps + 1) / steps
+    return np.column_stack([(1 - t) ** 2, 2 * t * (1 - t), t**2])
 
 
 def _evenly(path: Floats, step: float) -> Floats:

@@ -128,11 +128,11 @@ def draw_view(exposure: Exposure, aim: str, side: str, rng: np.random.Generator)
 def take(eye: InfantEye, exposure: Exposure, view: View, aim: str) -> SimulatedPhotograph:
     """Photograph an eye: the picture and the truth of what it shows."""
     shape = exposure.camera.shape
-    retina, step = render.ground(eye.look, view, shape, eye.edge)
+    retina = render.ground(eye.look, view, shape, eye.edge)
     veins, arteries = render.layers(eye.arteries, eye.veins, view, shape)
     render.lay_vessels(retina, arteries, veins, _BLOOD)
     field = exposure.field()
-    veil = cameras.haze(exposure, (round(shape[0] / step), round(shape[1] / step)))
+    veil = cameras.haze(exposure)
     ridge = np.zeros(shape, bool)
     if eye.ridge is not None:
         ridge = lesions.paint_ridge(retina, eye.ridge, view)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.simulate import noise
-from fundoscope.simulate.draw import Canvas
+from fundoscope.simulate.draw import Canvas, strokes_of
 from fundoscope.simulate.truth import Mask
 from fundoscope.simulate.view import View
 
@@ -40,11 +40,11 @@ class Border:
 
     def at(self, angle: NDArray[np.floating]) -> NDArray[np.float32]:
         """Its distance from the disc at any angle, radians."""
-        place = (np.asarray(angle) / (2 * np.pi)) % 1 * ANGLES
+        place = np.asarray(angle) * (ANGLES / (2 * np.pi))
         low = np.floor(place).astype(np.int64)
-        share = place - low
-        rho = self.rho[low % ANGLES] * (1 - share) + self.rho[(low + 1) % ANGLES] * share
-        return rho.astype(np.float32)
+        rho, share = self.rho.astype(np.float32), (place - low).astype(np.float32)
+        here = rho.take(low, mode="wrap")
+        return here + share * (rho.take(low + 1, mode="wrap") - here)
 
     def inside(self, points: Floats, margin: float = 0.0) -> NDArray[np.bool_]:
         """Which of `points`, (n, 2) eye coordinates, lie on the vascularised side."""
@@ -113,16 +113,17 @@ def ridge(edge: Border, stage: int, rng: np.random.Generator) -> Ridge | None:
 
 
 def paint_avascular(picture: Image, edge: Border, x: Image, y: Image) -> None:
-    """Retina without vessels is paler and greyer; the change is soft."""
-    beyond = np.hypot(x, y) - edge.at(np.arctan2(y, x))
-    share = (0.24 * noise.smoothstep(-0.05, 0.3, beyond))[..., None]
-    grey = picture.mean(axis=2, keepdims=True) * np.array([1.12, 1.03, 0.85], np.float32)
-    picture += share * (grey * 1.05 - picture)
+    """Retina without vessels is paler and greyer; the change is soft. `picture` is (3, rows, columns)."""
+    beyond = np.sqrt(x * x + y * y) - edge.at(np.arctan2(y, x))
+    share = 0.24 * noise.smoothstep(-0.05, 0.3, beyond)
+    grey = 1.05 * picture.mean(axis=0)
+    for plane, tone in zip(picture, (1.12, 1.03, 0.85), strict=True):
+        plane += share * (tone * grey - plane)
 
 
 def paint_ridge(picture: Image, lesion: Ridge, view: View) -> Mask:
-    """Draw the lesion into `picture` (rows, columns, 3); gives its mask (rows, columns)."""
-    shape = picture.shape[:2]
+    """Draw the lesion into `picture` (3, rows, columns); gives its mask (rows, columns)."""
+    shape = picture.shape[1:]
     points, half = view.to_pixels(lesion.points), lesion.half * view.scale
     mean = float(half.mean())
     mask = _ribbon(shape, points, half, np.ones(len(half))) >= 0.5
@@ -134,7 +135,7 @@ def paint_ridge(picture: Image, lesion: Ridge, view: View) -> Mask:
         return mask
     away = np.array([np.cos(lesion.light), np.sin(lesion.light)]) * mean
     shadow = _soft(_ribbon(shape, points + 1.2 * away, half, lesion.show), 0.7 * mean)
-    picture *= 1 - 0.2 * shadow[..., None] * np.array([0.8, 1.0, 1.0], np.float32)
+    picture *= 1 - shadow * np.array([0.16, 0.2, 0.2], np.float32)[:, None, None]
     _blend(picture, body, _pale(lesion), 0.55)
     lit = _ribbon(shape, points - 0.3 * away, 0.4 * half, lesion.show**2)
     _blend(picture, _soft(lit, 0.35 * mean), (1.0, 0.92, 0.74), 0.4)
@@ -153,30 +154,43 @@ _FRONDS = 4  # new vessels in a tuft
 def _tufts(picture: Image, lesion: Ridge, view: View) -> Mask:
     """Ragged fronds of new vessels, in clumps, on the posterior side of the ridge."""
     rng = np.random.default_rng(lesion.seed)
-    shape = picture.shape[:2]
-    flesh, fronds = Canvas((shape[0], shape[1])), Canvas((shape[0], shape[1]))
     dense = noise.line(len(lesion.points), 50, rng)  # clumps and gaps
-    for k in range(3, len(lesion.points) - 3, 2):
-        size = lesion.half[k] * rng.uniform(0.5, 1.1) * np.clip(0.8 + 0.6 * dense[k], 0, 1.5)
-        inward = -lesion.points[k] / np.hypot(*lesion.points[k])
-        start = lesion.points[k] + inward * lesion.half[k] * rng.uniform(0.2, 0.9)
-        sideways = np.array([-inward[1], inward[0]])
-        lengths, slants, bends = (rng.uniform(low, 1, _FRONDS) for low in (0.3, -1, -1))
-        if dense[k] < -0.6:
-            continue
-        flesh.ribbon(
-            view.to_pixels(start + np.outer([-0.4, 0, 0.7], inward) * size),
-            np.full(3, 0.6 * size * view.scale),
-            np.ones(3),
-        )
-        for length, slant, curl in zip(lengths, slants, bends, strict=True):
-            t = np.linspace(0, 1, 6)[:, None]
-            path = start + size * (2.0 * length * t * inward + (0.9 * slant * t + 0.9 * curl * t * t) * sideways)
-            fronds.ribbon(view.to_pixels(path), 0.11 * size * view.scale * (1.4 - t[:, 0]), 1 - 0.5 * t[:, 0])
-    spread, mean = flesh.coverage(), float(lesion.half.mean()) * view.scale
+    at = np.arange(3, len(lesion.points) - 3, 2)
+    at = at[dense[at] >= -0.6]
+    points, half = lesion.points[at], lesion.half[at]
+    inward = -points / np.hypot(*points.T)[:, None]
+    size = (half * rng.uniform(0.5, 1.1, len(at)) * np.clip(0.8 + 0.6 * dense[at], 0, 1.5))[:, None]
+    start = points + inward * (half * rng.uniform(0.2, 0.9, len(at)))[:, None]
+    shape, mean = picture.shape[1:], float(lesion.half.mean()) * view.scale
+    flesh = start[:, None] + np.array([-0.4, 0, 0.7])[:, None] * (size * inward)[:, None]
+    spread = _ribbons(shape, flesh, 0.6 * size, np.ones(3), view)
     _blend(picture, _soft(spread, 0.3 * mean), (0.85, 0.42, 0.33), 0.42)
-    _blend(picture, _soft(fronds.coverage(), 0.08 * mean), (0.66, 0.18, 0.14), 0.5)
+    paths, t = _fronds(start, size, inward, rng), np.linspace(0, 1, 6)
+    fronds = _ribbons(shape, paths, 0.11 * np.repeat(size, _FRONDS, axis=0) * (1.4 - t), 1 - 0.5 * t, view)
+    _blend(picture, _soft(fronds, 0.08 * mean), (0.66, 0.18, 0.14), 0.5)
     return spread >= 0.5
+
+
+def _fronds(start: Floats, size: Floats, inward: Floats, rng: np.random.Generator) -> Floats:
+    """Curved paths (fronds, 6, 2), `_FRONDS` of them from each of `start` (n, 2), `size` (n, 1) long, `inward` (n, 2)."""
+    length, slant, curl = (rng.uniform(low, 1, (len(start), _FRONDS, 1)) for low in (0.3, -1, -1))
+    t = np.linspace(0, 1, 6)
+    along, aside = 2.0 * length * t, 0.9 * (slant * t + curl * t * t)
+    sideways = np.column_stack([-inward[:, 1], inward[:, 0]])
+    run = along[..., None] * inward[:, None, None] + aside[..., None] * sideways[:, None, None]
+    return (start[:, None, None] + size[:, None, None] * run).reshape(-1, 6, 2)
+
+
+def _ribbons(shape: tuple[int, ...], points: Floats, half: Floats, value: Floats, view: View) -> Image:
+    """Coverage by ribbons of as many samples each: `points` (ribbons, samples, 2), the rest broadcast to (ribbons,
+    samples).
+    """
+    canvas, size = Canvas((shape[0], shape[1])), points.shape[:2]
+    if len(points):
+        half, value = (np.broadcast_to(part, size).ravel() for part in (half * view.scale, value))
+        pixels = view.to_pixels(points.reshape(-1, 2))
+        canvas.strokes(strokes_of(pixels, half, value, np.full(size[0], size[1])))
+    return canvas.coverage()
 
 
 def _ribbon(shape: tuple[int, ...], points: Floats, half: Floats, value: Floats) -> Image:
@@ -191,4 +205,5 @@ def _soft(cover: Image, sigma: float) -> Image:
 
 def _blend(picture: Image, cover: Image, colour: tuple[float, float, float], alpha: float) -> None:
     """Lay a colour over the picture, at most `alpha` opaque."""
-    picture += (alpha * cover)[..., None] * (np.array(colour, np.float32) - picture)
+    for plane, tone in zip(picture, colour, strict=True):
+        plane += alpha * cover * (tone - plane)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+from statistics import NormalDist
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
-from scipy.ndimage import gaussian_filter1d
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.float32]
@@ -16,11 +17,18 @@ def line(n: int, wavelength: float, rng: np.random.Generator) -> Floats:
     """`n` values of band-limited noise of unit deviation; `wavelength` is in samples."""
     pad = int(2 * wavelength) + 8
     raw = rng.standard_normal(n + 2 * pad)
-    band = gaussian_filter1d(raw, wavelength / 6) - gaussian_filter1d(raw, wavelength / 2.5)
-    # the deviation over an infinite line, so that a short vessel is not stretched to unit deviation
     narrow, wide = wavelength / 6, wavelength / 2.5
+    band = np.convolve(raw, _bell(narrow), "same") - np.convolve(raw, _bell(wide), "same")
+    # the deviation over an infinite line, so that a short vessel is not stretched to unit deviation
     power = (1 / narrow + 1 / wide) / (2 * np.sqrt(np.pi)) - 2 / np.sqrt(2 * np.pi * (narrow**2 + wide**2))
     return band[pad : pad + n] / np.sqrt(max(power, 1e-12))
+
+
+def _bell(sigma: float) -> Floats:
+    """Gaussian weights that add up to one, out to four deviations."""
+    reach = int(4 * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    return weights / weights.sum()
 
 
 class Waves:
@@ -32,10 +40,13 @@ class Waves:
         self._curve = line(4096, self._WAVELENGTH, rng)
         self._rng = rng
 
-    def take(self, n: int, wavelength: float) -> Floats:
-        """`n` values whose features are `wavelength` samples long."""
-        start = self._rng.uniform(0, 4096)
-        place = (start + np.arange(n) * (self._WAVELENGTH / wavelength)) % 4095
+    def take(self, counts: NDArray[np.integer], wavelengths: Floats) -> Floats:
+        """A piece for each vessel, laid end to end: `counts` (k,) values whose features are `wavelengths` (k,) samples
+        long.
+        """
+        start = self._rng.uniform(0, 4096, len(counts))
+        along = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        place = (np.repeat(start, counts) + along * np.repeat(self._WAVELENGTH / wavelengths, counts)) % 4095
         return np.interp(place, np.arange(4096), self._curve)
 
 
@@ -47,6 +58,18 @@ def plane(shape: tuple[int, int], grain: float, rng: np.random.Generator) -> Ima
     if grain == 1.0:
         return raw[: shape[0], : shape[1]]
     return cv2.resize(raw, shape[::-1], interpolation=cv2.INTER_CUBIC) * 1.3
+
+
+@cache
+def _quantiles() -> Image:
+    """The normal distribution cut into 4096 equal shares, and of each its middle."""
+    normal = NormalDist()
+    return np.array([normal.inv_cdf((k + 0.5) / 4096) for k in range(4096)], np.float32)
+
+
+def grain(shape: tuple[int, ...], rng: np.random.Generator) -> Image:
+    """Normal noise of unit deviation, independent at each pixel; several times as fast as `standard_normal`."""
+    return _quantiles().take(rng.integers(4096, size=shape, dtype=np.uint16))
 
 
 def ring(n: int, harmonics: int, rng: np.random.Generator) -> Floats:
@@ -64,6 +87,13 @@ def smoothstep(low: float, high: float, x: NDArray) -> NDArray:
 
 
 def bend(points: NDArray[np.floating], n: int) -> Floats:
-    """`n` points on a smooth curve through `points`, (m, 2)."""
+    """`n` points on a smooth curve through `points`, (m, 2), m at least 4: the cubic spline whose pieces join without
+    a knot at the second and the last but one (de Boor 1978), in its truncated powers.
+    """
     way = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
-    return CubicSpline(way, points)(np.linspace(0, way[-1], n))
+    knots = way[2:-2]
+
+    def powers(at: Floats) -> Floats:
+        return np.hstack([at[:, None] ** np.arange(4), np.maximum(at[:, None] - knots, 0) ** 3])
+
+    return powers(np.linspace(0, way[-1], n)) @ np.linalg.solve(powers(way), points)

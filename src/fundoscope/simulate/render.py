@@ -30,20 +30,18 @@ class Blood:
     reflex: tuple[float, float]
 
 
-def ground(
-    look: fundus.Look, view: View, shape: tuple[int, int], edge: lesions.Border | None = None
-) -> tuple[Image, float]:
-    """The fundus without vessels, (rows, columns, 3), and how many photograph pixels its painting took a pixel for."""
+def ground(look: fundus.Look, view: View, shape: tuple[int, int], edge: lesions.Border | None = None) -> Image:
+    """The fundus without vessels, (3, rows, columns)."""
     step = max(1.0, max(shape) / _GROUND_SIDE)
     small = (round(shape[0] / step), round(shape[1] / step))
     picture = fundus.paint(look, view, small, step)
     if edge is not None:
         lesions.paint_avascular(picture, edge, *view.grid(small, step))
     if step > 1:
-        picture = np.asarray(cv2.resize(picture, shape[::-1], interpolation=cv2.INTER_CUBIC), np.float32)
+        picture = np.stack([cv2.resize(plane, shape[::-1], interpolation=cv2.INTER_CUBIC) for plane in picture])
     mottle = noise.plane(shape, 2.6 * max(shape) / 640, np.random.default_rng([look.seed, 5]))
-    picture *= 1 + 0.012 * mottle[..., None]
-    return picture, step
+    picture *= 1 + 0.012 * mottle
+    return picture
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +81,7 @@ _SHINE = 0.18  # how much of the vein beneath is seen through an artery
 
 
 def lay_vessels(picture: Image, arteries: Layer, veins: Layer, blood: Blood, veins_above: Mask | None = None) -> None:
-    """Lay the veins and, over them, the arteries into `picture` (rows, columns, 3); where `veins_above`, the reverse."""
+    """Lay the veins and, over them, the arteries into `picture` (3, rows, columns); where `veins_above`, the reverse."""
     thick = (
         arteries.column * (1 - blood.reflex[0] * arteries.reflex),
         veins.column * (1 - blood.reflex[1] * veins.reflex),
@@ -98,7 +96,7 @@ def lay_vessels(picture: Image, arteries: Layer, veins: Layer, blood: Blood, vei
         through = artery * (vein + upper * (1 - vein))
         if veins_above is not None:
             through = np.where(veins_above, vein * (artery + upper_vein * (1 - artery)), through)
-        picture[..., channel] *= through
+        picture[channel] *= through
 
 
 _OFF_DISC = 1.2  # disc radii: nearer, trunks lie on each other and no crossing can be told
@@ -107,7 +105,7 @@ _OFF_DISC = 1.2  # disc radii: nearer, trunks lie on each other and no crossing 
 def landmarks(look: fundus.Look, view: View, shape: tuple[int, int]) -> tuple[Mask, Mask]:
     """Masks of the disc and of the foveal pit."""
     x, y = view.grid(shape, 1.0)
-    fovea = np.hypot(x - fundus.FOVEA[0], y - fundus.FOVEA[1]) <= 0.11
+    fovea = (x - fundus.FOVEA[0]) ** 2 + (y - fundus.FOVEA[1]) ** 2 <= 0.11**2
     return fundus.disc_distance(look, x, y) <= 1, fovea
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from fundoscope.simulate import noise
 from fundoscope.simulate.grow import STEP, Skeleton
+from fundoscope.simulate.lines import Lines
 
 Floats = NDArray[np.float64]
 Kind = Literal["artery", "vein"]
@@ -50,15 +50,15 @@ class Style:
 def clothe(skeleton: Skeleton, style: Style, rng: np.random.Generator) -> list[Vessel]:
     """The vessels of a skeleton: radii by Murray's law (1926: r0^3 = r1^3 + r2^3), centrelines smooth and tortuous."""
     radius = _murray(skeleton, style, rng)
-    at = skeleton.at.copy()
-    vessels: list[Vessel] = []
-    owner: dict[int, int] = {}  # node -> stretch that ends there
-    waves = noise.Waves(rng)
-    tree = _Tree(skeleton, radius, np.bincount(skeleton.parent[skeleton.parent >= 0], minlength=len(at)), style.kind)
-    for strand in _strands(skeleton.parent, radius):
-        curve = _smooth(skeleton, strand, at, radius, style, waves)
-        _cut(tree, strand, curve, owner, vessels)
-    return vessels
+    strands = _strands(skeleton.parent, radius)
+    nodes, counts = np.concatenate(strands), np.array([len(strand) for strand in strands])
+    lines = Lines.of(counts)
+    path = _relax(skeleton.at[nodes], lines)
+    amount = _amount(counts, radius[nodes], np.asarray(style.tortuosity)[skeleton.root[nodes]], style, noise.Waves(rng))
+    path += lines.normals(path) * (amount * noise.smoothstep(0, 10, lines.along))[:, None]
+    curve = _spline(_joined(path, skeleton.at, strands), lines)
+    daughters = np.bincount(skeleton.parent[skeleton.parent >= 0], minlength=len(radius))
+    return _cut(_Tree(skeleton.root[nodes], radius[nodes], daughters[nodes], style.kind), strands, curve)
 
 
 def _murray(skeleton: Skeleton, style: Style, rng: np.random.Generator) -> Floats:
@@ -66,10 +66,10 @@ def _murray(skeleton: Skeleton, style: Style, rng: np.random.Generator) -> Float
     n = len(skeleton.at)
     tips = np.ones(n, bool)
     tips[skeleton.parent[skeleton.parent >= 0]] = False
-    cubes = np.where(tips, rng.lognormal(0, 0.5, n), 0.0)
-    for node in range(n - 1, -1, -1):  # children always come after their parents
-        if skeleton.parent[node] >= 0:
-            cubes[skeleton.parent[node]] += cubes[node]
+    cubes = np.where(tips, rng.lognormal(0, 0.5, n), 0.0).tolist()
+    for node, up in zip(range(n - 1, -1, -1), skeleton.parent[::-1].tolist(), strict=True):  # children come first
+        if up >= 0:
+            cubes[up] += cubes[node]
     radius = np.cbrt(cubes)
     scale = style.trunk / radius[skeleton.parent < 0].mean()
     return radius * scale * np.asarray(style.dilation)[skeleton.root]
@@ -78,97 +78,100 @@ def _murray(skeleton: Skeleton, style: Style, rng: np.random.Generator) -> Float
 def _strands(parent: NDArray[np.int64], radius: Floats) -> list[list[int]]:
     """Paths that follow the widest daughter from each root and each branching; parents come before daughters."""
     daughters: dict[int, list[int]] = {}
-    for node, up in enumerate(parent):
-        daughters.setdefault(int(up), []).append(node)
-    strands, heads = [], [(-1, node) for node in daughters.get(-1, [])]
-    while heads:
-        up, node = heads.pop(0)
-        strand = [node] if up < 0 else [up, node]
-        while node in daughters:
-            ordered = sorted(daughters[node], key=lambda d: -radius[d])
-            heads += [(node, other) for other in ordered[1:]]
-            node = ordered[0]
-            strand.append(node)
+    widest_first = np.argsort(-radius, kind="stable")
+    for node, up in zip(widest_first.tolist(), parent[widest_first].tolist(), strict=True):
+        daughters.setdefault(up, []).append(node)
+    strands, heads = [], [(-1, node) for node in sorted(daughters.get(-1, []))]
+    for up, head in heads:  # which grows as branchings are passed
+        strand = [head] if up < 0 else [up, head]
+        while following := daughters.get(strand[-1]):
+            heads += [(strand[-1], other) for other in following[1:]]
+            strand.append(following[0])
         strands.append(strand)
     return strands
 
 
-def _smooth(
-    skeleton: Skeleton, strand: list[int], at: Floats, radius: Floats, style: Style, waves: noise.Waves
-) -> Floats:
-    """Samples of the strand's final centreline, `FINER` a node; moves its nodes in `at` onto it."""
-    path, n = skeleton.at[strand], len(strand)
-    if n >= 4:
-        path = _relax(path)
-        path = path + _meander(path, radius[strand], skeleton.root[strand[0]], style, waves)
-        path = path + (at[strand[0]] - path[0]) * np.exp(-np.arange(n) / 6.0)[:, None]
-    else:
-        path = np.linspace(at[strand[0]], path[-1], n)
-    at[strand] = path
-    return _spline(path)
-
-
 _KERNEL = np.exp(-0.5 * (np.arange(-6, 7) / 2.0) ** 2)
 _KERNEL /= _KERNEL.sum()
-_RISE = noise.smoothstep(0, 10, np.arange(10))
+_SHORT = 4  # nodes: a shorter strand is straight
 
 
-def _relax(path: Floats) -> Floats:
-    """Smooth over two nodes; both ends stay where they are (the path is continued by point reflection)."""
-    m = min(6, len(path) - 1)
-    wide = np.concatenate([2 * path[0] - path[m:0:-1], path, 2 * path[-1] - path[-2 : -m - 2 : -1]])
-    if m < 6:
-        wide = np.pad(wide, ((6 - m, 6 - m), (0, 0)), mode="edge")
-    return np.stack([np.convolve(wide[:, k], _KERNEL, mode="valid") for k in (0, 1)], axis=1)
+def _relax(path: Floats, lines: Lines) -> Floats:
+    """Smooth over two nodes; both ends stay where they are."""
+    relaxed = np.zeros_like(path)
+    for step, weight in enumerate(_KERNEL, -6):
+        relaxed += weight * lines.beyond(path, step)
+    return relaxed
 
 
-def _meander(path: Floats, radius: Floats, root: int, style: Style, waves: noise.Waves) -> Floats:
-    """Sideways displacement of each node: band-limited, larger and longer in wider vessels, none at the start."""
-    way = np.empty_like(path)
-    way[1:-1], way[0], way[-1] = path[2:] - path[:-2], path[1] - path[0], path[-1] - path[-2]
+def _amount(counts: NDArray[np.int64], radius: Floats, tortuosity: Floats, style: Style, waves: noise.Waves) -> Floats:
+    """How far each node strays sideways: band-limited along a strand, further and more slowly in wider vessels."""
     size = np.sqrt(radius * float(style.trunk))  # small vessels meander less than in proportion
-    wavelength = max(style.wavelength * float(size.mean()) / STEP, 5.0)
-    sideways = style.tortuosity[root] * size * waves.take(len(path), wavelength)
-    sideways[:10] *= _RISE[: len(path)]
-    sideways /= np.maximum(np.hypot(way[:, 0], way[:, 1]), 1e-9)
-    return np.stack([-way[:, 1] * sideways, way[:, 0] * sideways], axis=1)
+    mean = np.add.reduceat(size, np.cumsum(counts) - counts) / counts
+    wavelength = np.maximum(style.wavelength * mean / STEP, 5.0)
+    long = counts >= _SHORT
+    amount = np.zeros(len(radius))
+    amount[np.repeat(long, counts)] = waves.take(counts[long], wavelength[long])
+    return amount * tortuosity * size
 
 
-def _spline(path: Floats) -> Floats:
-    """`FINER` samples a node on the Catmull-Rom spline (1974) through the nodes."""
-    before = np.concatenate([2 * path[:1] - path[1:2], path[:-2]])
-    start, end = path[:-1], path[1:]
-    after = np.concatenate([path[2:], 2 * path[-1:] - path[-2:-1]])
+def _joined(path: Floats, at: Floats, strands: list[list[int]]) -> Floats:
+    """Let each strand start where its parent, which has been moved from `at`, now runs; the short ones are straight."""
+    moved, joined, start = at.copy(), path.copy(), 0
+    fade = np.exp(-np.arange(max(map(len, strands))) / 6.0)[:, None]
+    for strand in strands:
+        own = joined[start : start + len(strand)]
+        if len(strand) < _SHORT:
+            own[:] = np.linspace(moved[strand[0]], at[strand[-1]], len(strand))
+        else:
+            own += (moved[strand[0]] - own[0]) * fade[: len(strand)]
+        moved[strand] = own
+        start += len(strand)
+    return joined
+
+
+def _spline(path: Floats, lines: Lines) -> Floats:
+    """`FINER` samples a node on the Catmull-Rom spline (1974) through the nodes; at the end of a line only the first
+    is on it.
+    """
+    p, q, r, s = (lines.beyond(path, step)[:, None] for step in (-1, 0, 1, 2))
     t = (np.arange(FINER) / FINER)[None, :, None]
-    p, q, r, s = (side[:, None] for side in (before, start, end, after))
     curve = q + 0.5 * t * (r - p + t * (2 * p - 5 * q + 4 * r - s + t * (3 * (q - r) + s - p)))
-    return np.concatenate([curve.reshape(-1, 2), path[-1:]])
+    return curve.reshape(-1, 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Tree:
-    skeleton: Skeleton
+    """Node by node in the order of the strands: its trunk, its radius and its number of daughters."""
+
+    root: NDArray[np.int64]
     radius: Floats
     daughters: NDArray[np.int64]
     kind: Kind
 
 
-def _cut(tree: _Tree, strand: list[int], curve: Floats, owner: dict[int, int], vessels: list[Vessel]) -> None:
-    """Cut a strand at its branchings into stretches of one calibre and append them; a last one thins to its tip."""
-    start, parent = 0, owner.get(strand[0], -1)
-    for i in range(1, len(strand)):
-        node = strand[i]
-        if tree.daughters[node] == 1:
-            continue
-        points = curve[start * FINER : i * FINER + 1]
-        calibre = np.full(len(points), tree.radius[node])
-        seen = np.ones(len(points))
-        if tree.daughters[node] == 0:
-            tip = np.linspace(-0.7, 1, len(points)).clip(0)
-            calibre, seen = calibre * (1 - 0.5 * tip), 1 - 0.75 * tip**1.5
-        vessels.append(Vessel(points, calibre, seen, tree.kind, parent, int(tree.skeleton.root[node])))
-        parent = owner[node] = len(vessels) - 1
-        start = i
+def _cut(tree: _Tree, strands: list[list[int]], curve: Floats) -> list[Vessel]:
+    """Cut the strands at their branchings into stretches of one calibre."""
+    vessels: list[Vessel] = []
+    owner: dict[int, int] = {}  # node -> stretch that ends there
+    ending, first = tree.daughters != 1, 0
+    for strand in strands:
+        start, parent = first, owner.get(strand[0], -1)
+        for place in (np.flatnonzero(ending[first + 1 : first + len(strand)]) + first + 1).tolist():
+            vessels.append(_stretch(tree, place, curve[start * FINER : place * FINER + 1], parent))
+            parent = owner[strand[place - first]] = len(vessels) - 1
+            start = place
+        first += len(strand)
+    return vessels
+
+
+def _stretch(tree: _Tree, place: int, points: Floats, parent: int) -> Vessel:
+    """The stretch that ends at a node; a last one thins to its tip."""
+    calibre, seen = np.full(len(points), tree.radius[place]), np.ones(len(points))
+    if tree.daughters[place] == 0:
+        tip = np.linspace(-0.7, 1, len(points)).clip(0)
+        calibre, seen = calibre * (1 - 0.5 * tip), 1 - 0.75 * tip**1.5
+    return Vessel(points, calibre, seen, tree.kind, parent, int(tree.root[place]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,14 +190,11 @@ class Meeting:
 
 def meetings(arteries: list[Vessel], veins: list[Vessel]) -> list[Meeting]:
     """Every crossing of an arterial centreline with a venous one, by exact intersection of their segments."""
+    if not arteries or not veins:
+        return []
     a, a_of = _segments(arteries)
     v, v_of = _segments(veins)
-    if not len(a) or not len(v):
-        return []
-    reach = max(np.hypot(*(a[:, 1] - a[:, 0]).T).max(), np.hypot(*(v[:, 1] - v[:, 0]).T).max())
-    pairs = KDTree(a.mean(1)).query_ball_tree(KDTree(v.mean(1)), float(reach))
-    i = np.repeat(np.arange(len(a)), [len(p) for p in pairs])
-    j = np.fromiter((k for p in pairs for k in p), np.int64, len(i))
+    i, j = _neighbours(a, v)
     p, r, q, s = a[i, 0], a[i, 1] - a[i, 0], v[j, 0], v[j, 1] - v[j, 0]
     cross = r[:, 0] * s[:, 1] - r[:, 1] * s[:, 0]
     safe = np.where(np.abs(cross) < 1e-15, 1e-15, cross)
@@ -211,13 +211,29 @@ def meetings(arteries: list[Vessel], veins: list[Vessel]) -> list[Meeting]:
 
 def _segments(vessels: list[Vessel]) -> tuple[Floats, NDArray[np.int64]]:
     """(n, 2, 2) segments, and of each the (stretch, sample) it starts at."""
-    if not vessels:
-        return np.zeros((0, 2, 2)), np.zeros((0, 2), np.int64)
-    parts = [np.stack([v.points[:-1], v.points[1:]], axis=1) for v in vessels]
-    of = [np.column_stack([np.full(len(p), k), np.arange(len(p))]) for k, p in enumerate(parts)]
-    return np.concatenate(parts), np.concatenate(of)
+    points, lines = np.concatenate([v.points for v in vessels]), Lines.of(np.array([len(v.points) for v in vessels]))
+    links = lines.links()
+    stretch = np.cumsum(lines.along == 0) - 1
+    return np.stack([points[links], points[links + 1]], axis=1), np.stack([stretch, lines.along], axis=1)[links]
 
 
-def with_calibre(vessel: Vessel, factor: Floats) -> Vessel:
-    """The same stretch with its radius multiplied, sample by sample."""
-    return replace(vessel, radius=vessel.radius * factor)
+def _neighbours(a: Floats, v: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of all pairs of an arterial and a venous segment that are near enough to meet, in the order of `a`."""
+    side = max(np.ptp(segments, axis=1).max() for segments in (a, v))
+    low = np.minimum(a.min(axis=(0, 1)), v.min(axis=(0, 1))) - 2 * side
+    (a_column, a_row), (v_column, v_row) = (((each.mean(1) - low) / side).astype(np.int64).T for each in (a, v))
+    rows = int(max(a_row.max(), v_row.max())) + 2
+    cell = v_column * rows + v_row
+    order = np.argsort(cell, kind="stable")
+    pairs = []
+    for column in (-1, 0, 1):  # three cells of a column follow each other in the order
+        start, stop = (
+            np.searchsorted(cell[order], (a_column + column) * rows + a_row + row, edge)
+            for row, edge in ((-1, "left"), (1, "right"))
+        )
+        nearby = Lines.of(stop - start)
+        i = np.repeat(np.arange(len(a)), stop - start)
+        pairs.append((i, order[start[i] + nearby.along]))
+    i, j = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    by_pair = np.lexsort((j, i))
+    return i[by_pair], j[by_pair]

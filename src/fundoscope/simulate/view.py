@@ -46,6 +46,8 @@ class View:
         column = (np.arange(shape[1]) + 0.5) * step - 0.5 - self.origin[0]
         row = (np.arange(shape[0]) + 0.5) * step - 0.5 - self.origin[1]
         inverse = np.linalg.inv(self._matrix)
-        x = inverse[0, 0] * column[None, :] + inverse[0, 1] * row[:, None] + self.centre[0]
-        y = inverse[1, 0] * column[None, :] + inverse[1, 1] * row[:, None] + self.centre[1]
-        return x.astype(np.float32), y.astype(np.float32)
+        x, y = (
+            np.add.outer((at_row * row + centre).astype(np.float32), (at_column * column).astype(np.float32))
+            for (at_column, at_row), centre in zip(inverse, self.centre, strict=True)
+        )
+        return x, y
