@@ -2,6 +2,21 @@
 
 from fundoscope.learning.augment import Augment
 from fundoscope.learning.data import SQUARE, Squares
-from fundoscope.learning.fit import FitOptions, fit, logits_of
+from fundoscope.learning.fit import FitOptions, Material, fit, fit_batches, logits_of
+from fundoscope.learning.patches import Crops, Drawn
+from fundoscope.learning.segment import fit_vessels, vessel_probabilities
 
-__all__ = ["SQUARE", "Augment", "FitOptions", "Squares", "fit", "logits_of"]
+__all__ = [
+    "SQUARE",
+    "Augment",
+    "Crops",
+    "Drawn",
+    "FitOptions",
+    "Material",
+    "Squares",
+    "fit",
+    "fit_batches",
+    "fit_vessels",
+    "logits_of",
+    "vessel_probabilities",
+]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import logging
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,11 +26,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
 
 from fundoscope.learning.augment import Augment
 from fundoscope.learning.data import Squares, plain_batches, training_batches
 
 M = TypeVar("M", bound=nn.Module)
+Loss = Callable[[Tensor, Tensor], Tensor]
+Batches = DataLoader[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,25 @@ class FitOptions:
         return asdict(self)
 
 
-class _Fit(pl.LightningModule):
-    """The training step of a classifier, its running mean, and one row of log an epoch."""
+@dataclass(frozen=True)
+class Material:
+    """What is fitted to what: batches (input, target), the `loss` (output, target) to train by, and `inner` batches
+    with the loss that chooses an epoch, or none.
+    """
 
-    def __init__(self, model: nn.Module, options: FitOptions, seed: int, log: Path) -> None:
+    batches: Batches
+    loss: Loss
+    inner: Batches | None = None
+    inner_loss: Loss = functional.cross_entropy
+
+
+class _Fit(pl.LightningModule):
+    """The training step of a network, its running mean, and one row of log an epoch."""
+
+    def __init__(self, model: nn.Module, material: Material, options: FitOptions, seed: int, log: Path) -> None:
         super().__init__()
         self.model = model.to(memory_format=torch.channels_last)
-        self.options, self.seed, self.log_path = options, seed, log
+        self.material, self.options, self.seed, self.log_path = material, options, seed, log
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(options.average), use_buffers=True)
         self._sums: dict[str, list[tuple[float, int]]] = {"train": [], "inner": []}
 
@@ -74,7 +90,7 @@ class _Fit(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         x, y = batch
         logits = self.model(x.to(memory_format=torch.channels_last)).float()
-        loss = functional.cross_entropy(logits, y, label_smoothing=self.options.smoothing)
+        loss = self.material.loss(logits, y)
         self._sums["train"].append((float(loss.detach()), len(y)))
         return loss
 
@@ -85,7 +101,7 @@ class _Fit(pl.LightningModule):
         x, y = batch
         self.averaged.eval()
         logits = self.averaged(x.to(memory_format=torch.channels_last)).float()
-        self._sums["inner"].append((float(functional.cross_entropy(logits, y)), len(y)))
+        self._sums["inner"].append((float(self.material.inner_loss(logits, y)), len(y)))
 
     def on_validation_epoch_end(self) -> None:
         self.log("inner_loss", _mean(self._sums["inner"]))
@@ -186,20 +202,30 @@ def fit(
     model: M, squares: Squares, train: NDArray[np.int64], inner: NDArray[np.int64], options: FitOptions,
     folder: Path, seed: int,
 ) -> M:  # fmt: skip
-    """Train `model` on the rows `train`, stop on the rows `inner`; returns it with its best weights, in eval mode.
+    """Train the classifier `model` on the rows `train`, stop on the rows `inner`; as `fit_batches`."""
+    material = Material(
+        training_batches(squares, train, options.augment, options.batch, seed),
+        partial(functional.cross_entropy, label_smoothing=options.smoothing),
+        plain_batches(squares, inner, options.batch) if len(inner) else None,
+    )
+    return fit_batches(model, material, options, folder, seed)
 
-    With no inner rows it trains to the last epoch and keeps the averaged weights it ends with.
+
+def fit_batches(model: M, material: Material, options: FitOptions, folder: Path, seed: int) -> M:
+    """Train any network, stop on the inner batches; returns it with its best weights, in eval mode.
+
+    With no inner batches it trains to the last epoch and keeps the averaged weights it ends with.
     A folder that holds a finished fit is read, one that holds a broken-off fit goes on at its last whole epoch.
     """
     best, last = folder / "best.safetensors", folder / "last.ckpt"
     if not (folder / "done").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        module = _Fit(model, options, seed, folder / "epochs.csv")
+        module = _Fit(model, material, options, seed, folder / "epochs.csv")
         with _quiet():
-            _trainer(folder, options, stopping=len(inner) > 0).fit(
+            _trainer(folder, options, stopping=material.inner is not None).fit(
                 module,
-                training_batches(squares, train, options.augment, options.batch, seed),
-                plain_batches(squares, inner, options.batch) if len(inner) else None,
+                material.batches,
+                material.inner,
                 ckpt_path=str(last) if last.exists() else None,
                 weights_only=False,
             )

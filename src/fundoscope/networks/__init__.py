@@ -6,6 +6,7 @@ from fundoscope.errors import UsageError, nearest
 from fundoscope.networks.classifier import Classifier, count_parameters
 from fundoscope.networks.efficientnet_lite import LiteOptions, efficientnet_lite
 from fundoscope.networks.tiny import TinyOptions, tiny
+from fundoscope.networks.vessel_net import KINDS, VesselNet, VesselNetOptions
 
 _BUILDERS = {
     "tf_efficientnet_lite0": lambda pretrained: efficientnet_lite(LiteOptions(0, pretrained)),
@@ -23,4 +24,4 @@ def build(name: str, *, pretrained: bool = True) -> Classifier:
     return _BUILDERS[name](pretrained)
 
 
-__all__ = ["NAMES", "Classifier", "build", "count_parameters"]
+__all__ = ["KINDS", "NAMES", "Classifier", "VesselNet", "VesselNetOptions", "build", "count_parameters"]

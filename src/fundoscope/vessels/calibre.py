@@ -19,6 +19,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.special import ndtr
 
 from fundoscope.imaging import Pixels
+from fundoscope.vessels import draw
 from fundoscope.vessels.graph import Mask, Points, Strand, along
 
 Floats = NDArray[np.float64]
@@ -63,6 +64,11 @@ class Rays:
         half = (self.width / 2)[:, None] * self.normals
         return np.stack([self.centres - half, self.centres + half], axis=1)
 
+    def draw(self, canvas: Pixels) -> None:
+        """Every ray from wall to wall, on the photograph (rows, columns, 3) itself."""
+        for edge in self.edges:
+            draw.line(canvas, edge, draw.WALL)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ruler:
@@ -101,23 +107,30 @@ class Ruler:
         return Rays(centres, across.normals, across.way, width * rough, depth, np.clip(fit, 0, 1))
 
 
-def amounts(across: Across, blur: float) -> Floats:
-    """How much of the vessel each ray sees, (n,): the amplitude of a column of the rough width, wherever within a fifth
-    of that width it fits best, by least squares over what could be looked at. `blur` is in rough widths.
-
-    Of a vessel that is narrower by t and fainter by c it is t x c of the undisturbed one's, since a box of share t
-    projects on the whole one with weight t.
+def seen_widths(grey: Floats, weight: Floats, blur: float) -> Floats:
+    """How much of a vessel each ray sees, (n,): width (in rough widths) times depth (grey levels) of the column that
+    fits best, by least squares over what could be looked at. `grey` and `weight` are (n, samples), `blur` is in rough
+    widths. The area of a profile is not changed by blur, and falls alike with a vein's calibre and its contrast.
     """
-    x = OFFSETS[:, None]
-    places = np.linspace(-0.2, 0.2, 9)
-    column = sum(share * _box(OFFSETS, places, np.full(len(places), part), blur) for share, part in COLUMN)
-    design = np.stack([np.ones((_SAMPLES, len(places))), np.repeat(x, len(places), 1), -np.asarray(column)])
-    normal = np.einsum("ns,isp,jsp->npij", across.weight, design, design) + 1e-6 * np.eye(3)
-    right = np.einsum("ns,ns,isp->npi", across.weight, across.grey, design)
+    design, area = _designs(round(float(np.log(blur)) * _FINE))
+    normal = np.einsum("ns,isp,jsp->npij", weight, design, design, optimize=True) + 1e-6 * np.eye(3)
+    right = np.einsum("ns,isp->npi", weight * grey, design, optimize=True)
     solved = np.linalg.solve(normal, right[..., None])[..., 0]
-    gain = (solved * right).sum(-1)
-    best = np.where(solved[..., 2] > 0, gain, -np.inf).argmax(axis=1)
-    return solved[np.arange(len(best)), best, 2].clip(0)
+    gain = np.where(solved[..., 2] > 0, (solved * right).sum(-1), -np.inf)
+    best = gain.argmax(axis=1)
+    return (solved[np.arange(len(best)), best, 2] * area[best]).clip(0)
+
+
+@lru_cache(maxsize=64)
+def _designs(step: int) -> tuple[Floats, Floats]:
+    """Ground, slope and column (3, samples, templates), and the width of each template."""
+    widths, places = np.exp(np.linspace(np.log(0.3), np.log(1.3), 12)), np.linspace(-0.3, 0.3, 9)
+    width, place = (grid.ravel() for grid in np.meshgrid(widths, places, indexing="ij"))
+    column = np.zeros((_SAMPLES, len(width)))
+    for share, part in COLUMN:
+        column += share * _box(OFFSETS, place, part * width, float(np.exp(step / _FINE)))
+    ground = np.ones_like(column)
+    return np.stack([ground, ground * OFFSETS[:, None], -column]), width
 
 
 def _own_blur(plane: NDArray[np.float32], strand: Strand) -> float:

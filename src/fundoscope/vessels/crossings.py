@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from fundoscope.imaging import Pixels
+from fundoscope.vessels import draw
 from fundoscope.vessels.graph import Arm, Mask, Points, Strand, along, arms, extended, smoothed, vessel_graph
 
 REACH = 60.0  # pixels each way that strands are followed: eight widths of a wide DRIVE vein
@@ -37,6 +39,12 @@ class Crossing:
         """The crossing in a picture with `scale` pixels for each of this one's."""
         at = (self.at + 0.5) * scale - 0.5
         return Crossing(at, self.angle, self.first.scaled(scale), self.second.scaled(scale))
+
+    def draw(self, canvas: Pixels) -> None:
+        """Both strands and a ring around their crossing, on the photograph (rows, columns, 3) itself."""
+        draw.line(canvas, self.first.points, draw.ARTERY)
+        draw.line(canvas, self.second.points, draw.VEIN)
+        draw.ring(canvas, self.at, 3 * float(np.median(self.second.radius)), draw.MARK)
 
 
 def crossings_on(graph: nx.MultiGraph, reach: float = REACH) -> list[Crossing]:
@@ -113,7 +121,9 @@ def _strand(graph: nx.MultiGraph, a: Arm, b: Arm, reach: float) -> Strand:
     radii = [arm.radius[at:] for arm, at in zip((before, after), cut, strict=True)]
     middle = np.full(len(across), min(float(np.median(r)) for r in radii))
     path = np.vstack([first, across, last])
-    return Strand(smoothed(path, 1.0), np.concatenate([radii[0][::-1], middle, radii[1]]), len(first) + len(across) // 2)
+    return Strand(
+        smoothed(path, 1.0), np.concatenate([radii[0][::-1], middle, radii[1]]), len(first) + len(across) // 2
+    )
 
 
 def _where(first: Strand, second: Strand, link: float) -> Crossing | None:
@@ -202,7 +212,9 @@ def _meetings(p: Points, q: Points) -> list[tuple[int, int]]:
         return []
     near, which = KDTree(q).query(p, distance_upper_bound=1.5)
     places: list[tuple[int, int]] = []
-    for run in np.split(np.flatnonzero(np.isfinite(near)), np.flatnonzero(np.diff(np.flatnonzero(np.isfinite(near))) > 3) + 1):
+    for run in np.split(
+        np.flatnonzero(np.isfinite(near)), np.flatnonzero(np.diff(np.flatnonzero(np.isfinite(near))) > 3) + 1
+    ):
         if len(run):
             i = int(run[np.argmin(near[run])])
             places.append((i, int(which[i])))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -80,9 +79,10 @@ def _trace(skeleton: Mask) -> nx.MultiGraph:
     joints, n = ndimage.label(joint, _EIGHT)
     centres = ndimage.center_of_mass(joint, joints, np.arange(1, n + 1))
     graph.add_nodes_from((k, {"at": np.array(at)}) for k, at in enumerate(centres, 1))
-    chains, many = ndimage.label(skeleton & ~joint, _EIGHT)
+    chains, _ = ndimage.label(skeleton & ~joint, _EIGHT)
     for k, box in enumerate(ndimage.find_objects(chains), 1):
-        pixels = np.argwhere(chains[box] == k) + [box[0].start, box[1].start]
+        corner = np.array([box[0].start, box[1].start])
+        pixels = np.argwhere(chains[box] == k) + corner
         _add_chain(graph, _in_order(pixels), joints)
     return graph
 
@@ -104,7 +104,7 @@ def _ring(p: tuple[int, int]) -> list[tuple[int, int]]:
     """The eight neighbours, those that share a side first."""
     r, c = p
     sides = [(r - 1, c), (r, c - 1), (r, c + 1), (r + 1, c)]
-    return sides + [(r - 1, c - 1), (r - 1, c + 1), (r + 1, c - 1), (r + 1, c + 1)]
+    return [*sides, (r - 1, c - 1), (r - 1, c + 1), (r + 1, c - 1), (r + 1, c + 1)]
 
 
 def _add_chain(graph: nx.MultiGraph, chain: NDArray[np.int64], joints: NDArray[np.int64]) -> None:
@@ -149,7 +149,7 @@ def _join(graph: nx.MultiGraph, node: int) -> None:
     edges = list(graph.edges(node, keys=True, data=True))
     if len(edges) != 2 or node in (edges[0][1], edges[1][1]):
         return  # a ring that closes here
-    (_, a, key_a, first), (_, b, key_b, second) = edges
+    (_, a, _, first), (_, b, _, second) = edges
     at = graph.nodes[node]["at"][None]
     path = np.vstack([_from(first["path"], a < node), at, _from(second["path"], node < b)])
     middle = [float(max(first["radius"].min(), second["radius"].min()))]
@@ -226,9 +226,3 @@ def length(graph: nx.MultiGraph) -> float:
 def segments(graph: nx.MultiGraph) -> list[tuple[Points, NDArray[np.float64]]]:
     """Path and radius of each edge."""
     return [(data["path"], data["radius"]) for *_, data in graph.edges(data=True)]
-
-
-def bends(path: Points) -> NDArray[np.float64]:
-    """Turn at each inner point of a polyline, radians."""
-    headings = [np.arctan2(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(path)]
-    return np.angle(np.exp(1j * np.diff(headings)))

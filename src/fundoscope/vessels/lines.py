@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from skimage.morphology import remove_small_holes, remove_small_objects
 
 from fundoscope.imaging import Field, Pixels, find_field
+from fundoscope.vessels import draw
 
 Mask = NDArray[np.bool_]
 Plane = NDArray[np.float32]
@@ -49,6 +50,12 @@ class VesselMap:
     def to_photograph(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Positions (n, 2; row, column) on the map as positions in the photograph."""
         return (np.asarray(points, float) + 0.5) * self.scale - 0.5
+
+    def draw(self, pixels: Pixels) -> Pixels:
+        """The photograph (rows, columns, 3) with its vessels tinted."""
+        size = (pixels.shape[1], pixels.shape[0])
+        mask = cv2.resize(self.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        return draw.tinted(pixels, mask.astype(bool), draw.WALL)
 
 
 def find_vessels(pixels: Pixels, field: Field | None = None, threshold: float = THRESHOLD) -> VesselMap:
@@ -86,6 +93,7 @@ def continued(plane: Plane, field: Mask) -> Plane:
         return plane
     outside = (~field).astype(np.uint8)
     _, labels = cv2.distanceTransformWithLabels(outside, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    labels = np.asarray(labels, np.int64)
     value = np.zeros(int(labels.max()) + 1, np.float32)
     value[labels[field]] = plane[field]
     return value[labels]

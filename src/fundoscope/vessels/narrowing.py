@@ -12,10 +12,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
-from fundoscope.vessels.calibre import Across, Ruler, amounts, read_across
+from fundoscope.imaging import Pixels
+from fundoscope.vessels import draw
+from fundoscope.vessels.calibre import Across, Rays, Ruler, read_across, seen_widths
 from fundoscope.vessels.crossings import Crossing
-from fundoscope.vessels.graph import Mask, Strand, along
+from fundoscope.vessels.graph import Mask, Points, Strand, along
 
 Floats = NDArray[np.float64]
 
@@ -24,7 +27,75 @@ _AWAY = (2.0, 4.5)  # and where the vein is taken to be undisturbed
 _AT_LEAST = 1.2  # where a short vein's undisturbed part may begin, if it has no better
 _CLEAR = 0.6  # share of the vein and its walls that a ray must see
 _FITS = 0.5  # share of a ray's variance that the column must explain
-_ALONG = 0.15  # vein widths: deviation of the averaging along the vein
+_ALONG = 0.05  # vein widths: deviation of the averaging along the vein before rays are pooled
+_BIN = 0.25  # vein widths
+_FEWEST = 2  # rays in a bin
+_FEWEST_AWAY = 3  # undisturbed bins
+_ROOM, _FEWEST_BESIDE = 1.8, 4  # a vein that does not run on for so many widths, clear in so many bins, branches here
+_TUBE = 1.7  # vein widths around a strand that are the vein's own; other veins' pixels are not looked at
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bins:
+    """Rays pooled along the vein, a bin a quarter of its width: `place` (n,) widths from the artery's wall, `side` (n,)
+    1 or 2, `seen` (n,) width times depth, in the vein's widths and grey levels; `centres` and unit `normals` (n, 2) in
+    the photograph.
+    """
+
+    place: Floats
+    side: NDArray[np.int64]
+    seen: Floats
+    centres: Points
+    normals: Points
+
+    @classmethod
+    def of(cls, across: Across, from_wall: Floats, side: NDArray[np.int64], blur: float) -> Bins:
+        """The bins of all rays that see enough of the vein."""
+        sure = across.clear >= _CLEAR
+        lows = np.concatenate([[_NEAR[0]], np.arange(_NEAR[1], _AWAY[1] + 2, _BIN)])
+        highs = np.append(lows[1:], lows[-1] + _BIN)
+        pooled = [
+            (low, k, rays)
+            for k in (1, 2)
+            for low, high in zip(lows, highs, strict=True)
+            if (rays := sure & (side == k) & (from_wall >= low) & (from_wall < high)).sum() >= _FEWEST
+        ]
+        if not pooled:
+            return cls(np.zeros(0), np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 2)), np.zeros((0, 2)))
+        weight = np.stack([across.weight[rays].sum(axis=0) for *_, rays in pooled])
+        total = np.stack([(across.weight * across.grey)[rays].sum(axis=0) for *_, rays in pooled])
+        seen = seen_widths(total / np.maximum(weight, 1e-9), weight, blur)
+        centres, normals = (
+            np.stack([of[rays].mean(axis=0) for *_, rays in pooled]) for of in (across.centres, across.normals)
+        )
+        return cls(np.array([low for low, *_ in pooled]), np.array([k for _, k, _ in pooled]), seen, centres, normals)
+
+    def near(self, side: int) -> float:
+        """What is seen of the vein just beside the artery, on one side; nan where nothing is."""
+        own = self.side == side
+        here = own & (self.place == _NEAR[0])
+        runs_on = (own & (self.place < _ROOM)).sum() >= _FEWEST_BESIDE
+        return float(self.seen[here][0]) if here.any() and runs_on else float("nan")
+
+    @property
+    def away(self) -> Mask:
+        """The bins in which the vein is taken to be undisturbed: nearer by where it is short, none where too short."""
+        for start in (_AWAY[0], (_AWAY[0] + _AT_LEAST) / 2, _AT_LEAST):
+            away = (self.place >= start) & (self.place < _AWAY[1])
+            if away.sum() >= _FEWEST_AWAY:
+                return away
+        return np.zeros(len(self.place), bool)
+
+    def undisturbed(self) -> float:
+        """What is seen of it away from the crossing; nan where too little."""
+        return (float(np.median(self.seen[self.away])) or float("nan")) if self.away.any() else float("nan")
+
+    def unevenness(self) -> float:
+        """Half the spread of the middle half of the undisturbed bins, as a share of their median; nan without any."""
+        if not self.away.any():
+            return float("nan")
+        low, high = np.percentile(self.seen[self.away], [25, 75])
+        return float((high - low) / 2 / self.undisturbed())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,18 +103,14 @@ class Narrowing:
     """1 - seen width beside the artery / undisturbed seen width, of side 1 (the vein's points before the crossing) and
     2; nan where too little of the vein is clear. Widths in pixels; it may be negative.
 
-    `across` are the vein's rays, `from_wall` (n,) their distance along the vein from the artery's nearer wall (negative
-    under it), `side` (n,) 1 or 2, `profile` (n,) the seen width over the undisturbed one.
+    `bins` is the profile along the vein.
     """
 
     side_1: float
     side_2: float
     artery_width: float
     vein_width: float
-    across: Across
-    from_wall: Floats
-    side: NDArray[np.int64]
-    profile: Floats
+    bins: Bins
 
     @property
     def worse(self) -> float:
@@ -51,33 +118,61 @@ class Narrowing:
         known = [side for side in (self.side_1, self.side_2) if np.isfinite(side)]
         return max(known, default=float("nan"))
 
+    def draw(self, canvas: Pixels) -> None:
+        """The vein between the walls it is seen to have, bin by bin, on the photograph (rows, columns, 3) itself."""
+        share = self.bins.seen / self.bins.undisturbed()
+        for side in (1, 2):
+            own = self.bins.side == side
+            half = (self.vein_width / 2 * share[own])[:, None] * self.bins.normals[own]
+            for sign in (-1, 1):
+                draw.line(canvas, self.bins.centres[own] + sign * half, draw.WALL)
 
-def measure_narrowing(ruler: Ruler, crossing: Crossing, arteries: Mask | None = None) -> Narrowing:
+
+def measure_narrowing(
+    ruler: Ruler, crossing: Crossing, arteries: Mask | None = None, veins: Mask | None = None
+) -> Narrowing:
     """Narrowing of the vein (`second`) of a crossing by its artery (`first`), in the ruler's photograph.
 
-    `arteries` (rows, columns) marks arterial pixels, which are not looked at; without it the crossing's own artery is
-    drawn from its measured width.
+    `arteries` and `veins` (rows, columns) mark pixels that are not looked at, but for the vein's own; without them the
+    crossing's own artery is drawn from its strand.
     """
     rough = 2 * float(np.median(crossing.second.radius))
-    hidden = _beneath(ruler.plane.shape, crossing.first) if arteries is None else arteries
+    beneath = _drawn(ruler.plane.shape, crossing.first) if arteries is None else arteries
+    hidden = beneath if veins is None else beneath | (veins & ~_drawn(ruler.plane.shape, crossing.second, _TUBE))
     vein = _within(crossing.second, (_AWAY[1] + 2.5) * rough)
     rays = ruler.rays(vein, hidden)
-    from_wall, _ = _from_walls(hidden, vein, rays.way)
+    from_wall, _ = _from_walls(beneath, vein, rays.way)
     width = _undisturbed(rays.width, from_wall / rough, rays.fit > _FITS) or rough
+    vein = _centred(vein, rays, width)
     across = read_across(ruler.plane, vein, width, _ALONG * width, hidden)
-    seen, sure = amounts(across, ruler.blur / width), across.clear >= _CLEAR
-    from_wall, side = _from_walls(hidden, vein, across.way)
-    whole = _undisturbed(seen, from_wall / width, sure)
-    profile = seen / whole if whole > 0 else np.full(len(seen), np.nan)
-    sides = [_side(profile, from_wall / width, sure & (side == k)) for k in (1, 2)]
-    return Narrowing(sides[0], sides[1], _artery_width(ruler, crossing, rough), width, across, from_wall, side, profile)
+    from_wall, side = _from_walls(beneath, vein, across.way)
+    bins = Bins.of(across, from_wall / width, side, ruler.blur / width)
+    sides = [bins.near(k) / bins.undisturbed() for k in (1, 2)]
+    return Narrowing(1 - sides[0], 1 - sides[1], _artery_width(ruler, crossing, rough), width, bins)
 
 
-def _from_walls(hidden: Mask, vein: Strand, way: Floats) -> tuple[Floats, NDArray[np.int64]]:
+def _centred(vein: Strand, rays: Rays, width: float) -> Strand:
+    """The strand moved onto the vein as the rays saw it; between rays that saw it well it runs on smoothly."""
+    off = np.hypot(*(rays.centres - _place(vein, rays.way)).T)
+    good = (rays.fit > _FITS) & (off < 0.5 * width)
+    if good.sum() < 5:
+        return vein
+    step = float(rays.way[1] - rays.way[0])
+    centres = np.column_stack([np.interp(rays.way, rays.way[good], rays.centres[good, k]) for k in (0, 1)])
+    centres = gaussian_filter1d(centres, 0.5 * width / step, axis=0, mode="nearest")
+    here = int(np.hypot(*(centres - vein.points[vein.here]).T).argmin())
+    return Strand(centres, np.interp(rays.way, along(vein.points), vein.radius), here)
+
+
+def _place(strand: Strand, way: Floats) -> Points:
+    return np.column_stack([np.interp(way, along(strand.points), strand.points[:, k]) for k in (0, 1)])
+
+
+def _from_walls(arteries: Mask, vein: Strand, way: Floats) -> tuple[Floats, NDArray[np.int64]]:
     """Distance along the vein from where it comes out from under the artery (negative beneath it), and the side."""
     way_of = along(vein.points)
-    rows, columns = np.clip(np.round(vein.points).astype(int), 0, np.array(hidden.shape) - 1).T
-    beneath = hidden[rows, columns]
+    rows, columns = np.clip(np.round(vein.points).astype(int), 0, np.array(arteries.shape) - 1).T
+    beneath = arteries[rows, columns]
     here = vein.here
     before, after = np.flatnonzero(~beneath[: here + 1]), np.flatnonzero(~beneath[here:])
     low = way_of[before[-1]] if len(before) else way_of[0]
@@ -104,11 +199,11 @@ def _within(strand: Strand, reach: float) -> Strand:
     return Strand(strand.points[keep], strand.radius[keep], int(keep[: strand.here].sum()))
 
 
-def _beneath(shape: tuple[int, ...], artery: Strand) -> Mask:
-    """The artery drawn from its strand."""
+def _drawn(shape: tuple[int, ...], strand: Strand, share: float = 1.0) -> Mask:
+    """A strand drawn at `share` of its width."""
     canvas = np.zeros(shape[:2], np.uint8)
-    points = np.round(artery.points[:, ::-1] * 16).astype(np.int32)
-    thickness = max(1, round(2 * float(np.median(artery.radius))))
+    points = np.round(strand.points[:, ::-1] * 16).astype(np.int32)
+    thickness = max(1, round(2 * share * float(np.median(strand.radius))))
     cv2.polylines(canvas, [points[:, None]], isClosed=False, color=1, thickness=thickness, shift=4)
     return canvas.astype(bool)
 
@@ -120,8 +215,3 @@ def _undisturbed(seen: Floats, widths_from_wall: Floats, sure: Mask) -> float:
         if away.sum() >= 5:
             return float(np.median(seen[away]))
     return 0.0
-
-
-def _side(profile: Floats, widths_from_wall: Floats, sure: Mask) -> float:
-    near = sure & (widths_from_wall >= _NEAR[0]) & (widths_from_wall <= _NEAR[1])
-    return float(1 - np.mean(profile[near])) if near.sum() >= 2 else float("nan")
