@@ -34,12 +34,14 @@ _SAMPLES = 71  # on a ray
 #: Where a ray is sampled, in rough widths from its centre.
 OFFSETS = _REACH * np.linspace(-1, 1, _SAMPLES)
 _MIDDLE = 0.7  # widths to each side that hold a vessel and its walls
+_STEEPEST = 1.4  # steps along the vessel for one square to it that a leaning ray takes at most
 _KNOWN = 0.02  # weight below which nothing is known of a sample
 _WIDTHS = np.exp(np.linspace(np.log(0.3), np.log(2.2), 41))  # tried, in rough widths
 _PLACES = np.linspace(-0.5, 0.5, 13)
 _FINE = 20  # blurs told apart are 5 % from each other
 _BLURS = 0.35 * 1.35 ** np.arange(12)  # pixels, tried
-_TELLING = 40  # strands, the widest, whose median tells the blur
+_TELLING = 120  # strands, the widest, whose rays tell the blur: the few widest lie on each other beside the disc
+_SPARSE = 4  # of the rays that tell the blur, averaged over a width as they are, one in so many is enough
 _STEP = 0.5  # pixels between rays at the least; an eighth of a wide vessel's width
 
 
@@ -85,8 +87,8 @@ class Ruler:
         plane = np.ascontiguousarray(pixels[..., 1], np.float32)
         long = [s for s in strands if len(s.points) > 8]
         wide = sorted(long, key=lambda s: -float(np.median(s.radius)))[:_TELLING]
-        blurs = [_own_blur(plane, strand) for strand in wide]
-        return cls(plane, float(np.median(blurs)) if wide else 1.0)
+        blurs = [_own_blurs(plane, strand) for strand in wide]
+        return cls(plane, float(np.median(np.concatenate(blurs))) if wide else 1.0)
 
     def rays(self, strand: Strand, hidden: Mask | None = None, smoothing: float = 0.35) -> Rays:
         """Rays along a strand, averaged over `smoothing` widths (deviation) along it; `hidden` (rows, columns) marks
@@ -133,20 +135,22 @@ def _designs(step: int) -> tuple[Floats, Floats]:
     return np.stack([ground, ground * OFFSETS[:, None], -column]), width
 
 
-def _own_blur(plane: NDArray[np.float32], strand: Strand) -> float:
-    """The blur, in pixels, with which the column fits this strand's rays best."""
+def _own_blurs(plane: NDArray[np.float32], strand: Strand) -> Floats:
+    """The blur, in pixels, with which the column fits each of this strand's rays best."""
     rough = 2 * float(np.median(strand.radius))
-    profiles = read_across(plane, strand, rough, rough).grey
-    return _lowest(np.log(_BLURS), np.array([float(np.median(_best(profiles, blur / rough)[3])) for blur in _BLURS]))
+    profiles = read_across(plane, strand, rough, rough).grey[::_SPARSE]
+    return _lowest(np.log(_BLURS), np.stack([_best(profiles, blur / rough)[3] for blur in _BLURS]))
 
 
-def _lowest(logs: Floats, left: Floats) -> float:
-    """Where the parabola through the lowest of `left` and its neighbours has its foot; the exponential of it."""
-    k = int(np.clip(left.argmin(), 1, len(left) - 2))
-    low, mid, high = left[k - 1 : k + 2]
+def _lowest(logs: Floats, left: Floats) -> Floats:
+    """Where the parabola through the lowest of each column of `left` and its neighbours has its foot; the exponential
+    of it.
+    """
+    k, each = left.argmin(axis=0).clip(1, len(left) - 2), np.arange(left.shape[1])
+    low, mid, high = (left[k + d, each] for d in (-1, 0, 1))
     bend = low - 2 * mid + high
-    shift = 0.5 * (low - high) / bend if bend > 0 else 0.0
-    return float(np.exp(logs[k] + np.clip(shift, -1, 1) * (logs[1] - logs[0])))
+    shift = np.where(bend > 0, 0.5 * (low - high) / np.where(bend > 0, bend, 1.0), 0.0)
+    return np.exp(logs[k] + shift.clip(-1, 1) * (logs[1] - logs[0]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,10 +182,18 @@ class Across:
 
 
 def read_across(
-    plane: NDArray[np.float32], strand: Strand, rough: float, smoothing: float, hidden: Mask | None = None
+    plane: NDArray[np.float32],
+    strand: Strand,
+    rough: float,
+    smoothing: float,
+    hidden: Mask | None = None,
+    beside: Points | None = None,
 ) -> Across:
     """Grey levels across a strand at `OFFSETS` times `rough` pixels, averaged along it with `smoothing` pixels'
     deviation; `hidden` pixels are left out.
+
+    Rays are normal to the strand, or lean along `beside` (2,), the direction of a vessel that crosses it: then such a ray
+    lies all beside that vessel or all on it. Offsets count square to the strand all the same.
     """
     way = along(strand.points)
     at = np.arange(0, way[-1] + 1e-9, max(_STEP, rough / 8))
@@ -191,7 +203,8 @@ def read_across(
     run = np.gradient(even, axis=0) if len(at) > 1 else np.array([[1.0, 0.0]])
     run = run / np.maximum(np.hypot(run[:, 0], run[:, 1]), 1e-9)[:, None]
     normals = np.column_stack([-run[:, 1], run[:, 0]])
-    rows, columns = (centres[:, k, None] + normals[:, k, None] * (rough * OFFSETS) for k in (0, 1))
+    rays = normals if beside is None else normals + _lean(normals, run, beside)[:, None] * run
+    rows, columns = (centres[:, k, None] + rays[:, k, None] * (rough * OFFSETS) for k in (0, 1))
     grey = _sampled(plane, rows, columns, cv2.INTER_CUBIC)
     sure = ((rows >= 0) & (columns >= 0) & (rows <= plane.shape[0] - 1) & (columns <= plane.shape[1] - 1)).astype(float)
     if hidden is not None:
@@ -200,6 +213,13 @@ def read_across(
     weight = gaussian_filter1d(sure, deviation, axis=0, mode="nearest")
     total = gaussian_filter1d(sure * grey, deviation, axis=0, mode="nearest")
     return Across(total / np.maximum(weight, 1e-9), weight, centres, normals, at)
+
+
+def _lean(normals: Points, run: Points, beside: Points) -> Floats:
+    """How far rays go along the vessel for each step square to it, (n,)."""
+    square = normals @ beside
+    square = np.where(np.abs(square) < 0.1, 0.1, square)
+    return np.clip((run @ beside) / square, -_STEEPEST, _STEEPEST)
 
 
 def _sampled(plane: NDArray[np.float32], rows: Floats, columns: Floats, how: int) -> Floats:

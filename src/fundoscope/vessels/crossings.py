@@ -21,6 +21,7 @@ _BEND = np.radians(42)  # a vessel that runs through a crossing turns by no more
 _ANGLE = np.radians(22)  # vessels that meet at less run side by side and only touch
 _HEADED = 12.0  # pixels over which the direction beside a crossing is taken
 _ONE = 6.0  # pixels: crossings of the same two vessels nearer than that are one
+_MOVED = 3.0  # pixels by which the meeting of two straight lines may move the place that the skeletons gave
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,24 +128,42 @@ def _strand(graph: nx.MultiGraph, a: Arm, b: Arm, reach: float) -> Strand:
 
 
 def _where(first: Strand, second: Strand, link: float) -> Crossing | None:
-    """The place where two strands come nearest, if they cross there at an angle that is no touch; `link` pixels lie
-    between the two branch points that the crossing drew.
+    """The place near their `here` where two strands come nearest, if they cross there at an angle that is no touch;
+    `link` pixels lie between the two branch points that the crossing drew.
     """
-    near, far = KDTree(second.points).query(first.points)
-    i = int(np.argmin(near))
-    j = int(far[i])
+    part, other = (_about(strand, link / 2 + _HEADED) for strand in (first, second))
+    near, far = KDTree(second.points[other]).query(first.points[part])
+    k = int(np.argmin(near))
+    i, j = part.start + k, other.start + int(far[k])
     angle = _angle(first.points, i, second.points, j)
     if angle < _ANGLE:
         return None
     if link > 0:
         width = 2 * max(float(np.median(first.radius)), float(np.median(second.radius)))
-        near_enough = near[i] <= max(2.0, 0.35 * width) and link <= _BRIDGE * width / np.sin(angle)
+        near_enough = near[k] <= max(2.0, 0.35 * width) and link <= _BRIDGE * width / np.sin(angle)
         if not near_enough or not _passes(first.points, i, second.points, j):
             return None
-    at = (first.points[i] + second.points[j]) / 2
-    return Crossing(
-        at, float(np.degrees(angle)), Strand(first.points, first.radius, i), Strand(second.points, second.radius, j)
-    )
+    at = _met(first.points, i, second.points, j)
+    first, second = (Strand(s.points, s.radius, int(KDTree(s.points).query(at)[1])) for s in (first, second))
+    return Crossing(at, float(np.degrees(angle)), first, second)
+
+
+def _about(strand: Strand, reach: float) -> slice:
+    """The points within `reach` pixels of a strand's `here`, along it: two vessels may well cross twice."""
+    way = along(strand.points)
+    low, high = np.searchsorted(way, [way[strand.here] - reach, way[strand.here] + reach])
+    return slice(int(low), int(high) + 1)
+
+
+def _met(p: Points, i: int, q: Points, j: int) -> Points:
+    """Where the straight lines along two paths meet, near p[i] and q[j]; midway between these if that is far off."""
+    midway = (p[i] + q[j]) / 2
+    run, turn = _direction(p, i), _direction(q, j)
+    a, b = (path[max(k - 6, 0) : k + 7].mean(axis=0) for path, k in ((p, i), (q, j)))
+    cross = run[0] * turn[1] - run[1] * turn[0]
+    ahead = ((b - a)[0] * turn[1] - (b - a)[1] * turn[0]) / cross
+    at = a + ahead * run
+    return at if np.hypot(*(at - midway)) <= _MOVED else midway
 
 
 def _direction(points: Points, i: int, reach: float = _HEADED) -> Points:

@@ -53,8 +53,11 @@ def vessel_graph(mask: Mask) -> nx.MultiGraph:
     Nodes have `at` (row, column); edges have `path` (n, 2), smooth, from the node of lower number to the higher, and
     `radius` (n,), the distance to the mask's edge, all in pixels. Spurs of the skeleton are taken off.
     """
+    if not mask.any():
+        return nx.MultiGraph()
     graph = _trace(skeletonize(mask))
     depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+    depth = np.minimum(depth, max(mask.shape) / 2)  # a mask without any edge has no distance to it
     for *_, data in graph.edges(data=True):
         data["radius"] = _at(depth, data["path"])
     _prune(graph)

@@ -8,6 +8,7 @@ sub-pixel column fitted across the vein on the photograph (`calibre`), never fro
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -22,10 +23,12 @@ from fundoscope.vessels.graph import Mask, Points, Strand, along
 
 Floats = NDArray[np.float64]
 
-_NEAR = (-0.05, 0.4)  # vein widths beyond the artery's wall where a nick is looked for
+_UNDER, _BEGINS = -0.05, 0.7  # vein widths from the artery's wall between which the vein must come into sight,
+_NEAR = 0.45  # and for how many from there a nick is looked for
 _AWAY = (2.0, 4.5)  # and where the vein is taken to be undisturbed
 _AT_LEAST = 1.2  # where a short vein's undisturbed part may begin, if it has no better
-_CLEAR = 0.6  # share of the vein and its walls that a ray must see
+_CLEAR = 0.8  # share of the vein and its walls that a ray must see
+_HALO = 1.0  # blurs beyond the artery's wall where it still hides the vein in part
 _FITS = 0.5  # share of a ray's variance that the column must explain
 _ALONG = 0.05  # vein widths: deviation of the averaging along the vein before rays are pooled
 _BIN = 0.25  # vein widths
@@ -39,7 +42,7 @@ _TUBE = 1.7  # vein widths around a strand that are the vein's own; other veins'
 class Bins:
     """Rays pooled along the vein, a bin a quarter of its width: `place` (n,) widths from the artery's wall, `side` (n,)
     1 or 2, `seen` (n,) width times depth, in the vein's widths and grey levels; `centres` and unit `normals` (n, 2) in
-    the photograph.
+    the photograph, `beside` (n,) whether it is the bin where a nick is looked for.
     """
 
     place: Floats
@@ -47,33 +50,39 @@ class Bins:
     seen: Floats
     centres: Points
     normals: Points
+    beside: Mask
 
     @classmethod
     def of(cls, across: Across, from_wall: Floats, side: NDArray[np.int64], blur: float) -> Bins:
         """The bins of all rays that see enough of the vein."""
         sure = across.clear >= _CLEAR
-        lows = np.concatenate([[_NEAR[0]], np.arange(_NEAR[1], _AWAY[1] + 2, _BIN)])
-        highs = np.append(lows[1:], lows[-1] + _BIN)
-        pooled = [
-            (low, k, rays)
-            for k in (1, 2)
-            for low, high in zip(lows, highs, strict=True)
-            if (rays := sure & (side == k) & (from_wall >= low) & (from_wall < high)).sum() >= _FEWEST
-        ]
+        pooled = []
+        for k in (1, 2):
+            own = sure & (side == k) & (from_wall >= _UNDER)
+            first = float(from_wall[own].min(initial=np.inf))
+            start = first if first <= _BEGINS else _BEGINS
+            lows = start + np.concatenate([[0.0], np.arange(_NEAR, _AWAY[1] + 2, _BIN)])
+            for low, high in pairwise(lows):
+                rays = own & (from_wall >= low) & (from_wall < high)
+                if rays.sum() >= _FEWEST:
+                    pooled.append((low, k, low == first, rays))
         if not pooled:
-            return cls(np.zeros(0), np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 2)), np.zeros((0, 2)))
+            return cls(
+                np.zeros(0), np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, bool)
+            )
         weight = np.stack([across.weight[rays].sum(axis=0) for *_, rays in pooled])
         total = np.stack([(across.weight * across.grey)[rays].sum(axis=0) for *_, rays in pooled])
         seen = seen_widths(total / np.maximum(weight, 1e-9), weight, blur)
         centres, normals = (
             np.stack([of[rays].mean(axis=0) for *_, rays in pooled]) for of in (across.centres, across.normals)
         )
-        return cls(np.array([low for low, *_ in pooled]), np.array([k for _, k, _ in pooled]), seen, centres, normals)
+        place, of_side, beside = (np.array([bin_[part] for bin_ in pooled]) for part in range(3))
+        return cls(place, of_side, seen, centres, normals, beside)
 
     def near(self, side: int) -> float:
         """What is seen of the vein just beside the artery, on one side; nan where nothing is."""
         own = self.side == side
-        here = own & (self.place == _NEAR[0])
+        here = own & self.beside
         runs_on = (own & (self.place < _ROOM)).sum() >= _FEWEST_BESIDE
         return float(self.seen[here][0]) if here.any() and runs_on else float("nan")
 
@@ -138,13 +147,15 @@ def measure_narrowing(
     """
     rough = 2 * float(np.median(crossing.second.radius))
     beneath = _drawn(ruler.plane.shape, crossing.first) if arteries is None else arteries
-    hidden = beneath if veins is None else beneath | (veins & ~_drawn(ruler.plane.shape, crossing.second, _TUBE))
+    hidden = _widened(beneath, _HALO * ruler.blur)
+    if veins is not None:
+        hidden |= veins & ~_drawn(ruler.plane.shape, crossing.second, _TUBE)
     vein = _within(crossing.second, (_AWAY[1] + 2.5) * rough)
     rays = ruler.rays(vein, hidden)
     from_wall, _ = _from_walls(beneath, vein, rays.way)
     width = _undisturbed(rays.width, from_wall / rough, rays.fit > _FITS) or rough
     vein = _centred(vein, rays, width)
-    across = read_across(ruler.plane, vein, width, _ALONG * width, hidden)
+    across = read_across(ruler.plane, vein, width, _ALONG * width, hidden, _direction(crossing.first, width))
     from_wall, side = _from_walls(beneath, vein, across.way)
     bins = Bins.of(across, from_wall / width, side, ruler.blur / width)
     sides = [bins.near(k) / bins.undisturbed() for k in (1, 2)]
@@ -162,6 +173,14 @@ def _centred(vein: Strand, rays: Rays, width: float) -> Strand:
     centres = gaussian_filter1d(centres, 0.5 * width / step, axis=0, mode="nearest")
     here = int(np.hypot(*(centres - vein.points[vein.here]).T).argmin())
     return Strand(centres, np.interp(rays.way, along(vein.points), vein.radius), here)
+
+
+def _direction(strand: Strand, reach: float) -> Floats:
+    """Unit direction (2,) of a strand over `reach` pixels to each side of its `here`."""
+    way = along(strand.points)
+    ends = _place(strand, np.clip(way[strand.here] + np.array([-reach, reach]), 0, way[-1]))
+    run = ends[1] - ends[0]
+    return run / max(float(np.hypot(*run)), 1e-9)
 
 
 def _place(strand: Strand, way: Floats) -> Points:
@@ -197,6 +216,14 @@ def _within(strand: Strand, reach: float) -> Strand:
     way = along(strand.points)
     keep = np.abs(way - way[strand.here]) <= reach
     return Strand(strand.points[keep], strand.radius[keep], int(keep[: strand.here].sum()))
+
+
+def _widened(mask: Mask, by: float) -> Mask:
+    """The mask with what lies within `by` pixels of it."""
+    size = 2 * int(np.ceil(by)) + 1
+    at = np.arange(size) - size // 2
+    disc = (at[:, None] ** 2 + at[None, :] ** 2 <= max(by, 0.5) ** 2).astype(np.uint8)
+    return cv2.dilate(mask.astype(np.uint8), disc).astype(bool)
 
 
 def _drawn(shape: tuple[int, ...], strand: Strand, share: float = 1.0) -> Mask:

@@ -25,6 +25,8 @@ class Tortuosity:
 
 def tortuosity(points: Points, smoothing: float = 2.0) -> Tortuosity:
     """Tortuosity of a centreline (n, 2) in pixels, after smoothing by so many points' deviation."""
+    if len(points) < 2:
+        return Tortuosity(0.0, 0.0, 0.0)
     path = smoothed(np.asarray(points, float), smoothing)
     way = along(path)
     chord = float(np.hypot(*(path[-1] - path[0])))

@@ -1,0 +1,347 @@
+"""Do pinched veins measure as narrow as they were asked to be, and sham warps as not narrowed?
+
+    python benchmarks/pinch.py [--photographs N] [--sheet FILE] [--real-sheet FILE]
+
+At usable crossings of DRIVE's training photographs, HRF's and simulated eyes without nicking, the vein is pinched by
+`fundoscope.simulate.pinch` and redrawn by the tests' second renderer, once in every grade; and each sham warp of grade 0
+is carried out. `fundoscope.vessels.narrowing` then measures both sides in the changed photograph. Simulated eyes with
+nicking of their own are measured against their truth as well. Goes on where it was cut off (runs/pinch/*.csv, a file a
+photograph). Writes docs/results/pinch.csv, a row a figure, with the 95 % interval over photographs drawn with replacement:
+
+    spearman        rank correlation of asked and measured narrowing of the worse side, grades 0 to 3
+    error           median of the difference, measured less asked, of all narrowed sides
+    quiet           share of shams under 0.15 on both sides ("none" stands for the resampling alone)
+    measured        share of all that could be measured
+
+Crossings are "all", or "even": those that measure under 0.15 when they are only resampled, and so have no nick of their own.
+
+--sheet draws 4 grades x 12 crossings of simulated eyes; --real-sheet the same of real ones (never into the project).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.stats import spearmanr
+
+from fundoscope import simulate
+from fundoscope.imaging import Pixels, read
+from fundoscope.simulate.nicking import grade_of
+from fundoscope.simulate.pinch import SHAMS, Plan, draw, pinch, pinched_patch, usable
+from fundoscope.vessels.calibre import Ruler
+from fundoscope.vessels.crossings import Crossing, crossings_between
+from fundoscope.vessels.narrowing import measure_narrowing
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from second_renderer import redraw  # noqa: E402
+
+DATA = Path(os.environ.get("FUNDOSCOPE_DATA", ROOT.parent / "shared" / "data"))
+RESULTS = ROOT / "docs" / "results" / "pinch.csv"
+RUNS = ROOT / "runs" / "pinch"
+COLUMNS = ("photograph", "crossing", "renderer", "grade", "sham", "asked_1", "asked_2", "measured_1", "measured_2")
+FIELD = 540  # pixels: diameter of DRIVE's field, to which maps are brought to find crossings
+SIZE = 1130  # pixels: simulated eyes, at twice DRIVE's size
+QUIET = 0.15
+SEEN = (4.0, 6.0)  # pixels of artery and vein in a simulated eye: in thinner ones narrowing is not asked for
+NEAR = 4.0  # pixels at DRIVE's size between a crossing and its truth
+ASKED = {("spearman", "drive"): 0.7, ("spearman", "hrf"): 0.7, ("spearman", "simulated"): 0.95, ("quiet", ""): 0.85}
+SHEET = (4, 12)
+MIDDLE = slice(53, 203)  # of a patch's 256 pixels: what the sheet shows
+
+Row = dict[str, object]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """Pixels, and the masks of arteries, veins and field at `scale` photograph pixels for each of theirs."""
+
+    name: str
+    pixels: Pixels
+    artery: Mask
+    vein: Mask
+    field: Mask
+    scale: float = 1.0
+    truth: simulate.Truth | None = None
+
+    def crossings(self) -> list[Crossing]:
+        """The usable ones, in the photograph's pixels."""
+        found = crossings_between(self.artery, self.vein)
+        good = [c for c in found if usable(c, found, self.artery | self.vein, self.field, self.scale)]
+        return [c.scaled(self.scale) for c in good]
+
+
+def drive() -> Iterator[Callable[[], Photograph]]:
+    for path in sorted((DATA / "drive_av" / "training" / "images").glob("*.tif")):
+        yield lambda path=path: _mapped(path)
+
+
+def hrf() -> Iterator[Callable[[], Photograph]]:
+    for path in sorted((DATA / "hrf_av" / "images").glob("*")):
+        yield lambda path=path: _mapped(path)
+
+
+def _mapped(path: Path) -> Photograph:
+    """A photograph, with its map brought to DRIVE's size where it is much larger."""
+    folder = path.parent.parent
+    with Image.open(next((folder / "mask").glob(f"{path.stem}*"))) as mask:  # DRIVE's are GIF
+        field = np.asarray(mask.convert("L")) > 127
+    red, green, blue = np.moveaxis(read(folder / "av" / f"{path.stem}.png").pixels > 127, 2, 0)
+    sure = ~(red & blue)  # white is neither
+    return _at_map_size(path.stem, read(path).pixels, ((red | green) & sure, (blue | green) & sure, field))
+
+
+def _at_map_size(
+    name: str, pixels: Pixels, masks: tuple[Mask, Mask, Mask], truth: simulate.Truth | None = None
+) -> Photograph:
+    diameter = float(np.ptp(np.flatnonzero(masks[2].any(axis=0))))
+    scale = diameter / FIELD if diameter > 1.2 * FIELD else 1.0
+    artery, vein, field = (_smaller(mask, scale) for mask in masks)
+    return Photograph(name, pixels, artery, vein, field, scale, truth)
+
+
+def _smaller(mask: Mask, scale: float) -> Mask:
+    if scale == 1:
+        return mask
+    size = (round(mask.shape[1] / scale), round(mask.shape[0] / scale))
+    return cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5
+
+
+def simulated(level: str = "good") -> Iterator[Callable[[], Photograph]]:
+    for seed in range(700, 716):
+        yield lambda seed=seed: _simulated(seed, 0, level)
+
+
+def grown() -> Iterator[Callable[[], Photograph]]:
+    for seed in range(720, 744):
+        yield lambda seed=seed: _simulated(seed, seed % 4, "good")
+
+
+def _simulated(seed: int, grade: int, level: str) -> Photograph:
+    eye = simulate.adult(seed, camera="drive", level=level, grade=grade, size=SIZE)
+    truth = eye.truth
+    return _at_map_size(f"eye{seed}", eye.pixels, (truth.artery, truth.vein, truth.field), truth)
+
+
+def changed(photograph: Photograph) -> Iterator[Row]:
+    """Every usable crossing in every grade by both renderers, and with every sham; measured."""
+    crossings = photograph.crossings()
+    if not crossings:
+        return
+    ruler = Ruler.of(photograph.pixels, [s for c in crossings for s in (c.first, c.second)])
+    full = [_larger(mask, photograph.pixels.shape) for mask in (photograph.artery, photograph.vein)]
+    for k, crossing in enumerate(crossings):
+        rng = np.random.default_rng([int.from_bytes(photograph.name.encode()) % 2**32, k])
+        low, here = _window(crossing)
+        pixels, *masks = (whole[low] for whole in (photograph.pixels, *full))
+        plans = [("pinch", draw(grade, rng, "none")) for grade in range(4)]
+        plans += [("redraw", replace(plan, jitter=(0.0, 0.0))) for _, plan in plans]
+        plans += [("pinch", draw(0, rng, sham)) for sham in SHAMS if sham != "none"]
+        for renderer, plan in plans:
+            drawn = (
+                pinch(pixels, here, plan)
+                if renderer == "pinch"
+                else redraw(pixels, here, plan.narrowing, plan.taper, rng)
+            )
+            found = measure_narrowing(
+                replace(ruler, plane=np.ascontiguousarray(drawn[..., 1], np.float32)), here, *masks
+            )
+            yield _row(photograph, k, renderer, plan.sham, plan.narrowing, (found.side_1, found.side_2))
+
+
+def _larger(mask: Mask, shape: tuple[int, ...]) -> Mask:
+    return cv2.resize(mask.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR) >= 0.5
+
+
+def _window(crossing: Crossing) -> tuple[tuple[slice, slice], Crossing]:
+    """As much around a crossing as is changed or measured, and the crossing there."""
+    reach = 22 * float(np.median(crossing.second.radius))
+    low = np.maximum(np.floor(crossing.at - reach).astype(int), 0)
+    high = np.ceil(crossing.at + reach).astype(int) + 1
+    first, second = (replace(s, points=s.points - low) for s in (crossing.first, crossing.second))
+    return np.s_[low[0] : high[0], low[1] : high[1]], Crossing(crossing.at - low, crossing.angle, first, second)
+
+
+def _row(
+    photograph: Photograph,
+    crossing: int,
+    renderer: str,
+    sham: str,
+    asked: tuple[float, float],
+    measured: tuple[float, float],
+) -> Row:
+    values = (photograph.name, crossing, renderer, grade_of(*asked), sham, *asked, *measured)
+    return dict(zip(COLUMNS, (round(v, 4) if isinstance(v, float) else v for v in values), strict=True))
+
+
+def as_grown(photograph: Photograph) -> Iterator[Row]:
+    """The nicking that a simulated eye has grown, measured."""
+    assert photograph.truth is not None
+    found = [c.scaled(photograph.scale) for c in crossings_between(photograph.artery, photograph.vein)]
+    ruler = Ruler.of(photograph.pixels, [c.second for c in found])
+    for k, true in enumerate(photograph.truth.crossings):
+        nearest = min(found, key=lambda c: np.hypot(*(c.at - [true.row, true.col])), default=None)
+        if nearest is None or true.artery_width_px < SEEN[0] or true.vein_width_px < SEEN[1]:
+            continue
+        if np.hypot(*(nearest.at - [true.row, true.col])) < NEAR * photograph.scale:
+            measured = measure_narrowing(ruler, nearest, photograph.truth.artery, photograph.truth.vein)
+            points, here = nearest.second.points, nearest.second.here
+            up = points[:here, 0].mean() < points[here:, 0].mean()
+            sides = (true.narrowing_1, true.narrowing_2)
+            asked = sides if up == true.side_1_up else sides[::-1]
+            yield _row(photograph, k, "grown", "none", asked, (measured.side_1, measured.side_2))
+
+
+SETS = {"drive": (drive, changed), "hrf": (hrf, changed), "simulated": (simulated, changed), "grown": (grown, as_grown)}
+
+
+def gathered(name: str, limit: int) -> list[Row]:
+    """The rows of a set, from the files of photographs done before, and the others."""
+    source, measure = SETS[name]
+    rows: list[Row] = []
+    for k, load in enumerate(source()):
+        if k >= limit:
+            break
+        path = RUNS / f"{name}_{k:02d}.csv"
+        if not path.exists():
+            done = list(measure(load()))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, done, COLUMNS)
+            print(f"{path.name}: {len(done)} measured", flush=True)
+        with path.open(newline="") as file:
+            rows += list(csv.DictReader(file))
+    return rows
+
+
+def _write(path: Path, rows: list[Row], columns: tuple[str, ...]) -> None:
+    with path.with_suffix(".part").open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    path.with_suffix(".part").replace(path)
+
+
+Table = NDArray[np.float64]  # (n, 4): asked and measured of both sides
+
+
+def _table(rows: list[Row]) -> Table:
+    return np.array([[float(str(row[c])) for c in COLUMNS[-4:]] for row in rows]).reshape(-1, 4)
+
+
+def spearman(rows: list[Row]) -> float:
+    table = _table(rows)
+    known = np.isfinite(table[:, 2:]).all(axis=1)
+    worse = table[known].reshape(-1, 2, 2).max(axis=2)
+    return float(spearmanr(worse[:, 0], worse[:, 1])[0]) if known.sum() > 3 else float("nan")
+
+
+def error(rows: list[Row]) -> float:
+    table = _table(rows)
+    asked, found = table[:, :2].ravel(), table[:, 2:].ravel()
+    return float(np.nanmedian((found - asked)[asked > 0])) if (asked > 0).any() else float("nan")
+
+
+def quiet(rows: list[Row]) -> float:
+    found = _table(rows)[:, 2:]
+    known = np.isfinite(found).all(axis=1)
+    return float((found[known] < QUIET).all(axis=1).mean()) if known.any() else float("nan")
+
+
+def measured(rows: list[Row]) -> float:
+    return float(np.isfinite(_table(rows)[:, 2:]).all(axis=1).mean()) if rows else float("nan")
+
+
+def figures(name: str, rows: list[Row]) -> Iterator[Row]:
+    """The lines of the table for one set: of all crossings, and of those that measured quiet when only resampled."""
+    even = {_place(row) for row in rows if row["renderer"] == "pinch" and _unchanged(row) and quiet([row]) == 1}
+    for crossings, chosen in (("all", rows), ("even", [row for row in rows if _place(row) in even])):
+        for renderer in sorted({str(row["renderer"]) for row in chosen}):
+            own = [row for row in chosen if row["renderer"] == renderer]
+            about = {"dataset": "simulated" if name == "grown" else name, "renderer": renderer, "crossings": crossings}
+            for figure in (spearman, error, measured):
+                yield about | {"sham": "none"} | _figure(about, figure, [row for row in own if row["sham"] == "none"])
+            shams = [row for row in own if row["sham"] != "none" or (_unchanged(row) and crossings == "all")]
+            for sham in ("all", *SHAMS):
+                mine = [row for row in shams if row["sham"] == sham or (sham == "all" and row["sham"] != "none")]
+                if mine and renderer == "pinch":
+                    yield about | {"sham": sham} | _figure(about, quiet, mine)
+
+
+def _place(row: Row) -> tuple[object, object]:
+    return row["photograph"], row["crossing"]
+
+
+def _unchanged(row: Row) -> bool:
+    return int(str(row["grade"])) == 0 and row["sham"] == "none"
+
+
+def _figure(about: Row, figure: Callable[[list[Row]], float], rows: list[Row]) -> Row:
+    """A figure with its interval over photographs drawn with replacement, and what the issue asks of it."""
+    by_photograph: dict[object, list[Row]] = {}
+    for row in rows:
+        by_photograph.setdefault(row["photograph"], []).append(row)
+    groups, rng = list(by_photograph.values()), np.random.default_rng(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a draw of photographs may hold one value only
+        draws = [
+            figure([row for g in rng.integers(len(groups), size=len(groups)) for row in groups[g]]) for _ in range(300)
+        ]
+        low, high = np.nanpercentile(draws, [2.5, 97.5])
+    values = {"value": figure(rows), "low": low, "high": high}
+    asked = ASKED.get((figure.__name__, about["dataset"]), ASKED.get((figure.__name__, ""), ""))
+    counts = {"figure": figure.__name__, "photographs": len(groups), "n": len(rows)}
+    return counts | {key: round(float(value), 3) for key, value in values.items()} | {"asked": asked}
+
+
+def sheet(sources: list[Callable[[], Photograph]], seed: int = 3) -> Pixels:
+    """Patches of 12 crossings, a column each, in the grades 0 to 3 from above."""
+    rng, columns = np.random.default_rng(seed), []
+    while len(columns) < SHEET[1] and sources:
+        photograph = sources.pop(0)()
+        crossings = photograph.crossings()
+        for k in rng.permutation(len(crossings))[: max(1, SHEET[1] // 8)]:
+            plans = [draw(grade, rng, None if grade else "none") for grade in range(SHEET[0])]
+            columns.append(np.vstack([_tile(photograph.pixels, crossings[k], plan) for plan in plans]))
+    return np.hstack(columns[: SHEET[1]])
+
+
+def _tile(pixels: Pixels, crossing: Crossing, plan: Plan) -> Pixels:
+    small = np.ascontiguousarray(pinched_patch(pixels, crossing, plan)[MIDDLE, MIDDLE])
+    text = f"{plan.grade}: {plan.narrowing[0]:.2f} {plan.narrowing[1]:.2f}"
+    cv2.putText(small, text, (4, 140), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
+    return small[1:-1, 1:-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photographs", type=int, default=99, help="of each set, at the most")
+    parser.add_argument("--sheet", type=Path, help="draw simulated patches and do no more")
+    parser.add_argument("--real-sheet", type=Path, help="draw real patches and do no more")
+    given = parser.parse_args()
+    cv2.setNumThreads(1)
+    for path, sources in ((given.sheet, [*simulated("perfect")]), (given.real_sheet, [*drive()][::2] + [*hrf()][::4])):
+        if path:
+            cv2.imwrite(str(path), sheet(sources)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    if given.sheet or given.real_sheet:
+        return
+    lines = [line for name in SETS for line in figures(name, gathered(name, given.photographs))]
+    for line in lines:
+        print("  ".join(f"{key} {value}" for key, value in line.items()), flush=True)
+    _write(RESULTS, lines, tuple(lines[0]))
+
+
+if __name__ == "__main__":
+    main()

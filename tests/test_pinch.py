@@ -1,0 +1,268 @@
+import ast
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import second_renderer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import erf
+
+from fundoscope.errors import UsageError
+from fundoscope.simulate.nicking import NARROWING
+from fundoscope.simulate.pinch import SHAMS, Plan, draw, pinch, pinched_patch, truth_of, usable
+from fundoscope.simulate.pinch.warps import after, squeeze, undone
+from fundoscope.vessels.crossings import Crossing
+from fundoscope.vessels.graph import Strand
+
+SIDE, VEIN, ARTERY = 200, 9.0, 6.0
+AT = np.array([99.3, 101.6])
+
+
+def strand(direction, width, length=95.0):
+    steps = np.arange(-length, length + 0.5)
+    return Strand(AT + steps[:, None] * direction, np.full(len(steps), width / 2), len(steps) // 2)
+
+
+def unit(degrees):
+    return np.array([np.sin(np.radians(degrees)), np.cos(np.radians(degrees))])
+
+
+def crossing_at(angle, tilt=8.0):
+    return Crossing(AT, angle, strand(unit(tilt + angle), ARTERY), strand(unit(tilt), VEIN))
+
+
+def offsets(line):
+    way = line.points[-1] - line.points[0]
+    way = way / np.hypot(*way)
+    away = np.moveaxis(np.mgrid[:SIDE, :SIDE], 0, 2) - AT
+    return away @ way, away @ np.array([-way[1], way[0]])
+
+
+def tube(beside, width, blur=1.2):
+    return (erf((width / 2 - beside) / blur / 2**0.5) + erf((width / 2 + beside) / blur / 2**0.5)) / 2
+
+
+def eye(crossing, grain=0.0):
+    """A vein under an artery, both straight, of one colour each; the artery hides the vein."""
+    _, vein = offsets(crossing.second)
+    _, artery = offsets(crossing.first)
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    ground = np.array([190.0, 120.0, 70.0]) + (0.06 * (rows - columns) + grain_of(grain))[..., None]
+    cover = tube(artery, ARTERY)[..., None]
+    with_vein = ground - tube(vein, VEIN)[..., None] * [50.0, 62.0, 25.0]
+    return np.clip(with_vein * (1 - cover) + (ground - [22.0, 34.0, 14.0]) * cover, 0, 255).astype(np.uint8)
+
+
+def grain_of(deviation):
+    return deviation * np.random.default_rng(5).standard_normal((SIDE, SIDE))
+
+
+def seen(pixels, crossing, low, high, side):
+    """Mean darkness of the vein and its walls over a stretch `low` to `high` vein widths beyond the artery's wall."""
+    along, beside = offsets(crossing.second)
+    wall = ARTERY / 2 / np.sin(np.radians(crossing.angle))
+    beyond = (side * along - wall) / VEIN
+    there = (beyond > low) & (beyond < high)
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    green = pixels[..., 1] - 0.06 * (rows - columns)
+    body, bank = there & (np.abs(beside) < 1.1 * VEIN), there & (np.abs(np.abs(beside) - 1.35 * VEIN) < 0.25 * VEIN)
+    _, artery = offsets(crossing.first)
+    assert np.abs(artery[body | bank]).min() > ARTERY / 2 + 1  # nothing of the artery is summed
+    return float(green[bank].mean() - green[body].mean())
+
+
+def narrowing_of(pixels, before, crossing):
+    """Of both sides, beside the artery's wall, against the same stretch in the photograph `before`."""
+    return [1 - np.divide(*(seen(p, crossing, 0.12, 0.42, side) for p in (pixels, before))) for side in (-1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "taper"), [((0.0, 0.25), 0.35), ((0.5, 0.0), 0.7), ((0.6, 0.68), 1.0), ((0.6, 0.68), 0.35)]
+)
+def test_the_vein_is_seen_as_much_narrower_as_asked(asked, taper):
+    crossing = crossing_at(90)
+    before, pixels = (pinch(eye(crossing, 1.0), crossing, plan) for plan in (Plan(), Plan(asked, taper)))
+    assert narrowing_of(pixels, before, crossing) == pytest.approx(asked, abs=0.08)
+
+
+def test_narrowing_is_gone_where_it_should_be_and_the_plan_says_its_grade():
+    crossing, plan = crossing_at(90), Plan((0.6, 0.6), 0.8)
+    before, pixels = (pinch(eye(crossing), crossing, p) for p in (replace(plan, narrowing=(0, 0)), plan))
+    for side in (-1, 1):
+        assert seen(pixels, crossing, 2.0, 3.0, side) == pytest.approx(seen(before, crossing, 2.0, 3.0, side), rel=0.01)
+    assert plan.grade == 3 and truth_of(crossing, plan).grade == 3
+
+
+@pytest.mark.parametrize("angle", [90, 55, 35])
+def test_all_but_the_vein_beside_the_artery_stays(angle):
+    crossing = crossing_at(angle)
+    plan = Plan((0.65, 0.65), 0.7)
+    photograph = eye(crossing, 3.0)
+    before, pixels = (pinch(photograph, crossing, p) for p in (replace(plan, narrowing=(0, 0)), plan))
+    along, beside = offsets(crossing.second)
+    _, artery = offsets(crossing.first)
+    wall = ARTERY / 2 / np.sin(np.radians(angle))
+    far = (np.abs(along) > wall + 2.2 * VEIN) | (np.abs(beside) > 2.2 * VEIN)
+    changed = np.abs(pixels.astype(int) - before).max(axis=2)
+    assert changed[far].max() <= 1  # Lanczos looks four pixels far
+    core = np.abs(artery) < ARTERY / 2 - 1
+    assert changed[core & (np.abs(beside) > 1.5 * VEIN)].max() <= 2
+    assert changed[core].max() <= 25  # where it lies on the vein it moves along itself: only its grain
+    assert changed.max() > 30
+
+
+def test_the_artery_keeps_its_walls_on_the_vein():
+    crossing = crossing_at(60)
+    photograph = eye(crossing)
+    _, vein = offsets(crossing.second)
+    _, artery = offsets(crossing.first)
+    before, pixels = (pinch(photograph, crossing, p)[..., 0].astype(float) for p in (Plan(), Plan((0.6, 0.6), 0.7)))
+    on = (np.abs(vein) < 0.3 * VEIN) & (np.abs(artery) < ARTERY / 2 - 0.5)
+    assert pixels[on].mean() == pytest.approx(before[on].mean(), abs=2)
+
+
+@pytest.mark.parametrize(("seed", "sham"), list(enumerate(SHAMS)))
+def test_shams_are_no_narrowing(seed, sham):
+    crossing = crossing_at(90)
+    plan = draw(0, np.random.default_rng(seed), sham)
+    assert plan.grade == 0 and plan.sham == sham
+    photograph = eye(crossing, 2.0)
+    before, pixels = (pinch(photograph, crossing, p) for p in (Plan(jitter=plan.jitter), plan))
+    found = narrowing_of(pixels, before, crossing)
+    assert max(found) < 0.12
+    if sham == "widened":
+        assert found == pytest.approx(plan.narrowing, abs=0.08)
+    if sham != "none":
+        assert np.abs(pixels.astype(int) - before).max() >= 2
+
+
+def test_every_plan_resamples_alike_whatever_it_changes():
+    crossing = crossing_at(75)
+    photograph = eye(crossing, 4.0)
+    along, beside = offsets(crossing.second)
+    still = (
+        (np.abs(beside) > 5.5 * VEIN) & (np.abs(along) < 7 * VEIN) & (np.abs(offsets(crossing.first)[1]) > 3 * ARTERY)
+    )
+    plain = pinch(photograph, crossing, Plan())
+    for sham in SHAMS:
+        plan = replace(draw(3, np.random.default_rng(1), sham), jitter=Plan().jitter)
+        assert (pinch(photograph, crossing, plan)[still] == plain[still]).all()
+    grain = [np.diff(p[100:140, 40:60, 1].astype(float)).std() for p in (photograph, plain)]
+    assert grain[1] < 0.95 * grain[0]  # it is resampled, not left
+
+
+def test_pinched_and_restored_only_costs_sharpness():
+    crossing = crossing_at(90)
+    photograph = eye(crossing)
+    plain = pinch(photograph, crossing, Plan())
+    restored = pinch(photograph, crossing, Plan(sham="restored", amount=0.5))
+    assert 1 < np.abs(restored.astype(int) - plain).max() < 25
+    assert np.abs(restored.astype(int) - plain).mean() < 0.2
+
+
+def test_the_picture_given_is_left_alone_and_beyond_the_window_nothing_moves():
+    crossing = crossing_at(90)
+    photograph = np.pad(eye(crossing, 2.0), ((60, 0), (60, 0), (0, 0)), mode="edge")
+    kept = photograph.copy()
+    by = np.array([60.0, 60.0])
+    moved = Crossing(
+        AT + by, 90.0, *(replace(s, points=s.points + by) for s in (crossing.first, crossing.second))
+    )  # fmt: skip
+    pixels = pinch(photograph, moved, Plan((0.6, 0.6)))
+    assert (photograph == kept).all()
+    assert (pixels[:70] == photograph[:70]).all() and (pixels[80:] != photograph[80:]).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(0.25, 1.6), st.floats(2, 40))
+def test_squeezing_keeps_order_and_ends(share, width):
+    beside = np.linspace(-3 * width, 3 * width, 601).astype(np.float32)
+    source = beside + squeeze(beside, np.float32(share), width)
+    assert (np.diff(source) > 0).all()
+    assert source[np.abs(beside) >= 2 * width] == pytest.approx(beside[np.abs(beside) >= 2 * width])
+    inner = np.abs(beside) < 0.5 * width * share
+    assert source[inner] == pytest.approx(beside[inner] / share, rel=1e-4, abs=1e-4)
+
+
+def test_a_displacement_undone_leads_back():
+    rows, columns = np.mgrid[:80, :90].astype(np.float32)
+    bump = np.exp(-((rows - 40) ** 2 + (columns - 45) ** 2) / 200)
+    field = np.stack([4 * bump, -3 * bump], axis=2)
+    assert np.abs(after(undone(field), field)).max() < 0.05
+
+
+def test_draws_hold_to_the_grades_and_shams_come_in_all_of_them():
+    rng = np.random.default_rng(0)
+    for grade in range(4):
+        plans = [draw(grade, rng) for _ in range(150)]
+        assert {plan.grade for plan in plans} == {grade}
+        assert {plan.sham for plan in plans} == set(SHAMS) - ({"none"} if grade == 0 else set())
+        if grade:
+            low, high = NARROWING[grade]
+            assert all(low <= max(plan.narrowing) <= high for plan in plans)
+        assert {plan.narrowing[0] > plan.narrowing[1] for plan in plans} == {True, False}
+        assert min(plan.taper for plan in plans) < 0.45 and max(plan.taper for plan in plans) > 0.9
+    assert draw(2, np.random.default_rng(3)) == draw(2, np.random.default_rng(3))
+
+
+def test_wrong_plans_are_refused():
+    with pytest.raises(UsageError, match="did you mean 'shifted'"):
+        Plan(sham="shift")
+    with pytest.raises(UsageError, match=r"-1 to 0\.8"):
+        Plan((0.95, 0.0))
+
+
+def test_patches_show_side_1_where_the_truth_says():
+    crossing = crossing_at(90, tilt=80)  # the vein runs down the picture
+    plan = Plan((0.6, 0.0))
+    assert truth_of(crossing, plan).side_1_up
+    patch = pinched_patch(eye(crossing), crossing, plan)
+    assert patch.shape == (256, 256, 3)
+    dark = (patch[:, 100:156, 1] < 90).sum(axis=1)  # pixels of vein in each row: 256 / 12 where it is undisturbed
+    assert dark[90:118].min() < 0.7 * dark[138:166].min()
+    turned = replace(crossing, second=replace(crossing.second, points=crossing.second.points[::-1]))
+    assert not truth_of(turned, plan).side_1_up
+
+
+def test_usable_crossings_have_an_even_vein_and_room():
+    crossing = crossing_at(80)
+    vessels = np.zeros((SIDE, SIDE), bool)
+    for line, width in ((crossing.first, ARTERY), (crossing.second, VEIN)):
+        vessels |= np.abs(offsets(line)[1]) < width / 2
+    assert usable(crossing, [crossing], vessels)
+    near = replace(crossing, at=AT + 2 * VEIN * unit(8))
+    assert not usable(crossing, [crossing, near], vessels)
+    assert not usable(crossing_at(15), [], vessels)
+    assert not usable(replace(crossing, second=strand(unit(8), VEIN, length=20)), [crossing], vessels)
+    thin = replace(crossing, first=strand(unit(88), 3.0))
+    assert not usable(thin, [crossing], vessels)
+    uneven = crossing.second.radius * np.where(np.arange(len(crossing.second.radius)) > 97, 0.4, 1)
+    assert not usable(replace(crossing, second=replace(crossing.second, radius=uneven)), [crossing], vessels)
+    along, beside = offsets(crossing.second)
+    branch = (np.abs(along - 2.0 * VEIN) < 3) & (beside > 0) & (beside < 40)
+    assert not usable(crossing, [crossing], vessels | branch)
+    field = np.ones((SIDE, SIDE), bool)
+    assert usable(crossing, [crossing], vessels, field)
+    field[:, :70] = False
+    assert not usable(crossing, [crossing], vessels, field)
+    assert not usable(crossing, [crossing], vessels, scale=0.3)  # too thin in a photograph that is coarser
+
+
+def test_the_second_renderer_owes_nothing_to_the_first():
+    tree = ast.parse(Path(second_renderer.__file__).read_text())
+    imported = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in imported if "pinch" in name or "simulate" in name]
+
+
+@pytest.mark.parametrize(("asked", "taper"), [((0.0, 0.25), 0.5), ((0.5, 0.0), 1.0), ((0.6, 0.68), 0.6)])
+def test_both_renderers_mean_the_same_by_narrowing(asked, taper):
+    crossing = crossing_at(90)
+    photograph = eye(crossing, 2.0)
+    pixels = second_renderer.redraw(photograph, crossing, asked, taper, np.random.default_rng(0))
+    assert narrowing_of(pixels, photograph, crossing) == pytest.approx(asked, abs=0.08)
+    _, beside = offsets(crossing.second)
+    _, artery = offsets(crossing.first)
+    kept = (np.abs(artery) < ARTERY / 2 - 1) | (np.abs(beside) > 1.5 * VEIN)
+    assert (pixels[kept] == photograph[kept]).all()
