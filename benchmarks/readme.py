@@ -83,12 +83,36 @@ def refusal_lines() -> list[str]:
     ]
 
 
+def simulated_lines() -> list[str]:
+    vessels = {row["arm"]: row for row in rows("simulated_vessels.csv") if row["scored_on"].startswith("DRIVE test")}
+    rop = {(row["what"], row["photographs"]): row for row in rows("simulated_rop.csv")}
+    alone, paired = rop["simulated infants alone", "field and colour alike, all"], next(
+        row for (what, _), row in rop.items() if what == "rehearsal less none, paired"
+    )
+    return [
+        "",
+        "What simulated eyes alone teach about real ones:",
+        "",
+        "| | taught by simulated eyes alone | beside |",
+        "|---|---|---|",
+        f"| vessels of DRIVE test, Dice | {float(vessels['simulated']['dice']):.3f} | {float(vessels['drive']['dice']):.3f} taught by DRIVE training |",
+        f"| ROP on RetCam, field and colour alike, AUC | {_short(alone, 'auc')} | "
+        f"{_short(rop['nuisance baseline, out of fold', 'field and colour alike, all'], 'auc')} nuisance baseline |",
+        "",
+        f"Before the real photographs of a fold they add {_short(paired, 'auc')} of AUC ([how, and the caveats](docs/explanation/simulated-eyes.md)).",
+    ]
+
+
+def _short(row: Row, name: str) -> str:
+    return f"{float(row[name]):.3f} ({float(row['low']):.2f} to {float(row['high']):.2f})"
+
+
 def main() -> None:
     path = ROOT / "README.md"
     text = path.read_text()
     before, rest = text.split(START)
     after = rest.split(END)[1]
-    body = "\n".join([*grader_lines(), *speed_lines(), *refusal_lines()])
+    body = "\n".join([*grader_lines(), *speed_lines(), *refusal_lines(), *simulated_lines()])
     wanted = f"{before}{START}\n{body}\n{END}{after}"
     if "--check" in sys.argv:
         sys.exit(wanted != text)
