@@ -5,6 +5,8 @@ from __future__ import annotations
 from fundoscope.errors import UsageError, nearest
 from fundoscope.networks.classifier import Classifier, count_parameters
 from fundoscope.networks.efficientnet_lite import LiteOptions, efficientnet_lite
+from fundoscope.networks.fusion import FusionOptions, fusion
+from fundoscope.networks.timm_bodies import COMPARED, compared
 from fundoscope.networks.tiny import TinyOptions, tiny
 from fundoscope.networks.vessel_net import KINDS, VesselNet, VesselNetOptions
 
@@ -24,4 +26,16 @@ def build(name: str, *, pretrained: bool = True) -> Classifier:
     return _BUILDERS[name](pretrained)
 
 
-__all__ = ["KINDS", "NAMES", "Classifier", "VesselNet", "VesselNetOptions", "build", "count_parameters"]
+__all__ = [
+    "COMPARED",
+    "KINDS",
+    "NAMES",
+    "Classifier",
+    "FusionOptions",
+    "VesselNet",
+    "VesselNetOptions",
+    "build",
+    "compared",
+    "count_parameters",
+    "fusion",
+]

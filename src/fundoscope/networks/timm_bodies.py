@@ -1,0 +1,79 @@
+"""Any timm network as a body: shared input in, the last maps out, whatever the network's own layout.
+
+The input of all is (N, 3, S, S) in [0, 1]; each body subtracts and divides by the means and deviations that its own
+weights were trained with, so that several can look at one input. Convolutional networks give their last maps as they
+are; transformers give their tokens laid out as maps, without class tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from fundoscope.errors import StudyError, UsageError, nearest
+from fundoscope.networks.classifier import Classifier
+
+#: The networks that the papers compare with, by the name that timm gives a size that trains without a cluster.
+COMPARED = {
+    "resnet18": "resnet18",
+    "densenet121": "densenet121",
+    "efficientnet_b2": "efficientnet_b2",
+    "mobilenetv1": "mobilenetv1_100",
+    "mobilenetv2": "mobilenetv2_100",
+    "vit": "vit_small_patch16_224",
+    "resnet_rs": "resnetrs50",
+    "swinv2": "swinv2_tiny_window8_256",
+    "nest": "nest_tiny",
+    "halonet": "halonet26t",
+    "deit": "deit_small_patch16_224",
+}
+
+_SIZED = ("vit", "deit", "nest", "swinv2")  # families that must be told the size of their input
+
+
+class Body(nn.Module):
+    """(N, 3, S, S) in [0, 1] -> the last maps (N, `channels`, S / stride, S / stride) of the timm network `name`."""
+
+    def __init__(self, name: str, size: int = 256, pretrained: bool = False) -> None:
+        super().__init__()
+        sized = {"img_size": size} if name.startswith(_SIZED) else {}
+        self.network = _created(name, pretrained, sized)
+        self.channels = int(self.network.num_features)
+        own = self.network.pretrained_cfg
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", torch.tensor(own["mean"])[:, None, None], persistent=False)
+        self.register_buffer("deviation", torch.tensor(own["std"])[:, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The last maps."""
+        features = self.network.forward_features((x - self.mean) / self.deviation)
+        if features.ndim == 3:  # (N, tokens, C)
+            patches = features[:, getattr(self.network, "num_prefix_tokens", 0) :]
+            side = math.isqrt(patches.shape[1])
+            return patches.transpose(1, 2).reshape(len(x), self.channels, side, side)
+        return features if features.shape[1] == self.channels else features.permute(0, 3, 1, 2)  # Swin: channels last
+
+
+def _created(name: str, pretrained: bool, sized: dict[str, Any]) -> Any:
+    if not timm.is_model(name):
+        raise UsageError(f"timm has no network '{name}': {nearest(name, timm.list_models())}")
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=0, **sized)
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise StudyError(
+            f"The ImageNet weights of '{name}' could not be fetched ({type(error).__name__}). Connect to the network once, "
+            "so that timm keeps them, or say --random-weights."
+        ) from error
+
+
+def compared(name: str, size: int = 256, pretrained: bool = False) -> Classifier:
+    """A comparison network of the papers (a key of `COMPARED`, or any name of timm) with our two-class head."""
+    body = Body(COMPARED.get(name, name), size, pretrained)
+    return Classifier(body, body.channels)

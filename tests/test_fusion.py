@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+
+from fundoscope.errors import FundoscopeError, UsageError
+from fundoscope.networks import COMPARED, FusionOptions, compared, count_parameters, fusion
+from fundoscope.networks.timm_bodies import Body
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return fusion(FusionOptions()).eval()
+
+
+def test_the_papers_teacher_has_the_papers_size(paper):
+    # REPAIRS.md: 26.59 M with a two-class head
+    assert count_parameters(paper) == pytest.approx(26.59e6, abs=0.01e6)
+
+
+@torch.no_grad()
+def test_the_papers_maps(paper):
+    x = torch.rand(1, 3, 256, 256)
+    stacked = paper.body.stacked(x)
+    assert stacked.shape == (1, 2944, 8, 8)
+    fused = paper.features(x)
+    assert fused.shape == (1, 256, 8, 8)
+    # a 1x1 convolution is a matrix at each place
+    weight, bias = paper.body.mix.weight[:, :, 0, 0], paper.body.mix.bias
+    torch.testing.assert_close(fused[0, :, 3, 5], weight @ stacked[0, :, 3, 5] + bias, rtol=1e-4, atol=1e-4)
+    # and the head a linear layer of the mean over places
+    logits = fused.mean((2, 3)) @ paper.head.weight.T + paper.head.bias
+    torch.testing.assert_close(paper(x), logits, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_each_stream_normalises_the_shared_input_itself():
+    body = Body("resnet18", 64).eval()
+    x = torch.rand(2, 3, 64, 64)
+    mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    own = (x - torch.tensor(mean, dtype=torch.float32)[:, None, None]) / torch.tensor(deviation)[:, None, None]
+    torch.testing.assert_close(body(x), body.network.forward_features(own.float()))
+
+
+def test_all_streams_learn():
+    model = fusion(FusionOptions(("resnet18", "mobilenetv2_100"), maps=16, size=64))
+    model(torch.rand(2, 3, 64, 64)).square().sum().backward()
+    for stream in model.body.streams:
+        assert sum(float(p.grad.abs().sum()) for p in stream.parameters() if p.grad is not None) > 0
+
+
+def test_streams_of_unequal_stride_are_refused():
+    with pytest.raises(UsageError, match="equal stride"):
+        fusion(FusionOptions(("resnet18", "vit_small_patch16_224"), size=64))(torch.rand(1, 3, 64, 64))
+
+
+def test_an_unknown_stream_names_the_nearest():
+    with pytest.raises(UsageError, match="resnet18"):
+        fusion(FusionOptions(("resnet81",)))
+
+
+def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch):
+    import timm
+
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(FundoscopeError, match="--random-weights"):
+        Body("resnet18", 64, pretrained=True)
+
+
+@pytest.mark.parametrize("name", sorted(COMPARED))
+@torch.no_grad()
+def test_every_comparison_network_gives_maps_and_logits(name):
+    # windowed attention needs a size that its windows divide
+    size = 256 if name in ("swinv2", "nest", "halonet") else 64
+    model = compared(name, size).eval()
+    x = torch.rand(1, 3, size, size)
+    maps = model.features(x)
+    assert maps.ndim == 4
+    assert maps.shape[1] == model.head.in_features
+    assert maps.shape[2] == maps.shape[3] > 1
+    logits = model(x)
+    assert logits.shape == (1, 2)
+    assert torch.isfinite(logits).all()
