@@ -46,12 +46,15 @@ class _Epochs(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return 2 * int(np.bincount(self.labels[self.rows], minlength=2).max()) if self.shuffle else len(self.rows)
+        counts = np.bincount(self.labels[self.rows], minlength=2)
+        return 2 * int(counts.max()) if self.shuffle and counts.all() else len(self.rows)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         if not self.shuffle:
             return iter([(0, int(row)) for row in self.rows])
         rng = np.random.default_rng((self.seed, self.epoch, 0x5EED))
+        if not np.bincount(self.labels[self.rows], minlength=2).all():  # one class, or none known: each row once
+            return iter([(self.epoch, int(row)) for row in rng.permutation(self.rows)])
         order = []
         for label in (0, 1):
             rows = rng.permutation(self.rows[self.labels[self.rows] == label])
@@ -70,6 +73,11 @@ class _Examples(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             square = self.augment(square, np.random.default_rng((self.seed, epoch, row)))
         label = torch.tensor(int(self.squares.labels[row]))
         return torch.from_numpy(standard.tensor(standard.enhance(square))), label
+
+
+def in_new_order(rows: NDArray[np.int64], labels: NDArray[np.int64], seed: int) -> _Epochs:
+    """(epoch, row) of these rows, in an order drawn from (seed, epoch): both classes equally often where all are labelled."""
+    return _Epochs(rows, np.clip(labels, 0, None), seed, shuffle=True)
 
 
 def training_batches(

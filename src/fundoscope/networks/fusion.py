@@ -33,8 +33,9 @@ class Fused(nn.Module):
 
     def __init__(self, options: FusionOptions) -> None:
         super().__init__()
-        self.streams = nn.ModuleList(Body(name, options.size, options.pretrained) for name in options.streams)
-        self.mix = nn.Conv2d(sum(int(stream.channels) for stream in self.streams), options.maps, 1)
+        bodies = [Body(name, options.size, options.pretrained) for name in options.streams]
+        self.streams = nn.ModuleList(bodies)
+        self.mix = nn.Conv2d(sum(body.channels for body in bodies), options.maps, 1)
         self.names = options.streams
 
     def stacked(self, x: Tensor) -> Tensor:

@@ -1,0 +1,142 @@
+"""Distillation: a student learns a teacher's answers (Hinton et al. 2015), which are computed once and kept.
+
+Each photograph has a fixed number of augmented views, every one named by (seed, view, row). The teacher answers each
+view once; an epoch of the student takes the next view of each photograph, draws it anew from its name, and reads the
+teacher's answer to that very view. So an epoch costs what an epoch of the student alone costs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from fundoscope.learning.augment import Augment
+from fundoscope.learning.data import Squares, in_new_order
+from fundoscope.learning.fit import logits_of
+
+#: A photograph without a label: it is learnt from the teacher alone.
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class SoftTargets:
+    """alpha T^2 KL(teacher softened || student softened) + (1 - alpha) CE(student, label); paper 000, equations 5 and 9.
+
+    The target of a photograph is its label (or `UNLABELLED`) and the teacher's logits, (N, 1 + classes).
+    """
+
+    temperature: float = 5.0
+    alpha: float = 0.95
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss, a scalar, of logits (N, classes)."""
+        t = self.temperature
+        student = functional.log_softmax(logits / t, dim=1)
+        teacher = functional.log_softmax(target[:, 1:] / t, dim=1)
+        soft = functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
+        return self.alpha * t**2 * soft + (1 - self.alpha) * _labelled(logits, target)
+
+
+@dataclass(frozen=True)
+class LogitRegression:
+    """(1 - share) CE(student, label) + share x half the mean squared difference of the logits' margins (Ba and Caruana
+    2014). With two classes a margin is all that the logits say. The target is as for `SoftTargets`.
+    """
+
+    share: float = 0.7
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss, a scalar, of logits (N, 2)."""
+        margin = (logits[:, 1] - logits[:, 0]) - (target[:, 2] - target[:, 1])
+        return self.share * 0.5 * margin.square().mean() + (1 - self.share) * _labelled(logits, target)
+
+
+def _labelled(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy over the photographs that have a label; 0 where none has."""
+    known = target[:, 0] != UNLABELLED
+    if not known.any():
+        return logits.sum() * 0.0
+    return functional.cross_entropy(logits[known], target[known, 0].long())
+
+
+@dataclass(frozen=True)
+class Views:
+    """The augmented views of photographs: `number` of each, drawn by `augment` from `seed`."""
+
+    squares: Squares
+    augment: Augment
+    number: int
+    seed: int
+
+    def input(self, view: int, row: int) -> NDArray[np.float32]:
+        """Network input (3, S, S) of one view of one photograph: the same whenever it is asked for."""
+        square = self.augment(self.squares.pixels[row], np.random.default_rng((self.seed, view, row)))
+        return self.squares.standard.tensor(self.squares.standard.enhance(square))
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Twelve digits that change with any weight."""
+    state = {name: value.contiguous() for name, value in model.state_dict().items()}
+    return hashlib.sha256(save(state)).hexdigest()[:12]
+
+
+def teacher_answers(
+    teacher: nn.Module, views: Views, rows: NDArray[np.int64], folder: Path, batch: int = 16
+) -> NDArray[np.float32]:
+    """The teacher's logits (views, len(rows), classes) on every view of these rows, kept in `folder`.
+
+    A file a view, named by teacher, rows and augmentation, so that no other teacher's or fold's answers can be read by
+    mistake; what is there is not computed again.
+    """
+    named = f"{fingerprint(teacher)}-{_named(views, rows)}"
+    answers = []
+    for view in range(views.number):
+        path = folder / f"{named}-view-{view:03d}.npy"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            inputs = np.stack([views.input(view, int(row)) for row in rows])
+            with path.with_suffix(".part").open("wb") as file:
+                np.save(file, logits_of(teacher, inputs, batch))
+            path.with_suffix(".part").replace(path)
+        answers.append(np.load(path))
+    return np.stack(answers)
+
+
+def _named(views: Views, rows: NDArray[np.int64]) -> str:
+    text = repr((views.augment, views.seed, views.squares.standard, np.asarray(rows).tolist()))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class _Taught(Dataset[tuple[Tensor, Tensor]]):
+    def __init__(self, views: Views, targets: dict[int, NDArray[np.float32]]) -> None:
+        self.views, self.targets = views, targets
+
+    def __getitem__(self, index: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        epoch, row = index
+        view = epoch % self.views.number
+        return torch.from_numpy(self.views.input(view, row)), torch.from_numpy(self.targets[row][view])
+
+
+def taught_batches(
+    views: Views, rows: NDArray[np.int64], answers: NDArray[np.float32], batch: int, labelled: bool = True
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Batches (input, target) of the rows in a new order each epoch, with the teacher's `answers` as targets.
+
+    Without `labelled` no label is looked at: the photographs are learnt from the teacher alone.
+    """
+    labels = views.squares.labels if labelled else np.full(len(views.squares.labels), UNLABELLED)
+    targets = {
+        int(row): np.column_stack([np.full(views.number, labels[row]), answers[:, k]]).astype(np.float32)
+        for k, row in enumerate(rows)
+    }
+    order = in_new_order(rows, labels, views.seed)
+    return DataLoader(_Taught(views, targets), batch, sampler=order, drop_last=len(order) > batch)

@@ -1,0 +1,139 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fundoscope.imaging import Standard
+from fundoscope.learning import Augment, FitOptions, Squares
+from fundoscope.learning.distil import (
+    UNLABELLED,
+    LogitRegression,
+    SoftTargets,
+    Views,
+    fingerprint,
+    taught_batches,
+    teacher_answers,
+)
+from fundoscope.learning.fit import Material, fit_batches, logits_of
+from fundoscope.networks import build
+
+
+@pytest.fixture
+def views():
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 255, (48, 48, 3), dtype=np.uint8) for _ in range(6)]
+    squares = Squares(pixels, np.array([0, 1, 0, 1, 0, 1]), Standard(size=32))
+    return Views(squares, Augment(), 3, seed=4)
+
+
+ROWS = np.arange(6)
+
+
+def targets(labels, teacher):
+    return torch.cat([torch.tensor(labels, dtype=torch.float32)[:, None], teacher], dim=1)
+
+
+def test_soft_targets_against_the_formula_by_hand():
+    student, teacher = torch.tensor([[1.0, -2.0], [0.5, 0.25]]), torch.tensor([[3.0, 1.0], [-1.0, 2.0]])
+    t, alpha = 5.0, 0.95
+    p, q = np.exp(teacher.numpy() / t), np.exp(student.numpy() / t)
+    p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
+    kl = (p * np.log(p / q)).sum(1).mean()
+    hard = functional.cross_entropy(student, torch.tensor([0, 1])).item()
+    found = SoftTargets()(student, targets([0, 1], teacher)).item()
+    assert found == pytest.approx(alpha * t**2 * kl + (1 - alpha) * hard, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [SoftTargets(), LogitRegression()])
+def test_the_teachers_own_answer_costs_less_than_another(loss):
+    teacher = torch.tensor([[2.0, -1.0], [-1.5, 0.5]])
+    right = loss(teacher.clone(), targets([0, 1], teacher))
+    wrong = loss(-teacher, targets([0, 1], teacher))
+    assert right < wrong
+
+
+@pytest.mark.parametrize("loss", [SoftTargets(), LogitRegression()])
+def test_an_unlabelled_photograph_is_learnt_from_the_teacher_alone(loss):
+    teacher, student = torch.tensor([[2.0, -1.0]]), torch.tensor([[0.3, 0.1]], requires_grad=True)
+    value = loss(student, targets([UNLABELLED], teacher))
+    (gradient,) = torch.autograd.grad(value, student)
+    assert gradient[0, 0] < 0 < gradient[0, 1]  # towards the teacher
+    at_teacher = loss(teacher.clone(), targets([UNLABELLED], teacher))
+    assert at_teacher.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_teacher_and_student_see_the_same_view(views, tmp_path):
+    teacher = build("tiny").eval()
+    answers = teacher_answers(teacher, views, ROWS, tmp_path)
+    assert answers.shape == (3, 6, 2)
+    batches = taught_batches(views, ROWS, answers, batch=2)
+    for epoch in range(4):
+        batches.sampler.set_epoch(epoch)
+        for x, target in batches:
+            np.testing.assert_allclose(logits_of(teacher, x.numpy()), target[:, 1:], atol=1e-5)
+
+
+def test_an_answer_is_computed_once(views, tmp_path):
+    calls = []
+
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(1, 2)
+
+        def forward(self, x):
+            calls.append(len(x))
+            return self.linear(x.mean((1, 2, 3))[:, None])
+
+    teacher = Counting()
+    first = teacher_answers(teacher, views, ROWS, tmp_path)
+    done = len(calls)
+    np.testing.assert_array_equal(teacher_answers(teacher, views, ROWS, tmp_path), first)
+    assert len(calls) == done
+    # another teacher, other rows and another augmentation are other answers
+    with torch.no_grad():
+        teacher.linear.bias += 1
+    assert not np.allclose(teacher_answers(teacher, views, ROWS, tmp_path), first)
+    assert len(calls) > done
+    done = len(calls)
+    teacher_answers(teacher, views, ROWS[:4], tmp_path)
+    teacher_answers(teacher, replace(views, augment=Augment(rotation=0)), ROWS, tmp_path)
+    assert len(calls) >= done + 6
+
+
+def test_the_fingerprint_changes_with_any_weight():
+    model = build("tiny")
+    before = fingerprint(model)
+    with torch.no_grad():
+        model.head.bias[0] += 1e-3
+    assert fingerprint(model) != before
+
+
+def test_a_student_comes_near_its_teacher(views, tmp_path):
+    class Teacher(nn.Module):
+        """It knows how red a photograph is."""
+
+        def forward(self, x):
+            red = 8 * (x[:, 0] - x[:, 1]).mean((1, 2))
+            return torch.stack([-red, red], dim=1)
+
+        def state_dict(self, *_, **__):
+            return {"": torch.zeros(1)}
+
+    rng = np.random.default_rng(1)
+    tint = np.linspace(-70, 70, 24)
+    pixels = [np.clip(rng.normal(120, 20, (48, 48, 3)) + np.array([t, 0, 0]), 0, 255).astype(np.uint8) for t in tint]
+    squares = Squares(pixels, np.full(24, 0), Standard(size=32, clahe_when="never"))
+    views, rows, teacher = Views(squares, Augment(colour=0), 2, seed=1), np.arange(24), Teacher()
+    answers = teacher_answers(teacher, views, rows, tmp_path / "answers")
+    torch.manual_seed(0)
+    student = build("tiny")
+    options = FitOptions(epochs=30, batch=8, learning_rate=1e-2, average=0.5)
+    batches = taught_batches(views, rows, answers, batch=8, labelled=False)
+    student = fit_batches(student, Material(batches, LogitRegression(1.0)), options, tmp_path / "fit", seed=0)
+    logits = logits_of(student, squares.inputs(rows))
+    wanted = logits_of(teacher, squares.inputs(rows))
+    assert np.corrcoef(logits[:, 1] - logits[:, 0], wanted[:, 1] - wanted[:, 0])[0, 1] > 0.9
