@@ -21,6 +21,7 @@ _BEND = np.radians(42)  # a vessel that runs through a crossing turns by no more
 _ANGLE = np.radians(22)  # vessels that meet at less run side by side and only touch
 _HEADED = 12.0  # pixels over which the direction beside a crossing is taken
 _ONE = 6.0  # pixels: crossings of the same two vessels nearer than that are one
+_BESIDE, _BEHIND = 1.25, 0.5  # vessel widths that a vessel may be drawn off its line by the one it crosses
 _MOVED = 3.0  # pixels by which the meeting of two straight lines may move the place that the skeletons gave
 
 
@@ -85,8 +86,9 @@ def _crossing_of(graph: nx.MultiGraph, cluster: list[int], reach: float) -> Cros
     for four in combinations(range(len(out)), 4):
         for pairing in _pairings(four):
             through = [(out[i], out[j]) for i, j in pairing]
-            if len(cluster) == 2 and any(a[0] == b[0] for a, b in through):
-                continue  # a vessel that crosses passes both branch points
+            width = 2 * max(float(np.median(out[i][1].radius)) for i in four)
+            if len(cluster) == 2 and any(a[0] == b[0] or _staggered(graph, a, b, width) for a, b in through):
+                continue  # a vessel that crosses passes both branch points, straight on
             bend = max(_bend(a[1], b[1]) for a, b in through)
             if bend < _BEND and (best is None or bend < best[0]):
                 best = bend, ((through[0][0][1], through[0][1][1]), (through[1][0][1], through[1][1][1]))
@@ -99,6 +101,18 @@ def _crossing_of(graph: nx.MultiGraph, cluster: list[int], reach: float) -> Cros
 def _pairings(four: tuple[int, ...]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     a, b, c, d = four
     return [((a, b), (c, d)), ((a, c), (b, d)), ((a, d), (b, c))]
+
+
+def _staggered(graph: nx.MultiGraph, a: tuple[int, Arm], b: tuple[int, Arm], width: float) -> bool:
+    """Whether the second arm does not carry on the first one's line, but leaves the other vessel beside it or behind:
+    two branchings on opposite sides. `width` is the wider vessel's.
+    """
+    skipped = [arm.heading(_skip(arm), _HEADED) for _, arm in (a, b)]
+    way = skipped[1] - skipped[0]
+    way = way / max(float(np.hypot(*way)), 1e-9)
+    step = graph.nodes[b[0]]["at"] - graph.nodes[a[0]]["at"]
+    beside = abs(float(step[0] * way[1] - step[1] * way[0]))
+    return beside > _BESIDE * width or float(step @ way) < -_BEHIND * width
 
 
 def _skip(arm: Arm) -> float:
