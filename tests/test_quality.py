@@ -191,7 +191,7 @@ def test_contrast_does_not_depend_on_the_light():
 def test_blood_that_red_light_does_not_show():
     assert measured(INFANT)["red_follows"] < 0.8
     grey = cv2.cvtColor(cv2.cvtColor(INFANT, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    assert measured(grey)["red_follows"] == pytest.approx(1, abs=0.05)
+    assert measured(grey)["red_follows"] == pytest.approx(1, abs=0.08)
     assert measured(grey)["grey"] == 1
 
 

@@ -25,11 +25,11 @@ Floats = NDArray[np.float64]
 COLUMNS = ("image", "eye", "camera", "level", "crossings", "worst_grade", "seed")
 
 _AIMS = {"drive": (0.95, 0.0), "hrf": (0.55, 0.0), "iostar": (0.4, 0.0)}  # eye units at the middle of the field
-_VEIN = (0.0138, 0.0188)  # eye units: mean radius of the venous trunks
+_VEIN = (0.0155, 0.0215)  # eye units: mean radius of the venous trunks
 _ARTERY_SHARE = (0.64, 0.78)  # arterial over venous width
-_LATTICES = ((0.3, 2.3), (0.2, 1.3))  # spacing and extent of the points that vessels reach for
+_LATTICES = ((0.36, 2.3), (0.26, 1.3))  # spacing and extent of the points that vessels reach for
 _DISEASED = 0.4  # share of eyes with many nicked crossings
-_BLOOD = render.Blood((0.88, 0.7, 0.76), (0.76, 0.53, 0.64), (0.34, 0.14))
+_BLOOD = render.Blood((0.9, 0.75, 0.84), (0.82, 0.61, 0.77), (0.34, 0.14))
 _BLOOD_BY_LASER = render.Blood((0.74, 0.6, 0.75), (0.5, 0.4, 0.65), (0.25, 0.1))
 
 

@@ -141,6 +141,7 @@ _DEFOCUS = ((0.45, 0.6), (0.55, 0.9), (0.75, 1.3), (1.2, 2.4), (3.0, 6.0))
 _GLARE = (0.1, 0.35, 0.5, 0.6, 0.7)
 _HAZES = np.array([[0.74, 0.64, 0.40], [0.62, 0.44, 0.42], [0.56, 0.56, 0.36], [0.84, 0.66, 0.42], [0.42, 0.34, 0.22]])
 _HAZE_OF_RETINA = 0.2  # share of the retina's own mean colour in the haze before it: it is lit from behind
+_WIDE_FIELD, _NARROW_FIELD = 1.35, 0.8  # a wide field loses more light towards its rim
 _ADULT_CLARITY = 0.35  # adults' media are clear and still: their haze is this share of an infant's
 
 
@@ -197,13 +198,13 @@ def _light(
 ) -> tuple[Image, Image]:
     """Factor on, and light added to, the retina's own; both (3, rows, columns) at the veil's resolution."""
     u, v = _disc_coordinates(exposure, _COARSE)
-    lost = rng.uniform(*_VIGNETTE[exposure.level])
+    lost = rng.uniform(*_VIGNETTE[exposure.level]) * (_WIDE_FIELD if exposure.camera.infant else _NARROW_FIELD)
     aim = rng.normal(0, 0.3, 2)  # the lamp seldom points where the lens does
     level = 1.1 - lost * ((u - aim[0]) ** 2 + (v - aim[1]) ** 2)
     level = np.clip(level + 0.03 * noise.plane(veil.shape, max(veil.shape) / 3, rng), 0.1, 1.3)
     cast = np.array(exposure.cast, np.float32)[:, None, None]
     # light that has crossed more blood is redder: where it is dim, green and blue are lost first
-    factor = level ** np.array([0.8, 1.15, 1.25], np.float32)[:, None, None] * cast * (1 - veil)
+    factor = level ** np.array([0.9, 1.1, 1.0], np.float32)[:, None, None] * cast * (1 - veil)
     murk = rng.dirichlet(np.full(len(_HAZES), 0.4)) @ _HAZES * rng.uniform(0.75, 1.2)
     murk = _HAZE_OF_RETINA * behind + (1 - _HAZE_OF_RETINA) * murk
     added = veil * (0.55 + 0.45 * level) * cast * murk.astype(np.float32)[:, None, None]
@@ -239,10 +240,13 @@ def _glares(exposure: Exposure, rng: np.random.Generator) -> list[Glare]:
     return glares
 
 
+_NOISE = (3.2, 5.2)  # grey levels, before the camera's own smoothing
+
+
 def _record(picture: Image, exposure: Exposure, rng: np.random.Generator) -> bytes:
     """Sensor noise, the black surround and JPEG."""
     shape = picture.shape[1:]
-    sigma, surround = rng.uniform(1.7, 2.6), round(rng.uniform(0, 3))
+    sigma, surround = rng.uniform(*_NOISE), round(rng.uniform(0, 3))
     field = exposure.field()
     common = noise.grain(shape, rng)
     planes = []

@@ -29,9 +29,10 @@ class Look:
     """One eye's own colours and textures, the same in all its photographs."""
 
     base: NDArray[np.float64]  # (3,)
-    fine: Image  # (angles, distances): streaks of choroidal vessels around the disc
+    fine: Image  # (angles, distances): choroidal vessels around the posterior pole
     coarse: Image
-    choroid: float  # contrast of the streaks
+    weave: Image  # (3, side, side) over the eye: how far choroidal vessels wander (eye units), and where they show
+    choroid: float  # their contrast
     macula: float  # depth of the macular shade
     glow: float  # brightening around the disc
     disc_radii: tuple[float, float]  # eye units, horizontal and vertical
@@ -47,7 +48,7 @@ def infant_look(rng: np.random.Generator) -> Look:
 
 def adult_look(rng: np.random.Generator) -> Look:
     """A darker fundus with a fainter choroid and a larger disc."""
-    return _look(rng, ADULT_BASES, choroid=float(rng.uniform(0.02, 0.08)), disc=float(rng.uniform(0.16, 0.2)))
+    return _look(rng, ADULT_BASES, choroid=float(rng.uniform(0.01, 0.05)), disc=float(rng.uniform(0.16, 0.2)))
 
 
 def laser_look(rng: np.random.Generator) -> Look:
@@ -60,8 +61,9 @@ def _look(rng: np.random.Generator, bases: NDArray[np.float64], choroid: float, 
     pale = rng.uniform(0, 1)
     return Look(
         base=rng.dirichlet(np.full(len(bases), 0.5)) @ bases * rng.uniform(0.92, 1.06),
-        fine=_streaks(rng, 360, 16),
-        coarse=_streaks(rng, 150, 9),
+        fine=_streaks(rng, 220, 20),
+        coarse=_streaks(rng, 120, 13),
+        weave=_weave(rng),
         choroid=choroid,
         macula=float(rng.uniform(0.14, 0.42)),
         glow=float(rng.uniform(0.1, 0.38)),
@@ -80,6 +82,19 @@ def _streaks(rng: np.random.Generator, around: int, along: int) -> Image:
     shift = np.cumsum(rng.normal(0, 0.45, 96))  # the streaks wander as they run outwards
     rolled = [np.roll(fine[:, k], round(float(shift[k]))) for k in range(96)]
     return np.stack(rolled, axis=1).astype(np.float32)
+
+
+_WOVEN = 5.0  # eye units from the disc to each side that the weave covers
+_WEAVE = 200  # its samples along a side
+
+
+def _weave(rng: np.random.Generator) -> Image:
+    wide, near = rng.standard_normal((3, 24, 24)), rng.standard_normal((2, 70, 70))
+    planes = [cv2.resize(plane, (_WEAVE, _WEAVE), interpolation=cv2.INTER_CUBIC) for plane in (*wide, *near)]
+    shown = noise.smoothstep(-1.2, 1.0, planes[2]) * 1.6
+    return np.stack([0.11 * planes[0] + 0.02 * planes[3], 0.11 * planes[1] + 0.02 * planes[4], shown]).astype(
+        np.float32
+    )
 
 
 _STREAK = (0.45, 1.15, 1.3)  # by channel: how much streaks, the glow and the macula change the picture
@@ -102,17 +117,29 @@ def paint(look: Look, view: View, shape: tuple[int, int], step: float) -> Image:
 
 _POLE = 0.45  # eye units from the disc to where the streaks start
 _OUT = 95 / 4.5  # columns of the streaks for an eye unit
+_ROUND = 719 / (2 * np.pi)  # their rows for a radian
+_SWIRL = 0.55  # tangent of the angle at which the two sheets leave the radial direction, to either side
 
 
 def _choroid(look: Look, x: Image, y: Image) -> Image:
-    """(rows, columns): streaks that leave the posterior pole, warped a little."""
-    bend = 0.1 * np.sin(1.3 * x + look.seed % 7) + 0.1 * np.sin(1.6 * y + look.seed % 5)
-    right = x - _POLE
-    column = np.minimum(np.sqrt(right * right + y * y) * _OUT, 94.9)
-    row = (np.arctan2(y, right) + bend) * (719 / (2 * np.pi))
-    rise = noise.smoothstep(0.1 * _OUT, 0.8 * _OUT, np.arange(96))
-    streaks = (look.choroid * rise * (0.8 * look.fine + 0.55 * look.coarse)[:719]).astype(np.float32)
-    return np.asarray(cv2.remap(streaks, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP), np.float32)
+    """(rows, columns): two sheets of vessels that leave the posterior pole, wander, and interlace."""
+    column, row = ((each + _WOVEN) * ((_WEAVE - 1) / (2 * _WOVEN)) for each in (x, y))
+    right, up, shown = (
+        np.asarray(cv2.remap(plane, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+        for plane in look.weave
+    )
+    right += x - _POLE
+    up += y
+    away = np.sqrt(right * right + up * up)
+    column = np.minimum(away * _OUT, 94.9)
+    turned = np.arctan2(up, right) * _ROUND
+    swirl = _SWIRL * _ROUND * np.log(away + 0.2)
+    rise = look.choroid * noise.smoothstep(0.1 * _OUT, 0.8 * _OUT, np.arange(96))
+    sheets = [
+        cv2.remap((rise * sheet)[:719].astype(np.float32), column, place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        for sheet, place in ((0.7 * look.fine, turned + swirl), (0.75 * look.coarse, turned - swirl))
+    ]
+    return np.asarray(shown * (sheets[0] + sheets[1]), np.float32)
 
 
 def disc_distance(look: Look, x: Image, y: Image) -> Image:

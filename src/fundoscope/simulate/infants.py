@@ -34,9 +34,9 @@ AIMS = {
 AIM_SHARES = (0.42, 0.28, 0.08, 0.11, 0.11)
 
 _NEAREST = {1: (1.35, 1.92), 2: (2.06, 2.7), 3: (2.86, 3.25)}  # eye units from the disc to the border, by zone
-_VEIN = 0.0125  # eye units: mean radius of the venous trunks, about 55 micrometres
+_VEIN = 0.0135  # eye units: mean radius of the venous trunks, about 60 micrometres
 _ARTERY_SHARE = 0.7  # arterial over venous width
-_LATTICES = ((0.45, 4.5), (0.28, 1.35))  # spacing and extent of the points that vessels reach for
+_LATTICES = ((0.58, 4.5), (0.38, 1.35))  # spacing and extent of the points that vessels reach for
 _BLOOD = render.Blood((0.95, 0.71, 0.72), (0.87, 0.56, 0.6), (0.3, 0.12))
 
 
@@ -103,7 +103,7 @@ def _styles(plus: Plus, rng: np.random.Generator) -> tuple[Style, Style]:
     mild = {"none": 0.0, "pre-plus": rng.uniform(0.3, 0.5), "plus": rng.uniform(0.85, 1.3)}[plus]
     amount = np.zeros(4)
     amount[affected] = mild * rng.uniform(0.85, 1.15, len(affected))
-    own = rng.uniform(0.25, 0.7, 4)
+    own = rng.uniform(0.4, 1.0, 4)
     artery = Style("artery", _VEIN * _ARTERY_SHARE, _four(1 + 0.2 * amount), _four(own + 3.2 * amount), 26.0)
     vein = Style("vein", _VEIN, _four(1 + 0.42 * amount), _four(own + 1.3 * amount), 26.0)
     return artery, vein

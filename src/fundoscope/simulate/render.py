@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -16,6 +16,9 @@ from fundoscope.simulate.view import View
 
 Image = NDArray[np.float32]
 
+# A thinner vessel holds less blood to look through, and what light scatters back from before it is the same
+_DEEP = 0.016  # eye units: radius from which a vessel is seen at full depth
+_FADING, _PALEST = 0.35, 0.4
 _GROUND_SIDE = 640  # pixels: the ground is smooth, and is painted no finer than this
 
 
@@ -62,19 +65,22 @@ def layers(arteries: list[Vessel], veins: list[Vessel], view: View, shape: tuple
 
 
 def _layer(kind: str, vessels: list[Vessel], view: View, shape: tuple[int, int]) -> Layer:
-    """Three nested ribbons stand for the round blood column, a fourth for its reflex."""
-    whole, core, crest = Canvas(shape), Canvas(shape), Canvas(shape)
+    """Nested ribbons stand for the round blood column, another for its reflex; the outline knows nothing of depth."""
+    outline, whole, core, crest = (Canvas(shape) for _ in range(4))
     if vessels:
         points, radius, seen = (
             np.concatenate(part) for part in zip(*((v.points, v.radius, v.seen) for v in vessels), strict=True)
         )
         counts = np.array([len(vessel.points) for vessel in vessels])
         strokes = strokes_of(view.to_pixels(points), radius * view.scale, seen, counts)
+        outline.strokes(strokes)
+        depth = np.clip((strokes.radius / (_DEEP * view.scale)) ** _FADING, _PALEST, 1)
+        strokes = replace(strokes, value=strokes.value * depth)
         whole.strokes(strokes)
         core.strokes(strokes, 0.62, least=1.0)
         crest.strokes(strokes, 0.22, least=1.0)
-    full = whole.coverage()
-    return Layer(kind, 0.68 * full + 0.32 * core.coverage(), crest.coverage(), full >= 0.5)
+    column = 0.68 * whole.coverage() + 0.32 * core.coverage()
+    return Layer(kind, column, crest.coverage(), outline.coverage() >= 0.5)
 
 
 _SHINE = 0.18  # how much of the vein beneath is seen through an artery
