@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fundoscope.cli import bundle, cohort, doctor, rop, simulate
+from fundoscope.cli import bundle, cohort, doctor, forensics, rop, simulate
 from fundoscope.errors import FundoscopeError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.add_typer(rop.app, name="rop")
 app.add_typer(cohort.app, name="cohort")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(simulate.app, name="simulate")
+app.command("forensics")(forensics.forensics)
 app.command("doctor")(doctor.doctor)
 
 

@@ -1,0 +1,43 @@
+"""`fundoscope forensics`: which whole-number tables can have given the figures of a published table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Table = Annotated[
+    Path,
+    typer.Argument(metavar="TABLE.csv", help="name,accuracy,precision,f1,sensitivity,specificity; blanks allowed."),
+]
+FoldsFile = Annotated[Path, typer.Option("--folds", metavar="FOLDS.csv", help="fold,part,class,n of the stated folds.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for solutions.csv, means.csv, report.html.")]
+Thorough = Annotated[
+    bool, typer.Option("--thorough", help="Ten times as long on a mean that is neither found nor ruled out (minutes).")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error.")]
+
+
+def forensics(table: Table, folds: FoldsFile, out: Out, thorough: Thorough = False, quiet: Quiet = False) -> None:
+    """Find the confusion tables behind reported figures: a single split, a mean over the stated folds, or none.
+
+    Each row's name and verdict go to standard output, tab-separated. Exit code: 0 done, 2 a wrong call.
+    """
+    from fundoscope.cli.talk import Talk
+    from fundoscope.evaluation.forensics import PATIENCE, examine, read_splits, read_table, write_solutions
+    from fundoscope.reports.forensics import summary, write_forensics_report
+
+    talk = Talk(quiet)
+    rows, splits = read_table(table), read_splits(folds)
+    talk.header(rows=len(rows), folds=len(splits.validation), images=splits.size)
+    for problem in splits.problems:
+        talk.say(f"no partition: {problem}")
+    patience = PATIENCE * (10 if thorough else 1)
+    findings = [examine(row, splits, patience=patience) for row in talk.follow(rows, len(rows), "rows")]
+    write_solutions(findings, out)
+    write_forensics_report(out / "report.html", findings, splits, table.name)
+    for found in findings:
+        typer.echo(f"{found.row.name}\t{found.verdict}")
+        talk.say(f"{found.row.name}: {found.verdict}. {summary(found)}")
+    talk.say(f"page: {out / 'report.html'}")

@@ -1,0 +1,43 @@
+"""Table forensics: can integer confusion tables have given the figures that a paper reports?
+
+A reported figure stands for a window: 0.9516 for all that rounds to it. Few whole-number tables fall into five
+windows of four decimals at once, so a row of figures betrays what it was worked out from (Brown and Heathers,
+2017, test means of whole numbers in the same way).
+
+Each row gets one verdict, by this rule, asked in this order:
+
+`mean`          the figures can come from all the stated folds: as the average over the folds of one table a
+                fold, every reported figure averaged, with the stated class counts; or as the one table of all
+                folds together. Also where that can be neither shown nor ruled out.
+`single-split`  they cannot, and one table gives them: of a stated fold, or of any counts up to the data set.
+`none`          nothing gives them: they were not worked out so, or hold a slip.
+
+"Cannot" is proved, not only sought (`averages.separation`), and holds also if the figures of the folds were
+rounded before they were averaged. A `mean` may be no more than possible: averages over five folds can reach
+nearly any figures that do not contradict each other, and the spread between folds that they need is told beside it.
+"""
+
+from fundoscope.evaluation.forensics.judge import PATIENCE, Averaged, Finding, Verdict, examine, write_solutions
+from fundoscope.evaluation.forensics.reported import FIGURES, Figure, Row, figure, read_table
+from fundoscope.evaluation.forensics.splits import Part, Splits, read_splits
+from fundoscope.evaluation.forensics.tables import fitting, of_any_counts, of_counts
+
+__all__ = [
+    "FIGURES",
+    "PATIENCE",
+    "Averaged",
+    "Figure",
+    "Finding",
+    "Part",
+    "Row",
+    "Splits",
+    "Verdict",
+    "examine",
+    "figure",
+    "fitting",
+    "of_any_counts",
+    "of_counts",
+    "read_splits",
+    "read_table",
+    "write_solutions",
+]

@@ -1,0 +1,259 @@
+"""The verdict on each row of a reported table, with everything that it rests on."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from fundoscope.errors import UsageError
+from fundoscope.evaluation.forensics import averages
+from fundoscope.evaluation.forensics.branch import Undecided, fold_tables_by_ruling_out
+from fundoscope.evaluation.forensics.reported import FIGURES, Row, Window
+from fundoscope.evaluation.forensics.search import fold_tables
+from fundoscope.evaluation.forensics.splits import Part, Splits
+from fundoscope.evaluation.forensics.tables import Ints, multiple_of, of_any_counts, of_counts
+
+#: Solutions written for one row; with few or coarse figures there are millions, and they say nothing.
+MOST_SOLUTIONS = 1000
+
+#: A table is called unlikely to fit by chance where fewer than this many are to be expected.
+RARE = 0.05
+
+#: How long a mean that is neither found nor ruled out is asked about; see `branch`.
+PATIENCE = 400
+
+_WIDENED = 10  # the chance of a fit is counted in windows so many times as wide
+_MOST_FOLDS = 20  # of an average; beyond it nothing is decided in seconds
+_SPREADS = (0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.10, 0.12, 0.15, 0.20, 0.25, 0.30, 0.40, 0.50, 0.75)
+
+
+class Verdict(StrEnum):
+    """See the rule in `fundoscope.evaluation.forensics`."""
+
+    SINGLE_SPLIT = "single-split"
+    MEAN = "mean"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """Whether averages over the folds give a row: `found` with `tables` (folds, 4), `impossible`, or `open`.
+
+    `outside` is how far averages stay outside the windows at least, in half windows (0 where they may lie
+    inside); `spread` the least difference from the row's sensitivity or specificity that some fold must show;
+    `alone` names a figure that no average reaches whatever the others.
+    """
+
+    state: Literal["found", "impossible", "open"]
+    tables: Ints | None = None
+    outside: float = 0.0
+    spread: float = 0.0
+    alone: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a row of figures can have come from.
+
+    `stated` are the tables (n, 4) of tp, fn, tn, fp of each stated split that fits, `pooled` those of all folds
+    together, `any_counts` those of any counts up to `searched` images, smallest first. `chance` is about how
+    many tables as small as the smallest would fit a row of figures by chance. `averaged` has every figure
+    averaged, `f1_of_means` (asked only where that is not found) works F1 out from the averaged precision and
+    sensitivity. `slips` are the smallest tables that fit all figures but the named one, looked for only where
+    no table fits all. `truncated`: the figures fit only as cut off, not as rounded.
+    """
+
+    row: Row
+    verdict: Verdict
+    stated: tuple[tuple[Part, Ints], ...]
+    pooled: Ints
+    any_counts: Ints
+    searched: int
+    chance: float
+    averaged: Averaged | None
+    f1_of_means: Averaged | None
+    slips: dict[str, Ints]
+    truncated: bool = False
+
+    @property
+    def solutions(self) -> Ints:
+        """All single tables that fit (n, 4), of stated counts first, then by size; each once."""
+        tables = np.concatenate([*(tables for _, tables in self.stated), self.pooled, self.any_counts])
+        _, first = np.unique(tables, axis=0, return_index=True)
+        return tables[np.sort(first)]
+
+    @property
+    def smallest(self) -> Ints:
+        """The tables of any counts that are no multiple of a smaller one."""
+        return self.any_counts[multiple_of(self.any_counts) == 1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Effort:
+    seed: int
+    patience: int
+    truncated: bool = False
+
+
+def examine(row: Row, splits: Splits, seed: int = 0, patience: int = PATIENCE) -> Finding:
+    """The verdict on one row, in seconds for five folds of some hundred images.
+
+    Where nothing fits the figures as rounded, they are taken as cut off, if a solution can then be shown. `seed`
+    scatters the starts of the search; `patience` is how many steps are taken to decide a mean, forty a second.
+    """
+    found = _examined(row, splits, {name: one.rounded() for name, one in row.figures.items()}, _Effort(seed, patience))
+    if found.verdict is not Verdict.NONE:
+        return found
+    cut = _examined(
+        row, splits, {name: one.truncated() for name, one in row.figures.items()}, _Effort(seed, patience // 20, True)
+    )
+    shown = len(cut.solutions) > 0 or (cut.averaged is not None and cut.averaged.state == "found")
+    return cut if shown else found
+
+
+def write_solutions(findings: Sequence[Finding], folder: Path) -> None:
+    """Write `solutions.csv` (a row a solution) and `means.csv` (the fold tables of averages that were found).
+
+    `solutions.csv` has `name,verdict,tp,fn,tn,fp`; a row of figures that no single table gives stands there once
+    with blank counts. Raises `UsageError` where the folder cannot be written.
+    """
+    singles = [
+        (found.row.name, found.verdict.value, *table)
+        for found in findings
+        for table in found.solutions[:MOST_SOLUTIONS].tolist() or [("", "", "", "")]
+    ]
+    means = [
+        (found.row.name, fold, *table)
+        for found in findings
+        if found.averaged is not None and found.averaged.tables is not None
+        for fold, table in enumerate(found.averaged.tables.tolist(), 1)
+    ]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "solutions.csv", ("name", "verdict", "tp", "fn", "tn", "fp"), singles)
+        _write(folder / "means.csv", ("name", "fold", "tp", "fn", "tn", "fp"), means)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be written ({error.strerror}). Give another --out.") from error
+
+
+def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _examined(row: Row, splits: Splits, windows: dict[str, Window], effort: _Effort) -> Finding:
+    stated = tuple((part, tables) for part in splits.parts if len(tables := _of(windows, part)))
+    several = len(splits.validation) > 1
+    pooled = _of(windows, splits.union) if several else np.empty((0, 4), np.int64)
+    tables, searched = of_any_counts(windows, splits.size)
+    averaged = _averaged(windows, splits, effort) if several else None
+    f1_of_means = None
+    if averaged and averaged.state != "found" and {"f1", "precision", "sensitivity"} <= windows.keys():
+        f1_of_means = _averaged(windows, splits, effort, f1_of_means=True)
+    single = bool(stated) or bool(len(tables))
+    return Finding(
+        row,
+        _verdict(single, len(pooled) > 0 or (averaged is not None and averaged.state != "impossible")),
+        stated,
+        pooled,
+        tables,
+        searched,
+        _chance(row, tables),
+        averaged,
+        f1_of_means,
+        {} if single else _slips(row, windows, splits),
+        effort.truncated,
+    )
+
+
+def _verdict(single: bool, mean: bool) -> Verdict:
+    if mean:
+        return Verdict.MEAN
+    return Verdict.SINGLE_SPLIT if single else Verdict.NONE
+
+
+def _of(windows: dict[str, Window], part: Part) -> Ints:
+    return of_counts(windows, part.positive, part.negative)
+
+
+def _chance(row: Row, tables: Ints) -> float:
+    """Tables as small as the smallest, to be expected in these windows: counted in wider ones, and scaled down."""
+    if not len(tables):
+        return 0.0
+    wide, _ = of_any_counts({name: one.rounded(_WIDENED) for name, one in row.figures.items()}, int(tables[0].sum()))
+    return float((multiple_of(wide) == 1).sum() / _WIDENED ** _free(set(row.figures)))
+
+
+def _free(names: set[str]) -> int:
+    """How many of the figures are independent: sensitivity and precision fix F1, and a table has three ratios."""
+    overlapping = names & {"precision", "f1", "sensitivity"}
+    return min(3, min(2, len(overlapping)) + len(names - overlapping))
+
+
+def _slips(row: Row, windows: dict[str, Window], splits: Splits) -> dict[str, Ints]:
+    """For each figure, the smallest table that gives all others; only where chance would hardly give one."""
+    found = {}
+    for left_out in windows:
+        rest = {name: window for name, window in windows.items() if name != left_out}
+        if _free(set(rest)) == 3:
+            tables, _ = of_any_counts(rest, splits.size)
+            figures = {name: row.figures[name] for name in rest}
+            if len(tables) and _chance(Row(row.name, figures), tables) < RARE:
+                found[left_out] = tables[0]
+    return found
+
+
+def _averaged(windows: dict[str, Window], splits: Splits, effort: _Effort, f1_of_means: bool = False) -> Averaged:
+    counts = np.array([(part.positive, part.negative) for part in splits.validation])
+    for name, totals in zip(("accuracy", *FIGURES[3:]), (counts.sum(1), *counts.T), strict=True):
+        if name in windows and not averages.reachable(_doubled(windows[name]), totals):
+            return Averaged("impossible", alone=name)
+    names = [name for name in windows if not (name == "f1" and f1_of_means)]
+    centre, half = averages.centre_and_half({name: windows[name] for name in names})
+    points = averages.clouds(names, counts) if len(counts) <= _MOST_FOLDS else None
+    if points is None:
+        return Averaged("open")
+    room = averages.ROUNDED_FIRST * (2 if effort.truncated else 1)
+    outside, _ = averages.separation(points, centre, half, enough=100 * room)
+    if outside > room:
+        return Averaged("impossible", outside=outside)
+    tables, _ = fold_tables(windows, counts, f1_of_means, effort.seed) if outside <= 0 else (None, False)
+    if tables is None:
+        try:
+            tables = fold_tables_by_ruling_out(windows, counts, room, f1_of_means, effort.patience)
+        except Undecided:
+            return Averaged("open", None, max(0.0, outside), _spread(windows, names, counts, outside))
+        if tables is None:
+            return Averaged("impossible")
+    return Averaged("found", tables, max(0.0, outside), _spread(windows, names, counts, outside))
+
+
+def _doubled(window: Window) -> Window:
+    """A window twice as wide about its middle: figures of the folds may have been rounded before averaging."""
+    return Window(3 * window.low - window.high, 3 * window.high - window.low, 2 * window.scale)
+
+
+def _spread(windows: dict[str, Window], names: list[str], counts: Ints, outside: float) -> float:
+    """The least of `_SPREADS` within which all folds may lie of the row's rates; 0 where it reports not both."""
+    if not {"sensitivity", "specificity"} <= windows.keys():
+        return 0.0
+    rates = np.array([np.mean(windows[name].ends) for name in FIGURES[3:]])
+    centre, half = averages.centre_and_half({name: windows[name] for name in names})
+    half = half * (1 + max(0.0, outside))
+    low, high = 0, len(_SPREADS)
+    while low < high:  # a wider spread never forbids what a narrower one allows
+        middle = (low + high) // 2
+        points = averages.clouds(names, counts, _SPREADS[middle], rates)
+        if points is not None and averages.separation(points, centre, half, enough=1e-6)[0] <= 1e-6:
+            high = middle
+        else:
+            low = middle + 1
+    return _SPREADS[low] if low < len(_SPREADS) else 1.0
