@@ -86,8 +86,9 @@ def refusal_lines() -> list[str]:
 def simulated_lines() -> list[str]:
     vessels = {row["arm"]: row for row in rows("simulated_vessels.csv") if row["scored_on"].startswith("DRIVE test")}
     rop = {(row["what"], row["photographs"]): row for row in rows("simulated_rop.csv")}
-    alone, paired = rop["simulated infants alone", "field and colour alike, all"], next(
-        row for (what, _), row in rop.items() if what == "rehearsal less none, paired"
+    alone, paired = (
+        rop["simulated infants alone", "field and colour alike, all"],
+        next(row for (what, _), row in rop.items() if what == "rehearsal less none, paired"),
     )
     return [
         "",

@@ -115,7 +115,12 @@ def added(retcam: Retcam, study: Path, out: Path, seeds: int) -> Iterator[Row]:
     everyone = np.ones(len(retcam.labels), bool)
     for name, (of, recipe) in arms.items():
         inner = inner_aucs(of, recipe, retcam, seeds)
-        yield {"what": name, "photographs": f"inner, mean of {len(inner)} fits", "n": "", "auc": f"{np.mean(inner):.3f}"}
+        yield {
+            "what": name,
+            "photographs": f"inner, mean of {len(inner)} fits",
+            "n": "",
+            "auc": f"{np.mean(inner):.3f}",
+        }
         answers[name] = out_of_fold(of, recipe, retcam.folds.folds, seeds, retcam.labels).p
         yield row(name, f"outer folds, mean of {seeds} seeds", retcam, answers[name], everyone)
     both = list(answers.values())
