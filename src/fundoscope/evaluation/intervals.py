@@ -7,8 +7,9 @@ Below `MIN_GROUPS` groups an interval would be a pretence: then the value of eac
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +21,8 @@ Array = NDArray[np.float64]
 
 #: A name of `metrics.NAMES`, or any function of labels (m,) and scores (m,).
 Metric = str | Callable[[Array, Array], float]
+
+Name = TypeVar("Name")
 
 MIN_GROUPS = 10
 REPLICATES = 2000
@@ -117,6 +120,7 @@ def estimate(
     *,
     threshold: ArrayLike = 0.5,
     groups: Sequence[object] | NDArray | None = None,
+    weights: ArrayLike | None = None,
     seed: int = 0,
     replicates: int = REPLICATES,
 ) -> Estimate:
@@ -124,11 +128,21 @@ def estimate(
 
     `y` (n,) holds 0 and 1, `p` (n,) scores, or (seeds, n): then the figure is the mean over seeds,
     bootstrapped on the same resamples. `groups` (n,) says whose photograph each is (default: each its own).
-    `threshold` is one number or has the shape (n,) or (seeds, n). Equal seeds give equal answers. Raises
-    `UsageError` for shapes that do not match.
+    `threshold` is one number or has the shape (n,) or (seeds, n). `weights` (n,; above 0) say how much each
+    photograph counts (`mix.class_weights` brings classes to the shares they have elsewhere); `n` and
+    `positives` stay the photographs there are, and a metric that is a function takes none. Equal seeds give
+    equal answers. Raises `UsageError` for shapes that do not match.
     """
-    found = estimates(y, p, metrics=(metric,), threshold=threshold, groups=groups, seed=seed, replicates=replicates)
-    return found[metric]
+    return estimates(
+        y,
+        p,
+        metrics=(metric,),
+        threshold=threshold,
+        groups=groups,
+        weights=weights,
+        seed=seed,
+        replicates=replicates,
+    )[metric]
 
 
 def estimates(
@@ -138,17 +152,17 @@ def estimates(
     metrics: Sequence[Metric] = NAMES,
     threshold: ArrayLike = 0.5,
     groups: Sequence[object] | NDArray | None = None,
+    weights: ArrayLike | None = None,
     seed: int = 0,
     replicates: int = REPLICATES,
 ) -> dict[Metric, Estimate]:
     """Several metrics, each as in `estimate`, all on the same resamples."""
-    graded = _graded(y, p, threshold, metrics)
-    codes = group_codes(groups, len(graded.y))
+    graded = _graded(y, p, threshold, metrics, weights)
 
-    def values(weights: Array) -> dict[Metric, Array]:
-        return graded.values(weights, metrics)
+    def values(drawn: Array) -> dict[Metric, Array]:
+        return graded.values(drawn, metrics)
 
-    return _bootstrap(values, graded.y, codes, seed, replicates)
+    return bootstrap(values, graded.y, groups, weights=weights, seed=seed, replicates=replicates)
 
 
 def difference(
@@ -159,31 +173,40 @@ def difference(
     *,
     thresholds: tuple[ArrayLike, ArrayLike] = (0.5, 0.5),
     groups: Sequence[object] | NDArray | None = None,
+    weights: ArrayLike | None = None,
     names: tuple[str, str] = ("first", "second"),
     seed: int = 0,
 ) -> Difference:
     """First minus second on the same resampled groups; arguments as in `estimate`, each with own seeds."""
-    a, b = _graded(y, first, thresholds[0], (metric,)), _graded(y, second, thresholds[1], (metric,))
-    codes = group_codes(groups, len(a.y))
+    a, b = (_graded(y, p, at, (metric,), weights) for p, at in zip((first, second), thresholds, strict=True))
 
-    def values(weights: Array) -> dict[Metric, Array]:
-        return {metric: a.values(weights, (metric,))[metric] - b.values(weights, (metric,))[metric]}
+    def values(drawn: Array) -> dict[Metric, Array]:
+        return {metric: a.values(drawn, (metric,))[metric] - b.values(drawn, (metric,))[metric]}
 
-    found = _bootstrap(values, a.y, codes, seed, REPLICATES)[metric]
-    whole = np.ones((1, len(a.y)))
+    found = bootstrap(values, a.y, groups, weights=weights, seed=seed)[metric]
+    whole = weights_of(weights, len(a.y))[None]
     ends = (float(graded.values(whole, (metric,))[metric][0]) for graded in (a, b))
     label = metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")
     return Difference(found, *ends, names, label)
 
 
-def _graded(y: ArrayLike, p: ArrayLike, threshold: ArrayLike, metrics: Sequence[Metric]) -> _Graded:
+def _graded(
+    y: ArrayLike, p: ArrayLike, threshold: ArrayLike, metrics: Sequence[Metric], weights: ArrayLike | None
+) -> _Graded:
     labels, scores = checked(y, p)
     scores = np.atleast_2d(scores)
     for metric in metrics:
         if isinstance(metric, str):
             known(metric)
+        elif weights is not None:
+            raise UsageError("A metric that is a function takes no weights. Name one of `metrics.NAMES`, or give none.")
+    return _Graded(labels, scores, thresholds_for(scores, threshold))
+
+
+def thresholds_for(scores: Array, threshold: ArrayLike) -> Array:
+    """One number, (n,) or (seeds, n) thresholds in the shape of the scores; else `UsageError`."""
     try:
-        return _Graded(labels, scores, np.broadcast_to(np.asarray(threshold, float), scores.shape))
+        return np.broadcast_to(np.asarray(threshold, float), scores.shape)
     except ValueError as error:
         given = np.shape(threshold)
         raise UsageError(
@@ -201,26 +224,45 @@ def group_codes(groups: Sequence[object] | NDArray | None, n: int) -> NDArray[np
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], np.int64)
 
 
-def _bootstrap(
-    values: Callable[[Array], dict[Metric, Array]],
+def bootstrap(
+    values: Callable[[Array], Mapping[Name, Array]],
     y: Array,
-    codes: NDArray[np.int64],
-    seed: int,
-    replicates: int,
-) -> dict[Metric, Estimate]:
-    """Estimates of whatever `values` makes of weightings (B, n)."""
-    n, count = len(y), int(codes.max(initial=-1)) + 1
-    whole = values(np.ones((1, n)))
+    groups: Sequence[object] | NDArray | None = None,
+    *,
+    weights: ArrayLike | None = None,
+    seed: int = 0,
+    replicates: int = REPLICATES,
+) -> dict[Name, Estimate]:
+    """Estimates of whatever figures, each (B,), `values` makes of weightings (B, n); the rest as in `estimate`.
+
+    `y` (n,) tells the positives that the estimates count.
+    """
+    n, codes, scale = len(y), group_codes(groups, len(y)), weights_of(weights, len(y))
+    count = int(codes.max(initial=-1)) + 1
+    whole = values(scale[None])
     few = count < MIN_GROUPS
-    weights = [np.eye(count)[:, codes]] if few else resamples(codes, seed, replicates)
-    parts = [values(part) for part in weights] if count else []
-    drawn = {metric: np.concatenate([part[metric] for part in parts] or [np.empty(0)]) for metric in whole}
+    weightings = [np.eye(count)[:, codes]] if few else resamples(codes, seed, replicates)
+    parts = [values(part * scale) for part in weightings] if count else []
+    drawn = {name: np.concatenate([part[name] for part in parts] or [np.empty(0)]) for name in whole}
     basis = (n, int(y.sum()), count)
     if few:
         return {
             m: Estimate(float(v[0]), math.nan, math.nan, *basis, tuple(map(float, drawn[m]))) for m, v in whole.items()
         }
-    return {metric: _summary(metric, float(value[0]), drawn[metric], y, codes) for metric, value in whole.items()}
+    return {name: _summary(name, float(value[0]), drawn[name], y, codes) for name, value in whole.items()}
+
+
+def weights_of(weights: ArrayLike | None, n: int) -> Array:
+    """The weight of each photograph (n,), 1 where none is given; `UsageError` unless all are above 0."""
+    if weights is None:
+        return np.ones(n)
+    each = np.asarray(weights, float)
+    if each.shape != (n,) or not np.isfinite(each).all() or (each <= 0).any():
+        raise UsageError(
+            f"Weights {each.shape} of {n} photographs must be (n,), finite and above 0. "
+            "Leave a photograph that is not to count out of the arrays."
+        )
+    return each
 
 
 def resamples(codes: NDArray[np.int64], seed: int, replicates: int = REPLICATES) -> Iterator[Array]:
@@ -235,7 +277,7 @@ def resamples(codes: NDArray[np.int64], seed: int, replicates: int = REPLICATES)
         yield times[:, codes].astype(float)
 
 
-def _summary(metric: Metric, value: float, drawn: Array, y: Array, codes: NDArray[np.int64]) -> Estimate:
+def _summary(metric: object, value: float, drawn: Array, y: Array, codes: NDArray[np.int64]) -> Estimate:
     defined = drawn[np.isfinite(drawn)]
     low, high, note = math.nan, math.nan, ""
     if math.isfinite(value) and len(defined) >= _MIN_DEFINED * len(drawn):
@@ -247,7 +289,7 @@ def _summary(metric: Metric, value: float, drawn: Array, y: Array, codes: NDArra
     return Estimate(value, low, high, len(y), int(y.sum()), int(codes.max()) + 1, note=note)
 
 
-def _degenerate(metric: Metric, y: Array, codes: NDArray[np.int64]) -> str:
+def _degenerate(metric: object, y: Array, codes: NDArray[np.int64]) -> str:
     """Hits alone resample to hits alone: say what the number of groups can really support."""
     rows = {"accuracy": y >= 0, "sensitivity": y == 1, "specificity": y == 0}.get(
         metric if isinstance(metric, str) else ""
