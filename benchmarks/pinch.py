@@ -32,11 +32,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.stats import spearmanr
 
 from fundoscope import simulate
-from fundoscope.imaging import Pixels, read
+from fundoscope.datasets import Record, open_dataset
+from fundoscope.imaging import Pixels
 from fundoscope.simulate.nicking import grade_of
 from fundoscope.simulate.pinch import SHAMS, Plan, draw, pinch, pinched_patch, usable
 from fundoscope.vessels.calibre import Ruler
@@ -85,23 +85,22 @@ class Photograph:
 
 
 def drive() -> Iterator[Callable[[], Photograph]]:
-    for path in sorted((DATA / "drive_av" / "training" / "images").glob("*.tif")):
-        yield lambda path=path: _mapped(path)
+    return _mapped(DATA / "drive_av" / "training")
 
 
 def hrf() -> Iterator[Callable[[], Photograph]]:
-    for path in sorted((DATA / "hrf_av" / "images").glob("*")):
-        yield lambda path=path: _mapped(path)
+    return _mapped(DATA / "hrf_av")
 
 
-def _mapped(path: Path) -> Photograph:
-    """A photograph, with its map brought to DRIVE's size where it is much larger."""
-    folder = path.parent.parent
-    with Image.open(next((folder / "mask").glob(f"{path.stem}*"))) as mask:  # DRIVE's are GIF
-        field = np.asarray(mask.convert("L")) > 127
-    red, green, blue = np.moveaxis(read(folder / "av" / f"{path.stem}.png").pixels > 127, 2, 0)
-    sure = ~(red & blue)  # white is neither
-    return _at_map_size(path.stem, read(path).pixels, ((red | green) & sure, (blue | green) & sure, field))
+def _mapped(folder: Path) -> Iterator[Callable[[], Photograph]]:
+    """The photographs of a set, with their maps brought to DRIVE's size where they are much larger."""
+    dataset = open_dataset(folder)
+    for k in range(len(dataset)):
+        yield lambda k=k: _of_record(dataset[k])
+
+
+def _of_record(record: Record) -> Photograph:
+    return _at_map_size(record.name, record.pixels, (record.artery, record.vein, record.field))
 
 
 def _at_map_size(

@@ -17,21 +17,19 @@ import argparse
 import csv
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from fundoscope.imaging import Pixels, read
+from fundoscope.datasets import Record, open_dataset
 from fundoscope.learning import FitOptions
 from fundoscope.learning.patches import Crops, Drawn
 from fundoscope.learning.segment import fit_vessels, vessel_probabilities
 from fundoscope.networks import VesselNet, count_parameters
-from fundoscope.simulate import read_masks, write_adults
+from fundoscope.simulate import write_adults
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("FUNDOSCOPE_DATA", ROOT.parent / "shared" / "data"))
@@ -55,60 +53,28 @@ COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Photograph:
-    """Pixels, masks, and where Dice is counted."""
-
-    name: str
-    pixels: Pixels
-    vessel: NDArray[np.bool_]
-    artery: NDArray[np.bool_]
-    vein: NDArray[np.bool_]
-    field: NDArray[np.bool_]
+def drive(part: str) -> list[Record]:
+    return list(open_dataset(DATA / "drive_av" / part))
 
 
-def drive(part: str) -> list[Photograph]:
-    return [
-        _drive_photograph(DATA / "drive_av" / part, path)
-        for path in sorted((DATA / "drive_av" / part / "images").glob("*.tif"))
-    ]
-
-
-def _drive_photograph(folder: Path, path: Path) -> Photograph:
-    vessel, field = (_picture(next((folder / kind).glob(f"{path.stem}*"))) > 127 for kind in ("vessel", "mask"))
-    red, green, blue = np.moveaxis(_picture(folder / "av" / f"{path.stem}.png") > 127, 2, 0)
-    sure = ~(red & blue)  # white is neither
-    return Photograph(path.stem, read(path).pixels, vessel, (red | green) & sure, (blue | green) & sure, field)
-
-
-def _picture(path: Path) -> NDArray[np.uint8]:
-    return np.asarray(Image.open(path))
-
-
-def simulated(sets: Iterable[tuple[str, int, int, dict]], eyes: Path, workers: int) -> list[Photograph]:
+def simulated(sets: Iterable[tuple[str, int, int, dict]], eyes: Path, workers: int) -> list[Record]:
     found = []
     for name, n, seed, options in sets:
         folder = eyes / name
         if not (folder / "cohort.csv").exists():
             print(f"drawing {n} simulated photographs into {folder}", flush=True)
             write_adults(n, folder, seed=seed, workers=workers, **options)
-        found += [_simulated_photograph(path) for path in sorted((folder / "images").glob("*.jpg"))]
+        found += open_dataset(folder)
     return found
 
 
-def _simulated_photograph(path: Path) -> Photograph:
-    masks = read_masks(path.parent.parent / "truth" / f"{path.stem}.png")
-    artery, vein = masks["artery"], masks["vein"]
-    return Photograph(path.stem, read(path).pixels, artery | vein, artery, vein, masks["field"])
-
-
-def trained(arm: str, photographs: list[Photograph], out: Path, workers: int) -> VesselNet:
+def trained(arm: str, photographs: list[Record], out: Path, workers: int) -> VesselNet:
     drawn = [Drawn.of(p.pixels, p.vessel, p.artery, p.vein) for p in photographs]
     torch.manual_seed(SEED)
     return fit_vessels(VesselNet(), drawn, CROPS, OPTIONS, out / arm, SEED, workers)
 
 
-def counts(model: VesselNet, photographs: list[Photograph]) -> NDArray[np.int64]:
+def counts(model: VesselNet, photographs: list[Record]) -> NDArray[np.int64]:
     """Hits, pixels called and pixels true, (photograph, threshold, 3), inside the field."""
     rows = []
     for p in photographs:
@@ -131,9 +97,7 @@ def row(arm: str, where: str, values: NDArray[np.float64]) -> dict[str, object]:
     }
 
 
-def run(
-    arm: str, given: argparse.Namespace, scored: dict[str, Callable[[], list[Photograph]]]
-) -> list[dict[str, object]]:
+def run(arm: str, given: argparse.Namespace, scored: dict[str, Callable[[], list[Record]]]) -> list[dict[str, object]]:
     if arm == "simulated":
         material = simulated(TRAINING_EYES, given.eyes, given.workers)
         choosing, source = simulated(HELD_EYES, given.eyes, given.workers), "simulated eyes kept out"

@@ -23,20 +23,19 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
 from sklearn.metrics import roc_auc_score
 
-from fundoscope.imaging import Pixels, read
+from fundoscope.datasets import Dataset, Record, open_dataset
+from fundoscope.imaging import Pixels
 from fundoscope.simulate import adults, cameras
 from fundoscope.vessels import (
     Ruler,
@@ -54,7 +53,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("FUNDOSCOPE_DATA", ROOT.parent / "shared" / "data"))
 RESULTS = ROOT / "docs" / "results" / "vessels.csv"
 COLUMNS = ("what", "dataset", "figure", "value", "low", "high", "n", "asked")
-NEAR, LEAST, WIDE = 10.0, 8, 4.0  # pixels between a crossing and its truth; of a true blob; of a wide vessel
+NEAR, WIDE = 10.0, 4.0  # pixels between a crossing and its truth; of a wide vessel
 BINS = (4, 6, 8, 12, 16, 22, 30)  # pixels of drawn width
 EYES = (("drive", None), ("hrf", 2000), ("hrf", 3504))
 SEEDS = (100, 101, 102)
@@ -82,33 +81,11 @@ def row(what: str, dataset: str, figure: str, groups: list[Values], asked: str =
 # DRIVE
 
 
-@dataclass(frozen=True)
-class Mapped:
-    pixels: Pixels
-    field: Mask
-    vessel: Mask
-    artery: Mask
-    vein: Mask
-    doubt: Mask
-    overlap: Mask
+def drive(part: str) -> Dataset:
+    return open_dataset(DATA / "drive_av" / part)
 
 
-def drive(part: str) -> Iterator[Mapped]:
-    folder = DATA / "drive_av" / part
-    for path in sorted((folder / "images").glob("*.tif")):
-        vessel, field = (_picture(next((folder / k).glob(f"{path.stem[:2]}*"))) > 127 for k in ("vessel", "mask"))
-        red, green, blue = np.moveaxis(_picture(next((folder / "av").glob(f"{path.stem[:2]}*")), "RGB") > 127, 2, 0)
-        overlap = green & ~red & ~blue
-        artery, vein = (red & ~green & ~blue) | overlap, (blue & ~green & ~red) | overlap
-        yield Mapped(read(path).pixels, field, vessel, artery, vein, red & green & blue, overlap)
-
-
-def _picture(path: Path, mode: str = "L") -> NDArray[np.uint8]:
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert(mode))
-
-
-def lines(photographs: list[Mapped]) -> Iterator[Row]:
+def lines(photographs: Sequence[Record]) -> Iterator[Row]:
     accuracy, auc = [], []
     for p in photographs:
         strength, true = find_vessels(p.pixels).strength[p.field], p.vessel[p.field]
@@ -122,21 +99,6 @@ def lines(photographs: list[Mapped]) -> Iterator[Row]:
     yield row("lines", name, "AUC, all pixels together", [np.array([pooled])], "0.93") | {"low": "", "high": ""}
 
 
-def true_crossings(p: Mapped) -> tuple[Values, Values]:
-    """Places (n, 2) and the narrower vessel's width (n,)."""
-    eight, places, widths = np.ones((3, 3)), [], []
-    depths = [cv2.distanceTransform(m.astype(np.uint8), cv2.DIST_L2, 5) for m in (p.artery, p.vein)]
-    blobs, n = ndimage.label(p.overlap, eight)
-    for k in range(1, n + 1):
-        blob = blobs == k
-        ring = ndimage.binary_dilation(blob, eight)
-        if blob.sum() >= LEAST and all((m & ~p.overlap & ring).any() for m in (p.artery, p.vein)):
-            near = ndimage.binary_dilation(blob, eight, iterations=7)
-            places.append(ndimage.center_of_mass(blob))
-            widths.append(min(2 * float(depth[near].max()) for depth in depths))
-    return np.array(places).reshape(-1, 2), np.array(widths)
-
-
 def matched(true: Values, found: Values) -> tuple[Mask, Mask]:
     """Which of the true and of the found have each other, one to one."""
     hit, good = np.zeros(len(true), bool), np.zeros(len(found), bool)
@@ -147,13 +109,13 @@ def matched(true: Values, found: Values) -> tuple[Mask, Mask]:
     return hit, good
 
 
-def crossings(photographs: list[Mapped]) -> Iterator[Row]:
+def crossings(photographs: Sequence[Record]) -> Iterator[Row]:
     ways = {
-        "manual vessel map, geometry alone": lambda p: crossings_on(vessel_graph(p.artery | p.vein | p.doubt)),
+        "manual vessel map, geometry alone": lambda p: crossings_on(vessel_graph(p.artery | p.vein | p.vessel)),
         "manual artery and vein maps": lambda p: crossings_between(p.artery, p.vein),
         "line detector's map": lambda p: crossings_on(vessel_graph(find_vessels(p.pixels).mask)),
     }
-    truths = [true_crossings(p) for p in photographs]
+    truths = [(p.crossings, np.minimum(p.artery_widths, p.vein_widths)) for p in photographs]
     for name, way in ways.items():
         pairs = [
             (*matched(true, np.array([c.at for c in way(p)]).reshape(-1, 2)), width)
@@ -296,12 +258,11 @@ def compared(first: Values, second: Values) -> Values:
 
 def two_sizes(limit: int) -> Iterator[Row]:
     differences = []
-    for path in sorted((DATA / "hrf_av" / "images").glob("*"))[:limit]:
-        red, green, blue = np.moveaxis(_picture(DATA / "hrf_av" / "av" / f"{path.stem}.png", "RGB") > 127, 2, 0)
-        pixels, sure = read(path).pixels, ~(red & blue)
+    for p in open_dataset(DATA / "hrf_av")[:limit]:
+        pixels = p.pixels
         quarter, shape = cv2.resize(pixels, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA), pixels.shape
         small = (shape[1] // 4, shape[0] // 4)
-        masks = [cv2.resize((m & sure).astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.5 for m in (red | green, blue | green)]  # fmt: skip
+        masks = [cv2.resize(mask.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.5 for mask in (p.artery, p.vein)]  # fmt: skip
         strands = [s for mask in masks for s in strands_of(mask, 4.0, 12.0)]
         differences.append(compared(widths(pixels, strands), 4 * widths(quarter, [s.scaled(0.25) for s in strands])))
     yield row("size", "HRF, quarter size against full", "median difference", differences, "within 0.05")
@@ -318,14 +279,15 @@ def repeated(limit: int) -> Iterator[Row]:
     rng = np.random.default_rng(5)
     for part in ("training", "test"):
         differences = []
-        for p in list(drive(part))[:limit]:
+        for p in drive(part)[:limit]:
+            pixels = p.pixels
             strands = [s for mask in (p.artery, p.vein) for s in strands_of(mask, 1.0, 4.0)]
-            shape = p.pixels.shape
+            shape = pixels.shape
             turn = cv2.getRotationMatrix2D((shape[1] / 2, shape[0] / 2), rng.uniform(2, 6) * rng.choice([-1, 1]), 1)
             turn[:, 2] += rng.uniform(-0.5, 0.5, 2)
-            moved = cv2.warpAffine(p.pixels, turn, shape[1::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+            moved = cv2.warpAffine(pixels, turn, shape[1::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
             also = [replace(s, points=(s.points[:, ::-1] @ turn[:, :2].T + turn[:, 2])[:, ::-1]) for s in strands]
-            differences.append(compared(widths(p.pixels, strands), widths(moved, also)))
+            differences.append(compared(widths(pixels, strands), widths(moved, also)))
         name = f"DRIVE {part}, shifted and turned"
         yield row("repeat", name, "median difference", differences, "within 0.05")
         yield row("repeat", name, "median |difference|", [np.abs(d) for d in differences], "at most 0.05")

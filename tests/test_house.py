@@ -11,7 +11,7 @@ import fundoscope
 
 SOURCE = Path(fundoscope.__file__).parent
 TORCH_FREE = (
-    "imaging", "errors", "simulate", "cohort", "studies", "findings", "evaluation", "reports", "bundles", "cli.main",
+    "imaging", "errors", "simulate", "datasets", "cohort", "studies", "findings", "evaluation", "reports", "bundles", "cli.main",
     "rop.run", "rop.grader",
 )  # fmt: skip
 
@@ -47,6 +47,6 @@ def test_these_rooms_load_in_the_base_install(room):
 
 
 def test_exported_names_exist():
-    for room in ("", ".imaging", ".cohort", ".evaluation", ".reports", ".bundles", ".simulate"):
+    for room in ("", ".imaging", ".cohort", ".evaluation", ".reports", ".bundles", ".simulate", ".datasets"):
         module = __import__(f"fundoscope{room}", fromlist=["x"])
         assert [name for name in module.__all__ if not hasattr(module, name)] == []

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fundoscope.cli import bundle, cohort, doctor, forensics, rop, simulate
+from fundoscope.cli import bundle, cohort, doctor, forensics, nicking, rop, simulate
 from fundoscope.errors import FundoscopeError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(rop.app, name="rop")
+app.add_typer(nicking.app, name="nicking")
 app.add_typer(cohort.app, name="cohort")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(simulate.app, name="simulate")

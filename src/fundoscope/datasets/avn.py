@@ -1,0 +1,72 @@
+"""Patches of AV nicking (Nguyen 2013, IEEE TBME 60:3194): `CERA_<image>_cy_<row>_cx_<col>.png` and `grading.txt`.
+
+Several patches are cut from one photograph, so the photograph is their group.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from fundoscope.datasets.record import Record, Source
+from fundoscope.errors import PhotographError, UsageError
+from fundoscope.imaging import read
+
+_NAME = re.compile(r"CERA_(?P<image>.+)_cy_(?P<row>\d+)_cx_(?P<col>\d+)")
+_GRADES = range(4)
+
+
+def avn(folder: Path, dataset: str) -> list[Source]:
+    """The patches, each with its grade; they are all field, and where the crossing lies in them is not told.
+
+    Raises `UsageError` for a line of `grading.txt` that is not `index, patch name, grade`, and `PhotographError` for a
+    patch without a grade and a grade without its patch.
+    """
+    table = folder / "grading.txt"
+    grades, patches = _grades(table), {path.stem: path for path in sorted(folder.rglob("*.png"))}
+    for stem in sorted(grades.keys() - patches.keys()):
+        raise PhotographError(
+            f"{stem}.png", f"is not below {folder}, but {table} grades it", "Copy the set again, whole."
+        )
+    for stem in sorted(patches.keys() - grades.keys()):
+        raise PhotographError(str(patches[stem]), f"has no grade in {table}", "Grade it there, or take it out.")
+    return [
+        Source(stem, dataset, patches[stem], _image(table, stem), partial(_read, grade))
+        for stem, grade in grades.items()
+    ]
+
+
+def _grades(path: Path) -> dict[str, int]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}). Copy the file again from its source.") from error
+    grades: dict[str, int] = {}
+    for number, line in enumerate(lines[1:], 2):
+        cells = [cell.strip() for cell in line.split(",")]
+        if cells == [""]:
+            continue
+        if len(cells) != 3 or not cells[2].isdecimal() or int(cells[2]) not in _GRADES:
+            raise UsageError(
+                f"{path}, line {number}: '{line}' is not 'index, patch name, grade 0 to 3'. Mend the line."
+            )
+        stem = cells[1].removesuffix(".png")
+        if stem in grades:
+            raise UsageError(f"{path}, line {number}: {stem} stands there twice. Remove one of the two lines.")
+        grades[stem] = int(cells[2])
+    return grades
+
+
+def _image(path: Path, stem: str) -> str:
+    name = _NAME.fullmatch(stem)
+    if name is None:
+        raise UsageError(f"{path}: '{stem}' is not named CERA_<image>_cy_<row>_cx_<col>. Mend the line.")
+    return name["image"]
+
+
+def _read(grade: int, source: Source) -> Record:
+    rows, columns = read(source.path).pixels.shape[:2]
+    return source.record(np.ones((rows, columns), bool), grades=np.array([grade]))

@@ -1,0 +1,66 @@
+"""Finding the files of a set: photographs in order, and to each the file of its truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fundoscope.datasets.record import Record, Source
+from fundoscope.errors import PhotographError, UsageError
+from fundoscope.imaging import SUFFIXES
+from fundoscope.imaging.read import natural
+
+_PICTURES = (*SUFFIXES, ".gif")
+
+
+def photographs(folder: Path) -> list[Path]:
+    """The photographs of a folder, in order of their names (9 before 10); `UsageError` where there is none."""
+    found = pictures(folder)
+    if not found:
+        raise UsageError(f"{folder}: holds no photographs. Give the folder as its source hands it out.")
+    return found
+
+
+def pictures(folder: Path, suffixes: Sequence[str] = _PICTURES) -> list[Path]:
+    """The files of a folder with such suffixes, in order of their names; `UsageError` where there is no such folder."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such folder, but the set needs it. Copy the set again, whole.")
+    found = (path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith("."))
+    return sorted(found, key=lambda path: natural(path.name))
+
+
+def partners(
+    every: Sequence[Path], folder: Path, stem: Callable[[str], str] = str, *, some: bool = False
+) -> dict[Path, Path]:
+    """To each photograph its picture in `folder`: the one whose name without suffix is `stem` of the photograph's.
+
+    Raises `PhotographError` where a photograph has none, unless `some` may lack it, and for pictures that belong to no
+    photograph.
+    """
+    wanted = {stem(path.stem): path for path in every}
+    return matched(wanted, {path.stem: path for path in pictures(folder)}, folder, some)
+
+
+def matched(wanted: dict[str, Path], there: dict[str, Path], folder: Path, some: bool) -> dict[Path, Path]:
+    """To each photograph its file, where `wanted` and `there` name both by the same stem; as `partners`."""
+    missing = [stem for stem in wanted if stem not in there]
+    if missing and not some:
+        cause = f"its file {missing[0]}.* is not in {folder}; {len(missing)} are missing"
+        raise PhotographError(str(wanted[missing[0]]), cause, "Copy the set again, whole.")
+    stray = [stem for stem in there if stem not in wanted]
+    if stray:
+        cause = f"belongs to no photograph of the set; {len(stray)} such files"
+        raise PhotographError(str(there[stray[0]]), cause, "Put its photograph back, or take the file out.")
+    return {wanted[stem]: path for stem, path in there.items()}
+
+
+def sources(
+    every: Sequence[Path], dataset: str, reader: Callable[[Source], Record], **files: dict[Path, Path]
+) -> list[Source]:
+    """The sources of photographs that are groups of their own, each with those of the `files` that it has."""
+    return [
+        Source(
+            path.stem, dataset, path, path.stem, reader, {kind: of[path] for kind, of in files.items() if path in of}
+        )
+        for path in every
+    ]

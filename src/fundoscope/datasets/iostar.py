@@ -1,0 +1,36 @@
+"""IOSTAR's vessel set as its makers hand it out (Zhang 2016, IEEE TMI 35:2631): `image/ GT/`, and `mask/ AV_GT/`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from fundoscope.datasets.files import partners, photographs, sources
+from fundoscope.datasets.maps import drawn
+from fundoscope.datasets.points import point_files, read_points
+from fundoscope.datasets.record import Record, Source
+
+_FOLDERS = {"vessel": ("GT", "_GT"), "kinds": ("AV_GT", "_AV"), "field": ("mask", "_Mask")}
+
+
+def iostar(folder: Path, dataset: str) -> list[Source]:
+    """The photographs, 1024 px wide, with vessels and, as far as their folders are there, arteries, veins and field.
+
+    Points are read from `<photograph>_JunctionsPos.mat` below `folder`. Those of the 565 px release are in another
+    frame, and are refused: they go with the photographs of their own release, in the layout `junctions`.
+    """
+    every = photographs(folder / "image")
+    files = {
+        kind: partners(every, folder / name, lambda stem, end=end: stem + end)
+        for kind, (name, end) in _FOLDERS.items()
+        if (folder / name).is_dir()
+    }
+    return sources(every, dataset, _read, points=point_files(every, folder, some=True), **files)
+
+
+def _read(source: Source) -> Record:
+    record = replace(drawn(source), complete=False)  # the maps need not draw each crossing in a colour of its own
+    if "points" not in source.files:
+        return record
+    points = read_points(source.files["points"], record.field)
+    return replace(record, artery_widths=None, vein_widths=None, complete=True, **points)

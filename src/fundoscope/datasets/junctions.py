@@ -1,0 +1,78 @@
+"""Marked junctions (Abbasi-Sureshjani 2016, ISBI): `images/` and, anywhere, `*_JunctionsPos.mat` named as they are.
+
+IOSTAR's photographs are handed out for this at 565 pixels of width, cut to the field with a black margin; the points
+are in that frame. Where the originals lie in `images_1024/` and vessels drawn in their frame, at whatever size, in
+`vessel_512/` (`GT_<number>`, for some photographs only), the vessels are carried over.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fundoscope.datasets.files import partners, photographs, sources
+from fundoscope.datasets.maps import read_mask
+from fundoscope.datasets.points import point_files, read_points
+from fundoscope.datasets.record import Mask, Record, Source
+from fundoscope.errors import PhotographError
+from fundoscope.imaging import Pixels, find_field, read
+
+_ALIKE = 0.98  # correlation of a photograph with its original laid over it; the right ones reach 0.999
+
+
+def junctions(folder: Path, dataset: str) -> list[Source]:
+    """The photographs with crossings, bifurcations and endpoints, and those that have them with vessels. Which vessel
+    is an artery is not known here.
+    """
+    every = photographs(folder / "images")
+    files = {"points": point_files(every, folder)}
+    if (folder / "vessel_512").is_dir():
+        files["vessel"] = partners(every, folder / "vessel_512", _drawn_name, some=True)
+        files["original"] = partners(every, folder / "images_1024")
+    return sources(every, dataset, _read, **files)
+
+
+def _drawn_name(stem: str) -> str:
+    return f"GT_{stem.rpartition('_')[2]}"
+
+
+def _read(source: Source) -> Record:
+    pixels = read(source.path).pixels
+    field = find_field(pixels).mask()
+    points = read_points(source.files["points"], field)
+    vessel = _carried(source, pixels) if "vessel" in source.files else None
+    return source.record(field, vessel=vessel, **points)
+
+
+def _carried(source: Source, pixels: Pixels) -> Mask:
+    """The vessels drawn in the original's frame, in the photograph's."""
+    original, mask = read(source.files["original"]).pixels, read_mask(source.files["vessel"])
+    carry = _laid_over(source, pixels, original)
+    step = mask.shape[1] / original.shape[1]
+    carry = np.column_stack([carry[:, :2], carry[:, 2] + 0.5]) * step - [0, 0, 0.5]
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size = (pixels.shape[1], pixels.shape[0])
+    return cv2.warpAffine(mask.astype(np.float32), carry, size, flags=flags) > 0.5
+
+
+def _laid_over(source: Source, pixels: Pixels, original: Pixels) -> NDArray[np.float64]:
+    """(2, 3): from (column, row) of a photograph to its original's, by their fields and then by their vessels, as the
+    affine map that correlates them best (Evangelidis 2008, IEEE TPAMI 30:1858).
+    """
+    here, there = find_field(pixels), find_field(original)
+    zoom = there.radius / here.radius
+    start = np.array([[zoom, 0, there.column - zoom * here.column], [0, zoom, there.row - zoom * here.row]], np.float32)
+    pair = [cv2.GaussianBlur(p[..., 1], (0, 0), sigma) for p, sigma in ((pixels, 1.0), (original, zoom))]
+    everywhere = np.full(original.shape[:2], 255, np.uint8)
+    stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-6)
+    try:
+        alike, found = cv2.findTransformECC(*pair, start, cv2.MOTION_AFFINE, stop, everywhere, 5)
+    except cv2.error:  # it runs away where the two have nothing in common
+        alike, found = 0.0, start
+    if alike < _ALIKE:
+        cause = f"does not show what {source.path.name} shows (correlation {alike:.2f})"
+        raise PhotographError(str(source.files["original"]), cause, "Copy the set again, whole.")
+    return np.asarray(found, float)

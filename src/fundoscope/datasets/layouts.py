@@ -1,0 +1,80 @@
+"""The known layouts, and a folder opened in the one that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fundoscope.datasets.avn import avn
+from fundoscope.datasets.drive import drive
+from fundoscope.datasets.hrf import hrf
+from fundoscope.datasets.iostar import iostar
+from fundoscope.datasets.junctions import junctions
+from fundoscope.datasets.les_av import les_av
+from fundoscope.datasets.record import Dataset, Source
+from fundoscope.datasets.rite import rite
+from fundoscope.datasets.simulated import simulated
+from fundoscope.errors import UsageError, nearest
+
+_PARTS = ("training", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a set lies in its folder: `title` is what its records call it (the folder's name where that is blank),
+    `signs` are what must be there: folders, with a slash at the end, and patterns of files.
+    """
+
+    title: str
+    signs: tuple[str, ...]
+    sources: Callable[[Path, str], list[Source]]
+
+    def fits(self, folder: Path) -> bool:
+        """Whether all signs are there."""
+        return all((folder / s).is_dir() if s.endswith("/") else any(folder.glob(s)) for s in self.signs)
+
+    def parts(self, folder: Path) -> list[Path]:
+        """The folder itself, or those of its parts `training/` and `test/`, that have the signs."""
+        return [part for part in (folder, *(folder / name for name in _PARTS)) if self.fits(part)]
+
+
+#: In the order in which they are tried: one whose signs hold another's stands before it.
+LAYOUTS = {
+    "simulated": Layout("simulated", ("cohort.csv", "crossings.csv", "truth/"), simulated),
+    "avn": Layout("AVN patches", ("grading.txt",), avn),
+    "rite": Layout("RITE", ("images/", "av/", "vessel/"), rite),
+    "hrf": Layout("HRF", ("images/", "av/", "mask/"), hrf),
+    "les_av": Layout("LES-AV", ("images/", "vessel-segmentations/", "arteries-and-veins/"), les_av),
+    "junctions": Layout("", ("images/", "**/*_JunctionsPos.mat"), junctions),
+    "iostar": Layout("IOSTAR", ("image/", "GT/"), iostar),
+    "drive": Layout("DRIVE", ("images/*.tif", "mask/*_mask.gif"), drive),
+}
+
+
+def open_dataset(folder: str | Path, layout: str | None = None) -> Dataset:
+    """The set of photographs in `folder`, whose layout is recognised, or named: one of `LAYOUTS`.
+
+    A folder with parts `training/` and `test/` gives both, as "RITE training" and "RITE test". Every file of the
+    truth is looked up now, and read when a record is asked for. Raises `UsageError` for a folder in no known layout,
+    naming what was looked for, and `PhotographError` for files that are missing or belong to no photograph.
+    """
+    folder = Path(folder)
+    if layout is not None and layout not in LAYOUTS:
+        raise UsageError(f"'{layout}' is no known layout: {nearest(layout, LAYOUTS)}")
+    tried = LAYOUTS if layout is None else {layout: LAYOUTS[layout]}
+    for name, known in tried.items():
+        parts = known.parts(folder)
+        if parts:
+            every = [source for part in parts for source in known.sources(part, _title(known, part))]
+            return Dataset(name, folder, tuple(every))
+    there = "holds no set in a known layout" if folder.is_dir() else "there is no such folder"
+    looked = "; ".join(f"{name}: {' '.join(known.signs)}" for name, known in tried.items())
+    raise UsageError(
+        f"{folder}: {there}. Give the folder, or its part training/ or test/, that holds one of these ({looked})."
+    )
+
+
+def _title(layout: Layout, part: Path) -> str:
+    title = layout.title or (part.parent if part.name in _PARTS else part).resolve().name
+    return f"{title} {part.name}" if part.name in _PARTS else title

@@ -1,0 +1,154 @@
+"""One record for the photographs of all sets, and a set as a sequence that reads records when asked for them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fundoscope.errors import PhotographError, UsageError
+from fundoscope.imaging import Pixels, read
+from fundoscope.imaging.evened import DIAMETER
+
+Mask = NDArray[np.bool_]
+Points = NDArray[np.float64]
+
+WIDE = 4.0  # pixels at DRIVE's scale: a crossing is wide where both its vessels are at least that
+_SAME = 0.03  # relative difference of size that the drawing of a field's rim makes: no difference of scale
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """One photograph and all that its set says of it; None where the set says nothing.
+
+    Masks are (rows, columns) in pixels of the file; `artery` and `vein` both hold the pixels of `crossing_map`.
+    Points are (n, 2), row and column, 0-based, in pixels of the file; `artery_widths` and `vein_widths` (n,) are
+    pixels at the crossings. `grades` are those of nicking, 0 to 3, by crossing; of a patch, its one grade. `group` is
+    never to be split between training and test: the photograph, or the subject. `complete` says that no crossing is
+    missing.
+    """
+
+    name: str
+    dataset: str
+    path: Path
+    group: str
+    field: Mask
+    vessel: Mask | None = None
+    artery: Mask | None = None
+    vein: Mask | None = None
+    crossing_map: Mask | None = None
+    crossings: Points | None = None
+    artery_widths: Points | None = None
+    vein_widths: Points | None = None
+    grades: NDArray[np.int64] | None = None
+    bifurcations: Points | None = None
+    endpoints: Points | None = None
+    complete: bool = True
+
+    @property
+    def pixels(self) -> Pixels:
+        """(rows, columns, 3), RGB, uint8; read from the file at every call. Raises `PhotographError`."""
+        pixels = read(self.path).pixels
+        if pixels.shape[:2] != self.field.shape:
+            cause = f"is {_size(pixels)}, but its masks are {_size(self.field)} (rows x columns)"
+            raise PhotographError(str(self.path), cause, "Give photographs and masks of the same release.")
+        return pixels
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the file for one of DRIVE's; 1 where the field is within 3 % of DRIVE's size."""
+        return scale_of(self.field)
+
+    @property
+    def wide(self) -> Mask | None:
+        """(n,): the crossings at which both vessels are at least 4 px wide at DRIVE's scale."""
+        if self.artery_widths is None or self.vein_widths is None:
+            return None
+        return np.minimum(self.artery_widths, self.vein_widths) >= WIDE * self.scale
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """A photograph of a set, and the files of its truth, which were all there when the set was opened.
+
+    `reader` makes the record of it; nothing is read before.
+    """
+
+    name: str
+    dataset: str
+    path: Path
+    group: str
+    reader: Callable[[Source], Record]
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    def record(self, field: Mask, **known: Any) -> Record:
+        """The record with this field, and with what else is `known` by the names of `Record`."""
+        return Record(self.name, self.dataset, self.path, self.group, field, **known)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset(Sequence[Record]):
+    """The photographs of a folder in one of the known layouts, in the order of their names or of the set's own table.
+
+    Indexing reads a record anew each time, so that a set of any size fits into memory; a slice is a smaller set.
+    Raises `UsageError` where two photographs share a name.
+    """
+
+    layout: str
+    folder: Path
+    sources: tuple[Source, ...]
+
+    def __post_init__(self) -> None:
+        twice = sorted(name for name, times in Counter(self.names).items() if times > 1)
+        if twice:
+            told = f"more than one photograph is called {', '.join(twice)}"
+            raise UsageError(f"{self.folder}: {told}. Give each a name of its own, or open one part at a time.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The photographs' names; no file is read for it."""
+        return tuple(source.name for source in self.sources)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What must not be split, a photograph each; no file is read for it."""
+        return tuple(source.group for source in self.sources)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Dataset: ...
+
+    def __getitem__(self, index: int | slice) -> Record | Dataset:
+        if isinstance(index, slice):
+            return replace(self, sources=self.sources[index])
+        source = self.sources[index]
+        return source.reader(source)
+
+
+def scale_of(field: Mask) -> float:
+    """Pixels for one of DRIVE's, by the longer extent of a field (rows, columns): cameras cut two sides at most.
+
+    1 where it is within 3 % of DRIVE's 540 px, and for an empty field.
+    """
+    extents = [int(np.ptp(np.flatnonzero(field.any(axis=axis)))) + 1 for axis in (0, 1) if field.any()]
+    scale = max(extents, default=DIAMETER) / DIAMETER
+    return 1.0 if abs(scale - 1) <= _SAME else scale
+
+
+def rescaled(points: Points, scale: float) -> Points:
+    """Points (n, 2) in a picture that has `scale` pixels for each of theirs; pixel centres lie at whole numbers."""
+    return (np.asarray(points, float) + 0.5) * scale - 0.5
+
+
+def _size(array: NDArray[Any]) -> str:
+    return f"{array.shape[0]}x{array.shape[1]}"
