@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,38 +21,13 @@ import torch
 from numpy.typing import NDArray
 
 from fundoscope.cohort import Cohort, Folds, Groups, audit, groups_of
-from fundoscope.evaluation import auc, shuffle_verdict
-from fundoscope.imaging import Standard, read
-from fundoscope.learning import Augment, FitOptions, Squares, fit, logits_of
-from fundoscope.networks import build
+from fundoscope.evaluation import shuffle_verdict
+from fundoscope.imaging import read
+from fundoscope.learning import Squares
+from fundoscope.rop.shuffles import STANDARD, out_of_fold_auc, shuffled
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("FUNDOSCOPE_DATA", ROOT.parent / "shared" / "data"))
-STANDARD = Standard(size=64)
-OPTIONS = FitOptions(
-    epochs=25, patience=25, batch=16, learning_rate=1e-2, average=0.5, smoothing=0.0,
-    augment=Augment(rotation=0, scale=0, shift=0, field=0, colour=0, light=0, sharpness=0, noise=0, encoding=0),
-)  # fmt: skip
-
-
-def shuffled(labels: NDArray[np.int64], groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Labels dealt anew to whole groups."""
-    first = np.array([labels[groups == group][0] for group in range(groups.max() + 1)])
-    return np.random.default_rng(seed).permutation(first)[groups]
-
-
-def out_of_fold_auc(squares: Squares, folds: list[NDArray[np.int64]], seed: int) -> float:
-    """AUC of a tiny network over the pooled test parts; nothing is stopped or chosen."""
-    scores = np.zeros(len(squares.labels))
-    for number, test in enumerate(folds):
-        train = np.setdiff1d(np.arange(len(scores)), test)
-        torch.manual_seed(seed)
-        with tempfile.TemporaryDirectory() as folder:
-            model = fit(build("tiny"), squares, train, np.array([], np.int64), OPTIONS, Path(folder) / "fit", seed)
-        logits = logits_of(model, squares.inputs(test))
-        scores[test] = logits[:, 1] - logits[:, 0]
-        print(f"  fold {number}", end="", flush=True)
-    return auc(squares.labels, scores)
 
 
 def folds_of(cohort: Cohort, groups: Groups) -> list[NDArray[np.int64]]:

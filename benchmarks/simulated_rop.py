@@ -26,18 +26,20 @@ from fundoscope.evaluation.controls import Controls
 from fundoscope.evaluation.nuisance import nuisance_baseline, nuisance_table
 from fundoscope.imaging import Photograph, read
 from fundoscope.learning import SQUARE, Squares, logits_of
-from fundoscope.networks import build
-from fundoscope.rop.fitting import Task, predictions_of, run_task
-from fundoscope.rop.out_of_fold import margins, out_of_fold
-from fundoscope.rop.recipes import RECIPES, Recipe
+from fundoscope.rop.fitting import Task, bare_network, predictions_of, run_task
+from fundoscope.rop.material import Material
+from fundoscope.rop.out_of_fold import Fits, margins
+from fundoscope.rop.questions import ROP, rop_question
+from fundoscope.rop.recipes import UNDISTILLED, Recipe, recipe_of
 from fundoscope.rop.rehearsal import step_of
 from fundoscope.studies import Study
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results" / "simulated_rop.csv"
 COLUMNS = ("what", "photographs", "n", "auc", "low", "high", "asked")
-REHEARSED = RECIPES["lite"]
-FROM_IMAGENET = replace(REHEARSED, rehearsal=None)
+REHEARSED = recipe_of("lite")
+FROM_IMAGENET = REHEARSED.changed(rehearsed=False)
+ARM = REHEARSED.arm(UNDISTILLED)
 
 Row = dict[str, object]
 Scores = NDArray[np.float64]
@@ -75,8 +77,8 @@ class Retcam:
 
 def alone(retcam: Retcam, study: Path) -> Iterator[Row]:
     """The network that saw simulated infants only."""
-    model = build(REHEARSED.network)
-    model.load_state_dict(load_file(study / step_of(REHEARSED) / "best.safetensors"))
+    model = bare_network(FROM_IMAGENET, ARM)
+    model.load_state_dict(load_file(study / step_of(ARM) / "best.safetensors"))
     everyone = np.arange(len(retcam.labels))
     for name, squares in (("as they are", retcam.plain()), ("field and colour alike", retcam.alike())):
         logits = logits_of(model.eval(), squares.inputs(everyone)).astype(float)
@@ -105,10 +107,13 @@ def added(retcam: Retcam, study: Path, out: Path, seeds: int) -> Iterator[Row]:
     rehearsed = Study(study, {})
     manifest = {"recipe": FROM_IMAGENET.as_json(), "folds_of": str(study), "commands": []}
     plain = Study.open(out, manifest)
-    material = {"plain": retcam.plain()}
+    squares, question = retcam.plain(), rop_question(retcam.cohort)
+    material = Material(
+        retcam.cohort, retcam.groups, retcam.folds, [question], "", retcam.photographs, {"plain": squares}
+    )
     for seed in range(seeds):
         for fold in retcam.folds.folds:
-            run_task(Task(FROM_IMAGENET, seed, fold), plain, material)
+            run_task(Task(FROM_IMAGENET, ARM, ROP, seed, fold), plain, material)
             print(f"seed {seed} fold {fold.number} done", flush=True)
     arms = {"rehearsal, then real": (rehearsed, REHEARSED), "real alone": (plain, FROM_IMAGENET)}
     answers = {}
@@ -121,7 +126,7 @@ def added(retcam: Retcam, study: Path, out: Path, seeds: int) -> Iterator[Row]:
             "n": "",
             "auc": f"{np.mean(inner):.3f}",
         }
-        answers[name] = out_of_fold(of, recipe, retcam.folds.folds, seeds, retcam.labels).p
+        answers[name] = Fits(of, recipe, retcam.folds.folds, seeds).out_of_fold(ARM, question).p
         yield row(name, f"outer folds, mean of {seeds} seeds", retcam, answers[name], everyone)
     both = list(answers.values())
     gap = difference(retcam.labels, *both, groups=retcam.numbers, names=tuple(answers)).estimate
@@ -139,7 +144,7 @@ def inner_aucs(study: Study, recipe: Recipe, retcam: Retcam, seeds: int) -> list
     found = []
     for seed in range(seeds):
         for fold in retcam.folds.folds:
-            rows, logits = margins(predictions_of(Task(recipe, seed, fold), study), "inner")
+            rows, logits = margins(predictions_of(Task(recipe, ARM, ROP, seed, fold), study), "inner")
             found.append(auc(retcam.labels[rows], logits))
     return found
 

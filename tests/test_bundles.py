@@ -361,8 +361,8 @@ def test_spacing_and_order_do_not_break_the_seal(bundle):
 
 
 def test_a_newer_schema_names_both_versions_and_the_remedy(bundle):
-    rewrite(bundle, reseal=False, schema_version=2, fundoscope="9.1", unheard="of")
-    with pytest.raises(BundleError, match=r"version 2 \(made by fundoscope 9.1\).* up to 1\. Upgrade"):
+    rewrite(bundle, reseal=False, schema_version=3, fundoscope="9.1", unheard="of")
+    with pytest.raises(BundleError, match=r"version 3 \(made by fundoscope 9.1\).* up to 2\. Upgrade"):
         verify(bundle)
 
 

@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from fundoscope.imaging import Standard
 from fundoscope.learning import Augment, FitOptions, Squares
+from fundoscope.learning.data import UNLABELLED
 from fundoscope.learning.distil import (
-    UNLABELLED,
     LogitRegression,
     SoftTargets,
     Views,

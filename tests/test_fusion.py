@@ -3,13 +3,13 @@ import pytest
 import torch
 
 from fundoscope.errors import FundoscopeError, UsageError
-from fundoscope.networks import COMPARED, FusionOptions, compared, count_parameters, fusion
+from fundoscope.networks import COMPARED, Fused, FusionOptions, Scaling, build, count_parameters
 from fundoscope.networks.timm_bodies import Body
 
 
 @pytest.fixture(scope="module")
 def paper():
-    return fusion(FusionOptions()).eval()
+    return build("resnet18+densenet121+efficientnet_b2", pretrained=False).eval()
 
 
 def test_the_papers_teacher_has_the_papers_size(paper):
@@ -41,21 +41,31 @@ def test_each_stream_normalises_the_shared_input_itself():
     torch.testing.assert_close(body(x), body.network.forward_features(own.float()))
 
 
+@torch.no_grad()
+def test_a_stream_sees_the_same_pixels_however_the_input_is_scaled():
+    given = Scaling((0.5, 0.4, 0.3), (0.25, 0.2, 0.1))
+    plain, scaled = Body("resnet18", 64).eval(), Body("resnet18", 64, given=given).eval()
+    scaled.load_state_dict(plain.state_dict())
+    x = torch.rand(2, 3, 64, 64)
+    mean, deviation = (torch.tensor(part)[:, None, None] for part in (given.mean, given.deviation))
+    torch.testing.assert_close(scaled((x - mean) / deviation), plain(x), atol=1e-4, rtol=1e-4)
+
+
 def test_all_streams_learn():
-    model = fusion(FusionOptions(("resnet18", "mobilenetv2_100"), maps=16, size=64))
+    model = Fused(FusionOptions(("resnet18", "mobilenetv2_100"), maps=16, size=64))
     model(torch.rand(2, 3, 64, 64)).square().sum().backward()
-    for stream in model.body.streams:
+    for stream in model.streams:
         assert sum(float(p.grad.abs().sum()) for p in stream.parameters() if p.grad is not None) > 0
 
 
 def test_streams_of_unequal_stride_are_refused():
     with pytest.raises(UsageError, match="equal stride"):
-        fusion(FusionOptions(("resnet18", "vit_small_patch16_224"), size=64))(torch.rand(1, 3, 64, 64))
+        Fused(FusionOptions(("resnet18", "vit_small_patch16_224"), size=64))(torch.rand(1, 3, 64, 64))
 
 
 def test_an_unknown_stream_names_the_nearest():
     with pytest.raises(UsageError, match="resnet18"):
-        fusion(FusionOptions(("resnet81",)))
+        Fused(FusionOptions(("resnet81",)))
 
 
 def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch):
@@ -73,8 +83,8 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch):
 @torch.no_grad()
 def test_every_comparison_network_gives_maps_and_logits(name):
     # windowed attention needs a size that its windows divide
-    size = 256 if name in ("swinv2", "nest", "halonet") else 64
-    model = compared(name, size).eval()
+    size = 128 if name in ("swinv2", "nest", "halonet") else 64
+    model = build(name, pretrained=False, size=size).eval()
     x = torch.rand(1, 3, size, size)
     maps = model.features(x)
     assert maps.ndim == 4

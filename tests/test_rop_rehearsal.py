@@ -8,24 +8,29 @@ pytest.importorskip("torch")
 import torch
 
 from fundoscope.cli.talk import Talk
-from fundoscope.rop.fitting import initial_network
+from fundoscope.cohort import Fold
+from fundoscope.rop.fitting import Task, initial_network
 from fundoscope.rop.recipes import RECIPES, Rehearsal, recipe_of
-from fundoscope.rop.rehearsal import rehearse, step_of
+from fundoscope.rop.rehearsal import rehearse, simulated_eyes, step_of
 from fundoscope.studies import Study
 
 
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory):
-    quick = replace(RECIPES["tiny"].fit, epochs=1)
+    quick = replace(RECIPES["tiny"].student_fit, epochs=1)
     recipe = replace(RECIPES["tiny"], rehearsal=Rehearsal(24, 3, quick))
     study = Study.open(tmp_path_factory.mktemp("study") / "s", {"commands": []})
-    rehearse(recipe, study, Talk(quiet=True))
+    rehearse(recipe, recipe.arm("undistilled"), study, Talk(quiet=True))
     return recipe, study
+
+
+def begun(recipe, study, seed):
+    return initial_network(Task(recipe, recipe.arm("undistilled"), "rop", seed, Fold(0, (), (), ())), study)
 
 
 def test_it_says_that_it_is_simulated_and_leaves_no_photographs(rehearsed):
     recipe, study = rehearsed
-    folder = study.result(step_of(recipe))
+    folder = study.result(step_of(recipe.arm("undistilled")))
     told = json.loads((folder / "rehearsal.json").read_text())
     assert told["simulated"] is True and 0 < told["photographs"] < 24
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -38,18 +43,27 @@ def test_it_says_that_it_is_simulated_and_leaves_no_photographs(rehearsed):
 
 def test_every_fit_starts_from_it_whatever_its_seed(rehearsed):
     recipe, study = rehearsed
-    one, other = (initial_network(recipe, seed, study) for seed in (0, 1))
+    one, other = (begun(recipe, study, seed) for seed in (0, 1))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
-    bare = initial_network(replace(recipe, rehearsal=None), 0, study)
+    bare = begun(replace(recipe, rehearsal=None), study, 0)
     assert not torch.equal(next(bare.parameters()), next(one.parameters()))
 
 
 def test_it_is_done_once(rehearsed):
     recipe, study = rehearsed
-    weights = study.result(step_of(recipe)) / "best.safetensors"
+    weights = study.result(step_of(recipe.arm("undistilled"))) / "best.safetensors"
     before = weights.stat().st_mtime_ns
-    rehearse(recipe, study, Talk(quiet=True))
+    rehearse(recipe, recipe.arm("undistilled"), study, Talk(quiet=True))
     assert weights.stat().st_mtime_ns == before
+
+
+def test_the_eyes_of_the_rehearsal_are_kept_without_their_files(rehearsed):
+    recipe, study = rehearsed
+    eyes = simulated_eyes(recipe, study, Talk(quiet=True))
+    assert sorted(path.name for path in study.result("rehearsal/eyes").iterdir()) == ["known.npz", "squares.npy"]
+    assert len(eyes.squares.pixels) == len(eyes.treatment) == len(eyes.infant)
+    assert set(eyes.infant[eyes.held]).isdisjoint(eyes.infant[~eyes.held])
+    assert (eyes.treatment[eyes.squares.labels == 0] == -1).all()
 
 
 def test_recipes_can_be_written_down():

@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 pd = pytest.importorskip("pandas")
 
 from fundoscope.cli.talk import Talk
+from fundoscope.rop.recipes import recipe_of
 from fundoscope.rop.study import StudyOptions, run_study
 
 SIDE = 160
@@ -67,7 +68,8 @@ def cohort(tmp_path_factory):
 
 
 def options(table, out, **changes):
-    return StudyOptions(table, out, **({"recipe": "tiny", "folds": 2} | changes))
+    usual = {"recipe": recipe_of("tiny").changed(epochs=3), "folds": 2, "networks": ("student", "undistilled")}
+    return StudyOptions(table, out, **(usual | changes))
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +87,10 @@ def rows_of(path):
 
 def test_every_photograph_is_graded_once_by_a_network_that_never_saw_it(study):
     rows = [row for row in rows_of(study / "tables" / "out_of_fold.csv") if row["variant"] == "plain"]
-    assert len(rows) == 32 == len({row["image"] for row in rows})
-    assert all(0 <= float(row["p_rop"]) <= 1 for row in rows)
+    for network in ("teacher", "student", "undistilled"):
+        own = [row for row in rows if row["network"] == network]
+        assert len(own) == 32 == len({row["image"] for row in own})
+    assert all(0 <= float(row["p"]) <= 1 for row in rows)
     folds = json.loads((study / "folds.json").read_text())["folds"]
     assert sorted(row for fold in folds for row in fold["test"]["rows"]) == list(range(32))
     for fold in folds:
@@ -94,8 +98,8 @@ def test_every_photograph_is_graded_once_by_a_network_that_never_saw_it(study):
 
 
 def test_tables_baselines_and_report_stand_there(study):
-    graders = [row["grader"] for row in rows_of(study / "tables" / "results.csv")]
-    assert graders == ["tiny", "nuisance baseline", "mean colour", "majority class"]
+    graders = [row["grader"] for row in rows_of(study / "tables" / "results_rop.csv")]
+    assert graders == ["teacher", "undistilled", "student", "nuisance baseline", "mean colour", "majority class"]
     controls = rows_of(study / "tables" / "controls.csv")
     assert len(controls) == 5 and all(row["auc"] and row["auc_low"] for row in controls)
     page = (study / "report.html").read_text()
@@ -111,7 +115,7 @@ def test_the_bundle_of_a_study_opens_and_says_where_it_comes_from(study):
 
 
 def test_the_same_command_again_trains_nothing(cohort, study):
-    weights = study / "fits/tiny/seed-0/fold-0/best.safetensors"
+    weights = study / "fits/rop/student/seed-0/fold-0/network.safetensors"
     before, table = weights.stat().st_mtime_ns, (study / "tables/out_of_fold.csv").read_text()
     run_study(options(cohort, study), Talk(quiet=True))
     assert weights.stat().st_mtime_ns == before
@@ -154,12 +158,12 @@ def test_a_dry_run_trains_nothing_and_says_how_long(cohort, tmp_path, capsys):
 
 def test_killed_it_goes_on_and_ends_with_the_same_answers(cohort, study, tmp_path):
     command = [sys.executable, "-m", "fundoscope.cli.main", "rop", "study", str(cohort), "--out", str(tmp_path / "s"),
-               "--recipe", "tiny", "--folds", "2", "-q"]  # fmt: skip
+               "--recipe", "tiny", "--epochs", "3", "--folds", "2", "--networks", "student,undistilled", "-q"]  # fmt: skip
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
-    log = tmp_path / "s/.work/fits/tiny/seed-0/fold-1/epochs.csv"
+    log = tmp_path / "s/.work/fits/rop/student/seed-0/fold-1/epochs.csv"
     limit = time.monotonic() + 240
-    while not (log.exists() and len(log.read_text().splitlines()) >= 3):
+    while not (log.exists() and len(log.read_text().splitlines()) >= 2):
         assert running.poll() is None and time.monotonic() < limit
         time.sleep(0.01)
     running.send_signal(signal.SIGKILL)
@@ -169,7 +173,7 @@ def test_killed_it_goes_on_and_ends_with_the_same_answers(cohort, study, tmp_pat
     assert done.returncode == 0, done.stderr
     for fold in range(2):
         cut, whole = (
-            pd.read_parquet(folder / f"fits/tiny/seed-0/fold-{fold}/predictions.parquet")
+            pd.read_parquet(folder / f"fits/rop/student/seed-0/fold-{fold}/predictions.parquet")
             for folder in (tmp_path / "s", study)
         )
         np.testing.assert_allclose(cut[["logit_0", "logit_1"]], whole[["logit_0", "logit_1"]], atol=1e-6, rtol=0)
@@ -179,6 +183,6 @@ def test_killed_it_goes_on_and_ends_with_the_same_answers(cohort, study, tmp_pat
 
 def test_unknown_recipes_and_networks_name_the_nearest(cohort, tmp_path):
     with pytest.raises(UsageError, match="did you mean 'lite'"):
-        run_study(options(cohort, tmp_path / "s", recipe="litee"), Talk(quiet=True))
+        recipe_of("litee")
     with pytest.raises(UsageError, match="tiny"):
         run_study(options(cohort, tmp_path / "s", networks=("tinny",)), Talk(quiet=True))

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from fundoscope.imaging import Standard
 
-SCHEMA_VERSION = 1  # raise it with every change that an older reader would misunderstand
+SCHEMA_VERSION = 2  # 1 had one stage only; raise it with every change that an older reader would misunderstand
 
 TASKS = ("rop",)
 
@@ -131,12 +131,13 @@ class Card(_Record):
     stage2: Literal["none", "simulated", "real"] = "none"  # what the question of treatment was learnt from
 
     standard: Standard
-    stages: tuple[Stage, ...] = Field(min_length=1, max_length=1)  # a second one will be schema 2
+    stages: tuple[Stage, ...] = Field(min_length=1, max_length=2)  # the second is asked where the first says yes
     figures: tuple[Figure, ...] = ()
     initial_weights: Source
     attributions: tuple[Source, ...] = ()
 
     parity: Parity | None = None
+    parity_second: Parity | None = None  # of the second stage, where there is one
     files: dict[FileName, FileRecord] = Field(default_factory=dict)
 
     def sealed_json(self) -> str:

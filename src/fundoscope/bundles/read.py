@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 CARD_FILE = "bundle.json"
 SHIPPED = Path(__file__).resolve().parent.parent / "shipped"
 
+#: What the network of each stage answers, by the names of the graph's outputs.
+OUTPUTS = (("logits", "activation"), ("second_logits", "second_activation"))
+
 Precision = Literal["int8", "fp32"]
 
 _AGAIN = "Copy the bundle again from where it was made, or reinstall fundoscope."
@@ -41,12 +44,23 @@ class Bundle:
         """The question it answers: names of its classes, temperature, operating point."""
         return self.card.stages[0]
 
+    @property
+    def second(self) -> Stage | None:
+        """The question that is asked where the first is answered with yes, if this bundle knows one."""
+        return self.card.stages[1] if len(self.card.stages) > 1 else None
+
     def run(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Logits (n, 2) and class activation maps (n, rows, columns) of network input (n, 3, size, size).
 
         The map is in logits: its mean over the map is logit 1 minus logit 0, so that each of its
         pixels tells how much that part of the photograph speaks for the positive class.
         """
+        return self.run_stages(batch, 1)[0]
+
+    def run_stages(
+        self, batch: NDArray[np.float32], stages: int
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Logits and maps as `run` gives them, of the first or of both stages, in one pass; what they share runs once."""
         size = self.card.standard.size
         if batch.ndim != 4 or batch.shape[1:] != (3, size, size):
             raise UsageError(
@@ -54,14 +68,14 @@ class Bundle:
                 f"(n, 3, {size}, {size}). Make it with the bundle's own standard: bundle.card.standard.apply."
             )
         batch = np.ascontiguousarray(batch, np.float32)
-        outputs = self.session.run(["logits", "activation"], {"photograph": batch})
-        logits, activation = np.asarray(outputs[0]), np.asarray(outputs[1])
-        if not np.isfinite(logits).all():
+        names = [name for stage in OUTPUTS[:stages] for name in stage]
+        outputs = [np.asarray(output) for output in run_to(self.session, names, batch)]
+        if not all(np.isfinite(logits).all() for logits in outputs[::2]):
             raise BundleError(
                 f"bundle '{self.card.name}' gave a logit that is no finite number. "
                 "Check that the input is finite; if it is, report this bundle to its makers."
             )
-        return logits, activation
+        return list(zip(outputs[::2], outputs[1::2], strict=True))
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated probability of the positive class, (n,), for logits (n, 2)."""
@@ -191,6 +205,15 @@ def load_network(model: bytes, name: str, threads: int = 1) -> InferenceSession:
             f"{name} cannot be loaded by ONNX Runtime {onnxruntime.__version__} "
             f"({str(error).splitlines()[0][:160]}). Upgrade onnxruntime."
         ) from error
+
+
+def run_to(session: InferenceSession, names: list[str], batch: NDArray[np.float32]) -> list[Any]:
+    """The named outputs for a batch; nodes that only other outputs need are not run."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.only_execute_path_to_fetches = True
+    return list(session.run(names, {"photograph": batch}, options))
 
 
 def _sums_saturate(machine: str, processor: Path) -> bool:

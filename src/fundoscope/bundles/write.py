@@ -6,9 +6,9 @@ import copy
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fundoscope.bundles.card import Card, FileRecord, Parity, Stage
 from fundoscope.bundles.quantise import bare, quantise
-from fundoscope.bundles.read import CARD_FILE, load_network
+from fundoscope.bundles.read import CARD_FILE, OUTPUTS, load_network, run_to
 from fundoscope.errors import StudyError, UsageError
 
 FP32_TOLERANCE = 1e-4  # largest difference of a logit, torch against ONNX, that rounding can explain
@@ -32,36 +32,63 @@ Logits = NDArray[np.float32]  # (n, 2)
 
 
 class Exportable(nn.Module):
-    """A classifier as a bundle runs it: photograph (n, 3, s, s) to logits (n, 2), activation (n, h, w).
+    """A classifier, or two, as a bundle runs them: photograph (n, 3, s, s) to logits (n, 2), activation (n, h, w).
 
-    The classifier has `features(x)`, (n, c, h, w), and `head`, linear, after global average pooling. Head and
+    A classifier has `features(x)`, (n, c, h, w), and `head`, linear, after global average pooling. Head and
     pooling are both linear, so they may change places: the head as a convolution of 1 x 1 gives a map of each
     logit, whose mean is the logit (class activation mapping, Zhou et al. 2016, eq. 2). The activation is the
-    difference of the two maps; hence its mean is logit 1 minus logit 0.
+    difference of the two maps; hence its mean is logit 1 minus logit 0. Where a second classifier keeps the trunk of
+    the first, the trunk runs once.
     """
 
-    def __init__(self, classifier: nn.Module) -> None:
+    def __init__(self, classifier: nn.Module, second: nn.Module | None = None) -> None:
         super().__init__()
-        head = getattr(classifier, "head", None)
-        if not isinstance(head, nn.Linear) or head.out_features != 2:
-            raise UsageError(
-                f"{type(classifier).__name__} cannot be exported: its head is {head}. "
-                "Give a classifier with `features` and a linear `head` of two outputs."
-            )
-        self.classifier = classifier  # registered, so that its weights are exported
-        self.features = cast(Callable[[Tensor], Tensor], classifier.features)
-        self.maps = nn.Conv2d(head.in_features, 2, 1)
-        bias = torch.zeros(2) if head.bias is None else head.bias.detach()
-        self.maps.load_state_dict({"weight": head.weight.detach()[:, :, None, None], "bias": bias})
+        classifiers = [classifier, *([] if second is None else [second])]
+        self.shared = second is not None and _one_trunk(classifier, second)
+        self.classifiers = nn.ModuleList(classifiers)
+        self.maps = nn.ModuleList(_as_convolution(each) for each in classifiers)
 
-    def forward(self, photograph: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and activation, both in logits."""
-        maps = self.maps(self.features(photograph))  # (n, 2, h, w)
-        return maps.mean((2, 3)), maps[:, 1] - maps[:, 0]
+    def forward(self, photograph: Tensor) -> tuple[Tensor, ...]:
+        """Logits and activation of each classifier, in logits."""
+        outputs: list[Tensor] = []
+        for features, maps in zip(self._features(photograph), self.maps, strict=True):
+            logits = maps(features)  # (n, 2, h, w)
+            outputs += [logits.mean((2, 3)), logits[:, 1] - logits[:, 0]]
+        return tuple(outputs)
+
+    def _features(self, photograph: Tensor) -> list[Tensor]:
+        if not self.shared:
+            return [cast(Callable[[Tensor], Tensor], each.features)(photograph) for each in self.classifiers]
+        bodies = [cast(Any, each.body) for each in self.classifiers]
+        trunk = bodies[0].trunk(photograph)
+        return [body.tail(trunk) for body in bodies]
+
+
+def _as_convolution(classifier: nn.Module) -> nn.Conv2d:
+    head = getattr(classifier, "head", None)
+    if not isinstance(head, nn.Linear) or head.out_features != 2:
+        raise UsageError(
+            f"{type(classifier).__name__} cannot be exported: its head is {head}. "
+            "Give a classifier with `features` and a linear `head` of two outputs."
+        )
+    maps = nn.Conv2d(head.in_features, 2, 1)
+    bias = torch.zeros(2) if head.bias is None else head.bias.detach()
+    maps.load_state_dict({"weight": head.weight.detach()[:, :, None, None], "bias": bias})
+    return maps
+
+
+@torch.no_grad()
+def _one_trunk(first: nn.Module, second: nn.Module) -> bool:
+    """Whether both bodies begin with the very same trunk."""
+    bodies = [cast(Any, getattr(each, "body", None)) for each in (first, second)]
+    if not all(hasattr(body, "trunk") for body in bodies):
+        return False
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    return bool(torch.equal(*(body.eval().trunk(x) for body in bodies)))
 
 
 def write_bundle(
-    model: nn.Module,
+    model: nn.Module | Sequence[nn.Module],
     card: Card,
     calibration: Photographs | Iterable[Photographs],
     check: Photographs,
@@ -72,47 +99,50 @@ def write_bundle(
 ) -> Path:
     """Write the bundle of `model` to the folder `out`, which it replaces in one step or leaves as it was.
 
-    `model` is a classifier as `Exportable` takes it; it is copied, not changed. `card` comes without parity
+    `model` is a classifier as `Exportable` takes it, or one a stage of the card; it is copied, not changed. `card` comes without parity
     and files. `calibration` is inner data, in one array or in batches; `check` real photographs for parity,
     with their `labels` (0 or 1) if AUC is to be compared. Parity is told to `say` and kept in the card.
     Raises StudyError, and writes nothing, when ONNX in fp32 strays from torch by more than `FP32_TOLERANCE`.
     """
     calibration = _photographs(calibration, "calibration")
     check = _photographs(check, "the parity check")
-    classifier = _plain_copy(model)
+    network = _plain_copy(Exportable(*([model] if isinstance(model, nn.Module) else model)))
     part = _fresh(out)
     try:
-        export(classifier, card.standard.size, part / FP32_FILE)
+        export(network, card.standard.size, part / FP32_FILE)
         fp32 = _logits(part / FP32_FILE, check)
-        worst = _strayed(classifier, fp32, check)
+        worst = _strayed(network, fp32, check)
         quantise(part / FP32_FILE, part / INT8_FILE, calibration)
-        parity = _parity(card.stages[0], worst, fp32, _logits(part / INT8_FILE, check), labels)
-        for line in parity_lines(parity):
+        int8 = _logits(part / INT8_FILE, check)
+        answers = zip(card.stages, worst, fp32, int8, (labels, None), strict=False)
+        parities = [_parity(*each) for each in answers]
+        for line in (line for parity in parities for line in parity_lines(parity)):
             say(line)
         if not keep_fp32:
             (part / FP32_FILE).unlink()
-        _describe(card.model_copy(update={"parity": parity}), part)
+        found = dict(zip(("parity", "parity_second"), parities, strict=False))
+        _describe(card.model_copy(update=found), part)
         _move(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return out
 
 
-def _plain_copy(model: nn.Module) -> nn.Module:
+def _plain_copy(model: Exportable) -> Exportable:
     """The model on the processor, in fp32, in the memory layout that ONNX has, and at rest."""
     return copy.deepcopy(model).to("cpu", torch.float32).to(memory_format=torch.contiguous_format).eval()
 
 
-def export(classifier: nn.Module, size: int, path: Path) -> None:
-    """Write a classifier as ONNX: `photograph` (n, 3, s, s) to `logits` (n, 2), `activation` (n, h, w)."""
+def export(network: Exportable, size: int, path: Path) -> None:
+    """Write a network as ONNX: `photograph` (n, 3, s, s) to the outputs of `read.OUTPUTS`."""
     example = torch.zeros(2, 3, size, size)  # two, since the exporter takes a batch of one for a constant
     program = torch.onnx.export(
-        Exportable(classifier).eval(),
+        network.eval(),
         (example,),
         dynamo=True,
         external_data=False,
         input_names=["photograph"],
-        output_names=["logits", "activation"],
+        output_names=[name for stage in OUTPUTS[: len(network.classifiers)] for name in stage],
         dynamic_shapes=({0: torch.export.Dim("n")},),
         opset_version=OPSET,
         verbose=False,
@@ -128,17 +158,21 @@ def _photographs(given: Photographs | Iterable[Photographs], what: str) -> Photo
     return array.astype(np.float32, copy=False)
 
 
-def _strayed(classifier: nn.Module, fp32: Logits, check: Photographs) -> float:
-    """The largest difference of a logit, torch against ONNX; StudyError where it is not rounding."""
+def _strayed(network: Exportable, fp32: list[Logits], check: Photographs) -> list[float]:
+    """The largest difference of a logit, torch against ONNX, of each stage; StudyError where it is not rounding."""
     with torch.no_grad():
-        trained = np.concatenate([classifier(torch.from_numpy(one[None])).numpy() for one in check])
-    worst = float(np.abs(trained - fp32).max())
-    if not worst <= FP32_TOLERANCE:
+        trained = [np.concatenate(stage) for stage in zip(*(_asked(network, one) for one in check), strict=True)]
+    worst = [float(np.abs(a - b).max()) for a, b in zip(trained, fp32, strict=True)]
+    if not max(worst) <= FP32_TOLERANCE:
         raise StudyError(
-            f"ONNX in fp32 strays from torch by {worst:.2g} in a logit, over {FP32_TOLERANCE:g}: no bundle "
+            f"ONNX in fp32 strays from torch by {max(worst):.2g} in a logit, over {FP32_TOLERANCE:g}: no bundle "
             "was written. Look for an operation that exports differently, or weights that are not finite."
         )
     return worst
+
+
+def _asked(network: Exportable, one: NDArray[np.float32]) -> list[Logits]:
+    return [classifier(torch.from_numpy(one[None])).numpy() for classifier in network.classifiers]
 
 
 def _parity(stage: Stage, worst: float, fp32: Logits, int8: Logits, labels: NDArray[np.integer] | None) -> Parity:
@@ -153,9 +187,12 @@ def _parity(stage: Stage, worst: float, fp32: Logits, int8: Logits, labels: NDAr
     )
 
 
-def _logits(path: Path, check: Photographs) -> Logits:
+def _logits(path: Path, check: Photographs) -> list[Logits]:
+    """Logits of each stage."""
     network = load_network(path.read_bytes(), path.name)
-    return np.concatenate([network.run(["logits"], {"photograph": one[None]})[0] for one in check])
+    names = [output.name for output in network.get_outputs() if output.name.endswith("logits")]
+    answers = [run_to(network, names, one[None]) for one in check]
+    return [np.concatenate(stage) for stage in zip(*answers, strict=True)]
 
 
 def _auc_change(fp32: Logits, int8: Logits, labels: NDArray[np.integer] | None) -> float | None:
@@ -199,8 +236,8 @@ def render(card: Card) -> str:
     loader = PackageLoader("fundoscope.bundles", ".")
     page = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["mb"] = lambda count: f"{count / 1e6:.1f} MB"
-    lines = parity_lines(card.parity) if card.parity else []
-    return page.get_template("card.md.jinja").render(card=card, stage=card.stages[0], parity=lines)
+    lines = [line for parity in (card.parity, card.parity_second) if parity for line in parity_lines(parity)]
+    return page.get_template("card.md.jinja").render(card=card, parity=lines)
 
 
 def _record(path: Path) -> FileRecord:

@@ -48,7 +48,7 @@ def _tried(folder: Path) -> str:
 
     opened = open_bundle(folder)
     size = opened.card.standard.size
-    opened.run(np.zeros((1, 3, size, size), np.float32))
+    opened.run_stages(np.zeros((1, 3, size, size), np.float32), len(opened.card.stages))
     megabytes = sum(file.bytes for file in opened.card.files.values()) / 1e6
     return f"{opened.card.name}: {len(opened.card.files)} files, {megabytes:.1f} MB, {folder}"
 

@@ -38,6 +38,7 @@ def screen(
     from fundoscope.errors import UsageError
     from fundoscope.findings import exit_code
     from fundoscope.rop.run import screen_all, summary
+    from fundoscope.rop.screening import Screener
 
     if out is None and not json:
         raise UsageError("Say where the answer shall go: --out DIR, --json, or both.")
@@ -47,7 +48,8 @@ def screen(
     talk.header(bundle=f"{loaded.card.name} ({loaded.card.created})", photographs=len(named), use="research use only")
     if allow_simulated and loaded.card.stage2 != "simulated":
         talk.say("This bundle has no stage learnt from simulated eyes: --allow-simulated changes nothing.")
-    findings = list(talk.follow(screen_all(loaded, named, out, json), len(named), "screening"))
+    screener = Screener(loaded, allow_simulated=allow_simulated)
+    findings = list(talk.follow(screen_all(screener, named, out, json), len(named), "screening"))
     talk.counts(summary(findings), sum(finding.seconds for finding in findings))
     if out is not None:
         talk.say(f"report: {out / 'report.html'}")
@@ -60,12 +62,31 @@ def study(
     out: Annotated[
         Path, typer.Option(help="Folder of the study; the same command again goes on where it was cut off.")
     ],
-    recipe: Annotated[str, typer.Option(help="lite or tiny.")] = "lite",
+    recipe: Annotated[str, typer.Option(help="paper, lite or tiny.")] = "lite",
     folds: Annotated[int, typer.Option(min=2, help="Outer folds.")] = 5,
-    networks: Annotated[str, typer.Option(help="Comma-separated networks instead of the recipe's own.")] = "",
+    networks: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated: teacher, student, undistilled, random, random-distilled, or any to compare."
+        ),
+    ] = "",
     seeds: Annotated[
         int, typer.Option(min=1, help="Repeats, each with its own seed; figures are means over them.")
     ] = 1,
+    size: Annotated[
+        int | None, typer.Option(min=32, help="Pixels of the input's side instead of the recipe's.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs at most instead of the recipe's.")] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Start from random weights, not from ImageNet or simulated eyes.")
+    ] = False,
+    prevalence: Annotated[
+        str, typer.Option(help="Comma-separated shares of ill eyes for which predictive values are told.")
+    ] = "",
+    shuffles: Annotated[
+        int, typer.Option(min=0, help="Runs of the control with shuffled labels, by a tiny network.")
+    ] = 0,
+    tracker: Annotated[str, typer.Option(help="csv, tensorboard or mlflow.")] = "csv",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run and about how long; train nothing.")
     ] = False,
@@ -85,10 +106,25 @@ def study(
     from fundoscope.errors import need
 
     need("torch", "lightning", "timm", "sklearn", "matplotlib", what="A study", extra="train")
+    from fundoscope.rop.recipes import recipe_of
     from fundoscope.rop.study import StudyOptions, run_study
 
+    chosen = recipe_of(recipe).changed(size=size, epochs=epochs, random_weights=random_weights, tracker=tracker)
     options = StudyOptions(
-        cohort=cohort, out=out, recipe=recipe, folds=folds, networks=tuple(filter(None, networks.split(","))),
-        seeds=seeds, export=export, independent=images_are_independent,
+        cohort=cohort, out=out, recipe=chosen, folds=folds, networks=tuple(filter(None, networks.split(","))),
+        seeds=seeds, export=export, independent=images_are_independent, prevalences=_shares(prevalence),
+        shuffles=shuffles,
     )  # fmt: skip
     run_study(options, Talk(quiet), dry_run=dry_run)
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    from fundoscope.errors import UsageError
+
+    try:
+        shares = tuple(float(part) for part in filter(None, text.split(",")))
+    except ValueError as error:
+        raise UsageError(f"--prevalence {text}: not numbers. Give shares such as 0.06,0.43.") from error
+    if not all(0 < share < 1 for share in shares):
+        raise UsageError(f"--prevalence {text}: not shares. Give numbers between 0 and 1, such as 0.06,0.43.")
+    return shares

@@ -1,19 +1,26 @@
 """Learning: augmentation, batches that do not depend on history, and one fit that survives being killed."""
 
 from fundoscope.learning.augment import Augment
-from fundoscope.learning.data import SQUARE, Squares
+from fundoscope.learning.data import SQUARE, UNLABELLED, Squares
+from fundoscope.learning.distil import Distillation, Lesson, LogitRegression, SoftTargets, distil
 from fundoscope.learning.fit import FitOptions, Material, fit, fit_batches, logits_of
 from fundoscope.learning.patches import Crops, Drawn
 from fundoscope.learning.segment import fit_vessels, vessel_probabilities
 
 __all__ = [
     "SQUARE",
+    "UNLABELLED",
     "Augment",
     "Crops",
+    "Distillation",
     "Drawn",
     "FitOptions",
+    "Lesson",
+    "LogitRegression",
     "Material",
+    "SoftTargets",
     "Squares",
+    "distil",
     "fit",
     "fit_batches",
     "fit_vessels",

@@ -7,7 +7,7 @@ that was not, with any number of workers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,76 +17,112 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fundoscope.imaging import Pixels, Standard
 from fundoscope.learning.augment import Augment
 
+Input = NDArray[np.float32]
+
 #: Pixels of the squares that augmentation works on; larger than the network's input, so that turns keep detail.
 SQUARE = 320
+
+#: The label of a photograph without one: it is learnt from a teacher alone.
+UNLABELLED = -1
+
+Index = tuple[int, int, int]  # epoch, row, and how often the row came before in this epoch
 
 
 @dataclass(frozen=True)
 class Squares:
-    """Photographs as squares before contrast enhancement: `pixels` uint8 RGB, `labels` 0 or 1, one entry a row."""
+    """Photographs as squares before contrast enhancement: `pixels` uint8 RGB, `labels` 0, 1 or `UNLABELLED`."""
 
     pixels: Sequence[Pixels]
     labels: NDArray[np.int64]
     standard: Standard
 
-    def inputs(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def input(
+        self, row: int, rng: np.random.Generator | None = None, augment: Augment | None = None, turns: int = 0
+    ) -> Input:
+        """Network input (3, S, S) of one photograph, as it is or as `augment` draws it from `rng`.
+
+        `turns` by 90 degrees come first: copies of the rarer class stand turned (paper 000, section 2.1).
+        """
+        square = np.rot90(self.pixels[row], turns % 4).copy() if turns else self.pixels[row]
+        if augment is not None and rng is not None:
+            square = augment(square, rng)
+        return self.standard.tensor(self.standard.enhance(square))
+
+    def inputs(self, rows: NDArray[np.int64]) -> Input:
         """Network input (len(rows), 3, S, S) of these photographs as they are."""
-        standard = self.standard
-        return np.stack([standard.tensor(standard.enhance(self.pixels[row])) for row in rows])
+        return np.stack([self.input(int(row)) for row in rows])
+
+    def with_labels(self, labels: NDArray[np.int64]) -> Squares:
+        """The same photographs under another question."""
+        return replace(self, labels=labels)
+
+    def joined(self, others: Squares) -> Squares:
+        """These photographs, and after them the others without their labels."""
+        unlabelled = np.full(len(others.labels), UNLABELLED)
+        pixels = [*self.pixels, *others.pixels]
+        return replace(self, pixels=pixels, labels=np.concatenate([self.labels, unlabelled]))
 
 
-class _Epochs(Sampler[tuple[int, int]]):
-    """(epoch, row) in an order drawn from (seed, epoch); the rarer class repeated until the classes are even."""
+class Order(Sampler[Index]):
+    """(epoch, row, copy) in an order drawn from (seed, epoch): both classes equally often.
 
-    def __init__(self, rows: NDArray[np.int64], labels: NDArray[np.int64], seed: int, shuffle: bool) -> None:
-        self.rows, self.labels, self.seed, self.shuffle, self.epoch = rows, labels, seed, shuffle, 0
+    Rows of the rarer class come again, as copies numbered from 0, until the classes are even. Of the rows without a
+    label as many are drawn as there are labelled ones. Without `shuffle`: each row once, as given.
+    """
+
+    def __init__(self, rows: NDArray[np.int64], labels: NDArray[np.int64], seed: int, shuffle: bool = True) -> None:
+        self.rows, self.seed, self.shuffle, self.epoch = rows, seed, shuffle, 0
+        self.classes = [rows[labels[rows] == label] for label in (0, 1)]
+        self.unlabelled = rows[labels[rows] == UNLABELLED]
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        counts = np.bincount(self.labels[self.rows], minlength=2)
-        return 2 * int(counts.max()) if self.shuffle and counts.all() else len(self.rows)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
         if not self.shuffle:
-            return iter([(0, int(row)) for row in self.rows])
+            return len(self.rows)
+        return self._labelled + self._unlabelled
+
+    @property
+    def _labelled(self) -> int:
+        counts = [len(rows) for rows in self.classes]
+        return 2 * max(counts) if all(counts) else sum(counts)
+
+    @property
+    def _unlabelled(self) -> int:
+        return min(len(self.unlabelled), self._labelled or len(self.unlabelled))
+
+    def __iter__(self) -> Iterator[Index]:
+        if not self.shuffle:
+            return iter([(0, int(row), 0) for row in self.rows])
         rng = np.random.default_rng((self.seed, self.epoch, 0x5EED))
-        if not np.bincount(self.labels[self.rows], minlength=2).all():  # one class, or none known: each row once
-            return iter([(self.epoch, int(row)) for row in rng.permutation(self.rows)])
-        order = []
-        for label in (0, 1):
-            rows = rng.permutation(self.rows[self.labels[self.rows] == label])
-            order.append(np.resize(rows, len(self) // 2))
-        return iter([(self.epoch, int(row)) for row in rng.permutation(np.concatenate(order))])
+        drawn = [(int(row), 0) for row in rng.permutation(self.unlabelled)[: self._unlabelled]]
+        wanted = max(len(rows) for rows in self.classes) if all(map(len, self.classes)) else 0
+        for rows in self.classes:
+            if len(rows):
+                order = np.resize(rng.permutation(rows), wanted or len(rows))
+                drawn += [(int(row), number // len(rows)) for number, row in enumerate(order)]
+        return iter([(self.epoch, *drawn[at]) for at in rng.permutation(len(drawn))])
 
 
 class _Examples(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __init__(self, squares: Squares, augment: Augment | None, seed: int) -> None:
         self.squares, self.augment, self.seed = squares, augment, seed
 
-    def __getitem__(self, index: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        epoch, row = index
-        square, standard = self.squares.pixels[row], self.squares.standard
-        if self.augment is not None:
-            square = self.augment(square, np.random.default_rng((self.seed, epoch, row)))
-        label = torch.tensor(int(self.squares.labels[row]))
-        return torch.from_numpy(standard.tensor(standard.enhance(square))), label
-
-
-def in_new_order(rows: NDArray[np.int64], labels: NDArray[np.int64], seed: int) -> _Epochs:
-    """(epoch, row) of these rows, in an order drawn from (seed, epoch): both classes equally often where all are labelled."""
-    return _Epochs(rows, np.clip(labels, 0, None), seed, shuffle=True)
+    def __getitem__(self, index: Index) -> tuple[torch.Tensor, torch.Tensor]:
+        epoch, row, copy = index
+        x = self.squares.input(row, np.random.default_rng((self.seed, epoch, row, copy)), self.augment, turns=copy)
+        return torch.from_numpy(x), torch.tensor(int(self.squares.labels[row]))
 
 
 def training_batches(
     squares: Squares, rows: NDArray[np.int64], augment: Augment, batch: int, seed: int, workers: int = 0
 ) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
     """Augmented batches of these rows, both classes equally often, in a new order each epoch."""
-    sampler = _Epochs(rows, squares.labels, seed, shuffle=True)
+    order = Order(rows, squares.labels, seed)
     return DataLoader(
-        _Examples(squares, augment, seed), batch, sampler=sampler, num_workers=workers, drop_last=len(sampler) > batch,
+        _Examples(squares, augment, seed), batch, sampler=order, num_workers=workers, drop_last=len(order) > batch,
         persistent_workers=workers > 0,
     )  # fmt: skip
 
@@ -95,4 +131,4 @@ def plain_batches(
     squares: Squares, rows: NDArray[np.int64], batch: int
 ) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
     """These rows as they are, in their order."""
-    return DataLoader(_Examples(squares, None, 0), batch, sampler=_Epochs(rows, squares.labels, 0, shuffle=False))
+    return DataLoader(_Examples(squares, None, 0), batch, sampler=Order(rows, squares.labels, 0, shuffle=False))

@@ -3,6 +3,8 @@
 Each photograph has a fixed number of augmented views, every one named by (seed, view, row). The teacher answers each
 view once; an epoch of the student takes the next view of each photograph, draws it anew from its name, and reads the
 teacher's answer to that very view. So an epoch costs what an epoch of the student alone costs.
+
+With a hint (Romero et al. 2015) the student also imitates the teacher's last maps, through a 1x1 convolution of its own.
 """
 
 from __future__ import annotations
@@ -20,18 +22,18 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from fundoscope.learning.augment import Augment
-from fundoscope.learning.data import Squares, in_new_order
-from fundoscope.learning.fit import logits_of
+from fundoscope.learning.data import UNLABELLED, Index, Order, Squares, plain_batches
+from fundoscope.learning.fit import FitOptions, Material, fit_batches
+from fundoscope.networks import Classifier
 
-#: A photograph without a label: it is learnt from the teacher alone.
-UNLABELLED = -1
+_CLASSES = 2
 
 
 @dataclass(frozen=True)
 class SoftTargets:
     """alpha T^2 KL(teacher softened || student softened) + (1 - alpha) CE(student, label); paper 000, equations 5 and 9.
 
-    The target of a photograph is its label (or `UNLABELLED`) and the teacher's logits, (N, 1 + classes).
+    The target of a photograph is its label (or `UNLABELLED`) and the teacher's logits, (N, 3).
     """
 
     temperature: float = 5.0
@@ -69,6 +71,24 @@ def _labelled(logits: Tensor, target: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """How a student is taught: the `loss` on logits, `views` of each photograph, and the weight of the `hint`."""
+
+    loss: SoftTargets | LogitRegression = LogitRegression()
+    views: int = 10
+    hint: float = 0.0
+
+    def of(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss, a scalar; with a hint both `output` (N, 2 + M) and `target` (N, 3 + M) go on with maps."""
+        loss = self.loss(output[:, :_CLASSES], target[:, : 1 + _CLASSES])
+        if not self.hint:
+            return loss
+        wanted = target[:, 1 + _CLASSES :]
+        strayed = (output[:, _CLASSES:] - wanted).square().mean() / wanted.square().mean().clamp_min(1e-6)
+        return loss + self.hint * strayed
+
+
+@dataclass(frozen=True)
 class Views:
     """The augmented views of photographs: `number` of each, drawn by `augment` from `seed`."""
 
@@ -79,8 +99,23 @@ class Views:
 
     def input(self, view: int, row: int) -> NDArray[np.float32]:
         """Network input (3, S, S) of one view of one photograph: the same whenever it is asked for."""
-        square = self.augment(self.squares.pixels[row], np.random.default_rng((self.seed, view, row)))
-        return self.squares.standard.tensor(self.squares.standard.enhance(square))
+        return self.squares.input(row, np.random.default_rng((self.seed, view, row)), self.augment)
+
+
+class Hinted(nn.Module):
+    """A student that in training also answers with its maps, (N, 2 + maps h w), brought to the teacher's number."""
+
+    def __init__(self, student: Classifier, maps: int) -> None:
+        super().__init__()
+        self.student = student
+        self.adapt = nn.Conv2d(student.head.in_features, maps, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, and in training the maps after them."""
+        if not self.training:
+            return self.student(x)
+        features = self.student.features(x)
+        return torch.cat([self.student.answer(features), self.adapt(features).flatten(1)], dim=1)
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -90,25 +125,43 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def teacher_answers(
-    teacher: nn.Module, views: Views, rows: NDArray[np.int64], folder: Path, batch: int = 16
+    teacher: nn.Module, views: Views, rows: NDArray[np.int64], folder: Path, maps: bool = False
 ) -> NDArray[np.float32]:
-    """The teacher's logits (views, len(rows), classes) on every view of these rows, kept in `folder`.
+    """The teacher's answers (views, len(rows), 2 or 2 + M) on every view of these rows, kept in `folder`.
 
     A file a view, named by teacher, rows and augmentation, so that no other teacher's or fold's answers can be read by
-    mistake; what is there is not computed again.
+    mistake; what is there is not computed again. With `maps` the last maps follow the logits.
     """
-    named = f"{fingerprint(teacher)}-{_named(views, rows)}"
+    named = f"{fingerprint(teacher)}-{_named(views, rows)}{'-maps' if maps else ''}"
     answers = []
     for view in range(views.number):
         path = folder / f"{named}-view-{view:03d}.npy"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            inputs = np.stack([views.input(view, int(row)) for row in rows])
             with path.with_suffix(".part").open("wb") as file:
-                np.save(file, logits_of(teacher, inputs, batch))
+                np.save(file, _answered(teacher, views, view, rows, maps))
             path.with_suffix(".part").replace(path)
         answers.append(np.load(path))
-    return np.stack(answers)
+    return np.stack(answers).astype(np.float32)
+
+
+@torch.no_grad()
+def _answered(
+    teacher: nn.Module, views: Views, view: int, rows: NDArray[np.int64], maps: bool, batch: int = 16
+) -> NDArray[np.floating]:
+    """A batch at a time: a thousand photographs take no more memory than sixteen. Maps are kept in half precision."""
+    teacher.eval()
+    answers = []
+    for at in range(0, len(rows), batch):
+        x = torch.from_numpy(np.stack([views.input(view, int(row)) for row in rows[at : at + batch]]))
+        x = x.to(memory_format=torch.channels_last)
+        if maps:
+            assert isinstance(teacher, Classifier)
+            features = teacher.features(x)
+            answers.append(torch.cat([teacher.answer(features), features.flatten(1)], dim=1).half().numpy())
+        else:
+            answers.append(teacher(x).float().numpy())
+    return np.concatenate(answers)
 
 
 def _named(views: Views, rows: NDArray[np.int64]) -> str:
@@ -120,9 +173,9 @@ class _Taught(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, views: Views, targets: dict[int, NDArray[np.float32]]) -> None:
         self.views, self.targets = views, targets
 
-    def __getitem__(self, index: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        epoch, row = index
-        view = epoch % self.views.number
+    def __getitem__(self, index: Index) -> tuple[Tensor, Tensor]:
+        epoch, row, copy = index
+        view = (epoch + copy) % self.views.number
         return torch.from_numpy(self.views.input(view, row)), torch.from_numpy(self.targets[row][view])
 
 
@@ -138,5 +191,36 @@ def taught_batches(
         int(row): np.column_stack([np.full(views.number, labels[row]), answers[:, k]]).astype(np.float32)
         for k, row in enumerate(rows)
     }
-    order = in_new_order(rows, labels, views.seed)
+    order = Order(rows, labels, views.seed)
     return DataLoader(_Taught(views, targets), batch, sampler=order, drop_last=len(order) > batch)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Whom a student learns from and on what: the rows `train` (labelled or not) of `squares`, stopping on `inner`.
+
+    `cache` is the folder that keeps the teacher's answers.
+    """
+
+    teacher: nn.Module
+    squares: Squares
+    train: NDArray[np.int64]
+    inner: NDArray[np.int64]
+    cache: Path
+
+
+def distil(
+    student: Classifier, lesson: Lesson, how: Distillation, options: FitOptions, folder: Path, seed: int
+) -> Classifier:
+    """Teach the student; it stops on the labels of the inner rows, and resumes as `fit` does."""
+    views = Views(lesson.squares, options.augment, how.views, seed)
+    answers = teacher_answers(lesson.teacher, views, lesson.train, lesson.cache, maps=how.hint > 0)
+    batches = taught_batches(views, lesson.train, answers, options.batch)
+    inner = plain_batches(lesson.squares, lesson.inner, options.batch) if len(lesson.inner) else None
+    material = Material(batches, how.of, inner)
+    if not how.hint:
+        return fit_batches(student, material, options, folder, seed)
+    assert isinstance(lesson.teacher, Classifier)
+    torch.manual_seed(seed)
+    hinted = Hinted(student, lesson.teacher.head.in_features)
+    return fit_batches(hinted, material, options, folder, seed).student

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import lightning.pytorch as pl
 import numpy as np
@@ -28,6 +28,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
+from fundoscope.errors import MissingExtraError, UsageError, nearest
 from fundoscope.learning.augment import Augment
 from fundoscope.learning.data import Squares, plain_batches, training_batches
 
@@ -40,9 +41,11 @@ Batches = DataLoader[tuple[Tensor, Tensor]]
 class FitOptions:
     """Every number of a fit in one place.
 
-    `epochs` at most, stopped after `patience` epochs without a lower inner loss; AdamW with a linear warm-up and a
-    cosine to zero; `average` is the decay of the running mean of the weights (Polyak 1992) at each step; `smoothing`
-    of the labels (Szegedy 2016).
+    `epochs` at most, stopped after `patience` epochs without a lower inner loss. `adamw` (Loshchilov 2019) or `adam`
+    (Kingma 2015; decay in the gradient) with betas .9 and .999; the rate rises linearly over the share `warm_up` of the
+    steps and falls as a cosine to zero, or stays (`constant`). `average` is the decay of the running mean of the weights
+    (Polyak 1992) at each step, 0 for none; `smoothing` of the labels (Szegedy 2016). `bfloat16` where the processor
+    multiplies it. `tracker` is where losses go besides epochs.csv: `tensorboard` or `mlflow`, by Lightning's own loggers.
     """
 
     epochs: int = 20
@@ -50,11 +53,14 @@ class FitOptions:
     batch: int = 16
     learning_rate: float = 3e-4
     weight_decay: float = 1e-2
+    optimiser: Literal["adamw", "adam"] = "adamw"
+    schedule: Literal["cosine", "constant"] = "cosine"
     warm_up: float = 0.1
     average: float = 0.98
     smoothing: float = 0.05
     augment: Augment = field(default_factory=Augment)
     bfloat16: bool = False
+    tracker: str = "csv"
 
     def as_json(self) -> dict[str, Any]:
         """All options as plain values."""
@@ -105,6 +111,7 @@ class _Fit(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self.log("inner_loss", _mean(self._sums["inner"]))
+        self.log("train_loss", _mean(self._sums["train"]))
 
     def on_train_epoch_end(self) -> None:
         means = {name: _mean(pairs) for name, pairs in self._sums.items()}
@@ -113,10 +120,14 @@ class _Fit(pl.LightningModule):
         _append(self.log_path, row)
 
     def configure_optimizers(self) -> Any:
+        options = self.options
         weights = [p for p in self.model.parameters() if p.requires_grad]
-        optimiser = torch.optim.AdamW(weights, self.options.learning_rate, weight_decay=self.options.weight_decay)
+        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[options.optimiser]
+        optimiser = kind(weights, options.learning_rate, weight_decay=options.weight_decay)
+        if options.schedule == "constant":
+            return optimiser
         steps = int(self.trainer.estimated_stepping_batches)
-        warm = max(1, round(self.options.warm_up * steps))
+        warm = max(1, round(options.warm_up * steps))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, warm, steps))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -249,14 +260,39 @@ def _quiet() -> Generator[None]:
             log.setLevel(level)
 
 
+def _multiplies_bfloat16() -> bool:
+    """Whether it is an instruction here; where it is emulated it would cost time."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    kinds = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, kind, lambda: False)() for kind in kinds)
+
+
+def _logger(tracker: str, folder: Path) -> Any:
+    """Lightning's logger of that name; epochs.csv is written in any case."""
+    from lightning.pytorch import loggers
+
+    if tracker == "csv":
+        return False
+    kinds = {"tensorboard": loggers.TensorBoardLogger, "mlflow": loggers.MLFlowLogger}
+    if tracker not in kinds:
+        raise UsageError(f"There is no tracker '{tracker}': {nearest(tracker, ('csv', *kinds))}")
+    try:
+        if tracker == "mlflow":
+            return loggers.MLFlowLogger(experiment_name="fundoscope", run_name=str(folder), save_dir=str(folder))
+        return loggers.TensorBoardLogger(str(folder), name="", version="tensorboard")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"The tracker '{tracker}'", "track") from error
+
+
 def _trainer(folder: Path, options: FitOptions, stopping: bool) -> pl.Trainer:
     choose = [_KeepBest(folder), EarlyStopping("inner_loss", patience=options.patience)]
     return pl.Trainer(
         max_epochs=options.epochs,
         accelerator="auto",
         devices=1,
-        precision="bf16-mixed" if options.bfloat16 else "32-true",
-        logger=False,
+        precision="bf16-mixed" if options.bfloat16 and _multiplies_bfloat16() else "32-true",
+        logger=_logger(options.tracker, folder),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

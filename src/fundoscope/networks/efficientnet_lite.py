@@ -20,43 +20,65 @@ from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 
 from fundoscope.errors import MissingExtraError
-from fundoscope.networks.classifier import Classifier, freeze
+from fundoscope.networks.classifier import freeze
+from fundoscope.networks.scaling import UNIT, Scaling, rescale
+
+SHARED = 5  # stages of the seven that a second question may share with the first
+#: EfficientNet-Lite's own scaling of its input (Google, 2020).
+LITE_SCALING = Scaling((127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255))
 
 
 @dataclass(frozen=True)
 class LiteOptions:
-    """`size` 0, 1 or 2; `pretrained` starts from ImageNet; `frozen_stages` of the seven stay as they were."""
+    """`size` 0, 1 or 2; `pretrained` starts from ImageNet, and then `frozen_stages` of the seven stay as they were;
+    `given` is the scaling of the input.
+    """
 
     size: int = 0
     pretrained: bool = True
     frozen_stages: int = 3
-    classes: int = 2
-    dropout: float = 0.2
+    given: Scaling = UNIT
 
 
-class _Body(nn.Module):
+class LiteBody(nn.Module):
     """(N, 3, S, S) -> (N, 1280, S/32, S/32)."""
 
-    def __init__(self, network: EfficientNet) -> None:
+    stride = 32
+
+    def __init__(self, network: EfficientNet, given: Scaling) -> None:
         super().__init__()
+        self.channels = int(network.num_features or 0)
+        self.rescale = rescale(given, LITE_SCALING)
         self.stem = nn.Sequential(network.conv_stem, network.bn1)  # (N, 32, S/2, S/2)
         self.stages = network.blocks  # seven: S/2, S/4, S/8, S/16, S/16, S/32, S/32
         self.last = nn.Sequential(network.conv_head, network.bn2)  # (N, 1280, S/32, S/32)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.stages(self.stem(x)))
+        return self.tail(self.trunk(x))
+
+    def trunk(self, x: Tensor) -> Tensor:
+        """The maps after the first `SHARED` stages, (N, 112, S/16, S/16) for Lite0: most of the arithmetic."""
+        return self.stages[:SHARED](self.stem(self.rescale(x)))
+
+    def tail(self, x: Tensor) -> Tensor:
+        """From the maps of the trunk to the last ones: most of the weights."""
+        return self.last(self.stages[SHARED:](x))
+
+    def freeze_trunk(self) -> None:
+        """Keep the trunk as it is, so that a network trained from here on can share it with this one."""
+        freeze([self.stem, *list(self.stages)[:SHARED]])
 
 
-def efficientnet_lite(options: LiteOptions) -> Classifier:
-    """A classifier on EfficientNet-Lite; raises `MissingExtraError` when the weights' package is not installed."""
+def lite_body(options: LiteOptions) -> LiteBody:
+    """The body of EfficientNet-Lite; raises `MissingExtraError` when the weights' package is not installed."""
     network = timm.create_model(f"efficientnet_lite{options.size}", pretrained=False)
     assert isinstance(network, EfficientNet)
     if options.pretrained:
         network.load_state_dict(_imagenet(options.size, network.state_dict()))
-    body = _Body(network)
+    body = LiteBody(network, options.given)
     if options.pretrained and options.frozen_stages:
         freeze([body.stem, *list(body.stages)[: options.frozen_stages]])
-    return Classifier(body, int(network.num_features or 0), options.classes, options.dropout)
+    return body
 
 
 def _imagenet(size: int, names: Iterable[str]) -> dict[str, Tensor]:

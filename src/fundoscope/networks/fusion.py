@@ -12,31 +12,35 @@ import torch
 from torch import Tensor, nn
 
 from fundoscope.errors import UsageError
-from fundoscope.networks.classifier import Classifier
-from fundoscope.networks.timm_bodies import Body
+from fundoscope.networks.bodies import body_of, channels_of
+from fundoscope.networks.scaling import UNIT, Scaling
+
+#: Maps that remain after the fusion (paper 000, section 2.2.1).
+MAPS = 256
 
 
 @dataclass(frozen=True)
 class FusionOptions:
-    """`streams` are timm's names, all of one stride; `maps` remain after the fusion; `size` of the square input."""
+    """`streams` are names of bodies, all of one stride; `maps` remain after the fusion; `size` of the square input,
+    `given` its scaling.
+    """
 
     streams: tuple[str, ...] = ("resnet18", "densenet121", "efficientnet_b2")
-    maps: int = 256
+    maps: int = MAPS
     size: int = 256
-    classes: int = 2
-    dropout: float = 0.0
     pretrained: bool = False
+    given: Scaling = UNIT
 
 
 class Fused(nn.Module):
-    """(N, 3, S, S) in [0, 1] -> the fused maps (N, maps, S / 32, S / 32)."""
+    """(N, 3, S, S) -> the fused maps (N, maps, S / 32, S / 32)."""
 
-    def __init__(self, options: FusionOptions) -> None:
+    def __init__(self, options: FusionOptions = FusionOptions()) -> None:
         super().__init__()
-        bodies = [Body(name, options.size, options.pretrained) for name in options.streams]
+        bodies = [body_of(name, options.size, options.pretrained, options.given) for name in options.streams]
         self.streams = nn.ModuleList(bodies)
-        self.mix = nn.Conv2d(sum(body.channels for body in bodies), options.maps, 1)
-        self.names = options.streams
+        self.mix = nn.Conv2d(sum(channels_of(body) for body in bodies), options.maps, 1)
+        self.channels, self.names = options.maps, options.streams
 
     def stacked(self, x: Tensor) -> Tensor:
         """The maps of all streams, (N, 2944, 8, 8) for the paper's three at 256 px; `UsageError` for unequal strides."""
@@ -49,8 +53,3 @@ class Fused(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The fused maps, which a student may imitate."""
         return self.mix(self.stacked(x))
-
-
-def fusion(options: FusionOptions = FusionOptions()) -> Classifier:
-    """The multi-stream classifier: average over places, one linear layer (equations 1 to 4 of the paper)."""
-    return Classifier(Fused(options), options.maps, options.classes, options.dropout)

@@ -1,7 +1,7 @@
 """Any timm network as a body: shared input in, the last maps out, whatever the network's own layout.
 
-The input of all is (N, 3, S, S) in [0, 1]; each body subtracts and divides by the means and deviations that its own
-weights were trained with, so that several can look at one input. Convolutional networks give their last maps as they
+The input of all is (N, 3, S, S) in one scaling; each body brings it to the means and deviations that its own weights
+were trained with, so that several can look at one input. Convolutional networks give their last maps as they
 are; transformers give their tokens laid out as maps, without class tokens.
 """
 
@@ -11,11 +11,10 @@ import math
 from typing import Any
 
 import timm
-import torch
 from torch import Tensor, nn
 
 from fundoscope.errors import StudyError, UsageError, nearest
-from fundoscope.networks.classifier import Classifier
+from fundoscope.networks.scaling import UNIT, Scaling, rescale
 
 #: The networks that the papers compare with, by the name that timm gives a size that trains without a cluster.
 COMPARED = {
@@ -36,27 +35,32 @@ _SIZED = ("vit", "deit", "nest", "swinv2")  # families that must be told the siz
 
 
 class Body(nn.Module):
-    """(N, 3, S, S) in [0, 1] -> the last maps (N, `channels`, S / stride, S / stride) of the timm network `name`."""
+    """(N, 3, S, S) scaled as `given` -> the last maps (N, `channels`, S / stride, S / stride) of the timm network `name`."""
 
-    def __init__(self, name: str, size: int = 256, pretrained: bool = False) -> None:
+    def __init__(self, name: str, size: int = 256, pretrained: bool = False, given: Scaling = UNIT) -> None:
         super().__init__()
-        sized = {"img_size": size} if name.startswith(_SIZED) else {}
-        self.network = _created(name, pretrained, sized)
+        self.network = _created(name, pretrained, _told(name, size))
         self.channels = int(self.network.num_features)
         own = self.network.pretrained_cfg
-        self.mean: Tensor
-        self.deviation: Tensor
-        self.register_buffer("mean", torch.tensor(own["mean"])[:, None, None], persistent=False)
-        self.register_buffer("deviation", torch.tensor(own["std"])[:, None, None], persistent=False)
+        self.rescale = rescale(given, Scaling(tuple(own["mean"]), tuple(own["std"])))
 
     def forward(self, x: Tensor) -> Tensor:
         """The last maps."""
-        features = self.network.forward_features((x - self.mean) / self.deviation)
+        features = self.network.forward_features(self.rescale(x))
         if features.ndim == 3:  # (N, tokens, C)
             patches = features[:, getattr(self.network, "num_prefix_tokens", 0) :]
             side = math.isqrt(patches.shape[1])
             return patches.transpose(1, 2).reshape(len(x), self.channels, side, side)
         return features if features.shape[1] == self.channels else features.permute(0, 3, 1, 2)  # Swin: channels last
+
+
+def _told(name: str, size: int) -> dict[str, Any]:
+    """What a family must be told of the size of its input."""
+    if name.startswith(_SIZED):
+        return {"img_size": size}
+    if name.startswith("halonet") and size < 256:  # blocks of attention that divide the last maps
+        return {"self_attn_kwargs": {"block_size": max(1, size // 32), "halo_size": 1}}
+    return {}
 
 
 def _created(name: str, pretrained: bool, sized: dict[str, Any]) -> Any:
@@ -71,9 +75,3 @@ def _created(name: str, pretrained: bool, sized: dict[str, Any]) -> Any:
             f"The ImageNet weights of '{name}' could not be fetched ({type(error).__name__}). Connect to the network once, "
             "so that timm keeps them, or say --random-weights."
         ) from error
-
-
-def compared(name: str, size: int = 256, pretrained: bool = False) -> Classifier:
-    """A comparison network of the papers (a key of `COMPARED`, or any name of timm) with our two-class head."""
-    body = Body(COMPARED.get(name, name), size, pretrained)
-    return Classifier(body, body.channels)

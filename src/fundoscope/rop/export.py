@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from fundoscope.bundles import Card, open_bundle
 from fundoscope.bundles.card import Figure, OperatingPoint, Source, Stage
 from fundoscope.bundles.write import write_bundle
 from fundoscope.cohort import Fold
-from fundoscope.evaluation.calibration import fit_temperature, target_sensitivity
-from fundoscope.learning import Squares, fit
-from fundoscope.networks import build
-from fundoscope.rop.fitting import Task, epochs_of, fitted_network, initial_network, predictions_of
-from fundoscope.rop.out_of_fold import Settled, margins, settle
-from fundoscope.rop.recipes import Recipe
-from fundoscope.studies import Study, write_json
+from fundoscope.rop.fitting import Task, fitted_network, predictions_of
+from fundoscope.rop.material import Material
+from fundoscope.rop.out_of_fold import Fits, Settled, margins
+from fundoscope.rop.questions import CLASSES, ROP
+from fundoscope.rop.recipes import STUDENT, UNDISTILLED, Arm, Recipe
 
 INT8 = "int8.parquet"
 _IMAGENET = Source(
@@ -30,6 +25,7 @@ _IMAGENET = Source(
     licence="Apache-2.0",
     citation="Tan and Le, EfficientNet, ICML 2019; EfficientNet-Lite, Google 2020",
 )
+_TIMM = Source(name="ImageNet weights by timm", licence="as timm states for each", citation="Wightman, timm, 2019")
 _RANDOM = Source(name="random initial weights", licence="none")
 
 
@@ -44,97 +40,88 @@ class Origin:
     commands: tuple[str, ...]
 
 
-def _card(
-    origin: Origin, recipe: Recipe, seeds: Sequence[int], settled: Settled, data: str, figures: Sequence[Figure]
-) -> Card:
+def exported_arm(fits: Fits, arms: Sequence[Arm], material: Material) -> Arm:
+    """The student with the lower log loss on inner photographs, taught or alone; the first arm where neither was trained.
+
+    No outer photograph has a part in the choice.
+    """
+    students = [arm for arm in arms if arm.name in (STUDENT, UNDISTILLED)]
+    if not students:
+        return arms[0]
+    question = material.question(ROP)
+
+    def loss(arm: Arm) -> float:
+        answers = list(fits.inner(arm, question))
+        p, rows = (np.concatenate(part) for part in zip(*((each.p, each.rows) for each in answers), strict=True))
+        right = np.where(question.labels[rows] == 1, p, 1 - p)
+        return float(-np.log(np.clip(right, 1e-6, None)).mean())
+
+    return min(students, key=loss)
+
+
+def stage_of(question: str, settled: Settled, data: str) -> Stage:
+    """A stage of a card: what it is called, how it is calibrated, where it decides."""
     point = settled.point
-    stage = Stage(
-        name="rop", classes=("normal", "rop"), temperature=settled.temperature.value,
+    return Stage(
+        name=question, classes=CLASSES[question], temperature=settled.temperature.value,
         operating_point=OperatingPoint(
             threshold=min(1.0, point.threshold), rule=point.rule, data=data, n_positive=point.positives,
             sensitivity_bound=f"sensitivity there {point.sensitivity:.2f}, at least {point.sensitivity_bound:.2f} with 95 % confidence",
         ),
     )  # fmt: skip
+
+
+def card_of(
+    origin: Origin, recipe: Recipe, seeds: Sequence[int], stages: Sequence[Stage], figures: Sequence[Figure] = ()
+) -> Card:
+    """The card of a bundle, before its parity and files are known."""
+    initial = _RANDOM if not recipe.pretrained or "tiny" in recipe.student else _IMAGENET
+    if recipe.pretrained and "lite" not in recipe.student and "tiny" not in recipe.student:
+        initial = _TIMM
     return Card(
         name=origin.name, task="rop", population="infant", recipe=recipe.name, seeds=tuple(seeds),
         intended_use="infants' wide-field fundus photographs: normal or retinopathy of prematurity",
         commands=origin.commands, trained_on=origin.trained_on, never_tested_on=origin.never_tested_on,
-        standard=recipe.standard, stages=(stage,), figures=tuple(figures), attributions=origin.attributions,
-        initial_weights=_RANDOM if recipe.network == "tiny" else _IMAGENET,
+        standard=recipe.standard, stages=tuple(stages), figures=tuple(figures), attributions=origin.attributions,
+        initial_weights=initial,
     )  # fmt: skip
 
 
-def export_fold(task: Task, study: Study, squares: Squares, origin: Origin) -> None:
+def export_fold(fits: Fits, arm: Arm, fold: Fold, material: Material, origin: Origin) -> None:
     """Export one fit, INT8 calibrated on its inner photographs, and keep both precisions' answers on its test part."""
-    step = f"int8/fold-{task.fold.number}"
-    if study.done(step):
+    step = f"int8/fold-{fold.number}"
+    if fits.study.done(step):
         return
-    inner, test = np.array(task.fold.inner), np.array(task.fold.test)
-    settled = settle(predictions_of(task, study), squares.labels, task.recipe.target_sensitivity)
-    card = _card(origin, task.recipe, [task.seed], settled, f"inner photographs of fold {task.fold.number}", ())
-    with study.step(step) as folder:
+    question, squares = material.question(ROP), material.squares
+    task = Task(fits.recipe, arm, ROP, 0, fold)
+    inner, test = np.array(fold.inner), np.array(fold.test)
+    stage = stage_of(ROP, fits.settled(task, question), f"inner photographs of fold {fold.number}")
+    card = card_of(origin, fits.recipe, [0], [stage])
+    with fits.study.step(step) as folder:
         inputs = squares.inputs(test)
         bundle = write_bundle(
-            fitted_network(task, study), card, calibration=squares.inputs(inner), check=inputs, out=folder / "bundle",
-            labels=squares.labels[test],
+            fitted_network(task, fits.study), card, calibration=squares.inputs(inner), check=inputs,
+            out=folder / "bundle", labels=squares.labels[test],
         )  # fmt: skip
         columns: dict[str, NDArray] = {"row": test}
         for precision in ("fp32", "int8"):
             opened = open_bundle(bundle, threads=2, precision=precision)
             columns[precision] = opened.probabilities(opened.run(inputs)[0])
-        columns["threshold"] = np.full(len(test), settled.point.threshold)
+        columns["threshold"] = np.full(len(test), stage.operating_point.threshold)
         pd.DataFrame(columns).to_parquet(folder / INT8, index=False)
 
 
-def int8_answers(study: Study, folds: Sequence[Fold]) -> pd.DataFrame:
+def int8_answers(fits: Fits) -> pd.DataFrame:
     """Both precisions' out-of-fold probabilities: row, fp32, int8, threshold, fold."""
     frames = [
-        pd.read_parquet(study.result(f"int8/fold-{fold.number}") / INT8).assign(fold=fold.number) for fold in folds
+        pd.read_parquet(fits.study.result(f"int8/fold-{fold.number}") / INT8).assign(fold=fold.number)
+        for fold in fits.folds
     ]
     return pd.concat(frames, ignore_index=True).sort_values("row", ignore_index=True)
 
 
-def final_bundle(
-    study: Study, recipe: Recipe, folds: Sequence[Fold], seeds: int, squares: Squares, origin: Origin,
-    figures: Sequence[Figure],
-) -> Path:  # fmt: skip
-    """One network trained on every photograph, for as many epochs as the folds needed, and its bundle.
-
-    No photograph is left to stop on or to choose a threshold on: the number of epochs is the median over the fits of
-    the outer folds, and temperature and operating point come from those fits' answers on photographs they held out.
-    """
-    tasks = [Task(recipe, seed, fold) for seed in range(seeds) for fold in folds]
-    everything = np.arange(len(squares.labels))
-    if not study.done("final"):
-        with study.step("final") as folder:
-            epochs = int(np.median([_best_epoch(epochs_of(task, study)) for task in tasks])) + 1
-            longest = replace(recipe.fit, epochs=max(epochs, recipe.fit.epochs // 2))
-            model = initial_network(recipe, 0, study)
-            fit(model, squares, everything, np.array([], np.int64), longest, folder, seed=0)
-            write_json(folder / "final.json", {"epochs": longest.epochs})
-    if not study.done("bundle"):
-        model = build(recipe.network)
-        model.load_state_dict(load_file(study.result("final") / "best.safetensors"))
-        settled = _settled_out_of_fold(study, tasks, squares.labels, recipe.target_sensitivity)
-        card = _card(origin, recipe, range(seeds), settled, "out-of-fold answers on the training photographs", figures)
-        inputs = squares.inputs(everything)
-        with study.step("bundle") as folder:
-            write_bundle(
-                model, card, calibration=inputs, check=inputs, out=folder / origin.name, labels=squares.labels,
-                keep_fp32=False,
-            )  # fmt: skip
-    return study.result("bundle") / origin.name
-
-
-def _best_epoch(log: Path) -> int:
-    with log.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return int(min(rows, key=lambda row: float(row["inner_loss"]))["epoch"])
-
-
-def _settled_out_of_fold(study: Study, tasks: Sequence[Task], labels: NDArray[np.int64], target: float) -> Settled:
-    parts = [margins(predictions_of(task, study), "test") for task in tasks]
+def pooled_answers(fits: Fits, tasks: Sequence[Task]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Rows and logits of all photographs that these fits held out, one after the other."""
+    parts = [margins(predictions_of(task, fits.study), "test") for task in tasks]
     rows, logits = (np.concatenate(column) for column in zip(*parts, strict=True))
-    temperature = fit_temperature(logits, labels[rows])
-    mean = np.array([temperature.probabilities(logits[rows == row]).mean() for row in np.unique(rows)])
-    return Settled(temperature, target_sensitivity(labels[np.unique(rows)], mean, target))
+    return rows, logits

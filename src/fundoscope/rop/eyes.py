@@ -8,8 +8,8 @@ from typing import Any
 from fundoscope.findings import NOTHING_SEEN, RopFinding, Status
 
 EYE_COLUMNS = (
-    "infant", "eye", "exam", "views", "views_graded", "views_refused", "views_failed", "p_rop", "rop", "decision",
-    "rule", "flag",
+    "infant", "eye", "exam", "views", "views_graded", "views_refused", "views_failed", "p_rop", "rop", "p_tr",
+    "treatment_requiring", "decision", "rule", "flag",
 )  # fmt: skip
 
 #: One suspicious view is enough: ROP is seen in part of the retina, and a view that misses it says nothing.
@@ -47,13 +47,20 @@ def _row(key: Key, views: _Views) -> dict[str, Any]:
     graded = [finding for finding in views.findings if finding.status is Status.OK]
     p_rop = max((finding.p_rop or 0.0 for finding in graded), default=None)
     rop = any(finding.rop for finding in graded) if graded else None
+    asked = [finding for finding in graded if finding.p_tr is not None]
+    p_tr = max((finding.p_tr or 0.0 for finding in asked), default=None)
+    requiring = any(finding.treatment_requiring for finding in asked) if asked else None
     return {
         "infant": infant, "eye": eye, "exam": exam, "views": len(views.findings), "views_graded": len(graded),
         "views_refused": views.count(Status.REJECTED), "views_failed": views.count(Status.FAILED),
-        "p_rop": None if p_rop is None else round(p_rop, 4),
-        "rop": None if rop is None else "yes" if rop else "no",
-        "decision": _words(rop), "rule": RULE, "flag": _flag(infant, eye),
+        "p_rop": None if p_rop is None else round(p_rop, 4), "rop": _yes(rop),
+        "p_tr": None if p_tr is None else round(p_tr, 4), "treatment_requiring": _yes(requiring),
+        "decision": _words(rop), "rule": RULE, "flag": _flag(infant, eye, graded),
     }  # fmt: skip
+
+
+def _yes(answer: bool | None) -> str | None:
+    return None if answer is None else "yes" if answer else "no"
 
 
 def _words(rop: bool | None) -> str:
@@ -62,7 +69,7 @@ def _words(rop: bool | None) -> str:
     return "ROP suspected" if rop else NOTHING_SEEN
 
 
-def _flag(infant: str, eye: str) -> str:
+def _flag(infant: str, eye: str, graded: list[RopFinding]) -> str:
     flags = ["infant unknown"] if infant.startswith("(unknown") else []
     flags += [] if eye else ["laterality missing: both eyes may be mixed in this row"]
-    return "; ".join(flags)
+    return "; ".join([*flags, *dict.fromkeys(finding.reason for finding in graded if finding.reason)])

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from fundoscope.bundles import Bundle
+from fundoscope.bundles.card import Stage
 from fundoscope.errors import UsageError
 from fundoscope.findings import ROP_COLUMNS, CsvTable, JsonTable, RopFinding, Status
 from fundoscope.reports.screening import OperatingPoint, ScreeningHeader, ScreeningReport, save_pictures
@@ -42,7 +42,7 @@ class Named(Protocol):
 class Files:
     """The files of a screening in one folder, written row by row."""
 
-    def __init__(self, out: Path, bundle: Bundle) -> None:
+    def __init__(self, out: Path, screener: Screener) -> None:
         try:
             (out / "pictures").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -52,7 +52,7 @@ class Files:
         self.out = out
         self.table = CsvTable(out / "results.csv", ROP_COLUMNS)
         self.objects = JsonTable(out / "results.json")
-        self.report = ScreeningReport(out / "report.html", header_of(bundle))
+        self.report = ScreeningReport(out / "report.html", header_of(screener))
         self.eyes = Eyes()
 
     def add(self, number: int, mention: Named, screened: Screened) -> None:
@@ -87,12 +87,12 @@ class Files:
         self.report.close(whole)
 
 
-def screen_all(bundle: Bundle, named: Iterable[Named], out: Path | None, print_json: bool) -> Iterator[RopFinding]:
+def screen_all(screener: Screener, named: Iterable[Named], out: Path | None, print_json: bool) -> Iterator[RopFinding]:
     """Screen and write as it goes; yields each finding once it is written, in the order given."""
     named = list(named)
     with ExitStack() as stack:
-        files = stack.enter_context(Files(out, bundle)) if out is not None else None
-        screened = Screener(bundle).screen(mention.file for mention in named)
+        files = stack.enter_context(Files(out, screener)) if out is not None else None
+        screened = screener.screen(mention.file for mention in named)
         for number, (mention, one) in enumerate(zip(named, screened, strict=True), 1):
             one = replace(one, finding=replace(one.finding, file=mention.path))
             if files is not None:
@@ -103,20 +103,28 @@ def screen_all(bundle: Bundle, named: Iterable[Named], out: Path | None, print_j
             yield one.finding
 
 
-def header_of(bundle: Bundle) -> ScreeningHeader:
+def header_of(screener: Screener) -> ScreeningHeader:
     """What the report says of the bundle that spoke."""
-    card, point = bundle.card, bundle.stage.operating_point
+    card, second = screener.bundle.card, screener.second
     return ScreeningHeader(
         bundle=card.name,
         version=f"made {card.created.isoformat()} by fundoscope {card.fundoscope}, recipe {card.recipe}",
         trained_on="; ".join(card.trained_on),
         never_tested_on="; ".join(card.never_tested_on),
-        operating_point=OperatingPoint(point.threshold, point.rule, point.data),
-        temperature=bundle.stage.temperature,
+        operating_point=_point(screener.bundle.stage),
+        temperature=screener.bundle.stage.temperature,
         date=datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
         intended_use=card.intended_use,
         program=f"fundoscope {importlib.metadata.version('fundoscope')}",
+        simulated=second is not None and card.stage2 == "simulated",
+        second_stage=second is not None,
+        treatment_point=None if second is None else _point(second),
     )
+
+
+def _point(stage: Stage) -> OperatingPoint:
+    point = stage.operating_point
+    return OperatingPoint(point.threshold, point.rule, point.data)
 
 
 def summary(findings: Iterable[RopFinding]) -> dict[str, int]:

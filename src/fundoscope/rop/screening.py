@@ -24,6 +24,9 @@ from fundoscope.findings import RopFinding, Status
 from fundoscope.imaging import Photograph, Pixels, find_field, read
 from fundoscope.imaging.quality import judge
 
+#: The reason in every row that tells what was learnt from simulated eyes.
+SIMULATED = "SIMULATED: what is said of treatment was learnt from simulated eyes only"
+
 Source = str | Path | bytes | NDArray[Any]
 
 
@@ -44,11 +47,14 @@ class Screened:
 class Screener:
     """Grades photographs with one bundle, `workers` at once.
 
-    By default one more than there are processors, at most five: while one waits for Python's lock, another decodes.
+    Whether treatment is required is told where ROP is suspected and the bundle knows; what it learnt from simulated
+    eyes only if `allow_simulated`. By default one worker more than there are processors, at most five: while one waits for Python's lock, another decodes.
     """
 
-    def __init__(self, bundle: Bundle, workers: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, workers: int | None = None, allow_simulated: bool = False) -> None:
         self.bundle = bundle
+        told = bundle.card.stage2 == "real" or (bundle.card.stage2 == "simulated" and allow_simulated)
+        self.second = bundle.second if told else None
         self.workers = workers or min(4, os.cpu_count() or 1) + 1
 
     def screen(self, sources: Iterable[Source]) -> Iterator[Screened]:
@@ -85,12 +91,19 @@ class Screener:
             reason = " ".join(verdict.reasons)
             finding = RopFinding(photograph.name, Status.REJECTED, reason, quality=score, seconds=_since(start))
             return Screened(finding, picture, None, size)
-        logits, activation = self.bundle.run(standard.tensor(standard.enhance(picture))[None])
+        answers = self.bundle.run_stages(standard.tensor(standard.enhance(picture))[None], 2 if self.second else 1)
+        (logits, activation), *second = answers
         p_rop = float(self.bundle.probabilities(logits)[0])
-        finding = RopFinding(
-            photograph.name, Status.OK, "", p_rop, self.bundle.decide(p_rop), quality=score, seconds=_since(start)
-        )
+        rop = self.bundle.decide(p_rop)
+        p_tr, requiring = self._treatment(second[0][0]) if second and rop else (None, None)
+        reason = SIMULATED if p_tr is not None and self.bundle.card.stage2 == "simulated" else ""
+        finding = RopFinding(photograph.name, Status.OK, reason, p_rop, rop, p_tr, requiring, score, _since(start))
         return Screened(finding, picture, activation[0], size)
+
+    def _treatment(self, logits: NDArray[np.float32]) -> tuple[float, bool]:
+        assert self.second is not None
+        p = self.second.probabilities(logits)
+        return float(p[0]), bool(self.second.decisions(p)[0])
 
 
 def _name_of(source: Source, number: int) -> str:

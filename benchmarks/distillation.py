@@ -1,0 +1,143 @@
+"""What the teacher's cache saves, and whether it costs anything in AUC.
+
+    python benchmarks/distillation.py [--study runs/weights-rop] [--out runs/distillation]
+
+Speed: epochs of the undistilled student, of the distilled one reading the teacher's kept answers, and of one whose
+teacher answers anew at every step, in turns on the same photographs. AUC: the students of the study's first seed, who
+took their views from six kept ones, against students who saw another view in every epoch, which is what a teacher asked
+anew would give; same folds, same teachers, paired by eye. Goes on where it was cut off; writes
+docs/results/distillation.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pandas as pd
+import torch
+
+from fundoscope.cohort import Cohort, Folds, audit, groups_of
+from fundoscope.evaluation import difference, results_table
+from fundoscope.learning import Distillation, Lesson, Squares, distil
+from fundoscope.learning.data import training_batches
+from fundoscope.learning.distil import Views, taught_batches, teacher_answers
+from fundoscope.networks import Classifier
+from fundoscope.rop.fitting import Task, bare_network, fitted_network, initial_network, predict
+from fundoscope.rop.material import Material
+from fundoscope.rop.out_of_fold import Fits, settle
+from fundoscope.rop.questions import ROP
+from fundoscope.rop.recipes import STUDENT, TEACHER, recipe_of
+from fundoscope.studies import Study
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results" / "distillation.csv"
+RECIPE = recipe_of("lite")
+ROUNDS = 3
+
+
+def epoch_seconds(material: Material, rows: np.ndarray) -> list[dict[str, object]]:
+    """Median seconds of an epoch of each way, and their ratios to the student alone."""
+    teacher, student = (bare_network(RECIPE, RECIPE.arm(name)) for name in (TEACHER, STUDENT))
+    options, squares = RECIPE.student_fit, material.squares
+    views = Views(squares, options.augment, ROUNDS + 1, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        answers = teacher_answers(teacher, views, rows, Path(folder))
+        once = (time.perf_counter() - start) / views.number
+    alone = training_batches(squares, rows, options.augment, options.batch, 0)
+    taught = taught_batches(views, rows, answers, options.batch)
+    ways = {"student alone": (alone, None), "kept answers": (taught, None), "teacher asked anew": (alone, teacher)}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(ROUNDS + 1):
+        for name, (batches, asked) in ways.items():
+            batches.sampler.set_epoch(turn)  # ty: ignore[unresolved-attribute]
+            spent = _epoch(student, batches, asked)
+            if turn:
+                seconds[name].append(spent)
+    base = median(seconds["student alone"])
+    found = [{"what": f"epoch, {name}", "value": round(median(each), 3), "ratio": round(median(each) / base, 3)}
+             for name, each in seconds.items()]  # fmt: skip
+    return [*found, {"what": "teacher's answers to one view of each, once", "value": round(once, 3)}]
+
+
+def _epoch(student: Classifier, batches: object, teacher: Classifier | None) -> float:
+    student.train()
+    optimiser = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], 1e-5)
+    start = time.perf_counter()
+    for x, target in batches:  # ty: ignore[not-iterable]
+        x = x.to(memory_format=torch.channels_last)
+        logits = student(x)
+        if teacher is not None:
+            with torch.no_grad():
+                target = torch.cat([target[:, None], teacher.eval()(x)], dim=1)
+        loss = (
+            RECIPE.distillation.of(logits, target)
+            if target.ndim == 2
+            else torch.nn.functional.cross_entropy(logits, target)
+        )
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return time.perf_counter() - start
+
+
+def aucs(fits: Fits, material: Material, out: Study) -> list[dict[str, object]]:
+    """Six kept views against a new one in every epoch."""
+    question, arm = material.question(ROP), RECIPE.arm(STUDENT)
+    kept = fits.out_of_fold(arm, question).p
+    anew = np.full((1, len(question.labels)), np.nan)
+    how = replace(RECIPE.distillation, views=arm.fit.epochs)
+    for fold in fits.folds:
+        task = Task(RECIPE, arm, ROP, 0, fold)
+        if not out.done(f"fold-{fold.number}"):
+            with out.step(f"fold-{fold.number}") as folder:
+                _fit(task, fits.study, material.squares, how, folder)
+        frame = pd.read_parquet(out.result(f"fold-{fold.number}") / "predictions.parquet")
+        part = frame[frame.part == "test"]
+        settled = settle(frame, question, RECIPE.target_sensitivity)
+        anew[0, part.row] = settled.temperature.probabilities((part.logit_1 - part.logit_0).to_numpy())
+    gap = difference(question.labels, kept, anew, groups=np.array(material.groups.numbers), names=("kept", "anew"))
+    return [
+        {"what": f"AUC, {how.views} views, a new one in each epoch", "value": round(gap.second, 4)},
+        {"what": f"AUC, {RECIPE.distillation.views} kept views", "value": round(gap.first, 4)},
+        {"what": "AUC, kept less anew, paired", "value": round(gap.estimate.value, 4),
+         "low": round(gap.estimate.low, 4), "high": round(gap.estimate.high, 4)},
+    ]  # fmt: skip
+
+
+def _fit(task: Task, study: Study, squares: Squares, how: Distillation, folder: Path) -> None:
+    train, inner = np.array(task.fold.train), np.array(task.fold.inner)
+    teacher = fitted_network(task.by(TEACHER), study)
+    lesson = Lesson(teacher, squares, train, inner, folder / "answers")
+    model = distil(initial_network(task, study), lesson, how, task.arm.fit, folder / "fit", task.seed)
+    parts = {"test": np.array(task.fold.test), "inner": inner}
+    predict(model, {"plain": squares}, parts).to_parquet(folder / "predictions.parquet", index=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, default=ROOT / "runs" / "weights-rop")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "distillation")
+    given = parser.parse_args()
+    cohort = Cohort.read(given.study.with_suffix(".csv"))
+    groups = groups_of(cohort, audit(cohort))
+    folds = Folds.read(given.study / "folds.json", cohort)
+    material = Material.of(cohort, groups, folds, RECIPE.standard)
+    fits = Fits(Study(given.study, {}), RECIPE, folds.folds, 1)
+    rows = epoch_seconds(material, np.array(folds[0].train))
+    for row in rows:
+        print(*row.values(), flush=True)
+    rows += aucs(fits, material, Study.open(given.out, {"recipe": RECIPE.as_json(), "commands": []}))
+    for row in rows[-3:]:
+        print(*row.values())
+    results_table(rows, RESULTS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""What a network costs: its weights, and the multiplications of one photograph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from fundoscope.networks.classifier import count_parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """`parameters` in all, and `macs`, multiply-accumulates of one photograph of `size` x `size` pixels.
+
+    Counted are convolutions, matrix products and attention, as tables of networks usually do; a MAC is two FLOPs.
+    """
+
+    parameters: int
+    macs: int
+    size: int
+
+
+def cost_of(model: nn.Module, size: int) -> Cost:
+    """Measure a network that takes (1, 3, `size`, `size`), with the head that it has."""
+    counter = FlopCounterMode(display=False)
+    model.eval()
+    with torch.no_grad(), counter:
+        model(torch.zeros(1, 3, size, size))
+    return Cost(count_parameters(model), counter.get_total_flops() // 2, size)

@@ -1,0 +1,43 @@
+"""How pixels are scaled before a network sees them, and the change from one scaling to another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Input = (value in 0 to 1 - mean) / deviation, channel by channel; the default leaves 0 to 1."""
+
+    mean: Triple = (0.0, 0.0, 0.0)
+    deviation: Triple = (1.0, 1.0, 1.0)
+
+
+UNIT = Scaling()
+
+
+class Rescale(nn.Module):
+    """(N, 3, H, W) scaled as `given` -> the same pixels scaled as `own`: several networks can share one input."""
+
+    def __init__(self, given: Scaling, own: Scaling) -> None:
+        super().__init__()
+        there, here = torch.tensor(given.deviation), torch.tensor(own.deviation)
+        self.factor: Tensor
+        self.offset: Tensor
+        self.register_buffer("factor", (there / here)[:, None, None], persistent=False)
+        shift = (torch.tensor(given.mean) - torch.tensor(own.mean)) / here
+        self.register_buffer("offset", shift[:, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The rescaled input."""
+        return x * self.factor + self.offset
+
+
+def rescale(given: Scaling, own: Scaling) -> nn.Module:
+    """`Rescale`, or nothing at all where both scalings are one."""
+    return nn.Identity() if given == own else Rescale(given, own)

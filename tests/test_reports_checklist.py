@@ -1,0 +1,46 @@
+import csv
+
+import pytest
+
+from fundoscope.errors import UsageError
+from fundoscope.reports import StudyPage, write_study_report
+from fundoscope.reports.checklist import KEYS, TITLES, checklist_section, fill, write_checklist
+
+
+def numbers(answers):
+    return {int("".join(c for c in each.item if c.isdigit())) for each in answers}
+
+
+def test_each_list_has_the_published_number_of_items():
+    assert numbers(fill("tripod_ai", {})) == set(range(1, 28))
+    assert numbers(fill("claim_2024", {})) == set(range(1, 45))
+    assert [each.item for each in fill("claim_2024", {})] == [str(n) for n in range(1, 45)]
+
+
+@pytest.mark.parametrize("name", TITLES)
+def test_nothing_is_answered_that_the_study_did_not_say(name):
+    assert {each.by for each in fill(name, {})} == {"human"}
+    some = fill(name, {"labels": "as the table says"})
+    assert [each.answer for each in some if each.by == "study"] == ["as the table says"]
+    assert all(each.answer == "for the authors to supply" for each in some if each.by == "human")
+    assert all(each.asks and each.section for each in some)
+
+
+def test_every_key_is_asked_for_and_every_item_asks_for_a_key():
+    asked = {key for key in KEYS for name in TITLES if any(a.by == "study" for a in fill(name, {key: "x"}))}
+    assert asked == set(KEYS)
+
+
+def test_an_unknown_key_names_the_nearest():
+    with pytest.raises(UsageError, match="labels"):
+        fill("tripod_ai", {"label": "x"})
+
+
+def test_they_are_written_and_shown(tmp_path):
+    filled = {name: fill(name, {"software": "torch 2", "labels": "as given"}) for name in TITLES}
+    path = write_checklist(tmp_path / "claim.csv", filled["claim_2024"])
+    rows = list(csv.DictReader(path.open()))
+    assert len(rows) == 44 and [row["answer"] for row in rows if row["by"] == "study"] == ["as given", "torch 2"]
+    write_study_report(tmp_path / "report.html", StudyPage("a study", sections=[checklist_section(filled)]))
+    page = (tmp_path / "report.html").read_text()
+    assert "CLAIM 2024: 2 of 44 items answered" in page and "torch 2" in page

@@ -1,0 +1,200 @@
+"""A whole study of both questions, and the recipe of paper 000 to the letter."""
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("pandas")
+
+from test_rop_study import draw, rows_of
+
+from fundoscope.bundles import open_bundle
+from fundoscope.cli.talk import Talk
+from fundoscope.cohort import Cohort, Folds, audit, groups_of
+from fundoscope.errors import LeakError, UsageError
+from fundoscope.learning import LogitRegression, SoftTargets
+from fundoscope.networks import COMPARED, build
+from fundoscope.networks.cost import cost_of
+from fundoscope.rop.fitting import Task, fitted_network, initial_network
+from fundoscope.rop.questions import TREATMENT, questions_of
+from fundoscope.rop.recipes import ARMS, recipe_of
+from fundoscope.rop.study import StudyOptions, run_study
+from fundoscope.studies import Study
+
+
+def write_cohort(folder, n=48):
+    """Normal, ROP, and ROP that needs treatment, which is redder; two photographs an infant."""
+    rows = ["image,label,treatment_requiring,infant,eye,exam,birth_weight,camera"]
+    for number in range(n):
+        infant = number // 2
+        kind = ("normal", "rop", "treatment")[infant % 3]
+        path = folder / f"{number}.png"
+        draw(path, "normal" if kind == "normal" else "rop", number)
+        if kind == "treatment":
+            picture = cv2.imread(str(path))
+            picture[..., 2] = np.clip(picture[..., 2] * 1.3, 0, 255)
+            cv2.imwrite(str(path), picture)
+        label = "normal,no" if kind == "normal" else f"rop,{'yes' if kind == 'treatment' else 'no'}"
+        rows.append(f"{number}.png,{label},i{infant},{('left', 'right')[number % 2]},1,{700 + 40 * infant},A")
+    table = folder / "cohort.csv"
+    table.write_text("\n".join(rows) + "\n")
+    return table
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return write_cohort(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.fixture(scope="module")
+def study(cohort, tmp_path_factory):
+    out = tmp_path_factory.mktemp("study") / "s"
+    torch.set_num_threads(1)
+    recipe = recipe_of("tiny").changed(epochs=3)
+    run_study(
+        StudyOptions(cohort, out, recipe, folds=2, export=True, prevalences=(0.06,), shuffles=2), Talk(quiet=True)
+    )
+    return out
+
+
+def test_both_questions_are_answered_and_scored(study):
+    for question in ("rop", "treatment"):
+        graders = [row["grader"] for row in rows_of(study / f"tables/results_{question}.csv")]
+        assert graders[:3] == ["teacher", "undistilled", "student"]
+        differences = rows_of(study / f"tables/differences_{question}.csv")
+        assert [row["grader"] for row in differences] == ["teacher", "undistilled"]
+    baselines = [row["grader"] for row in rows_of(study / "tables/results_treatment.csv")][3:]
+    assert baselines == ["vessel width and tortuosity", "majority class"]
+    assert {row["n"] for row in rows_of(study / "tables/results_treatment.csv")} == {"32"}  # ROP only
+
+
+def test_the_cascade_is_scored_by_each_unit(study):
+    rows = rows_of(study / "tables/cascade.csv")
+    units = list(dict.fromkeys(row["unit"] for row in rows))
+    assert units == ["photograph", "eye", "exam", "infant"]
+    ends = {row["unit"]: row for row in rows if row["figure"].startswith("sensitivity for treatment-requiring")}
+    assert [ends[unit]["of"] for unit in units] == ["16", "16", "8", "8"]
+    assert [row["unit"] for row in rows_of(study / "tables/units_rop.csv")] == units
+
+
+def test_the_report_holds_what_the_paper_has_and_what_it_lacks(study):
+    page = (study / "report.html").read_text()
+    for heading in (
+        "Photographs and folds", "What the networks see", "ROP without and with need of treatment", "Networks",
+        "Stage 1", "Stage 2", "Without the shortcuts", "What INT8 costs", "By photograph, eye, exam and infant",
+        "The cascade, end to end", "Operating points", "Abstention", "Subgroups", "Predictive values", "Shuffled labels",
+        "Maps behind the answers: rop", "Maps behind the answers: treatment", "Learning", "TRIPOD", "CLAIM",
+    ):  # fmt: skip
+        assert heading in page, heading
+    assert {path.name for path in (study / "figures").iterdir()} >= {
+        "infants.png", "roc_rop.png", "roc_treatment.png", "confusion_rop.png", "confusion_treatment.png",
+        "decision_rop.png", "coverage_rop.png", "learning_rop_teacher.png", "learning_treatment_student.png",
+    }  # fmt: skip
+    names = [row["subgroup"] for row in rows_of(study / "tables/subgroups.csv")]
+    assert any("1000" in name for name in names) and "A" in names
+
+
+def test_the_bundle_answers_both_questions(study):
+    bundle = open_bundle(study / "bundle" / "rop-tiny")
+    assert bundle.card.stage2 == "real" and bundle.second.classes[1] == "treatment-requiring"
+    assert {figure.name for figure in bundle.card.figures} >= {"auc", "treatment: auc"}
+
+
+def test_the_second_stage_begins_where_the_first_ended(study, cohort):
+    manifest = json.loads((study / "study.json").read_text())
+    recipe, table = recipe_of("tiny").changed(epochs=3), Cohort.read(cohort)
+    (fold, _) = Folds.read(study / "folds.json", table).folds
+    where = Study(study, manifest)
+    for name in ("teacher", "student"):
+        first = Task(recipe, recipe.arm(name), "rop", 0, fold)
+        begun = initial_network(replace(first, question=TREATMENT), where)
+        ended = fitted_network(first, where)
+        assert all(
+            torch.equal(a, b) for a, b in zip(begun.state_dict().values(), ended.state_dict().values(), strict=True)
+        )
+
+
+def test_an_infant_in_two_folds_stops_the_study_by_name(study, cohort, tmp_path):
+    table, folds = Cohort.read(cohort), json.loads((study / "folds.json").read_text())
+    one, other = (fold["test"]["rows"][0] for fold in folds["folds"])
+    for fold in folds["folds"]:
+        for part in (
+            "test",
+            "train",
+            "inner",
+        ):  # the two photographs change places everywhere, their infants' others stay
+            rows = sorted({one: other, other: one}.get(row, row) for row in fold[part]["rows"])
+            fold[part] = {"rows": rows, "images": [table[row].image for row in rows]}
+    out = tmp_path / "s"
+    out.mkdir()
+    (out / "study.json").write_text((study / "study.json").read_text())
+    (out / "folds.json").write_text(json.dumps(folds))
+    with pytest.raises(LeakError, match=rf"\b({one}|{other})\.png"):
+        run_study(StudyOptions(cohort, out, recipe_of("tiny").changed(epochs=3), folds=2), Talk(quiet=True))
+
+
+def test_without_answers_about_treatment_it_is_not_asked_and_says_so(tmp_path):
+    rows = "".join(f"{n}.png,{('normal', 'rop')[n % 2]},i{n}\n" for n in range(12))
+    for number in range(12):
+        draw(tmp_path / f"{number}.png", ("normal", "rop")[number % 2], number)
+    (tmp_path / "cohort.csv").write_text("image,label,infant\n" + rows)
+    table = Cohort.read(tmp_path / "cohort.csv")
+    questions, why = questions_of(table, Folds.make(table, groups_of(table, audit(table)), 2))
+    assert [question.name for question in questions] == ["rop"] and "stage 2 was not trained" in why
+
+
+def test_every_comparison_network_goes_through_every_step(tmp_path):
+    table = write_cohort(tmp_path)
+    recipe = recipe_of("tiny")
+    networks = ("undistilled", *COMPARED)
+    out = tmp_path / "s"
+    run_study(StudyOptions(table, out, recipe.changed(epochs=1), folds=2, networks=networks), Talk(quiet=True))
+    for question in ("rop", "treatment"):
+        graders = [row["grader"] for row in rows_of(out / f"tables/results_{question}.csv")]
+        assert graders[: len(networks)] == list(networks)
+
+
+def test_the_papers_recipe_to_the_letter():
+    paper = recipe_of("paper")
+    assert paper.teacher == "resnet18+densenet121+efficientnet_b2" and paper.student == "mobilenetv2"
+    standard = paper.standard
+    assert standard.size == 256 and standard.clahe_when != "never"
+    levels = standard.tensor(np.full((2, 2, 3), 255, np.uint8))
+    assert levels.max() == 1 and standard.tensor(np.zeros((2, 2, 3), np.uint8)).min() == 0  # scaled to [0, 1]
+    for fit, batch in ((paper.teacher_fit, 8), (paper.student_fit, 16)):
+        assert (fit.optimiser, fit.learning_rate, fit.weight_decay, fit.epochs, fit.batch) == (
+            "adam",
+            1e-4,
+            1e-4,
+            200,
+            batch,
+        )
+        assert fit.schedule == "constant" and fit.average == 0 and fit.smoothing == 0
+        assert fit.augment.rotation and fit.augment.scale and not fit.augment.colour
+    assert paper.distillation.loss == SoftTargets(temperature=5.0, alpha=0.95)
+    assert isinstance(recipe_of("lite").distillation.loss, LogitRegression)
+
+
+def test_sizes_and_costs_of_the_papers_networks():
+    # table 5 as repaired: 26.59 M and 2.23 M with two classes; MobileNetV2's 0.30 G at 224 px is 1.306 times that at 256
+    teacher, student = recipe_of("paper").teacher, recipe_of("paper").student
+    assert cost_of(build(teacher, pretrained=False), 256).parameters == pytest.approx(26.59e6, abs=0.01e6)
+    small, large = (cost_of(build(student, pretrained=False, size=size), size) for size in (224, 256))
+    assert small.parameters == pytest.approx(2.2264e6, abs=0.001e6)
+    assert small.macs == pytest.approx(0.30e9, rel=0.03)
+    assert large.macs / small.macs == pytest.approx((256 / 224) ** 2, rel=0.01)
+
+
+def test_a_convolutions_cost_by_hand():
+    network = torch.nn.Conv2d(3, 5, 3, padding=1, bias=False)
+    assert cost_of(network, 16).macs == 3 * 5 * 9 * 16 * 16
+
+
+def test_an_unknown_arm_names_the_nearest():
+    with pytest.raises(UsageError, match="undistilled"):
+        recipe_of("tiny").arm("undistiled")
+    assert all(recipe_of("lite").arm(name).name == name for name in ARMS)
