@@ -81,7 +81,7 @@ def weighted(study: Path, cohort: Cohort) -> None:
         found = estimates(y, p, metrics=METRICS, threshold=threshold, groups=groups[asked], weights=weights[asked])
         rows.append({"question": question, "network": network, **found})
     results_table(rows, RESULTS / "papers_mix.csv")
-    student = {question: part for question, part in answers.query("network == 'student'").groupby("question")}
+    student = dict(iter(answers.query("network == 'student'").groupby("question")))
     (p_rop, t_rop), (p_tr, t_tr) = (
         (_seeds(student[q], "p"), _seeds(student[q], "threshold")) for q in ("rop", "treatment")
     )
