@@ -17,8 +17,11 @@ from fundoscope.rop.questions import ROP
 from fundoscope.rop.recipes import STUDENT, UNDISTILLED, Arm
 
 _TITLES = {"rop": "Stage 1: normal or ROP", "treatment": "Stage 2: ROP that needs treatment or not"}
-_DISCRIMINATION = ("accuracy", "precision", "f1", "sensitivity", "specificity", "auc")  # the paper's order, and AUC
-_PROBABILITIES = ("average_precision", "brier", "ece", "calibration_slope", "calibration_intercept")
+_TABLES = {
+    "Discrimination and decisions": ("auc", "accuracy", "sensitivity", "specificity"),
+    "What a positive answer is worth here": ("precision", "f1", "average_precision"),
+    "Probabilities": ("brier", "ece", "calibration_slope", "calibration_intercept"),
+}
 
 
 def sections(found: Assessment, drawn: Path) -> list[Section]:
@@ -60,8 +63,10 @@ def _networks(found: Assessment) -> Section:
 
 def _question(found: Assessment, asked: Asked, drawn: Path) -> Section:
     rows = found.results(asked)
-    tables = [Table(cells([{"grader": row["grader"], **{n: row[n] for n in part}} for row in rows]), caption)
-              for part, caption in ((_DISCRIMINATION, "Discrimination and decisions"), (_PROBABILITIES, "Probabilities"))]  # fmt: skip
+    tables = [
+        Table(cells([{"grader": row["grader"], **{name: row[name] for name in part}} for row in rows]), caption)
+        for caption, part in _TABLES.items()
+    ]
     if len(asked.answers) > 1:
         against = f"Each network less the {asked.reference}, paired on the same photographs"
         tables.append(Table(cells(found.differences(asked)), against, reference=0))
