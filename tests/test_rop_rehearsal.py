@@ -5,13 +5,17 @@ import pytest
 
 pytest.importorskip("torch")
 
+import numpy as np
 import torch
+from test_rop_study import rows_of, write_cohort
 
+from fundoscope.bundles import open_bundle
 from fundoscope.cli.talk import Talk
 from fundoscope.cohort import Fold
 from fundoscope.rop.fitting import Task, initial_network
 from fundoscope.rop.recipes import RECIPES, Rehearsal, recipe_of
 from fundoscope.rop.rehearsal import rehearse, simulated_eyes, step_of
+from fundoscope.rop.study import StudyOptions, run_study
 from fundoscope.studies import Study
 
 
@@ -70,3 +74,24 @@ def test_recipes_can_be_written_down():
     for name, recipe in RECIPES.items():
         assert json.loads(json.dumps(recipe.as_json()))["name"] == name
         assert recipe_of(name) is recipe
+
+
+def test_without_real_answers_the_second_stage_is_learnt_from_simulated_eyes(tmp_path):
+    """What ships: stage 1 from the cohort, stage 2 from the rehearsal's eyes, measured on eyes drawn afresh."""
+    quick = replace(RECIPES["tiny"].student_fit, epochs=2)
+    recipe = replace(RECIPES["tiny"], rehearsal=Rehearsal(54, 14, quick), student_fit=quick)
+    table = write_cohort(tmp_path, 24)
+    out = tmp_path / "s"
+    run_study(StudyOptions(table, out, recipe, folds=2, networks=("undistilled",), export=True), Talk(quiet=True))
+    card = open_bundle(out / "bundle" / "rop-tiny").card
+    assert card.stage2 == "simulated" and "SIMULATED" in card.stages[1].operating_point.data
+    assert all("SIMULATED" in figure.on for figure in card.figures if figure.name.startswith("treatment"))
+    choice = json.loads((out / "final/simulated-treatment/choice.json").read_text())
+    assert choice["chosen"] == min(choice["loss"], key=choice["loss"].get)
+    rows = rows_of(out / "tables/treatment_simulated.csv")
+    assert [row["photographs"] for row in rows[:2]] == ["all", "stage 1"] and {row["simulated"] for row in rows} == {
+        "yes"
+    }
+    first, exam = (np.load(out / f"rehearsal/{name}/squares.npy", mmap_mode="r") for name in ("eyes", "exam"))
+    seen = {square.tobytes() for square in first}
+    assert not any(square.tobytes() in seen for square in exam)

@@ -18,7 +18,7 @@ from fundoscope.evaluation.baselines import majority_class, mean_colour
 from fundoscope.evaluation.nuisance import nuisance_baseline, nuisance_table
 from fundoscope.evaluation.vessel_baseline import vessel_baseline, vessel_table
 from fundoscope.imaging import Photograph
-from fundoscope.rop.export import int8_answers
+from fundoscope.rop.export import card_figure, int8_answers
 from fundoscope.rop.material import VARIANTS, Material
 from fundoscope.rop.out_of_fold import Fits, OutOfFold
 from fundoscope.rop.questions import ROP, Question
@@ -174,10 +174,10 @@ class Assessment:
             )
             before = "" if asked.question.name == ROP else f"{asked.question.name}: "
             names = ("auc", "sensitivity", "specificity", "accuracy", "brier", "ece")
-            figures += [_card_figure(before + name, found[name], on) for name in names]
+            figures += [card_figure(before + name, found[name], on) for name in names]
             if asked.question.name == ROP:
                 figures.append(
-                    _card_figure("auc of the nuisance baseline", asked.estimates(self.nuisance.p[0])["auc"], on)
+                    card_figure("auc of the nuisance baseline", asked.estimates(self.nuisance.p[0])["auc"], on)
                 )
         return figures
 
@@ -248,8 +248,3 @@ def _int8_row(name: str, frame: pd.DataFrame, labels: Rows) -> dict[str, Any]:
         "part": name, "n": len(frame), "auc fp32": auc(y, frame.fp32), "auc int8": auc(y, frame.int8),
         "decisions changed": int(flips.sum()), "largest change of p": float((frame.fp32 - frame.int8).abs().max()),
     }  # fmt: skip
-
-
-def _card_figure(name: str, estimate: Estimate, on: str) -> CardFigure:
-    ends = (None, None) if np.isnan(estimate.low) else (round(estimate.low, 4), round(estimate.high, 4))
-    return CardFigure(name=name, value=round(estimate.value, 4), low=ends[0], high=ends[1], n=estimate.n, on=on)

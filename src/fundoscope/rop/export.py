@@ -13,6 +13,7 @@ from fundoscope.bundles import Card, open_bundle
 from fundoscope.bundles.card import Figure, OperatingPoint, Source, Stage
 from fundoscope.bundles.write import write_bundle
 from fundoscope.cohort import Fold
+from fundoscope.evaluation import Estimate
 from fundoscope.rop.fitting import Task, fitted_network, predictions_of
 from fundoscope.rop.material import Material
 from fundoscope.rop.out_of_fold import Fits, Settled, margins
@@ -125,3 +126,9 @@ def pooled_answers(fits: Fits, tasks: Sequence[Task]) -> tuple[NDArray[np.int64]
     parts = [margins(predictions_of(task, fits.study), "test") for task in tasks]
     rows, logits = (np.concatenate(column) for column in zip(*parts, strict=True))
     return rows, logits
+
+
+def card_figure(name: str, estimate: Estimate, on: str) -> Figure:
+    """A figure of the evaluation as a card holds it; without an interval where too few groups give none."""
+    ends = (None, None) if np.isnan(estimate.low) else (round(estimate.low, 4), round(estimate.high, 4))
+    return Figure(name=name, value=round(estimate.value, 4), low=ends[0], high=ends[1], n=estimate.n, on=on)

@@ -25,7 +25,7 @@ from fundoscope.evaluation.calibration import fit_temperature, target_sensitivit
 from fundoscope.learning import UNLABELLED, Squares, fit, logits_of
 from fundoscope.networks import Classifier
 from fundoscope.networks.classifier import freeze
-from fundoscope.rop.export import stage_of
+from fundoscope.rop.export import card_figure, stage_of
 from fundoscope.rop.fitting import NETWORK, freeze_shared
 from fundoscope.rop.out_of_fold import Fits, Settled
 from fundoscope.rop.questions import TREATMENT
@@ -36,6 +36,9 @@ from fundoscope.studies import write_json
 
 STEP = "final/simulated-treatment"
 _EXAM = 1  # added to the rehearsal's seed: eyes that nothing was learnt or chosen on
+_HELD_OUT = (
+    3  # every third infant with ROP settles choice, temperature and threshold: fewer hold too few of either kind
+)
 _DATA = "SIMULATED infants held back from training"
 
 
@@ -57,13 +60,13 @@ def second_of_simulated(fits: Fits, arm: Arm, first: Classifier, voice: Voice) -
             _choose(fits, arm, first, eyes, folder, voice)
     model = copy.deepcopy(first)
     model.load_state_dict(load_file(fits.study.result(STEP) / NETWORK))
-    inner = _known(eyes, eyes.held)
+    _, inner = _parts(eyes)
     logits = margin_of(model.eval(), eyes.squares, inner)
     temperature = fit_temperature(logits, eyes.treatment[inner])
     point = target_sensitivity(eyes.treatment[inner], temperature.probabilities(logits), fits.recipe.target_sensitivity)
     stage = stage_of(TREATMENT, Settled(temperature, point), _DATA)
     exam = simulated_eyes(fits.recipe, fits.study, voice, "exam", _EXAM)
-    rows = _known(exam, np.ones(len(exam.held), bool))
+    rows = np.flatnonzero(exam.treatment != UNLABELLED)
     p = temperature.probabilities(margin_of(model, exam.squares, rows))
     table = by_stage_and_zone(exam, rows, p, point.threshold)
     tables = fits.study.folder / "tables"
@@ -75,7 +78,7 @@ def second_of_simulated(fits: Fits, arm: Arm, first: Classifier, voice: Voice) -
 def _choose(fits: Fits, arm: Arm, first: Classifier, eyes: SimulatedEyes, folder: Path, voice: Voice) -> None:
     """Fit both ways, keep the better one's weights."""
     squares = eyes.squares.with_labels(eyes.treatment)
-    train, inner = _known(eyes, ~eyes.held), _known(eyes, eyes.held)
+    train, inner = _parts(eyes)
     options = replace(arm.fit, batch=16)
     losses, models = {}, {}
     for way in ("own head", "own late stages"):
@@ -103,8 +106,13 @@ def _loss(model: Classifier, squares: Squares, rows: NDArray[np.int64]) -> float
     return float(functional.binary_cross_entropy_with_logits(margin, torch.from_numpy(squares.labels[rows]).double()))
 
 
-def _known(eyes: SimulatedEyes, keep: NDArray[np.bool_]) -> NDArray[np.int64]:
-    return np.flatnonzero(keep & (eyes.treatment != UNLABELLED))
+def _parts(eyes: SimulatedEyes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Photographs with ROP to learn from, and those of other infants: a third of those who need treatment, and of others."""
+    rows = np.flatnonzero(eyes.treatment != UNLABELLED)
+    requiring = np.unique(eyes.infant[rows[eyes.treatment[rows] == 1]])
+    others = np.setdiff1d(eyes.infant[rows], requiring)
+    held = np.isin(eyes.infant[rows], [*requiring[::_HELD_OUT], *others[::_HELD_OUT]])
+    return rows[~held], rows[held]
 
 
 def by_stage_and_zone(
@@ -128,10 +136,4 @@ def by_stage_and_zone(
 
 def _figures(overall: Mapping[str, Any], n: int) -> tuple[Figure, ...]:
     on = f"{n} SIMULATED photographs with ROP, drawn afresh"
-    return tuple(
-        Figure(
-            name=f"treatment: {name}", value=round(overall[name].value, 4), low=round(overall[name].low, 4),
-            high=round(overall[name].high, 4), n=n, on=on,
-        )
-        for name in ("auc", "sensitivity", "specificity")
-    )  # fmt: skip
+    return tuple(card_figure(f"treatment: {name}", overall[name], on) for name in ("auc", "sensitivity", "specificity"))
