@@ -73,7 +73,7 @@ def test_teacher_and_student_see_the_same_view(views, tmp_path):
     for epoch in range(4):
         batches.sampler.set_epoch(epoch)
         for x, target in batches:
-            np.testing.assert_allclose(logits_of(teacher, x.numpy()), target[:, 1:], atol=1e-5)
+            np.testing.assert_allclose(logits_of(teacher, x.numpy()), target[:, 1:], atol=2e-3)  # bfloat16
 
 
 def test_an_answer_is_computed_once(views, tmp_path):

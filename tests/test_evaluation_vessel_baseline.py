@@ -72,8 +72,10 @@ def test_straight_lines_do_not_wind_and_waves_do():
 
 @pytest.mark.parametrize("thickness", [5, 7, 11])
 def test_width_is_in_radii_of_the_field(thickness):
-    values = vessel_features(photograph(drawn(0, thickness)))
-    assert values["width, mean"] == pytest.approx(thickness / 265, rel=0.1)
+    picture = drawn(0, thickness)
+    # how much ink lies across the vessel: smooth lines are painted wider than they are asked for
+    ink = (110.0 - picture[150:190, 200, 1]).sum() / (110 - 40)
+    assert vessel_features(photograph(picture))["width, mean"] == pytest.approx(ink / 265, rel=0.1)
 
 
 def test_a_camera_that_cuts_the_field_shows_no_wider_vessels():

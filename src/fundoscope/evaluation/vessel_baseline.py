@@ -34,7 +34,7 @@ def vessel_features(photograph: Photograph) -> dict[str, float]:
     """The measures called `FEATURES`: widths in radii of the field, tortuosity as arc over chord less 1, at most 1.
 
     Both are weighted by length over the segments of the vessel graph that the line detector finds; density is the share
-    of the field that is vessel. Where no vessel is found all are 0.
+    of the field that is vessel. Where no segment is long enough to have a course, widths and tortuosity are 0.
     """
     field = find_field(photograph.pixels)
     found = find_vessels(photograph.pixels, field)

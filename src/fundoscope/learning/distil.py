@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fundoscope.learning.augment import Augment
 from fundoscope.learning.data import UNLABELLED, Index, Order, Squares, plain_batches
-from fundoscope.learning.fit import FitOptions, Material, fit_batches
+from fundoscope.learning.fit import FitOptions, Material, fit_batches, multiplies_bfloat16
 from fundoscope.networks import Classifier
 
 _CLASSES = 2
@@ -149,19 +149,25 @@ def teacher_answers(
 def _answered(
     teacher: nn.Module, views: Views, view: int, rows: NDArray[np.int64], maps: bool, batch: int = 16
 ) -> NDArray[np.floating]:
-    """A batch at a time: a thousand photographs take no more memory than sixteen. Maps are kept in half precision."""
-    teacher.eval()
+    """A batch at a time: a thousand photographs take no more memory than sixteen.
+
+    In bfloat16 where the processor multiplies it, twice as fast: a soft target needs no more digits.
+    """
+    teacher.eval().to(memory_format=torch.channels_last)
     answers = []
     for at in range(0, len(rows), batch):
         x = torch.from_numpy(np.stack([views.input(view, int(row)) for row in rows[at : at + batch]]))
-        x = x.to(memory_format=torch.channels_last)
-        if maps:
-            assert isinstance(teacher, Classifier)
-            features = teacher.features(x)
-            answers.append(torch.cat([teacher.answer(features), features.flatten(1)], dim=1).half().numpy())
-        else:
-            answers.append(teacher(x).float().numpy())
-    return np.concatenate(answers)
+        with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16()):
+            answers.append(_answer(teacher, x.to(memory_format=torch.channels_last), maps).float().numpy())
+    return np.concatenate(answers).astype(np.float16 if maps else np.float32)
+
+
+def _answer(teacher: nn.Module, x: Tensor, maps: bool) -> Tensor:
+    if not maps:
+        return teacher(x)
+    assert isinstance(teacher, Classifier)
+    features = teacher.features(x)
+    return torch.cat([teacher.answer(features), features.flatten(1)], dim=1)
 
 
 def _named(views: Views, rows: NDArray[np.int64]) -> str:

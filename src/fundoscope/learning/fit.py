@@ -260,7 +260,7 @@ def _quiet() -> Generator[None]:
             log.setLevel(level)
 
 
-def _multiplies_bfloat16() -> bool:
+def multiplies_bfloat16() -> bool:
     """Whether it is an instruction here; where it is emulated it would cost time."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -291,7 +291,7 @@ def _trainer(folder: Path, options: FitOptions, stopping: bool) -> pl.Trainer:
         max_epochs=options.epochs,
         accelerator="auto",
         devices=1,
-        precision="bf16-mixed" if options.bfloat16 and _multiplies_bfloat16() else "32-true",
+        precision="bf16-mixed" if options.bfloat16 and multiplies_bfloat16() else "32-true",
         logger=_logger(options.tracker, folder),
         enable_progress_bar=False,
         enable_model_summary=False,

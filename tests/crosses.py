@@ -1,0 +1,68 @@
+"""Pictures of crossings of a known size, and a detector's body small enough for a test."""
+
+import numpy as np
+from torch import nn
+
+from fundoscope.learning.marked import Marked
+
+
+class TinyStages(nn.Module):
+    """(N, 3, H, W) -> maps at strides 4, 8, 16 and 32."""
+
+    channels = (8, 12, 16, 16)
+
+    def __init__(self):
+        super().__init__()
+        widths = (3, *self.channels)
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(before, after, 5, stride=4 if before == 3 else 2, padding=2),
+                nn.GroupNorm(4, after),
+                nn.ReLU(),
+            )
+            for before, after in zip(widths, self.channels, strict=False)
+        )
+
+    def forward(self, x):
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+def tiny_body():
+    from fundoscope.networks.detection_bodies import Levels
+
+    return Levels(TinyStages(), TinyStages.channels, fixed_norms=False)
+
+
+def draw_cross(pixels, at, side):
+    """A dark upright cross that fills a box; gives the box and the mask in it."""
+    top, left = at
+    width = max(2, side // 6)
+    part = np.zeros((side, side), bool)
+    part[(side - width) // 2 : (side + width) // 2] = True
+    part[:, (side - width) // 2 : (side + width) // 2] = True
+    pixels[top : top + side, left : left + side][part] = (90, 30, 20)
+    return (left, top, left + side, top + side), part
+
+
+def crossed(seed=0, size=(96, 96), sides=(20, 20, 20), masks=True):
+    """A retina without anything but crosses of these sides, which do not touch."""
+    rng = np.random.default_rng(seed)
+    pixels = np.clip(rng.normal((170, 90, 50), 4, (*size, 3)), 0, 255).astype(np.uint8)
+    pixels[:, rng.integers(0, size[1] - 3) :][:, :3] = (90, 30, 20)  # a vessel that nothing crosses
+    free, drawn = np.ones(size, bool), []
+    for side in sides:
+        places = [
+            (r, c)
+            for r in range(0, size[0] - side + 1, 3)
+            for c in range(0, size[1] - side + 1, 3)
+            if free[r : r + side, c : c + side].all()
+        ]
+        row, column = places[rng.integers(len(places))]
+        free[row : row + side, column : column + side] = False
+        drawn.append(draw_cross(pixels, (row, column), side))
+    boxes = np.array([box for box, _ in drawn], np.int64).reshape(-1, 4)
+    return Marked(pixels, np.ones(size, bool), boxes, tuple(part for _, part in drawn) if masks else None)

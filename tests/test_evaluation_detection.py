@@ -1,0 +1,189 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fundoscope.errors import UsageError
+from fundoscope.evaluation.coco import coco_lines, coco_scores
+from fundoscope.evaluation.detection import (
+    Instances,
+    Outcome,
+    best_f1,
+    detection_estimates,
+    f1_difference,
+    matched,
+    outcome,
+    outcome_of,
+    precision_recall,
+)
+
+pytest.importorskip("faster_coco_eval")
+
+
+def marked(seed=0, n=6, size=(120, 130), side=20):
+    """Boxes that do not touch, each with a cross of vessels in it."""
+    rng = np.random.default_rng(seed)
+    cells = rng.permutation([(r, c) for r in range(4) for c in range(4)])[:n]
+    corners = cells[:, ::-1] * 28.0 + rng.integers(0, 6, (n, 2))
+    boxes = np.hstack([corners, corners + side])
+    masks = np.zeros((n, *size), bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes.astype(int), strict=True):
+        mask[(y1 + y2) // 2 - 2 : (y1 + y2) // 2 + 2, x1:x2] = True
+        mask[y1:y2, (x1 + x2) // 2 - 2 : (x1 + x2) // 2 + 2] = True
+    return Instances.true(boxes, masks)
+
+
+def answered(truth, right=0, scores=None):
+    """The truth as an answer, moved to the right by so many pixels."""
+    scores = np.linspace(0.9, 0.5, len(truth.boxes)) if scores is None else scores
+    return Instances(truth.boxes + np.array([right, 0, right, 0]), scores, np.roll(truth.masks, right, axis=2))
+
+
+def test_the_surest_takes_the_nearest_and_nobody_takes_twice():
+    truth = [[10, 10], [10, 18], [90, 90]]
+    points = [[10, 13], [10, 11], [80, 90], [50, 50], [90, 101]]
+    assert matched(points, [0.5, 0.9, 0.4, 0.99, 0.8], truth).tolist() == [1, 0, 2, -1, -1]
+    assert matched(points, [0.5, 0.9, 0.4, 0.99, 0.8], truth, radius=3).tolist() == [-1, 0, -1, -1, -1]
+
+
+def test_nothing_found_and_nothing_to_find():
+    assert matched([], [], [[1, 1]]).tolist() == []
+    assert matched([[1, 1]], [0.5], []).tolist() == [-1]
+    assert outcome([], [], [[1, 1]]).counts(0.5) == (0, 0, 1)
+    with pytest.raises(UsageError, match="one finite score"):
+        matched([[1, 1]], [0.5, 0.5], [])
+
+
+def test_the_middle_of_a_box_is_its_pixel():
+    found = Instances.true([[0, 10, 1, 11], [5, 2, 25, 22]])
+    assert found.centres.tolist() == [[10, 0], [11.5, 14.5]]
+
+
+places = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=12)
+
+
+@given(places, places, st.integers(0, 10**6), st.floats(0, 1))
+def test_what_is_matched_above_a_threshold_does_not_depend_on_what_lies_below(points, truth, seed, threshold):
+    scores = np.random.default_rng(seed).random(len(points))
+    all_of_them = matched(points, scores, truth)
+    called = scores >= threshold
+    chosen = np.asarray(points, float).reshape(-1, 2)[called]
+    assert matched(chosen, scores[called], truth).tolist() == all_of_them[called].tolist()
+    hit = all_of_them[all_of_them >= 0]
+    assert len(set(hit.tolist())) == len(hit)
+
+
+def test_figures_are_those_of_the_counts_and_resample_photographs():
+    rng = np.random.default_rng(0)
+    outcomes = [Outcome(rng.random(8), rng.random(8) < rng.random(), 9) for _ in range(20)]
+    hits = sum(int((o.hits & (o.scores >= 0.4)).sum()) for o in outcomes)
+    called = sum(int((o.scores >= 0.4).sum()) for o in outcomes)
+    figures = detection_estimates(outcomes, 0.4)
+    assert figures["precision"].value == pytest.approx(hits / called)
+    assert figures["recall"].value == pytest.approx(hits / 180)
+    assert figures["f1"].value == pytest.approx(2 * hits / (called + 180))
+    assert figures["f1"].low < figures["f1"].value < figures["f1"].high
+    assert (figures["f1"].n, figures["f1"].positives, figures["f1"].groups) == (20, 180, 20)
+    few = detection_estimates(outcomes[:6], 0.4)["f1"]
+    assert np.isnan(few.low) and len(few.points) == 6
+    assert len(detection_estimates(outcomes, 0.4, groups=[i // 5 for i in range(20)])["f1"].points) == 4
+
+
+def test_equal_scores_are_called_together_and_the_best_threshold_keeps_what_it_promised():
+    outcomes = [
+        Outcome(np.array([0.9, 0.5, 0.5]), np.array([True, True, False]), 2),
+        Outcome(np.array([0.8, 0.2]), np.array([True, False]), 2),
+    ]
+    curve = precision_recall(outcomes)
+    assert curve.scores.tolist() == [0.9, 0.8, 0.5, 0.2]
+    assert curve.precision.tolist() == pytest.approx([1, 1, 0.75, 0.6])
+    assert curve.recall.tolist() == pytest.approx([0.25, 0.5, 0.75, 0.75])
+    point = best_f1(outcomes)
+    assert point.threshold == pytest.approx(0.35) and point.f1 == pytest.approx(0.75)
+    assert detection_estimates(outcomes, point.threshold)["f1"].value == pytest.approx(point.f1)
+    with pytest.raises(UsageError, match="inner data"):
+        best_f1([Outcome(np.empty(0), np.empty(0, bool), 3)])
+
+
+def test_two_detectors_are_compared_on_the_same_photographs():
+    rng = np.random.default_rng(1)
+
+    def runs(share):
+        return [[Outcome(np.full(10, 0.7), rng.random(10) < share, 10) for _ in range(20)] for _ in range(3)]
+
+    good, bad = runs(0.8), runs(0.5)
+    found = f1_difference(good, bad, (0.5, 0.5), ("SAFPN", "FPN"))
+    means = [np.mean([detection_estimates(run, 0.5)["f1"].value for run in each]) for each in (good, bad)]
+    assert (found.first, found.second) == pytest.approx(means)
+    assert found.estimate.value == pytest.approx(means[0] - means[1]) and found.apart
+    assert found.verdict == "SAFPN has the higher f1"
+    assert not f1_difference(good, good, (0.5, 0.5)).apart
+    with pytest.raises(UsageError, match="same photographs"):
+        f1_difference(good, [run[1:] for run in bad], (0.5, 0.5))
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_perfect_answers_score_one_and_no_answers_nought(kind):
+    truths = [marked(seed) for seed in range(3)]
+    perfect = coco_scores(truths, [answered(truth) for truth in truths], kind)
+    assert (perfect.ap, perfect.ap50, perfect.ap75) == pytest.approx((1, 1, 1))
+    assert perfect.values[6] == pytest.approx(1 / 6) and perfect.values[7] == pytest.approx(1)  # recall of 1, of 10
+    assert (perfect.photographs, perfect.truths) == (3, 18)
+    empty = Instances(np.empty((0, 4)), np.empty(0), np.empty((0, 120, 130), bool))
+    assert coco_scores(truths, [empty] * 3, kind).values[:3] == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("right", "share"), [(2, 0.7), (4, 0.4), (7, 0.0)])
+def test_boxes_moved_aside_score_what_their_overlap_allows(right, share):
+    truths = [marked(seed) for seed in range(2)]
+    scores = coco_scores(truths, [answered(truth, right) for truth in truths])
+    overlap = (20 - right) / (20 + right)
+    assert scores.ap == pytest.approx(np.mean(np.arange(0.5, 1, 0.05) <= overlap)) == pytest.approx(share)
+
+
+def test_masks_moved_aside_score_less_than_their_boxes():
+    truth = marked()
+    moved = answered(truth, 3)
+    assert coco_scores([truth], [moved], "segm").ap < coco_scores([truth], [moved]).ap < 1
+
+
+def test_average_precision_agrees_with_its_definition():
+    rng = np.random.default_rng(4)
+    truths = [marked(seed) for seed in range(5)]
+    found = []
+    for truth in truths:  # some right, some far away
+        boxes = np.where(rng.random((6, 1)) < 0.6, truth.boxes, truth.boxes + np.array([0, 400, 0, 400]))
+        found.append(Instances(boxes, rng.random(6)))
+    curve = precision_recall([outcome_of(a, b) for a, b in zip(found, truths, strict=True)])
+    at = [max(curve.precision[curve.recall >= r - 1e-12], default=0) for r in np.linspace(0, 1, 101)]
+    assert coco_scores(truths, found).ap50 == pytest.approx(np.mean(at))
+
+
+def test_the_lines_are_those_that_the_library_prints(capsys):
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    truth, moved = marked(), answered(marked(), 2)
+    lines = coco_lines(coco_scores([truth], [moved]))
+    boxes = [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in truth.boxes.tolist()]
+    entries = [
+        {"id": n, "image_id": 1, "category_id": 1, "bbox": box, "area": 400, "iscrowd": 0}
+        for n, box in enumerate(boxes, 1)
+    ]
+    said = []
+    known = COCO({"images": [{"id": 1}], "annotations": entries, "categories": [{"id": 1}]})
+    answers = [
+        {"image_id": 1, "category_id": 1, "bbox": [box[0] + 2, *box[1:]], "score": float(score)}
+        for box, score in zip(boxes, moved.scores, strict=True)
+    ]
+    COCOeval_faster(known, known.loadRes(answers), "bbox", print_function=said.append).run()
+    printed = [line for line in said if "Average" in line]
+    assert lines[0] == "IoU metric: bbox"
+    assert lines[1:] == printed[:12]
+
+
+def test_masks_that_are_wanted_and_not_there_are_an_error():
+    truth = marked()
+    with pytest.raises(UsageError, match=r"Photograph 1 has no masks\. Leave"):
+        coco_scores([Instances.true(truth.boxes)], [answered(truth)], "segm")
+    with pytest.raises(UsageError, match="One|one"):
+        coco_scores([truth], [])
