@@ -10,6 +10,8 @@ from fundoscope.imaging import Standard
 from fundoscope.learning import Augment, FitOptions, Squares
 from fundoscope.learning.data import UNLABELLED
 from fundoscope.learning.distil import (
+    Distillation,
+    Hinted,
     LogitRegression,
     SoftTargets,
     Views,
@@ -137,3 +139,30 @@ def test_a_student_comes_near_its_teacher(views, tmp_path):
     logits = logits_of(student, squares.inputs(rows))
     wanted = logits_of(teacher, squares.inputs(rows))
     assert np.corrcoef(logits[:, 1] - logits[:, 0], wanted[:, 1] - wanted[:, 0])[0, 1] > 0.9
+
+
+def test_a_hint_reaches_the_students_body_and_costs_less_the_nearer_the_maps():
+    torch.manual_seed(3)
+    hinted = Hinted(build("tiny"), maps=5)
+    x = torch.rand(2, 3, 64, 64)
+    output = hinted.train()(x)
+    assert output.shape == (2, 2 + 5 * 2 * 2)
+    assert hinted.eval()(x).shape == (2, 2)  # the logits alone are what stopping looks at
+    how = Distillation(LogitRegression(1.0), hint=1.0)
+    wanted = torch.rand(2, 20)
+    target = torch.cat([torch.zeros(2, 1), output[:, :2].detach(), wanted], dim=1)
+    (how.of(output, target)).backward()  # the logits are right already: what moves the body is the hint
+    assert float(hinted.student.body[0].weight.grad.abs().sum()) > 0
+    near, far = (torch.cat([output[:, :2].detach(), share * wanted], dim=1) for share in (0.9, 0.5))
+    assert how.of(near, target) == pytest.approx(0.01, rel=1e-3)  # mean squared error over the maps' mean square
+    assert how.of(far, target) == pytest.approx(0.25, rel=1e-3)
+
+
+def test_the_teachers_maps_are_kept_beside_its_logits(views, tmp_path):
+    teacher = build("tiny+tiny").eval()
+    answers = teacher_answers(teacher, views, ROWS, tmp_path, maps=True)
+    assert answers.shape == (3, 6, 2 + 256)  # 256 maps of 1 x 1 at 32 px
+    x = torch.from_numpy(np.stack([views.input(1, int(row)) for row in ROWS]))
+    with torch.no_grad():
+        np.testing.assert_allclose(answers[1, :, 2:], teacher.features(x).flatten(1), atol=5e-3)
+        np.testing.assert_allclose(answers[1, :, :2], teacher(x), atol=5e-3)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from fundoscope.errors import UsageError
 from fundoscope.imaging import Standard
-from fundoscope.learning import SQUARE, Augment, FitOptions, Squares, fit, logits_of
-from fundoscope.learning.data import training_batches
+from fundoscope.learning import SQUARE, UNLABELLED, Augment, FitOptions, Squares, fit, logits_of
+from fundoscope.learning.data import Order, training_batches
 from fundoscope.networks import build
 
 STANDARD = Standard(size=32, clahe_when="never")
@@ -160,3 +161,44 @@ def test_options_are_plain_json(smoothing):
 
     values = json.loads(json.dumps(FitOptions(smoothing=smoothing).as_json()))
     assert values["smoothing"] == smoothing and values["augment"]["rotation"] == 180.0
+
+
+def test_both_classes_come_equally_often_and_copies_are_told_apart():
+    labels = np.array([0] * 7 + [1] * 3)
+    order = Order(np.arange(10), labels, seed=1)
+    drawn = list(order)
+    assert len(drawn) == len(order) == 14
+    assert len(set(drawn)) == 14  # a repeated row has another number of copy, and so another view
+    assert sum(labels[row] for _, row, _ in drawn) == 7
+    assert {copy for _, row, copy in drawn if labels[row] == 1} == {0, 1, 2}
+    assert {copy for _, row, copy in drawn if labels[row] == 0} == {0}
+
+
+def test_photographs_without_a_label_come_as_often_as_labelled_ones():
+    labels = np.array([0, 0, 1, *([UNLABELLED] * 20)])
+    order = Order(np.arange(23), labels, seed=1)
+    first = [row for _, row, _ in order]
+    assert len(first) == len(order) == 8 and sum(row > 2 for row in first) == 4
+    order.set_epoch(1)
+    assert {row for _, row, _ in order if row > 2} != {row for row in first if row > 2}
+
+
+def test_a_copy_of_the_rarer_class_stands_turned():
+    pixels = [np.arange(48 * 48 * 3, dtype=np.uint32).reshape(48, 48, 3).astype(np.uint8)]
+    squares = Squares(pixels, np.array([1]), Standard(size=48, clahe_when="never"))
+    for turns in range(3):
+        np.testing.assert_array_equal(squares.input(0, turns=turns), np.rot90(squares.input(0), turns, axes=(1, 2)))
+
+
+def test_an_unknown_tracker_names_the_nearest(tmp_path):
+    data = squares(32)
+    with pytest.raises(UsageError, match="tensorboard"):
+        fit(
+            build("tiny"),
+            data,
+            np.arange(24),
+            np.arange(24, 32),
+            replace(QUICK, tracker="tensorbord"),
+            tmp_path,
+            seed=0,
+        )

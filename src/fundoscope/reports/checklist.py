@@ -24,9 +24,9 @@ TITLES: dict[Name, str] = {"tripod_ai": "TRIPOD+AI", "claim_2024": "CLAIM 2024"}
 KEYS = (
     "architecture", "calibration", "code", "data_source", "early_stopping", "exclusions",
     "explanations", "failure_gallery", "folds_and_groups", "imbalance", "initial_weights", "intended_use",
-    "internal_not_external", "labels", "metrics_and_intervals", "missing_data", "overlap_proof",
-    "photographs_and_infants", "preprocessing", "quality_refusals", "robustness_controls", "sample_size_bound",
-    "software", "subgroups", "threshold_rule", "training", "version",
+    "internal_not_external", "labels", "metrics_and_intervals", "missing_data", "operating_point", "overlap_proof",
+    "parameters_and_macs", "photographs_and_infants", "preprocessing", "quality_refusals", "robustness_controls",
+    "sample_size_bound", "software", "subgroups", "threshold_rule", "training", "version",
 )  # fmt: skip
 
 _HUMAN = "for the authors to supply"
@@ -46,6 +46,7 @@ class Answer:
 def fill(checklist: Name, facts: Mapping[str, str]) -> list[Answer]:
     """Every item of a checklist, answered where `facts` (keys of `KEYS`) say something, else left to its authors.
 
+    An item that several facts bear on gets all that are known, joined by semicolons. A blank fact says nothing.
     Raises `UsageError` for a key that no checklist asks for.
     """
     for key in facts:
@@ -55,7 +56,7 @@ def fill(checklist: Name, facts: Mapping[str, str]) -> list[Answer]:
 
 
 def _answer(row: Mapping[str, str], facts: Mapping[str, str]) -> Answer:
-    told = facts.get(row["filled_from"], "")
+    told = "; ".join(facts[key] for key in row["filled_from"].split() if facts.get(key, "").strip())
     return Answer(row["item"], row["section"], row["asks"], told or _HUMAN, "study" if told else "human")
 
 
@@ -65,11 +66,15 @@ def _rows(checklist: Name) -> list[dict[str, str]]:
 
 
 def write_checklist(path: Path, answers: Sequence[Answer]) -> Path:
-    """Write the answers as CSV, a row an item; returns `path`."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["item", "section", "asks", "answer", "by"])
-        table.writerows([each.item, each.section, each.asks, each.answer, each.by] for each in answers)
+    """Write the answers as CSV, a row an item; returns `path`. Raises `UsageError` where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(["item", "section", "asks", "answer", "by"])
+            table.writerows([each.item, each.section, each.asks, each.answer, each.by] for each in answers)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror}). Give a folder that can.") from error
     return path
 
 
