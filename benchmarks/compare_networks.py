@@ -18,7 +18,6 @@ from simulated_study import cohort_of, told
 
 from fundoscope.cli.talk import Talk
 from fundoscope.cohort import Cohort
-from fundoscope.learning import Distillation, SoftTargets
 from fundoscope.networks import COMPARED
 from fundoscope.rop.recipes import USUAL, recipe_of
 from fundoscope.rop.study import StudyOptions, run_study
@@ -55,7 +54,7 @@ def main() -> None:
     fits = {
         name: replace(getattr(paper, name), learning_rate=1e-3, batch=16) for name in ("teacher_fit", "student_fit")
     }
-    recipe = replace(paper, distillation=Distillation(SoftTargets(), views=given.epochs), **fits)
+    recipe = replace(paper, **fits)
     networks = (*USUAL, *(name for name in COMPARED if name != "mobilenetv2"))  # that one is the undistilled student
     run_study(StudyOptions(table, given.out, recipe, networks=networks), Talk())
     shutil.rmtree(RESULTS, ignore_errors=True)

@@ -93,14 +93,16 @@ class Recipe:
     ) -> Recipe:  # fmt: skip
         """The recipe at another size of input, for another number of epochs, from random weights, or not rehearsed."""
         fits = (self.teacher_fit, self.student_fit)
+        distillation = self.distillation
         if epochs is not None:
             fits = tuple(replace(fit, epochs=epochs, patience=epochs) for fit in fits)
+            distillation = replace(distillation, views=min(distillation.views, epochs))  # none is drawn in vain
         teacher_fit, student_fit = (replace(fit, tracker=tracker) for fit in fits)
         standard = self.standard if size is None else self.standard.model_copy(update={"size": size})
         rehearsal = self.rehearsal if rehearsed and not random_weights else None
         return replace(
             self, standard=standard, teacher_fit=teacher_fit, student_fit=student_fit, rehearsal=rehearsal,
-            pretrained=self.pretrained and not random_weights,
+            distillation=distillation, pretrained=self.pretrained and not random_weights,
         )  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
