@@ -28,7 +28,7 @@ from fundoscope.datasets import Record, open_dataset
 from fundoscope.learning import FitOptions
 from fundoscope.learning.patches import Crops, Drawn
 from fundoscope.learning.segment import fit_vessels, vessel_probabilities
-from fundoscope.networks import VesselNet, count_parameters
+from fundoscope.networks import VesselNet, VesselNetOptions, count_parameters
 from fundoscope.simulate import write_adults
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +38,7 @@ RESULTS = ROOT / "docs" / "results" / "simulated_vessels.csv"
 #: Folder, photographs, seed and camera of the eyes that are trained on, and of those that choose the threshold.
 TRAINING_EYES = (("drive", 200, 101, {"camera": "drive"}), ("hrf", 50, 102, {"camera": "hrf", "size": 900}))
 HELD_EYES = (("held", 16, 103, {"camera": "drive"}),)
+NETWORK = VesselNetOptions(widths=(16, 32, 64, 96, 128))
 CROPS = Crops(side=112, number=1200)
 OPTIONS = FitOptions(epochs=24, batch=12, learning_rate=2e-3, average=0.99, bfloat16=True, smoothing=0.0)
 THRESHOLDS = np.round(np.arange(0.1, 0.91, 0.05), 2)
@@ -69,9 +70,9 @@ def simulated(sets: Iterable[tuple[str, int, int, dict]], eyes: Path, workers: i
 
 
 def trained(arm: str, photographs: list[Record], out: Path, workers: int) -> VesselNet:
-    drawn = [Drawn.of(p.pixels, p.vessel, p.artery, p.vein) for p in photographs]
+    drawn = [Drawn.of(p) for p in photographs]
     torch.manual_seed(SEED)
-    return fit_vessels(VesselNet(), drawn, CROPS, OPTIONS, out / arm, SEED, workers)
+    return fit_vessels(VesselNet(NETWORK), drawn, CROPS, OPTIONS, out / arm, SEED, workers)
 
 
 def counts(model: VesselNet, photographs: list[Record]) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from lightning.pytorch.callbacks import Callback
 
+from fundoscope.datasets import Record
 from fundoscope.imaging.evened import DIAMETER, evened, scaled
 from fundoscope.learning import Augment, FitOptions
 from fundoscope.learning.patches import Crops, Drawn, crop_batches
@@ -29,11 +30,21 @@ def eye(side=200):
     artery, vein = np.zeros((2, *field.shape), bool)
     artery[side // 3 : side // 3 + 3], vein[:, side // 2 : side // 2 + 5] = True, True
     pixels[artery & field], pixels[vein & field] = (150, 50, 40), (110, 40, 35)
-    return pixels, (artery | vein) & field, artery & field, vein & field
+    return pixels, field, artery & field, vein & field
+
+
+def record(folder, side=200, **changed):
+    """The record of that eye, its photograph in a file."""
+    pixels, field, artery, vein = eye(side)
+    path = folder / f"{side}.png"
+    cv2.imwrite(str(path), pixels[..., ::-1])
+    known = {"vessel": artery | vein, "artery": artery, "vein": vein, "crossing_map": artery & vein}
+    at = np.argwhere(artery & vein).mean(axis=0, keepdims=True)
+    return Record(path.stem, "drawn", path, path.stem, field, **{**known, "crossings": at, **changed})
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (37, 50), (1, 9)])
-def test_every_pixel_gets_three_logits(shape):
+def test_every_pixel_gets_a_logit_a_kind(shape):
     model = VesselNet(SMALL).eval()
     with torch.no_grad():
         assert model(torch.randn(2, 3, *shape)).shape == (2, len(KINDS), *shape)
@@ -41,7 +52,7 @@ def test_every_pixel_gets_three_logits(shape):
 
 def test_the_usual_network_is_small_and_sees_a_window():
     model = VesselNet().eval()
-    assert 0.5e6 < count_parameters(model) < 1e6
+    assert 0.5e6 < count_parameters(model) < 2e6
     x = torch.randn(1, 3, 256, 256, requires_grad=True)
     model(x)[0, 0, 128, 128].backward()
     seen = x.grad.abs().sum(1)[0].nonzero()
@@ -57,23 +68,72 @@ def test_padding_changes_nothing_far_from_the_edge():
         torch.testing.assert_close(model(x)[..., :40, :40], model(x[..., :62, :62])[..., :40, :40])
 
 
+def targets(rows=8):
+    """A vein across, all else empty; the last two columns outside the field."""
+    truth, counts = torch.zeros(2, 1, 4, rows, rows)
+    truth[:, [0, 2], 3], counts[..., :6] = 1, 1
+    return truth, counts
+
+
 def test_a_good_answer_costs_less_and_unknown_places_cost_nothing():
-    truth = torch.zeros(1, 4, 8, 8)
-    truth[:, [0, 2], 3], truth[:, 3, :, :6] = 1, 1
-    good = (truth[:, :3] * 2 - 1) * 6
-    assert vessel_loss(good, truth) < 0.05 < 1 < vessel_loss(-good, truth)
+    truth, counts = targets()
+    both, good = torch.cat([truth, counts], 1), (truth * 2 - 1) * 6
+    assert vessel_loss(good, both) < 0.05 < 1 < vessel_loss(-good, both)
     outside = good.clone()
     outside[..., 6:] *= -1
-    torch.testing.assert_close(vessel_loss(outside, truth), vessel_loss(good, truth))
+    torch.testing.assert_close(vessel_loss(outside, both), vessel_loss(good, both))
 
 
-def test_a_vessel_of_unknown_kind_teaches_no_kind():
-    truth = torch.zeros(1, 4, 8, 8)
-    truth[:, 0, 3], truth[:, 3] = 1, 1
-    logits = torch.randn(1, 3, 8, 8)
+def test_a_kind_that_is_known_nowhere_costs_nothing():
+    truth, counts = targets()
+    counts[:, 3] = 0
+    both, logits = torch.cat([truth, counts], 1), torch.randn(1, 4, 8, 8)
     other = logits.clone()
-    other[:, 1:, 3] += 5
-    torch.testing.assert_close(vessel_loss(other, truth), vessel_loss(logits, truth))
+    other[:, 3] += 5
+    torch.testing.assert_close(vessel_loss(other, both), vessel_loss(logits, both))
+
+
+def test_a_vessel_of_unknown_kind_teaches_no_kind(tmp_path):
+    *_, artery, vein = eye(540)
+    unknown = record(tmp_path, 540, artery=artery & ~vein, vein=np.zeros_like(vein))
+    _, y = Crops(side=400, augment=CALM).take(Drawn.of(unknown), np.random.default_rng(4))
+    vessel, counts = y[0] > 0.9, y[4:]
+    inside = counts[0] == 1
+    alone = vessel & (y[1] < 0.1) & inside
+    assert alone.any() and counts[1:3, alone].max() < 0.1
+    assert counts[1:3][:, (y[0] == 0) & inside].min() == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "known"),
+    [({}, (True, True, True)), ({"complete": False}, (True, True, False)), ({"artery": None, "vein": None}, (True, False, True)),
+     ({"vessel": None, "artery": None, "vein": None}, (False, False, True)), ({"crossings": None}, (True, True, False))],
+)  # fmt: skip
+def test_what_a_set_does_not_say_counts_nothing(tmp_path, changed, known):
+    drawn = Drawn.of(record(tmp_path, 540, **changed))
+    _, y = Crops(side=400, augment=CALM).take(drawn, np.random.default_rng(1))
+    assert (bool(y[4].any()), bool(y[5].any()), bool(y[7].any())) == known
+    assert bool(y[6].any()) == known[1]
+
+
+def test_where_both_kinds_may_mean_doubt_neither_is_taught(tmp_path):
+    sure, unsure = (Drawn.of(record(tmp_path, 540, complete=whole)) for whole in (True, False))
+    both = [(d.planes[..., 1] > 127) & (d.planes[..., 2] > 127) for d in (sure, unsure)]
+    assert both[0].any() and not both[1].any()
+    np.testing.assert_array_equal(sure.planes[..., 0], unsure.planes[..., 0])
+
+
+def test_a_crossing_is_a_bump_where_both_kinds_lie(tmp_path):
+    drawn, seen = Drawn.of(record(tmp_path, 900)), 0
+    for seed in range(12):
+        _, y = Crops(side=400, augment=CALM).take(drawn, np.random.default_rng(seed))
+        if y[3].max() > 0.95:
+            seen += 1
+            row, column = np.unravel_index(y[3].argmax(), y[3].shape)
+            near = (slice(max(0, row - 2), row + 3), slice(max(0, column - 2), column + 3))
+            assert y[1][near].max() > 0.5 and y[2][near].max() > 0.5
+            assert y[7][row, column] > 5 * y[7][y[4] > 0.99].min()
+    assert seen > 3
 
 
 @pytest.mark.parametrize("size", [900, 300])
@@ -105,8 +165,8 @@ def test_evened_does_not_see_outside_the_field():
     np.testing.assert_allclose(evened(small, inside), before, atol=1e-5)
 
 
-def test_crops_are_named_by_their_numbers_and_do_not_depend_on_workers():
-    drawn = [Drawn.of(*eye(side)) for side in (200, 240)]
+def test_crops_are_named_by_their_numbers_and_do_not_depend_on_workers(tmp_path):
+    drawn = [Drawn.of(record(tmp_path, side)) for side in (200, 240)]
     drawn_batches = []
     for workers in (0, 1):
         batches = crop_batches(drawn, CROPS, 6, seed=3, workers=workers)
@@ -116,12 +176,12 @@ def test_crops_are_named_by_their_numbers_and_do_not_depend_on_workers():
     assert len(set(drawn_batches[0])) == 4
 
 
-def test_a_crop_and_its_targets_lie_over_each_other():
-    drawn = Drawn.of(*eye(540))
+def test_a_crop_and_its_targets_lie_over_each_other(tmp_path):
+    drawn = Drawn.of(record(tmp_path, 540))
     for seed in range(12):
         x, y = Crops(side=96, augment=CALM).take(drawn, np.random.default_rng(seed))
-        assert x.shape == (3, 96, 96) and y.shape == (4, 96, 96)
-        vessel, field = y[0] > 0.9, y[3] > 0.9
+        assert x.shape == (3, 96, 96) and y.shape == (8, 96, 96)
+        vessel, field = y[0] > 0.9, y[4] > 0.9
         if vessel.sum() > 50:
             assert x[1][vessel & field].mean() < x[1][(y[0] < 0.1) & field].mean() - 1
 
@@ -129,14 +189,17 @@ def test_a_crop_and_its_targets_lie_over_each_other():
 def test_a_few_steps_learn_a_simulated_eye(tmp_path):
     photograph = adult(5, camera="drive", level="perfect")
     truth = photograph.truth
-    drawn = [Drawn.of(photograph.pixels, truth.vessel, truth.artery, truth.vein)]
+    path = tmp_path / "eye.png"
+    cv2.imwrite(str(path), photograph.pixels[..., ::-1])
+    masks = {"vessel": truth.vessel, "artery": truth.artery, "vein": truth.vein}
+    drawn = [Drawn.of(Record("eye", "simulated", path, "eye", truth.field, **masks))]
     torch.manual_seed(0)
     options = FitOptions(epochs=6, batch=4, learning_rate=1e-2, average=0.8)
     model = fit_vessels(VesselNet(SMALL), drawn, Crops(side=64, number=48, augment=CALM), options, tmp_path / "f", 0)
     losses = [float(line.split(",")[1]) for line in (tmp_path / "f" / "epochs.csv").read_text().splitlines()[1:]]
     assert losses[-1] < 0.75 * losses[0]
     found = vessel_probabilities(model, photograph.pixels)
-    assert found.shape == (3, *truth.field.shape)
+    assert found.shape == (4, *truth.field.shape)
     hit = (found[0] > 0.5) & truth.vessel
     assert 2 * hit.sum() / ((found[0] > 0.5).sum() + truth.vessel.sum()) > 0.5
 
@@ -152,7 +215,7 @@ class Breaker(Callback):
 
 
 def test_broken_off_in_an_epoch_it_goes_on_to_the_same_weights(tmp_path, monkeypatch):
-    drawn = [Drawn.of(*eye())]
+    drawn = [Drawn.of(record(tmp_path))]
 
     def run(folder):
         torch.manual_seed(0)

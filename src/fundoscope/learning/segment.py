@@ -20,18 +20,19 @@ from fundoscope.learning.patches import Crops, Drawn, crop_batches
 
 
 def vessel_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy plus soft Dice (Milletari 2016, 3DV, eq. 1, with plain sums) of vessel, artery and vein.
+    """Cross-entropy plus soft Dice (Milletari 2016, 3DV, eq. 1, with plain sums), by kind.
 
-    `logits` (N, 3, H, W); `targets` (N, 4, H, W) in 0 to 1, the last the field, outside of which nothing counts.
-    A vessel pixel that is neither artery nor vein (RITE's white) says nothing of either.
+    `logits` (N, K, H, W); `targets` (N, 2 K, H, W) in 0 to 1: the truth, then how much each pixel counts. A kind that
+    counts nowhere in the batch adds nothing.
     """
-    truth, field = targets[:, :3], targets[:, 3:]
-    kindless = (truth[:, :1] - truth[:, 1:].amax(1, keepdim=True)).clamp(0, 1)
-    weight = torch.cat([field, (field * (1 - kindless)).expand(-1, 2, -1, -1)], dim=1)
-    entropy = functional.binary_cross_entropy_with_logits(logits, truth, weight, reduction="sum") / weight.sum()
+    truth, weight = targets.chunk(2, dim=1)
+    kinds = (0, 2, 3)
+    counted = weight.sum(kinds)
+    entropy = functional.binary_cross_entropy_with_logits(logits, truth, weight, reduction="none").sum(kinds)
     found = torch.sigmoid(logits) * weight
-    both, either = (found * truth).sum((0, 2, 3)), (found + truth * weight).sum((0, 2, 3))
-    return entropy + 0.5 * (1 - (2 * both + 1) / (either + 1)).mean()
+    dice = (2 * (found * truth).sum(kinds) + 1) / ((found + truth * weight).sum(kinds) + 1)
+    told = (counted > 0).float()
+    return ((entropy / counted.clamp(min=1) + 0.5 * (1 - dice)) * told).mean()
 
 
 def fit_vessels(
@@ -44,7 +45,7 @@ def fit_vessels(
 
 @torch.no_grad()
 def vessel_probabilities(model: nn.Module, pixels: Pixels) -> NDArray[np.float32]:
-    """Probability of vessel, artery and vein at each pixel of a photograph as it is, (3, rows, columns), 0 to 1."""
+    """Probability of each of `networks.KINDS` at each pixel of a photograph as it is, (4, rows, columns), 0 to 1."""
     small, inside = scaled(pixels)
     x = torch.from_numpy(evened(small, inside))[None].to(memory_format=torch.channels_last)
     found: NDArray[Any] = torch.sigmoid(model.eval()(x))[0].float().numpy() * inside

@@ -1,4 +1,4 @@
-"""A photograph to its vessels, arteries and veins: a U-Net (Ronneberger 2015, MICCAI) with few maps at full size.
+"""A photograph to its vessels, arteries, veins and where these cross: a U-Net (Ronneberger 2015, MICCAI) with few maps at full size.
 
 It works on local contrast (`imaging.evened`) at one scale, so that it need know neither cameras nor sizes. Bilinear
 enlargement and concatenation on the way up; two 3x3 convolutions a level, each with batch normalisation and ReLU.
@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 #: What the output channels are, in their order.
-KINDS = ("vessel", "artery", "vein")
+KINDS = ("vessel", "artery", "vein", "crossing")
 
 
 @dataclass(frozen=True)
 class VesselNetOptions:
     """`widths` are the numbers of maps at full, half, quarter, ... size; `dropout` acts at the coarsest."""
 
-    widths: tuple[int, ...] = (16, 32, 64, 96, 128)
+    widths: tuple[int, ...] = (16, 32, 64, 128, 192)
     dropout: float = 0.1
 
 
 class VesselNet(nn.Module):
-    """(N, 3, H, W) local contrast -> (N, 3, H, W) logits of `KINDS`; any H and W."""
+    """(N, 3, H, W) local contrast -> (N, 4, H, W) logits of `KINDS`; any H and W."""
 
     def __init__(self, options: VesselNetOptions = VesselNetOptions()) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class VesselNet(nn.Module):
         nn.init.constant_(self.head.bias, -2.0)  # about one pixel in eight is a vessel
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of the three kinds at every pixel; edges are repeated up to a multiple of the stride."""
+        """Logits of the kinds at every pixel; edges are repeated up to a multiple of the stride."""
         rows, columns = x.shape[2:]
         x = functional.pad(x, (0, -columns % self.stride, 0, -rows % self.stride), mode="replicate")
         levels = []
@@ -51,7 +51,7 @@ class VesselNet(nn.Module):
         for block in self.up:
             wide = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
             x = block(torch.cat([wide, levels.pop()], dim=1))  # twice the size, half the maps
-        return self.head(x)[:, :, :rows, :columns]  # (N, 3, H, W)
+        return self.head(x)[:, :, :rows, :columns]  # (N, 4, H, W)
 
 
 def _two(inputs: int, outputs: int) -> nn.Sequential:

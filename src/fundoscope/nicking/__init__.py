@@ -1,0 +1,1 @@
+"""Artery-vein nicking in adults' photographs (paper 002): vessels and their kinds, crossings, grades."""

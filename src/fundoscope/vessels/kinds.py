@@ -1,0 +1,152 @@
+"""Artery or vein: each vessel of the graph made one kind, by vote along it, on through branchings and across crossings.
+
+A network judges pixels, and changes its mind along a vessel. Here each edge of the vessel graph pools the evidence on its
+centreline, and edges that meet persuade each other: a vessel that runs straight on stays what it is, the branches of one
+vessel are of its kind, and where two vessels cross they are of different kinds (arteries do not cross arteries, nor
+veins veins). The votes settle by mean-field iteration (Parisi 1988, Statistical Field Theory, ch. 3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from fundoscope.vessels.graph import Arm, Mask, along, arms, vessel_graph
+
+Plane = NDArray[np.floating[Any]]
+Edge = tuple[int, int, int]
+
+_EVEN = 1e-3  # keeps the odds of a pixel that is surely neither kind finite
+_LOUDEST = 3.0  # log odds beyond which a pixel is not heard any louder
+_HEADED = 10.0  # pixels over which the direction of an edge is taken
+_LINK = 1.5  # vessel widths: joints nearer than that are one
+_ROUNDS, _DAMPING = 60, 0.5
+
+
+@dataclass(frozen=True)
+class Votes:
+    """How much each witness weighs: `evidence` of an edge's own pixels at `full` pixels of length and more, in log odds;
+    `onward` for a vessel that runs straight on, `branch` for all who meet at a joint of three, `across` against those
+    whom one crosses.
+    """
+
+    evidence: float = 1.0
+    full: float = 20.0
+    onward: float = 1.0
+    branch: float = 0.4
+    across: float = 0.4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VesselKinds:
+    """The vessel graph, whose edges carry `kind` from -1 (vein) to 1 (artery), and the masks (rows, columns) of both
+    kinds, which share the pixels where they cross.
+    """
+
+    graph: nx.MultiGraph
+    artery: Mask
+    vein: Mask
+
+
+def vessel_kinds(vessel: Mask, artery: Plane, vein: Plane, votes: Votes = Votes()) -> VesselKinds:
+    """Kinds of the vessels in a mask (rows, columns), from each pixel's probabilities of being artery and of being vein."""
+    graph = vessel_graph(vessel)
+    settle(graph, artery, vein, votes)
+    odds = log_odds(artery, vein)
+    kind = _spread(graph, vessel)
+    # no edge near (a speck without a centreline): the pixels speak for themselves
+    is_artery = np.where(np.isnan(kind), odds, kind) > 0
+    both = vessel & (np.minimum(artery, vein) >= 0.5)
+    return VesselKinds(graph, vessel & is_artery | both, vessel & ~is_artery | both)
+
+
+def log_odds(artery: Plane, vein: Plane) -> Plane:
+    """How much each pixel speaks for an artery against a vein, bounded."""
+    return np.clip(np.log((artery + _EVEN) / (vein + _EVEN)), -_LOUDEST, _LOUDEST)
+
+
+def settle(graph: nx.MultiGraph, artery: Plane, vein: Plane, votes: Votes) -> None:
+    """Give each edge its `kind`."""
+    odds = log_odds(artery, vein)
+    edges: list[Edge] = [(min(u, v), max(u, v), key) for u, v, key in graph.edges(keys=True)]
+    index = {edge: k for k, edge in enumerate(edges)}
+    own = np.array([_evidence(graph.edges[edge], odds, votes) for edge in edges])
+    pull = np.zeros((len(edges), len(edges)))
+    for joint in _joints(graph):
+        for a, b, strength in _couplings(joint, votes):
+            i, j = index[a.edge], index[b.edge]
+            if i != j:
+                pull[i, j] += strength
+                pull[j, i] += strength
+    kind = np.tanh(own / 2)
+    for _ in range(_ROUNDS):
+        kind = _DAMPING * kind + (1 - _DAMPING) * np.tanh((own + pull @ kind) / 2)
+    for edge, value in zip(edges, kind, strict=True):
+        graph.edges[edge]["kind"] = float(value)
+
+
+def _evidence(data: dict[str, Any], odds: Plane, votes: Votes) -> float:
+    rows, columns = np.clip(np.round(data["path"]).astype(int), 0, np.array(odds.shape) - 1).T
+    weight = min(1.0, len(rows) / votes.full)
+    return votes.evidence * weight * float(odds[rows, columns].mean())
+
+
+def _joints(graph: nx.MultiGraph) -> list[list[Arm]]:
+    """The arms that leave each joint; joints that a short edge links are one, and that edge is none of its arms."""
+    linked = nx.Graph()
+    linked.add_nodes_from(graph)
+    for u, v, data in graph.edges(data=True):
+        if u != v and along(data["path"])[-1] <= _LINK * 2 * float(data["radius"].max()):
+            linked.add_edge(u, v)
+    found = []
+    for nodes in nx.connected_components(linked):
+        leaving = [arm for node in nodes for arm in arms(graph, node) if arm.end not in nodes or len(nodes) == 1]
+        if len(leaving) > 1:
+            found.append(leaving)
+    return found
+
+
+def _couplings(joint: list[Arm], votes: Votes) -> list[tuple[Arm, Arm, float]]:
+    """How strongly the arms of a joint pull each other to one kind, or, below zero, apart."""
+    headings = np.array([arm.heading(2.0, _HEADED) for arm in joint])
+    straight = ((1 - headings @ headings.T) / 2) ** 2  # 1 straight on, 0 straight back
+    through = _through(straight) if len(joint) >= 4 else set()
+    found = []
+    for i, j in combinations(range(len(joint)), 2):
+        if (i, j) in through:
+            strength = votes.onward
+        elif through:
+            partners = {k for pair in through for k in pair}
+            strength = -votes.across if i in partners and j in partners else 0.0
+        else:
+            strength = votes.branch + (votes.onward - votes.branch) * straight[i, j]
+        found.append((joint[i], joint[j], float(strength)))
+    return found
+
+
+def _through(straight: NDArray[np.float64], least: float = 0.7) -> set[tuple[int, int]]:
+    """The two pairs of arms that run straight through a joint of four or more; none unless there are two."""
+    pairs = sorted(combinations(range(len(straight)), 2), key=lambda pair: -straight[pair])
+    taken: set[tuple[int, int]] = set()
+    for pair in pairs:
+        if straight[pair] >= least and not any(set(pair) & set(other) for other in taken):
+            taken.add(pair)
+    return taken if len(taken) == 2 else set()
+
+
+def _spread(graph: nx.MultiGraph, vessel: Mask) -> Plane:
+    """The kind of the nearest edge at each pixel of the mask; NaN everywhere if there is no edge."""
+    kind = np.full(vessel.shape, np.nan)
+    for *_, data in graph.edges(data=True):
+        rows, columns = np.clip(np.round(data["path"]).astype(int), 0, np.array(vessel.shape) - 1).T
+        kind[rows, columns] = data["kind"]
+    if np.isnan(kind).all():
+        return kind
+    nearest = ndimage.distance_transform_edt(np.isnan(kind), return_distances=False, return_indices=True)
+    return kind[tuple(nearest)]
