@@ -9,18 +9,37 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from fundoscope.errors import StudyError
 
 MANIFEST = "study.json"
+T = TypeVar("T")
 
 #: Keys of a manifest that may change between one run and its continuation.
 _MAY_CHANGE = ("commands", "versions")
+
+
+class Voice(Protocol):
+    """What a study asks of whoever shows its progress to a person: the command line's `Talk` is one, tests use a silent one."""
+
+    def say(self, text: str) -> None:
+        """One line."""
+
+    def row(self, *cells: object) -> None:
+        """One aligned row of a running log."""
+
+    def follow(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
+        """The items, with a bar and the time left."""
+        ...
+
+    def stages(self) -> AbstractContextManager[Callable[[str, int, int], None]]:
+        """A callback (stage, done, all) that keeps a bar for each stage."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,50 @@ def make_labels(
     print(path)
 
 
+@app.command("study-crossings")
+def study_crossings(
+    dataset_dirs: Annotated[
+        list[Path],
+        typer.Argument(metavar="DATASET_DIR...", help="Folders of public sets, or some that simulate wrote."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the study; the same command goes on where it was cut off.")],
+    pyramids: Annotated[str, typer.Option(help="Comma-separated: safpn, fpn.")] = "safpn,fpn",
+    body: Annotated[
+        str, typer.Option(help="The network under the pyramid: tf_efficientnet_lite0 or seresnet50.")
+    ] = "tf_efficientnet_lite0",
+    seeds: Annotated[int, typer.Option(min=1, help="Repeats, each with its own seed.")] = 1,
+    epochs: Annotated[str, typer.Option(help="Epochs of the two steps: whole photographs, patches.")] = "50,10",
+    scaled_labels: Annotated[
+        bool, typer.Option("--scaled-labels", help="Boxes by the vein's width instead of the paper's 20 px.")
+    ] = False,
+    random_weights: Annotated[bool, typer.Option("--random-weights", help="Do not start from ImageNet.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+) -> None:
+    """Train and judge detectors of crossings on public sets: Mask R-CNN, with a scale-attention pyramid and without.
+
+    A set with parts training/ and test/ is tested on the latter; of others the first 5/8 by name train.
+    """
+    from dataclasses import replace
+
+    from fundoscope.cli.talk import Talk
+    from fundoscope.errors import UsageError, need
+
+    need("torch", "torchvision", "timm", "matplotlib", "faster_coco_eval", what="A study", extra="train")
+    from fundoscope.learning.detect import PAPER_STEPS
+    from fundoscope.networks.mask_rcnn import DetectorOptions
+    from fundoscope.nicking.crossing_study import CrossingOptions, run_study
+
+    given = epochs.split(",")
+    if len(given) != len(PAPER_STEPS) or not all(part.strip().isdigit() and int(part) > 0 for part in given):
+        raise UsageError(f"--epochs {epochs}: not two whole numbers. Give epochs of both steps, such as 50,10.")
+    steps = tuple(replace(step, epochs=int(n)) for step, n in zip(PAPER_STEPS, given, strict=True))
+    options = CrossingOptions(
+        tuple(dataset_dirs), out, tuple(filter(None, pyramids.split(","))), seeds,
+        DetectorOptions(body=body, pretrained=not random_weights), steps, "scaled" if scaled_labels else "paper",
+    )  # fmt: skip
+    run_study(options, Talk(quiet))
+
+
 def summary(path: Path) -> str:
     """What a file of labels holds, and which photographs are not in it."""
     import json

@@ -156,6 +156,22 @@ def learning_curve(path: Path, epochs: Path, columns: Sequence[str] | None = Non
     return path
 
 
+def losses_by_step(path: Path, steps: Path, columns: Sequence[str], title: str = "") -> Path:
+    """Columns of a CSV with a column `step`, each over the steps, on a logarithmic axis; nothing where it has no row."""
+    with steps.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    with _axes(path, (6.4, 3.2)) as axes:
+        for index, name in enumerate(columns):
+            points = [(float(row["step"]), float(row[name])) for row in rows if _number(row.get(name))]
+            axes.plot(*np.array(points).reshape(-1, 2).T, label=name, **_line(index))
+        axes.set_yscale("log")
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss")
+        axes.set_title(title)
+        axes.legend(loc="upper right", ncols=2)
+    return path
+
+
 def comparison(path: Path, estimates: Mapping[str, Estimate], metric: str, reference: float | None = None) -> Path:
     """Estimates below one another, each a point with its interval, or its groups' points, and the numbers."""
     if not estimates:

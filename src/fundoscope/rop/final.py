@@ -30,8 +30,7 @@ from fundoscope.rop.questions import ROP, TREATMENT, Question
 from fundoscope.rop.recipes import Arm
 from fundoscope.rop.rehearsal import rehearsed
 from fundoscope.rop.second import SecondStage, second_of_simulated
-from fundoscope.rop.talking import Voice
-from fundoscope.studies import write_json
+from fundoscope.studies import Voice, write_json
 
 _NOTHING = np.array([], np.int64)
 

@@ -22,9 +22,8 @@ from fundoscope.learning import SQUARE, Squares, fit, logits_of
 from fundoscope.networks import build
 from fundoscope.rop.questions import treatment_question
 from fundoscope.rop.recipes import Arm, Recipe, Rehearsal
-from fundoscope.rop.talking import Voice
 from fundoscope.simulate import write_infants
-from fundoscope.studies import Study, write_json
+from fundoscope.studies import Study, Voice, write_json
 
 _PIXELS = 400  # of the longer side: enough for squares of 320
 _HELD_OUT = 8  # every eighth infant is kept for stopping

@@ -31,8 +31,7 @@ from fundoscope.rop.out_of_fold import Fits, Settled
 from fundoscope.rop.questions import TREATMENT
 from fundoscope.rop.recipes import Arm
 from fundoscope.rop.rehearsal import SimulatedEyes, simulated_eyes
-from fundoscope.rop.talking import Voice
-from fundoscope.studies import write_json
+from fundoscope.studies import Voice, write_json
 
 STEP = "final/simulated-treatment"
 _EXAM = 1  # added to the rehearsal's seed: eyes that nothing was learnt or chosen on

@@ -36,8 +36,7 @@ from fundoscope.rop.pages import write_report
 from fundoscope.rop.questions import questions_of
 from fundoscope.rop.recipes import USUAL, Arm, Recipe
 from fundoscope.rop.rehearsal import rehearse, simulated_eyes
-from fundoscope.rop.talking import Voice
-from fundoscope.studies import Study
+from fundoscope.studies import Study, Voice
 
 _PACKAGES = ("fundoscope", "torch", "lightning", "timm", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 
