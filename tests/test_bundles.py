@@ -26,7 +26,7 @@ pytest.importorskip("onnx")
 
 from torch import nn
 
-from fundoscope.bundles import write
+from fundoscope.bundles import folder, write
 
 SIZE = 48
 runner = CliRunner()
@@ -207,7 +207,7 @@ def test_the_page_says_what_a_reader_asks(made):
 
 
 def test_the_page_says_simulated():
-    assert "**SIMULATED.**" in write.render(card_of(stage2="simulated"))
+    assert "**SIMULATED.**" in folder.render(card_of(stage2="simulated"), ())
 
 
 def test_the_model_is_left_as_it_was(made, model):
@@ -283,13 +283,13 @@ def test_a_move_that_fails_leaves_the_old_bundle(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", fail_on_part)
     with pytest.raises(OSError, match="no space"):
-        write._move(part, out)
+        folder._move(part, out)
     assert (out / "bundle.json").read_text() == "old"
 
 
 def test_a_move_replaces_the_old_bundle(tmp_path):
     out, part = fake_folder(tmp_path / "b", "old"), fake_folder(tmp_path / ".b.part", "new")
-    write._move(part, out)
+    folder._move(part, out)
     assert (out / "bundle.json").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
@@ -297,7 +297,7 @@ def test_a_move_replaces_the_old_bundle(tmp_path):
 def test_killed_between_the_moves_the_old_bundle_comes_back(tmp_path):
     fake_folder(tmp_path / ".b.old", "old")
     fake_folder(tmp_path / ".b.part", "half")
-    assert list(write._fresh(tmp_path / "b").iterdir()) == []
+    assert list(folder._fresh(tmp_path / "b").iterdir()) == []
     assert (tmp_path / "b" / "bundle.json").read_text() == "old"
 
 
@@ -316,16 +316,16 @@ def test_killed_before_the_move_leaves_no_bundle_and_the_next_writer_clears_up(t
     program = f"""
 import os, signal
 from pathlib import Path
-from fundoscope.bundles import write
-part = write._fresh(Path({str(tmp_path)!r}) / "b")
+from fundoscope.bundles import folder
+part = folder._fresh(Path({str(tmp_path)!r}) / "b")
 (part / "bundle.json").write_text("half")
-write._sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)
-write._move(part, Path({str(tmp_path)!r}) / "b")
+folder._sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+folder._move(part, Path({str(tmp_path)!r}) / "b")
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
     with pytest.raises(BundleError, match="no such folder"):
         open_bundle(tmp_path / "b")
-    assert list(write._fresh(tmp_path / "b").iterdir()) == []
+    assert list(folder._fresh(tmp_path / "b").iterdir()) == []
 
 
 # Refused

@@ -21,8 +21,6 @@ from fundoscope.imaging import Standard
 
 SCHEMA_VERSION = 2  # 1 had one stage only; raise it with every change that an older reader would misunderstand
 
-TASKS = ("rop",)
-
 RESEARCH_USE_ONLY = (
     "Research use only. Not a medical device: no one's care may rest on what it says, "
     "and a negative answer excludes nothing."
@@ -111,8 +109,8 @@ class FileRecord(_Record):
     bytes: int = Field(ge=0)
 
 
-class Card(_Record):
-    """All that `bundle.json` holds but its seal; `parity` and `files` are filled in when it is written."""
+class BaseCard(_Record):
+    """What every bundle says of itself, whatever it grades; `files` are filled in when it is written."""
 
     schema_version: int = SCHEMA_VERSION
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
@@ -128,22 +126,53 @@ class Card(_Record):
     commands: tuple[str, ...]
     trained_on: tuple[str, ...]
     never_tested_on: tuple[str, ...]
-    stage2: Literal["none", "simulated", "real"] = "none"  # what the question of treatment was learnt from
 
-    standard: Standard
-    stages: tuple[Stage, ...] = Field(min_length=1, max_length=2)  # the second is asked where the first says yes
     figures: tuple[Figure, ...] = ()
     initial_weights: Source
     attributions: tuple[Source, ...] = ()
-
-    parity: Parity | None = None
-    parity_second: Parity | None = None  # of the second stage, where there is one
     files: dict[FileName, FileRecord] = Field(default_factory=dict)
 
     def sealed_json(self) -> str:
         """The text of `bundle.json`: this card and the seal over it."""
         values = self.model_dump(mode="json")
         return json.dumps({**values, "seal": seal(values)}, indent=2, ensure_ascii=False) + "\n"
+
+
+class Card(BaseCard):
+    """The card of a classifier, task `rop`; `parity` is filled in when it is written."""
+
+    stage2: Literal["none", "simulated", "real"] = "none"  # what the question of treatment was learnt from
+
+    standard: Standard
+    stages: tuple[Stage, ...] = Field(min_length=1, max_length=2)  # the second is asked where the first says yes
+
+    parity: Parity | None = None
+    parity_second: Parity | None = None  # of the second stage, where there is one
+
+
+class Crossings(_Record):
+    """How crossings are told from the network's maps: the field's `diameter` in pixels at which it works, the
+    probability from which on a pixel is `vessel`, the logistic model `trust` (an offset, then a weight for each of
+    `nicking.meetings.FEATURES`), and the confidence that counts.
+    """
+
+    diameter: int
+    vessel: Probability
+    trust: tuple[float, ...]
+    confidence: OperatingPoint
+
+
+class NickingCard(BaseCard):
+    """The card of the grader of crossings, task `nicking`; `parity` is the largest difference of a map, torch against
+    the file.
+    """
+
+    crossings: Crossings
+    parity: float | None = Field(default=None, ge=0)
+
+
+#: The card of each task that this program knows.
+CARDS: dict[str, type[BaseCard]] = {"rop": Card, "nicking": NickingCard}
 
 
 def seal(values: dict[str, Any]) -> str:

@@ -7,13 +7,13 @@ import json
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from fundoscope.bundles.card import SCHEMA_VERSION, TASKS, Card, Stage, seal
+from fundoscope.bundles.card import CARDS, SCHEMA_VERSION, BaseCard, Card, Stage, seal
 from fundoscope.errors import BundleError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ SHIPPED = Path(__file__).resolve().parent.parent / "shipped"
 OUTPUTS = (("logits", "activation"), ("second_logits", "second_activation"))
 
 Precision = Literal["int8", "fp32"]
+C = TypeVar("C", bound=BaseCard)
 
 _AGAIN = "Copy the bundle again from where it was made, or reinstall fundoscope."
 
@@ -109,12 +110,22 @@ def locate(path_or_name: str | Path) -> Path:
     raise BundleError(f"{path_or_name} is no bundle: {cause}. {remedy}")
 
 
-def verify(folder: str | Path) -> Card:
+def verify(folder: str | Path) -> BaseCard:
     """The card of a bundle of which every file is whole; BundleError names the first that is not."""
     folder = locate(folder)
     card = _read_card(folder)
     for name in card.files:
-        _checked_bytes(folder, name, card)
+        checked_bytes(folder, name, card)
+    return card
+
+
+def verified(folder: Path, kind: type[C]) -> C:
+    """The same where the bundle must be of one kind; BundleError names the command that is for it if it is not."""
+    card = verify(folder)
+    if not isinstance(card, kind):
+        raise BundleError(
+            f"bundle '{card.name}' at {folder} is for the task '{card.task}'. Give it to `fundoscope {card.task}`."
+        )
     return card
 
 
@@ -125,7 +136,7 @@ def open_bundle(path_or_name: str | Path, threads: int = 1, precision: Precision
     when anything is missing, changed, newer than this program, or of a task that it does not know.
     """
     folder = locate(path_or_name)
-    card = verify(folder)
+    card = verified(folder, Card)
     name = f"model.{precision}.onnx"
     if name not in card.files:
         there = ", ".join(sorted(file for file in card.files if file.endswith(".onnx"))) or "none"
@@ -134,11 +145,11 @@ def open_bundle(path_or_name: str | Path, threads: int = 1, precision: Precision
             "Open it with the other precision, or make the bundle anew with both."
         )
     # read once more, checked once more: what runs is what was verified
-    network = load_network(_checked_bytes(folder, name, card), str(folder / name), threads)
+    network = load_network(checked_bytes(folder, name, card), str(folder / name), threads)
     return Bundle(folder, card, precision, network)
 
 
-def _read_card(folder: Path) -> Card:
+def _read_card(folder: Path) -> BaseCard:
     path = folder / CARD_FILE
     try:
         values = json.loads(path.read_bytes())
@@ -147,13 +158,13 @@ def _read_card(folder: Path) -> Card:
     _check_schema(path, values)
     if values.get("seal") != seal(values):
         raise BundleError(f"{path} was changed after it was written. {_AGAIN}")
-    if values.get("task") not in TASKS:
+    if values.get("task") not in CARDS:
         raise BundleError(
             f"{path} is for the task '{values.get('task')}', which this program does not know; it knows "
-            f"{', '.join(TASKS)}. Upgrade fundoscope, or use another bundle."
+            f"{', '.join(CARDS)}. Upgrade fundoscope, or use another bundle."
         )
     try:
-        return Card.model_validate({key: value for key, value in values.items() if key != "seal"})
+        return CARDS[values["task"]].model_validate({key: value for key, value in values.items() if key != "seal"})
     except ValidationError as error:
         first = error.errors()[0]
         at = ".".join(str(part) for part in first["loc"])
@@ -172,7 +183,8 @@ def _check_schema(path: Path, values: Any) -> None:
         )
 
 
-def _checked_bytes(folder: Path, name: str, card: Card) -> bytes:
+def checked_bytes(folder: Path, name: str, card: BaseCard) -> bytes:
+    """The bytes of a file of a bundle, whose checksum is the card's; BundleError otherwise."""
     path = folder / name
     try:
         data = path.read_bytes()

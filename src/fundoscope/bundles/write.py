@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,19 +10,19 @@ from typing import Any, cast
 import numpy as np
 import onnx
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fundoscope.bundles.card import Card, FileRecord, Parity, Stage
+from fundoscope.bundles.card import Card, Parity, Stage
+from fundoscope.bundles.folder import describe, replaced
 from fundoscope.bundles.quantise import bare, quantise
-from fundoscope.bundles.read import CARD_FILE, OUTPUTS, load_network, run_to
+from fundoscope.bundles.read import OUTPUTS, load_network, run_to
 from fundoscope.errors import StudyError, UsageError
 
 FP32_TOLERANCE = 1e-4  # largest difference of a logit, torch against ONNX, that rounding can explain
 OPSET = 18  # what torch's exporter speaks natively; read by every ONNX Runtime since 1.14
 
-FP32_FILE, INT8_FILE, CARD_PAGE = "model.fp32.onnx", "model.int8.onnx", "card.md"
+FP32_FILE, INT8_FILE = "model.fp32.onnx", "model.int8.onnx"
 
 Photographs = NDArray[np.float32]  # (n, 3, size, size), network input
 Logits = NDArray[np.float32]  # (n, 2)
@@ -107,8 +104,7 @@ def write_bundle(
     calibration = _photographs(calibration, "calibration")
     check = _photographs(check, "the parity check")
     network = _plain_copy(Exportable(*([model] if isinstance(model, nn.Module) else model)))
-    part = _fresh(out)
-    try:
+    with replaced(out) as part:
         export(network, card.standard.size, part / FP32_FILE)
         fp32 = _logits(part / FP32_FILE, check)
         worst = _strayed(network, fp32, check)
@@ -116,15 +112,13 @@ def write_bundle(
         int8 = _logits(part / INT8_FILE, check)
         answers = zip(card.stages, worst, fp32, int8, (labels, None), strict=False)
         parities = [_parity(*each) for each in answers]
-        for line in (line for parity in parities for line in parity_lines(parity)):
+        lines = [line for parity in parities for line in parity_lines(parity)]
+        for line in lines:
             say(line)
         if not keep_fp32:
             (part / FP32_FILE).unlink()
         found = dict(zip(("parity", "parity_second"), parities, strict=False))
-        _describe(card.model_copy(update=found), part)
-        _move(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        describe(card.model_copy(update=found), lines, part)
     return out
 
 
@@ -220,62 +214,3 @@ def parity_lines(parity: Parity) -> list[str]:
     if parity.int8_auc_change is not None:
         lines.append(f"        fp32 to INT8: AUC changes by {parity.int8_auc_change:+.4f}")
     return lines
-
-
-def _describe(card: Card, part: Path) -> None:
-    """Write `card.md` and `bundle.json` beside the networks, with the checksum of every file."""
-    networks = {path.name: _record(path) for path in sorted(part.glob("*.onnx"))}
-    page = part / CARD_PAGE
-    page.write_text(render(card.model_copy(update={"files": networks})), encoding="utf-8")
-    card = card.model_copy(update={"files": {CARD_PAGE: _record(page), **networks}})
-    (part / CARD_FILE).write_text(card.sealed_json(), encoding="utf-8")
-
-
-def render(card: Card) -> str:
-    """The card as Markdown, for a person."""
-    loader = PackageLoader("fundoscope.bundles", ".")
-    page = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.filters["mb"] = lambda count: f"{count / 1e6:.1f} MB"
-    lines = [line for parity in (card.parity, card.parity_second) if parity for line in parity_lines(parity)]
-    return page.get_template("card.md.jinja").render(card=card, parity=lines)
-
-
-def _record(path: Path) -> FileRecord:
-    data = path.read_bytes()
-    return FileRecord(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-
-
-def _fresh(out: Path) -> Path:
-    """An empty folder beside `out`; what an interrupted earlier run left there is put right first."""
-    part, old = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.old")
-    if old.exists() and not out.exists():
-        old.replace(out)  # killed between the two moves of `_move`
-    shutil.rmtree(old, ignore_errors=True)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    return part
-
-
-def _move(part: Path, out: Path) -> None:
-    """Put a finished folder into the place of `out`: everything is on the disk before the name is."""
-    for path in (*part.iterdir(), part):
-        _sync(path)
-    old = out.with_name(f".{out.name}.old")
-    if out.exists():
-        out.replace(old)  # a folder that is not empty cannot be replaced, only moved away
-    try:
-        part.replace(out)
-    except OSError:
-        if old.exists():
-            old.replace(out)
-        raise
-    _sync(out.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

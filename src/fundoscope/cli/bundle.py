@@ -44,13 +44,19 @@ def verify_files(bundle: Annotated[str | None, _WHICH] = None) -> None:
 def _tried(folder: Path) -> str:
     import numpy as np
 
-    from fundoscope.bundles import open_bundle
+    from fundoscope.bundles import open_bundle, verify
+    from fundoscope.bundles.card import NickingCard
+    from fundoscope.bundles.maps import open_maps
 
-    opened = open_bundle(folder)
-    size = opened.card.standard.size
-    opened.run_stages(np.zeros((1, 3, size, size), np.float32), len(opened.card.stages))
-    megabytes = sum(file.bytes for file in opened.card.files.values()) / 1e6
-    return f"{opened.card.name}: {len(opened.card.files)} files, {megabytes:.1f} MB, {folder}"
+    card = verify(folder)
+    if isinstance(card, NickingCard):
+        open_maps(folder).maps(np.zeros((3, 64, 64), np.float32))
+    else:
+        opened = open_bundle(folder)
+        size = opened.card.standard.size
+        opened.run_stages(np.zeros((1, 3, size, size), np.float32), len(opened.card.stages))
+    megabytes = sum(file.bytes for file in card.files.values()) / 1e6
+    return f"{card.name}: {len(card.files)} files, {megabytes:.1f} MB, {folder}"
 
 
 def _folders(bundle: str | None) -> list[Path]:

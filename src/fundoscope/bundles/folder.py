@@ -1,0 +1,86 @@
+"""The folder of a bundle as it is written: card and checksums beside the networks, put into place in one step."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fundoscope.bundles.card import BaseCard, FileRecord
+from fundoscope.bundles.read import CARD_FILE
+
+CARD_PAGE = "card.md"
+
+
+@contextmanager
+def replaced(out: Path) -> Generator[Path]:
+    """A folder to write into, which takes the place of `out` when the block ends; if it raises, `out` stays."""
+    part = _fresh(out)
+    try:
+        yield part
+        _move(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def describe(card: BaseCard, parity: Sequence[str], part: Path) -> None:
+    """Write `card.md` and `bundle.json` beside the networks, with the checksum of every file."""
+    networks = {path.name: _record(path) for path in sorted(part.glob("*.onnx"))}
+    page = part / CARD_PAGE
+    page.write_text(render(card.model_copy(update={"files": networks}), parity), encoding="utf-8")
+    card = card.model_copy(update={"files": {CARD_PAGE: _record(page), **networks}})
+    (part / CARD_FILE).write_text(card.sealed_json(), encoding="utf-8")
+
+
+def render(card: BaseCard, parity: Sequence[str]) -> str:
+    """The card as Markdown, for a person; `parity` are lines on how far the files stray from what was trained."""
+    loader = PackageLoader("fundoscope.bundles", ".")
+    page = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page.filters["mb"] = lambda count: f"{count / 1e6:.1f} MB"
+    return page.get_template(f"{card.task}.md.jinja").render(card=card, parity=parity)
+
+
+def _record(path: Path) -> FileRecord:
+    data = path.read_bytes()
+    return FileRecord(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+
+def _fresh(out: Path) -> Path:
+    """An empty folder beside `out`; what an interrupted earlier run left there is put right first."""
+    part, old = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.old")
+    if old.exists() and not out.exists():
+        old.replace(out)  # killed between the two moves of `_move`
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    return part
+
+
+def _move(part: Path, out: Path) -> None:
+    """Put a finished folder into the place of `out`: everything is on the disk before the name is."""
+    for path in (*part.iterdir(), part):
+        _sync(path)
+    old = out.with_name(f".{out.name}.old")
+    if out.exists():
+        out.replace(old)  # a folder that is not empty cannot be replaced, only moved away
+    try:
+        part.replace(out)
+    except OSError:
+        if old.exists():
+            old.replace(out)
+        raise
+    _sync(out.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,99 @@
+"""Writing a bundle that maps vessels: export to ONNX for photographs of any size, weights in 16 bits, parity, card."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from fundoscope.bundles.card import NickingCard
+from fundoscope.bundles.folder import describe, replaced
+from fundoscope.bundles.maps import MAPS_FILE, STRIDE
+from fundoscope.bundles.quantise import bare
+from fundoscope.bundles.read import load_network
+from fundoscope.bundles.write import OPSET
+from fundoscope.errors import StudyError
+
+TOLERANCE = 0.02  # of a probability, torch against the file: what weights of 16 bits can explain
+_LEAST = 64  # values of a tensor that is worth shortening
+
+
+class Answers(nn.Module):
+    """Probabilities instead of logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, contrast: Tensor) -> Tensor:
+        """(1, 3, H, W) -> (1, 4, H, W), 0 to 1."""
+        return torch.sigmoid(self.network(contrast))
+
+
+def write_maps(
+    network: nn.Module,
+    card: NickingCard,
+    check: Sequence[NDArray[np.float32]],
+    out: Path,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Write the bundle of a network of maps to the folder `out`, which it replaces in one step or leaves as it was.
+
+    `check` are local contrasts (3, rows, columns) of real photographs for parity. Raises `StudyError`, and writes
+    nothing, where the file strays from the network by more than `TOLERANCE`.
+    """
+    answers = Answers(copy.deepcopy(network)).to("cpu", torch.float32).to(memory_format=torch.contiguous_format).eval()
+    with replaced(out) as part:
+        export_maps(answers, part / MAPS_FILE)
+        parity = _strayed(answers, part / MAPS_FILE, check)
+        line = f"torch to ONNX with weights of 16 bits: maps differ by {parity:.1e} at most on {len(check)} photographs"
+        say(line)
+        describe(card.model_copy(update={"parity": parity}), [line], part)
+    return out
+
+
+def export_maps(answers: nn.Module, path: Path) -> None:
+    """Write it as ONNX: `contrast` (1, 3, h, w), both multiples of the stride, to `maps` (1, 4, h, w)."""
+    rows, columns = (STRIDE * torch.export.Dim(name, min=2, max=400) for name in ("h", "w"))
+    program = torch.onnx.export(
+        answers, (torch.zeros(1, 3, 10 * STRIDE, 12 * STRIDE),), dynamo=True, external_data=False, verbose=False,
+        input_names=["contrast"], output_names=["maps"], dynamic_shapes=({2: rows, 3: columns},), opset_version=OPSET,
+    )  # fmt: skip
+    assert program is not None  # dynamo=True always gives one
+    onnx.save(shortened(bare(program.model_proto)), path)
+
+
+def shortened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its large weights kept in 16 bits, and cast back before they are used: half the file."""
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type != onnx.TensorProto.FLOAT or np.prod(weight.dims) < _LEAST:
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), f"{name}.fp16"))
+        casts.append(onnx.helper.make_node("Cast", [f"{name}.fp16"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+@torch.no_grad()
+def _strayed(answers: nn.Module, path: Path, check: Sequence[NDArray[np.float32]]) -> float:
+    session = load_network(path.read_bytes(), path.name)
+    worst = 0.0
+    for contrast in check:
+        whole = contrast[None, :, : contrast.shape[1] // STRIDE * STRIDE, : contrast.shape[2] // STRIDE * STRIDE]
+        whole = np.ascontiguousarray(whole, np.float32)
+        (found,) = session.run(["maps"], {"contrast": whole})
+        worst = max(worst, float(np.abs(np.asarray(found) - answers(torch.from_numpy(whole)).numpy()).max()))
+    if not worst <= TOLERANCE:
+        raise StudyError(f"the file strays from the network by {worst:.2g}, over {TOLERANCE:g}: no bundle was written.")
+    return worst

@@ -1,0 +1,103 @@
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from fundoscope.bundles import OperatingPoint, Source, open_bundle, verify
+from fundoscope.bundles.card import Crossings, NickingCard
+from fundoscope.bundles.maps import MAPS_FILE, open_maps
+from fundoscope.bundles.write_maps import write_maps
+from fundoscope.errors import BundleError, StudyError
+from fundoscope.networks import VesselNet, VesselNetOptions
+
+SMALL = VesselNetOptions(widths=(8, 8, 12, 12, 16))
+
+
+def card(**changed):
+    point = OperatingPoint(
+        threshold=0.4, rule="greatest F1", data="two photographs", n_positive=9, sensitivity_bound="recall 0.7"
+    )
+    values = {
+        "name": "nicking", "task": "nicking", "intended_use": "adults' photographs", "population": "adult", "recipe": "lite",
+        "seeds": (1,), "commands": ("make weights-nicking",), "trained_on": ("drawn lines",), "never_tested_on": ("any eye",),
+        "initial_weights": Source(name="random", licence="none"),
+        "crossings": Crossings(diameter=540, vessel=0.5, trust=(0.0,) * 7, confidence=point),
+    }  # fmt: skip
+    return NickingCard(**{**values, **changed})
+
+
+def contrast(rows, columns, seed=0):
+    return np.random.default_rng(seed).normal(size=(3, rows, columns)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    torch.manual_seed(0)
+    network = VesselNet(SMALL).eval()
+    said = []
+    out = write_maps(network, card(), [contrast(64, 80)], tmp_path_factory.mktemp("b") / "maps", said.append)
+    return network, out, said
+
+
+@pytest.mark.parametrize("shape", [(64, 80), (61, 47), (200, 33)])
+def test_the_file_answers_as_the_network_does_at_any_size(written, shape):
+    network, out, _ = written
+    x = contrast(*shape, seed=3)
+    with torch.no_grad():
+        asked = torch.sigmoid(network(torch.from_numpy(x)[None]))[0].numpy()
+    found = open_maps(out).maps(x)
+    assert found.shape == (4, *shape) and found.dtype == np.float32
+    np.testing.assert_allclose(found, asked, atol=0.01)
+
+
+def test_the_card_says_how_it_decides_and_how_far_it_strays(written):
+    _, out, said = written
+    assert isinstance(verify(out), NickingCard) and 0 < verify(out).parity < 0.02
+    page = (out / "card.md").read_text()
+    for words in (
+        "RESEARCH USE ONLY",
+        "where arteries cross veins",
+        "**0.400**",
+        "greatest F1",
+        "9 crossings",
+        said[0],
+    ):
+        assert words in page, words
+    half = sum(p.numel() for p in VesselNet(SMALL).parameters()) * 2
+    assert (out / MAPS_FILE).stat().st_size < half + 25_000
+
+
+def test_a_bundle_given_to_the_wrong_grader_says_where_it_belongs(written, tiny_bundle):
+    _, out, _ = written
+    with pytest.raises(BundleError, match="for the task 'nicking'. Give it to `fundoscope nicking`"):
+        open_bundle(out)
+    with pytest.raises(BundleError, match="for the task 'rop'"):
+        open_maps(tiny_bundle)
+
+
+def test_a_changed_file_is_told(written, tmp_path):
+    import shutil
+
+    _, out, _ = written
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    data = bytearray((copy / MAPS_FILE).read_bytes())
+    data[200] ^= 1
+    (copy / MAPS_FILE).write_bytes(data)
+    with pytest.raises(BundleError, match="was changed or damaged"):
+        open_maps(copy)
+    values = json.loads((copy / "bundle.json").read_text())
+    values["crossings"]["vessel"] = 0.1
+    (copy / "bundle.json").write_text(json.dumps(values))
+    with pytest.raises(BundleError, match="was changed after it was written"):
+        open_maps(copy)
+
+
+def test_a_file_that_strays_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("fundoscope.bundles.write_maps.TOLERANCE", 1e-9)
+    with pytest.raises(StudyError, match="no bundle was written"):
+        write_maps(VesselNet(SMALL), card(), [contrast(32, 32)], tmp_path / "b", lambda _: None)
+    assert list(tmp_path.iterdir()) == []
