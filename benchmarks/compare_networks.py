@@ -1,6 +1,6 @@
 """Tables 4 and 6 of paper 000 in kind: its comparison networks, plain MobileNetV2, MN-ROP and their teacher, paired.
 
-    python benchmarks/compare_networks.py [--out runs/compare] [--epochs 2]
+    python benchmarks/compare_networks.py [--out runs/compare] [--epochs 1]
 
 Simulated photographs at 128 px, random initial weights for all, an equal budget, the same five folds, both stages. It
 shows that the comparison works; it ranks nothing for real eyes, and so few steps from random weights teach large networks
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "compare")
     parser.add_argument("--cohort", type=Path, default=ROOT / "runs" / "simulated-study", help="its eyes are used")
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=1)
     given = parser.parse_args()
     table = fewer(cohort_of(given.cohort, 960))
     print(f"{len(Cohort.read(table))} photographs: {told(Cohort.read(table))}")

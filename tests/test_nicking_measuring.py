@@ -1,0 +1,103 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fundoscope.bundles import OperatingPoint
+from fundoscope.bundles.card import Crossings
+from fundoscope.nicking.measuring import NOT_FOLLOWED, measure, seen
+from fundoscope.nicking.meetings import FEATURES
+from fundoscope.simulate import adult
+from fundoscope.vessels import vessel_graph
+from fundoscope.vessels.disc import find_disc
+
+POINT = OperatingPoint(threshold=0.5, rule="r", data="d", n_positive=1, sensitivity_bound="s")
+#: Peaks of the crossing map and strands that run through each other both speak for a crossing.
+HOW = Crossings(diameter=540, vessel=0.5, trust=(-1.0, 0.5, 0.2, 2.0, 0.5, 0.0, 0.0), confidence=POINT)
+
+
+def maps_of(truth):
+    """What a perfect network would answer."""
+    rows, columns = np.indices(truth.field.shape)
+    heat = np.zeros(truth.field.shape)
+    for crossing in truth.crossings:
+        heat = np.maximum(heat, np.exp(-((rows - crossing.row) ** 2 + (columns - crossing.col) ** 2) / (2 * 3.5**2)))
+    return np.stack([truth.artery | truth.vein, truth.artery, truth.vein, heat]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    return adult(3, camera="drive", level="perfect", grade=0)
+
+
+@pytest.fixture(scope="module")
+def eye(photograph):
+    return seen(maps_of(photograph.truth), photograph.truth.field, HOW, 1.0)
+
+
+def nearest(places, at):
+    return np.hypot(*(np.array(places) - at).T).min()
+
+
+def test_on_true_maps_the_true_crossings_are_found_where_they_are(photograph, eye):
+    true = np.array([[c.row, c.col] for c in photograph.truth.crossings])
+    found = eye.meetings.at[eye.confidence >= 0.5]
+    assert len(true) > 5
+    assert np.mean([nearest(found, at) < 5 for at in true]) > 0.9
+    assert np.mean([nearest(true, at) < 5 for at in found]) > 0.85
+    assert eye.meetings.features.shape == (len(eye.meetings), len(FEATURES))
+
+
+def test_widths_are_those_that_were_drawn(photograph, eye):
+    measured = [m for m in measure(photograph.pixels, eye, 0.5) if m.narrowing is not None]
+    true = {(c.row, c.col): c for c in photograph.truth.crossings}
+    errors = []
+    for one in measured:
+        place = min(true, key=lambda p: np.hypot(*(np.array(p) - one.at)))
+        if np.hypot(*(np.array(place) - one.at)) < 4 and true[place].vein_width_px > 5:
+            errors.append(one.narrowing.vein_width - true[place].vein_width_px)
+    assert len(errors) >= 3 and np.median(np.abs(errors)) < 1.2
+
+
+def test_rows_come_from_top_to_bottom_in_the_files_pixels(photograph, eye):
+    larger = np.repeat(np.repeat(photograph.pixels, 2, axis=0), 2, axis=1)
+    small, large = measure(photograph.pixels, eye, 0.5), measure(larger, replace(eye, scale=2.0), 0.5)
+    assert [m.at[0] for m in small] == sorted(m.at[0] for m in small)
+    for one, two in zip(small, large, strict=True):
+        np.testing.assert_allclose(two.at, 2 * one.at + 0.5)
+    widths = [
+        (a.narrowing.vein_width, b.narrowing.vein_width)
+        for a, b in zip(small, large, strict=True)
+        if a.narrowing and b.narrowing
+    ]
+    assert np.median([b / a for a, b in widths]) == pytest.approx(2, rel=0.15)
+
+
+def test_side_1_is_nearer_the_disc(photograph, eye):
+    assert eye.disc is not None
+    for one in measure(photograph.pixels, eye, 0.5):
+        if one.crossing is not None:
+            ends = one.crossing.second.points[[0, -1]]
+            assert np.hypot(*(ends[0] - eye.disc)) <= np.hypot(*(ends[1] - eye.disc))
+
+
+def test_a_peak_without_two_vessels_is_told_but_not_measured(photograph):
+    maps = maps_of(photograph.truth)
+    row, column = np.argwhere(photograph.truth.field & (maps[0] == 0))[9000]
+    maps[3, row - 1 : row + 2, column - 1 : column + 2] = 1.0
+    sure = seen(maps, photograph.truth.field, HOW, 1.0)
+    found = [m for m in measure(photograph.pixels, sure, 0.0) if np.hypot(*(m.at - [row, column])) < 3]
+    assert found and all(m.reason == NOT_FOLLOWED and m.narrowing is None for m in found)
+
+
+def test_nothing_on_the_maps_is_no_crossing(photograph):
+    nothing = seen(np.zeros_like(maps_of(photograph.truth)), photograph.truth.field, HOW, 1.0)
+    assert measure(photograph.pixels, nothing, 0.0) == [] and nothing.disc is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_vessels_tell_where_the_disc_is(seed):
+    truth = adult(40 + seed, camera="drive", level="perfect").truth
+    found = find_disc(vessel_graph(truth.artery | truth.vein), truth.field)
+    disc = np.argwhere(truth.disc).mean(axis=0)
+    assert np.hypot(*(found - disc)) < 60, (found, disc)
