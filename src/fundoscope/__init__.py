@@ -8,9 +8,10 @@ print(finding.file, finding.status, finding.p_rop)
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 if TYPE_CHECKING:
+    from fundoscope.nicking.grading import NickingGrader
     from fundoscope.rop.grader import RopGrader
 
 __all__ = ["__version__", "load"]
@@ -25,15 +26,27 @@ def __getattr__(name: str) -> str:
     return version("fundoscope")
 
 
-def load(task: str = "rop", bundle: str | Path | None = None) -> RopGrader:
+@overload
+def load(task: Literal["rop"] = "rop", bundle: str | Path | None = None) -> RopGrader: ...
+
+
+@overload
+def load(task: Literal["nicking"], bundle: str | Path | None = None) -> NickingGrader: ...
+
+
+def load(task: str = "rop", bundle: str | Path | None = None) -> RopGrader | NickingGrader:
     """The grader of a task, from the shipped bundle of that name or from `bundle`, a folder.
 
     Raises `UsageError` for an unknown task, and `BundleError` for a bundle that is missing or broken.
     """
     from fundoscope.errors import UsageError, nearest
 
+    if task == "nicking":
+        from fundoscope.nicking.grading import NickingGrader
+
+        return NickingGrader.open(bundle or task)
     if task != "rop":
-        raise UsageError(f"There is no grader '{task}': {nearest(task, ['rop'])}")
+        raise UsageError(f"There is no grader '{task}': {nearest(task, ['rop', 'nicking'])}")
     from fundoscope.rop.grader import RopGrader
 
     return RopGrader.open(bundle or task)

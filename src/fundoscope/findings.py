@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +15,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 ROP_COLUMNS = ("file", "status", "reason", "p_rop", "rop", "p_tr", "treatment_requiring", "quality", "seconds")
+
+NICKING_COLUMNS = (
+    "file", "status", "reason", "crossing", "row", "col", "confidence", "artery_width_px", "vein_width_px",
+    "narrowing_1", "narrowing_2", "p0", "p1", "p2", "p3", "grade",
+)  # fmt: skip
 
 #: How a negative reads wherever a person reads it.
 NOTHING_SEEN = "no ROP seen in this view; this excludes nothing"
@@ -48,11 +54,41 @@ class RopFinding:
         return {column: _plain(value) for column, value in values.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class NickingFinding:
+    """One crossing's row, numbered from 1 in its photograph; a photograph without one has a row with `crossing` None.
+
+    `row` and `col` are pixels of the file, 0-based; widths in its pixels; `narrowing` 1 - width beside the artery over
+    undisturbed width, side 1 nearer the disc; `probabilities` of grades 0 to 3, None where it was not graded.
+    """
+
+    file: str
+    status: Status
+    reason: str = ""
+    crossing: int | None = None
+    row: float | None = None
+    col: float | None = None
+    confidence: float | None = None
+    artery_width_px: float | None = None
+    vein_width_px: float | None = None
+    narrowing_1: float | None = None
+    narrowing_2: float | None = None
+    probabilities: tuple[float, float, float, float] | None = None
+    grade: int | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        """The columns of `NICKING_COLUMNS` with numbers rounded, and None where blank."""
+        p = dict(zip(("p0", "p1", "p2", "p3"), self.probabilities or (None,) * 4, strict=True))
+        values = {column: p[column] if column in p else getattr(self, column) for column in NICKING_COLUMNS}
+        values["status"] = self.status.value
+        return {column: _plain(value) for column, value in values.items()}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return round(value, 4)
+        return round(value, 4) if math.isfinite(value) else None
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,45 @@ app = typer.Typer(help="Artery-vein crossings in adults' photographs, and their 
 @app.callback()
 def _nicking() -> None:
     """Artery-vein crossings in adults' photographs, and their nicking."""
+
+
+@app.command()
+def grade(
+    photos: Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for a list on standard input.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results.csv, results.json, report.html and pictures.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a crossing on standard output.")] = False,
+    bundle: Annotated[str, typer.Option(help="A bundle's folder, or the name of a shipped one.")] = "nicking",
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+) -> None:
+    """Find and measure artery-vein crossings in adults' photographs. Research use only.
+
+    Exit codes: 0 all were read (refused ones included), 1 some could not be, 2 the call is wrong, 3 the bundle is
+    missing or broken.
+    """
+    from fundoscope.cli.photographs import mentions
+    from fundoscope.cli.talk import Talk
+    from fundoscope.errors import UsageError
+    from fundoscope.findings import exit_code
+    from fundoscope.nicking.grading import NickingGrader
+    from fundoscope.nicking.run import grade_all, summary
+
+    if out is None and not json:
+        raise UsageError("Say where the answer shall go: --out DIR, --json, or both.")
+    named = [(mention.path, mention.file) for mention in mentions(photos)]
+    grader = NickingGrader.open(bundle)
+    talk = Talk(quiet or json)
+    card = grader.bundle.card
+    talk.header(bundle=f"{card.name} ({card.created})", photographs=len(named), use="research use only")
+    statuses, counted = [], Counter[str]()
+    for graded in talk.follow(grade_all(grader, named, out, json), len(named), "grading"):
+        statuses += [finding.status for finding in graded.findings]
+        counted.update(summary([graded]))
+    talk.say("  ".join(f"{name}: {counted[name]}" for name in ("ok", "rejected", "failed", "crossings")))
+    if out is not None:
+        talk.say(f"report: {out / 'report.html'}")
+    raise typer.Exit(exit_code(statuses))
 
 
 @app.command("make-labels")

@@ -17,8 +17,6 @@ from fundoscope.imaging import Pixels
 from fundoscope.reports import page
 from fundoscope.reports.overlay import jpeg_uri
 
-_PICTURE_SIDE = 256  # pixels of a picture in a gallery
-
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -56,11 +54,12 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One photograph of a gallery, uint8 RGB, with its name and short lines beneath it."""
+    """One photograph of a gallery, uint8 RGB, with its name and short lines beneath it; `side` pixels at most."""
 
     pixels: Pixels
     name: str
     lines: Sequence[str] = ()
+    side: int = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +131,7 @@ def _section(section: Section, anchor: str) -> dict[str, Any]:
         "figures": [
             {"uri": page.image_uri(f.path), "caption": f.caption, "alt": f.alt or f.caption} for f in section.figures
         ],
-        "pictures": [
-            {"uri": jpeg_uri(p.pixels, _PICTURE_SIDE), "name": p.name, "lines": p.lines} for p in section.pictures
-        ],
+        "pictures": [{"uri": jpeg_uri(p.pixels, p.side), "name": p.name, "lines": p.lines} for p in section.pictures],
     }
 
 
