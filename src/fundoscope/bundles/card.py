@@ -152,12 +152,13 @@ class Card(BaseCard):
 
 class Crossings(_Record):
     """How crossings are told from the network's maps: the field's `diameter` in pixels at which it works, the
-    probability from which on a pixel is `vessel`, the logistic model `trust` (an offset, then a weight for each of
-    `nicking.meetings.FEATURES`), and the confidence that counts.
+    probability from which on a pixel is `vessel`, the weights of `vessels.kinds.Votes` by name, the logistic model
+    `trust` (an offset, then a weight for each of `nicking.meetings.FEATURES`), and the confidence that counts.
     """
 
     diameter: int
     vessel: Probability
+    votes: dict[str, float] = Field(default_factory=dict)
     trust: tuple[float, ...]
     confidence: OperatingPoint
 

@@ -5,7 +5,7 @@ from fundoscope.learning.data import SQUARE, UNLABELLED, Squares
 from fundoscope.learning.distil import Distillation, Lesson, LogitRegression, SoftTargets, distil
 from fundoscope.learning.fit import FitOptions, Material, fit, fit_batches, logits_of
 from fundoscope.learning.patches import Crops, Drawn
-from fundoscope.learning.segment import fit_vessels, vessel_probabilities
+from fundoscope.learning.segment import fit_vessels, maps_of, vessel_probabilities
 
 __all__ = [
     "SQUARE",
@@ -25,5 +25,6 @@ __all__ = [
     "fit_batches",
     "fit_vessels",
     "logits_of",
+    "maps_of",
     "vessel_probabilities",
 ]

@@ -44,12 +44,20 @@ def fit_vessels(
 
 
 @torch.no_grad()
-def vessel_probabilities(model: nn.Module, pixels: Pixels) -> NDArray[np.float32]:
-    """Probability of each of `networks.KINDS` at each pixel of a photograph as it is, (4, rows, columns), 0 to 1."""
+def maps_of(model: nn.Module, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:
+    """Probability of each of `networks.KINDS` at the scale of `imaging.evened`, (4, rows, columns), 0 to 1; which pixels
+    lie in the field, (rows, columns); and how many of the photograph's pixels make one of these.
+    """
     small, inside = scaled(pixels)
     x = torch.from_numpy(evened(small, inside))[None].to(memory_format=torch.channels_last)
     found: NDArray[Any] = torch.sigmoid(model.eval()(x))[0].float().numpy() * inside
-    if small is pixels:
-        return found
+    return found, inside, pixels.shape[0] / small.shape[0]
+
+
+def vessel_probabilities(model: nn.Module, pixels: Pixels) -> NDArray[np.float32]:
+    """The same at each pixel of the photograph as it is, (4, rows, columns)."""
+    found, *_ = maps_of(model, pixels)
     size = (pixels.shape[1], pixels.shape[0])
+    if found.shape[1:] == pixels.shape[:2]:
+        return found
     return np.stack([cv2.resize(kind, size, interpolation=cv2.INTER_LINEAR) for kind in found])

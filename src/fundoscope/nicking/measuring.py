@@ -18,7 +18,7 @@ from fundoscope.imaging.evened import evened, scaled
 from fundoscope.nicking.meetings import Meetings, meetings
 from fundoscope.vessels import Crossing, Narrowing, Ruler, Strand, measure_narrowing
 from fundoscope.vessels.disc import find_disc
-from fundoscope.vessels.kinds import VesselKinds, vessel_kinds
+from fundoscope.vessels.kinds import VesselKinds, Votes, vessel_kinds
 
 NOT_FOLLOWED = "the two vessels could not be followed through the crossing"
 NOT_CLEAR = "too little of the vein is clear of other vessels to be measured"
@@ -66,7 +66,7 @@ def look(pixels: Pixels, field: Field, bundle: MapsBundle) -> Eye:
 
 def seen(maps: NDArray[np.float32], inside: Mask, how: Crossings, scale: float) -> Eye:
     """The same from maps (4, rows, columns) that are there already."""
-    kinds = vessel_kinds(maps[0] >= how.vessel, maps[1], maps[2])
+    kinds = vessel_kinds(maps[0] >= how.vessel, maps[1], maps[2], Votes(**how.votes))
     found = meetings(maps, kinds)
     return Eye(maps, inside, kinds, found, trusted(found, how.trust), find_disc(kinds.graph, inside), scale)
 

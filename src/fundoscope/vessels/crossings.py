@@ -174,7 +174,7 @@ def _met(p: Points, i: int, q: Points, j: int) -> Points:
     midway = (p[i] + q[j]) / 2
     run, turn = _direction(p, i), _direction(q, j)
     a, b = (path[max(k - 6, 0) : k + 7].mean(axis=0) for path, k in ((p, i), (q, j)))
-    cross = run[0] * turn[1] - run[1] * turn[0]
+    cross = float(run[0] * turn[1] - run[1] * turn[0]) or 1e-9
     ahead = ((b - a)[0] * turn[1] - (b - a)[1] * turn[0]) / cross
     at = a + ahead * run
     return at if np.hypot(*(at - midway)) <= _MOVED else midway

@@ -1,15 +1,17 @@
 """Artery or vein: each vessel of the graph made one kind, by vote along it, on through branchings and across crossings.
 
-A network judges pixels, and changes its mind along a vessel. Here each edge of the vessel graph pools the evidence on its
-centreline, and edges that meet persuade each other: a vessel that runs straight on stays what it is, the branches of one
-vessel are of its kind, and where two vessels cross they are of different kinds (arteries do not cross arteries, nor
-veins veins). The votes settle by mean-field iteration (Parisi 1988, Statistical Field Theory, ch. 3).
+A network judges pixels, and changes its mind along a vessel. Here each stretch of the vessel graph pools the evidence on
+its centreline, and stretches that meet persuade each other: a vessel that runs straight on stays what it is, the branches
+of one vessel are of its kind, and where two vessels cross they are of different kinds (arteries do not cross arteries,
+nor veins veins). The votes settle by mean-field iteration (Parisi 1988, Statistical Field Theory, ch. 3). Each pixel then
+hears the vote of its stretch beside its own evidence, since two vessels that run side by side share one centreline.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import networkx as nx
@@ -17,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fundoscope.vessels.graph import Arm, Mask, along, arms, vessel_graph
+from fundoscope.vessels.graph import Arm, Mask, Points, along, arms, vessel_graph
 
 Plane = NDArray[np.floating[Any]]
 Edge = tuple[int, int, int]
@@ -27,26 +29,28 @@ _LOUDEST = 3.0  # log odds beyond which a pixel is not heard any louder
 _HEADED = 10.0  # pixels over which the direction of an edge is taken
 _LINK = 1.5  # vessel widths: joints nearer than that are one
 _ROUNDS, _DAMPING = 60, 0.5
+_STRETCH = 20  # points of a centreline that vote as one
+_SUREST = 0.99  # a vote is heard no louder than that
 
 
 @dataclass(frozen=True)
 class Votes:
-    """How much each witness weighs: `evidence` of an edge's own pixels at `full` pixels of length and more, in log odds;
-    `onward` for a vessel that runs straight on, `branch` for all who meet at a joint of three, `across` against those
-    whom one crosses.
+    """How much each witness weighs: `evidence` of a stretch's own pixels, in log odds; `onward` for a vessel that runs
+    straight on, `branch` for all who meet at a joint of three, `across` against those whom one crosses; and `pixel`, a
+    pixel's own evidence against the vote of its stretch.
     """
 
     evidence: float = 1.0
-    full: float = 20.0
-    onward: float = 1.0
+    onward: float = 2.0
     branch: float = 0.4
-    across: float = 0.4
+    across: float = 0.6
+    pixel: float = 0.7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VesselKinds:
-    """The vessel graph, whose edges carry `kind` from -1 (vein) to 1 (artery), and the masks (rows, columns) of both
-    kinds, which share the pixels where they cross.
+    """The vessel graph, whose edges carry `kind` (n,), from -1 (vein) to 1 (artery) at each point of their path, and the
+    masks (rows, columns) of both kinds, which share the pixels where they cross.
     """
 
     graph: nx.MultiGraph
@@ -56,12 +60,15 @@ class VesselKinds:
 
 def vessel_kinds(vessel: Mask, artery: Plane, vein: Plane, votes: Votes = Votes()) -> VesselKinds:
     """Kinds of the vessels in a mask (rows, columns), from each pixel's probabilities of being artery and of being vein."""
-    graph = vessel_graph(vessel)
+    return kinds_on(vessel_graph(vessel), vessel, artery, vein, votes)
+
+
+def kinds_on(graph: nx.MultiGraph, vessel: Mask, artery: Plane, vein: Plane, votes: Votes) -> VesselKinds:
+    """The same where the mask's graph is there already; its edges are given their kinds."""
     settle(graph, artery, vein, votes)
-    odds = log_odds(artery, vein)
-    kind = _spread(graph, vessel)
-    # no edge near (a speck without a centreline): the pixels speak for themselves
-    is_artery = np.where(np.isnan(kind), odds, kind) > 0
+    # no stretch anywhere (a speck without a centreline): the pixels speak for themselves
+    vote = 2 * np.arctanh(np.clip(np.nan_to_num(_spread(graph, vessel)), -_SUREST, _SUREST))
+    is_artery = votes.pixel * log_odds(artery, vein) + vote > 0
     both = vessel & (np.minimum(artery, vein) >= 0.5)
     return VesselKinds(graph, vessel & is_artery | both, vessel & ~is_artery | both)
 
@@ -72,29 +79,66 @@ def log_odds(artery: Plane, vein: Plane) -> Plane:
 
 
 def settle(graph: nx.MultiGraph, artery: Plane, vein: Plane, votes: Votes) -> None:
-    """Give each edge its `kind`."""
+    """Give each edge its `kind`, a value a point."""
     odds = log_odds(artery, vein)
-    edges: list[Edge] = [(min(u, v), max(u, v), key) for u, v, key in graph.edges(keys=True)]
-    index = {edge: k for k, edge in enumerate(edges)}
-    own = np.array([_evidence(graph.edges[edge], odds, votes) for edge in edges])
-    pull = np.zeros((len(edges), len(edges)))
-    for joint in _joints(graph):
-        for a, b, strength in _couplings(joint, votes):
-            i, j = index[a.edge], index[b.edge]
-            if i != j:
-                pull[i, j] += strength
-                pull[j, i] += strength
+    stretches = _Stretches.of(graph)
+    heard = [_evidence(graph, edge, len(numbers), odds) for edge, numbers in stretches.of_edge.items()]
+    own = votes.evidence * np.array([value for edge in heard for value in edge])
+    pull = np.zeros((len(own), len(own)))
+    for first, second, strength in (*stretches.onward(votes), *_at_joints(graph, stretches, votes)):
+        if first != second:
+            pull[first, second] += strength
+            pull[second, first] += strength
     kind = np.tanh(own / 2)
     for _ in range(_ROUNDS):
         kind = _DAMPING * kind + (1 - _DAMPING) * np.tanh((own + pull @ kind) / 2)
-    for edge, value in zip(edges, kind, strict=True):
-        graph.edges[edge]["kind"] = float(value)
+    for edge, numbers in stretches.of_edge.items():
+        lengths = [len(stretches.paths[number]) for number in numbers]
+        graph.edges[edge]["kind"] = np.repeat(kind[numbers], lengths)
 
 
-def _evidence(data: dict[str, Any], odds: Plane, votes: Votes) -> float:
-    rows, columns = np.clip(np.round(data["path"]).astype(int), 0, np.array(odds.shape) - 1).T
-    weight = min(1.0, len(rows) / votes.full)
-    return votes.evidence * weight * float(odds[rows, columns].mean())
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stretches:
+    """The edges cut into stretches: the path of each, and the numbers of an edge's stretches in order."""
+
+    paths: list[Points]
+    of_edge: dict[Edge, list[int]]
+
+    @classmethod
+    def of(cls, graph: nx.MultiGraph) -> _Stretches:
+        paths: list[Points] = []
+        of_edge: dict[Edge, list[int]] = {}
+        for u, v, key, data in graph.edges(keys=True, data=True):
+            parts = np.array_split(data["path"], max(1, round(len(data["path"]) / _STRETCH)))
+            of_edge[min(u, v), max(u, v), key] = list(range(len(paths), len(paths) + len(parts)))
+            paths += parts
+        return cls(paths, of_edge)
+
+    def onward(self, votes: Votes) -> list[tuple[int, int, float]]:
+        """Each stretch and the next of its edge."""
+        return [(a, b, votes.onward) for numbers in self.of_edge.values() for a, b in pairwise(numbers)]
+
+    def leaving(self, arm: Arm) -> int:
+        """The stretch with which an arm leaves its joint."""
+        numbers = self.of_edge[arm.edge]
+        first = np.array_equal(arm.path[0], self.paths[numbers[0]][0])
+        return numbers[0] if first else numbers[-1]
+
+
+def _at_joints(graph: nx.MultiGraph, stretches: _Stretches, votes: Votes) -> Iterator[tuple[int, int, float]]:
+    for joint in _joints(graph):
+        for a, b, strength in _couplings(joint, votes):
+            yield stretches.leaving(a), stretches.leaving(b), strength
+
+
+def _evidence(graph: nx.MultiGraph, edge: Edge, parts: int, odds: Plane) -> list[float]:
+    """What the centreline of each stretch of an edge says; what lies under the vessels of a joint is not heard."""
+    path, radius = graph.edges[edge]["path"], graph.edges[edge]["radius"]
+    rows, columns = np.clip(np.round(path).astype(int), 0, np.array(odds.shape) - 1).T
+    way = along(path)
+    clear = (way > radius[0] + 1) & (way < way[-1] - radius[-1] - 1)
+    heard = np.array_split(np.where(clear, odds[rows, columns], 0.0), parts)
+    return [float(each.sum()) / max(_STRETCH, len(each)) for each in heard]
 
 
 def _joints(graph: nx.MultiGraph) -> list[list[Arm]]:
@@ -141,7 +185,7 @@ def _through(straight: NDArray[np.float64], least: float = 0.7) -> set[tuple[int
 
 
 def _spread(graph: nx.MultiGraph, vessel: Mask) -> Plane:
-    """The kind of the nearest edge at each pixel of the mask; NaN everywhere if there is no edge."""
+    """The kind of the nearest point of an edge at each pixel of the mask; NaN everywhere if there is no edge."""
     kind = np.full(vessel.shape, np.nan)
     for *_, data in graph.edges(data=True):
         rows, columns = np.clip(np.round(data["path"]).astype(int), 0, np.array(vessel.shape) - 1).T

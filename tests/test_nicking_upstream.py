@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+from test_nicking_measuring import maps_of
+
+from fundoscope.nicking import upstream
+from fundoscope.nicking.maps import mixed, taken
+from fundoscope.nicking.meetings import FEATURES
+from fundoscope.nicking.upstream import (
+    Mapped,
+    best_votes,
+    dice,
+    fit_trust,
+    hits,
+    kinds_of,
+    kinds_right,
+    settled,
+    vessel_threshold,
+)
+from fundoscope.simulate import adult
+from fundoscope.vessels.kinds import Votes
+
+
+def mapped(seed):
+    """A simulated eye with the maps of a network that is unsure, blurs, and takes some stretches for the other kind."""
+    truth = adult(seed, camera="drive", level="perfect", grade=0).truth
+    rng = np.random.default_rng(seed)
+    maps = maps_of(truth) * 0.55 + 0.15
+    rows, columns = np.indices(truth.field.shape)
+    for row, column in rng.uniform(100, 450, (30, 2)):
+        patch = np.hypot(rows - row, columns - column) < 10
+        maps[1, patch], maps[2, patch] = maps[2, patch], maps[1, patch].copy()
+        maps[3] = np.maximum(maps[3], 0.3 * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 25))
+    at = np.array([[c.row, c.col] for c in truth.crossings])
+    wide = np.array([min(c.artery_width_px, c.vein_width_px) >= 4 for c in truth.crossings])
+    maps = (maps * truth.field).astype(np.float32)
+    return Mapped(f"eye{seed}", maps, truth.field, truth.vessel, truth.artery, truth.vein, at, wide)
+
+
+@pytest.fixture(scope="module")
+def eyes():
+    return [mapped(seed) for seed in range(50, 54)]
+
+
+def test_the_threshold_is_where_dice_is_greatest(eyes):
+    best = vessel_threshold(eyes)
+    assert best == min(upstream.THRESHOLDS, key=lambda t: -np.mean([dice(each, t) for each in eyes]))
+    assert np.mean([dice(each, best) for each in eyes]) > 0.95
+
+
+def test_the_votes_that_are_best_are_taken(eyes, monkeypatch):
+    deaf = Votes(evidence=1.0, onward=0.0, branch=0.0, across=0.0, pixel=0.0)
+    monkeypatch.setattr(upstream, "TRIED", (Votes(evidence=-1.0, pixel=-1.0), deaf, Votes()))
+    best = best_votes(eyes[:2], 0.5)
+    shares = {}
+    for votes in upstream.TRIED:
+        right, asked = np.sum([kinds_right(each, kinds_of(each, 0.5, votes)) for each in eyes[:2]], axis=0)
+        shares[votes] = right / asked
+    assert shares[best] == max(shares.values()) > 0.9 > 0.3 > min(shares.values())
+
+
+def test_pixels_of_both_kinds_or_outside_the_field_are_not_asked(eyes):
+    each = eyes[0]
+    _, asked = kinds_right(each, None)
+    assert asked == ((each.artery ^ each.vein) & each.inside).sum()
+
+
+def test_trust_follows_what_speaks_for_a_crossing(eyes, monkeypatch):
+    monkeypatch.setattr(upstream, "TRIED", upstream.TRIED[:2])
+    how, f1 = settled(eyes, "simulated eyes")
+    assert f1 > 0.8 and len(how.trust) == 1 + len(FEATURES) and how.trust[1] > 0
+    assert how.confidence.data == "simulated eyes" and how.confidence.n_positive == sum(len(e.crossings) for e in eyes)
+    assert Votes(**how.votes) in upstream.TRIED
+
+
+def test_trust_is_the_same_whatever_a_features_unit(eyes):
+    from dataclasses import replace
+
+    from fundoscope.nicking.measuring import trusted
+    from fundoscope.nicking.meetings import meetings
+
+    found = [meetings(each.maps, kinds_of(each, 0.5, Votes())) for each in eyes[:3]]
+    labels = [hits(one, each) for one, each in zip(found, eyes, strict=False)]
+    scaled = [replace(one, features=one.features * [1, 1, 1, 1, 1, 100]) for one in found]
+    np.testing.assert_allclose(
+        trusted(found[0], fit_trust(found, labels)), trusted(scaled[0], fit_trust(scaled, labels)), atol=1e-4
+    )
+
+
+def test_halves_share_nothing_and_make_the_whole():
+    known = [f"p{k}" for k in range(7)]
+    assert sorted([*taken(known, "even"), *taken(known, "odd")]) == taken(known, "all")
+
+
+@pytest.mark.parametrize(("real", "drawn"), [(5, 20), (20, 5), (4, 0), (7, 7)])
+def test_real_and_simulated_photographs_are_drawn_about_as_often(real, drawn):
+    every = mixed(["r"] * real, ["s"] * drawn)
+    if drawn:
+        assert 0.4 <= every.count("r") / len(every) <= 0.6
+    assert set(every) == ({"r", "s"} if drawn else {"r"})
