@@ -1,10 +1,10 @@
 """Make the shipped ROP grader: `make weights-rop`.
 
 Recipe `lite` on the RetCam photographs of HVDROPDB, five outer folds and three seeds: the teacher, the student that it
-teaches, the same student without a teacher, and the student from random weights with and without a teacher (who then
-also answers for simulated photographs). Each begins with a rehearsal on simulated infants, unless it is random. Then one
-network on all photographs, taught by the teachers of all folds, and a second stage learnt from simulated eyes; the bundle
-goes to src/fundoscope/shipped/rop, the tables to docs/results/retcam. It goes on where it was cut off.
+teaches, and the same student without a teacher, each after a rehearsal on simulated infants. (The student from random
+weights, taught and alone: `rop_from_random.py`.) Then one network on all photographs, taught by the teachers of all
+folds if that has the lower log loss on inner photographs, and a second stage learnt from simulated eyes. The bundle goes
+to src/fundoscope/shipped/rop, the tables to docs/results/retcam. It goes on where it was cut off.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fundoscope.bundles.card import Source
 from fundoscope.cli.talk import Talk
 from fundoscope.cohort import Cohort
 from fundoscope.rop.export import Origin
-from fundoscope.rop.recipes import ARMS, recipe_of
+from fundoscope.rop.recipes import USUAL, recipe_of
 from fundoscope.rop.study import StudyOptions, run_study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +51,7 @@ def main() -> None:
     table.parent.mkdir(parents=True, exist_ok=True)
     Cohort.from_folders(photographs).write(table)
     options = StudyOptions(
-        table, given.out, recipe_of("lite"), networks=ARMS, seeds=given.seeds, export=True, independent=True,
+        table, given.out, recipe_of("lite"), networks=USUAL, seeds=given.seeds, export=True, independent=True,
         shuffles=3, origin=ORIGIN,
     )  # fmt: skip
     run_study(options, Talk())

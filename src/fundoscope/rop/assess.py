@@ -18,7 +18,7 @@ from fundoscope.evaluation.baselines import majority_class, mean_colour
 from fundoscope.evaluation.nuisance import nuisance_baseline, nuisance_table
 from fundoscope.evaluation.vessel_baseline import vessel_baseline, vessel_table
 from fundoscope.imaging import Photograph
-from fundoscope.rop.export import card_figure, int8_answers
+from fundoscope.rop.export import card_figure, inner_log_loss, int8_answers
 from fundoscope.rop.material import VARIANTS, Material
 from fundoscope.rop.out_of_fold import Fits, OutOfFold
 from fundoscope.rop.questions import ROP, Question
@@ -197,6 +197,19 @@ class Assessment:
         )
         return told
 
+    @property
+    def inner_losses(self) -> list[dict[str, object]]:
+        """By what arms are chosen: their log loss on inner photographs, a row a question and arm."""
+        return [
+            {
+                "question": q.name,
+                "network": arm.name,
+                "log loss on inner photographs": inner_log_loss(self.fits, arm, q),
+            }
+            for q in self.material.questions
+            for arm in self.arms
+        ]
+
     def write_tables(self, tables: Path) -> None:
         """Write every table as CSV into the folder `tables`, the out-of-fold answers among them."""
         for asked in self.asked:
@@ -204,6 +217,7 @@ class Assessment:
             results_table(self.results(asked), tables / f"results_{name}.csv")
             if len(asked.answers) > 1:
                 results_table(self.differences(asked), tables / f"differences_{name}.csv")
+        results_table(self.inner_losses, tables / "inner.csv")
         results_table(self.under_controls, tables / "controls.csv")
         results_table(self.int8_rows, tables / "int8.csv")
         results_table(self.material.folds.table(self.material.cohort), tables / "folds.csv")

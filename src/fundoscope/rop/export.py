@@ -17,7 +17,7 @@ from fundoscope.evaluation import Estimate
 from fundoscope.rop.fitting import Task, fitted_network, predictions_of
 from fundoscope.rop.material import Material
 from fundoscope.rop.out_of_fold import Fits, Settled, margins
-from fundoscope.rop.questions import CLASSES, ROP
+from fundoscope.rop.questions import CLASSES, ROP, Question
 from fundoscope.rop.recipes import STUDENT, UNDISTILLED, Arm, Recipe
 
 INT8 = "int8.parquet"
@@ -50,14 +50,15 @@ def exported_arm(fits: Fits, arms: Sequence[Arm], material: Material) -> Arm:
     if not students:
         return arms[0]
     question = material.question(ROP)
+    return min(students, key=lambda arm: inner_log_loss(fits, arm, question))
 
-    def loss(arm: Arm) -> float:
-        answers = list(fits.inner(arm, question))
-        p, rows = (np.concatenate(part) for part in zip(*((each.p, each.rows) for each in answers), strict=True))
-        right = np.where(question.labels[rows] == 1, p, 1 - p)
-        return float(-np.log(np.clip(right, 1e-6, None)).mean())
 
-    return min(students, key=loss)
+def inner_log_loss(fits: Fits, arm: Arm, question: Question) -> float:
+    """Mean log loss of an arm's calibrated answers on the inner photographs of all folds and seeds."""
+    answers = list(fits.inner(arm, question))
+    p, rows = (np.concatenate(part) for part in zip(*((each.p, each.rows) for each in answers), strict=True))
+    right = np.where(question.labels[rows] == 1, p, 1 - p)
+    return float(-np.log(np.clip(right, 1e-6, None)).mean())
 
 
 def stage_of(question: str, settled: Settled, data: str) -> Stage:

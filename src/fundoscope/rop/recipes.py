@@ -121,7 +121,7 @@ _PAPERS_FIT = FitOptions(
     epochs=200, patience=20, batch=8, learning_rate=1e-4, weight_decay=1e-4, optimiser="adam", schedule="constant",
     average=0.0, smoothing=0.0, augment=_PAPERS_AUGMENT,
 )  # fmt: skip
-_LITE_FIT = FitOptions(epochs=12, patience=8, batch=8, learning_rate=7e-4, warm_up=0.05, average=0.9)
+_LITE_FIT = FitOptions(epochs=16, patience=10, batch=8, learning_rate=7e-4, warm_up=0.05, average=0.9)
 _TINY_FIT = FitOptions(
     epochs=6, patience=6, batch=16, learning_rate=5e-3, average=0.8,
     augment=Augment(light=0, sharpness=0, noise=0, encoding=0),
@@ -146,7 +146,7 @@ RECIPES = {
         student_fit=_LITE_FIT,
         distillation=Distillation(LogitRegression(0.7), views=6),
         rehearsal=Rehearsal(
-            1200, 2026, FitOptions(epochs=3, patience=3, batch=16, learning_rate=1.5e-3, average=0.98)
+            1200, 2026, FitOptions(epochs=6, patience=6, batch=16, learning_rate=1.5e-3, average=0.98)
         ),
         shared_trunk=True,
     ),

@@ -1,0 +1,54 @@
+"""The first attempt at run 1: shorter training, and what a teacher gives a student that begins from random weights.
+
+    python benchmarks/rop_from_random.py [--data ../shared/data] [--out runs/weights-rop-short]
+
+The study of `weights_rop.py` with three epochs of rehearsal instead of six and twelve of the student instead of sixteen,
+and two more arms: the student from random weights alone, and taught (then on simulated photographs, too). Its log loss on
+inner photographs, beside that of the longer recipe, is why the longer one ships (inner.csv in both folders).
+Writes docs/results/retcam_short. It goes on where it was cut off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from fundoscope.cli.talk import Talk
+from fundoscope.cohort import Cohort
+from fundoscope.rop.recipes import ARMS, Recipe, recipe_of
+from fundoscope.rop.study import StudyOptions, run_study
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("FUNDOSCOPE_DATA", ROOT.parent / "shared" / "data"))
+RESULTS = ROOT / "docs" / "results" / "retcam_short"
+
+
+def shorter(recipe: Recipe) -> Recipe:
+    assert recipe.rehearsal is not None
+    few = replace(recipe.rehearsal.fit, epochs=3, patience=3)
+    return replace(
+        recipe,
+        student_fit=replace(recipe.student_fit, epochs=12, patience=8),
+        rehearsal=replace(recipe.rehearsal, fit=few),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA, help="folder that holds hvdropdb_retcam")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "weights-rop-short")
+    given = parser.parse_args()
+    table = given.out.with_suffix(".csv")
+    table.parent.mkdir(parents=True, exist_ok=True)
+    Cohort.from_folders(given.data / "hvdropdb_retcam").write(table)
+    recipe = shorter(recipe_of("lite"))
+    run_study(StudyOptions(table, given.out, recipe, networks=ARMS, seeds=3, independent=True), Talk())
+    shutil.rmtree(RESULTS, ignore_errors=True)
+    shutil.copytree(given.out / "tables", RESULTS, ignore=shutil.ignore_patterns("out_of_fold.csv", "checklist*"))
+
+
+if __name__ == "__main__":
+    main()
