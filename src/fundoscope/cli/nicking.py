@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from fundoscope.cli.options import BundleName, Json, Quiet, Report
+
 app = typer.Typer(help="Artery-vein crossings in adults' photographs, and their nicking.", no_args_is_help=True)
 
 
@@ -19,12 +21,10 @@ def _nicking() -> None:
 @app.command()
 def grade(
     photos: Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for a list on standard input.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for results.csv, results.json, report.html and pictures.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a crossing on standard output.")] = False,
-    bundle: Annotated[str, typer.Option(help="A bundle's folder, or the name of a shipped one.")] = "nicking",
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+    out: Report = None,
+    json: Json = False,
+    bundle: BundleName = "nicking",
+    quiet: Quiet = False,
 ) -> None:
     """Find and measure artery-vein crossings in adults' photographs. Research use only.
 
@@ -62,7 +62,7 @@ def make_labels(
     ],
     out: Annotated[Path, typer.Option(help="Folder for crossings.json, crossings_scaled.json, masks/ and labels.csv.")],
     layout: Annotated[str | None, typer.Option(help="The set's layout, where it is not recognised.")] = None,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make the labels that detectors of crossings are taught by, in COCO's form.
 
@@ -96,7 +96,7 @@ def study_crossings(
         bool, typer.Option("--scaled-labels", help="Boxes by the vein's width instead of the paper's 20 px.")
     ] = False,
     random_weights: Annotated[bool, typer.Option("--random-weights", help="Do not start from ImageNet.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train and judge detectors of crossings on public sets: Mask R-CNN, with a scale-attention pyramid and without.
 

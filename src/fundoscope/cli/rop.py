@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fundoscope.cli.options import BundleName, Json, Quiet, Report
+
 app = typer.Typer(help="Retinopathy of prematurity in infants' photographs.", no_args_is_help=True)
 
 
@@ -15,17 +17,13 @@ def screen(
     photos: Annotated[
         list[str], typer.Argument(help="Files, folders, globs, a cohort CSV, or - for a list on standard input.")
     ],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for results.csv, results.json, report.html and pictures.")
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a photograph on standard output.")
-    ] = False,
-    bundle: Annotated[str, typer.Option(help="A bundle's folder, or the name of a shipped one.")] = "rop",
+    out: Report = None,
+    json: Json = False,
+    bundle: BundleName = "rop",
     allow_simulated: Annotated[
         bool, typer.Option(help="Show answers on treatment that were learnt from simulated eyes only.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Screen infants' photographs for retinopathy of prematurity. Research use only.
 
@@ -99,7 +97,7 @@ def study(
             "--images-are-independent", help="The table has no infants and each photograph shows another eye."
         ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train and judge a grader on your own photographs: nested folds, out-of-fold figures, a report, a bundle."""
     from fundoscope.cli.talk import Talk

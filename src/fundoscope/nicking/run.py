@@ -12,12 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fundoscope.errors import UsageError
 from fundoscope.findings import NICKING_COLUMNS, CsvTable, JsonTable, Status
 from fundoscope.imaging import Pixels
 from fundoscope.nicking.grading import Graded, NickingGrader
 from fundoscope.reports import StudyPage, write_study_report
-from fundoscope.reports.pictures import save_pictures
+from fundoscope.reports.pictures import make_folder, save_pictures
 from fundoscope.reports.study import Picture, Section, Table
 from fundoscope.vessels import draw
 
@@ -28,13 +27,7 @@ class Files:
     """The files of a grading in one folder."""
 
     def __init__(self, out: Path, grader: NickingGrader) -> None:
-        try:
-            (out / "pictures").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"{out}: cannot be made a folder ({error.strerror}). Give another one to --out."
-            ) from error
-        self.out, self.card = out, grader.bundle.card
+        self.out, self.card = make_folder(out), grader.bundle.card
         self.table = CsvTable(out / "results.csv", NICKING_COLUMNS)
         self.objects = JsonTable(out / "results.json")
         self.sections: list[Section] = []

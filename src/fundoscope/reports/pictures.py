@@ -13,6 +13,15 @@ from fundoscope.reports.overlay import jpeg
 _LONGEST_STEM = 80  # characters: with number and suffix well below the 255 bytes that file systems allow
 
 
+def make_folder(out: Path) -> Path:
+    """Make the folder of a report, and in it `pictures`; UsageError where that cannot be."""
+    try:
+        (out / "pictures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be made a folder ({error.strerror}). Give another one to --out.") from error
+    return out
+
+
 def save_pictures(out_dir: Path, number: int, stem: str, picture: Pixels, overlay: Pixels | None = None) -> list[Path]:
     """Write `NNNN_stem.jpg` and, given an overlay, `NNNN_stem_activation.jpg` there; gives their paths.
 

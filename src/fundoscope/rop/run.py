@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import Protocol
 
 from fundoscope.bundles.card import Stage
-from fundoscope.errors import UsageError
 from fundoscope.findings import ROP_COLUMNS, CsvTable, JsonTable, RopFinding, Status
+from fundoscope.reports.pictures import make_folder
 from fundoscope.reports.screening import OperatingPoint, ScreeningHeader, ScreeningReport, save_pictures
 from fundoscope.rop.eyes import EYE_COLUMNS, Eyes
 from fundoscope.rop.screening import Screened, Screener
@@ -43,13 +43,7 @@ class Files:
     """The files of a screening in one folder, written row by row."""
 
     def __init__(self, out: Path, screener: Screener) -> None:
-        try:
-            (out / "pictures").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"{out}: cannot be made a folder ({error.strerror}). Give another one to --out."
-            ) from error
-        self.out = out
+        self.out = make_folder(out)
         self.table = CsvTable(out / "results.csv", ROP_COLUMNS)
         self.objects = JsonTable(out / "results.json")
         self.report = ScreeningReport(out / "report.html", header_of(screener))
