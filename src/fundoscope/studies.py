@@ -8,7 +8,9 @@ study.json        the manifest: recipe, versions, seeds, data hashes, commands
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -93,6 +95,13 @@ class Study:
         if final.exists():
             shutil.rmtree(final)
         work.replace(final)
+
+
+def command() -> str:
+    """The command that is running, as a person would type it again."""
+    program = Path(sys.argv[0])
+    called = ["python", str(program)] if program.suffix == ".py" else [program.name]
+    return shlex.join([*called, *sys.argv[1:]])
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -17,6 +17,28 @@ from fundoscope.imaging import Pixels
 from fundoscope.reports import page
 from fundoscope.reports.overlay import jpeg_uri
 
+#: Abbreviations in headings, as they are written.
+_SHORT = {
+    word.lower(): word
+    for word in (
+        "AUC",
+        "ECE",
+        "ROP",
+        "INT8",
+        "AP",
+        "AP50",
+        "AP75",
+        "AR1",
+        "AR10",
+        "AR100",
+        "F1",
+        "PPV",
+        "NPV",
+        "ID",
+        "TR",
+    )
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -146,12 +168,17 @@ def _table(table: Table) -> dict[str, Any]:
     return {
         "caption": table.caption,
         "note": table.note,
-        "heads": [{"name": name.replace("_", " "), "kind": _kind(columns[name])} for name in names],
+        "heads": [{"name": _head(name), "kind": _kind(columns[name])} for name in names],
         "rows": [
             {"strong": at in table.strong, "cells": [cells[name][at] for name in names]}
             for at in range(len(table.rows))
         ],
     }
+
+
+def _head(name: str) -> str:
+    """A column's name as a heading, abbreviations as they are written."""
+    return " ".join(_SHORT.get(word, word) for word in name.replace("_", " ").split())
 
 
 def _kind(values: Sequence[Any]) -> str:

@@ -16,8 +16,6 @@ skipped when its result is there:
 from __future__ import annotations
 
 import importlib.metadata
-import shlex
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -36,7 +34,7 @@ from fundoscope.rop.pages import write_report
 from fundoscope.rop.questions import questions_of
 from fundoscope.rop.recipes import USUAL, Arm, Recipe
 from fundoscope.rop.rehearsal import rehearse, simulated_eyes
-from fundoscope.studies import Study, Voice
+from fundoscope.studies import Study, Voice, command
 
 _PACKAGES = ("fundoscope", "torch", "lightning", "timm", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 
@@ -151,7 +149,7 @@ def _manifest(options: StudyOptions, cohort: Cohort) -> dict[str, object]:
         "cohort_sha256": cohort.sha256,
         "photographs": len(cohort),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "commands": [shlex.join(["fundoscope", *sys.argv[1:]])],
+        "commands": [command()],
     }
 
 
@@ -195,7 +193,7 @@ def _origin_of(options: StudyOptions) -> Origin:
         trained_on=(f"the cohort {options.cohort.name}",),
         never_tested_on=("any other camera or hospital",),
         attributions=(),
-        commands=(shlex.join(["fundoscope", *sys.argv[1:]]),),
+        commands=(command(),),
     )
 
 
