@@ -1,0 +1,169 @@
+"""The grader of a nicked vein: two streams, the photograph's patch and its map of arteries and veins (paper 002).
+
+Each stream is a body with a feature pyramid, whose levels are brought to one size and added. The streams are pooled
+bilinearly (Lin 2015, ICCV): the outer product of their maps at each place, averaged over places, its signed square root,
+scaled to length 1. With one stream its own maps are averaged over places instead. The answer is ordinal: one score of how far the
+vein is pinched, against three ascending cut points (McCullagh 1980, J R Stat Soc B 42:109); or one logit a grade.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.ops import FeaturePyramidNetwork
+
+from fundoscope.networks.detection_bodies import LITE, levels_of
+from fundoscope.networks.safpn import SAFPN
+
+GRADES = 4
+_LEVEL = 1  # the pyramid's level to whose size all are brought: an eighth of the patch's side
+_EVEN = 1e-5  # added under the square root, whose slope at 0 has no end
+
+
+@dataclass(frozen=True)
+class GraderOptions:
+    """What a grader is made of: `streams` 1 (the patch alone) or 2, a `body` for `levels_of` each, and a `pyramid` of
+    `maps` maps (`none`: the body's own coarse maps, mixed to as many).
+    """
+
+    streams: Literal[1, 2] = 2
+    body: str = LITE
+    pretrained: bool = True
+    pyramid: Literal["safpn", "fpn", "none"] = "safpn"
+    maps: int = 64
+    head: Literal["ordinal", "plain"] = "ordinal"
+    dropout: float = 0.2
+
+
+class Stream(nn.Module):
+    """(N, 3, s, s) -> (N, maps, s / 8, s / 8), s a multiple of 32."""
+
+    def __init__(self, options: GraderOptions) -> None:
+        super().__init__()
+        self.body = levels_of(options.body, options.pretrained)
+        kinds = {"safpn": SAFPN, "fpn": FeaturePyramidNetwork, "none": Mixed}
+        self.pyramid = kinds[options.pyramid](list(self.body.channels), options.maps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The pyramid's levels, each brought to an eighth of the patch, added."""
+        levels = list(self.pyramid(self.body(x)).values())
+        size = levels[min(_LEVEL, len(levels) - 1)].shape[2:]
+        return sum((_brought(level, size) for level in levels[1:]), _brought(levels[0], size))
+
+
+class Mixed(nn.Module):
+    """No pyramid: the body's maps at stride 16, mixed by a convolution of 1 x 1."""
+
+    def __init__(self, channels: Sequence[int], maps: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(channels[2], maps, 1)
+
+    def forward(self, levels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The one level that is used."""
+        return {"mixed": self.mix(list(levels.values())[2])}
+
+
+class NickGrader(nn.Module):
+    """Patch and map of arteries and veins, (N, 3, s, s) each, to logits: of grades above 0, 1 and 2 (N, 3), or with the
+    plain head of the four grades (N, 4).
+    """
+
+    def __init__(self, options: GraderOptions = GraderOptions()) -> None:
+        super().__init__()
+        self.options = options
+        self.streams = nn.ModuleList(Stream(options) for _ in range(options.streams))
+        width = options.maps**2 if options.streams == 2 else options.maps
+        self.dropout = nn.Dropout(options.dropout)
+        self.head = nn.Linear(width, 1 if options.head == "ordinal" else GRADES)
+        self.first_cut = nn.Parameter(torch.tensor(0.0))
+        self.steps = nn.Parameter(torch.full((GRADES - 2,), 0.5))  # between cut points, before softplus
+
+    def forward(self, patch: Tensor, kinds: Tensor) -> Tensor:
+        """Logits; `kinds` is not looked at with one stream."""
+        maps = [stream(x) for stream, x in zip(self.streams, (patch, kinds), strict=False)]
+        return self.answer(self.pooled(maps))
+
+    def pooled(self, maps: Sequence[Tensor]) -> Tensor:
+        """What the streams' maps (N, C, h, w) say together: (N, C * C) of length 1, or (N, C) of one stream."""
+        if len(maps) == 1:
+            return maps[0].mean(dim=(2, 3))
+        return functional.normalize(signed_root(outer(*maps)).flatten(1), dim=1)
+
+    def answer(self, pooled: Tensor) -> Tensor:
+        """Logits for what was pooled."""
+        said = self.head(self.dropout(pooled))
+        return said - self.cuts if self.options.head == "ordinal" else said
+
+    @property
+    def cuts(self) -> Tensor:
+        """The three ascending cut points, (3,)."""
+        return torch.cat([self.first_cut[None], self.first_cut + functional.softplus(self.steps).cumsum(0)])
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Of grades 0 to 3, (N, 4)."""
+        if self.options.head == "plain":
+            return logits.softmax(dim=1)
+        above = torch.sigmoid(logits)  # (N, 3): grade above 0, 1, 2
+        ends = torch.ones_like(above[:, :1])
+        return torch.cat([ends, above], dim=1) - torch.cat([above, 0 * ends], dim=1)
+
+    def evidence(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """For each stream, how much each place speaks for a pinch, (N, h, w): the gradient-weighted class activation
+        (Selvaraju 2017, ICCV) of the ordinal score, or of the mean grade, in closed form, so that an ONNX graph can give it.
+
+        The score's gradient by the map of one stream at a place is a matrix, the same for all places, times the other stream's
+        maps there; its mean over places weighs the channels.
+        """
+        weight = self._direction()  # (width,)
+        if len(maps) == 1:
+            return [functional.relu(torch.einsum("c,nchw->nhw", weight, maps[0]) / maps[0][0, 0].numel())]
+        first, second = maps
+        product = outer(first, second)  # (N, C, C)
+        root = signed_root(product)
+        length = root.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None]
+        unit = root / length
+        towards = weight.view(1, *product.shape[1:])
+        along = (unit * towards).sum(dim=(1, 2), keepdim=True)
+        matrix = (towards - unit * along) / length * 0.5 / (product.abs() + _EVEN).sqrt()  # (N, C, C)
+        alphas = (
+            torch.einsum("nij,nj->ni", matrix, second.mean((2, 3))),
+            torch.einsum("nij,ni->nj", matrix, first.mean((2, 3))),
+        )
+        places = first.shape[2] * first.shape[3]
+        return [functional.relu(torch.einsum("nc,nchw->nhw", a / places, m)) for a, m in zip(alphas, maps, strict=True)]
+
+    def _direction(self) -> Tensor:
+        """What the head weighs for a pinch."""
+        if self.options.head == "ordinal":
+            return self.head.weight[0]
+        grades = torch.arange(GRADES, dtype=self.head.weight.dtype)
+        return (grades - grades.mean()) @ self.head.weight
+
+
+def ordinal_loss(logits: Tensor, grades: Tensor) -> Tensor:
+    """Binary cross-entropy of "above 0", "above 1" and "above 2" against grades (N,), each by itself."""
+    above = (grades[:, None] > torch.arange(GRADES - 1, device=grades.device)).to(logits.dtype)
+    return functional.binary_cross_entropy_with_logits(logits, above)
+
+
+def outer(first: Tensor, second: Tensor) -> Tensor:
+    """The mean over places of the outer product of two streams' maps, (N, C, C)."""
+    return torch.einsum("nihw,njhw->nij", first, second) / (first.shape[2] * first.shape[3])
+
+
+def signed_root(x: Tensor) -> Tensor:
+    """The square root of the absolute value, with the sign; smooth at 0."""
+    return torch.sign(x) * ((x.abs() + _EVEN).sqrt() - _EVEN**0.5)
+
+
+def _brought(x: Tensor, size: Sequence[int]) -> Tensor:
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    if x.shape[2] > size[0]:
+        return functional.adaptive_max_pool2d(x, (size[0], size[1]))
+    return functional.interpolate(x, (size[0], size[1]), mode="bilinear", align_corners=False)
