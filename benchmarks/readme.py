@@ -40,7 +40,7 @@ def grader_lines() -> list[str]:
         "nuisance baseline": "nuisance baseline (file size, field shape, colour, sharpness)",
     }
     return [
-        f"ROP against normal, out of fold on {basis}; five folds, mean of three seeds, 95 % intervals by group bootstrap:",
+        f"ROP against normal, out of fold on {basis}; five folds, mean of two seeds, 95 % intervals by group bootstrap:",
         "",
         "| | AUC | sensitivity | specificity | AUC less the student's, paired |",
         "|---|---|---|---|---|",

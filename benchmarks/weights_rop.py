@@ -1,6 +1,6 @@
 """Make the shipped ROP grader: `make weights-rop`.
 
-Recipe `lite` on the RetCam photographs of HVDROPDB, five outer folds and three seeds: the teacher, the student that it
+Recipe `lite` on the RetCam photographs of HVDROPDB, five outer folds and two seeds: the teacher, the student that it
 teaches, and the same student without a teacher, each after a rehearsal on simulated infants. (The student from random
 weights, taught and alone: `rop_from_random.py`.) Then one network on all photographs, taught by the teachers of all
 folds if that has the lower log loss on inner photographs, and a second stage learnt from simulated eyes. The bundle goes
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds hvdropdb_retcam")
     parser.add_argument("--out", type=Path, required=True, help="folder of the study; it is resumed")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=2)
     given = parser.parse_args()
     photographs = given.data / "hvdropdb_retcam"
     if not photographs.is_dir():
