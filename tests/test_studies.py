@@ -3,7 +3,7 @@ import json
 import pytest
 
 from fundoscope.errors import StudyError
-from fundoscope.studies import Study
+from fundoscope.studies import Study, command
 
 MANIFEST = {"recipe": "tiny", "seeds": 1, "commands": ["a"], "versions": {"torch": "1"}}
 
@@ -51,3 +51,15 @@ def test_an_unfinished_step_has_no_result(tmp_path):
     with pytest.raises(StudyError, match="the step 'x' is not done"):
         study.result("x")
     assert json.loads((tmp_path / "s" / "study.json").read_text())["recipe"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["/usr/bin/fundoscope", "rop", "study", "my cohort.csv"], "fundoscope rop study 'my cohort.csv'"),
+        (["benchmarks/weights_rop.py", "--seeds", "2"], "python benchmarks/weights_rop.py --seeds 2"),
+    ],
+)
+def test_a_command_is_told_as_it_would_be_typed_again(monkeypatch, argv, told):
+    monkeypatch.setattr("sys.argv", argv)
+    assert command() == told
