@@ -78,16 +78,9 @@ def test_the_evidence_of_one_stream_is_its_class_activation():
 def test_the_loss_is_least_at_the_true_grade():
     grader = NickGrader(GraderOptions(**TINY))
     cuts = grader.cuts.detach()
-    middles = torch.tensor(
-        [
-            grader.cuts[0] - 2,
-            (grader.cuts[0] + grader.cuts[1]) / 2,
-            (grader.cuts[1] + grader.cuts[2]) / 2,
-            grader.cuts[2] + 2,
-        ]
-    )
+    middles = torch.stack([cuts[0] - 2, (cuts[0] + cuts[1]) / 2, (cuts[1] + cuts[2]) / 2, cuts[2] + 2])
     for grade in range(4):
-        losses = [ordinal_loss(m - grader.cuts[None], torch.tensor([grade])) for m in middles]
+        losses = [ordinal_loss(m - cuts[None], torch.tensor([grade])) for m in middles]
         assert int(torch.stack(losses).argmin()) == grade
 
 
