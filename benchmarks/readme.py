@@ -56,6 +56,12 @@ def grader_lines() -> list[str]:
     ]
 
 
+def shipped_arm() -> str:
+    """Taught or taught by labels alone: the student with the lower log loss on inner photographs."""
+    losses = {row["network"]: float(row["log loss on inner photographs"]) for row in rows("retcam/inner.csv")}
+    return min({"student": "taught", "undistilled": "untaught"}.items(), key=lambda pair: losses[pair[0]])[1]
+
+
 def random_lines() -> list[str]:
     """What a teacher gives a student that begins from random weights, on the same folds."""
     found = {row["grader"]: row for row in rows("retcam_short/results_rop.csv")}
