@@ -59,6 +59,7 @@ def main() -> None:
     run_study(StudyOptions(table, given.out, recipe, networks=networks), Talk())
     shutil.rmtree(RESULTS, ignore_errors=True)
     shutil.copytree(given.out / "tables", RESULTS, ignore=shutil.ignore_patterns("out_of_fold.csv", "checklist*"))
+    shutil.copy(given.out / "report.html", RESULTS / "report.html")
 
 
 if __name__ == "__main__":
