@@ -20,9 +20,9 @@ import numpy as np
 
 from fundoscope.bundles.card import Crossings, Figure, NickingCard, Source
 from fundoscope.bundles.write_maps import write_maps
-from fundoscope.datasets import Dataset, open_dataset
+from fundoscope.datasets import Dataset, Record, open_dataset
 from fundoscope.evaluation import results_table
-from fundoscope.evaluation.detection import Outcome, detection_estimates
+from fundoscope.evaluation.detection import Outcome, detection_estimates, matched
 from fundoscope.evaluation.intervals import Estimate, bootstrap
 from fundoscope.imaging import find_field
 from fundoscope.imaging.evened import evened, scaled
@@ -53,12 +53,9 @@ SOURCES = (
 )
 
 
-class Eyes(list):
-    """Simulated photographs of several folders."""
-
-
-def simulated(folder: Path, workers: int) -> Eyes:
-    eyes = Eyes()
+def simulated(folder: Path, workers: int) -> list[Record]:
+    """The simulated photographs of all folders, drawn where they are missing."""
+    eyes: list[Record] = []
     for name, n, seed, options in EYES:
         if not (folder / name / "cohort.csv").exists():
             write_adults(n, folder / name, seed=seed, workers=workers, **options)
@@ -122,8 +119,6 @@ def measured(name: str, photographs: list[Mapped], how: Crossings) -> Iterator[d
 
 def of_wide(whole: Outcome, each: Mapped, at: np.ndarray) -> Outcome:
     """The outcome where only crossings of two wide vessels are asked for: detections of other crossings do not count."""
-    from fundoscope.evaluation.detection import matched
-
     of = matched(at, whole.scores, each.crossings)
     asked = np.array([number < 0 or bool(each.wide[number]) for number in of], bool)
     return Outcome(whole.scores[asked], whole.hits[asked], int(each.wide.sum()))

@@ -7,6 +7,7 @@ study.json        the manifest: recipe, versions, seeds, data hashes, commands
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shlex
 import shutil
@@ -95,6 +96,11 @@ class Study:
         if final.exists():
             shutil.rmtree(final)
         work.replace(final)
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """The installed version of each package."""
+    return {name: importlib.metadata.version(name) for name in packages}
 
 
 def command() -> str:

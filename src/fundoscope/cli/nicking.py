@@ -48,7 +48,7 @@ def grade(
     statuses, counted = [], Counter[str]()
     for graded in talk.follow(grade_all(grader, named, out, json), len(named), "grading"):
         statuses += [finding.status for finding in graded.findings]
-        counted.update(summary([graded]))
+        counted.update(summary(graded))
     talk.say("  ".join(f"{name}: {counted[name]}" for name in ("ok", "rejected", "failed", "crossings")))
     if out is not None:
         talk.say(f"report: {out / 'report.html'}")

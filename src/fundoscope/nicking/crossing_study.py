@@ -10,7 +10,6 @@ Each fit is skipped when it is there, and goes on where it was cut off.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -36,7 +35,7 @@ from fundoscope.learning.detect import PAPER_STEPS, DetectionFit, detected, fit_
 from fundoscope.learning.marked import Labels, Marked
 from fundoscope.networks.mask_rcnn import BOX, CrossingDetector, DetectorOptions
 from fundoscope.nicking.split import Split
-from fundoscope.studies import Study, Voice, command
+from fundoscope.studies import Study, Voice, command, versions_of
 
 PATCH = 128  # pixels of the patches of the second step
 _OFFSET = PATCH // 3  # of a crossing from the middle of its patch, at most
@@ -262,6 +261,6 @@ def _manifest(options: CrossingOptions, sets: Sequence[Dataset]) -> dict[str, ob
         "labels": options.labels,
         "detector": asdict(options.detector),
         "steps": [step.as_json() for step in options.steps],
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": versions_of(_PACKAGES),
         "commands": [command()],
     }

@@ -37,7 +37,7 @@ class MapRecipe:
 
 
 def fit_maps(
-    recipe: MapRecipe, part: str, sets: Iterable[Dataset], eyes: Dataset, study: Study, workers: int = 0
+    recipe: MapRecipe, part: str, sets: Iterable[Dataset], eyes: Iterable[Record], study: Study, workers: int = 0
 ) -> VesselNet:
     """Teach the network of a part (`PARTS`) of the photographs; it resumes, and is read where it is done."""
     step = f"maps/{part}"

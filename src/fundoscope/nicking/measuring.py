@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fundoscope.bundles.card import Crossings
 from fundoscope.bundles.maps import MapsBundle
+from fundoscope.datasets import rescaled
 from fundoscope.imaging import Field, Pixels
 from fundoscope.imaging.evened import evened, scaled
 from fundoscope.nicking.meetings import Meetings, meetings
@@ -83,7 +84,7 @@ def measure(pixels: Pixels, eye: Eye, least: float) -> list[Measured]:
     crossings = [eye.meetings.crossings[k] for k in kept]
     strands = [strand.scaled(eye.scale) for c in crossings if c for strand in (c.first, c.second)]
     ruler = Ruler.of(pixels, strands)
-    places = (eye.meetings.at[kept] + 0.5) * eye.scale - 0.5
+    places = rescaled(eye.meetings.at[kept], eye.scale)
     return [
         _measured(ruler, eye, crossing, place, float(eye.confidence[k]))
         for k, crossing, place in zip(kept, crossings, places, strict=True)

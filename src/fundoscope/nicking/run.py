@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fundoscope.datasets import rescaled
 from fundoscope.findings import NICKING_COLUMNS, CsvTable, JsonTable, Status
 from fundoscope.imaging import Pixels
 from fundoscope.nicking.grading import Graded, NickingGrader
@@ -104,7 +104,7 @@ def marked(graded: Graded) -> Pixels:
     smaller = cv2.resize(graded.pixels, (columns, rows), interpolation=cv2.INTER_AREA)
     picture = np.array(smaller, np.uint8)  # of our own: it is drawn on
     for number, one in enumerate(graded.measured, 1):
-        at = (one.at + 0.5) * share - 0.5
+        at = rescaled(one.at, share)
         if one.crossing is not None:
             one.crossing.scaled(share).draw(picture)
         else:
@@ -114,9 +114,7 @@ def marked(graded: Graded) -> Pixels:
     return picture
 
 
-def summary(graded: Iterable[Graded]) -> dict[str, int]:
-    """How many photographs came to which end, and how many crossings were found."""
-    graded = list(graded)
-    ends = Counter(each.findings[0].status.value for each in graded)
-    crossings = sum(finding.crossing is not None for each in graded for finding in each.findings)
-    return {**{name: ends[name] for name in ("ok", "rejected", "failed")}, "crossings": crossings}
+def summary(graded: Graded) -> dict[str, int]:
+    """To which end a photograph came, and how many crossings were found in it."""
+    crossings = sum(finding.crossing is not None for finding in graded.findings)
+    return {graded.findings[0].status.value: 1, "crossings": crossings}

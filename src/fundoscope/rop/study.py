@@ -15,7 +15,6 @@ skipped when its result is there:
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -34,7 +33,7 @@ from fundoscope.rop.pages import write_report
 from fundoscope.rop.questions import questions_of
 from fundoscope.rop.recipes import USUAL, Arm, Recipe
 from fundoscope.rop.rehearsal import rehearse, simulated_eyes
-from fundoscope.studies import Study, Voice, command
+from fundoscope.studies import Study, Voice, command, versions_of
 
 _PACKAGES = ("fundoscope", "torch", "lightning", "timm", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 
@@ -148,7 +147,7 @@ def _manifest(options: StudyOptions, cohort: Cohort) -> dict[str, object]:
         "images_are_independent": options.independent,
         "cohort_sha256": cohort.sha256,
         "photographs": len(cohort),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": versions_of(_PACKAGES),
         "commands": [command()],
     }
 
