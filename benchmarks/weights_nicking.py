@@ -13,10 +13,12 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from fundoscope.bundles.card import Crossings, Figure, NickingCard, Source
 from fundoscope.bundles.write_maps import write_maps
@@ -26,7 +28,11 @@ from fundoscope.evaluation.detection import Outcome, detection_estimates, matche
 from fundoscope.evaluation.intervals import Estimate, bootstrap
 from fundoscope.imaging import find_field
 from fundoscope.imaging.evened import evened, scaled
+from fundoscope.learning.detect import PAPER_STEPS, fit_detector
+from fundoscope.learning.marked import Marked
 from fundoscope.networks import VesselNet
+from fundoscope.networks.bilinear import GraderOptions
+from fundoscope.networks.mask_rcnn import CrossingDetector, DetectorOptions
 from fundoscope.nicking.maps import PARTS, MapRecipe, fit_maps, taken
 from fundoscope.nicking.meetings import meetings
 from fundoscope.nicking.upstream import Mapped, dice, judged, kinds_of, kinds_right, settled
@@ -44,6 +50,8 @@ EYES = (
     ("hrf", 50, 202, {"camera": "hrf", "size": 900}),
     ("iostar", 50, 203, {"camera": "iostar", "size": 700}),
 )
+#: A quarter of paper 002's two steps: the detectors that only hand down their weights.
+HANDED_DOWN = (replace(PAPER_STEPS[0], epochs=20), replace(PAPER_STEPS[1], epochs=3))
 TRAINED = 10  # photographs of IOSTAR, the first by name
 SOURCES = (
     Source(name="DRIVE", licence="research use", citation="Staal et al. 2004, IEEE TMI 23:501"),
@@ -61,6 +69,21 @@ def simulated(folder: Path, workers: int) -> list[Record]:
             write_adults(n, folder / name, seed=seed, workers=workers, **options)
         eyes += open_dataset(folder / name)
     return eyes
+
+
+def detector_of(part: str, sets: Sequence[Dataset], study: Study) -> CrossingDetector:
+    """A crossing detector of one half of the photographs: what it learnt is handed down to the graders of the other half."""
+    step, seed = f"detectors/{part}", 1
+    torch.manual_seed(seed)
+    detector = CrossingDetector(DetectorOptions(maps=GraderOptions().maps))
+    if study.done(step):
+        detector.load_state_dict(torch.load(study.result(step) / "detector.pt", weights_only=True))
+        return detector
+    marked = [Marked.of(record, "paper") for known in sets for record in taken(known, part)]
+    with study.step(step) as folder:
+        fit_detector(detector, marked, HANDED_DOWN, folder / "fit", seed)
+        torch.save(detector.state_dict(), folder / "detector.pt")
+    return detector
 
 
 def mapped(nets: dict[str, VesselNet], known: Dataset) -> list[Mapped]:

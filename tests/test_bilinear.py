@@ -2,7 +2,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from fundoscope.networks.bilinear import GRADES, GraderOptions, NickGrader, ordinal_loss, outer, signed_root
+from fundoscope.networks.bilinear import GRADES, Excited, GraderOptions, NickGrader, ordinal_loss, outer, signed_root
 
 SIDE = 64
 TINY = {"pretrained": False, "maps": 8, "dropout": 0.0}
@@ -15,7 +15,7 @@ def test_every_part_can_be_switched_and_gives_four_probabilities(streams, pyrami
     torch.manual_seed(0)
     grader = NickGrader(GraderOptions(streams=streams, pyramid=pyramid, head=head, **TINY)).eval()
     with torch.no_grad():
-        logits = grader(*torch.randn(2, 2, 3, SIDE, SIDE))
+        logits = grader(torch.randn(2, 6, SIDE, SIDE))
         p = grader.probabilities(logits)
     assert logits.shape == (2, GRADES - (head == "ordinal")) and p.shape == (2, GRADES)
     assert (p >= 0).all()
@@ -45,11 +45,12 @@ def test_pooling_is_the_outer_product_of_the_streams_of_length_one():
 
 def test_one_stream_does_not_look_at_the_map():
     grader = NickGrader(GraderOptions(streams=1, **TINY)).eval()
-    patch, kinds = torch.randn(2, 1, 3, SIDE, SIDE)
+    both = torch.randn(1, 6, SIDE, SIDE)
+    alone = torch.cat([both[:, :3], 0 * both[:, 3:]], dim=1)
     with torch.no_grad():
-        torch.testing.assert_close(grader(patch, kinds), grader(patch, 0 * kinds))
+        torch.testing.assert_close(grader(both), grader(alone))
         two = NickGrader(GraderOptions(**TINY)).eval()
-        assert not torch.allclose(two(patch, kinds), two(patch, 0 * kinds))
+        assert not torch.allclose(two(both), two(alone))
 
 
 @pytest.mark.parametrize("head", ["ordinal", "plain"])
@@ -66,13 +67,23 @@ def test_evidence_in_closed_form_is_what_autograd_gives(head):
         torch.testing.assert_close(found, torch.relu((alpha * each).sum(1)), rtol=1e-3, atol=1e-9)
 
 
-def test_the_evidence_of_one_stream_is_its_class_activation():
-    grader = NickGrader(GraderOptions(streams=1, pretrained=False, maps=6, dropout=0.0))
-    (maps,) = torch.randn(1, 2, 6, 5, 5, requires_grad=True)[:, :]
-    maps = maps.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(grader.answer(grader.pooled([maps]))[:, 0].sum(), maps)
-    alpha = gradient.mean(dim=(2, 3), keepdim=True)
-    torch.testing.assert_close(grader.evidence([maps])[0], torch.relu((alpha * maps).sum(1)))
+@pytest.mark.parametrize("streams", [1, 2])
+def test_without_bilinear_pooling_the_evidence_is_the_class_activation(streams):
+    grader = NickGrader(GraderOptions(streams=streams, pooled="side by side", pretrained=False, maps=6, dropout=0.0))
+    maps = [torch.randn(2, 6, 5, 5, requires_grad=True) for _ in range(streams)]
+    gradients = torch.autograd.grad(grader.answer(grader.pooled(maps))[:, 0].sum(), maps)
+    for found, gradient, each in zip(grader.evidence(maps), gradients, maps, strict=True):
+        alpha = gradient.mean(dim=(2, 3), keepdim=True)
+        torch.testing.assert_close(found, torch.relu((alpha * each).sum(1)))
+
+
+def test_excitation_begins_as_nothing_and_weighs_maps_by_their_mean():
+    excited, x = Excited(8), torch.rand(2, 8, 3, 3)
+    torch.testing.assert_close(excited(x), x)
+    torch.nn.init.normal_(excited.excite.weight, std=3.0)
+    share = excited(x) / x
+    assert share.std(dim=(2, 3)).max() < 1e-5  # one weight a map
+    assert share[:, :, 0, 0].std() > 0.05
 
 
 def test_the_loss_is_least_at_the_true_grade():

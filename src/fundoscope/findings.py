@@ -21,6 +21,8 @@ NICKING_COLUMNS = (
     "narrowing_1", "narrowing_2", "p0", "p1", "p2", "p3", "grade",
 )  # fmt: skip
 
+PATCH_COLUMNS = ("file", "status", "reason", "narrowing_1", "narrowing_2", "p0", "p1", "p2", "p3", "grade")
+
 #: How a negative reads wherever a person reads it.
 NOTHING_SEEN = "no ROP seen in this view; this excludes nothing"
 
@@ -78,10 +80,31 @@ class NickingFinding:
 
     def as_row(self) -> dict[str, Any]:
         """The columns of `NICKING_COLUMNS` with numbers rounded, and None where blank."""
-        p = dict(zip(("p0", "p1", "p2", "p3"), self.probabilities or (None,) * 4, strict=True))
-        values = {column: p[column] if column in p else getattr(self, column) for column in NICKING_COLUMNS}
-        values["status"] = self.status.value
-        return {column: _plain(value) for column, value in values.items()}
+        return _graded_row(self, NICKING_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class PatchFinding:
+    """One patch's row; the rest as in `NickingFinding`, side 1 being the upper one."""
+
+    file: str
+    status: Status
+    reason: str = ""
+    narrowing_1: float | None = None
+    narrowing_2: float | None = None
+    probabilities: tuple[float, float, float, float] | None = None
+    grade: int | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        """The columns of `PATCH_COLUMNS` with numbers rounded, and None where blank."""
+        return _graded_row(self, PATCH_COLUMNS)
+
+
+def _graded_row(finding: NickingFinding | PatchFinding, columns: tuple[str, ...]) -> dict[str, Any]:
+    p = dict(zip(("p0", "p1", "p2", "p3"), finding.probabilities or (None,) * 4, strict=True))
+    values = {column: p[column] if column in p else getattr(finding, column) for column in columns}
+    values["status"] = finding.status.value
+    return {column: _plain(value) for column, value in values.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -163,13 +163,28 @@ class Crossings(_Record):
     confidence: OperatingPoint
 
 
+class Grades(_Record):
+    """How nicking is graded: `networks` answer for a patch of `side` pixels that spans `span` widths of its vein, and a
+    patch is graded from a probability of `least` on, by a rule that `rule` says in words; `learnt_from` says from what.
+    """
+
+    side: int
+    span: float
+    networks: int = Field(ge=1)
+    least: Probability
+    rule: str
+    learnt_from: str
+
+
 class NickingCard(BaseCard):
-    """The card of the grader of crossings, task `nicking`; `parity` is the largest difference of a map, torch against
-    the file.
+    """The card of the grader of crossings, task `nicking`; parities are the largest differences, torch against the file,
+    of a map and of a probability of a grade.
     """
 
     crossings: Crossings
+    grades: Grades | None = None
     parity: float | None = Field(default=None, ge=0)
+    parity_grades: float | None = Field(default=None, ge=0)
 
 
 #: The card of each task that this program knows.

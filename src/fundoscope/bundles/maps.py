@@ -1,4 +1,8 @@
-"""A bundle that maps vessels, read and run without torch: local contrast in, probabilities of the four kinds out."""
+"""A bundle that maps vessels and grades nicking, read and run without torch.
+
+The network of maps takes local contrast and gives the probabilities of the four kinds. The graders, where the bundle has
+some, take patches of crossings with their maps, and give the probabilities of the grades and where that shows.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +15,24 @@ from numpy.typing import NDArray
 
 from fundoscope.bundles.card import NickingCard
 from fundoscope.bundles.read import checked_bytes, load_network, locate, verified
+from fundoscope.errors import BundleError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 MAPS_FILE = "maps.fp16.onnx"  # weights kept in 16 bits, computed with in 32
-STRIDE = 16  # the sides of what the network is given are multiples of it
+GRADES_FILE = "grades.fp16.onnx"
+STRIDE = 32  # the sides of what the network is given are multiples of it
 
 
 @dataclass(frozen=True, slots=True)
 class MapsBundle:
-    """A verified network of maps, ready to run from many threads at once."""
+    """Verified networks, ready to run from many threads at once; `graders` is None where the bundle grades nothing."""
 
     folder: Path
     card: NickingCard
     session: InferenceSession
+    graders: InferenceSession | None = None
 
     def maps(self, contrast: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities (4, rows, columns) of vessel, artery, vein and crossing, 0 to 1, for local contrast (3, rows,
@@ -36,14 +43,25 @@ class MapsBundle:
         (found,) = self.session.run(["maps"], {"contrast": padded[None]})
         return np.asarray(found, np.float32)[0, :, :rows, :columns]
 
+    def grades(self, patches: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Probabilities (n, 4) of grades 0 to 3 of patches (n, 6, s, s), local contrast and maps, and where the patch and
+        its maps speak for a pinch, (n, 2, s / 8, s / 8).
+
+        Raises `BundleError` where the bundle has no grader.
+        """
+        if self.graders is None:
+            raise BundleError(f"{self.folder}: holds no network that grades. Give a bundle that has one to --bundle.")
+        p, attention = self.graders.run(["probabilities", "attention"], {"patches": patches})
+        return np.asarray(p, float), np.asarray(attention, np.float32)
+
 
 def open_maps(path_or_name: str | Path, threads: int = 2) -> MapsBundle:
-    """Verify a bundle of the task `nicking`, shipped (by name) or in a folder, and load its network of maps.
+    """Verify a bundle of the task `nicking`, shipped (by name) or in a folder, and load its networks.
 
     `threads` work on one photograph. Raises `BundleError` when anything is missing or changed, or for another task.
     """
     folder = locate(path_or_name)
     card = verified(folder, NickingCard)
-    return MapsBundle(
-        folder, card, load_network(checked_bytes(folder, MAPS_FILE, card), str(folder / MAPS_FILE), threads)
-    )
+    files = (MAPS_FILE, GRADES_FILE) if card.grades is not None else (MAPS_FILE,)
+    sessions = [load_network(checked_bytes(folder, name, card), str(folder / name), threads) for name in files]
+    return MapsBundle(folder, card, *sessions)

@@ -123,6 +123,53 @@ def study_crossings(
     run_study(options, Talk(quiet))
 
 
+@app.command("study-grades")
+def study_grades(
+    patch_table: Annotated[
+        Path,
+        typer.Argument(metavar="PATCH_TABLE", help="CSV: patch,grade,photograph; or a folder of the 90-patch set."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the study; the same command goes on where it was cut off.")],
+    graders: Annotated[
+        str,
+        typer.Option(help="Comma-separated; 'usual', 'rivals', 'ablation', 'all', or names as the report has them."),
+    ] = "usual",
+    recipe: Annotated[str, typer.Option(help="paper, lite or tiny.")] = "lite",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of every network, instead of the recipe's.")] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Parts that are tested in turn, by photograph.")] = 4,
+    seeds: Annotated[int, typer.Option(min=1, help="Repeats, each with its own folds.")] = 1,
+    upstream: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder of the crossing task: maps, weights. May be given several times."),
+    ] = None,
+    extra: Annotated[list[Path] | None, typer.Option(help="A table that only trains: simulated eyes.")] = None,
+    also: Annotated[list[Path] | None, typer.Option(help="A table that is only tested.")] = None,
+    bundle: BundleName = "nicking",
+    quiet: Quiet = False,
+) -> None:
+    """Train and judge graders of nicking on a table of patches: ours, ours without each part, and the rivals.
+
+    Exit codes: 0 done, 1 a patch is missing or broken, 2 the call is wrong, 3 the bundle is missing or broken.
+    """
+    from dataclasses import replace
+
+    from fundoscope.cli.talk import Talk
+    from fundoscope.errors import need
+
+    need("torch", "torchvision", "timm", "lightning", "matplotlib", what="A study", extra="train")
+    from fundoscope.nicking.grades.arms import names_of, recipe_of
+    from fundoscope.nicking.grades.study import GradeOptions, run_study
+
+    chosen = recipe_of(recipe)
+    if epochs is not None:
+        chosen = replace(chosen, fit=replace(chosen.fit, epochs=epochs, patience=epochs))
+    options = GradeOptions(
+        patch_table, out, chosen, names_of(graders), folds, seeds,
+        tuple(extra or ()), tuple(also or ()), tuple(upstream or ()), bundle,
+    )  # fmt: skip
+    run_study(options, Talk(quiet))
+
+
 def summary(path: Path) -> str:
     """What a file of labels holds, and which photographs are not in it."""
     import json

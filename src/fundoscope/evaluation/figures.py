@@ -107,15 +107,25 @@ def confusion(
     if decisions.ndim != 1 or not np.isin(decisions, (0, 1)).all():
         raise UsageError("Decisions must be (n,) of 0 and 1. Apply the operating point first.")
     cells = np.array([[np.sum((labels == i) & (decisions == j)) for j in (0, 1)] for i in (0, 1)])
+    return _matrix(path, cells, names, title or f"n={len(labels)}, {int(labels.sum())} positive")
+
+
+def grade_confusion(path: Path, cells: NDArray[np.int64], title: str = "") -> Path:
+    """The same of grades: `cells` (k, k), how often each grade was told as each."""
+    return _matrix(path, cells, [f"grade {k}" for k in range(len(cells))], title or f"n={cells.sum()}")
+
+
+def _matrix(path: Path, cells: NDArray[np.int64], names: Sequence[str], title: str) -> Path:
     shares = cells / np.maximum(1, cells.sum(axis=1, keepdims=True))
-    with _axes(path, (4.4, 3.8)) as axes:
+    many = range(len(names))
+    with _axes(path, (3.0 + 0.7 * len(names), 2.4 + 0.7 * len(names))) as axes:
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for (i, j), count in np.ndenumerate(cells):
             colour = "white" if shares[i, j] > 0.6 else "black"
             axes.text(j, i, f"{count}\n{shares[i, j]:.0%}", ha="center", va="center", color=colour)
-        axes.set_xticks([0, 1], [f"called {name}" for name in names])
-        axes.set_yticks([0, 1], [f"{name}\n(n={n})" for name, n in zip(names, cells.sum(axis=1), strict=True)])
-        axes.set_title(title or f"n={len(labels)}, {int(labels.sum())} positive")
+        axes.set_xticks(many, [f"called {name}" for name in names])
+        axes.set_yticks(many, [f"{name}\n(n={n})" for name, n in zip(names, cells.sum(axis=1), strict=True)])
+        axes.set_title(title)
     return path
 
 

@@ -1,13 +1,15 @@
 """The grader of a nicked vein: two streams, the photograph's patch and its map of arteries and veins (paper 002).
 
-Each stream is a body with a feature pyramid, whose levels are brought to one size and added. The streams are pooled
-bilinearly (Lin 2015, ICCV): the outer product of their maps at each place, averaged over places, its signed square root,
-scaled to length 1. With one stream its own maps are averaged over places instead. The answer is ordinal: one score of how far the
+Each stream is a body whose maps at strides 4, 8 and 16 pass squeeze-and-excitation (Hu 2018, CVPR) and a feature
+pyramid, whose levels are brought to one size and added. The streams are pooled bilinearly (Lin 2015, ICCV): the outer
+product of their maps at each place, averaged over places, its signed square root, scaled to length 1. With one stream, or
+streams side by side, maps are averaged over places instead. The answer is ordinal: one score of how far the
 vein is pinched, against three ascending cut points (McCullagh 1980, J R Stat Soc B 42:109); or one logit a grade.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,21 +23,26 @@ from fundoscope.networks.detection_bodies import LITE, levels_of
 from fundoscope.networks.safpn import SAFPN
 
 GRADES = 4
+_LEVELS = 3  # maps of the body that are used: at a stride of 32 a patch is four places wide
 _LEVEL = 1  # the pyramid's level to whose size all are brought: an eighth of the patch's side
+_SQUEEZED = 4  # times fewer values than maps in the middle of squeeze-and-excitation
 _EVEN = 1e-5  # added under the square root, whose slope at 0 has no end
 
 
 @dataclass(frozen=True)
 class GraderOptions:
-    """What a grader is made of: `streams` 1 (the patch alone) or 2, a `body` for `levels_of` each, and a `pyramid` of
-    `maps` maps (`none`: the body's own coarse maps, mixed to as many).
+    """What a grader is made of: `streams` 1 (the patch alone) or 2, a `body` for `levels_of` each, `excited` by
+    squeeze-and-excitation or not, a `pyramid` of `maps` maps (`none`: the body's own coarse maps, mixed to as many), and
+    how two streams are `pooled`.
     """
 
     streams: Literal[1, 2] = 2
     body: str = LITE
     pretrained: bool = True
+    excited: bool = True
     pyramid: Literal["safpn", "fpn", "none"] = "safpn"
     maps: int = 64
+    pooled: Literal["bilinear", "side by side"] = "bilinear"
     head: Literal["ordinal", "plain"] = "ordinal"
     dropout: float = 0.2
 
@@ -45,15 +52,35 @@ class Stream(nn.Module):
 
     def __init__(self, options: GraderOptions) -> None:
         super().__init__()
-        self.body = levels_of(options.body, options.pretrained)
+        self.body = levels_of(options.body, options.pretrained, levels=_LEVELS)
+        self.excited = nn.ModuleList(Excited(n) if options.excited else nn.Identity() for n in self.body.channels)
         kinds = {"safpn": SAFPN, "fpn": FeaturePyramidNetwork, "none": Mixed}
         self.pyramid = kinds[options.pyramid](list(self.body.channels), options.maps)
 
     def forward(self, x: Tensor) -> Tensor:
         """The pyramid's levels, each brought to an eighth of the patch, added."""
-        levels = list(self.pyramid(self.body(x)).values())
+        seen = self.body(x)  # "0" to "2": strides 4, 8 and 16
+        weighed = OrderedDict((name, each(seen[name])) for name, each in zip(seen, self.excited, strict=True))
+        levels = list(self.pyramid(weighed).values())
         size = levels[min(_LEVEL, len(levels) - 1)].shape[2:]
         return sum((_brought(level, size) for level in levels[1:]), _brought(levels[0], size))
+
+
+class Excited(nn.Module):
+    """Squeeze-and-excitation: each map is weighed, between 0 and 2, by what all say on the mean; at first by 1."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, channels // _SQUEEZED, 1)
+        self.excite = nn.Conv2d(channels // _SQUEEZED, channels, 1)
+        nn.init.zeros_(self.excite.weight)
+        assert self.excite.bias is not None
+        nn.init.zeros_(self.excite.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w), weighed."""
+        mean = x.mean(dim=(2, 3), keepdim=True)
+        return x * 2 * torch.sigmoid(self.excite(functional.relu(self.squeeze(mean))))
 
 
 class Mixed(nn.Module):
@@ -61,37 +88,41 @@ class Mixed(nn.Module):
 
     def __init__(self, channels: Sequence[int], maps: int) -> None:
         super().__init__()
-        self.mix = nn.Conv2d(channels[2], maps, 1)
+        self.mix = nn.Conv2d(channels[-1], maps, 1)
 
     def forward(self, levels: dict[str, Tensor]) -> dict[str, Tensor]:
         """The one level that is used."""
-        return {"mixed": self.mix(list(levels.values())[2])}
+        return {"mixed": self.mix(list(levels.values())[-1])}
 
 
 class NickGrader(nn.Module):
-    """Patch and map of arteries and veins, (N, 3, s, s) each, to logits: of grades above 0, 1 and 2 (N, 3), or with the
-    plain head of the four grades (N, 4).
+    """Patch and maps of vessels, (N, 3 + 3, s, s), to logits: of grades above 0, 1 and 2 (N, 3), or with the plain head of
+    the four grades (N, 4).
     """
 
     def __init__(self, options: GraderOptions = GraderOptions()) -> None:
         super().__init__()
         self.options = options
         self.streams = nn.ModuleList(Stream(options) for _ in range(options.streams))
-        width = options.maps**2 if options.streams == 2 else options.maps
+        self.bilinear = options.streams == 2 and options.pooled == "bilinear"
+        width = options.maps**2 if self.bilinear else options.maps * options.streams
         self.dropout = nn.Dropout(options.dropout)
         self.head = nn.Linear(width, 1 if options.head == "ordinal" else GRADES)
         self.first_cut = nn.Parameter(torch.tensor(0.0))
         self.steps = nn.Parameter(torch.full((GRADES - 2,), 0.5))  # between cut points, before softplus
 
-    def forward(self, patch: Tensor, kinds: Tensor) -> Tensor:
-        """Logits; `kinds` is not looked at with one stream."""
-        maps = [stream(x) for stream, x in zip(self.streams, (patch, kinds), strict=False)]
-        return self.answer(self.pooled(maps))
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits; with one stream the maps of vessels are not looked at."""
+        return self.answer(self.pooled(self.seen(x)))
+
+    def seen(self, x: Tensor) -> list[Tensor]:
+        """What each stream makes of its half of the input, (N, maps, s / 8, s / 8)."""
+        return [stream(half) for stream, half in zip(self.streams, x.chunk(2, dim=1), strict=False)]
 
     def pooled(self, maps: Sequence[Tensor]) -> Tensor:
-        """What the streams' maps (N, C, h, w) say together: (N, C * C) of length 1, or (N, C) of one stream."""
-        if len(maps) == 1:
-            return maps[0].mean(dim=(2, 3))
+        """What the streams' maps (N, C, h, w) say together: (N, C * C) of length 1, or their means (N, C a stream)."""
+        if not self.bilinear:
+            return torch.cat([each.mean(dim=(2, 3)) for each in maps], dim=1)
         return functional.normalize(signed_root(outer(*maps)).flatten(1), dim=1)
 
     def answer(self, pooled: Tensor) -> Tensor:
@@ -120,8 +151,9 @@ class NickGrader(nn.Module):
         maps there; its mean over places weighs the channels.
         """
         weight = self._direction()  # (width,)
-        if len(maps) == 1:
-            return [functional.relu(torch.einsum("c,nchw->nhw", weight, maps[0]) / maps[0][0, 0].numel())]
+        if not self.bilinear:
+            shares = zip(weight.chunk(len(maps)), maps, strict=True)
+            return [functional.relu(torch.einsum("c,nchw->nhw", w / m[0, 0].numel(), m)) for w, m in shares]
         first, second = maps
         product = outer(first, second)  # (N, C, C)
         root = signed_root(product)

@@ -1,4 +1,4 @@
-"""Bodies that give maps at strides 4, 8, 16 and 32 for a feature pyramid.
+"""Bodies that give maps at strides 4, 8, 16 and 32, or the first of these, for a feature pyramid.
 
 EfficientNet-Lite0 with its ImageNet weights (offline), or any convolutional network of timm: `seresnet50` (ResNet50 with
 squeeze-and-excitation, Hu 2018, CVPR) is paper 002's. Their input is local contrast (`imaging.evened`), whose mean is
@@ -25,7 +25,7 @@ _LITE_CHANNELS = (24, 40, 112, 320)
 
 
 class Levels(nn.Module):
-    """(N, 3, H, W), H and W multiples of 32 -> maps "0" to "3", (N, `channels[k]`, H / s, W / s) at s of `STRIDES`.
+    """(N, 3, H, W), H and W multiples of 32 -> maps "0" to "3" at most, (N, `channels[k]`, H / s, W / s) at s of `STRIDES`.
 
     With `fixed_norms` batch statistics stay as they were given: a detector's batches are too small to measure them.
     """
@@ -36,7 +36,7 @@ class Levels(nn.Module):
         self.channels, self.fixed_norms = tuple(channels), fixed_norms
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """The four maps, finest first."""
+        """The maps, finest first."""
         return OrderedDict((str(number), maps) for number, maps in enumerate(self.network(x)))
 
     def train(self, mode: bool = True) -> Levels:
@@ -49,12 +49,12 @@ class Levels(nn.Module):
 
 
 class _LiteStages(nn.Module):
-    """(N, 3, H, W) -> the maps of EfficientNet-Lite0 at the four strides."""
+    """(N, 3, H, W) -> the maps of EfficientNet-Lite0 at the first strides."""
 
-    def __init__(self, pretrained: bool, frozen: int) -> None:
+    def __init__(self, pretrained: bool, frozen: int, levels: int) -> None:
         super().__init__()
         body = lite_body(LiteOptions(0, pretrained, frozen, given=LITE_SCALING))
-        self.stem, self.stages = body.stem, body.stages[: _LITE_ENDS[-1]]
+        self.stem, self.stages = body.stem, body.stages[: _LITE_ENDS[levels - 1]]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.stem(x)  # (N, 32, H/2, W/2)
@@ -66,20 +66,22 @@ class _LiteStages(nn.Module):
         return maps
 
 
-def levels_of(name: str, pretrained: bool = True, frozen: int = 0) -> Levels:
-    """The body of that name: `tf_efficientnet_lite0`, `seresnet50`, or any of timm's that has the four strides.
+def levels_of(name: str, pretrained: bool = True, frozen: int = 0, levels: int = len(STRIDES)) -> Levels:
+    """The body of that name, as far as the first `levels` maps: `tf_efficientnet_lite0`, `seresnet50`, or any of timm's
+    that has the four strides.
 
     `pretrained` starts from ImageNet weights and fixes batch statistics; the first `frozen` stages of EfficientNet-Lite0
     (of seven) then stay as they were. Raises `UsageError` for names that will not do, `StudyError` for weights
     that cannot be had.
     """
     if name == LITE:
-        return Levels(_LiteStages(pretrained, frozen), _LITE_CHANNELS, fixed_norms=pretrained)
+        return Levels(_LiteStages(pretrained, frozen, levels), _LITE_CHANNELS[:levels], fixed_norms=pretrained)
     if frozen:
         raise UsageError(f"Stages of '{name}' cannot be frozen. Ask for frozen=0, or take '{LITE}'.")
     name = COMPARED.get(name, name)
     strides = list(_created(name, False, {"features_only": True}).feature_info.reduction())
     if not set(STRIDES) <= set(strides):
         raise UsageError(f"'{name}' gives maps at strides {strides}, not {STRIDES}. Take '{SE_RESNET}' or '{LITE}'.")
-    network = _created(name, pretrained, {"features_only": True, "out_indices": [strides.index(s) for s in STRIDES]})
+    taken = [strides.index(stride) for stride in STRIDES[:levels]]
+    network = _created(name, pretrained, {"features_only": True, "out_indices": taken})
     return Levels(network, network.feature_info.channels(), fixed_norms=pretrained)

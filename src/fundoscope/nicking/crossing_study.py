@@ -10,15 +10,16 @@ Each fit is skipped when it is there, and goes on where it was cut off.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from fundoscope.datasets import Dataset, open_dataset
+from fundoscope.datasets import Dataset, Record, open_dataset
 from fundoscope.errors import UsageError
 from fundoscope.evaluation.coco import CocoScores, coco_lines, coco_scores
 from fundoscope.evaluation.detection import (
@@ -58,10 +59,10 @@ class CrossingOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shown:
-    """What a detector is asked about: a whole photograph or a patch of one, and the crossings in it."""
+    """What a detector is asked about: a whole photograph of a set or a patch of one, and the crossings in it."""
 
     name: str
-    group: str
+    dataset: str
     pixels: np.ndarray
     contrast: torch.Tensor
     truth: Instances
@@ -88,7 +89,7 @@ class CrossingStudy:
 
     def marked(self, part: str) -> list[Marked]:
         """The photographs of a part, with their crossings."""
-        return [Marked.of(record, self.options.labels) for record in self.split.records(self.sets, part)]
+        return [photograph for _, photograph in self._marked_records(part)]
 
     @cached_property
     def tested(self) -> list[Shown]:
@@ -96,20 +97,22 @@ class CrossingStudy:
         return self._whole("test")
 
     def _whole(self, part: str) -> list[Shown]:
-        names = [record.name for record in self.split.records(self.sets, part)]
         return [
-            Shown(name, name, photograph.pixels, photograph.contrast, photograph.truth)
-            for name, photograph in zip(names, self.marked(part), strict=True)
+            Shown(record.name, record.dataset, photograph.pixels, photograph.contrast, photograph.truth)
+            for record, photograph in self._marked_records(part)
         ]
+
+    def _marked_records(self, part: str) -> Iterator[tuple[Record, Marked]]:
+        for record in self.split.records(self.sets, part):
+            yield record, Marked.of(record, self.options.labels)
 
     @cached_property
     def patches(self) -> list[Shown]:
         """Around each crossing of the test photographs one patch, off its middle at random; as many without a crossing."""
-        names = [record.name for record in self.split.records(self.sets, "test")]
         return [
             patch
-            for number, (name, photograph) in enumerate(zip(names, self.marked("test"), strict=True))
-            for patch in patches_of(name, photograph, np.random.default_rng((0xC0, number)))
+            for number, (record, photograph) in enumerate(self._marked_records("test"))
+            for patch in patches_of(record, photograph, np.random.default_rng((0xC0, number)))
         ]
 
     def model(self, pyramid: str, seed: int, steps: int) -> CrossingDetector:
@@ -135,22 +138,28 @@ class CrossingStudy:
         return self._whole("inner")
 
 
-def patches_of(name: str, photograph: Marked, rng: np.random.Generator) -> list[Shown]:
+def patches_of(record: Record, photograph: Marked, rng: np.random.Generator) -> list[Shown]:
     """Patches around all crossings of a photograph, and as many without one, as far as such places are found."""
     found = []
     for number, (x1, y1, x2, y2) in enumerate(photograph.boxes):
         row, column = rng.integers(-_OFFSET, _OFFSET + 1, 2)
         at = int((y1 + y2) // 2 + row), int((x1 + x2) // 2 + column)
         contrast, patch = photograph.patch(*at, PATCH)
-        found.append(Shown(f"{name} crossing {number + 1}", name, patch.pixels, contrast, patch.truth))
+        found.append(Shown(f"{record.name} crossing {number + 1}", record.dataset, patch.pixels, contrast, patch.truth))
     rows, columns = np.nonzero(photograph.inside)
     empty = 0
     for at in rng.integers(len(rows), size=_TRIES):
         contrast, patch = photograph.patch(int(rows[at]), int(columns[at]), PATCH)
         if not len(patch.boxes) and empty < len(photograph.boxes):
             empty += 1
-            found.append(Shown(f"{name} empty {empty}", name, patch.pixels, contrast, patch.truth))
+            found.append(Shown(f"{record.name} empty {empty}", record.dataset, patch.pixels, contrast, patch.truth))
     return found
+
+
+def by_set(shown: Sequence[Shown]) -> dict[str, list[int]]:
+    """Which of them are of each set, and, where there are several sets, all."""
+    sets = {each.dataset: [k for k, other in enumerate(shown) if other.dataset == each.dataset] for each in shown}
+    return sets if len(sets) == 1 else {**sets, "all": list(range(len(shown)))}
 
 
 def centre_box(shown: Sequence[Shown]) -> list[Instances]:
@@ -208,20 +217,22 @@ class Found:
         )
         point = self.study.confidence(first)
         outcomes = [outcome_of(a, each.truth) for a, each in zip(whole, self.study.tested, strict=True)]
-        figures = detection_estimates(outcomes, point.threshold)
-        self.detection.append({"detector": pyramid, "seed": seed, "confidence": point.threshold, **figures})
+        for dataset, rows in by_set(self.study.tested).items():
+            figures = detection_estimates([outcomes[k] for k in rows], point.threshold)
+            about = {"detector": pyramid, "seed": seed, "set": dataset, "confidence": point.threshold}
+            self.detection.append({**about, **figures})
         self.outcomes.setdefault(pyramid, []).append(outcomes)
         self.points.setdefault(pyramid, []).append(point)
         self.answers[pyramid, seed] = whole
 
     def _score(self, detector: str, seed: object, on: str, shown: Sequence[Shown], found: list[Instances]) -> None:
-        for kind in ("bbox", "segm"):
+        for (dataset, rows), kind in product(by_set(shown).items(), ("bbox", "segm")):
             # IOSTAR's photographs mostly have no vessels drawn: boxes are scored on all, masks where there are some
-            known = [k for k, each in enumerate(shown) if kind == "bbox" or each.truth.masks is not None]
+            known = [k for k in rows if kind == "bbox" or shown[k].truth.masks is not None]
             if known:
                 scores = coco_scores([shown[k].truth for k in known], [found[k] for k in known], kind)
-                self.coco.append({"detector": detector, "seed": seed, "on": on, **_row(scores)})
-                for line in (f"{detector} {seed}, {on}", *coco_lines(scores)):
+                self.coco.append({"detector": detector, "seed": seed, "on": on, "set": dataset, **_row(scores)})
+                for line in (f"{detector} {seed}, {on}, {dataset}", *coco_lines(scores)):
                     self.study.voice.say(line)
 
     def difference(self) -> dict[str, object] | None:

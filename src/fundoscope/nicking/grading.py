@@ -1,7 +1,7 @@
-"""Photographs in, rows of crossings out, in their order, without torch.
+"""Photographs in, rows of crossings out, in their order, without torch; and patches in, a row each.
 
-Each photograph is read, judged (adults' eyes only), mapped and measured; one that cannot be read or graded is a row
-that says why. Two cores work on one photograph, so photographs are taken one after the other.
+Each photograph is read, its quality judged (adults' eyes only), mapped, its crossings measured and graded; one that
+cannot be read or graded is a row that says why. Two cores work on one photograph, so photographs are taken one after the other.
 """
 
 from __future__ import annotations
@@ -16,13 +16,21 @@ from numpy.typing import NDArray
 
 from fundoscope.bundles.maps import MapsBundle, open_maps
 from fundoscope.errors import PhotographError
-from fundoscope.findings import NickingFinding, Status
+from fundoscope.findings import NickingFinding, PatchFinding, Status
 from fundoscope.imaging import Photograph, Pixels, find_field, read
+from fundoscope.imaging.evened import evened
 from fundoscope.imaging.quality import judge
+from fundoscope.nicking.judging import Judged, judge_patches
 from fundoscope.nicking.measuring import Eye, Measured, look, measure
+from fundoscope.nicking.patch_geometry import measured_patch
+from fundoscope.nicking.patches import MAPPED, Patch, patch_at, patch_of, resized, square
+from fundoscope.simulate.patches import SPAN
+from fundoscope.vessels import Narrowing
 
 #: In every row of a crossing while the bundle holds no network that grades.
 MEASURED_ONLY = "measured, not graded: this bundle holds no network that grades"
+
+_THINNEST = 2.0  # pixels at the maps' scale: no vein is taken for thinner
 
 Source = str | Path | bytes | NDArray[Any]
 
@@ -35,6 +43,17 @@ class Graded:
     pixels: Pixels | None = None
     eye: Eye | None = None
     measured: tuple[Measured, ...] = ()
+    judged: tuple[Judged, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GradedPatch:
+    """The row of one patch, and what it was concluded from; `pixels` of its file, cut to a square."""
+
+    finding: PatchFinding
+    pixels: Pixels | None = None
+    narrowing: Narrowing | None = None
+    judged: Judged | None = None
 
 
 @dataclass(frozen=True)
@@ -77,14 +96,51 @@ class NickingGrader:
         eye = look(photograph.pixels, field, self.bundle)
         least = self.bundle.card.crossings.confidence.threshold
         measured = tuple(measure(photograph.pixels, eye, least))
-        rows = tuple(_row(photograph.name, number, one) for number, one in enumerate(measured, 1))
-        return Graded(rows or (NickingFinding(photograph.name, Status.OK),), photograph.pixels, eye, measured)
+        judged = self._judged(photograph.pixels, eye, measured)
+        told: list[Judged | None] = [*judged] or [None] * len(measured)
+        rows = tuple(
+            _row(photograph.name, number, one, said)
+            for number, (one, said) in enumerate(zip(measured, told, strict=True), 1)
+        )
+        return Graded(rows or (NickingFinding(photograph.name, Status.OK),), photograph.pixels, eye, measured, judged)
+
+    def _judged(self, pixels: Pixels, eye: Eye, measured: tuple[Measured, ...]) -> tuple[Judged, ...]:
+        """What the graders say of each crossing; nothing where the bundle has none."""
+        if self.bundle.card.grades is None:
+            return ()
+        patches = [patch_at(pixels, eye.inside, eye.maps, one.at, vein_width(one, eye), eye.scale) for one in measured]
+        return tuple(judge_patches(patches, [one.narrowing for one in measured], self.bundle))
+
+    def look_at_patch(self, source: Source, name: str) -> GradedPatch:
+        """Read, measure and grade one patch."""
+        try:
+            pixels = square(read(source, name))
+        except PhotographError as error:
+            return GradedPatch(PatchFinding(name, Status.FAILED, f"{error.cause}. {error.remedy}"))
+        small = resized(pixels, round(SPAN * MAPPED))
+        maps = self.bundle.maps(evened(small, np.ones(small.shape[:2], bool)))
+        narrowing = measured_patch(pixels, maps, self.bundle.card.crossings, pixels.shape[0] / small.shape[0])
+        patch: Patch = patch_of(pixels, lambda _: maps)
+        (judged,) = judge_patches([patch], [narrowing], self.bundle)
+        sides = (None, None) if narrowing is None else (narrowing.side_1, narrowing.side_2)
+        row = PatchFinding(name, Status.OK, judged.reason, *sides, judged.p, judged.grade)
+        return GradedPatch(row, pixels, narrowing, judged)
 
 
-def _row(name: str, number: int, one: Measured) -> NickingFinding:
+def vein_width(one: Measured, eye: Eye) -> float:
+    """Width of a crossing's vein in the file's pixels, by its strand; a wide vein's where it could not be followed."""
+    if one.crossing is None:
+        return MAPPED * eye.scale
+    return max(2 * float(np.median(one.crossing.second.radius)), _THINNEST * eye.scale)
+
+
+def _row(name: str, number: int, one: Measured, said: Judged | None) -> NickingFinding:
     found = one.narrowing
+    grade = None if said is None or one.crossing is None else said.grade
+    reason = one.reason or (MEASURED_ONLY if said is None else said.reason)
     return NickingFinding(
-        name, Status.OK, one.reason or MEASURED_ONLY, number, float(one.at[0]), float(one.at[1]), one.confidence,
+        name, Status.OK, reason, number, float(one.at[0]), float(one.at[1]), one.confidence,
         None if found is None else found.artery_width, None if found is None else found.vein_width,
         None if found is None else found.side_1, None if found is None else found.side_2,
+        None if said is None else said.p, grade,
     )  # fmt: skip

@@ -97,7 +97,7 @@ def _measured(ruler: Ruler, eye: Eye, crossing: Crossing | None, place: Points, 
     there = _disc_first(crossing, eye.disc).scaled(eye.scale)
     window, here = _window(there, ruler.plane.shape)
     near = replace(ruler, plane=np.ascontiguousarray(ruler.plane[window]))
-    masks = [_masked(mask, window, eye.scale) for mask in (eye.kinds.artery, eye.kinds.vein)]
+    masks = [masked(mask, window, eye.scale) for mask in (eye.kinds.artery, eye.kinds.vein)]
     narrowing = measure_narrowing(near, here, *masks)
     reason = "" if np.isfinite(narrowing.worse) else NOT_CLEAR
     return Measured(place, confidence, there, narrowing, reason)
@@ -121,7 +121,7 @@ def _window(crossing: Crossing, shape: tuple[int, ...]) -> tuple[tuple[slice, sl
     return np.s_[low[0] : high[0], low[1] : high[1]], Crossing(crossing.at - low, crossing.angle, first, second)
 
 
-def _masked(mask: Mask, window: tuple[slice, slice], scale: float) -> Mask:
+def masked(mask: Mask, window: tuple[slice, slice], scale: float) -> Mask:
     """A window of the file's pixels of a mask at the maps' scale."""
     rows, columns = (np.arange(part.start, part.stop) for part in window)
     at = [

@@ -1,0 +1,77 @@
+"""Draw the patches that graders of nicking are taught and measured on: `make nicked-patches`.
+
+    python benchmarks/nicked_patches.py --data ../shared/data --out runs/nicked [--workers 2]
+
+    drive, hrf              pinched and sham-warped crossings of DRIVE's training photographs and of HRF
+    redrawn                 the same crossings by the tests' second renderer, which nothing is trained on
+    eyes                    crossings of simulated eyes
+
+A folder each with patches.csv, a table of `fundoscope nicking study-grades`; real.csv holds the real ones together. They
+are cut from research data: never commit them. It goes on where it was cut off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from fundoscope.imaging import Pixels
+from fundoscope.nicking.grades.table import COLUMNS
+from fundoscope.nicking.pinching import Pinching, write_pinched, write_simulated
+from fundoscope.simulate.pinch import Plan
+from fundoscope.vessels import Crossing
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from second_renderer import redraw  # noqa: E402
+
+SETS = {"drive": "drive_av/training", "hrf": "hrf_av"}
+EYES = (("drive", 1130, range(3000, 3040)), ("hrf", 1400, range(3100, 3120)), ("iostar", 1024, range(3200, 3220)))
+REDRAWN = tuple((grade, ("none",)) for grade in range(4))
+
+
+def redrawn(pixels: Pixels, crossing: Crossing, plan: Plan) -> Pixels:
+    """The plan's narrowing by the second renderer."""
+    rng = np.random.default_rng(int(1e6 * abs(plan.jitter[0])))
+    return redraw(pixels, crossing, plan.narrowing, plan.taper, rng)
+
+
+def joined(tables: list[Path], out: Path) -> None:
+    """One table of several, beside their folders."""
+    rows = []
+    for table in tables:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows += [
+                {**row, "patch": f"{table.parent.relative_to(out.parent)}/{row['patch']}"}
+                for row in csv.DictReader(file)
+            ]
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"{out}: {len(rows)} patches of {len({row['photograph'] for row in rows})} photographs")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds drive_av and hrf_av")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    out = given.out
+    for table, how in (("real", Pinching(seed=1)), ("redrawn", Pinching(2, REDRAWN, redrawn))):
+        parts = [
+            write_pinched(given.data / folder, out / table / name, how, given.workers) for name, folder in SETS.items()
+        ]
+        joined(parts, out / f"{table}.csv")
+    eyes = [write_simulated(seeds, camera, size, out / "eyes" / camera, given.workers) for camera, size, seeds in EYES]
+    joined(eyes, out / "eyes.csv")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What the graders say of patches, and whether that is to be believed: probabilities, a grade or the reason for none.
+
+Two witnesses speak of a crossing: the networks, and the widths measured on the vein's own edges. No grade is given where
+the networks are not sure, where artery and vein cannot be told apart, or where the two contradict each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fundoscope.bundles.maps import MapsBundle
+from fundoscope.nicking.patches import Patch
+from fundoscope.simulate.nicking import grade_of
+from fundoscope.vessels import Narrowing
+
+NOT_SURE = "the networks are not sure of a grade"
+UNTOLD = "artery and vein cannot be told apart here"
+CONTRADICTED = "networks and measured widths contradict each other: graded {}, measured as {}"
+
+_APART = 2  # grades between what the networks say and what is measured that are a contradiction
+_TOLD = 0.15  # by so much the vein's probability of being one must exceed that of being an artery
+_VESSEL = 127  # of a patch's maps
+_BATCH = 32
+
+Chances = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """A patch and what was concluded: `p` of grades 0 to 3, `grade` or None, why there is none or what a reader must
+    know (blank where nothing is remarkable), and where patch and maps speak for a pinch, (2, h, w).
+    """
+
+    patch: Patch
+    p: Chances
+    grade: int | None
+    reason: str
+    attention: NDArray[np.float32]
+
+
+def grade_called(p: Sequence[float]) -> int:
+    """The grade of four probabilities: the least that is not exceeded with a probability over one half."""
+    return int((np.cumsum(p)[:3] < 0.5).sum())
+
+
+def judge_patches(patches: Sequence[Patch], measured: Sequence[Narrowing | None], bundle: MapsBundle) -> list[Judged]:
+    """Each patch graded, with the widths that were measured there as the second witness."""
+    grades = bundle.card.grades
+    assert grades is not None
+    judged: list[Judged] = []
+    for first in range(0, len(patches), _BATCH):
+        part = patches[first : first + _BATCH]
+        told, attention = bundle.grades(np.stack([np.concatenate(patch.inputs) for patch in part]))
+        for patch, own, chances, shown in zip(part, measured[first:], told, attention, strict=False):
+            grade, reason = concluded(patch, chances, own, grades.least)
+            p0, p1, p2, p3 = (float(x) for x in chances)
+            judged.append(Judged(patch, (p0, p1, p2, p3), grade, reason, shown))
+    return judged
+
+
+def concluded(
+    patch: Patch, p: NDArray[np.float64], narrowing: Narrowing | None, least: float
+) -> tuple[int | None, str]:
+    """The grade, or None, and the reason for that, or what is remarkable about it."""
+    if not told_apart(patch):
+        return None, UNTOLD
+    if p.max() < least:
+        return None, NOT_SURE
+    grade = grade_called(p.tolist())
+    seen = measured_grade(narrowing)
+    if seen is not None and abs(seen - grade) >= _APART:
+        return None, CONTRADICTED.format(grade, seen)
+    return grade, ""
+
+
+def measured_grade(narrowing: Narrowing | None) -> int | None:
+    """The grade that the measured widths alone would give; None where one side could not be measured."""
+    if narrowing is None or not np.isfinite([narrowing.side_1, narrowing.side_2]).all():
+        return None
+    return grade_of(narrowing.side_1, narrowing.side_2)
+
+
+def told_apart(patch: Patch) -> bool:
+    """Whether the maps show an artery and a vein near the middle of the patch, each clearly of its kind."""
+    third = slice(patch.side // 3, -(patch.side // 3))
+    vessel, artery, vein = patch.maps[third, third].astype(int).transpose(2, 0, 1)
+    apart = (vein - artery)[vessel > _VESSEL] / 255
+    return bool((apart > _TOLD).sum() and (apart < -_TOLD).sum())

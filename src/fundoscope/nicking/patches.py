@@ -1,0 +1,135 @@
+"""A crossing as the grader sees it: the square around it, and the maps of its vessels, at one scale.
+
+A patch spans so many widths of its vein, usually 12, and is brought to `SIDE` / 12 pixels a width. Its maps come from the
+photograph's, or, where there is only the patch, from the network's view of it at the scale of a wide vein.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fundoscope.errors import PhotographError
+from fundoscope.imaging import Photograph, Pixels
+from fundoscope.imaging.evened import evened
+from fundoscope.imaging.field import shrunk
+from fundoscope.simulate.patches import SPAN, sampled
+
+SIDE = 128  # pixels of what the network sees
+WIDTH = SIDE / SPAN  # pixels of a vein's width in it
+MAPPED = 7.0  # pixels of a wide vein's width at the scale of the maps (`imaging.evened.DIAMETER`)
+SEEN = ("vessel", "artery", "vein")  # the maps that a patch keeps
+
+_LEAST = 48  # pixels of a patch that can be graded
+_LONGEST = 1.25  # of one side to the other: a patch is square
+
+Plane = NDArray[np.float32]
+Maps = Callable[[Plane], Plane]  # local contrast (3, h, w) -> the four probabilities (4, h, w)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """`pixels` (s, s, 3), uint8, RGB; `maps` (s, s, 3), uint8, 0 to 255: the probabilities of `SEEN`; `inside` (s, s) is
+    what lies in the field. `WIDTH` pixels are a width of its vein.
+    """
+
+    pixels: Pixels
+    maps: NDArray[np.uint8]
+    inside: NDArray[np.bool_]
+
+    @property
+    def side(self) -> int:
+        """Pixels of its side."""
+        return self.pixels.shape[0]
+
+    def cut(self, turn: float = 0.0, zoom: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)) -> Patch:
+        """The usual patch, `SIDE` pixels: turned about the middle by `turn` degrees, enlarged, shifted by pixels."""
+        middle = self.side / 2 - 0.5
+        matrix = cv2.getRotationMatrix2D((middle, middle), turn, zoom)
+        matrix[:, 2] += SIDE / 2 - 0.5 - middle + np.array(shift)
+        pixels, maps = (
+            np.asarray(cv2.warpAffine(plane, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR), np.uint8)
+            for plane in (self.pixels, self.maps)
+        )
+        inside = cv2.warpAffine(self.inside.astype(np.uint8) * 255, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
+        return Patch(pixels, maps, inside > 127)
+
+    def mirrored(self) -> Patch:
+        """Left for right."""
+        pixels, maps = (np.ascontiguousarray(np.fliplr(plane)) for plane in (self.pixels, self.maps))
+        return Patch(pixels, maps, np.fliplr(self.inside))
+
+    @property
+    def inputs(self) -> tuple[Plane, Plane]:
+        """What the two streams are given, (3, s, s) each: local contrast, and the maps from -1 to 1."""
+        maps = self.maps.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
+        return evened(self.pixels, self.inside), np.ascontiguousarray(maps)
+
+
+def patch_of(pixels: Pixels, maps: Maps, span: float = SPAN, width: float = MAPPED) -> Patch:
+    """The patch of a square photograph (s, s, 3) that spans so many widths of its vein; `maps` is the network of maps.
+
+    `width` is that of the vein at the scale of the maps, in pixels, where it is known.
+    """
+    square = resized(pixels, round(span * WIDTH))
+    small = resized(pixels, max(16, round(span * width)))
+    found = maps(evened(small, np.ones(small.shape[:2], bool)))
+    return Patch(square, resized(as_bytes(found), square.shape[0]), np.ones(square.shape[:2], bool))
+
+
+def patch_at(
+    pixels: Pixels, inside: NDArray[np.bool_], maps: Plane, at: NDArray[np.float64], width: float, scale: float
+) -> Patch:
+    """The usual patch around a place of a photograph: `at` row and column, and `width` of its vein, in the photograph's
+    pixels, of which `scale` make one of `maps` (4, rows, columns) and `inside` (rows, columns).
+    """
+    step = width / WIDTH  # of the photograph's pixels, a pixel of the patch
+    square = sampled(pixels, at, step, SIDE)
+    there = (at + 0.5) / scale - 0.5
+    low, high = _window(there, SIDE * step / scale, maps.shape[1:])
+    small = as_bytes(maps[:, low[0] : high[0], low[1] : high[1]])
+    field = inside[low[0] : high[0], low[1] : high[1]].astype(np.uint8) * 255
+    known = sampled(field, there - low, step / scale, SIDE) > 127
+    return Patch(square, sampled(small, there - low, step / scale, SIDE), np.asarray(known, bool))
+
+
+def as_bytes(maps: Plane) -> NDArray[np.uint8]:
+    """The probabilities of `SEEN` of maps (4, h, w) as (h, w, 3), 0 to 255."""
+    return np.ascontiguousarray(np.round(maps[: len(SEEN)] * 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def resized(pixels: Pixels, side: int) -> Pixels:
+    """A square (s, s, 3) of so many pixels a side."""
+    if pixels.shape[0] == side:
+        return pixels
+    if pixels.shape[0] > side:
+        return shrunk(pixels, (side, side))
+    return np.asarray(cv2.resize(pixels, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def square(photograph: Photograph) -> Pixels:
+    """The pixels of a patch's file; `PhotographError` where it is no square, or too small to be graded."""
+    rows, columns = photograph.pixels.shape[:2]
+    if max(rows, columns) > _LONGEST * min(rows, columns):
+        raise PhotographError(
+            photograph.name, f"is {columns} x {rows} pixels, and no square around a crossing",
+            "Give a patch, or the whole photograph to: fundoscope nicking grade",
+        )  # fmt: skip
+    if min(rows, columns) < _LEAST:
+        raise PhotographError(
+            photograph.name, f"is {columns} x {rows} pixels", f"Give a patch of {_LEAST} pixels a side or more."
+        )
+    side = min(rows, columns)
+    row, column = (rows - side) // 2, (columns - side) // 2
+    return np.ascontiguousarray(photograph.pixels[row : row + side, column : column + side])
+
+
+def _window(at: NDArray[np.float64], side: float, shape: tuple[int, ...]) -> tuple[NDArray, NDArray]:
+    """First and last pixel (row, column) of what a patch needs of a plane."""
+    low = np.clip(np.floor(at - side / 2 - 2).astype(int), 0, np.array(shape) - 1)
+    high = np.clip(np.ceil(at + side / 2 + 3).astype(int), low + 1, np.array(shape))
+    return low, high
