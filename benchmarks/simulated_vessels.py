@@ -38,7 +38,7 @@ RESULTS = ROOT / "docs" / "results" / "simulated_vessels.csv"
 #: Folder, photographs, seed and camera of the eyes that are trained on, and of those that choose the threshold.
 TRAINING_EYES = (("drive", 200, 101, {"camera": "drive"}), ("hrf", 50, 102, {"camera": "hrf", "size": 900}))
 HELD_EYES = (("held", 16, 103, {"camera": "drive"}),)
-NETWORK = VesselNetOptions(widths=(16, 32, 64, 96, 128))
+NETWORK = VesselNetOptions()
 CROPS = Crops(side=112, number=1200)
 OPTIONS = FitOptions(epochs=24, batch=12, learning_rate=2e-3, average=0.99, bfloat16=True, smoothing=0.0)
 THRESHOLDS = np.round(np.arange(0.1, 0.91, 0.05), 2)

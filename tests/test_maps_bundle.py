@@ -13,7 +13,7 @@ from fundoscope.bundles.write_maps import write_maps
 from fundoscope.errors import BundleError, StudyError
 from fundoscope.networks import VesselNet, VesselNetOptions
 
-SMALL = VesselNetOptions(widths=(8, 8, 12, 12, 16))
+SMALL = VesselNetOptions(widths=(8, 8, 8, 8, 12, 16), pretrained=False)
 
 
 def card(**changed):

@@ -15,7 +15,7 @@ from fundoscope.learning.segment import fit_vessels, vessel_loss, vessel_probabi
 from fundoscope.networks import KINDS, VesselNet, VesselNetOptions, count_parameters
 from fundoscope.simulate import adult
 
-SMALL = VesselNetOptions(widths=(8, 16), dropout=0.0)
+SMALL = VesselNetOptions(widths=(8, 8, 8, 8, 12, 16), dropout=0.0, pretrained=False)
 CALM = Augment(rotation=0, scale=0, shift=0, field=0, colour=0.2, light=0, sharpness=0, noise=0, encoding=0)
 QUICK = FitOptions(epochs=3, batch=4, learning_rate=1e-2, average=0.5)
 CROPS = Crops(side=32, number=24, augment=CALM)

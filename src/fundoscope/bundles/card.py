@@ -177,10 +177,11 @@ class Grades(_Record):
 
 
 class NickingCard(BaseCard):
-    """The card of the grader of crossings, task `nicking`; parities are the largest differences, torch against the file,
-    of a map and of a probability of a grade.
+    """The card of the grader of crossings, task `nicking`; `photographs` are those that its maps have seen, as
+    `<set>/<name>`; parities are the largest differences, torch against the file, of a map and of a probability of a grade.
     """
 
+    photographs: tuple[str, ...] = ()
     crossings: Crossings
     grades: Grades | None = None
     parity: float | None = Field(default=None, ge=0)

@@ -31,7 +31,8 @@ _EVEN = 1e-5  # added under the square root, whose slope at 0 has no end
 
 @dataclass(frozen=True)
 class GraderOptions:
-    """What a grader is made of: `streams` 1 (the patch alone) or 2, a `body` for `levels_of` each, `excited` by
+    """What a grader is made of: `streams` 1 (the patch alone) or 2, a `body` for `levels_of` each, its first
+    `frozen` stages kept, `excited` by
     squeeze-and-excitation or not, a `pyramid` of `maps` maps (`none`: the body's own coarse maps, mixed to as many), and
     how two streams are `pooled`.
     """
@@ -39,6 +40,7 @@ class GraderOptions:
     streams: Literal[1, 2] = 2
     body: str = LITE
     pretrained: bool = True
+    frozen: int = 0
     excited: bool = True
     pyramid: Literal["safpn", "fpn", "none"] = "safpn"
     maps: int = 64
@@ -52,7 +54,7 @@ class Stream(nn.Module):
 
     def __init__(self, options: GraderOptions) -> None:
         super().__init__()
-        self.body = levels_of(options.body, options.pretrained, levels=_LEVELS)
+        self.body = levels_of(options.body, options.pretrained, options.frozen, _LEVELS)
         self.excited = nn.ModuleList(Excited(n) if options.excited else nn.Identity() for n in self.body.channels)
         kinds = {"safpn": SAFPN, "fpn": FeaturePyramidNetwork, "none": Mixed}
         self.pyramid = kinds[options.pyramid](list(self.body.channels), options.maps)

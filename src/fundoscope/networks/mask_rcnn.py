@@ -59,7 +59,7 @@ class DetectorOptions:
     pretrained: bool = True
     frozen: int = 0
     pyramid: Literal["safpn", "fpn"] = "safpn"
-    maps: int = 96
+    maps: int = 64
     hidden: int = 256
     diameter: float = 540.0
     rpn_samples: int = 64

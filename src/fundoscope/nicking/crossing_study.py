@@ -4,6 +4,7 @@
     fits/           a folder a pyramid and seed: step_1 on whole photographs, step_2 on patches around crossings
     tables/         COCO's figures of both steps; precision, recall and F1; the paired difference of the pyramids
     report.html     the same with curves, and photographs with what was found
+    upstream/       what the first detector hands down to `study-grades`
 
 Each fit is skipped when it is there, and goes on where it was cut off.
 """
@@ -35,6 +36,7 @@ from fundoscope.evaluation.tables import results_table
 from fundoscope.learning.detect import PAPER_STEPS, DetectionFit, detected, fit_step
 from fundoscope.learning.marked import Labels, Marked
 from fundoscope.networks.mask_rcnn import BOX, CrossingDetector, DetectorOptions
+from fundoscope.nicking.grades.upstream import write_upstream
 from fundoscope.nicking.split import Split
 from fundoscope.studies import Study, Voice, command, versions_of
 
@@ -184,6 +186,9 @@ def run_study(options: CrossingOptions, voice: Voice) -> Path:
             voice.say(f"{pyramid}, seed {seed}")
             found.add(pyramid, seed)
     found.write_tables(study.study.folder / "tables")
+    last = study.model(options.pyramids[0], 0, len(options.steps))
+    seen = (*study.split.names["train"], *study.split.names["inner"])
+    write_upstream(study.study.folder / "upstream", seen, last)
     report = write_report(found, study.study.folder)
     voice.say(f"report: {report}")
     return report

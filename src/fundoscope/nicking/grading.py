@@ -23,7 +23,7 @@ from fundoscope.imaging.quality import judge
 from fundoscope.nicking.judging import Judged, judge_patches
 from fundoscope.nicking.measuring import Eye, Measured, look, measure
 from fundoscope.nicking.patch_geometry import measured_patch
-from fundoscope.nicking.patches import MAPPED, Patch, patch_at, patch_of, resized, square
+from fundoscope.nicking.patches import MAPPED, Patch, lit, patch_at, patch_of, resized, square
 from fundoscope.simulate.patches import SPAN
 from fundoscope.vessels import Narrowing
 
@@ -118,7 +118,7 @@ class NickingGrader:
         except PhotographError as error:
             return GradedPatch(PatchFinding(name, Status.FAILED, f"{error.cause}. {error.remedy}"))
         small = resized(pixels, round(SPAN * MAPPED))
-        maps = self.bundle.maps(evened(small, np.ones(small.shape[:2], bool)))
+        maps = self.bundle.maps(evened(small, lit(small)))
         narrowing = measured_patch(pixels, maps, self.bundle.card.crossings, pixels.shape[0] / small.shape[0])
         patch: Patch = patch_of(pixels, lambda _: maps)
         (judged,) = judge_patches([patch], [narrowing], self.bundle)

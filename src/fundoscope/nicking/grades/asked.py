@@ -12,12 +12,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from fundoscope.imaging import Pixels, read
+from fundoscope.imaging.evened import evened
 from fundoscope.learning.augment import Augment
 from fundoscope.nicking.grades.table import PatchRow
 from fundoscope.nicking.grades.upstream import Upstream
 from fundoscope.nicking.grades.views import around, inputs_of, packed, unpacked, usual
 from fundoscope.nicking.patch_geometry import measured_patch
-from fundoscope.nicking.patches import MAPPED, SIDE, WIDTH, patch_of, resized, square
+from fundoscope.nicking.patches import MAPPED, SIDE, WIDTH, lit, patch_of, resized, square
 from fundoscope.nicking.rivals import roy
 from fundoscope.simulate.patches import SPAN
 
@@ -102,10 +103,9 @@ class Widths:
 
 
 def _measured(pixels: Pixels, upstream: Upstream) -> tuple[tuple[float, float], NDArray[np.float64]]:
-    from fundoscope.imaging.evened import evened
 
     small = resized(pixels, round(SPAN * MAPPED))
-    maps = upstream.bundle.maps(evened(small, np.ones(small.shape[:2], bool)))
+    maps = upstream.bundle.maps(evened(small, lit(small)))
     found = measured_patch(pixels, maps, upstream.how, pixels.shape[0] / small.shape[0])
     sides = (float("nan"), float("nan")) if found is None else (found.side_1, found.side_2)
     return sides, roy.features(found)

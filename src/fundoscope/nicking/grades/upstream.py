@@ -1,7 +1,7 @@
 """What the crossing task hands down: a network of maps, a detector's weights, and which photographs these have seen.
 
-A folder holds `maps/` (a bundle), `seen.json` (names of photographs, as in a table's `photograph`), and, where weights are
-to be transferred, `detector.safetensors` (a crossing detector on the same body and pyramid).
+A folder holds `seen.json` (names of photographs, as in a table's `photograph`), `maps/` (a bundle; the shipped one where there
+is none), and, where weights are to be handed down, `detector.safetensors` (a crossing detector's body and pyramid).
 """
 
 from __future__ import annotations
@@ -43,13 +43,15 @@ class Upstream:
             raise UsageError(
                 f"{path}: cannot be read ({error}). Give a folder that the crossing task wrote."
             ) from error
-        detector = folder / DETECTOR
-        return cls(folder.name, open_maps(folder / "maps", _THREADS), seen, detector if detector.exists() else None)
+        maps, detector = folder / "maps", folder / DETECTOR
+        own = cls.shipped(maps if maps.exists() else "nicking")
+        return cls(folder.name, own.bundle, seen | own.seen, detector if detector.exists() else None)
 
     @classmethod
     def shipped(cls, bundle: str | Path = "nicking") -> Upstream:
         """The maps of a bundle, which has seen public sets only, and no weights to transfer."""
-        return cls("shipped", open_maps(bundle, _THREADS))
+        found = open_maps(bundle, _THREADS)
+        return cls("shipped", found, frozenset(found.card.photographs))
 
     @property
     def how(self) -> Crossings:
@@ -72,6 +74,7 @@ class Upstream:
 
 def write_upstream(folder: Path, seen: Iterable[str], detector: CrossingDetector | None) -> None:
     """Write what stands beside `folder`/maps."""
+    folder.mkdir(parents=True, exist_ok=True)
     if detector is not None:
         state = {
             name: value.contiguous() for name, value in detector.state_dict().items() if name.startswith("backbone.")

@@ -1,0 +1,106 @@
+"""From file to table and report: how long `fundoscope nicking grade` and `grade-patches` take, and what memory.
+
+    python benchmarks/nicking_speed.py [--rounds 3] [--bundle nicking] [--patches 400]
+
+Simulated photographs of DRIVE's (565x584) and HRF's (3504x2336) size and simulated patches, each command in a process of its
+own, start of Python included, on two cores. "ratio" is the time in one running process (photograph after photograph) over
+that of the bare network of maps. Writes docs/results/nicking_speed.csv; machines are noisy, so the ratios are what counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+import cv2
+
+from fundoscope.evaluation import results_table
+from fundoscope.imaging import find_field, read
+from fundoscope.imaging.evened import evened, scaled
+from fundoscope.nicking.grading import NickingGrader
+from fundoscope.simulate import adult, write_adults
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results" / "nicking_speed.csv"
+SIZES = (("565x584", "drive", None), ("3504x2336", "hrf", 3504))
+
+Row = dict[str, object]
+
+
+def run(arguments: Sequence[str]) -> tuple[float, float]:
+    """Seconds and peak memory in MiB of one call of the command line."""
+    start = time.perf_counter()
+    child = os.posix_spawn(
+        sys.executable, [sys.executable, "-m", "fundoscope.cli.main", *arguments], dict(os.environ),
+        file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
+    )  # fmt: skip
+    _, status, usage = os.wait4(child, 0)
+    if os.waitstatus_to_exitcode(status):
+        raise SystemExit(f"fundoscope {' '.join(arguments)} failed.")
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def commands(bundle: str, path: Path, out: Path, what: str, name: str, rounds: int) -> Iterator[Row]:
+    """The command on one input, to a table and to a table with report and pictures."""
+    for told, extra in (("table", ["--json"]), ("report", ["--out", str(out)])):
+        seen = [run(["nicking", what, str(path), "--bundle", bundle, "--quiet", *extra]) for _ in range(rounds)]
+        yield {
+            "what": f"{what}, {name}, file to {told}",
+            "seconds": round(median(s for s, _ in seen), 2),
+            "least": round(min(s for s, _ in seen), 2),
+            "peak_mib": round(max(m for _, m in seen)),
+        }
+
+
+def bare(grader: NickingGrader, path: Path, name: str, rounds: int) -> Row:
+    """A photograph in a running process, over the network of maps alone."""
+    pixels = read(path).pixels
+    contrast = evened(*scaled(pixels, find_field(pixels)))
+    whole, net = [], []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        grader.grade(path)
+        between = time.perf_counter()
+        grader.bundle.maps(contrast)
+        whole.append(between - start)
+        net.append(time.perf_counter() - between)
+    ratio = median(whole[1:]) / median(net[1:])
+    return {"what": f"running, {name}", "seconds": round(median(whole[1:]), 2), "ratio": round(ratio, 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--patches", type=int, default=400)
+    parser.add_argument("--bundle", default="nicking")
+    given = parser.parse_args()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        grader = NickingGrader.open(given.bundle)
+        for name, camera, size in SIZES:
+            path = Path(folder) / f"{name}.png"
+            eye = adult(11, camera=camera, size=size)
+            cv2.imwrite(str(path), cv2.cvtColor(eye.pixels, cv2.COLOR_RGB2BGR))
+            rows += commands(given.bundle, path, Path(folder) / "out", "grade", name, given.rounds)
+            rows.append(bare(grader, path, name, given.rounds))
+        if grader.bundle.card.grades is not None:
+            eyes = Path(folder) / "eyes"
+            write_adults(max(4, given.patches // 12), eyes, seed=5, workers=2)
+            patches = Path(folder) / "patches"
+            patches.mkdir()
+            for path in sorted((eyes / "patches").iterdir())[: given.patches]:
+                path.rename(patches / path.name)
+            name = f"{len(list(patches.iterdir()))} patches"
+            rows += commands(given.bundle, patches, Path(folder) / "out", "grade-patches", name, 1)
+    for row in results_table(rows, RESULTS):
+        print("  ".join(str(value) for value in row.values()))
+
+
+if __name__ == "__main__":
+    main()
