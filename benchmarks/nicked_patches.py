@@ -6,8 +6,9 @@
     redrawn                 the same crossings by the tests' second renderer, which nothing is trained on
     eyes                    crossings of simulated eyes
 
-A folder each with patches.csv, a table of `fundoscope nicking study-grades`; real.csv holds the real ones together. They
-are cut from research data: never commit them. It goes on where it was cut off.
+A folder each with patches.csv, a table of `fundoscope nicking study-grades`; eyes.csv holds the simulated ones together, and
+real_even.csv, real_odd.csv, redrawn_odd.csv the real ones by the rank of their photograph: the half of the photographs
+that an upstream network has seen only trains, the other is tested. They are cut from research data: never commit them. It goes on where it was cut off.
 """
 
 from __future__ import annotations
@@ -41,14 +42,15 @@ def redrawn(pixels: Pixels, crossing: Crossing, plan: Plan) -> Pixels:
     return redraw(pixels, crossing, plan.narrowing, plan.taper, rng)
 
 
-def joined(tables: list[Path], out: Path, every: int = 1) -> None:
-    """One table of several, beside their folders; of the patches of grade 0 each `every`-th."""
+def joined(tables: list[Path], out: Path, ranks: tuple[int, ...] = (0, 1), every: int = 1) -> None:
+    """One table of several, beside their folders: photographs of even rank, odd, or both; of grade 0 each `every`-th patch."""
     rows = []
     for table in tables:
         with table.open(newline="", encoding="utf-8") as file:
             found = [
                 {**row, "patch": f"{table.parent.relative_to(out.parent)}/{row['patch']}"}
                 for row in csv.DictReader(file)
+                if int(Path(row["patch"]).stem.split("_")[0]) % 2 in ranks
             ]
         ordinary = [row for row in found if row["grade"] == "0"]
         rows += [row for row in found if row["grade"] != "0"] + ordinary[::every]
@@ -70,7 +72,8 @@ def main() -> None:
         parts = [
             write_pinched(given.data / folder, out / table / name, how, given.workers) for name, folder in SETS.items()
         ]
-        joined(parts, out / f"{table}.csv")
+        for half, rank in (("even", 0), ("odd", 1)):
+            joined(parts, out / f"{table}_{half}.csv", (rank,))
     eyes = [write_simulated(seeds, camera, size, out / "eyes" / camera, given.workers) for camera, size, seeds in EYES]
     joined(eyes, out / "eyes.csv", every=4)
 

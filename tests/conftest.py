@@ -45,3 +45,49 @@ def tiny_bundle(tmp_path_factory):
     inputs = np.random.default_rng(0).normal(size=(6, 3, 64, 64)).astype(np.float32)
     out = tmp_path_factory.mktemp("bundles") / "tiny"
     return write_bundle(build("tiny").eval(), card, inputs, inputs, out, say=lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory):
+    """An untrained network of maps, the folder of a bundle around it, and what was said when it was written."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    from test_maps_bundle import SMALL, card, contrast
+
+    from fundoscope.bundles.write_maps import write_maps
+    from fundoscope.networks import VesselNet
+
+    torch.manual_seed(0)
+    network = VesselNet(SMALL).eval()
+    said = []
+    out = write_maps(network, card(), [contrast(64, 80)], tmp_path_factory.mktemp("b") / "maps", said.append)
+    return network, out, said
+
+
+@pytest.fixture(scope="session")
+def graded(written, tmp_path_factory):
+    """An untrained grader, and the folder of a bundle around it and the same network of maps."""
+    import torch
+    from test_maps_bundle import card
+    from test_nicking_measuring import HOW
+
+    from fundoscope.bundles import write_maps as module
+    from fundoscope.bundles.card import Grades
+    from fundoscope.networks.bilinear import GraderOptions, NickGrader
+
+    network, maps, _ = written
+    torch.manual_seed(3)
+    grader = NickGrader(GraderOptions(body="resnet10t", pretrained=False, maps=8))  # few layers: quick to export
+    torch.nn.init.normal_(grader.head.weight, std=3.0)  # else all patches are told alike
+    check = np.random.default_rng(0).normal(size=(3, 6, 128, 128)).astype(np.float32)
+    graders = module.Graders([grader], (0.7,), check)
+    grades = Grades(side=128, span=12, networks=1, least=0.3, rule="none", learnt_from="nothing")
+    said = []
+    with pytest.MonkeyPatch.context() as patch:
+        exported = (maps / module.MAPS_FILE).read_bytes()
+        patch.setattr(module, "export_maps", lambda _, path: path.write_bytes(exported))
+        out = module.write_maps(
+            network, card(crossings=HOW, grades=grades), [np.zeros((3, 64, 64), np.float32)],
+            tmp_path_factory.mktemp("graded") / "nicking", said.append, graders,
+        )  # fmt: skip
+    return graders, out, said

@@ -4,21 +4,26 @@ import json
 import cv2
 import numpy as np
 import pytest
-from test_maps_bundle import SMALL, card
+from test_maps_bundle import card
 from test_nicking_measuring import HOW, maps_of
 from typer.testing import CliRunner
 
 import fundoscope
+from fundoscope.bundles.card import Grades
 from fundoscope.cli.main import app
-from fundoscope.findings import NICKING_COLUMNS
+from fundoscope.errors import BundleError
+from fundoscope.findings import NICKING_COLUMNS, PATCH_COLUMNS
 from fundoscope.nicking.grading import MEASURED_ONLY, NickingGrader
+from fundoscope.nicking.measuring import NOT_FOLLOWED
 from fundoscope.simulate import adult, infant
+from fundoscope.simulate.patches import patch
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from fundoscope.bundles.write_maps import write_maps
-from fundoscope.networks import VesselNet
+from fundoscope.bundles import write_maps
+
+GRADES = Grades(side=128, span=12, networks=1, least=0.0, rule="the median", learnt_from="nothing")
 
 
 class Perfect:
@@ -32,19 +37,40 @@ class Perfect:
         return maps_of(self.truth)
 
 
+class Sure(Perfect):
+    """The same with graders that are sure of grade 2 wherever they are asked."""
+
+    def __init__(self, truth):
+        self.card, self.truth, self.asked = card(crossings=HOW, grades=GRADES), truth, []
+
+    def grades(self, patches):
+        self.asked.append(patches.shape)
+        n = len(patches)
+        return np.tile([0.02, 0.03, 0.9, 0.05], (n, 1)), np.ones((n, 2, 16, 16), np.float32)
+
+
 @pytest.fixture(scope="module")
 def photograph():
     return adult(3, camera="drive", level="perfect", grade=0)
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
+def bundle(written, tmp_path_factory):
     """The folder of a bundle around an untrained network, which is sure of no crossing."""
-    torch.manual_seed(0)
-    check = np.zeros((3, 64, 64), np.float32)
-    return write_maps(
-        VesselNet(SMALL), card(crossings=HOW), [check], tmp_path_factory.mktemp("b") / "maps", lambda _: None
-    )
+    network, out, _ = written
+    exported = (out / write_maps.MAPS_FILE).read_bytes()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(write_maps, "export_maps", lambda _, path: path.write_bytes(exported))
+        return write_maps.write_maps(
+            network, card(crossings=HOW), [np.zeros((3, 64, 64), np.float32)],
+            tmp_path_factory.mktemp("b") / "maps", lambda _: None,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def grading_bundle(graded):
+    """The folder of one that also holds an untrained network that grades."""
+    return graded[1]
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +79,8 @@ def files(photograph, tmp_path_factory):
     cv2.imwrite(str(folder / "adult.png"), photograph.pixels[..., ::-1])
     cv2.imwrite(str(folder / "infant.png"), infant(4, size=640).pixels[..., ::-1])
     (folder / "broken.png").write_bytes(b"no picture")
+    for number, crossing in enumerate(photograph.truth.crossings[:3]):
+        cv2.imwrite(str(folder / f"patch {number}.png"), patch(photograph.pixels, crossing)[..., ::-1])
     return folder
 
 
@@ -104,14 +132,134 @@ def test_json_prints_an_object_a_row(files, bundle):
 
 
 def test_crossings_are_drawn_with_their_numbers(photograph, files, tmp_path):
-    from fundoscope.nicking.run import grade_all, marked
+    from fundoscope.nicking.run import grade_all
 
     grader = NickingGrader(Perfect(photograph.truth))
     (graded,) = grade_all(grader, [("as given.png", files / "adult.png")], tmp_path, print_json=False)
     assert {finding.file for finding in graded.findings} == {"as given.png"}
-    assert (marked(graded) != photograph.pixels).any(axis=-1).sum() > 500
+    assert max(cv2.imread(str(tmp_path / "pictures/0001_as_given.jpg")).shape) == 1000
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('class="crossing open"') == len(graded.findings) and MEASURED_ONLY in page
     table = rows(tmp_path / "results.csv")
     assert len(table) == len(graded.findings) and table[0]["crossing"] == "1"
+
+
+def test_crossings_are_graded_where_the_bundle_can(photograph, files, tmp_path):
+    from fundoscope.nicking.run import grade_all, summary
+
+    bundle = Sure(photograph.truth)
+    (graded,) = grade_all(NickingGrader(bundle), [("a.png", files / "adult.png")], tmp_path, print_json=False)
+    assert sum(shape[0] for shape in bundle.asked) == len(graded.findings)
+    assert all(shape[1:] == (6, 128, 128) for shape in bundle.asked)
+    for one in graded.findings:
+        assert one.probabilities == (0.02, 0.03, 0.9, 0.05), "kept where no grade is given, too"
+        assert one.grade in (2, None) and (one.grade == 2 or one.reason)
+        assert one.reason != NOT_FOLLOWED or one.grade is None
+    counts = summary(graded)
+    assert counts["grade 2"] and counts["grade 2"] == sum(one.grade == 2 for one in graded.findings)
+    assert counts["crossings"] == len(graded.findings) and counts["ok"] == 1
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('class="crossing graded-2"') == counts["grade 2"]
+    assert page.count("with what spoke for a pinch") == len(graded.findings)
+    assert [row["grade"] for row in rows(tmp_path / "results.csv")] == [str(f.grade or "") for f in graded.findings]
+
+
+def test_rows_are_made_once_and_written_before_the_next_photograph(photograph, files, tmp_path, monkeypatch, capsys):
+    from fundoscope.findings import NickingFinding
+    from fundoscope.nicking.run import grade_all
+
+    made, as_row = [], NickingFinding.as_row
+    monkeypatch.setattr(NickingFinding, "as_row", lambda self: made.append(self) or as_row(self))
+    named = [*2 * [("a.png", files / "adult.png")], ("b.png", files / "broken.png")]
+    written, shown = [], []
+    for graded in grade_all(NickingGrader(Perfect(photograph.truth)), named, tmp_path, print_json=True):
+        written += graded.findings
+        shown += [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert len(shown) == len(written)
+        page = (tmp_path / "report.html").read_text()
+        assert page.count('class="crossing open"') == sum(one.crossing is not None for one in written)
+    assert made == written
+    assert json.loads((tmp_path / "results.json").read_text()) == shown
+    assert [row["file"] for row in rows(tmp_path / "results.csv")] == [row["file"] for row in shown]
+    n = (len(written) - 1) // 2
+    assert shown[:n] == shown[n:-1], "worked afresh"
+
+
+def test_nothing_of_a_photograph_is_held(photograph, files, tmp_path):
+    import gc
+    import weakref
+
+    from fundoscope.nicking.run import grade_all
+
+    alive = []
+    grader, named = NickingGrader(Perfect(photograph.truth)), 2 * [("a.png", files / "adult.png")]
+    for graded in grade_all(grader, named, tmp_path, print_json=False):
+        alive.append(weakref.ref(graded.pixels))
+        del graded
+        gc.collect()
+        assert sum(one() is not None for one in alive) <= 1, "only the one that was yielded last"
+
+
+def test_a_run_that_is_stopped_leaves_files_that_read(photograph, files, tmp_path):
+    from fundoscope.nicking.run import grade_all
+
+    running = grade_all(NickingGrader(Perfect(photograph.truth)), 2 * [("a.png", files / "adult.png")], tmp_path, False)
+    graded = next(running)
+    running.close()
+    assert len(json.loads((tmp_path / "results.json").read_text())) == len(rows(tmp_path / "results.csv"))
+    assert len(rows(tmp_path / "results.csv")) == len(graded.findings)
+    assert "The run was stopped after 1 photograph" in (tmp_path / "report.html").read_text()
+
+
+# --- patches
+
+
+def test_the_command_gives_every_patch_a_row(files, grading_bundle, tmp_path):
+    names = ["patch 0.png", "missing.png", "patch 1.png", "broken.png", "adult.png", "patch 0.png"]
+    named = [str(files / name) for name in names]
+    call = ["nicking", "grade-patches", *named, "--bundle", str(grading_bundle), "--out", str(tmp_path / "r"), "--json"]
+    result = CliRunner().invoke(app, call)
+    assert result.exit_code == 1, result.output
+    with (tmp_path / "r/results.csv").open() as file:
+        assert next(csv.reader(file)) == list(PATCH_COLUMNS)
+    table, shown = rows(tmp_path / "r/results.csv"), [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["file"] for row in table] == named == [row["file"] for row in shown]
+    assert [row["status"] for row in table] == ["ok", "failed", "ok", "failed", "ok", "ok"]
+    assert shown == json.loads((tmp_path / "r/results.json").read_text())
+    assert list(shown[0]) == list(PATCH_COLUMNS) and shown[0] == shown[5]
+    assert "no such file" in table[1]["reason"] and table[1]["p0"] == ""
+    for row in (shown[0], shown[2]):
+        assert sum(row[f"p{k}"] for k in range(4)) == pytest.approx(1, abs=1e-3)
+        assert (row["grade"] is None) == bool(row["reason"])
+    page = (tmp_path / "r/report.html").read_text()
+    assert "Research use only" in page and page.count('id="patch-') == 6
+    pictures = sorted(path.name for path in (tmp_path / "r/pictures").iterdir())
+    assert pictures[:2] == ["0001_patch_0.jpg", "0001_patch_0_activation.jpg"] and len(pictures) == 8
+
+
+def test_patches_need_a_bundle_that_grades(files, bundle, tmp_path):
+    call = [
+        "nicking",
+        "grade-patches",
+        str(files / "patch 0.png"),
+        "--bundle",
+        str(bundle),
+        "--out",
+        str(tmp_path / "r"),
+    ]
+    for more in ([], [str(files / "missing.png")]):
+        result = CliRunner().invoke(app, [*call, *more])
+        assert isinstance(result.exception, BundleError) and result.exception.exit_code == 3
+        assert "holds no network that grades" in str(result.exception) and not (tmp_path / "r").exists()
+    with pytest.raises(BundleError, match="no network that grades"):
+        fundoscope.load("nicking", bundle).look_at_patch(files / "patch 0.png", "p")
+
+
+def test_whole_photographs_are_graded_by_the_same_bundle(files, grading_bundle, tmp_path):
+    call = ["nicking", "grade", str(files / "adult.png"), "--bundle", str(grading_bundle), "--out", str(tmp_path), "-q"]
+    assert CliRunner().invoke(app, call).exit_code == 0
+    assert [row["status"] for row in rows(tmp_path / "results.csv")] == ["ok"]
+    assert "Grades learnt from" in (tmp_path / "report.html").read_text()
 
 
 def test_wrong_calls_are_told(files, bundle, tiny_bundle):
@@ -119,8 +267,9 @@ def test_wrong_calls_are_told(files, bundle, tiny_bundle):
         (["--bundle", str(bundle)], "--out DIR, --json"),
         (["--json", "--bundle", str(tiny_bundle)], "fundoscope rop"),
     ):
-        result = CliRunner().invoke(app, ["nicking", "grade", str(files / "adult.png"), *more])
-        assert words in str(result.exception)
+        for command in ("grade", "grade-patches"):
+            result = CliRunner().invoke(app, ["nicking", command, str(files / "adult.png"), *more])
+            assert words in str(result.exception)
 
 
 def test_from_python_it_is_loaded_by_its_task(bundle, files):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fundoscope.cli.options import BundleName, Json, Quiet, Report
+from fundoscope.cli.options import BundleName, Json, Quiet, Report, check_answer
 
 app = typer.Typer(help="Artery-vein crossings in adults' photographs, and their nicking.", no_args_is_help=True)
 
@@ -26,30 +27,58 @@ def grade(
     bundle: BundleName = "nicking",
     quiet: Quiet = False,
 ) -> None:
-    """Find and measure artery-vein crossings in adults' photographs. Research use only.
+    """Find artery-vein crossings in adults' photographs, measure and grade their nicking. Research use only.
 
     Exit codes: 0 all were read (refused ones included), 1 some could not be, 2 the call is wrong, 3 the bundle is
     missing or broken.
     """
+    from fundoscope.nicking.run import grade_all
+
+    _run(photos, out, json, bundle, quiet, "photographs", grade_all)
+
+
+@app.command("grade-patches")
+def grade_patches(
+    patches: Annotated[
+        list[str], typer.Argument(help="Squares around a crossing: files, folders, globs, or - for a list.")
+    ],
+    out: Report = None,
+    json: Json = False,
+    bundle: BundleName = "nicking",
+    quiet: Quiet = False,
+) -> None:
+    """Grade the nicking in patches, squares centred near a crossing that span 12 widths of its vein. Research use only.
+
+    Exit codes: 0 all were read, 1 some could not be, 2 the call is wrong, 3 the bundle is missing, broken or grades
+    nothing.
+    """
+    from fundoscope.nicking.run import grade_patches
+
+    _run(patches, out, json, bundle, quiet, "patches", grade_patches)
+
+
+def _run(
+    given: list[str], out: Path | None, json: bool, bundle: str, quiet: bool, what: str, run: Callable[..., Iterator]
+) -> None:
+    """Grade what was given with `run` of `nicking.run`, talk about it, and leave with the exit code."""
     from fundoscope.cli.photographs import mentions
     from fundoscope.cli.talk import Talk
-    from fundoscope.errors import UsageError
     from fundoscope.findings import exit_code
     from fundoscope.nicking.grading import NickingGrader
-    from fundoscope.nicking.run import grade_all, summary
+    from fundoscope.nicking.run import summary
 
-    if out is None and not json:
-        raise UsageError("Say where the answer shall go: --out DIR, --json, or both.")
-    named = [(mention.path, mention.file) for mention in mentions(photos)]
+    check_answer(out, json)
+    named = [(mention.path, mention.file) for mention in mentions(given)]
     grader = NickingGrader.open(bundle)
-    talk = Talk(quiet or json)
-    card = grader.bundle.card
-    talk.header(bundle=f"{card.name} ({card.created})", photographs=len(named), use="research use only")
+    running = run(grader, named, out, json)
+    talk, card = Talk(quiet or json), grader.bundle.card
+    talk.header(**{"bundle": f"{card.name} ({card.created})", what: len(named), "use": "research use only"})
     statuses, counted = [], Counter[str]()
-    for graded in talk.follow(grade_all(grader, named, out, json), len(named), "grading"):
-        statuses += [finding.status for finding in graded.findings]
+    for graded in talk.follow(running, len(named), "grading"):
+        statuses.append(graded.findings[0].status)
         counted.update(summary(graded))
-    talk.say("  ".join(f"{name}: {counted[name]}" for name in ("ok", "rejected", "failed", "crossings")))
+    grades = [f"grade {grade}" for grade in range(4)] if card.grades is not None else []
+    talk.say("  ".join(f"{name}: {counted[name]}" for name in ("ok", "rejected", "failed", "crossings", *grades)))
     if out is not None:
         talk.say(f"report: {out / 'report.html'}")
     raise typer.Exit(exit_code(statuses))
@@ -144,12 +173,16 @@ def study_grades(
     ] = None,
     extra: Annotated[list[Path] | None, typer.Option(help="A table that only trains: simulated eyes.")] = None,
     also: Annotated[list[Path] | None, typer.Option(help="A table that is only tested.")] = None,
+    detection: Annotated[
+        bool, typer.Option("--detection", help="Also repeat the second detection step of paper 002 on the patches.")
+    ] = False,
     bundle: BundleName = "nicking",
     quiet: Quiet = False,
 ) -> None:
     """Train and judge graders of nicking on a table of patches: ours, ours without each part, and the rivals.
 
-    Exit codes: 0 done, 1 a patch is missing or broken, 2 the call is wrong, 3 the bundle is missing or broken.
+    Exit codes: 0 done, 1 a patch cannot be read or was seen upstream, 2 the call or its table is wrong, 3 the bundle is
+    missing or broken.
     """
     from dataclasses import replace
 
@@ -165,7 +198,7 @@ def study_grades(
         chosen = replace(chosen, fit=replace(chosen.fit, epochs=epochs, patience=epochs))
     options = GradeOptions(
         patch_table, out, chosen, names_of(graders), folds, seeds,
-        tuple(extra or ()), tuple(also or ()), tuple(upstream or ()), bundle,
+        tuple(extra or ()), tuple(also or ()), tuple(upstream or ()), bundle, detection,
     )  # fmt: skip
     run_study(options, Talk(quiet))
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fundoscope.cli.options import BundleName, Json, Quiet, Report
+from fundoscope.cli.options import BundleName, Json, Quiet, Report, check_answer
 
 app = typer.Typer(help="Retinopathy of prematurity in infants' photographs.", no_args_is_help=True)
 
@@ -33,13 +33,11 @@ def screen(
     from fundoscope.bundles import open_bundle
     from fundoscope.cli.photographs import mentions
     from fundoscope.cli.talk import Talk
-    from fundoscope.errors import UsageError
     from fundoscope.findings import exit_code
     from fundoscope.rop.run import screen_all, summary
     from fundoscope.rop.screening import Screener
 
-    if out is None and not json:
-        raise UsageError("Say where the answer shall go: --out DIR, --json, or both.")
+    check_answer(out, json)
     named = mentions(photos)
     loaded = open_bundle(bundle)
     talk = Talk(quiet or json)

@@ -55,6 +55,11 @@ class GradedPatch:
     narrowing: Narrowing | None = None
     judged: Judged | None = None
 
+    @property
+    def findings(self) -> tuple[PatchFinding]:
+        """Its row, as a photograph has rows."""
+        return (self.finding,)
+
 
 @dataclass(frozen=True)
 class NickingGrader:
@@ -112,7 +117,7 @@ class NickingGrader:
         return tuple(judge_patches(patches, [one.narrowing for one in measured], self.bundle))
 
     def look_at_patch(self, source: Source, name: str) -> GradedPatch:
-        """Read, measure and grade one patch."""
+        """Read, measure and grade one patch; raises `BundleError` where the bundle holds no network that grades."""
         try:
             pixels = square(read(source, name))
         except PhotographError as error:

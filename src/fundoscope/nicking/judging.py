@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.bundles.maps import MapsBundle
+from fundoscope.errors import BundleError
 from fundoscope.nicking.patches import Patch
 from fundoscope.simulate.nicking import grade_of
 from fundoscope.vessels import Narrowing
@@ -48,9 +49,13 @@ def grade_called(p: Sequence[float]) -> int:
 
 
 def judge_patches(patches: Sequence[Patch], measured: Sequence[Narrowing | None], bundle: MapsBundle) -> list[Judged]:
-    """Each patch graded, with the widths that were measured there as the second witness."""
+    """Each patch graded, with the widths that were measured there as the second witness.
+
+    Raises `BundleError` where the bundle holds no network that grades.
+    """
     grades = bundle.card.grades
-    assert grades is not None
+    if grades is None:
+        raise BundleError(f"{bundle.card.name}: this bundle holds no network that grades. Give one that does.")
     judged: list[Judged] = []
     for first in range(0, len(patches), _BATCH):
         part = patches[first : first + _BATCH]

@@ -36,6 +36,7 @@ _PLANS = (
     (0, SHAMS),
     *((grade, (None, None)) for grade in (1, 2, 3)),
 )  # grade 0 with each sham, others as they are drawn
+_AROUND = WIDE + 2  # vein radii: half a wide patch's side, and a rim to interpolate from
 _SEEN = (4.0, 6.0)  # pixels of artery and vein in a simulated eye: in thinner ones no narrowing is asked for
 
 Mask = NDArray[np.bool_]
@@ -109,8 +110,8 @@ def _smaller(mask: Mask, scale: float) -> Mask:
 
 
 def window_of(crossing: Crossing) -> tuple[tuple[slice, slice], Crossing]:
-    """As much around a crossing as is changed or measured, and the crossing there."""
-    reach = 22 * float(np.median(crossing.second.radius))
+    """As much around a crossing as is changed, measured or cut out, and the crossing there."""
+    reach = _AROUND * float(np.median(crossing.second.radius))
     low = np.maximum(np.floor(crossing.at - reach).astype(int), 0)
     high = np.ceil(crossing.at + reach).astype(int) + 1
     first, second = (replace(s, points=s.points - low) for s in (crossing.first, crossing.second))

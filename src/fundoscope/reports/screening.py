@@ -10,21 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
-from fundoscope.errors import UsageError
 from fundoscope.findings import NOTHING_SEEN, RopFinding
 from fundoscope.imaging import Pixels
 from fundoscope.reports import page, wording
 from fundoscope.reports.overlay import FULL_SCALE, Activation, jpeg_uri, legend, overlay, strongest
 from fundoscope.reports.pictures import save_pictures
+from fundoscope.reports.streamed import State, StreamedReport
 from fundoscope.reports.wording import OperatingPoint, ScreeningHeader
 
 __all__ = ["Counts", "OperatingPoint", "ScreeningHeader", "ScreeningReport", "save_pictures"]
 
 _SIDE = 224  # pixels of an embedded picture: two of about 10 KB each a row
-_SUMMARY_ROOM = 4096  # bytes kept for the summary, which holds a few numbers and no text of the user's
 
 
 @dataclass(slots=True)
@@ -42,7 +40,7 @@ class Counts:
         return self.suspected + self.unseen + self.refused + self.failed
 
 
-class ScreeningReport:
+class ScreeningReport(StreamedReport):
     """Writes the page at `path`; use it in a `with` block, and `add` each photograph as it is done.
 
     Raises `UsageError` where `path` cannot be written. `counts` holds the summary at any time.
@@ -51,31 +49,18 @@ class ScreeningReport:
     def __init__(self, path: Path, header: ScreeningHeader) -> None:
         self.header = header
         self.counts = Counts()
-        self._path = path
         self._page = page.shell(header.stamps, page.resource("screening.js"))
         self._eyes = 0
         self._rows_open = True
-        self._file: BinaryIO = _open(path)
-        self._write(
-            page.render(
-                "screening_head.html.j2",
-                page=self._page,
-                title=wording.TITLE,
-                header=header,
-                simulated=wording.SIMULATED_TEXT,
-            )
+        head = page.render(
+            "screening_head.html.j2",
+            page=self._page,
+            title=wording.TITLE,
+            header=header,
+            simulated=wording.SIMULATED_TEXT,
         )
-        self._summary_at = self._file.tell()
-        self._write(self._summary("running"))
+        super().__init__(path, head)
         self._write(page.render("screening_guide.html.j2", **self._guide()))
-
-    def __enter__(self) -> ScreeningReport:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._finish("stopped" if kind else "whole")
 
     def add(
         self,
@@ -115,37 +100,18 @@ class ScreeningReport:
         self._eyes = len(rows)
         self._write(page.render("screening_eyes.html.j2", **wording.eyes_of(rows)))
 
-    def close(self, whole: bool = True) -> None:
-        """Write foot and summary and finish the file; a second call does nothing.
-
-        Outside a `with` block, say `whole=False` when the run broke off: the page then says so.
-        """
-        self._finish("whole" if whole else "stopped")
-
-    def _finish(self, state: str) -> None:
-        if self._file.closed:
-            return
-        with self._file:
-            self._close_rows()
-            self._write(
-                page.render(
-                    "screening_foot.html.j2",
-                    page=self._page,
-                    counts=self.counts,
-                    disclaimer=wording.DISCLAIMER,
-                )
-            )
-            self._file.seek(self._summary_at)
-            self._write(self._summary(state))
-
     def _close_rows(self) -> None:
         if self._rows_open:
             self._write(b"</ol>\n")
             self._rows_open = False
 
-    def _summary(self, state: str) -> bytes:
+    def _foot(self) -> bytes:
+        self._close_rows()
+        return page.render("screening_foot.html.j2", page=self._page, counts=self.counts, disclaimer=wording.DISCLAIMER)
+
+    def _summary(self, state: State) -> bytes:
         values = {"state": state, "counts": self.counts, "eyes": self._eyes, "nothing_seen": NOTHING_SEEN}
-        return page.render("screening_summary.html.j2", **values).ljust(_SUMMARY_ROOM)
+        return page.render("screening_summary.html.j2", **values)
 
     def _guide(self) -> dict[str, Any]:
         return {
@@ -155,23 +121,6 @@ class ScreeningReport:
             "nothing_seen": NOTHING_SEEN,
             "facts": wording.facts_of(self.header),
         }
-
-    def _write(self, data: bytes) -> None:
-        try:
-            self._file.write(data)
-            self._file.flush()  # a run that is killed keeps every finished row
-        except OSError as error:
-            raise UsageError(
-                f"{self._path}: cannot be written ({error.strerror}). Free space, or give another folder."
-            ) from error
-
-
-def _open(path: Path) -> BinaryIO:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("wb")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror}). Give a folder that can.") from error
 
 
 def _pictures(

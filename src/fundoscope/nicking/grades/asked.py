@@ -39,8 +39,9 @@ def _blurred(row: PatchRow, _: Generator) -> Pixels:
 
 def _recompressed(row: PatchRow, rng: Generator) -> Pixels:
     del rng  # it is the same each time
-    _, data = cv2.imencode(".jpg", usual(row), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+    picture = cv2.cvtColor(usual(row), cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return np.asarray(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _recoloured(row: PatchRow, rng: Generator) -> Pixels:

@@ -1,45 +1,23 @@
-"""The graders that ship: taught on all patches, with maps from the upstream that had not seen each one's photograph."""
+"""The graders that ship: taught on all patches but those that choose, which the upstream had not seen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from fundoscope.bundles.write_maps import Graders
 from fundoscope.networks.bilinear import NickGrader
 from fundoscope.nicking.grades.arms import GradeArm
 from fundoscope.nicking.grades.assess import REFUSED, sureness
 from fundoscope.nicking.grades.fitting import Fold, Network
-from fundoscope.nicking.grades.upstream import Upstream, free_of
 from fundoscope.studies import Study
 
 _CHECKED = 16  # patches on which torch and the file are compared
 
 
-@dataclass(frozen=True, eq=False)
-class CrossedFold(Fold):
-    """A fold that tests nothing, whose patches are shown with the maps of the `halves` that had not seen them."""
-
-    halves: Sequence[Upstream] = ()
-
-    @cached_property
-    def views(self) -> NDArray[np.uint8]:
-        """Views of all rows and extra patches, each from its own half's."""
-        parts = [Fold(self.tables, self.fold, half, self.folder, self.recipe).views for half in self.halves]
-        every = [*self.tables.rows, *self.tables.extra]
-        which = np.array([free_of(self.halves, row.photograph)[-1] for row in every])
-        crossed = np.empty(parts[0].shape, np.uint8)
-        for half, part in enumerate(parts):
-            crossed[which == half] = part[which == half]
-        return crossed
-
-
-def final_graders(arm: GradeArm, fold: CrossedFold, seeds: Sequence[int], study: Study) -> tuple[Graders, float]:
+def final_graders(arm: GradeArm, fold: Fold, seeds: Sequence[int], study: Study) -> tuple[Graders, float]:
     """A network a seed, and the probability from which on their mean is graded, by the inner patches; it resumes."""
     networks, temperatures, inner = [], [], []
     for seed in seeds:

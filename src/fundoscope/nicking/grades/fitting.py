@@ -71,10 +71,12 @@ class Fold:
         return Widths.of(rows, self.upstream, self._path(f"{table or 'own'} widths.npz"))
 
     def tested(self, table: str) -> NDArray[np.int64]:
-        """Which patches of a table this fold is asked about: those of its test photographs, and of photographs unknown."""
+        """Which patches of a table this fold is asked about: those of its test photographs, and of photographs that the
+        study does not train on and the upstream has not seen.
+        """
         if not table:
             return self.fold.rows(self.tables.rows, "test")
-        known = {row.photograph for row in self.tables.rows}
+        known = self.upstream.seen | {row.photograph for row in (*self.tables.rows, *self.tables.extra)}
         rows = self.tables.others[table]
         return np.array(
             [k for k, r in enumerate(rows) if r.photograph in self.fold.test or r.photograph not in known], np.int64
@@ -82,8 +84,8 @@ class Fold:
 
     @property
     def train(self) -> NDArray[np.int64]:
-        """Ranks of the labelled patches that train, extra ones included."""
-        extra = np.flatnonzero(self.tables.labelled[len(self.tables.rows) :] >= 0) + len(self.tables.rows)
+        """Ranks of the labelled patches that train, extra ones of photographs that are not tested and do not choose included."""
+        extra = self.fold.rows(self.tables.extra, "train") + len(self.tables.rows)
         return np.concatenate([self.fold.rows(self.tables.rows, "train"), extra])
 
     @property

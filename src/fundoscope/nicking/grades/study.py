@@ -11,17 +11,20 @@ Each fit is skipped when it is there, and goes on where it was cut off.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from fundoscope.errors import UsageError
 from fundoscope.nicking.grades.arms import RECIPES, USUAL, GradeArm, GradeRecipe, arms_of
 from fundoscope.nicking.grades.asked import VARIANTS
 from fundoscope.nicking.grades.assess import GradeAnswers
+from fundoscope.nicking.grades.detection import detect
 from fundoscope.nicking.grades.fitting import Fold, Tables, run_arm
 from fundoscope.nicking.grades.folds import grade_folds
 from fundoscope.nicking.grades.table import PatchRow, read_table
-from fundoscope.nicking.grades.upstream import Upstream
+from fundoscope.nicking.grades.upstream import Upstream, free_of
 from fundoscope.studies import Study, Voice, command, versions_of
 
 _PACKAGES = ("fundoscope", "torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn")
@@ -30,7 +33,8 @@ _PACKAGES = ("fundoscope", "torch", "torchvision", "timm", "lightning", "numpy",
 @dataclass(frozen=True)
 class GradeOptions:
     """What the command line asked for: the `table` that is folded, `extra` tables that only train, `also` tables that are
-    only tested, and folders of `upstream` tasks (none: the shipped maps, and nothing to transfer).
+    only tested, and folders of `upstream` tasks (none: the shipped maps, and nothing to transfer); with `detection` the
+    paper's second detection step is repeated on the patches as well.
     """
 
     table: Path
@@ -43,6 +47,7 @@ class GradeOptions:
     also: tuple[Path, ...] = ()
     upstream: tuple[Path, ...] = ()
     bundle: str = "nicking"
+    detection: bool = False
 
 
 def run_study(options: GradeOptions, voice: Voice) -> Path:
@@ -53,11 +58,14 @@ def run_study(options: GradeOptions, voice: Voice) -> Path:
     tables = Tables(
         read_table(options.table),
         [row for path in options.extra for row in read_table(path)],
-        {path.parent.name if path.name == "patches.csv" else path.stem: read_table(path) for path in options.also},
+        {_name(path): read_table(path) for path in options.also},
     )
     upstreams = [Upstream.of(folder) for folder in options.upstream] or [Upstream.shipped(options.bundle)]
+    _check(options, tables, upstreams)
     study = Study.open(options.out, _manifest(options, tables, upstreams))
     folds = {seed: _folds(study, options, tables, upstreams, seed) for seed in range(options.seeds)}
+    if options.detection:
+        detect(folds[0], study, voice)
     where = _fit_all(study, arms, folds, voice)
     answers = GradeAnswers(folds, where, [arm.name for arm in arms], tuple(VARIANTS))
     answers.write_tables(study.folder / "tables")
@@ -66,6 +74,22 @@ def run_study(options: GradeOptions, voice: Voice) -> Path:
     report = write_report(answers, study, options.recipe)
     voice.say(f"report: {report}")
     return report
+
+
+def _name(table: Path) -> str:
+    return table.parent.name if table.name == "patches.csv" else table.stem
+
+
+def _check(options: GradeOptions, tables: Tables, upstreams: Sequence[Upstream]) -> None:
+    """Names are what kept views and figures are told apart by; a tested photograph needs an upstream that has not seen it."""
+    told = {"--also": ["own", *map(_name, options.also)], "--upstream": [each.name for each in upstreams]}
+    for option, names in told.items():
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise UsageError(f"{option}: '{twice}' would be the name of two. Rename one of the files or folders.")
+    for rows in tables.others.values():
+        for row in rows:
+            free_of(upstreams, row.photograph)
 
 
 def _folds(study: Study, options: GradeOptions, tables: Tables, upstreams: Sequence[Upstream], seed: int) -> list[Fold]:
@@ -96,6 +120,8 @@ def _manifest(options: GradeOptions, tables: Tables, upstreams: Sequence[Upstrea
         "patches": _counts(tables.rows),
         "extra": _counts(tables.extra),
         "also": {name: _counts(rows) for name, rows in tables.others.items()},
+        "data": _checksum([*tables.rows, *tables.extra, *(row for rows in tables.others.values() for row in rows)]),
+        "seeds": options.seeds,
         "upstream": [each.name for each in upstreams],
         "recipe": asdict(options.recipe),
         "folds": options.folds,
@@ -108,3 +134,12 @@ def _counts(rows: Sequence[PatchRow]) -> dict[str, int]:
     grades = {f"grade {grade}": sum(row.grade == grade for row in rows) for grade in range(4)}
     unknown = sum(row.grade is None for row in rows)
     return {**grades, "unlabelled": unknown, "photographs": len({row.photograph for row in rows})}
+
+
+def _checksum(rows: Sequence[PatchRow]) -> str:
+    """SHA-256 over all patches and what is known of them."""
+    seen = hashlib.sha256()
+    for row in rows:
+        seen.update(repr((row.photograph, row.grade, row.span, row.vein_px, row.narrowing, row.sham)).encode())
+        seen.update(row.path.read_bytes())
+    return seen.hexdigest()

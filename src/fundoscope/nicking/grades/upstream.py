@@ -1,7 +1,7 @@
 """What the crossing task hands down: a network of maps, a detector's weights, and which photographs these have seen.
 
 A folder holds `seen.json` (names of photographs, as in a table's `photograph`), `maps/` (a bundle; the shipped one where there
-is none), and, where weights are to be handed down, `detector.safetensors` (a crossing detector's body and pyramid).
+is none), and, where weights are to be handed down, `detector.safetensors` (a crossing detector).
 """
 
 from __future__ import annotations
@@ -76,9 +76,7 @@ def write_upstream(folder: Path, seen: Iterable[str], detector: CrossingDetector
     """Write what stands beside `folder`/maps."""
     folder.mkdir(parents=True, exist_ok=True)
     if detector is not None:
-        state = {
-            name: value.contiguous() for name, value in detector.state_dict().items() if name.startswith("backbone.")
-        }
+        state = {name: value.contiguous() for name, value in detector.state_dict().items()}
         save_file(state, folder / DETECTOR)
     write_json(folder / SEEN, sorted(seen))
 

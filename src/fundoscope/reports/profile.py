@@ -1,0 +1,106 @@
+"""The width that is seen of a vein on both sides of its artery, as the lines and marks of a small drawing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fundoscope.vessels import Narrowing
+
+WIDTH, HEIGHT = 400, 196
+_LEFT, _TOP, _BOTTOM = 34, 40, 162  # of what is drawn in
+_MIDDLE = (WIDTH + _LEFT) / 2 - 4
+_FAR = 5.0  # vein widths from the artery's wall that are shown
+_GAP = 0.6  # vein widths between bins that are not neighbours
+_HIGHEST = 1.5  # undisturbed widths
+_ARTERY = (6.0, 24.0)  # pixels that half an artery may take in the drawing
+
+
+def profile_of(narrowing: Narrowing | None) -> dict[str, Any] | None:
+    """Points of the drawing, `WIDTH` by `HEIGHT`: a curve a side, the bin beside the artery, what it lacks; None where
+    nothing was seen of the vein.
+
+    Widths are in undisturbed widths, or, where none could be measured, in those of the median, and `level` is None.
+    """
+    if narrowing is None or not len(narrowing.bins.place):
+        return None
+    bins = narrowing.bins
+    level = bins.undisturbed()
+    known = bool(np.isfinite(level))
+    seen = bins.seen / (level if known else max(float(np.median(bins.seen)), 1e-9))
+    half = float(np.clip(narrowing.artery_width / narrowing.vein_width / 2 * _scale(0.0), *_ARTERY))
+    sides = [_side(narrowing, k, seen, half, known) for k in (1, 2)]
+    return {
+        "width": WIDTH, "height": HEIGHT, "left": _LEFT, "right": WIDTH - 8, "top": _TOP, "bottom": _BOTTOM,
+        "artery": (_rounded(_MIDDLE - half), _rounded(2 * half)), "middle": _rounded(_MIDDLE), "sides": sides,
+        "level": _rounded(_height(1.0)) if known else None,
+        "rises": [(text, _rounded(_height(value))) for text, value in (("0", 0.0), ("½", 0.5), ("1", 1.0))],
+        "steps": [(str(n), _rounded(_across(float(n), k, half))) for k in (1, 2) for n in (1, 3, 5)],
+        "label": _label(narrowing),
+    }  # fmt: skip
+
+
+def percent(narrowing: float | None) -> str:
+    """A narrowing as a person reads it; blank where there is none."""
+    if narrowing is None or not np.isfinite(narrowing):
+        return ""
+    share = round(100 * abs(narrowing))
+    return "as wide" if not share else f"{share} % {'narrower' if narrowing > 0 else 'wider'}"
+
+
+def signed(narrowing: float | None) -> str:
+    """The same as a number for a table, in percent: negative where the vein is wider."""
+    if narrowing is None or not np.isfinite(narrowing):
+        return ""
+    return f"{round(100 * narrowing)} %".replace("-", "\N{MINUS SIGN}")
+
+
+def _side(narrowing: Narrowing, side: int, seen: NDArray[np.float64], half: float, known: bool) -> dict[str, Any]:
+    bins = narrowing.bins
+    own = np.flatnonzero((bins.side == side) & (bins.place <= _FAR))
+    points = [(_across(float(bins.place[k]), side, half), _height(float(seen[k]))) for k in own]
+    beside = next((point for k, point in zip(own, points, strict=True) if bins.beside[k]), None)
+    value = narrowing.side_1 if side == 1 else narrowing.side_2
+    measured = known and beside is not None and np.isfinite(value)
+    return {
+        "number": side,
+        "curves": [
+            " ".join(f"{points[k][0]:.1f},{points[k][1]:.1f}" for k in run)
+            for run in _runs(bins.place[own])
+            if len(run) > 1
+        ],
+        "points": [(_rounded(x), _rounded(y)) for x, y in points],
+        "beside": (_rounded(beside[0]), _rounded(beside[1])) if beside is not None else None,
+        "told": percent(value) if measured else "not measured",
+        "measured": measured,
+    }
+
+
+def _runs(place: NDArray[np.float64]) -> list[NDArray[np.int64]]:
+    """Bins that lie next to each other: over a stretch that was not seen no line is drawn."""
+    return np.split(np.arange(len(place)), np.flatnonzero(np.diff(place) > _GAP) + 1)
+
+
+def _scale(half: float) -> float:
+    """Pixels of a vein's width."""
+    return (WIDTH - 8 - _MIDDLE - half) / _FAR
+
+
+def _across(place: float, side: int, half: float) -> float:
+    away = half + max(place, 0.0) * _scale(half)
+    return _MIDDLE + (away if side == 2 else -away)
+
+
+def _height(share: float) -> float:
+    return _BOTTOM - (_BOTTOM - _TOP) * min(max(share, 0.0), _HIGHEST) / _HIGHEST
+
+
+def _label(narrowing: Narrowing) -> str:
+    told = [percent(value) or "not measured" for value in (narrowing.side_1, narrowing.side_2)]
+    return f"Seen width of the vein beside the artery against further away: side 1 {told[0]}, side 2 {told[1]}"
+
+
+def _rounded(value: float) -> float:
+    return round(value, 1)

@@ -1,0 +1,282 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from fundoscope.errors import PhotographError
+from fundoscope.findings import PATCH_COLUMNS, PatchFinding, Status
+from fundoscope.imaging import Photograph, read
+from fundoscope.imaging.evened import evened
+from fundoscope.nicking.judging import (
+    CONTRADICTED,
+    NOT_SURE,
+    UNTOLD,
+    concluded,
+    grade_called,
+    measured_grade,
+    told_apart,
+)
+from fundoscope.nicking.patches import (
+    MAPPED,
+    SIDE,
+    WIDTH,
+    Patch,
+    as_bytes,
+    lit,
+    patch_at,
+    patch_of,
+    resized,
+    square,
+)
+from fundoscope.simulate.patches import SPAN, sampled
+from fundoscope.vessels import Narrowing
+
+
+def picture(rows, columns=None, seed=0):
+    """Smooth colours, no two places alike."""
+    coarse = np.random.default_rng(seed).integers(40, 220, (6, 6, 3), dtype=np.uint8)
+    return np.asarray(cv2.resize(coarse, (columns or rows, rows), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def darkness(contrast):
+    """Maps that repeat the three channels they are given, from 0 to 1, and a fourth of nothing."""
+    return np.concatenate([np.clip(contrast / 8 + 0.5, 0, 1), 0 * contrast[:1]]).astype(np.float32)
+
+
+def crossing(side=SIDE):
+    """An artery across and a vein down, on grey."""
+    maps = np.zeros((side, side, 3), np.uint8)
+    middle = slice(side // 2 - 5, side // 2 + 5)
+    maps[middle, :, :2] = 255
+    maps[:, middle] = 255, 0, 255
+    return Patch(np.full((side, side, 3), 120, np.uint8), maps, np.ones((side, side), bool))
+
+
+# --- sampling
+
+
+def test_a_sample_of_whole_pixels_is_the_picture_itself():
+    plane = picture(40, 50)
+    np.testing.assert_array_equal(sampled(plane, (20, 25), 1.0, 11), plane[15:26, 20:31])
+    np.testing.assert_array_equal(sampled(plane, (19.5, 24.5), 1.0, 10), plane[15:25, 20:30])
+
+
+@pytest.mark.parametrize("step", [0.4, 1.7, 3.0])
+def test_a_sample_lies_where_it_was_asked_for_at_any_step(step):
+    rows, columns = np.mgrid[:120, :130]
+    ramp = (rows + 0.8 * columns).astype(np.uint8)  # at most 222
+    found = sampled(ramp, (60.2, 55.7), step, 15).astype(float)
+    away = step * (np.arange(15) - 7)
+    assert found == pytest.approx((60.2 + away)[:, None] + 0.8 * (55.7 + away), abs=1.6)
+    assert found.mean() == pytest.approx(60.2 + 0.8 * 55.7, abs=0.6)
+
+
+def test_beyond_the_picture_a_sample_is_nothing_and_coarse_ones_are_means():
+    plane = np.full((30, 30), 200, np.uint8)
+    corner = sampled(plane, (0, 0), 1.0, 21)
+    assert corner[:9].max() == 0 == corner[:, :9].max() and corner[11:, 11:].min() == 200
+    board = (np.indices((64, 64)).sum(0) % 2 * 200).astype(np.uint8)
+    assert np.ptp(sampled(board, (31.5, 31.5), 4.0, 10)) <= 2
+    assert sampled(board, (31.5, 31.5), 4.0, 10).mean() == pytest.approx(100, abs=2)
+
+
+# --- patches
+
+
+def test_the_usual_patch_is_the_middle_of_a_wide_one():
+    wide = Patch(picture(288), picture(288, seed=1), picture(288, seed=2)[..., 0] > 130)
+    cut, middle = wide.cut(), np.s_[80:208, 80:208]
+    for one, whole in ((cut.pixels, wide.pixels), (cut.maps, wide.maps), (cut.inside, wide.inside)):
+        np.testing.assert_array_equal(one, whole[middle])
+    assert cut.side == SIDE
+
+
+def test_a_patch_is_turned_and_moved_about_its_middle():
+    wide = Patch(picture(288), picture(288, seed=1), picture(288, seed=2)[..., 0] > 130)
+    turned = wide.cut(turn=90)
+    np.testing.assert_array_equal(turned.pixels, np.rot90(wide.cut().pixels))
+    np.testing.assert_array_equal(turned.maps, np.rot90(wide.cut().maps))
+    np.testing.assert_array_equal(wide.cut(shift=(5, -3)).pixels[:120, 10:], wide.pixels[83:203, 85:203])
+    closer = wide.cut(zoom=2.0)
+    assert closer.pixels[::2, ::2].astype(int) == pytest.approx(wide.pixels[112:176, 112:176].astype(int), abs=4)
+
+
+def test_mirrored_twice_it_is_the_same():
+    patch = Patch(picture(SIDE), picture(SIDE, seed=1), picture(SIDE, seed=2)[..., 0] > 130)
+    once = patch.mirrored()
+    for name in ("pixels", "maps", "inside"):
+        one, other = getattr(patch, name), getattr(once, name)
+        np.testing.assert_array_equal(other, one[:, ::-1])
+
+
+def test_the_streams_are_given_contrast_and_maps_from_minus_one_to_one():
+    patch = crossing()
+    contrast, maps = patch.inputs
+    assert contrast.shape == maps.shape == (3, SIDE, SIDE)
+    assert set(np.unique(maps)) == {-1.0, 1.0}
+    np.testing.assert_array_equal(maps[2] > 0, patch.maps[..., 2] > 0)
+    dark = Patch(picture(SIDE), patch.maps, np.arange(SIDE)[:, None] + 0 * np.arange(SIDE) > 30)
+    np.testing.assert_array_equal(dark.inputs[0], evened(dark.pixels, dark.inside))
+    assert np.abs(dark.inputs[0][:, :29]).max() == 0
+
+
+@pytest.mark.parametrize("side", [96, 128, 400])
+def test_a_patch_of_any_size_is_mapped_and_seen_at_one_scale(side):
+    asked = []
+
+    def maps(contrast):
+        asked.append(contrast.shape)
+        return darkness(contrast)
+
+    patch = patch_of(picture(side), maps)
+    assert asked == [(3, round(SPAN * MAPPED), round(SPAN * MAPPED))]
+    assert patch.side == SIDE == SPAN * WIDTH and patch.maps.shape == (SIDE, SIDE, 3) and patch.inside.all()
+    assert patch.pixels.astype(float) == pytest.approx(resized(picture(side), SIDE).astype(float), abs=1)
+
+
+def test_a_wide_patch_keeps_the_scale_and_a_known_width_sets_that_of_its_maps():
+    asked = []
+    patch = patch_of(picture(300), lambda c: asked.append(c.shape[1]) or darkness(c), span=27, width=4.0)
+    assert asked == [108] and patch.side == 288
+
+
+def test_the_black_around_a_field_is_not_inside():
+    pixels = picture(SIDE)
+    pixels[:, :40] = 3
+    patch = patch_of(pixels, darkness)
+    np.testing.assert_array_equal(lit(pixels), np.arange(SIDE)[None] + 0 * np.arange(SIDE)[:, None] >= 40)
+    assert not patch.inside[:, :40].any() and patch.inside[:, 40:].all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.5])
+def test_a_patch_of_a_photograph_has_crossing_and_maps_in_its_middle(scale):
+    rows, columns = 300, 350
+    at = np.array([140.0, 171.0])
+    y, x = np.mgrid[:rows, :columns]
+    pixels = np.repeat((255 * np.exp(-((y - at[0]) ** 2 + (x - at[1]) ** 2) / 200)).astype(np.uint8)[..., None], 3, 2)
+    small = (round(rows / scale), round(columns / scale))
+    y, x = np.mgrid[: small[0], : small[1]]
+    there = (at + 0.5) / scale - 0.5
+    maps = np.stack([np.exp(-((y - there[0]) ** 2 + (x - there[1]) ** 2) * scale**2 / 200)] * 4).astype(np.float32)
+    inside = (x + 0.5) * scale > 100
+    patch = patch_at(pixels, inside, maps, at, 12.0, scale)
+    step = 12.0 / WIDTH
+    assert patch.side == SIDE
+    assert patch.pixels.astype(int) == pytest.approx(patch.maps.astype(int), abs=12)
+    for plane in (patch.pixels, patch.maps):
+        weight = plane[..., 1].astype(float)
+        middle = [(weight * np.indices(weight.shape)[axis]).sum() / weight.sum() for axis in (0, 1)]
+        assert middle == pytest.approx([(SIDE - 1) / 2] * 2, abs=0.5)
+    rim = (100 - at[1]) / step + SIDE / 2
+    known = np.flatnonzero(patch.inside.all(axis=0))
+    assert known[0] == pytest.approx(rim, abs=2 * scale / step + 1) and known[-1] == SIDE - 1
+
+
+def test_a_patch_at_the_edge_is_black_and_unknown_beyond_it():
+    pixels, maps = picture(100), np.ones((4, 100, 100), np.float32)
+    patch = patch_at(pixels, np.ones((100, 100), bool), maps, np.array([1.0, 50.0]), WIDTH, 1.0)
+    beyond = np.arange(SIDE) < SIDE / 2 - 3
+    assert patch.pixels[beyond].max() == 0 == patch.maps[beyond].max() and not patch.inside[beyond].any()
+    assert patch.maps[70:, 30:100].min() == 255 and patch.inside[70:, 30:100].all()
+
+
+def test_probabilities_are_kept_as_bytes():
+    maps = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
+    kept = as_bytes(maps)
+    assert kept.dtype == np.uint8 and kept.shape == (5, 6, 3)
+    assert kept / 255 == pytest.approx(maps[:3].transpose(1, 2, 0), abs=0.5 / 255 + 1e-6)
+
+
+# --- files
+
+
+def test_a_file_that_is_nearly_square_is_cut_to_its_middle():
+    pixels = picture(100, 120)
+    np.testing.assert_array_equal(square(read(pixels, "p")), pixels[:, 10:110])
+    np.testing.assert_array_equal(
+        square(read(pixels.transpose(1, 0, 2).copy(), "p")), pixels.transpose(1, 0, 2)[10:110]
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((100, 130), "130 x 100 pixels, and no square.*fundoscope nicking grade"),
+        ((47, 47), "47 x 47.*48 pixels a side"),
+    ],
+)
+def test_a_file_that_is_no_patch_says_what_to_do(shape, words):
+    photograph = read(picture(*shape), "thing.png")
+    assert isinstance(photograph, Photograph)
+    with pytest.raises(PhotographError, match=f"thing.png: is {words}"):
+        square(photograph)
+
+
+# --- judging
+
+
+def widths(*sides):
+    values = {"artery_width": 6.0, "vein_width": 9.0, "side_1": sides[0], "side_2": sides[1]}
+    fields = {name: values.get(name) for name in Narrowing.__dataclass_fields__}
+    return Narrowing(**fields)
+
+
+@pytest.mark.parametrize(
+    ("p", "grade"),
+    [((0.6, 0.2, 0.1, 0.1), 0), ((0.5, 0.3, 0.1, 0.1), 0), ((0.4, 0.2, 0.2, 0.2), 1), ((0.3, 0.1, 0.2, 0.4), 2),
+     ((0.1, 0.1, 0.2, 0.6), 3), ((0.0, 0.0, 0.0, 1.0), 3)],
+)  # fmt: skip
+def test_the_grade_is_the_median_of_its_probabilities(p, grade):
+    assert grade_called(p) == grade
+
+
+@pytest.mark.parametrize(
+    ("sides", "grade"), [((0.1, 0.05), 0), ((0.2, 0.0), 1), ((0.5, 0.1), 2), ((0.5, 0.5), 3), ((0.5, np.nan), None)]
+)
+def test_measured_widths_give_a_grade_where_both_sides_are_known(sides, grade):
+    assert measured_grade(widths(*sides)) == grade
+    assert measured_grade(None) is None
+
+
+def test_artery_and_vein_are_told_apart_near_the_middle_only():
+    patch = crossing()
+    assert told_apart(patch)
+    for kind in (1, 2):
+        one_kind = patch.maps.copy()
+        one_kind[..., kind] = 0
+        assert not told_apart(Patch(patch.pixels, one_kind, patch.inside))
+    alike = patch.maps.copy()
+    alike[..., 1] = alike[..., 2] = 130
+    assert not told_apart(Patch(patch.pixels, alike, patch.inside))
+    faint = np.minimum(patch.maps, 120)
+    assert not told_apart(Patch(patch.pixels, faint, patch.inside))
+    outside = patch.maps.copy()
+    outside[SIDE // 3 : -(SIDE // 3), SIDE // 3 : -(SIDE // 3)] = 0
+    assert not told_apart(Patch(patch.pixels, outside, patch.inside))
+
+
+def test_no_grade_is_given_where_witnesses_are_unsure_or_contradict_each_other():
+    patch, sure, unsure = crossing(), np.array([0.9, 0.05, 0.03, 0.02]), np.array([0.3, 0.25, 0.25, 0.2])
+    assert concluded(patch, sure, None, 0.5) == (0, "")
+    assert concluded(patch, unsure, None, 0.5) == (None, NOT_SURE)
+    assert concluded(patch, unsure, None, 0.3) == (1, "")
+    assert concluded(patch, sure, widths(0.3, 0.0), 0.5) == (0, "")  # one grade apart
+    assert concluded(patch, sure, widths(0.5, 0.0), 0.5) == (None, CONTRADICTED.format(0, 2))
+    assert concluded(patch, sure[::-1].copy(), widths(0.0, 0.0), 0.5) == (None, CONTRADICTED.format(3, 0))
+    assert concluded(patch, sure, widths(0.9, np.nan), 0.5) == (0, "")
+    blind = Patch(patch.pixels, 0 * patch.maps, patch.inside)
+    assert concluded(blind, sure, widths(0.0, 0.0), 0.5) == (None, UNTOLD)
+
+
+# --- rows
+
+
+def test_a_patchs_row_has_the_columns_in_order_and_blanks_where_nothing_is_known():
+    assert PATCH_COLUMNS == ("file", "status", "reason", "narrowing_1", "narrowing_2", "p0", "p1", "p2", "p3", "grade")
+    whole = PatchFinding("a.png", Status.OK, "", 0.123456, float("nan"), (0.1, 0.2, 0.3, 0.4), 2).as_row()
+    assert tuple(whole) == PATCH_COLUMNS
+    assert list(whole.values()) == ["a.png", "ok", "", 0.1235, None, 0.1, 0.2, 0.3, 0.4, 2]
+    failed = PatchFinding("b.png", Status.FAILED, "no such file").as_row()
+    assert json.loads(json.dumps(failed)) == failed
+    assert [failed[name] for name in PATCH_COLUMNS[3:]] == [None] * 7 and failed["status"] == "failed"

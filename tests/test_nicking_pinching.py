@@ -1,0 +1,214 @@
+import csv
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from fundoscope.datasets import open_dataset
+from fundoscope.imaging.evened import DIAMETER
+from fundoscope.nicking import pinching
+from fundoscope.nicking.grades.table import COLUMNS, WIDE, read_table
+from fundoscope.nicking.patches import WIDTH, lit
+from fundoscope.nicking.pinching import (
+    QUIET,
+    MappedPhotograph,
+    Pinching,
+    even,
+    window_of,
+    write_pinched,
+    write_simulated,
+)
+from fundoscope.simulate import adult, write_adults
+from fundoscope.simulate.nicking import grade_of
+from fundoscope.simulate.patches import sampled
+from fundoscope.simulate.pinch import SHAMS, pinch
+from fundoscope.simulate.pinch.lesion import widths_of
+
+HOW = Pinching(1, ((0, ("none", "artery")), (2, ("none",)), (3, (None,))))
+PLANS = 4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two simulated adults, of whom the second has crossings that can be pinched."""
+    out = tmp_path_factory.mktemp("eyes") / "eyes"
+    write_adults(2, out, seed=4, camera="drive")
+    return out
+
+
+@pytest.fixture(scope="module")
+def photograph(folder):
+    return MappedPhotograph.of_record(open_dataset(folder)[1])
+
+
+@pytest.fixture(scope="module")
+def kept(photograph):
+    return even(photograph)
+
+
+@pytest.fixture(scope="module")
+def table(folder, tmp_path_factory):
+    return write_pinched(folder, tmp_path_factory.mktemp("pinched") / "out", HOW)
+
+
+def lines(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def wide(row):
+    return cv2.cvtColor(cv2.imread(str(row.path)), cv2.COLOR_BGR2RGB)
+
+
+def test_crossings_to_be_pinched_are_true_ones_that_are_not_narrowed(folder, photograph, kept):
+    record = open_dataset(folder)[1]
+    assert kept and photograph.scale == 1.0 and photograph.name == f"{record.dataset}/{record.name}"
+    eye = adult(int(lines(folder / "cohort.csv")[1]["seed"]), camera="drive")
+    for crossing in kept:
+        away = [np.hypot(c.row - crossing.at[0], c.col - crossing.at[1]) for c in eye.truth.crossings]
+        assert min(away) < 5
+        assert eye.truth.crossings[int(np.argmin(away))].grade == 0
+
+
+def test_a_crossing_that_was_pinched_is_left_out(photograph, kept):
+    from fundoscope.simulate.pinch import Plan
+
+    crossing = kept[0]
+    pinched = pinch(photograph.pixels, crossing, Plan((0.6, 0.6), 0.8))
+    found = even(MappedPhotograph(photograph.name, pinched, photograph.artery, photograph.vein, photograph.field))
+    assert len(found) == len(kept) - 1
+    assert min(np.hypot(*(each.at - crossing.at)) for each in found) > 5
+    assert 0 < QUIET < 0.36
+
+
+def test_maps_of_large_photographs_are_brought_to_drives_size_and_crossings_back():
+    field = np.zeros((1400, 1500), bool)
+    cv2.circle(mask := field.astype(np.uint8), (750, 700), 648, 1, -1)
+    field = mask.astype(bool)
+    artery, vein = np.zeros((2, 1400, 1500), bool)
+    artery[690:706], vein[:, 740:764] = True, True
+    whole = MappedPhotograph.of("hrf", np.full((1400, 1500, 3), 90, np.uint8), (artery & field, vein & field, field))
+    assert whole.scale == pytest.approx(1296 / DIAMETER, rel=1e-3)
+    assert np.ptp(np.flatnonzero(whole.field.any(axis=0))) == pytest.approx(DIAMETER, abs=3)
+    assert pinching._map_scale(whole) == pytest.approx(1296 / DIAMETER, rel=0.01)
+    (crossing,) = whole.crossings()
+    assert crossing.at == pytest.approx([697.5, 751.5], abs=2)
+    assert widths_of(crossing) == pytest.approx([16, 24], rel=0.2)
+    for full, mask in zip(whole.full, (artery & field, vein & field), strict=True):
+        assert full.shape == mask.shape and (full ^ mask).sum() < 0.15 * mask.sum()
+    small = MappedPhotograph.of("drive", whole.pixels, (artery[::2, ::2], vein[::2, ::2], field[::2, ::2]))
+    assert small.scale == 1.0 and small.field.shape == (700, 750)
+
+
+def test_a_window_holds_the_crossing_where_it_is(photograph, kept):
+    for crossing in kept:
+        window, here = window_of(crossing)
+        low = np.array([window[0].start, window[1].start])
+        np.testing.assert_allclose(here.at + low, crossing.at)
+        np.testing.assert_allclose(here.second.points + low, crossing.second.points)
+        around = photograph.pixels[window]
+        row, column = np.floor(here.at).astype(int)
+        np.testing.assert_array_equal(around[row, column], photograph.pixels[tuple(np.floor(crossing.at).astype(int))])
+
+
+def test_each_crossing_gets_every_plan_and_the_row_says_what_was_done(table, kept):
+    rows = read_table(table)
+    assert tuple(lines(table)[0]) == COLUMNS
+    assert len(rows) == PLANS * len(kept)
+    assert [row.grade for row in rows] == [0, 0, 2, 3] * len(kept)
+    assert [row.sham for row in rows[:3]] == ["none", "artery", "none"] and {row.sham for row in rows} <= set(SHAMS)
+    for row in rows:
+        assert row.photograph == "simulated/a00001" and row.span == WIDE
+        assert grade_of(*row.narrowing) == row.grade
+        assert wide(row).shape == (round(WIDE * WIDTH),) * 2 + (3,)
+    widths = [widths_of(crossing)[1] for crossing in kept]
+    assert [row.vein_px for row in rows[::PLANS]] == pytest.approx(widths, rel=0.05)
+
+
+def around(row):
+    """Distance of each pixel of a wide patch from its middle, in vein widths."""
+    side = len(wide(row))
+    return np.hypot(*(np.indices((side, side)) - (side - 1) / 2)) / WIDTH
+
+
+def test_patches_of_one_crossing_differ_at_the_vein_only(table):
+    rows = read_table(table)
+    for first in range(0, len(rows), PLANS):
+        plain, pinched = (wide(rows[first + k]).astype(int) for k in (0, 2))
+        changed, away = np.abs(plain - pinched).max(axis=2), around(rows[first])
+        assert changed[away < 3].max() > 2 * np.percentile(changed[(away > 5) & (away < 9)], 99)
+
+
+def test_around_what_is_changed_a_wide_patch_is_the_photograph_itself(table, photograph, kept):
+    for row, crossing in zip(read_table(table)[::PLANS], kept, strict=True):
+        side = round(WIDE * WIDTH)
+        itself = sampled(photograph.pixels, crossing.at, widths_of(crossing)[1] / WIDTH, side)
+        beyond = around(row) > 9 * 2**0.5 + 0.5
+        assert np.abs(wide(row)[beyond].astype(int) - itself[beyond]).max() <= 1
+        assert lit(wide(row))[beyond].any()
+
+
+def turned(crossing):
+    """The same crossing, its vein followed from the other end."""
+    vein = crossing.second
+    other = replace(
+        vein, points=vein.points[::-1].copy(), radius=vein.radius[::-1].copy(), here=len(vein.points) - 1 - vein.here
+    )
+    return replace(crossing, second=other)
+
+
+@pytest.mark.parametrize("way", [lambda crossing: crossing, turned])
+def test_the_upper_side_is_said_first(folder, tmp_path, monkeypatch, way):
+    """In a patch of grade 2 one side is pinched: there it differs most from the untouched patch."""
+    monkeypatch.setattr(pinching, "even", lambda photograph: [way(c) for c in even(photograph)])
+    plans = Pinching(1, ((0, ("none",)), (2, ("none", "none", "none"))))
+    rows = read_table(write_pinched(folder, tmp_path / "out", plans))
+    middle = slice(round((WIDE / 2 - 2) * WIDTH), round((WIDE / 2 + 2) * WIDTH))
+    upper_first = set()
+    for first in range(0, len(rows), 4):
+        plain = wide(rows[first])[..., 1].astype(float)
+        for row in rows[first + 1 : first + 4]:
+            changed = np.abs(wide(row)[..., 1] - plain)[middle, middle]
+            half = len(changed) // 2
+            upper_first.add(row.narrowing[0] > row.narrowing[1])
+            assert (changed[:half].sum() > changed[half:].sum()) == (row.narrowing[0] > row.narrowing[1])
+    assert upper_first == {True, False}
+
+
+def test_cut_off_it_goes_on_by_photograph_and_ends_the_same(folder, table):
+    text, parts = table.read_text(), sorted((table.parent / "patches").glob("*.csv"))
+    assert [part.name for part in parts] == ["0000.csv", "0001.csv"]
+    patch = table.parent / lines(table)[0]["patch"]
+    pixels, marked = patch.read_bytes(), parts[0].stat().st_mtime_ns
+    patch.write_bytes(b"kept")
+    table.unlink()
+    write_pinched(folder, table.parent, HOW)
+    assert table.read_text() == text and patch.read_bytes() == b"kept"
+    parts[1].unlink()
+    write_pinched(folder, table.parent, HOW)
+    assert table.read_text() == text and patch.read_bytes() == pixels
+    assert parts[0].stat().st_mtime_ns == marked
+
+
+def test_the_usual_plans_are_every_sham_of_grade_0_and_each_grade():
+    drawn = list(Pinching().draws(np.random.default_rng(0)))
+    assert [plan.sham for plan in drawn[: len(SHAMS)]] == list(SHAMS)
+    assert [plan.grade for plan in drawn] == [0] * len(SHAMS) + [1, 1, 2, 2, 3, 3]
+
+
+def test_simulated_eyes_give_their_truth(tmp_path):
+    rows = read_table(write_simulated([6, 7], "drive", 700, tmp_path / "s"))
+    assert {row.photograph for row in rows} <= {"simulated/6", "simulated/7"} and rows
+    for row in rows:
+        eye = adult(int(row.photograph.split("/")[1]), camera="drive", size=700, grade=int(row.photograph[-1]) % 4)
+        number = int(row.path.stem.split("_")[1])
+        true = eye.truth.crossings[number]
+        sides = (true.narrowing_1, true.narrowing_2)
+        assert row.grade == true.grade and row.sham == "none"
+        assert row.narrowing == pytest.approx(sides if true.side_1_up else sides[::-1], abs=1e-4)
+        diameter = np.ptp(np.flatnonzero(eye.truth.field.any(axis=0)))
+        assert row.vein_px == pytest.approx(true.vein_width_px * DIAMETER / diameter, abs=0.01)
+        found = wide(row)[len(wide(row)) // 2, len(wide(row)) // 2].astype(int)
+        there = eye.pixels[round(true.row), round(true.col)].astype(int)
+        assert np.abs(found - there).max() < 25
