@@ -186,24 +186,23 @@ def main() -> None:
     eyes = simulated(given.out / "eyes", given.workers)
     recipe = MapRecipe()
     known = (drive, iostar[:TRAINED], hrf)
-    nets = {part: fit_maps(recipe, part, known, eyes, study) for part in ("all", HALF)}
+    half = fit_maps(recipe, HALF, known, eyes, study)
+    net = fit_maps(replace(recipe, rounds=2), "all", known, eyes, study)
     how, inner = settled(
-        [Mapped.of(nets[HALF], record) for each in known[:2] for record in taken(each, OTHER)],
+        [Mapped.of(half, record) for each in known[:2] for record in taken(each, OTHER)],
         "half of DRIVE training and of IOSTAR's first 10, by a network of the other half",
     )
     print(f"{how}\nF1 on inner photographs {inner:.3f}", flush=True)
     tested = {"DRIVE test": open_dataset(given.data / "drive_av/test"), "IOSTAR, other 6": iostar[TRAINED:]}
-    rows = [
-        row for name, known in tested.items() for row in measured(name, [Mapped.of(nets["all"], r) for r in known], how)
-    ]
+    rows = [row for name, known in tested.items() for row in measured(name, [Mapped.of(net, r) for r in known], how)]
     for row in results_table(rows, RESULTS):
         print("  ".join(str(value) for value in row.values()), flush=True)
     check = [contrast(drive[k].pixels) for k in range(3)]
     card = card_of(how, rows, recipe)
-    upstream = handed_down(nets[HALF], card, check, known, study)
+    upstream = handed_down(half, card, check, known, study)
     graders, grades = taught(upstream, given.patches, study)
     card = card.model_copy(update={"grades": grades, "photographs": names_of(known, "all")})
-    bundle = write_maps(nets["all"], card, check, given.out / "bundle" / "nicking", graders=graders)
+    bundle = write_maps(net, card, check, given.out / "bundle" / "nicking", graders=graders)
     shutil.rmtree(SHIPPED, ignore_errors=True)
     shutil.copytree(bundle, SHIPPED)
     print(f"{bundle} -> {SHIPPED}")

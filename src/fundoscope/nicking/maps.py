@@ -28,7 +28,9 @@ PARTS = ("all", "even", "odd")
 
 @dataclass(frozen=True)
 class MapRecipe:
-    """Every number of the teaching; `seed` of the weights and of the crops."""
+    """Every number of the teaching; `seed` of the weights and of the crops. Each of the `rounds` begins with the weights of
+    the one before and the full rate (warm restarts, Loshchilov 2017, ICLR).
+    """
 
     network: VesselNetOptions = field(default_factory=VesselNetOptions)
     crops: Crops = field(default_factory=lambda: Crops(side=192, number=400, zoom=0.3, augment=_CAMERAS))
@@ -38,13 +40,14 @@ class MapRecipe:
         )
     )
     seed: int = 1
+    rounds: int = 1
 
 
 def fit_maps(
     recipe: MapRecipe, part: str, sets: Iterable[Dataset], eyes: Iterable[Record], study: Study, workers: int = 0
 ) -> VesselNet:
     """Teach the network of a part (`PARTS`) of the photographs; it resumes, and is read where it is done."""
-    step = f"maps/{part}"
+    step = f"maps/{part}" if recipe.rounds == 1 else f"maps/{part}-{recipe.rounds}"
     model = VesselNet(recipe.network)
     if study.done(step):
         model.load_state_dict(torch.load(study.result(step) / "maps.pt", weights_only=True))
@@ -53,8 +56,11 @@ def fit_maps(
     every = mixed(real, [Drawn.of(record) for record in eyes])
     torch.manual_seed(recipe.seed)
     model = VesselNet(recipe.network)
+    if recipe.rounds > 1:
+        model = fit_maps(replace(recipe, rounds=recipe.rounds - 1), part, sets, eyes, study, workers)
     with study.step(step) as folder:
-        model = fit_vessels(model, every, recipe.crops, recipe.fit, folder / "fit", recipe.seed, workers)
+        seed = recipe.seed + recipe.rounds - 1
+        model = fit_vessels(model, every, recipe.crops, recipe.fit, folder / "fit", seed, workers)
         torch.save(model.state_dict(), folder / "maps.pt")
     return model
 

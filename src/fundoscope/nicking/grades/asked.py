@@ -41,7 +41,7 @@ def _recompressed(row: PatchRow, rng: Generator) -> Pixels:
     del rng  # it is the same each time
     picture = cv2.cvtColor(usual(row), cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return np.asarray(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1])
 
 
 def _recoloured(row: PatchRow, rng: Generator) -> Pixels:
