@@ -25,6 +25,7 @@ from fundoscope.networks.safpn import SAFPN
 GRADES = 4
 _LEVELS = 3  # maps of the body that are used: at a stride of 32 a patch is four places wide
 _LEVEL = 1  # the pyramid's level to whose size all are brought: an eighth of the patch's side
+_LOUD = 16.0  # times what is pooled to length 1, which a head alone would be slow to make a logit of
 _SQUEEZED = 4  # times fewer values than maps in the middle of squeeze-and-excitation
 _EVEN = 1e-5  # added under the square root, whose slope at 0 has no end
 
@@ -55,17 +56,23 @@ class Stream(nn.Module):
     def __init__(self, options: GraderOptions) -> None:
         super().__init__()
         self.body = levels_of(options.body, options.pretrained, options.frozen, _LEVELS)
+        self.body.fixed_norms = (
+            False  # batches of patches are large enough; with ImageNet's statistics little is learnt
+        )
         self.excited = nn.ModuleList(Excited(n) if options.excited else nn.Identity() for n in self.body.channels)
         kinds = {"safpn": SAFPN, "fpn": FeaturePyramidNetwork, "none": Mixed}
         self.pyramid = kinds[options.pyramid](list(self.body.channels), options.maps)
+        self.norm = nn.BatchNorm2d(options.maps)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The pyramid's levels, each brought to an eighth of the patch, added."""
+        """The pyramid's levels, each brought to an eighth of the patch, added and normalised."""
         seen = self.body(x)  # "0" to "2": strides 4, 8 and 16
         weighed = OrderedDict((name, each(seen[name])) for name, each in zip(seen, self.excited, strict=True))
         levels = list(self.pyramid(weighed).values())
         size = levels[min(_LEVEL, len(levels) - 1)].shape[2:]
-        return sum((_brought(level, size) for level in levels[1:]), _brought(levels[0], size))
+        return functional.relu(
+            self.norm(sum((_brought(level, size) for level in levels[1:]), _brought(levels[0], size)))
+        )
 
 
 class Excited(nn.Module):
@@ -108,6 +115,7 @@ class NickGrader(nn.Module):
         self.streams = nn.ModuleList(Stream(options) for _ in range(options.streams))
         self.bilinear = options.streams == 2 and options.pooled == "bilinear"
         width = options.maps**2 if self.bilinear else options.maps * options.streams
+        self.loudness = _LOUD if self.bilinear else 1.0
         self.dropout = nn.Dropout(options.dropout)
         self.head = nn.Linear(width, 1 if options.head == "ordinal" else GRADES)
         self.first_cut = nn.Parameter(torch.tensor(0.0))
@@ -129,7 +137,7 @@ class NickGrader(nn.Module):
 
     def answer(self, pooled: Tensor) -> Tensor:
         """Logits for what was pooled."""
-        said = self.head(self.dropout(pooled))
+        said = self.head(self.dropout(pooled) * self.loudness)
         return said - self.cuts if self.options.head == "ordinal" else said
 
     @property
@@ -174,9 +182,9 @@ class NickGrader(nn.Module):
     def _direction(self) -> Tensor:
         """What the head weighs for a pinch."""
         if self.options.head == "ordinal":
-            return self.head.weight[0]
+            return self.loudness * self.head.weight[0]
         grades = torch.arange(GRADES, dtype=self.head.weight.dtype)
-        return (grades - grades.mean()) @ self.head.weight
+        return self.loudness * ((grades - grades.mean()) @ self.head.weight)
 
 
 def ordinal_loss(logits: Tensor, grades: Tensor) -> Tensor:

@@ -80,13 +80,13 @@ def arms_of(names: Sequence[str], recipe: GradeRecipe) -> list[GradeArm]:
 
 
 _FIT = FitOptions(
-    epochs=6, patience=6, batch=16, learning_rate=7e-4, weight_decay=1e-2, average=0.99, smoothing=0.0, bfloat16=True
+    epochs=8, patience=8, batch=16, learning_rate=1e-3, weight_decay=1e-2, average=0.97, smoothing=0.0, bfloat16=True
 )
 _PAPER = GraderOptions(body="seresnet50", maps=256)
 
 RECIPES = {
     "paper": GradeRecipe("paper", _PAPER, replace(_FIT, epochs=50, patience=15, bfloat16=False)),
-    "lite": GradeRecipe("lite", GraderOptions(frozen=2), _FIT, views=6),
+    "lite": GradeRecipe("lite", GraderOptions(), _FIT, views=6),
     "tiny": GradeRecipe(
         "tiny", GraderOptions(pretrained=False, maps=8), replace(_FIT, epochs=1, batch=4, bfloat16=False), views=1
     ),

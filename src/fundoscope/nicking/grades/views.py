@@ -27,8 +27,10 @@ from fundoscope.nicking.grades.table import PatchRow
 from fundoscope.nicking.patches import SIDE, WIDTH, Maps, Patch, patch_of, resized, square
 from fundoscope.simulate.patches import SPAN
 
+#: Milder than for whole photographs: a nick is a few pixels.
+_CAMERAS = replace(CAMERAS, colour=0.6, sharpness=0.15, noise=0.15, encoding=0.1)
 _LESS, _MORE = 0.5, 2.0  # of the usual scale, which is met at its ends as well
-_SHIFT = 1.0  # vein widths off the middle, at most
+_SHIFT = 0.7  # vein widths off the middle, at most
 _ALONE = 0.5  # share of the views whose maps are made from the patch alone, although more around it is known
 
 
@@ -37,7 +39,7 @@ class Views:
     """How views are drawn: `number` of each patch, by a `camera`."""
 
     number: int = 8
-    camera: Augment = CAMERAS
+    camera: Augment = _CAMERAS
     seed: int = 0
 
     def draw(self, row: PatchRow, maps: Maps) -> Iterator[Patch]:
@@ -46,7 +48,7 @@ class Views:
         for view in range(self.number):
             rng = np.random.default_rng((self.seed, view, _number(row)))
             turn, shift = rng.uniform(0, 360), rng.uniform(-_SHIFT, _SHIFT, 2) * WIDTH
-            zoom = float(np.exp(np.clip(rng.normal(0, 0.4), np.log(_LESS), np.log(_MORE))))
+            zoom = float(np.exp(np.clip(rng.normal(0, 0.25), np.log(_LESS), np.log(_MORE))))
             if row.span > SPAN and rng.random() < _ALONE:
                 yield patch_of(self.camera(around(whole, turn, zoom, shift), rng), maps)
             else:
