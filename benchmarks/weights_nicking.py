@@ -156,11 +156,15 @@ def of_wide(whole: Outcome, each: Mapped, at: np.ndarray) -> Outcome:
     return Outcome(whole.scores[asked], whole.hits[asked], int(each.wide.sum()))
 
 
+def _figure(row: dict[str, object], found: Estimate) -> Figure:
+    low, high = (
+        end if np.isfinite(end) else None for end in (found.low, found.high)
+    )  # six photographs give no interval
+    return Figure(name=str(row["what"]), value=found.value, low=low, high=high, n=found.n, on=str(row["on"]))
+
+
 def card_of(how: Crossings, rows: list[dict[str, object]], recipe: MapRecipe) -> NickingCard:
-    figures = tuple(
-        Figure(name=str(row["what"]), value=row["value"].value, low=row["value"].low, high=row["value"].high, n=row["value"].n, on=str(row["on"]))
-        for row in rows if isinstance(row["value"], Estimate)
-    )  # fmt: skip
+    figures = tuple(_figure(row, row["value"]) for row in rows if isinstance(row["value"], Estimate))
     return NickingCard(
         name="nicking", task="nicking", population="adult", intended_use="Research on crossings of arteries and veins in adults' fundus photographs",
         recipe="lite", seeds=(recipe.seed,), commands=("make weights-nicking",),
