@@ -184,7 +184,9 @@ def crossing_lines() -> list[str]:
 
 
 def grade_lines() -> list[str]:
-    """Grading, on lesions that were made."""
+    """Grading, on lesions that were made; nothing while no study of grades lies there."""
+    if not (RESULTS / "grades" / "grades.csv").exists():
+        return []
     found = {row["grader"]: row for row in rows("grades/grades.csv")}
     apart = {row["what"]: row for row in rows("grades/differences.csv") if row["on"] == "own"}
     named = {
