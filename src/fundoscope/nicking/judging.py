@@ -1,7 +1,8 @@
 """What the graders say of patches, and whether that is to be believed: probabilities, a grade or the reason for none.
 
 Two witnesses speak of a crossing: the networks, and the widths measured on the vein's own edges. No grade is given where
-the networks are not sure, where artery and vein cannot be told apart, or where the two contradict each other.
+the networks are not sure, where artery and vein cannot be told apart, where the two contradict each other, or where
+the networks alone say 2 or 3: most eyes have no such crossing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from fundoscope.vessels import Narrowing
 
 NOT_SURE = "the networks are not sure of a grade"
 UNTOLD = "artery and vein cannot be told apart here"
+UNSEEN = "the networks say grade {}, and no narrowing could be measured that would confirm it"
 CONTRADICTED = "networks and measured widths contradict each other: graded {}, measured as {}"
 
 _APART = 2  # grades between what the networks say and what is measured that are a contradiction
@@ -79,7 +81,14 @@ def concluded(
     seen = measured_grade(narrowing)
     if seen is not None and abs(seen - grade) >= _APART:
         return None, CONTRADICTED.format(grade, seen)
+    if grade >= _APART and not confirmed(narrowing):
+        return None, UNSEEN.format(grade)
     return grade, ""
+
+
+def confirmed(narrowing: Narrowing | None) -> bool:
+    """Whether at least one side was measured as narrowed."""
+    return narrowing is not None and grade_of(0.0, np.nan_to_num(narrowing.worse)) > 0
 
 
 def measured_grade(narrowing: Narrowing | None) -> int | None:

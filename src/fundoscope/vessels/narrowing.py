@@ -35,6 +35,7 @@ _BIN = 0.25  # vein widths
 _FEWEST = 2  # rays in a bin
 _FEWEST_AWAY = 3  # undisturbed bins
 _ROOM, _FEWEST_BESIDE = 1.8, 4  # a vein that does not run on for so many widths, clear in so many bins, branches here
+_THINNEST = 1.0  # pixel: a map's vessel may be one pixel wide, of radius 0
 _TUBE = 1.7  # vein widths around a strand that are the vein's own; other veins' pixels are not looked at
 
 
@@ -145,7 +146,7 @@ def measure_narrowing(
     `arteries` and `veins` (rows, columns) mark pixels that are not looked at, but for the vein's own; without them the
     crossing's own artery is drawn from its strand.
     """
-    rough = 2 * float(np.median(crossing.second.radius))
+    rough = max(2 * float(np.median(crossing.second.radius)), _THINNEST)
     beneath = _drawn(ruler.plane.shape, crossing.first) if arteries is None else arteries
     hidden = _widened(beneath, _HALO * ruler.blur)
     if veins is not None:
@@ -202,7 +203,7 @@ def _from_walls(arteries: Mask, vein: Strand, way: Floats) -> tuple[Floats, NDAr
 
 def _artery_width(ruler: Ruler, crossing: Crossing, vein_width: float) -> float:
     """Median width of the artery beside the vein, sub-pixel; the mask's where it cannot be measured."""
-    rough = 2 * float(np.median(crossing.first.radius))
+    rough = max(2 * float(np.median(crossing.first.radius)), _THINNEST)
     artery = _within(crossing.first, vein_width + 2.5 * rough)
     rays = ruler.rays(artery)
     place = np.abs(rays.way - along(artery.points)[artery.here])
