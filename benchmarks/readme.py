@@ -22,6 +22,8 @@ def rows(name: str) -> list[Row]:
 
 
 def interval(row: Row, name: str) -> str:
+    if not row[f"{name}_low"]:  # too few photographs for one
+        return f"{float(row[name]):.3f}"
     return f"{float(row[name]):.3f} ({float(row[f'{name}_low']):.2f} to {float(row[f'{name}_high']):.2f})"
 
 
@@ -196,7 +198,7 @@ def grade_lines() -> list[str]:
     ours = found["ours"]
     return [
         "",
-        f"Nicking, **on lesions that we made**: {ours['n']} pinched and sham-warped patches of {ours['groups']} real photographs, out of fold "
+        f"Nicking, **on lesions that we made**: {ours['n']} pinched and sham-warped patches of {ours['groups']} real photographs, out of fold, five epochs "
         "(no patient's nicked vein was tested):",
         "",
         "| | quadratic kappa | accuracy | ours less this, paired |",

@@ -136,7 +136,9 @@ def header_of(grader: NickingGrader, kind: Kind) -> NickingHeader:
         point = card.crossings.confidence
         facts["Crossings shown"] = f"from a confidence of {point.threshold:.3g}: {point.rule}, chosen on {point.data}"
     if grades is not None:
-        facts["Graded"] = f"by {grades.networks} networks, from a probability of {grades.least:.2f} on; {grades.rule}"
+        facts["Graded"] = (
+            f"by {grades.networks} network{'s' * (grades.networks > 1)}, from a probability of {grades.least:.2f} on; {grades.rule}"
+        )
         facts["Grades learnt from"] = grades.learnt_from
     return NickingHeader(
         kind, card.name, datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
