@@ -37,8 +37,9 @@ from scipy.stats import spearmanr
 from fundoscope import simulate
 from fundoscope.datasets import Record, open_dataset
 from fundoscope.imaging import Pixels
+from fundoscope.nicking.pinching import MappedPhotograph
 from fundoscope.simulate.nicking import grade_of
-from fundoscope.simulate.pinch import SHAMS, Plan, draw, pinch, pinched_patch, usable
+from fundoscope.simulate.pinch import SHAMS, Plan, draw, pinch, pinched_patch
 from fundoscope.vessels.calibre import Ruler
 from fundoscope.vessels.crossings import Crossing, crossings_between
 from fundoscope.vessels.narrowing import measure_narrowing
@@ -52,7 +53,6 @@ DATA = Path(os.environ.get("FUNDOSCOPE_DATA", ROOT.parent / "shared" / "data"))
 RESULTS = ROOT / "docs" / "results" / "pinch.csv"
 RUNS = ROOT / "runs" / "pinch"
 COLUMNS = ("photograph", "crossing", "renderer", "grade", "sham", "asked_1", "asked_2", "measured_1", "measured_2")
-FIELD = 540  # pixels: diameter of DRIVE's field, to which maps are brought to find crossings
 SIZE = 1130  # pixels: simulated eyes, at twice DRIVE's size
 QUIET = 0.15
 SEEN = (4.0, 6.0)  # pixels of artery and vein in a simulated eye: in thinner ones narrowing is not asked for
@@ -65,23 +65,11 @@ Row = dict[str, object]
 Mask = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Photograph:
-    """Pixels, and the masks of arteries, veins and field at `scale` photograph pixels for each of theirs."""
+@dataclass(frozen=True, eq=False)
+class Photograph(MappedPhotograph):
+    """With the truth of a simulated eye."""
 
-    name: str
-    pixels: Pixels
-    artery: Mask
-    vein: Mask
-    field: Mask
-    scale: float = 1.0
     truth: simulate.Truth | None = None
-
-    def crossings(self) -> list[Crossing]:
-        """The usable ones, in the photograph's pixels."""
-        found = crossings_between(self.artery, self.vein)
-        good = [c for c in found if usable(c, found, self.artery | self.vein, self.field, self.scale)]
-        return [c.scaled(self.scale) for c in good]
 
 
 def drive() -> Iterator[Callable[[], Photograph]]:
@@ -106,17 +94,7 @@ def _of_record(record: Record) -> Photograph:
 def _at_map_size(
     name: str, pixels: Pixels, masks: tuple[Mask, Mask, Mask], truth: simulate.Truth | None = None
 ) -> Photograph:
-    diameter = float(np.ptp(np.flatnonzero(masks[2].any(axis=0))))
-    scale = diameter / FIELD if diameter > 1.2 * FIELD else 1.0
-    artery, vein, field = (_smaller(mask, scale) for mask in masks)
-    return Photograph(name, pixels, artery, vein, field, scale, truth)
-
-
-def _smaller(mask: Mask, scale: float) -> Mask:
-    if scale == 1:
-        return mask
-    size = (round(mask.shape[1] / scale), round(mask.shape[0] / scale))
-    return cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5
+    return replace(Photograph.of(name, pixels, masks), truth=truth)
 
 
 def simulated(level: str = "good") -> Iterator[Callable[[], Photograph]]:
@@ -141,7 +119,7 @@ def changed(photograph: Photograph) -> Iterator[Row]:
     if not crossings:
         return
     ruler = Ruler.of(photograph.pixels, [s for c in crossings for s in (c.first, c.second)])
-    full = [_larger(mask, photograph.pixels.shape) for mask in (photograph.artery, photograph.vein)]
+    full = photograph.full
     for k, crossing in enumerate(crossings):
         rng = np.random.default_rng([int.from_bytes(photograph.name.encode()) % 2**32, k])
         low, here = _window(crossing)
@@ -159,10 +137,6 @@ def changed(photograph: Photograph) -> Iterator[Row]:
                 replace(ruler, plane=np.ascontiguousarray(drawn[..., 1], np.float32)), here, *masks
             )
             yield _row(photograph, k, renderer, plan.sham, plan.narrowing, (found.side_1, found.side_2))
-
-
-def _larger(mask: Mask, shape: tuple[int, ...]) -> Mask:
-    return cv2.resize(mask.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR) >= 0.5
 
 
 def _window(crossing: Crossing) -> tuple[tuple[slice, slice], Crossing]:

@@ -45,9 +45,14 @@ class Judged:
     attention: NDArray[np.float32]
 
 
+def called(p: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The grade of probabilities (n, 4): the least that is not exceeded with a probability over one half."""
+    return (p.cumsum(axis=1)[:, :3] < 0.5).sum(axis=1)
+
+
 def grade_called(p: Sequence[float]) -> int:
-    """The grade of four probabilities: the least that is not exceeded with a probability over one half."""
-    return int((np.cumsum(p)[:3] < 0.5).sum())
+    """The same of one patch."""
+    return int(called(np.array([p], float))[0])
 
 
 def judge_patches(patches: Sequence[Patch], measured: Sequence[Narrowing | None], bundle: MapsBundle) -> list[Judged]:

@@ -16,17 +16,13 @@ from fundoscope.evaluation.intervals import bootstrap
 from fundoscope.evaluation.tables import results_table
 from fundoscope.nicking.grades.fitting import Fold
 from fundoscope.nicking.grades.table import PatchRow
+from fundoscope.nicking.judging import called
 from fundoscope.simulate.pinch import SHAMS
 
 REFUSED = 0.1  # share of the inner patches, the least sure ones, that is not to be graded
 
 Row = dict[str, object]
 Floats = NDArray[np.float64]
-
-
-def called(p: Floats) -> NDArray[np.int64]:
-    """The grade of probabilities (n, 4): the least that is not exceeded with a probability over one half."""
-    return (p.cumsum(axis=1)[:, :3] < 0.5).sum(axis=1)
 
 
 def sureness(p: Floats) -> Floats:
