@@ -26,7 +26,7 @@ from fundoscope.nicking.grades.assess import Said, called
 from fundoscope.nicking.grades.fitting import Fold, Network, Tables, Team, run_arm
 from fundoscope.nicking.grades.folds import GradeFold, grade_folds
 from fundoscope.nicking.grades.pages import kinds_picture, side_by_side
-from fundoscope.nicking.grades.pointing import Pointed, enlarged, flanks, pointed
+from fundoscope.nicking.grades.pointing import Pointed, flanks, pointed
 from fundoscope.nicking.grades.study import GradeOptions, run_study
 from fundoscope.nicking.grades.table import PatchRow, read_table
 from fundoscope.nicking.grades.upstream import Upstream, free_of
@@ -540,7 +540,6 @@ def test_pictures_show_patch_kinds_and_activation_beside_each_other():
     kinds = kinds_picture(patch)
     assert kinds[64, 10].tolist() == [255, 63, 63] and kinds[10, 64].tolist() == [63, 63, 255]
     assert (shown[44, 2 * SIDE + 64] != patch.pixels[44, 64]).any()
-    assert enlarged(np.eye(16, dtype=np.float32)).shape == (SIDE, SIDE)
 
 
 # --- the whole study

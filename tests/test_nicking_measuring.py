@@ -101,3 +101,16 @@ def test_the_vessels_tell_where_the_disc_is(seed):
     found = find_disc(vessel_graph(truth.artery | truth.vein), truth.field)
     disc = np.argwhere(truth.disc).mean(axis=0)
     assert np.hypot(*(found - disc)) < 60, (found, disc)
+
+
+def test_a_crossing_is_measured_although_its_vein_is_torn_there():
+    rows, columns = np.indices((160, 160)) - 80
+    artery, vein = np.abs(rows) <= 3, (np.abs(columns) <= 3) & (np.abs(rows) > 5)
+    heat = np.exp(-(rows**2 + columns**2) / (2 * 3.5**2))
+    maps = np.stack([artery | vein, artery, vein, heat]).astype(np.float32)
+    pixels = np.where((artery | vein)[..., None], (90, 40, 20), (180, 110, 60)).astype(np.uint8)
+    eye = seen(maps, np.ones((160, 160), bool), HOW, 1.0)
+    (k,) = np.flatnonzero(np.hypot(*(eye.meetings.at - 80).T) < 4)
+    assert eye.meetings.crossings[k] is None  # the vein's own graph has a gap there
+    (one,) = [one for one in measure(pixels, eye, 0.0) if np.hypot(*(one.at - 80)) < 4]
+    assert one.crossing is not None and one.narrowing is not None and one.reason != NOT_FOLLOWED

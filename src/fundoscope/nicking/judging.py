@@ -35,7 +35,7 @@ Chances = tuple[float, float, float, float]
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
     """A patch and what was concluded: `p` of grades 0 to 3, `grade` or None, why there is none or what a reader must
-    know (blank where nothing is remarkable), and where patch and maps speak for a pinch, (2, h, w).
+    know (blank where nothing is remarkable), and where in the patch it and its maps speak for a pinch, (2, SIDE, SIDE).
     """
 
     patch: Patch
@@ -70,7 +70,7 @@ def judge_patches(patches: Sequence[Patch], measured: Sequence[Narrowing | None]
         for patch, own, chances, shown in zip(part, measured[first:], told, attention, strict=False):
             grade, reason = concluded(patch, chances, own, grades.least)
             p0, p1, p2, p3 = (float(x) for x in chances)
-            judged.append(Judged(patch, (p0, p1, p2, p3), grade, reason, shown))
+            judged.append(Judged(patch, (p0, p1, p2, p3), grade, reason, np.stack([patch.back(m) for m in shown])))
     return judged
 
 

@@ -17,7 +17,7 @@ from fundoscope.datasets import rescaled
 from fundoscope.imaging import Field, Pixels
 from fundoscope.imaging.evened import evened, scaled
 from fundoscope.nicking.meetings import Meetings, meetings
-from fundoscope.vessels import Crossing, Narrowing, Ruler, Strand, measure_narrowing
+from fundoscope.vessels import Crossing, Narrowing, Ruler, Strand, crossing_through, measure_narrowing
 from fundoscope.vessels.disc import find_disc
 from fundoscope.vessels.kinds import VesselKinds, Votes, vessel_kinds
 
@@ -81,7 +81,7 @@ def measure(pixels: Pixels, eye: Eye, least: float) -> list[Measured]:
     """The crossings of at least that confidence, by row, then column, with widths and narrowing."""
     kept = np.flatnonzero(eye.confidence >= least)
     kept = kept[np.lexsort(eye.meetings.at[kept].T[::-1])]
-    crossings = [eye.meetings.crossings[k] for k in kept]
+    crossings = [_through(eye, k) for k in kept]
     strands = [strand.scaled(eye.scale) for c in crossings if c for strand in (c.first, c.second)]
     ruler = Ruler.of(pixels, strands)
     places = rescaled(eye.meetings.at[kept], eye.scale)
@@ -89,6 +89,13 @@ def measure(pixels: Pixels, eye: Eye, least: float) -> list[Measured]:
         _measured(ruler, eye, crossing, place, float(eye.confidence[k]))
         for k, crossing, place in zip(kept, crossings, places, strict=True)
     ]
+
+
+def _through(eye: Eye, k: int) -> Crossing | None:
+    """The vessels of a proposal: those that its kinds' own graphs show, or what can be joined there."""
+    known = eye.meetings.crossings[k]
+    _, artery, vein, _ = eye.maps
+    return known or crossing_through(eye.kinds.graph, eye.meetings.at[k], artery, vein)
 
 
 def _measured(ruler: Ruler, eye: Eye, crossing: Crossing | None, place: Points, confidence: float) -> Measured:

@@ -11,7 +11,15 @@ from fundoscope.bundles.card import Crossings
 from fundoscope.errors import UsageError
 from fundoscope.imaging import Pixels
 from fundoscope.nicking.measuring import masked
-from fundoscope.vessels import Crossing, Narrowing, Ruler, Strand, crossings_between, measure_narrowing
+from fundoscope.vessels import (
+    Crossing,
+    Narrowing,
+    Ruler,
+    Strand,
+    crossing_through,
+    crossings_between,
+    measure_narrowing,
+)
 from fundoscope.vessels.kinds import Votes, vessel_kinds
 
 _OFF = 1 / 3  # of the patch's side: a crossing further from the middle is not the patch's own
@@ -26,10 +34,11 @@ def measured_patch(pixels: Pixels, maps: NDArray[np.float32], how: Crossings, sc
     _check(pixels.shape, maps.shape, scale)
     kinds = vessel_kinds(maps[0] >= how.vessel, maps[1], maps[2], Votes(**how.votes))
     found = crossings_between(kinds.artery, kinds.vein)
-    own = _middlemost(found, kinds.vein.shape)
+    middle = (np.array(kinds.vein.shape) - 1) / 2
+    own = _middlemost(found, middle) or crossing_through(kinds.graph, middle, maps[1], maps[2])
     if own is None:
         return None
-    ruler = Ruler.of(pixels, [strand.scaled(scale) for each in found for strand in (each.first, each.second)])
+    ruler = Ruler.of(pixels, [strand.scaled(scale) for each in (own, *found) for strand in (each.first, each.second)])
     whole = np.s_[0 : pixels.shape[0], 0 : pixels.shape[1]]
     masks = [masked(mask, whole, scale) for mask in (kinds.artery, kinds.vein)]
     return measure_narrowing(ruler, _upper_first(own).scaled(scale), *masks)
@@ -43,11 +52,10 @@ def _check(pixels: tuple[int, ...], maps: tuple[int, ...], scale: float) -> None
         raise UsageError(f"{told}. Give a square photograph, RGB, its four maps, and the ratio of their sides.")
 
 
-def _middlemost(found: list[Crossing], shape: tuple[int, ...]) -> Crossing | None:
+def _middlemost(found: list[Crossing], middle: NDArray[np.float64]) -> Crossing | None:
     """The crossing nearest the middle, if it is near enough."""
-    middle = (np.array(shape) - 1) / 2
     away = [float(np.hypot(*(crossing.at - middle))) for crossing in found]
-    return found[int(np.argmin(away))] if away and min(away) <= _OFF * min(shape) else None
+    return found[int(np.argmin(away))] if away and min(away) <= _OFF * 2 * middle.min() else None
 
 
 def _upper_first(crossing: Crossing) -> Crossing:

@@ -24,6 +24,11 @@ WIDTH = SIDE / SPAN  # pixels of a vein's width in it
 MAPPED = 6.0  # pixels at which a vein is mapped where only its patch is known; in photographs most are 4 to 7 wide
 SEEN = ("vessel", "artery", "vein")  # the maps that a patch keeps
 
+_AROUND = 2.5  # vein widths: deviation of how the vein is weighed around the middle when its slope is taken
+_OFF_LINE, _FAR = 2.25, 4.5  # widths across and along from the middle, within which a level vein's width is measured
+_LESS, _MORE = 0.5, 2.0  # times a patch is enlarged for its vein to have the usual width, at least and at most
+_THERE = 127  # of 255: from which probability on a vessel is there
+_VEIN = SEEN.index("vein")
 _LEAST = 48  # pixels of a patch that can be graded
 _BLACK = 12  # of 255 in every channel: nothing was seen there
 _LONGEST = 1.25  # of one side to the other: a patch is square
@@ -49,14 +54,13 @@ class Patch:
 
     def cut(self, turn: float = 0.0, zoom: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)) -> Patch:
         """The usual patch, `SIDE` pixels: turned about the middle by `turn` degrees, enlarged, shifted by pixels."""
-        middle = self.side / 2 - 0.5
-        matrix = cv2.getRotationMatrix2D((middle, middle), turn, zoom)
-        matrix[:, 2] += SIDE / 2 - 0.5 - middle + np.array(shift)
-        pixels, maps = (
-            np.asarray(cv2.warpAffine(plane, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR), np.uint8)
-            for plane in (self.pixels, self.maps)
+        matrix = _about_middle(self.side, turn, zoom, shift)
+        size, mode = (SIDE, SIDE), cv2.INTER_LINEAR
+        pixels = np.asarray(
+            cv2.warpAffine(self.pixels, matrix, size, flags=mode, borderMode=cv2.BORDER_REPLICATE), np.uint8
         )
-        inside = cv2.warpAffine(self.inside.astype(np.uint8) * 255, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
+        maps = np.asarray(cv2.warpAffine(self.maps, matrix, size, flags=mode), np.uint8)
+        inside = cv2.warpAffine(self.inside.astype(np.uint8) * 255, matrix, size, flags=mode)
         return Patch(pixels, maps, inside > 127)
 
     def mirrored(self) -> Patch:
@@ -65,10 +69,27 @@ class Patch:
         return Patch(pixels, maps, np.fliplr(self.inside))
 
     @property
+    def pose(self) -> tuple[float, float]:
+        """How `cut` brings it to where the streams want it: by how many degrees to turn it for its vein to lie level, and
+        how much to enlarge it for the vein to be `WIDTH` pixels wide; by the maps, whatever scale the patch was given at.
+        """
+        slope = _slope(self.maps[..., _VEIN])
+        return slope, float(np.clip(WIDTH / _width(self.cut(slope).maps[..., _VEIN]), _LESS, _MORE))
+
+    @property
     def inputs(self) -> tuple[Plane, Plane]:
-        """What the two streams are given, (3, s, s) each: local contrast, and the maps from -1 to 1."""
-        maps = self.maps.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
-        return evened(self.pixels, self.inside), np.ascontiguousarray(maps)
+        """What the two streams are given of the patch in its `pose`, (3, SIDE, SIDE) each: local contrast, and the maps from
+        -1 to 1.
+        """
+        posed = self.cut(*self.pose)
+        maps = posed.maps.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
+        return evened(posed.pixels, posed.inside), np.ascontiguousarray(maps)
+
+    def back(self, plane: Plane) -> Plane:
+        """A plane (h, w) of what was found in the inputs, (SIDE, SIDE), lying as the patch does."""
+        matrix = cv2.invertAffineTransform(_about_middle(SIDE, *self.pose))
+        posed = cv2.resize(plane, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(cv2.warpAffine(posed, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR), np.float32)
 
 
 def patch_of(pixels: Pixels, maps: Maps, span: float = SPAN, width: float = MAPPED) -> Patch:
@@ -132,6 +153,37 @@ def square(photograph: Photograph) -> Pixels:
     side = min(rows, columns)
     row, column = (rows - side) // 2, (columns - side) // 2
     return np.ascontiguousarray(photograph.pixels[row : row + side, column : column + side])
+
+
+def _about_middle(side: int, turn: float, zoom: float, shift: tuple[float, float] = (0.0, 0.0)) -> NDArray[np.float64]:
+    """The affine map, (2, 3), from a square's pixels to those of its `cut`."""
+    middle = side / 2 - 0.5
+    matrix = cv2.getRotationMatrix2D((middle, middle), turn, zoom)
+    matrix[:, 2] += SIDE / 2 - 0.5 - middle + np.array(shift)
+    return matrix
+
+
+def _slope(vein: NDArray[np.uint8]) -> float:
+    """Degrees, -90 to 90, from level to the long axis of the vein's probability around the middle, by its second moments."""
+    rows, columns = np.indices(vein.shape) - (vein.shape[0] - 1) / 2
+    weight = vein * np.exp(-(rows**2 + columns**2) / (2 * (_AROUND * WIDTH) ** 2))
+    total = weight.sum() + 1e-6
+    down, right = rows - (weight * rows).sum() / total, columns - (weight * columns).sum() / total
+    across, along, mixed = ((weight * each).sum() for each in (down * down, right * right, down * right))
+    return float(np.degrees(np.arctan2(2 * mixed, along - across)) / 2)
+
+
+def _width(level: NDArray[np.uint8]) -> float:
+    """Pixels of the width of a vein that lies level: the median over columns; `WIDTH` where too little is seen of it."""
+    columns = np.pad(level > _THERE, ((1, 1), (0, 0))).T.astype(np.int8)
+    steps = np.diff(columns, axis=1)
+    (column, first), (_, end) = np.nonzero(steps == 1), np.nonzero(steps == -1)  # each run of vein down a column
+    middle = (level.shape[0] - 1) / 2
+    off = np.abs((first + end - 1) / 2 - middle)
+    near = (off < _OFF_LINE * WIDTH) & (np.abs(column - middle) < _FAR * WIDTH)
+    order = np.flatnonzero(near)[np.argsort(off[near], kind="stable")]
+    chosen = order[np.unique(column[order], return_index=True)[1]]  # the run nearest the middle in each column
+    return float(np.median(end[chosen] - first[chosen])) if len(chosen) >= WIDTH else WIDTH
 
 
 def _window(at: NDArray[np.float64], side: float, shape: tuple[int, ...]) -> tuple[NDArray, NDArray]:

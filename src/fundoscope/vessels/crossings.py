@@ -17,7 +17,7 @@ from fundoscope.vessels.graph import Arm, Mask, Points, Strand, along, arms, ext
 REACH = 60.0  # pixels each way that strands are followed: eight widths of a wide DRIVE vein
 _BRIDGE = 1.5  # vessel widths over the sine of the angle: two branch points nearer than that may be one crossing
 _WIDEST = 8.0  # pixels: radius of the widest vessel at the map's scale
-_BEND = np.radians(42)  # a vessel that runs through a crossing turns by no more
+BEND = np.radians(42)  # a vessel that runs through a crossing turns by no more
 _ANGLE = np.radians(22)  # vessels that meet at less run side by side and only touch
 _HEADED = 12.0  # pixels over which the direction beside a crossing is taken
 _ONE = 6.0  # pixels: crossings of the same two vessels nearer than that are one
@@ -84,21 +84,21 @@ def _crossing_of(graph: nx.MultiGraph, cluster: list[int], reach: float) -> Cros
     out = [(node, arm) for node in cluster for arm in arms(graph, node) if arm.end not in cluster]
     best: tuple[float, tuple[tuple[Arm, Arm], tuple[Arm, Arm]]] | None = None
     for four in combinations(range(len(out)), 4):
-        for pairing in _pairings(four):
+        for pairing in pairings(four):
             through = [(out[i], out[j]) for i, j in pairing]
             width = 2 * max(float(np.median(out[i][1].radius)) for i in four)
             if len(cluster) == 2 and any(a[0] == b[0] or _staggered(graph, a, b, width) for a, b in through):
                 continue  # a vessel that crosses passes both branch points, straight on
-            bend = max(_bend(a[1], b[1]) for a, b in through)
-            if bend < _BEND and (best is None or bend < best[0]):
+            bend = max(bend_of(a[1], b[1]) for a, b in through)
+            if bend < BEND and (best is None or bend < best[0]):
                 best = bend, ((through[0][0][1], through[0][1][1]), (through[1][0][1], through[1][1][1]))
     if best is None:
         return None
-    strands = [_strand(graph, a, b, reach) for a, b in best[1]]
-    return _where(strands[0], strands[1], link)
+    strands = [strand_of(graph, a, b, reach) for a, b in best[1]]
+    return where_met(strands[0], strands[1], link)
 
 
-def _pairings(four: tuple[int, ...]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def pairings(four: tuple[int, ...]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     a, b, c, d = four
     return [((a, b), (c, d)), ((a, c), (b, d)), ((a, d), (b, c))]
 
@@ -120,13 +120,13 @@ def _skip(arm: Arm) -> float:
     return 1.2 * float(np.max(arm.radius[:3], initial=1.0))
 
 
-def _bend(a: Arm, b: Arm) -> float:
+def bend_of(a: Arm, b: Arm) -> float:
     """Turn of a vessel that comes in by one arm and goes out by the other, radians."""
     cosine = float(-a.heading(_skip(a), _HEADED) @ b.heading(_skip(b), _HEADED))
     return float(np.arccos(np.clip(cosine, -1, 1)))
 
 
-def _strand(graph: nx.MultiGraph, a: Arm, b: Arm, reach: float) -> Strand:
+def strand_of(graph: nx.MultiGraph, a: Arm, b: Arm, reach: float) -> Strand:
     """The two arms as one vessel, straight across the place where the skeletons are drawn together."""
     before, after = extended(graph, a, reach), extended(graph, b, reach)
     cut = [min(int(np.searchsorted(along(arm.path), _skip(arm))), len(arm.path) - 1) for arm in (before, after)]
@@ -141,7 +141,7 @@ def _strand(graph: nx.MultiGraph, a: Arm, b: Arm, reach: float) -> Strand:
     )
 
 
-def _where(first: Strand, second: Strand, link: float) -> Crossing | None:
+def where_met(first: Strand, second: Strand, link: float) -> Crossing | None:
     """The place near their `here` where two strands come nearest, if they cross there at an angle that is no touch;
     `link` pixels lie between the two branch points that the crossing drew.
     """
@@ -155,7 +155,7 @@ def _where(first: Strand, second: Strand, link: float) -> Crossing | None:
     if link > 0:
         width = 2 * max(float(np.median(first.radius)), float(np.median(second.radius)))
         near_enough = near[k] <= max(2.0, 0.35 * width) and link <= _BRIDGE * width / np.sin(angle)
-        if not near_enough or not _passes(first.points, i, second.points, j):
+        if not near_enough or not passes(first.points, i, second.points, j):
             return None
     at = _met(first.points, i, second.points, j)
     first, second = (Strand(s.points, s.radius, int(KDTree(s.points).query(at)[1])) for s in (first, second))
@@ -191,7 +191,7 @@ def _angle(p: Points, i: int, q: Points, j: int) -> float:
     return float(np.arccos(np.clip(abs(_direction(p, i) @ _direction(q, j)), 0, 1)))
 
 
-def _passes(p: Points, i: int, q: Points, j: int) -> bool:
+def passes(p: Points, i: int, q: Points, j: int) -> bool:
     """Whether the second line comes from one side of the first and leaves on the other."""
     way = _direction(p, i)
     side = (q - p[i]) @ np.array([-way[1], way[0]])
@@ -258,8 +258,8 @@ def _strands_at(
     graphs: tuple[nx.MultiGraph, nx.MultiGraph], a: _Edge, v: _Edge, at: tuple[int, int], reach: float
 ) -> Crossing | None:
     strands = [_followed(graph, edge, i, reach) for graph, edge, i in zip(graphs, (a, v), at, strict=True)]
-    crossing = _where(strands[0], strands[1], link=0.0)
-    if crossing is None or not _passes(strands[0].points, strands[0].here, strands[1].points, strands[1].here):
+    crossing = where_met(strands[0], strands[1], link=0.0)
+    if crossing is None or not passes(strands[0].points, strands[0].here, strands[1].points, strands[1].here):
         return None
     return crossing
 

@@ -79,17 +79,13 @@ def arms_of(names: Sequence[str], recipe: GradeRecipe) -> list[GradeArm]:
     return [arm_of(name, recipe) for name in sorted(dict.fromkeys(names), key=lambda n: n != "ours")]
 
 
-_FIT = FitOptions(
-    epochs=8, patience=8, batch=16, learning_rate=1e-3, weight_decay=1e-2, average=0.97, smoothing=0.0, bfloat16=True
-)
+_FIT = FitOptions(epochs=15, patience=15, batch=16, learning_rate=1e-3, weight_decay=1e-2, average=0.97, smoothing=0.0)
 _PAPER = GraderOptions(body="seresnet50", maps=256)
 
 RECIPES = {
-    "paper": GradeRecipe("paper", _PAPER, replace(_FIT, epochs=50, patience=15, bfloat16=False)),
-    "lite": GradeRecipe("lite", GraderOptions(), _FIT, views=6),
-    "tiny": GradeRecipe(
-        "tiny", GraderOptions(pretrained=False, maps=8), replace(_FIT, epochs=1, batch=4, bfloat16=False), views=1
-    ),
+    "paper": GradeRecipe("paper", _PAPER, replace(_FIT, epochs=50)),
+    "lite": GradeRecipe("lite", GraderOptions(frozen=2), _FIT, views=6),
+    "tiny": GradeRecipe("tiny", GraderOptions(pretrained=False, maps=8), replace(_FIT, epochs=1, batch=4), views=1),
 }
 
 

@@ -39,12 +39,8 @@ def attention(grader: NickGrader, patches: Sequence[Patch]) -> NDArray[np.float3
     x = torch.from_numpy(np.array([inputs_of(patch) for patch in patches]))
     with torch.no_grad():
         maps = grader.eval().evidence(grader.seen(x))
-    return np.stack([[enlarged(m) for m in stream.numpy()] for stream in maps], axis=1)
-
-
-def enlarged(small: Plane) -> Plane:
-    """A coarse map at the patch's size."""
-    return np.asarray(cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR), np.float32)
+    streams = [[patch.back(m) for patch, m in zip(patches, stream.numpy(), strict=True)] for stream in maps]
+    return np.stack(streams, axis=1)
 
 
 def flanks(patch: Patch) -> NDArray[np.bool_]:
