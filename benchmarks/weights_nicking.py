@@ -46,9 +46,9 @@ from fundoscope.nicking.meetings import meetings
 from fundoscope.nicking.patches import SIDE
 from fundoscope.nicking.upstream import Mapped, dice, judged, kinds_of, kinds_right, settled
 from fundoscope.simulate import write_adults
-from fundoscope.simulate.patches import SPAN
 from fundoscope.studies import Study
 from fundoscope.vessels.kinds import Votes
+from fundoscope.vessels.nicks import SPAN
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results" / "crossings.csv"

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.io import savemat
 
-from fundoscope.datasets import Record, crossings_of_map, open_dataset, rescaled, scale_of
+from fundoscope.datasets import Record, crossings_of_map, open_dataset, scale_of
 from fundoscope.datasets.maps import kinds_of
 from fundoscope.errors import PhotographError, UsageError
+from fundoscope.imaging.places import rescaled
 from fundoscope.simulate import write_adults
 
 

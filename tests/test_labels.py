@@ -13,9 +13,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fundoscope.cli.main import app
-from fundoscope.datasets import Record, open_dataset, rescaled, rle, write_labels
+from fundoscope.datasets import Record, open_dataset, rle, write_labels
 from fundoscope.datasets.coco import Box, meeting_vessels, scaled_side
 from fundoscope.errors import UsageError
+from fundoscope.imaging.places import rescaled
 
 
 @pytest.fixture(scope="module")

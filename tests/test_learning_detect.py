@@ -11,9 +11,10 @@ from crosses import crossed, tiny_body
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fundoscope.datasets import Record, rescaled
+from fundoscope.datasets import Record
 from fundoscope.errors import StudyError, UsageError
 from fundoscope.evaluation.coco import coco_scores
+from fundoscope.imaging.places import rescaled
 from fundoscope.learning import detect
 from fundoscope.learning.augment import Augment
 from fundoscope.learning.detect import COLUMNS, DetectionFit, detected, fit_detector, fit_step, read_steps

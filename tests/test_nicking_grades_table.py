@@ -6,7 +6,7 @@ import pytest
 from fundoscope.errors import PhotographError, UsageError
 from fundoscope.nicking.grades.table import PatchRow, read_table
 from fundoscope.simulate import write_adults
-from fundoscope.simulate.patches import SPAN
+from fundoscope.vessels.nicks import SPAN
 
 
 def write(folder, *lines, header="patch,grade,photograph"):

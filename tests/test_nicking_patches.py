@@ -8,6 +8,7 @@ from fundoscope.errors import PhotographError
 from fundoscope.findings import PATCH_COLUMNS, PatchFinding, Status
 from fundoscope.imaging import Photograph, read
 from fundoscope.imaging.evened import evened
+from fundoscope.imaging.places import sampled
 from fundoscope.nicking.grades.views import turned
 from fundoscope.nicking.judging import (
     CONTRADICTED,
@@ -31,8 +32,8 @@ from fundoscope.nicking.patches import (
     resized,
     square,
 )
-from fundoscope.simulate.patches import SPAN, sampled
 from fundoscope.vessels import Narrowing
+from fundoscope.vessels.nicks import SPAN
 
 
 def picture(rows, columns=None, seed=0):

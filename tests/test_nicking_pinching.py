@@ -7,6 +7,7 @@ import pytest
 
 from fundoscope.datasets import open_dataset
 from fundoscope.imaging.evened import DIAMETER
+from fundoscope.imaging.places import sampled
 from fundoscope.nicking import pinching
 from fundoscope.nicking.grades.table import COLUMNS, WIDE, read_table
 from fundoscope.nicking.patches import WIDTH, lit
@@ -20,10 +21,9 @@ from fundoscope.nicking.pinching import (
     write_simulated,
 )
 from fundoscope.simulate import adult, write_adults
-from fundoscope.simulate.nicking import grade_of
-from fundoscope.simulate.patches import sampled
 from fundoscope.simulate.pinch import SHAMS, pinch
 from fundoscope.simulate.pinch.lesion import widths_of
+from fundoscope.vessels.nicks import grade_of
 
 HOW = Pinching(1, ((0, ("none", "artery")), (2, ("none",)), (3, (None,))))
 PLANS = 4

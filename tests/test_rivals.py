@@ -15,9 +15,9 @@ from fundoscope.errors import UsageError
 from fundoscope.nicking.patch_geometry import measured_patch
 from fundoscope.nicking.rivals import nguyen, roy, trivial
 from fundoscope.simulate import adult
-from fundoscope.simulate.nicking import grade_of
 from fundoscope.simulate.pinch import Plan, pinched_patch, truth_of, usable
 from fundoscope.vessels import crossings_between
+from fundoscope.vessels.nicks import grade_of
 
 POINT = OperatingPoint(threshold=0.5, rule="r", data="d", n_positive=1, sensitivity_bound="s")
 HOW = Crossings(diameter=540, vessel=0.5, trust=(0.0,) * 7, confidence=POINT)

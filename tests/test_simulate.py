@@ -19,6 +19,7 @@ from fundoscope.simulate.draw import Canvas
 from fundoscope.simulate.truth import Findings
 from fundoscope.simulate.vessels import meetings
 from fundoscope.simulate.view import View
+from fundoscope.vessels.nicks import grade_of
 
 SIZE = 200
 
@@ -290,7 +291,7 @@ def test_sensor_noise_is_normal():
     ],
 )
 def test_grade_read_from_narrowing(sides, grade):
-    assert nicking.grade_of(*sides) == grade
+    assert grade_of(*sides) == grade
 
 
 def test_generated_narrowing_reads_as_its_grade():

@@ -5,7 +5,7 @@ detectors of crossings are taught by.
 from fundoscope.datasets.coco import write_labels
 from fundoscope.datasets.crossings import MapCrossings, crossings_of_map
 from fundoscope.datasets.layouts import LAYOUTS, open_dataset
-from fundoscope.datasets.record import Dataset, Record, Source, rescaled, scale_of
+from fundoscope.datasets.record import Dataset, Record, Source, scale_of
 
 __all__ = [
     "LAYOUTS",
@@ -15,7 +15,6 @@ __all__ = [
     "Source",
     "crossings_of_map",
     "open_dataset",
-    "rescaled",
     "scale_of",
     "write_labels",
 ]

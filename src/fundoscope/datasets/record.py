@@ -145,10 +145,5 @@ def scale_of(field: Mask) -> float:
     return 1.0 if abs(scale - 1) <= _SAME else scale
 
 
-def rescaled(points: Points, scale: float) -> Points:
-    """Points (n, 2) in a picture that has `scale` pixels for each of theirs; pixel centres lie at whole numbers."""
-    return (np.asarray(points, float) + 0.5) * scale - 0.5
-
-
 def _size(array: NDArray[Any]) -> str:
     return f"{array.shape[0]}x{array.shape[1]}"

@@ -13,12 +13,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fundoscope.datasets import Record, rescaled
+from fundoscope.datasets import Record
 from fundoscope.datasets.coco import Box, meeting_vessels, paper_side, scaled_side
 from fundoscope.errors import UsageError
 from fundoscope.evaluation.detection import Instances
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.evened import evened, scaled
+from fundoscope.imaging.places import rescaled
 from fundoscope.learning.augment import Augment
 
 Mask = NDArray[np.bool_]

@@ -15,9 +15,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fundoscope.datasets import Record, rescaled
+from fundoscope.datasets import Record
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.evened import evened, scaled
+from fundoscope.imaging.places import rescaled
 from fundoscope.learning.augment import Augment
 
 Points = NDArray[np.float64]

@@ -24,8 +24,8 @@ from fundoscope.nicking.judging import Judged, judge_patches
 from fundoscope.nicking.measuring import Eye, Measured, look, measure
 from fundoscope.nicking.patch_geometry import measured_patch
 from fundoscope.nicking.patches import MAPPED, Patch, lit, patch_at, patch_of, resized, square
-from fundoscope.simulate.patches import SPAN
 from fundoscope.vessels import Narrowing
+from fundoscope.vessels.nicks import SPAN
 
 #: In every row of a crossing while the bundle holds no network that grades.
 MEASURED_ONLY = "measured, not graded: this bundle holds no network that grades"

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from fundoscope.bundles.maps import MapsBundle
 from fundoscope.errors import BundleError
 from fundoscope.nicking.patches import Patch
-from fundoscope.simulate.nicking import grade_of
 from fundoscope.vessels import Narrowing
+from fundoscope.vessels.nicks import grade_of
 
 NOT_SURE = "the networks are not sure of a grade"
 UNTOLD = "artery and vein cannot be told apart here"

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from fundoscope.bundles.card import Crossings
 from fundoscope.bundles.maps import MapsBundle
-from fundoscope.datasets import rescaled
 from fundoscope.imaging import Field, Pixels
 from fundoscope.imaging.evened import evened, scaled
+from fundoscope.imaging.places import rescaled
 from fundoscope.nicking.meetings import Meetings, meetings
 from fundoscope.vessels import Crossing, Narrowing, Ruler, Strand, crossing_through, measure_narrowing
 from fundoscope.vessels.disc import find_disc

@@ -17,7 +17,8 @@ from fundoscope.errors import PhotographError
 from fundoscope.imaging import Photograph, Pixels
 from fundoscope.imaging.evened import evened
 from fundoscope.imaging.field import shrunk
-from fundoscope.simulate.patches import SPAN, sampled
+from fundoscope.imaging.places import sampled
+from fundoscope.vessels.nicks import SPAN
 
 SIDE = 128  # pixels of what the network sees
 WIDTH = SIDE / SPAN  # pixels of a vein's width in it
@@ -27,6 +28,7 @@ SEEN = ("vessel", "artery", "vein")  # the maps that a patch keeps
 _AROUND = 2.5  # vein widths: deviation of how the vein is weighed around the middle when its slope is taken
 _OFF_LINE, _FAR = 2.25, 4.5  # widths across and along from the middle, within which a level vein's width is measured
 _LESS, _MORE = 0.5, 2.0  # times a patch is enlarged for its vein to have the usual width, at least and at most
+_CLOSER = 1.5  # times the usual width that a vein has in the inputs: a nick ends within four widths of the crossing
 _THERE = 127  # of 255: from which probability on a vessel is there
 _VEIN = SEEN.index("vein")
 _LEAST = 48  # pixels of a patch that can be graded
@@ -74,7 +76,7 @@ class Patch:
         how much to enlarge it for the vein to be `WIDTH` pixels wide; by the maps, whatever scale the patch was given at.
         """
         slope = _slope(self.maps[..., _VEIN])
-        return slope, float(np.clip(WIDTH / _width(self.cut(slope).maps[..., _VEIN]), _LESS, _MORE))
+        return slope, _CLOSER * float(np.clip(WIDTH / _width(self.cut(slope).maps[..., _VEIN]), _LESS, _MORE))
 
     @property
     def inputs(self) -> tuple[Plane, Plane]:
@@ -160,7 +162,7 @@ def _about_middle(side: int, turn: float, zoom: float, shift: tuple[float, float
     middle = side / 2 - 0.5
     matrix = cv2.getRotationMatrix2D((middle, middle), turn, zoom)
     matrix[:, 2] += SIDE / 2 - 0.5 - middle + np.array(shift)
-    return matrix
+    return np.asarray(matrix, float)
 
 
 def _slope(vein: NDArray[np.uint8]) -> float:

@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 from fundoscope.datasets import Record, open_dataset
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.evened import DIAMETER
+from fundoscope.imaging.places import sampled
 from fundoscope.nicking.grades.table import COLUMNS, WIDE
 from fundoscope.nicking.patches import WIDTH
 from fundoscope.simulate import adult, truth
-from fundoscope.simulate.patches import sampled
 from fundoscope.simulate.pinch import SHAMS, Plan, Sham, draw, pinch, usable
 from fundoscope.simulate.pinch.lesion import truth_of, widths_of
 from fundoscope.vessels import Crossing, Ruler, crossings_between, measure_narrowing
 
-QUIET = 0.15  # narrowing of the worse side from which on a crossing is nicked (`simulate.nicking.grade_of`)
+QUIET = 0.15  # narrowing of the worse side from which on a crossing is nicked (`vessels.nicks.grade_of`)
 _LARGER = 1.2  # times DRIVE's field: a larger photograph's maps are brought to that size
 _PLANS = (
     (0, SHAMS),

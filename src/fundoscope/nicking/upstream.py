@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from fundoscope.bundles.card import Crossings, OperatingPoint
-from fundoscope.datasets import Record, rescaled
+from fundoscope.datasets import Record
 from fundoscope.evaluation.detection import RADIUS, Outcome, best_f1, matched, outcome
 from fundoscope.imaging.evened import DIAMETER
+from fundoscope.imaging.places import rescaled
 from fundoscope.learning import maps_of
 from fundoscope.networks import VesselNet
 from fundoscope.nicking.measuring import trusted

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fundoscope.simulate.noise import smoothstep
 from fundoscope.simulate.vessels import Meeting, Vessel
+from fundoscope.vessels.nicks import grade_of
 
 Floats = NDArray[np.float64]
 
@@ -30,16 +31,6 @@ _ALONE = 3.5  # vein widths to the next crossing
 _APART = 6.0  # vein widths to the next changed crossing: then no vein is narrowed from two sides at once
 _SINE = 0.3  # of the angle between the vessels: those that graze are left alone
 _WIDE = 0.36  # of the widest vessel's radius: an artery thinner than that does not press on a vein
-
-
-def grade_of(narrowing_1: float, narrowing_2: float) -> int:
-    """Grade read from the measured narrowing of both sides: 3 both at least 0.40; else 2 the worse at least 0.36; 1
-    at least 0.15; else 0.
-    """
-    if min(narrowing_1, narrowing_2) >= 0.40:
-        return 3
-    worse = max(narrowing_1, narrowing_2)
-    return 2 if worse >= 0.36 else 1 if worse >= 0.15 else 0
 
 
 @dataclass(frozen=True, slots=True)

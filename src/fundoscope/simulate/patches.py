@@ -7,33 +7,18 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.imaging import Pixels
+from fundoscope.imaging.places import sampled
 from fundoscope.simulate.truth import Crossing, SimulatedPhotograph
+from fundoscope.vessels.nicks import SPAN
 
-SPAN = 12  # vein widths along a patch's side
 SIDE = 256  # pixels
 
 
 def patch(pixels: Pixels, crossing: Crossing, side: int = SIDE) -> Pixels:
     """(side, side, 3) of `pixels`, (rows, columns, 3), centred on the crossing; what lies outside is black."""
     return sampled(pixels, (crossing.row, crossing.col), SPAN * crossing.vein_width_px / side, side)
-
-
-def sampled(plane: NDArray[np.uint8], at: ArrayLike, step: float, side: int) -> NDArray[np.uint8]:
-    """(side, side, ...) of a plane (rows, columns, ...) around a place `at` (row, column), a pixel in `step` of its own.
-
-    Averaged where that is coarser than the plane; what lies outside is 0.
-    """
-    finer = max(1, int(np.ceil(step)))
-    part = step / finer
-    row, column = np.asarray(at, float) - (side * finer - 1) / 2 * part
-    matrix = np.array([[part, 0, column], [0, part, row]])
-    fine = cv2.warpAffine(plane, matrix, (side * finer,) * 2, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
-    if finer > 1:
-        fine = cv2.resize(fine, (side, side), interpolation=cv2.INTER_AREA)
-    return np.asarray(fine, np.uint8)
 
 
 # as small as by OpenCV's defaults, in two thirds of the time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -82,16 +83,18 @@ def _crossing_of(graph: nx.MultiGraph, cluster: list[int], reach: float) -> Cros
     if link > 2 * _BRIDGE * _WIDEST / np.sin(_ANGLE):
         return None
     out = [(node, arm) for node in cluster for arm in arms(graph, node) if arm.end not in cluster]
+    bends = bends_of([arm for _, arm in out])
     best: tuple[float, tuple[tuple[Arm, Arm], tuple[Arm, Arm]]] | None = None
     for four in combinations(range(len(out)), 4):
         for pairing in pairings(four):
+            bend = max(bends[pair] for pair in pairing)
+            if bend >= (BEND if best is None else best[0]):
+                continue
             through = [(out[i], out[j]) for i, j in pairing]
             width = 2 * max(float(np.median(out[i][1].radius)) for i in four)
             if len(cluster) == 2 and any(a[0] == b[0] or _staggered(graph, a, b, width) for a, b in through):
                 continue  # a vessel that crosses passes both branch points, straight on
-            bend = max(bend_of(a[1], b[1]) for a, b in through)
-            if bend < BEND and (best is None or bend < best[0]):
-                best = bend, ((through[0][0][1], through[0][1][1]), (through[1][0][1], through[1][1][1]))
+            best = bend, ((through[0][0][1], through[0][1][1]), (through[1][0][1], through[1][1][1]))
     if best is None:
         return None
     strands = [strand_of(graph, a, b, reach) for a, b in best[1]]
@@ -120,10 +123,10 @@ def _skip(arm: Arm) -> float:
     return 1.2 * float(np.max(arm.radius[:3], initial=1.0))
 
 
-def bend_of(a: Arm, b: Arm) -> float:
-    """Turn of a vessel that comes in by one arm and goes out by the other, radians."""
-    cosine = float(-a.heading(_skip(a), _HEADED) @ b.heading(_skip(b), _HEADED))
-    return float(np.arccos(np.clip(cosine, -1, 1)))
+def bends_of(arms: Sequence[Arm]) -> NDArray[np.float64]:
+    """Turn of a vessel that comes in by one arm and goes out by another, radians, (n, n)."""
+    headings = np.array([arm.heading(_skip(arm), _HEADED) for arm in arms]).reshape(-1, 2)
+    return np.arccos(np.clip(-headings @ headings.T, -1, 1))
 
 
 def strand_of(graph: nx.MultiGraph, a: Arm, b: Arm, reach: float) -> Strand:
@@ -214,10 +217,11 @@ def crossings_between(artery: Mask, vein: Mask, reach: float = REACH) -> list[Cr
     Each kind has its own graph, so that neither pulls at the other's centreline; `first` is the artery.
     """
     graphs = vessel_graph(artery), vessel_graph(vein)
+    arteries, veins = (_edges(graph) for graph in graphs)
     found = []
-    for a in _edges(graphs[0]):
-        for v in _edges(graphs[1]):
-            found += [_strands_at(graphs, a, v, at, reach) for at in _meetings(a.path, v.path)]
+    for i, j in _beside(arteries, veins):
+        a, v = arteries[i], veins[j]
+        found += [_strands_at(graphs, a, v, at, reach) for at in _meetings(a.path, v.path)]
     return _apart([crossing for crossing in found if crossing is not None])
 
 
@@ -239,10 +243,18 @@ def _edges(graph: nx.MultiGraph) -> list[_Edge]:
     ]
 
 
+def _beside(some: list[_Edge], others: list[_Edge]) -> NDArray[np.int64]:
+    """Ranks (n, 2) of edges whose boxes come within a pixel of each other."""
+    if not some or not others:
+        return np.zeros((0, 2), np.int64)
+    (low, high), (least, most) = (
+        [np.array([e.low for e in es]), np.array([e.high for e in es])] for es in (some, others)
+    )
+    return np.argwhere(((low[:, None] <= most + 1) & (least <= high[:, None] + 1)).all(axis=2))
+
+
 def _meetings(p: Points, q: Points) -> list[tuple[int, int]]:
     """Indices before each crossing of two polylines: their nearest samples where the distance has a minimum."""
-    if (p.max(0) < q.min(0) - 1).any() or (q.max(0) < p.min(0) - 1).any():
-        return []
     near, which = KDTree(q).query(p, distance_upper_bound=1.5)
     places: list[tuple[int, int]] = []
     for run in np.split(

@@ -16,7 +16,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.vessels.crossings import BEND, REACH, Crossing, bend_of, pairings, passes, strand_of, where_met
+from fundoscope.vessels.crossings import BEND, REACH, Crossing, bends_of, pairings, passes, strand_of, where_met
 from fundoscope.vessels.graph import Arm, Points, along
 
 _DISCS = (6.0, 9.0, 12.0)  # pixels of radius that are tried, in this order: a wide vein's width is 8
@@ -71,11 +71,12 @@ def _leaving(edges: list[_Edge], radius: float) -> list[Arm]:
 
 def _joined(graph: nx.MultiGraph, arms: list[Arm], lean: Plane, at: Points, reach: float) -> Crossing | None:
     """The crossing of the two straightest pairs of arms of which one is more of an artery."""
+    bends = bends_of(arms)
     leans = [_lean(arm, lean) for arm in arms]
     choices = []
     for four in combinations(range(len(arms)), 4):
         for pairs in pairings(four):
-            bend = max(bend_of(arms[i], arms[j]) for i, j in pairs)
+            bend = max(bends[pair] for pair in pairs)
             (one, other) = (leans[i] + leans[j] for i, j in pairs)
             if bend < BEND and abs(one - other) / 2 > _APART:
                 choices.append((bend - abs(one - other) / 2, pairs if one > other else pairs[::-1]))

@@ -20,7 +20,7 @@ from fundoscope.nicking.grades.views import around, inputs_of, packed, unpacked,
 from fundoscope.nicking.patch_geometry import measured_patch
 from fundoscope.nicking.patches import MAPPED, SIDE, WIDTH, lit, patch_of, resized, square
 from fundoscope.nicking.rivals import roy
-from fundoscope.simulate.patches import SPAN
+from fundoscope.vessels.nicks import SPAN
 
 _RECOLOURED = Augment(rotation=0, scale=0, shift=0, field=0, colour=1.0, light=1.0, sharpness=0, noise=0, encoding=0)
 _BLUR = 0.15  # vein widths: deviation

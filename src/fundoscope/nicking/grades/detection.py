@@ -23,8 +23,8 @@ from fundoscope.nicking.grades.fitting import Fold
 from fundoscope.nicking.grades.table import PatchRow
 from fundoscope.nicking.grades.views import usual
 from fundoscope.nicking.patches import MAPPED, lit, resized
-from fundoscope.simulate.patches import SPAN
 from fundoscope.studies import Study, Voice
+from fundoscope.vessels.nicks import SPAN
 
 #: The second of paper 002's two steps, whole patches in place of cut ones.
 STEP = DetectionFit(epochs=10, batch=8, learning_rate=2e-4, warm_up=20)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fundoscope.datasets import open_dataset
 from fundoscope.errors import UsageError
-from fundoscope.simulate.patches import SPAN
+from fundoscope.vessels.nicks import SPAN
 
 COLUMNS = ("patch", "grade", "photograph", "span", "vein_px", "narrowing_1", "narrowing_2", "sham")
 GRADES = range(4)

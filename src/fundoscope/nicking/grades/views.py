@@ -25,7 +25,7 @@ from fundoscope.learning.augment import Augment
 from fundoscope.learning.patches import CAMERAS
 from fundoscope.nicking.grades.table import PatchRow
 from fundoscope.nicking.patches import SIDE, WIDTH, Maps, Patch, patch_of, resized, square
-from fundoscope.simulate.patches import SPAN
+from fundoscope.vessels.nicks import SPAN
 
 #: Milder than for whole photographs: a nick is a few pixels.
 _CAMERAS = replace(CAMERAS, colour=0.6, sharpness=0.15, noise=0.15, encoding=0.1)

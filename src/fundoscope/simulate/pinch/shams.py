@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from fundoscope.errors import UsageError, nearest
-from fundoscope.simulate.nicking import NARROWING, grade_of
+from fundoscope.simulate.nicking import NARROWING
+from fundoscope.vessels.nicks import grade_of
 
 Sham = Literal["none", "widened", "far", "artery", "shifted", "restored", "background"]
 
