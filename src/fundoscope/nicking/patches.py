@@ -22,13 +22,13 @@ from fundoscope.vessels.nicks import SPAN
 
 SIDE = 128  # pixels of what the network sees
 WIDTH = SIDE / SPAN  # pixels of a vein's width in it
+CLOSER = 1.5  # times that is its width in the inputs of the networks: a nick ends two widths from the crossing
 MAPPED = 6.0  # pixels at which a vein is mapped where only its patch is known; in photographs most are 4 to 7 wide
 SEEN = ("vessel", "artery", "vein")  # the maps that a patch keeps
 
 _AROUND = 2.5  # vein widths: deviation of how the vein is weighed around the middle when its slope is taken
 _OFF_LINE, _FAR = 2.25, 4.5  # widths across and along from the middle, within which a level vein's width is measured
 _LESS, _MORE = 0.5, 2.0  # times a patch is enlarged for its vein to have the usual width, at least and at most
-_CLOSER = 1.5  # times the usual width that a vein has in the inputs: a nick ends within four widths of the crossing
 _THERE = 127  # of 255: from which probability on a vessel is there
 _VEIN = SEEN.index("vein")
 _LEAST = 48  # pixels of a patch that can be graded
@@ -73,10 +73,10 @@ class Patch:
     @property
     def pose(self) -> tuple[float, float]:
         """How `cut` brings it to where the streams want it: by how many degrees to turn it for its vein to lie level, and
-        how much to enlarge it for the vein to be `WIDTH` pixels wide; by the maps, whatever scale the patch was given at.
+        how much to enlarge it for the vein to be `CLOSER` times `WIDTH` pixels wide; by the maps, whatever scale the patch was given at.
         """
         slope = _slope(self.maps[..., _VEIN])
-        return slope, _CLOSER * float(np.clip(WIDTH / _width(self.cut(slope).maps[..., _VEIN]), _LESS, _MORE))
+        return slope, CLOSER * float(np.clip(WIDTH / _width(self.cut(slope).maps[..., _VEIN]), _LESS, _MORE))
 
     @property
     def inputs(self) -> tuple[Plane, Plane]:
