@@ -96,6 +96,21 @@ def test_a_kind_that_is_known_nowhere_costs_nothing():
     torch.testing.assert_close(vessel_loss(other, both), vessel_loss(logits, both))
 
 
+def test_which_of_the_two_a_vessel_is_counts_however_few_its_pixels_are():
+    truth, weight = torch.zeros(1, 4, 32, 32), torch.ones(1, 4, 32, 32)
+    truth[:, :2, 3, 4:8] = 1  # four pixels of an artery among a thousand
+    targets = torch.cat([truth, weight], dim=1)
+    right = torch.where(truth > 0, 6.0, -6.0)
+    wrong = right.clone()
+    wrong[:, 1:3] = right[:, [2, 1]]
+    both = right.clone()
+    both[:, 2] = right[:, 1]
+    assert vessel_loss(right, targets) + 5 < vessel_loss(wrong, targets)
+    assert vessel_loss(right, targets) + 0.6 < vessel_loss(both, targets) < vessel_loss(wrong, targets) - 4
+    unknown = torch.cat([truth, weight * torch.tensor([1, 0, 0, 1])[None, :, None, None]], dim=1)
+    torch.testing.assert_close(vessel_loss(right, unknown), vessel_loss(wrong, unknown))
+
+
 def test_a_vessel_of_unknown_kind_teaches_no_kind(tmp_path):
     *_, artery, vein = eye(540)
     unknown = record(tmp_path, 540, artery=artery & ~vein, vein=np.zeros_like(vein))
@@ -197,7 +212,7 @@ def test_a_few_steps_learn_a_simulated_eye(tmp_path):
     masks = {"vessel": truth.vessel, "artery": truth.artery, "vein": truth.vein}
     drawn = [Drawn.of(Record("eye", "simulated", path, "eye", truth.field, **masks))]
     torch.manual_seed(0)
-    options = FitOptions(epochs=6, batch=4, learning_rate=1e-2, average=0.8)
+    options = FitOptions(epochs=12, batch=4, learning_rate=1e-2, average=0.8)
     model = fit_vessels(VesselNet(SMALL), drawn, Crops(side=64, number=48, augment=CALM), options, tmp_path / "f", 0)
     losses = [float(line.split(",")[1]) for line in (tmp_path / "f" / "epochs.csv").read_text().splitlines()[1:]]
     assert losses[-1] < 0.75 * losses[0]

@@ -17,10 +17,11 @@ from fundoscope.imaging import Pixels
 from fundoscope.imaging.evened import evened, scaled
 from fundoscope.learning.fit import FitOptions, M, Material, fit_batches
 from fundoscope.learning.patches import Crops, Drawn, crop_batches
+from fundoscope.networks import KINDS
 
 
 def vessel_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy plus soft Dice (Milletari 2016, 3DV, eq. 1, with plain sums), by kind.
+    """Cross-entropy plus soft Dice (Milletari 2016, 3DV, eq. 1, with plain sums), by kind; and which of the two a vessel is.
 
     `logits` (N, K, H, W); `targets` (N, 2 K, H, W) in 0 to 1: the truth, then how much each pixel counts. A kind that
     counts nowhere in the batch adds nothing.
@@ -32,7 +33,19 @@ def vessel_loss(logits: Tensor, targets: Tensor) -> Tensor:
     found = torch.sigmoid(logits) * weight
     dice = (2 * (found * truth).sum(kinds) + 1) / ((found + truth * weight).sum(kinds) + 1)
     told = (counted > 0).float()
-    return ((entropy / counted.clamp(min=1) + 0.5 * (1 - dice)) * told).mean()
+    return ((entropy / counted.clamp(min=1) + 0.5 * (1 - dice)) * told).mean() + _which(logits, truth, weight)
+
+
+def _which(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy of artery against vein on pixels that are one of them, and not both: few among all pixels, and so
+    hardly heard in the loss by kind.
+    """
+    artery, vein = KINDS.index("artery"), KINDS.index("vein")
+    lean = truth[:, artery] - truth[:, vein]
+    counts = lean.abs() * weight[:, artery]
+    apart = logits[:, artery] - logits[:, vein]
+    entropy = functional.binary_cross_entropy_with_logits(apart, (lean > 0).to(apart.dtype), counts, reduction="sum")
+    return entropy / counts.sum().clamp(min=1)
 
 
 def fit_vessels(
