@@ -141,11 +141,10 @@ def vein_width(one: Measured, eye: Eye) -> float:
 
 def _row(name: str, number: int, one: Measured, said: Judged | None) -> NickingFinding:
     found = one.narrowing
-    grade = None if said is None or one.crossing is None else said.grade
-    reason = one.reason or (MEASURED_ONLY if said is None else said.reason)
+    reason = one.reason or MEASURED_ONLY if said is None else said.reason or one.reason
     return NickingFinding(
         name, Status.OK, reason, number, float(one.at[0]), float(one.at[1]), one.confidence,
         None if found is None else found.artery_width, None if found is None else found.vein_width,
         None if found is None else found.side_1, None if found is None else found.side_2,
-        None if said is None else said.p, grade,
+        None if said is None else said.p, None if said is None else said.grade,
     )  # fmt: skip
