@@ -39,10 +39,11 @@ from fundoscope.nicking.grades.arms import RECIPES, arm_of
 from fundoscope.nicking.grades.final import final_graders
 from fundoscope.nicking.grades.fitting import Fold, Tables
 from fundoscope.nicking.grades.folds import GradeFold, grade_folds
-from fundoscope.nicking.grades.table import read_table
+from fundoscope.nicking.grades.table import PatchRow, read_table
 from fundoscope.nicking.grades.upstream import Upstream, write_upstream
 from fundoscope.nicking.maps import MapRecipe, fit_maps, taken
 from fundoscope.nicking.meetings import meetings
+from fundoscope.nicking.ordinary import write_ordinary
 from fundoscope.nicking.patches import SIDE
 from fundoscope.nicking.upstream import Mapped, dice, judged, kinds_of, kinds_right, settled
 from fundoscope.simulate import write_adults
@@ -204,7 +205,8 @@ def main() -> None:
     check = [contrast(drive[k].pixels) for k in range(3)]
     card = card_of(how, rows, recipe)
     upstream = handed_down(half, card, check, known, study)
-    graders, grades = taught(upstream, given.patches, study)
+    ordinary = ordinary_rows(upstream, known, study)
+    graders, grades = taught(upstream, given.patches, ordinary, study)
     card = card.model_copy(update={"grades": grades, "photographs": names_of(known, "all")})
     bundle = write_maps(net, card, check, given.out / "bundle" / "nicking", graders=graders)
     shutil.rmtree(SHIPPED, ignore_errors=True)
@@ -230,19 +232,27 @@ def names_of(sets: Sequence[Dataset], part: str) -> tuple[str, ...]:
     return tuple(f"{record.dataset}/{record.name}" for known in sets for record in taken(known, part))
 
 
-def taught(upstream: Upstream, patches: Path, study: Study) -> tuple[Graders, Grades]:
+def ordinary_rows(upstream: Upstream, sets: Sequence[Dataset], study: Study) -> list[PatchRow]:
+    """Crossings of the training photographs as the upstream's maps show them, taken as not nicked."""
+    out = study.folder / "ordinary"
+    tables = [write_ordinary(record, upstream.bundle, out) for known in sets for record in known]
+    return [row for table in tables if len(table.read_text().splitlines()) > 1 for row in read_table(table)]
+
+
+def taught(upstream: Upstream, patches: Path, ordinary: Sequence[PatchRow], study: Study) -> tuple[Graders, Grades]:
     """The graders, and how they are to be read; patches of photographs that the upstream had not seen choose."""
     recipe = RECIPES["lite"]
     rows = read_table(patches / f"real_{OTHER}.csv")
-    extra = [row for name in (f"real_{HALF}", "eyes") for row in read_table(patches / f"{name}.csv")]
+    drawn = [row for name in (f"real_{HALF}", "eyes") for row in read_table(patches / f"{name}.csv")]
+    extra = [*drawn, *ordinary]
     inner = grade_folds(rows, [upstream], 4, 0, study.folder / "folds.json")[0].inner
     fold = Fold(Tables(rows, extra, {}), GradeFold(0, 0, frozenset(), inner), upstream, study.folder / "shown", recipe)
     graders, least = final_graders(arm_of("ours", recipe), fold, SEEDS, study)
-    real = sum("simulated/" not in row.photograph for row in (*rows, *extra))
+    real = sum("simulated/" not in row.photograph for row in (*rows, *drawn))
     grades = Grades(
         side=SIDE, span=SPAN, networks=len(SEEDS), least=least,
         rule="the least grade that is not exceeded with a probability over one half; nine tenths of the inner patches are graded",
-        learnt_from=f"{real} pinched and sham-warped crossings of DRIVE training and HRF, {len(rows) + len(extra) - real} of simulated eyes; no nicked vein of a patient",
+        learnt_from=f"{real} pinched and sham-warped crossings of DRIVE training and HRF, {len(ordinary)} ordinary ones taken as not nicked, {len(rows) + len(drawn) - real} of simulated eyes; no nicked vein of a patient",
     )  # fmt: skip
     return graders, grades
 

@@ -1,0 +1,49 @@
+"""Crossings of ordinary eyes as `nicking grade` finds them, taken as not nicked: patches to learn from.
+
+The crossings that are pinched were chosen: clear of others, of vessels wide enough to be measured. What a grader meets in a
+photograph is not: thin veins, tangles, places that are no crossing at all. Few of them are nicked in an ordinary eye, and those
+that measure as narrowed are left out.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import cv2
+
+from fundoscope.bundles.maps import MapsBundle
+from fundoscope.datasets import Record
+from fundoscope.imaging import find_field
+from fundoscope.imaging.places import sampled
+from fundoscope.nicking.grades.table import COLUMNS, WIDE
+from fundoscope.nicking.grading import vein_width
+from fundoscope.nicking.judging import confirmed
+from fundoscope.nicking.measuring import look, measure
+from fundoscope.nicking.patches import WIDTH
+
+
+def write_ordinary(record: Record, bundle: MapsBundle, out: Path) -> Path:
+    """Write a photograph's crossings to `out`/patches, (288, 288, 3) each, and gives the table that lists them."""
+    name = f"{record.dataset}/{record.name}"
+    table = out / f"{name.replace('/', '_')}.csv"
+    if table.exists():
+        return table
+    (out / "patches").mkdir(parents=True, exist_ok=True)
+    pixels = record.pixels
+    eye = look(pixels, find_field(pixels), bundle)
+    rows = []
+    for number, one in enumerate(measure(pixels, eye, bundle.card.crossings.confidence.threshold)):
+        if confirmed(one.narrowing):
+            continue
+        width = vein_width(one, eye)
+        path = f"patches/{table.stem}_{number:02d}.png"
+        wide = sampled(pixels, one.at, width / WIDTH, round(WIDE * WIDTH))
+        cv2.imwrite(str(out / path), cv2.cvtColor(wide, cv2.COLOR_RGB2BGR))
+        about = {"patch": path, "grade": 0, "photograph": name, "sham": "ordinary"}
+        rows.append({**about, "span": WIDE, "vein_px": round(width / eye.scale, 2)})
+    with table.with_suffix(".part").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    return table.with_suffix(".part").replace(table)

@@ -1,0 +1,50 @@
+import cv2
+import numpy as np
+import pytest
+from test_nicking_grade import Perfect
+
+from fundoscope.datasets import Record
+from fundoscope.imaging import read
+from fundoscope.nicking.grades.table import WIDE, read_table
+from fundoscope.nicking.judging import confirmed
+from fundoscope.nicking.measuring import look, measure
+from fundoscope.nicking.ordinary import write_ordinary
+from fundoscope.nicking.patches import WIDTH
+from fundoscope.simulate import adult
+
+
+@pytest.fixture(scope="module")
+def eye():
+    return adult(3, camera="drive", level="perfect", grade=3)
+
+
+@pytest.fixture(scope="module")
+def record(eye, tmp_path_factory):
+    path = tmp_path_factory.mktemp("photograph") / "eye.png"
+    cv2.imwrite(str(path), cv2.cvtColor(eye.pixels, cv2.COLOR_RGB2BGR))
+    return Record("eye", "drawn", path, "eye", eye.truth.field)
+
+
+def test_every_crossing_that_does_not_measure_as_nicked_becomes_a_patch_of_grade_0(eye, record, tmp_path):
+    bundle = Perfect(eye.truth)
+    rows = read_table(write_ordinary(record, bundle, tmp_path))
+    from fundoscope.imaging import find_field
+
+    found = measure(eye.pixels, look(eye.pixels, find_field(eye.pixels), bundle), 0.5)
+    quiet = [one for one in found if not confirmed(one.narrowing)]
+    assert 0 < len(rows) == len(quiet) < len(found), "this eye has nicked veins, too"
+    for row, one in zip(rows, quiet, strict=True):
+        assert (row.grade, row.photograph, row.span, row.sham) == (0, "drawn/eye", WIDE, "ordinary")
+        patch = read(row.path).pixels
+        assert patch.shape == (round(WIDE * WIDTH),) * 2 + (3,)
+        middle = patch.shape[0] // 2
+        seen = patch[middle - 4 : middle + 4, middle - 4 : middle + 4].mean(axis=(0, 1))
+        r, c = np.round(one.at).astype(int)
+        assert seen == pytest.approx(eye.pixels[r - 1 : r + 2, c - 1 : c + 2].mean(axis=(0, 1)), abs=14)
+        assert row.vein_px == pytest.approx(one.narrowing.vein_width if one.narrowing else row.vein_px, rel=0.5)
+
+
+def test_a_photograph_that_was_cut_is_not_cut_again(eye, record, tmp_path):
+    table = write_ordinary(record, Perfect(eye.truth), tmp_path)
+    before = table.stat().st_mtime_ns
+    assert write_ordinary(record, None, tmp_path) == table and table.stat().st_mtime_ns == before
