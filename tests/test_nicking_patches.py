@@ -169,12 +169,29 @@ def test_a_patch_of_any_size_is_mapped_and_seen_at_one_scale(side):
 
     def maps(contrast):
         asked.append(contrast.shape)
-        return darkness(contrast)
+        return 0 * darkness(contrast)
 
     patch = patch_of(picture(side), maps)
     assert asked == [(3, round(SPAN * MAPPED), round(SPAN * MAPPED))]
     assert patch.side == SIDE == SPAN * WIDTH and patch.maps.shape == (SIDE, SIDE, 3) and patch.inside.all()
     assert patch.pixels.astype(float) == pytest.approx(resized(picture(side), SIDE).astype(float), abs=1)
+
+
+@pytest.mark.parametrize(("width", "again"), [(10, 1), (5, 2), (21, 2)])
+def test_a_patch_of_another_scale_is_mapped_anew_at_that_of_its_vein(width, again):
+    pixels = np.full((SIDE, SIDE, 3), 180, np.uint8)
+    pixels[64 - width // 2 : 64 + (width + 1) // 2] = 90
+    seen = []
+
+    def maps(contrast):
+        vein = (contrast[1] < -0.5).astype(np.float32)
+        seen.append(int(vein.sum(axis=0)[vein.shape[1] // 2]))
+        return np.stack([vein, 0 * vein, vein, 0 * vein])
+
+    patch = patch_of(pixels, maps)
+    assert len(seen) == again and seen[-1] == pytest.approx(MAPPED, abs=1)
+    _, zoom = patch.pose
+    assert zoom == pytest.approx(CLOSER * WIDTH / width, rel=0.15) and patch.side == SIDE
 
 
 def test_a_wide_patch_keeps_the_scale_and_a_known_width_sets_that_of_its_maps():

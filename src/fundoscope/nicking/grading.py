@@ -18,14 +18,12 @@ from fundoscope.bundles.maps import MapsBundle, open_maps
 from fundoscope.errors import PhotographError
 from fundoscope.findings import NickingFinding, PatchFinding, Status
 from fundoscope.imaging import Photograph, Pixels, find_field, read
-from fundoscope.imaging.evened import evened
 from fundoscope.imaging.quality import judge
 from fundoscope.nicking.judging import Judged, judge_patches
 from fundoscope.nicking.measuring import Eye, Measured, look, measure
 from fundoscope.nicking.patch_geometry import measured_patch
-from fundoscope.nicking.patches import MAPPED, Patch, lit, patch_at, patch_of, resized, square
+from fundoscope.nicking.patches import MAPPED, mapped, patch_at, square, with_maps
 from fundoscope.vessels import Narrowing
-from fundoscope.vessels.nicks import SPAN
 
 #: In every row of a crossing while the bundle holds no network that grades.
 MEASURED_ONLY = "measured, not graded: this bundle holds no network that grades"
@@ -122,10 +120,9 @@ class NickingGrader:
             pixels = square(read(source, name))
         except PhotographError as error:
             return GradedPatch(PatchFinding(name, Status.FAILED, f"{error.cause}. {error.remedy}"))
-        small = resized(pixels, round(SPAN * MAPPED))
-        maps = self.bundle.maps(evened(small, lit(small)))
-        narrowing = measured_patch(pixels, maps, self.bundle.card.crossings, pixels.shape[0] / small.shape[0])
-        patch: Patch = patch_of(pixels, lambda _: maps)
+        maps = mapped(pixels, self.bundle.maps)
+        narrowing = measured_patch(pixels, maps, self.bundle.card.crossings, pixels.shape[0] / maps.shape[1])
+        patch = with_maps(pixels, maps)
         (judged,) = judge_patches([patch], [narrowing], self.bundle)
         sides = (None, None) if narrowing is None else (narrowing.side_1, narrowing.side_2)
         row = PatchFinding(name, Status.OK, judged.reason, *sides, judged.p, judged.grade)

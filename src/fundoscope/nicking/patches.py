@@ -29,6 +29,8 @@ SEEN = ("vessel", "artery", "vein")  # the maps that a patch keeps
 _AROUND = 2.5  # vein widths: deviation of how the vein is weighed around the middle when its slope is taken
 _OFF_LINE, _FAR = 2.25, 4.5  # widths across and along from the middle, within which a level vein's width is measured
 _LESS, _MORE = 0.5, 2.0  # times a patch is enlarged for its vein to have the usual width, at least and at most
+_OTHER = 1.3  # times wider or thinner than expected: a patch is mapped anew
+_SMALLEST = 16  # pixels of a side that is mapped
 _THERE = 127  # of 255: from which probability on a vessel is there
 _VEIN = SEEN.index("vein")
 _LEAST = 48  # pixels of a patch that can be graded
@@ -94,15 +96,34 @@ class Patch:
         return np.asarray(cv2.warpAffine(posed, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR), np.float32)
 
 
-def patch_of(pixels: Pixels, maps: Maps, span: float = SPAN, width: float = MAPPED) -> Patch:
+def patch_of(pixels: Pixels, maps: Maps, span: float = SPAN, width: float | None = None) -> Patch:
     """The patch of a square photograph (s, s, 3) that spans so many widths of its vein; `maps` is the network of maps.
 
-    `width` is that of the vein at the scale of the maps, in pixels, where it is known.
+    `width` is that of the vein at the scale of the maps, in pixels; where neither is known it is found.
     """
+    if span == SPAN and width is None:
+        return with_maps(pixels, mapped(pixels, maps))
+    return with_maps(pixels, _maps_at(pixels, maps, span * (width or MAPPED)), span)
+
+
+def mapped(pixels: Pixels, maps: Maps) -> Plane:
+    """The four maps (4, h, w) of a patch of any scale: made as if it spanned the usual `SPAN`, and where the vein has
+    quite another width in them, anew at the scale at which it is `MAPPED` pixels wide.
+    """
+    found = _maps_at(pixels, maps, SPAN * MAPPED)
+    zoom = with_maps(pixels, found).pose[1] / CLOSER
+    return found if 1 / _OTHER < zoom < _OTHER else _maps_at(pixels, maps, SPAN * MAPPED * zoom)
+
+
+def with_maps(pixels: Pixels, found: Plane, span: float = SPAN) -> Patch:
+    """The patch of a square photograph (s, s, 3) whose maps (4, h, w) are there."""
     square = resized(pixels, round(span * WIDTH))
-    small = resized(pixels, max(16, round(span * width)))
-    found = maps(evened(small, lit(small)))
     return Patch(square, resized(as_bytes(found), square.shape[0]), lit(square))
+
+
+def _maps_at(pixels: Pixels, maps: Maps, side: float) -> Plane:
+    small = resized(pixels, max(_SMALLEST, round(side)))
+    return maps(evened(small, lit(small)))
 
 
 def lit(pixels: Pixels) -> NDArray[np.bool_]:

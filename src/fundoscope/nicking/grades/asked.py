@@ -12,15 +12,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from fundoscope.imaging import Pixels, read
-from fundoscope.imaging.evened import evened
 from fundoscope.learning.augment import Augment
 from fundoscope.nicking.grades.table import PatchRow
 from fundoscope.nicking.grades.upstream import Upstream
 from fundoscope.nicking.grades.views import around, inputs_of, packed, unpacked, usual
 from fundoscope.nicking.patch_geometry import measured_patch
-from fundoscope.nicking.patches import MAPPED, SIDE, WIDTH, lit, patch_of, resized, square
+from fundoscope.nicking.patches import SIDE, WIDTH, mapped, patch_of, resized, square
 from fundoscope.nicking.rivals import roy
-from fundoscope.vessels.nicks import SPAN
 
 _RECOLOURED = Augment(rotation=0, scale=0, shift=0, field=0, colour=1.0, light=1.0, sharpness=0, noise=0, encoding=0)
 _BLUR = 0.15  # vein widths: deviation
@@ -104,9 +102,7 @@ class Widths:
 
 
 def _measured(pixels: Pixels, upstream: Upstream) -> tuple[tuple[float, float], NDArray[np.float64]]:
-
-    small = resized(pixels, round(SPAN * MAPPED))
-    maps = upstream.bundle.maps(evened(small, lit(small)))
-    found = measured_patch(pixels, maps, upstream.how, pixels.shape[0] / small.shape[0])
+    maps = mapped(pixels, upstream.bundle.maps)
+    found = measured_patch(pixels, maps, upstream.how, pixels.shape[0] / maps.shape[1])
     sides = (float("nan"), float("nan")) if found is None else (found.side_1, found.side_2)
     return sides, roy.features(found)
