@@ -21,8 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from fundoscope.imaging import Pixels
-from fundoscope.nicking.grades.table import COLUMNS
-from fundoscope.nicking.pinching import Pinching, write_pinched, write_simulated
+from fundoscope.nicking.pinching import Pinching, write_pinched, write_rows, write_simulated
 from fundoscope.simulate.pinch import Plan
 from fundoscope.vessels import Crossing
 
@@ -54,10 +53,7 @@ def joined(tables: list[Path], out: Path, ranks: tuple[int, ...] = (0, 1), every
             ]
         ordinary = [row for row in found if row["grade"] == "0"]
         rows += [row for row in found if row["grade"] != "0"] + ordinary[::every]
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(out, rows)
     print(f"{out}: {len(rows)} patches of {len({row['photograph'] for row in rows})} photographs")
 
 

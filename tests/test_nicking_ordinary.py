@@ -4,7 +4,7 @@ import pytest
 from test_nicking_grade import Perfect
 
 from fundoscope.datasets import Record
-from fundoscope.imaging import read
+from fundoscope.imaging import find_field, read
 from fundoscope.nicking.grades.table import WIDE, read_table
 from fundoscope.nicking.judging import confirmed
 from fundoscope.nicking.measuring import look, measure
@@ -28,8 +28,6 @@ def record(eye, tmp_path_factory):
 def test_every_crossing_that_does_not_measure_as_nicked_becomes_a_patch_of_grade_0(eye, record, tmp_path):
     bundle = Perfect(eye.truth)
     rows = read_table(write_ordinary(record, bundle, tmp_path))
-    from fundoscope.imaging import find_field
-
     found = measure(eye.pixels, look(eye.pixels, find_field(eye.pixels), bundle), 0.5)
     quiet = [one for one in found if not confirmed(one.narrowing)]
     assert 0 < len(rows) == len(quiet) < len(found), "this eye has nicked veins, too"

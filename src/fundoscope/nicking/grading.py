@@ -22,7 +22,7 @@ from fundoscope.imaging.quality import judge
 from fundoscope.nicking.judging import Judged, judge_patches
 from fundoscope.nicking.measuring import Eye, Measured, look, measure
 from fundoscope.nicking.patch_geometry import measured_patch
-from fundoscope.nicking.patches import MAPPED, mapped, patch_at, square, with_maps
+from fundoscope.nicking.patches import MAPPED, mapped, patch_at, square
 from fundoscope.vessels import Narrowing
 
 #: In every row of a crossing while the bundle holds no network that grades.
@@ -120,9 +120,8 @@ class NickingGrader:
             pixels = square(read(source, name))
         except PhotographError as error:
             return GradedPatch(PatchFinding(name, Status.FAILED, f"{error.cause}. {error.remedy}"))
-        maps = mapped(pixels, self.bundle.maps)
+        maps, patch = mapped(pixels, self.bundle.maps)
         narrowing = measured_patch(pixels, maps, self.bundle.card.crossings, pixels.shape[0] / maps.shape[1])
-        patch = with_maps(pixels, maps)
         (judged,) = judge_patches([patch], [narrowing], self.bundle)
         sides = (None, None) if narrowing is None else (narrowing.side_1, narrowing.side_2)
         row = PatchFinding(name, Status.OK, judged.reason, *sides, judged.p, judged.grade)

@@ -7,20 +7,16 @@ that measure as narrowed are left out.
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
-
-import cv2
 
 from fundoscope.bundles.maps import MapsBundle
 from fundoscope.datasets import Record
 from fundoscope.imaging import find_field
-from fundoscope.imaging.places import sampled
-from fundoscope.nicking.grades.table import COLUMNS, WIDE
+from fundoscope.nicking.grades.table import WIDE
 from fundoscope.nicking.grading import vein_width
 from fundoscope.nicking.judging import confirmed
 from fundoscope.nicking.measuring import look, measure
-from fundoscope.nicking.patches import WIDTH
+from fundoscope.nicking.pinching import save_wide, write_rows
 
 
 def write_ordinary(record: Record, bundle: MapsBundle, out: Path) -> Path:
@@ -38,12 +34,7 @@ def write_ordinary(record: Record, bundle: MapsBundle, out: Path) -> Path:
             continue
         width = vein_width(one, eye)
         path = f"patches/{table.stem}_{number:02d}.png"
-        wide = sampled(pixels, one.at, width / WIDTH, round(WIDE * WIDTH))
-        cv2.imwrite(str(out / path), cv2.cvtColor(wide, cv2.COLOR_RGB2BGR))
+        save_wide(out / path, pixels, one.at, width)
         about = {"patch": path, "grade": 0, "photograph": name, "sham": "ordinary"}
         rows.append({**about, "span": WIDE, "vein_px": round(width / eye.scale, 2)})
-    with table.with_suffix(".part").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    return table.with_suffix(".part").replace(table)
+    return write_rows(table, rows)

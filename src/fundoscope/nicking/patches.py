@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -41,7 +42,7 @@ Plane = NDArray[np.float32]
 Maps = Callable[[Plane], Plane]  # local contrast (3, h, w) -> the four probabilities (4, h, w)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Patch:
     """`pixels` (s, s, 3), uint8, RGB; `maps` (s, s, 3), uint8, 0 to 255: the probabilities of `SEEN`; `inside` (s, s) is
     what lies in the field. `WIDTH` pixels are a width of its vein.
@@ -72,13 +73,16 @@ class Patch:
         pixels, maps = (np.ascontiguousarray(np.fliplr(plane)) for plane in (self.pixels, self.maps))
         return Patch(pixels, maps, np.fliplr(self.inside))
 
-    @property
+    @cached_property
     def pose(self) -> tuple[float, float]:
         """How `cut` brings it to where the streams want it: by how many degrees to turn it for its vein to lie level, and
-        how much to enlarge it for the vein to be `CLOSER` times `WIDTH` pixels wide; by the maps, whatever scale the patch was given at.
+        how much to enlarge it for the vein to be `CLOSER` times `WIDTH` pixels wide; by the maps, whatever scale the patch
+        was given at.
         """
-        slope = _slope(self.maps[..., _VEIN])
-        return slope, CLOSER * float(np.clip(WIDTH / _width(self.cut(slope).maps[..., _VEIN]), _LESS, _MORE))
+        vein = np.ascontiguousarray(self.maps[..., _VEIN])
+        slope = _slope(vein)
+        level = cv2.warpAffine(vein, _about_middle(self.side, slope, 1.0), (SIDE, SIDE), flags=cv2.INTER_LINEAR)
+        return slope, CLOSER * float(np.clip(WIDTH / _width(np.asarray(level, np.uint8)), _LESS, _MORE))
 
     @property
     def inputs(self) -> tuple[Plane, Plane]:
@@ -102,20 +106,24 @@ def patch_of(pixels: Pixels, maps: Maps, span: float = SPAN, width: float | None
     `width` is that of the vein at the scale of the maps, in pixels; where neither is known it is found.
     """
     if span == SPAN and width is None:
-        return with_maps(pixels, mapped(pixels, maps))
-    return with_maps(pixels, _maps_at(pixels, maps, span * (width or MAPPED)), span)
+        return mapped(pixels, maps)[1]
+    return _with(_maps_at(pixels, maps, span * (width or MAPPED)), pixels, span)
 
 
-def mapped(pixels: Pixels, maps: Maps) -> Plane:
-    """The four maps (4, h, w) of a patch of any scale: made as if it spanned the usual `SPAN`, and where the vein has
+def mapped(pixels: Pixels, maps: Maps) -> tuple[Plane, Patch]:
+    """A patch of any scale, and its four maps (4, h, w): made as if it spanned the usual `SPAN`, and where the vein has
     quite another width in them, anew at the scale at which it is `MAPPED` pixels wide.
     """
     found = _maps_at(pixels, maps, SPAN * MAPPED)
-    zoom = with_maps(pixels, found).pose[1] / CLOSER
-    return found if 1 / _OTHER < zoom < _OTHER else _maps_at(pixels, maps, SPAN * MAPPED * zoom)
+    patch = _with(found, pixels)
+    zoom = patch.pose[1] / CLOSER
+    if 1 / _OTHER < zoom < _OTHER:
+        return found, patch
+    found = _maps_at(pixels, maps, SPAN * MAPPED * zoom)
+    return found, _with(found, pixels)
 
 
-def with_maps(pixels: Pixels, found: Plane, span: float = SPAN) -> Patch:
+def _with(found: Plane, pixels: Pixels, span: float = SPAN) -> Patch:
     """The patch of a square photograph (s, s, 3) whose maps (4, h, w) are there."""
     square = resized(pixels, round(span * WIDTH))
     return Patch(square, resized(as_bytes(found), square.shape[0]), lit(square))

@@ -8,7 +8,7 @@ could give it a known grade.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.datasets import Record, open_dataset
 from fundoscope.imaging import Pixels
@@ -25,7 +25,7 @@ from fundoscope.imaging.evened import DIAMETER
 from fundoscope.imaging.places import sampled
 from fundoscope.nicking.grades.table import COLUMNS, WIDE
 from fundoscope.nicking.patches import WIDTH
-from fundoscope.simulate import adult, truth
+from fundoscope.simulate import adult
 from fundoscope.simulate.pinch import SHAMS, Plan, Sham, draw, pinch, usable
 from fundoscope.simulate.pinch.lesion import truth_of, widths_of
 from fundoscope.vessels import Crossing, Ruler, crossings_between, measure_narrowing
@@ -157,8 +157,7 @@ def _written(one: Callable[[int], Path], numbers: Iterable[int], out: Path, work
     else:
         parts = [one(number) for number in numbers]
     rows = [row for part in parts for row in _rows(part)]
-    _write(out / "patches.csv", rows)
-    return out / "patches.csv"
+    return write_rows(out / "patches.csv", rows)
 
 
 def _pinched(folder: Path, out: Path, how: Pinching, number: int) -> Path:
@@ -176,9 +175,9 @@ def _pinched(folder: Path, out: Path, how: Pinching, number: int) -> Path:
             sides = plan.narrowing if told.side_1_up else plan.narrowing[::-1]
             path = f"patches/{number:04d}_{k:02d}_{j:02d}.png"
             about = _about(photograph.name, widths_of(crossing)[1] / _map_scale(photograph), sides)
-            rows.append(_saved(out, path, drawn, told, {**about, "sham": plan.sham, "grade": plan.grade}))
-    _write(part, rows)
-    return part
+            save_wide(out / path, drawn, (told.row, told.col), told.vein_width_px)
+            rows.append({"patch": path, **about, "sham": plan.sham, "grade": plan.grade})
+    return write_rows(part, rows)
 
 
 def _simulated(camera: str, size: int, out: Path, seed: int) -> Path:
@@ -195,9 +194,9 @@ def _simulated(camera: str, size: int, out: Path, seed: int) -> Path:
                 f"simulated/{seed}", true.vein_width_px * DIAMETER / diameter, sides if true.side_1_up else sides[::-1]
             )
             path = f"patches/{seed:06d}_{k:03d}.png"
-            rows.append(_saved(out, path, eye.pixels, true, {**about, "sham": "none", "grade": true.grade}))
-    _write(part, rows)
-    return part
+            save_wide(out / path, eye.pixels, (true.row, true.col), true.vein_width_px)
+            rows.append({"patch": path, **about, "sham": "none", "grade": true.grade})
+    return write_rows(part, rows)
 
 
 def _map_scale(photograph: MappedPhotograph) -> float:
@@ -213,22 +212,22 @@ def _about(name: str, vein_px: float, sides: tuple[float, float]) -> Row:
     }  # fmt: skip
 
 
-def _saved(out: Path, path: str, pixels: Pixels, at: truth.Crossing, row: Row) -> Row:
-    side = round(WIDE * WIDTH)
-    wide = sampled(pixels, (at.row, at.col), at.vein_width_px / WIDTH, side)
-    cv2.imwrite(str(out / path), cv2.cvtColor(wide, cv2.COLOR_RGB2BGR))
-    return {"patch": path, **row}
+def save_wide(path: Path, pixels: Pixels, at: ArrayLike, width: float) -> None:
+    """Write the wide patch around a place `at` (row, column) whose vein is `width` pixels wide."""
+    wide = sampled(pixels, at, width / WIDTH, round(WIDE * WIDTH))
+    cv2.imwrite(str(path), cv2.cvtColor(wide, cv2.COLOR_RGB2BGR))
 
 
-def _rows(path: Path) -> list[Row]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _write(path: Path, rows: Sequence[Row]) -> None:
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
+    """Write a table of patches in one step."""
     beside = path.with_suffix(".part")
     with beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    beside.replace(path)
+    return beside.replace(path)
+
+
+def _rows(path: Path) -> list[Row]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

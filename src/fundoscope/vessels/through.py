@@ -34,10 +34,13 @@ def crossing_through(
     """The crossing at `at` (row, column) on a graph of all vessels; `first` is the vessel that is more of an artery by
     the probabilities (rows, columns). None where no two vessels run through.
     """
-    lean = np.asarray(artery, float) - np.asarray(vein, float)
     near = list(_edges_near(graph, at))
-    found = (_joined(graph, _leaving(near, radius), lean, at, reach) for radius in _DISCS)
-    return next((crossing for crossing in found if crossing is not None), None)
+    for radius in _DISCS:
+        arms = _leaving(near, radius)
+        crossing = _joined(graph, arms, [_lean(arm, artery, vein) for arm in arms], at, reach)
+        if crossing is not None:
+            return crossing
+    return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,10 +72,9 @@ def _leaving(edges: list[_Edge], radius: float) -> list[Arm]:
     return [arm for arm in arms if len(arm.path) > 1 and along(arm.path)[-1] >= _STUMP]
 
 
-def _joined(graph: nx.MultiGraph, arms: list[Arm], lean: Plane, at: Points, reach: float) -> Crossing | None:
+def _joined(graph: nx.MultiGraph, arms: list[Arm], leans: list[float], at: Points, reach: float) -> Crossing | None:
     """The crossing of the two straightest pairs of arms of which one is more of an artery."""
     bends = bends_of(arms)
-    leans = [_lean(arm, lean) for arm in arms]
     choices = []
     for four in combinations(range(len(arms)), 4):
         for pairs in pairings(four):
@@ -90,8 +92,8 @@ def _joined(graph: nx.MultiGraph, arms: list[Arm], lean: Plane, at: Points, reac
     return None
 
 
-def _lean(arm: Arm, lean: Plane) -> float:
+def _lean(arm: Arm, artery: Plane, vein: Plane) -> float:
     """How much more of an artery than of a vein it is, -1 to 1."""
     near = arm.path[along(arm.path) <= _TOLD]
-    rows, columns = np.clip(np.round(near).astype(int), 0, np.array(lean.shape) - 1).T
-    return float(lean[rows, columns].mean())
+    rows, columns = np.clip(np.round(near).astype(int), 0, np.array(artery.shape) - 1).T
+    return float((artery[rows, columns].astype(float) - vein[rows, columns]).mean())

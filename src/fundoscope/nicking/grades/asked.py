@@ -102,7 +102,7 @@ class Widths:
 
 
 def _measured(pixels: Pixels, upstream: Upstream) -> tuple[tuple[float, float], NDArray[np.float64]]:
-    maps = mapped(pixels, upstream.bundle.maps)
+    maps, _ = mapped(pixels, upstream.bundle.maps)
     found = measured_patch(pixels, maps, upstream.how, pixels.shape[0] / maps.shape[1])
     sides = (float("nan"), float("nan")) if found is None else (found.side_1, found.side_2)
     return sides, roy.features(found)

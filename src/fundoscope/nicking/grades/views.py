@@ -52,8 +52,8 @@ class Views:
             if row.span > SPAN and rng.random() < _ALONE:
                 yield patch_of(self.camera(around(whole, turn, zoom, shift), rng), maps)
             else:
-                width = {} if np.isnan(row.vein_px) else {"width": row.vein_px}
-                yield patch_of(self.camera(whole, rng), maps, row.span, **width).cut(turn, zoom, (shift[0], shift[1]))
+                width = None if np.isnan(row.vein_px) else row.vein_px
+                yield patch_of(self.camera(whole, rng), maps, row.span, width).cut(turn, zoom, (shift[0], shift[1]))
 
 
 def around(whole: Pixels, turn: float = 0.0, zoom: float = 1.0, shift: ArrayLike = (0.0, 0.0)) -> Pixels:
