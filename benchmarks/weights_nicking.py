@@ -191,8 +191,8 @@ def main() -> None:
     eyes = simulated(given.out / "eyes", given.workers)
     recipe = MapRecipe()
     known = (drive, iostar[:TRAINED], hrf)
-    half = fit_maps(recipe, HALF, known, eyes, study)
-    net = fit_maps(replace(recipe, rounds=2), "all", known, eyes, study)
+    half = fit_maps(recipe.short, HALF, known, eyes, study)
+    net = fit_maps(recipe, "all", known, eyes, study)
     how, inner = settled(
         [Mapped.of(half, record) for each in known[:2] for record in taken(each, OTHER)],
         "half of DRIVE training and of IOSTAR's first 10, by a network of the other half",

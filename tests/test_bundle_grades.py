@@ -23,13 +23,16 @@ def patches(n, seed=1):
 
 
 def asked(graders, x):
-    """The mean of what each network says by itself, at its temperature."""
+    """The mean of what each network says by itself, at its temperature, of patches as they are and turned by 180 degrees."""
     told, shown = [], []
     with torch.no_grad():
         for network, temperature in zip(graders.networks, graders.temperatures, strict=True):
             network.eval()
-            told.append(network.probabilities(network(torch.from_numpy(x)) / temperature).numpy())
-            shown.append(np.stack([m.numpy() for m in network.evidence(network.seen(torch.from_numpy(x)))], axis=1))
+            for quarters in (0, 2):
+                way = torch.from_numpy(np.rot90(x, quarters, axes=(2, 3)).copy())
+                told.append(network.probabilities(network(way) / temperature).numpy())
+                maps = np.stack([m.numpy() for m in network.evidence(network.seen(way))], axis=1)
+                shown.append(np.rot90(maps, quarters, axes=(2, 3)))
     return np.mean(told, axis=0), np.mean(shown, axis=0)
 
 
@@ -48,6 +51,13 @@ def test_the_file_grades_as_the_networks_do_whatever_their_number(graded, bundle
     np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
     assert shown.max() > 0
     np.testing.assert_allclose(attention, shown, atol=0.1 * shown.max())
+
+
+def test_a_patch_is_told_the_same_whichever_way_round_it_lies(bundle):
+    x = patches(3)
+    (p, shown), (turned, back) = bundle.grades(x), bundle.grades(np.rot90(x, 2, axes=(2, 3)).copy())
+    np.testing.assert_allclose(p, turned, atol=1e-5)
+    np.testing.assert_allclose(shown, np.rot90(back, 2, axes=(2, 3)), atol=1e-4 * shown.max())
 
 
 def test_several_graders_are_one_by_the_mean_each_at_its_own_temperature(graded):

@@ -4,21 +4,26 @@ import json
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 from typer.testing import CliRunner
 
 from fundoscope.cli.main import app
 from fundoscope.cli.talk import Talk
 from fundoscope.datasets import open_dataset
-from fundoscope.errors import UsageError
+from fundoscope.errors import LeakError, UsageError
 from fundoscope.evaluation.detection import Instances
+from fundoscope.learning import Crops, FitOptions
 from fundoscope.learning.detect import DetectionFit
+from fundoscope.networks import VesselNetOptions
+from fundoscope.networks.detection_bodies import levels_of, start_from_maps
 from fundoscope.networks.mask_rcnn import DetectorOptions
 from fundoscope.nicking.crossing_pages import coloured, hits_and_misses, surer
 from fundoscope.nicking.crossing_study import PATCH, CrossingOptions, CrossingStudy, Shown, centre_box, run_study
+from fundoscope.nicking.maps import MapRecipe, Round, fit_maps, taught
 from fundoscope.nicking.split import Split
 from fundoscope.simulate import write_adults
+from fundoscope.studies import Study
 
 SMALL = DetectorOptions(
     pretrained=False, maps=16, hidden=16, rpn_samples=16, roi_samples=16, proposals=20, detections=10, least=0.0
@@ -157,6 +162,40 @@ def test_pictures_show_each_instance_and_what_became_of_it():
     _, counts = hits_and_misses(shown, found)
     assert counts == "1 hits, 1 missed, 1 false alarms"
     assert len(surer(found, 0.5).boxes) == 1
+
+
+@pytest.fixture(scope="module")
+def maps(eyes, tmp_path_factory):
+    """Networks of maps of two short rounds: of the training photographs, and of the one that is tested."""
+    study = Study.open(tmp_path_factory.mktemp("maps"), {"task": "crossings", "commands": []})
+    crops, fit = Crops(side=32, number=4), FitOptions(epochs=1, batch=2, bfloat16=False, smoothing=0.0)
+    drawn = Round(2, crops, fit, eyes=False)
+    recipe = MapRecipe(VesselNetOptions(pretrained=False), (Round(1, crops, fit), drawn))
+    (training, tested), nothing = both(eyes), []
+    fit_maps(recipe, "all", [training], nothing, study)
+    fit_maps(recipe.begun, "odd", [training, tested], nothing, study)
+    fit_maps(recipe.begun, "even", [training, tested], nothing, study)
+    return study.folder / "maps"
+
+
+def test_a_detector_starts_from_maps_and_refuses_those_that_saw_the_test(eyes, maps, tmp_path):
+    weights, seen = taught(maps / "all-2")
+    assert len(seen) == 6 and taught(maps / "all")[1] == seen
+    study = CrossingStudy(options(eyes, tmp_path / "s", maps=maps / "all-2"), Talk(True))
+    body = study.model("safpn", 0, 0).backbone.body.network.state_dict()
+    shared = [name for name in body if name in weights]
+    assert len(shared) > 100 and all(torch.equal(body[name], weights[name]) for name in shared)
+    plain = (
+        CrossingStudy(options(eyes, tmp_path / "p"), Talk(True)).model("safpn", 0, 0).backbone.body.network.state_dict()
+    )
+    assert not all(torch.equal(plain[name], weights[name]) for name in shared)
+    with pytest.raises(LeakError, match="which is to be tested"):
+        CrossingStudy(options(eyes, tmp_path / "l", maps=maps / "even"), Talk(True))
+    with pytest.raises(UsageError, match="Give a folder that the crossing task wrote"):
+        taught(tmp_path)
+    other = levels_of("resnet18", pretrained=False)
+    with pytest.raises(UsageError, match="start from ImageNet"):
+        start_from_maps(other, weights)
 
 
 def test_the_command_says_what_is_wrong(eyes, tmp_path):

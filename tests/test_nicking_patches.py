@@ -322,10 +322,11 @@ def test_no_grade_is_given_where_witnesses_are_unsure_or_contradict_each_other()
     assert concluded(patch, unsure, None, 0.3) == (1, "")
     assert concluded(patch, sure, widths(0.3, 0.0), 0.5) == (0, "")  # one grade apart
     assert concluded(patch, sure, widths(0.5, 0.0), 0.5) == (None, CONTRADICTED.format(0, 2))
-    moderate = np.array([0.1, 0.1, 0.7, 0.1])
+    moderate = np.array([0.1, 0.15, 0.65, 0.1])
     assert concluded(patch, moderate, None, 0.5) == (None, UNSEEN.format(2))
     assert concluded(patch, moderate, widths(np.nan, 0.05), 0.5) == (None, UNSEEN.format(2))
     assert concluded(patch, moderate, widths(np.nan, 0.2), 0.5) == (2, "")
+    assert concluded(patch, np.array([0.1, 0.05, 0.7, 0.15]), None, 0.5) == (2, "")  # sure enough alone
     assert concluded(patch, sure[::-1].copy(), widths(0.0, 0.0), 0.5) == (None, CONTRADICTED.format(3, 0))
     assert concluded(patch, sure, widths(0.9, np.nan), 0.5) == (0, "")
     blind = Patch(patch.pixels, 0 * patch.maps, patch.inside)

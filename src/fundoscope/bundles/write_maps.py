@@ -23,7 +23,7 @@ from fundoscope.bundles.quantise import bare
 from fundoscope.bundles.read import load_network
 from fundoscope.bundles.write import OPSET
 from fundoscope.errors import StudyError
-from fundoscope.networks.bilinear import NickGrader
+from fundoscope.networks.bilinear import NickGrader, turned_round
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -44,8 +44,8 @@ class Answers(nn.Module):
 
 
 class Panel(nn.Module):
-    """Several graders as one: patches (n, 6, s, s) to the mean of their probabilities (n, 4), and of their attention
-    (n, 2, s / 8, s / 8), each divided by its temperature.
+    """Several graders as one: patches (n, 6, s, s), seen both ways round, to the mean of their probabilities (n, 4), each at
+    its temperature, and of their attention (n, 2, s / 8, s / 8).
     """
 
     def __init__(self, graders: Sequence[NickGrader], temperatures: Sequence[float]) -> None:
@@ -57,10 +57,15 @@ class Panel(nn.Module):
         told, shown = [], []
         for grader, temperature in zip(self.graders, self.temperatures, strict=True):
             assert isinstance(grader, NickGrader)
-            maps = grader.seen(patches)
-            told.append(grader.probabilities(grader.answer(grader.pooled(maps)) / temperature))
-            shown.append(torch.stack(grader.evidence(maps), dim=1))
+            for way in (_as_it_is, turned_round):
+                maps = grader.seen(way(patches))
+                told.append(grader.probabilities(grader.answer(grader.pooled(maps)) / temperature))
+                shown.append(way(torch.stack(grader.evidence(maps), dim=1)))
         return torch.stack(told).mean(dim=0), torch.stack(shown).mean(dim=0)
+
+
+def _as_it_is(planes: Tensor) -> Tensor:
+    return planes
 
 
 @dataclass(frozen=True, eq=False)

@@ -125,6 +125,9 @@ def study_crossings(
         bool, typer.Option("--scaled-labels", help="Boxes by the vein's width instead of the paper's 20 px.")
     ] = False,
     random_weights: Annotated[bool, typer.Option("--random-weights", help="Do not start from ImageNet.")] = False,
+    maps: Annotated[
+        Path | None, typer.Option(help="Start from a network of maps instead: a folder with maps.pt and seen.json.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train and judge detectors of crossings on public sets: Mask R-CNN, with a scale-attention pyramid and without.
@@ -147,7 +150,7 @@ def study_crossings(
     steps = tuple(replace(step, epochs=int(n)) for step, n in zip(PAPER_STEPS, given, strict=True))
     options = CrossingOptions(
         tuple(dataset_dirs), out, tuple(filter(None, pyramids.split(","))), seeds,
-        DetectorOptions(body=body, pretrained=not random_weights), steps, "scaled" if scaled_labels else "paper",
+        DetectorOptions(body=body, pretrained=not random_weights), steps, "scaled" if scaled_labels else "paper", maps,
     )  # fmt: skip
     run_study(options, Talk(quiet))
 

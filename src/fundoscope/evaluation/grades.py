@@ -1,4 +1,5 @@
-"""How well grades 0 to 3 are told: accuracy, kappa, quadratic kappa and the recall of each grade, with their intervals.
+"""How well grades 0 to 3 are told: accuracy, kappa, quadratic kappa, the recall of each grade, and how well 2 or 3 is told
+from 0 or 1, with their intervals.
 
 Kappa is Cohen's (1960, Educ Psychol Meas 20:37), quadratic kappa weighs an error by the square of its distance (Cohen
 1968, Psychol Bull 70:213). Photographs are what is resampled, since patches of one photograph stand or fall together.
@@ -20,7 +21,9 @@ Array = NDArray[np.float64]
 GRADES = 4
 #: Shares of the grades in the 90-patch set: 48, 16, 14, 12 (paper 002, table 6.1).
 PAPER_MIX = (48, 16, 14, 12)
-FIGURES = ("quadratic_kappa", "kappa", "accuracy", *(f"recall_{grade}" for grade in range(GRADES)))
+FIGURES = (
+    "quadratic_kappa", "kappa", "accuracy", *(f"recall_{grade}" for grade in range(GRADES)), "recall_2_or_3", "specificity_2_or_3",
+)  # fmt: skip
 
 _QUADRATIC = (np.arange(GRADES)[:, None] - np.arange(GRADES)) ** 2 / (GRADES - 1) ** 2
 
@@ -85,4 +88,8 @@ def _figures(counts: Array) -> dict[str, Array]:
     off, off_expected = ((each * _QUADRATIC).sum(axis=(1, 2)) for each in (cells, chance))
     recall = {f"recall_{k}": ratio(cells[:, k, k], cells[:, k].sum(axis=1)) for k in range(GRADES)}
     kappas = {"quadratic_kappa": 1 - ratio(off, off_expected), "kappa": ratio(right - expected, n - expected)}
-    return {**kappas, "accuracy": ratio(right, n), **recall}
+    told = {
+        "recall_2_or_3": ratio(cells[:, 2:, 2:].sum(axis=(1, 2)), cells[:, 2:].sum(axis=(1, 2))),
+        "specificity_2_or_3": ratio(cells[:, :2, :2].sum(axis=(1, 2)), cells[:, :2].sum(axis=(1, 2))),
+    }
+    return {**kappas, "accuracy": ratio(right, n), **recall, **told}

@@ -187,6 +187,11 @@ class NickGrader(nn.Module):
         return self.loudness * ((grades - grades.mean()) @ self.head.weight)
 
 
+def turned_round(planes: Tensor) -> Tensor:
+    """Planes (..., h, w) turned by half a turn: a vein that was laid level lies level still, and was laid either way round."""
+    return torch.flip(planes, (-2, -1))
+
+
 def ordinal_loss(logits: Tensor, grades: Tensor) -> Tensor:
     """Binary cross-entropy of "above 0", "above 1" and "above 2" against grades (N,), each by itself."""
     above = (grades[:, None] > torch.arange(GRADES - 1, device=grades.device)).to(logits.dtype)

@@ -8,7 +8,7 @@ about 0 and deviation about 1, as in the scaled photographs of ImageNet, and so 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -64,6 +64,17 @@ class _LiteStages(nn.Module):
             if number in _LITE_ENDS:
                 maps.append(x)
         return maps
+
+
+def start_from_maps(body: Levels, taught: Mapping[str, Tensor]) -> None:
+    """Give EfficientNet-Lite0 the weights of a `VesselNet` (its state), as far as that goes: the first five of seven stages.
+
+    Raises `UsageError` for another body.
+    """
+    if not isinstance(body.network, _LiteStages):
+        raise UsageError(f"Only '{LITE}' can start from a network of maps. Take it, or start from ImageNet.")
+    own = body.network.state_dict()
+    body.network.load_state_dict({**own, **{name: taught[name] for name in own if name in taught}})
 
 
 def levels_of(name: str, pretrained: bool = True, frozen: int = 0, levels: int = len(STRIDES)) -> Levels:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from fundoscope.datasets import Dataset, Record, open_dataset
-from fundoscope.errors import UsageError
+from fundoscope.errors import LeakError, UsageError
 from fundoscope.evaluation.coco import CocoScores, coco_lines, coco_scores
 from fundoscope.evaluation.detection import (
     DetectionPoint,
@@ -35,8 +35,10 @@ from fundoscope.evaluation.detection import (
 from fundoscope.evaluation.tables import results_table
 from fundoscope.learning.detect import PAPER_STEPS, DetectionFit, detected, fit_step
 from fundoscope.learning.marked import Labels, Marked
+from fundoscope.networks.detection_bodies import levels_of, start_from_maps
 from fundoscope.networks.mask_rcnn import BOX, CrossingDetector, DetectorOptions
 from fundoscope.nicking.grades.upstream import write_upstream
+from fundoscope.nicking.maps import taught
 from fundoscope.nicking.split import Split
 from fundoscope.studies import Study, Voice, command, versions_of
 
@@ -48,7 +50,9 @@ _PACKAGES = ("fundoscope", "torch", "torchvision", "timm", "faster-coco-eval", "
 
 @dataclass(frozen=True)
 class CrossingOptions:
-    """What the command line asked for: folders of sets, pyramids to compare, seeds, and every number of the training."""
+    """What the command line asked for: folders of sets, pyramids to compare, seeds, every number of the training, and the
+    folder of a network of maps that the body starts from (`nicking.maps.fit_maps`) instead of ImageNet.
+    """
 
     folders: tuple[Path, ...]
     out: Path
@@ -57,6 +61,7 @@ class CrossingOptions:
     detector: DetectorOptions = field(default_factory=DetectorOptions)
     steps: tuple[DetectionFit, ...] = PAPER_STEPS
     labels: Labels = "paper"
+    maps: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +86,18 @@ class CrossingStudy:
             raise UsageError("None of the sets knows all its crossings. Give DRIVE with RITE's maps, IOSTAR or LES-AV.")
         self.study = Study.open(options.out, _manifest(options, self.sets))
         self.split = Split.kept(self.study.folder / "split.json", self.sets)
+        self.start = None if options.maps is None else self._unseen(options.maps)
+
+    def _unseen(self, folder: Path) -> dict[str, torch.Tensor]:
+        """The weights of a network of maps that saw no photograph of the test part."""
+        weights, seen = taught(folder)
+        leaked = sorted(seen & set(self.split.names["test"]))
+        if leaked:
+            raise LeakError(f"{folder} has seen {leaked[0]}, which is to be tested. Give maps that have not seen it.")
+        inner = len(seen & set(self.split.names["inner"]))
+        if inner:
+            self.voice.say(f"{folder} has seen {inner} inner photographs, so the confidence may be chosen too high")
+        return weights
 
     def _is_complete(self, known: Dataset) -> bool:
         first = known[0]
@@ -120,7 +137,11 @@ class CrossingStudy:
     def model(self, pyramid: str, seed: int, steps: int) -> CrossingDetector:
         """The detector after so many steps of its training, trained as far as that is not done."""
         torch.manual_seed(seed)
-        detector = CrossingDetector(replace(self.options.detector, pyramid=pyramid))
+        options = replace(self.options.detector, pyramid=pyramid)
+        body = levels_of(options.body, options.pretrained, options.frozen)
+        if self.start is not None:
+            start_from_maps(body, self.start)
+        detector = CrossingDetector(options, body)
         train = self._training
         for number, step in enumerate(self.options.steps[:steps], start=1):
             folder = self.study.folder / "fits" / f"{pyramid}-{seed}" / f"step_{number}"
@@ -275,6 +296,7 @@ def _manifest(options: CrossingOptions, sets: Sequence[Dataset]) -> dict[str, ob
         "pyramids": list(options.pyramids),
         "seeds": options.seeds,
         "labels": options.labels,
+        "maps": None if options.maps is None else str(options.maps),
         "detector": asdict(options.detector),
         "steps": [step.as_json() for step in options.steps],
         "versions": versions_of(_PACKAGES),

@@ -2,7 +2,7 @@
 
 Two witnesses speak of a crossing: the networks, and the widths measured on the vein's own edges. No grade is given where
 the networks are not sure, where artery and vein cannot be told apart, where the two contradict each other, or where
-the networks alone say 2 or 3: most eyes have no such crossing.
+the networks alone say 2 or 3 and are not very sure of that: most eyes have no such crossing.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ UNSEEN = "the networks say grade {}, and no narrowing could be measured that wou
 CONTRADICTED = "networks and measured widths contradict each other: graded {}, measured as {}"
 
 _APART = 2  # grades between what the networks say and what is measured that are a contradiction
+_ALONE = 0.8  # least probability of 2 or 3 that is believed without a narrowing that was measured
 _TOLD = 0.15  # by so much the vein's probability of being one must exceed that of being an artery
 _VESSEL = 127  # of a patch's maps
 _BATCH = 32
@@ -86,7 +87,7 @@ def concluded(
     seen = measured_grade(narrowing)
     if seen is not None and abs(seen - grade) >= _APART:
         return None, CONTRADICTED.format(grade, seen)
-    if grade >= _APART and not confirmed(narrowing):
+    if grade >= 2 and p[2:].sum() < _ALONE and not confirmed(narrowing):
         return None, UNSEEN.format(grade)
     return grade, ""
 

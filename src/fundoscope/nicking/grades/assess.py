@@ -166,6 +166,8 @@ class GradeAnswers:
                 yield self._share(arm, f"sham '{sham}' alone told as 0", said, of & sure, told == 0)
         for grade in (2, 3):
             yield self._share(arm, f"grade {grade} told as {grade}", said, (truth == grade) & sure, told == grade)
+        for what, of in (("2 or 3", truth >= 2), ("0 or 1", truth < 2)):
+            yield self._share(arm, f"grade {what} told as 2 or 3", said, of & sure, told >= 2)
 
     def _share(self, arm: str, what: str, said: Said, of: NDArray[np.bool_], right: NDArray[np.bool_]) -> Row:
         groups = [g for g, chosen in zip(said.groups, of, strict=True) if chosen]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fundoscope.learning.fit import Batches, FitOptions, Loss, Material, fit_batches
-from fundoscope.networks.bilinear import NickGrader, ordinal_loss
+from fundoscope.networks.bilinear import NickGrader, ordinal_loss, turned_round
 from fundoscope.networks.mdtnet import LIGHT, Answers, MDTNet, MDTNetOptions, mdtnet_loss
 from fundoscope.nicking.grades.arms import GradeArm, GradeRecipe
 from fundoscope.nicking.grades.asked import Asked, Widths
@@ -170,7 +170,7 @@ class Network:
         self.temperature = _temperature(lambda t: self._loss_at(inner, told, t))
 
     def _loss_at(self, inputs: NDArray[np.float32], told: NDArray[np.int64], temperature: float) -> float:
-        p = self._probabilities(self.logits(inputs) / temperature).numpy()
+        p = self._probabilities(self.logits(inputs) / temperature)
         return float(-np.log(np.maximum(p[np.arange(len(told)), told], 1e-6)).mean())
 
     def _inputs(self, asked: Asked, ranks: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -179,20 +179,25 @@ class Network:
 
     @torch.no_grad()
     def logits(self, inputs: NDArray[np.float32]) -> Tensor:
-        """Logits of inputs (n, 6, s, s)."""
+        """Logits of inputs (n, 6, s, s), as they are and turned round, (2, n, k)."""
         self.model.eval()
-        parts = [self.model(torch.from_numpy(inputs[k : k + _BATCH])).float() for k in range(0, len(inputs), _BATCH)]
-        return torch.cat(parts) if parts else torch.zeros(0, 4)
+        parts = [torch.from_numpy(inputs[k : k + _BATCH]) for k in range(0, len(inputs), _BATCH)]
+        return torch.cat([torch.stack([self.model(x), self.model(turned_round(x))]).float() for x in parts], dim=1)
 
-    def _probabilities(self, logits: Tensor) -> Tensor:
-        return self.model.probabilities(logits) if isinstance(self.model, NickGrader) else logits.softmax(dim=1)
+    def _probabilities(self, logits: Tensor) -> NDArray[np.float64]:
+        """The mean of both ways, (n, 4)."""
+        each = self.model.probabilities if isinstance(self.model, NickGrader) else _softmax
+        return torch.stack([each(way) for way in logits]).mean(dim=0).double().numpy()
 
     def answers(self, asked: Asked, ranks: NDArray[np.int64]) -> NDArray[np.float64]:
         """Probabilities of grades 0 to 3, (n, 4), of patches by rank."""
         if not len(ranks):
             return np.zeros((0, 4))
-        logits = self.logits(self._inputs(asked, ranks)) / self.temperature
-        return self._probabilities(logits).double().numpy()
+        return self._probabilities(self.logits(self._inputs(asked, ranks)) / self.temperature)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.softmax(dim=1)
 
 
 def _temperature(loss_at: Callable[[float], float]) -> float:

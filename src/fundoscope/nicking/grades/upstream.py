@@ -36,13 +36,7 @@ class Upstream:
     @classmethod
     def of(cls, folder: Path) -> Upstream:
         """Read a folder; `UsageError` where it is none."""
-        path = folder / SEEN
-        try:
-            seen = frozenset(map(str, json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                f"{path}: cannot be read ({error}). Give a folder that the crossing task wrote."
-            ) from error
+        seen = seen_by(folder)
         maps, detector = folder / "maps", folder / DETECTOR
         own = cls.shipped(maps if maps.exists() else "nicking")
         return cls(folder.name, own.bundle, seen | own.seen, detector if detector.exists() else None)
@@ -70,6 +64,15 @@ class Upstream:
             own = stream.state_dict()
             fitting = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
             stream.load_state_dict({**own, **fitting})
+
+
+def seen_by(folder: Path) -> frozenset[str]:
+    """Names of the photographs that what is in a folder has seen; `UsageError` where it does not say."""
+    path = folder / SEEN
+    try:
+        return frozenset(map(str, json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}). Give a folder that the crossing task wrote.") from error
 
 
 def write_upstream(folder: Path, seen: Iterable[str], detector: CrossingDetector | None) -> None:
