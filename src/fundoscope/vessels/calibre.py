@@ -231,16 +231,20 @@ def _sampled(plane: NDArray[np.float32], rows: Floats, columns: Floats, how: int
 def _best(profiles: Floats, blur: float) -> tuple[Floats, Floats, Floats, Floats]:
     """Width and place (in rough widths), depth and mean squared rest of the column that fits each ray best."""
     base, column, reflex, norm = _templates(round(float(np.log(blur)) * _FINE))
+    profiles = (profiles - profiles.mean(axis=1, keepdims=True)).astype(np.float32)  # half the time of float64
     energy = (profiles**2).sum(1) - ((profiles @ base) ** 2).sum(1)
-    dark = -(profiles @ column)
-    gain = dark.clip(0) ** 2 + (profiles @ reflex).clip(0) ** 2 * (dark > 0)
-    amount = dark / norm
+    dark = np.maximum(-(profiles @ column), 0)
+    gain = dark * dark
+    lit = len(norm) - reflex.shape[1]  # the narrower ones have no reflex
+    bright = np.maximum(profiles @ reflex, 0)
+    gain[:, lit:] += bright * bright * (dark[:, lit:] > 0)
     k = gain.argmax(1)
+    amount = dark[np.arange(len(k)), k] / norm[k]
     n_places = len(_PLACES)
     width = _refined(gain, k, n_places, len(_WIDTHS), np.log(_WIDTHS), major=True)
     place = _refined(gain, k, n_places, len(_WIDTHS), _PLACES, major=False)
     rest = (energy - gain[np.arange(len(k)), k]).clip(0) / _SAMPLES
-    return np.exp(width), place, amount[np.arange(len(k)), k].clip(0), rest
+    return np.exp(width), place, amount, rest
 
 
 def _refined(gain: Floats, k: NDArray[np.int64], n_places: int, n_widths: int, values: Floats, major: bool) -> Floats:
@@ -259,9 +263,9 @@ def _refined(gain: Floats, k: NDArray[np.int64], n_places: int, n_widths: int, v
 
 @lru_cache(maxsize=128)
 def _templates(step: int) -> tuple[Floats, Floats, Floats, Floats]:
-    """Orthonormal ground (samples, 2); for each width and place the column beyond it and the reflex beyond both (none
-    where the blur hides it), each (samples, templates) of length 1; and the column's length before that. The blur is
-    exp(step / _FINE) rough widths: few enough blurs that their templates are kept.
+    """Orthonormal ground (samples, 2); for each width and place the column beyond it, (samples, templates), and for the last of
+    these, the wide ones in which the blur does not hide it, the reflex beyond both, each of length 1; and the column's
+    length before that. The blur is exp(step / _FINE) rough widths: few enough blurs that their templates are kept.
     """
     blur = float(np.exp(step / _FINE))
     x = _REACH * np.linspace(-1, 1, _SAMPLES)
@@ -275,11 +279,12 @@ def _templates(step: int) -> tuple[Floats, Floats, Floats, Floats]:
     column -= base @ (base.T @ column)
     norm = np.linalg.norm(column, axis=0)
     column /= norm
-    reflex = crest * (blur < _LIT * width)
+    lit = blur < _LIT * width
+    reflex, beneath = crest[:, lit], column[:, lit]
     reflex -= base @ (base.T @ reflex)
-    reflex -= column * (column * reflex).sum(0)
+    reflex -= beneath * (beneath * reflex).sum(0)
     reflex /= np.maximum(np.linalg.norm(reflex, axis=0), 1e-9)
-    return base, column, reflex, norm
+    return base, column.astype(np.float32), reflex.astype(np.float32), norm
 
 
 def _box(x: Floats, place: Floats, width: Floats, blur: float) -> Floats:
