@@ -16,6 +16,7 @@ from fundoscope.evaluation.grades import (
     grade_estimates,
     paper_weights,
     quadratic_kappa,
+    quadratic_kappas,
 )
 
 GRADES = range(4)
@@ -55,6 +56,14 @@ def test_the_one_figure_and_the_table_agree_with_scikit_learn():
     y, called, _ = told(3)
     assert quadratic_kappa(y, called) == pytest.approx(cohen_kappa_score(y, called, weights="quadratic"))
     np.testing.assert_array_equal(confusion_of(y, called), confusion_matrix(y, called, labels=list(GRADES)))
+
+
+def test_kappas_of_many_tables_are_those_of_each_and_unknown_where_chance_cannot_err():
+    rng = np.random.default_rng(3)
+    given, true = rng.integers(0, 4, (2, 50))
+    tables = np.stack([confusion_of(true, given), np.diag([1, 2, 3, 4]), np.diag([5, 0, 0, 0])]).astype(float)
+    other = cohen_kappa_score(given, true, weights="quadratic")
+    np.testing.assert_allclose(quadratic_kappas(tables), [other, 1, np.nan])
 
 
 def test_far_errors_cost_more_than_near_ones_and_one_grade_for_all_is_worth_nothing():

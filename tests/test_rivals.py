@@ -149,17 +149,6 @@ def test_no_other_cut_points_have_a_greater_kappa(seed):
     assert cohen_kappa_score(rule.grades(sides), grades, weights="quadratic") == pytest.approx(best)
 
 
-def test_kappa_is_that_of_others():
-    rng = np.random.default_rng(3)
-    given, true = rng.integers(0, 4, (2, 50))
-    table = np.zeros((4, 4))
-    np.add.at(table, (given, true), 1)
-    other = cohen_kappa_score(given, true, weights="quadratic")
-    assert nguyen.quadratic_kappas(np.stack([table, np.diag([5.0, 0, 0, 0]), np.diag([1.0, 2, 3, 4])])) == (
-        pytest.approx([other, 1, 1])
-    )
-
-
 def test_patches_that_cannot_be_measured_get_the_most_frequent_grade_and_are_counted():
     sides, grades = planted(60)
     sides = np.vstack([sides, np.full((50, 2), np.nan)])

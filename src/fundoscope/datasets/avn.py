@@ -14,9 +14,9 @@ import numpy as np
 from fundoscope.datasets.record import Record, Source
 from fundoscope.errors import PhotographError, UsageError
 from fundoscope.imaging import read
+from fundoscope.vessels.nicks import GRADES
 
 _NAME = re.compile(r"CERA_(?P<image>.+)_cy_(?P<row>\d+)_cx_(?P<col>\d+)")
-_GRADES = range(4)
 
 
 def avn(folder: Path, dataset: str) -> list[Source]:
@@ -49,7 +49,7 @@ def _grades(path: Path) -> dict[str, int]:
         cells = [cell.strip() for cell in line.split(",")]
         if cells == [""]:
             continue
-        if len(cells) != 3 or not cells[2].isdecimal() or int(cells[2]) not in _GRADES:
+        if len(cells) != 3 or not cells[2].isdecimal() or int(cells[2]) >= GRADES:
             raise UsageError(
                 f"{path}, line {number}: '{line}' is not 'index, patch name, grade 0 to 3'. Mend the line."
             )

@@ -15,17 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 from fundoscope.errors import UsageError
 from fundoscope.evaluation.intervals import Difference, Estimate, bootstrap
 from fundoscope.evaluation.metrics import ratio
+from fundoscope.vessels.nicks import GRADES
 
 Array = NDArray[np.float64]
 
-GRADES = 4
 #: Shares of the grades in the 90-patch set: 48, 16, 14, 12 (paper 002, table 6.1).
 PAPER_MIX = (48, 16, 14, 12)
 FIGURES = (
     "quadratic_kappa", "kappa", "accuracy", *(f"recall_{grade}" for grade in range(GRADES)), "recall_2_or_3", "specificity_2_or_3",
 )  # fmt: skip
 
-_QUADRATIC = (np.arange(GRADES)[:, None] - np.arange(GRADES)) ** 2 / (GRADES - 1) ** 2
+_QUADRATIC = (np.arange(GRADES)[:, None] - np.arange(GRADES)) ** 2
 
 
 def grade_estimates(
@@ -79,15 +79,21 @@ def _pairs(y: ArrayLike, called: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
     return np.eye(GRADES**2)[truth * GRADES + told], truth
 
 
+def quadratic_kappas(cells: Array) -> Array:
+    """Quadratic kappa of tables (..., 4, 4) of one against the other, nan where chance alone could not err."""
+    chance = cells.sum(axis=-1)[..., :, None] * cells.sum(axis=-2)[..., None, :]
+    off, off_expected = ((each * _QUADRATIC).sum(axis=(-2, -1)) for each in (cells, chance))
+    return 1 - ratio(off * cells.sum(axis=(-2, -1)), off_expected)
+
+
 def _figures(counts: Array) -> dict[str, Array]:
     """Each figure (B,) of weightings' counts of the pairs (B, 16)."""
     cells = counts.reshape(-1, GRADES, GRADES)
     n = cells.sum(axis=(1, 2))
     chance = cells.sum(axis=2)[:, :, None] * cells.sum(axis=1)[:, None, :] / np.maximum(n, 1e-12)[:, None, None]
     right, expected = np.trace(cells, axis1=1, axis2=2), np.trace(chance, axis1=1, axis2=2)
-    off, off_expected = ((each * _QUADRATIC).sum(axis=(1, 2)) for each in (cells, chance))
     recall = {f"recall_{k}": ratio(cells[:, k, k], cells[:, k].sum(axis=1)) for k in range(GRADES)}
-    kappas = {"quadratic_kappa": 1 - ratio(off, off_expected), "kappa": ratio(right - expected, n - expected)}
+    kappas = {"quadratic_kappa": quadratic_kappas(cells), "kappa": ratio(right - expected, n - expected)}
     told = {
         "recall_2_or_3": ratio(cells[:, 2:, 2:].sum(axis=(1, 2)), cells[:, 2:].sum(axis=(1, 2))),
         "specificity_2_or_3": ratio(cells[:, :2, :2].sum(axis=(1, 2)), cells[:, :2].sum(axis=(1, 2))),

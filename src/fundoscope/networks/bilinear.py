@@ -21,8 +21,8 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from fundoscope.networks.detection_bodies import LITE, levels_of
 from fundoscope.networks.safpn import SAFPN
+from fundoscope.vessels.nicks import GRADES
 
-GRADES = 4
 _LEVELS = 3  # maps of the body that are used: at a stride of 32 a patch is four places wide
 _LEVEL = 1  # the pyramid's level to whose size all are brought: an eighth of the patch's side
 _LOUD = 16.0  # times what is pooled to length 1, which a head alone would be slow to make a logit of

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fundoscope.errors import UsageError
-from fundoscope.networks.bilinear import GRADES
 from fundoscope.networks.bodies import body_of, channels_of
+from fundoscope.vessels.nicks import GRADES
 
 
 @dataclass(frozen=True)

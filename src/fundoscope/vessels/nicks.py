@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SPAN = 12  # vein widths along a patch's side
+GRADES = 4  # 0 to 3
 
 
 def grade_of(narrowing_1: float, narrowing_2: float) -> int:

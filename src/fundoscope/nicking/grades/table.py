@@ -16,10 +16,9 @@ from pathlib import Path
 
 from fundoscope.datasets import open_dataset
 from fundoscope.errors import UsageError
-from fundoscope.vessels.nicks import SPAN
+from fundoscope.vessels.nicks import GRADES, SPAN
 
 COLUMNS = ("patch", "grade", "photograph", "span", "vein_px", "narrowing_1", "narrowing_2", "sham")
-GRADES = range(4)
 WIDE = 27.0  # vein widths of a patch from which the usual one can be cut turned, at half its size, and off its middle
 _GROUPS = ("photograph", "image")
 
@@ -88,7 +87,7 @@ def _row(table: Path, number: int, line: Mapping[str, str | None]) -> PatchRow:
     group = next((cells[name] for name in _GROUPS if cells.get(name)), "")
     if not group:
         raise UsageError(f"{where}: does not say which photograph {path.name} was cut from. Fill in 'photograph'.")
-    if cells["grade"] not in {"", *map(str, GRADES)}:
+    if cells["grade"] not in {"", *map(str, range(GRADES))}:
         raise UsageError(f"{where}: grade '{cells['grade']}' is none. Give 0, 1, 2 or 3, or leave it blank.")
     grade = int(cells["grade"]) if cells["grade"] else None
     span = _number(where, cells, "span")

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.errors import UsageError
+from fundoscope.evaluation.grades import quadratic_kappas
 from fundoscope.nicking.rivals import trivial
-from fundoscope.nicking.rivals.trivial import GRADES, Floats, Grades
+from fundoscope.nicking.rivals.trivial import Floats, Grades
+from fundoscope.vessels.nicks import GRADES
 
 _TRIED = 100  # places of each cut point, evenly among the training patches where there are more
 _NEVER = 2.0  # a cut point that no vein reaches: nothing is narrowed by more than 1
@@ -93,18 +95,6 @@ def graded(worse: Floats, lesser: Floats, cuts: tuple[float, float], last: float
     return np.where(lesser >= last, 3, (worse >= cuts[0]).astype(np.int64) + (worse >= cuts[1]))
 
 
-def quadratic_kappas(tables: Floats) -> Floats:
-    """Quadratic weighted kappa of tables (..., K, K) of given against true grades; 1 where both are one grade
-    throughout, and the same.
-    """
-    grade = np.arange(tables.shape[-1])
-    weights = (grade[:, None] - grade) ** 2.0
-    given, true = tables.sum(axis=-1), tables.sum(axis=-2)
-    observed = (weights * tables).sum(axis=(-2, -1)) * tables.sum(axis=(-2, -1))
-    expected = np.einsum("ij,...i,...j->...", weights, given, true)
-    return 1 - observed / np.where(expected > 0, expected, 1.0)
-
-
 def _best_cuts(worse: Floats, lesser: Floats, grades: Grades, unseen: Floats) -> tuple[tuple[float, float], float]:
     """The cut points of the greatest kappa; of equal ones those that give grade 3 most rarely, then the lowest."""
     places = _places(worse)
@@ -117,7 +107,7 @@ def _best_cuts(worse: Floats, lesser: Floats, grades: Grades, unseen: Floats) ->
         total = np.bincount(grades[~severe], minlength=GRADES)
         tables = np.stack([below[first], below[second] - below[first], total - below[second]], axis=1)
         tables = np.concatenate([tables, np.tile(severe_counts, (len(first), 1, 1))], axis=1)  # (pairs, 4, 4)
-        kappas = quadratic_kappas(tables + unseen)
+        kappas = np.nan_to_num(quadratic_kappas(tables + unseen), nan=1.0)  # all of one grade, and told so
         k = int(np.argmax(kappas))
         if kappas[k] > best:
             best, found = kappas[k], ((float(places[first[k]]), float(places[second[k]])), float(last))

@@ -17,8 +17,9 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from fundoscope.errors import UsageError
-from fundoscope.nicking.rivals.trivial import GRADES, Floats, Grades, checked_grades
+from fundoscope.nicking.rivals.trivial import Floats, Grades, checked_grades
 from fundoscope.vessels import Narrowing
+from fundoscope.vessels.nicks import GRADES
 
 #: What is known of a crossing, in this order; nan where it was not measured.
 FEATURES = (

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.errors import UsageError
-
-GRADES = 4  # 0 to 3
+from fundoscope.vessels.nicks import GRADES
 
 Floats = NDArray[np.float64]
 Grades = NDArray[np.int64]
