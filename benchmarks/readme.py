@@ -192,8 +192,8 @@ def grade_lines() -> list[str]:
     found = {row["grader"]: row for row in rows("grades/grades.csv")}
     apart = {row["what"]: row for row in rows("grades/differences.csv") if row["on"] == "own"}
     named = {
-        "ours": "ours: patch and vessel map, bilinear", "one-stream": "the same with the patch alone",
-        "baseline": "the paper's baseline, light body", "masked": "ours with the middle blanked", "roy": "Roy's width features", "nguyen": "Nguyen's rule",
+        "ours": "ours: patch and vessel map, bilinear", "baseline": "the patch alone: the paper's baseline, light body",
+        "published": "the published system, light body", "ordinal-head": "that with an ordinal head", "masked": "ours with the middle blanked", "roy": "Roy's width features", "nguyen": "Nguyen's rule",
     }  # fmt: skip
     ours = found["ours"]
     return [

@@ -360,20 +360,24 @@ def test_widths_are_measured_once_and_nan_where_they_could_not_be(rows, upstream
 # --- arms
 
 
-def test_each_arm_is_ours_without_one_part(tmp_path):
+def test_each_arm_is_ours_or_the_published_one_but_for_one_part():
     ours = arm_of("ours", TINY)
-    assert ours.transferred and not (ours.pseudo or ours.masked or ours.shuffled) and ours.network == TINY.network
+    assert ours.network == TINY.network and ours == replace(arm_of("masked", TINY), name="ours", masked=False)
+    published = arm_of("published", TINY)
+    whole = replace(TINY.network, excited=True, pyramid="safpn", head="plain")
+    assert published.transferred and published.network == whole and not ours.transferred
+    assert arm_of("no-transfer", TINY) == replace(published, name="no-transfer", transferred=False)
     changed = {
-        "no-transfer": {"transferred": False}, "pseudo": {"pseudo": True}, "masked": {"masked": True}, "shuffled": {"shuffled": True},
+        "pseudo": {"pseudo": True}, "masked": {"masked": True}, "shuffled": {"shuffled": True},
     }  # fmt: skip
     for name, change in changed.items():
         assert arm_of(name, TINY) == replace(ours, name=name, **change)
     networks = {
         "plain-pyramid": {"pyramid": "fpn"}, "no-excitation": {"excited": False}, "side-by-side": {"pooled": "side by side"},
-        "plain-head": {"head": "plain"}, "one-stream": {"streams": 1},
+        "ordinal-head": {"head": "ordinal"}, "one-stream": {"streams": 1},
     }  # fmt: skip
     for name, change in networks.items():
-        assert arm_of(name, TINY) == replace(ours, name=name, network=replace(TINY.network, **change))
+        assert arm_of(name, TINY) == replace(published, name=name, network=replace(whole, **change))
     assert all(arm_of(rule, TINY).network is None for rule in RULES)
     assert {arm_of(name, TINY).name for name in NAMES} == set(NAMES)
 

@@ -46,7 +46,7 @@ class GraderOptions:
     pyramid: Literal["safpn", "fpn", "none"] = "safpn"
     maps: int = 64
     pooled: Literal["bilinear", "side by side"] = "bilinear"
-    head: Literal["ordinal", "plain"] = "ordinal"
+    head: Literal["ordinal", "plain"] = "plain"
     dropout: float = 0.2
 
 
