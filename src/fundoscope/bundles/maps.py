@@ -45,7 +45,7 @@ class MapsBundle:
 
     def grades(self, patches: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Probabilities (n, 4) of grades 0 to 3 of patches (n, 6, s, s), local contrast and maps, and where the patch and
-        its maps speak for a pinch, (n, 2, s / 8, s / 8).
+        its maps speak for a pinch, (n, 2, s / 8, s / 8; half of that without a pyramid).
 
         Raises `BundleError` where the bundle has no grader.
         """

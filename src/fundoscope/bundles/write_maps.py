@@ -45,7 +45,7 @@ class Answers(nn.Module):
 
 class Panel(nn.Module):
     """Several graders as one: patches (n, 6, s, s), seen both ways round, to the mean of their probabilities (n, 4), each at
-    its temperature, and of their attention (n, 2, s / 8, s / 8).
+    its temperature, and of their attention (n, 2, s / 8, s / 8; half of that without a pyramid).
     """
 
     def __init__(self, graders: Sequence[NickGrader], temperatures: Sequence[float]) -> None:
@@ -131,7 +131,7 @@ def export_maps(answers: nn.Module, path: Path) -> None:
 
 
 def export_panel(panel: Panel, example: NDArray[np.float32], path: Path) -> None:
-    """Write it as ONNX: `patches` (n, 6, s, s) to `probabilities` (n, 4) and `attention` (n, 2, s / 8, s / 8)."""
+    """Write it as ONNX: `patches` (n, 6, s, s) to `probabilities` (n, 4) and `attention` (n, 2, s / 8, s / 8; half of that without a pyramid)."""
     program = torch.onnx.export(
         panel, (torch.from_numpy(example),), dynamo=True, external_data=False, verbose=False,
         input_names=["patches"], output_names=["probabilities", "attention"],

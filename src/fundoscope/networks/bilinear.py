@@ -51,7 +51,7 @@ class GraderOptions:
 
 
 class Stream(nn.Module):
-    """(N, 3, s, s) -> (N, maps, s / 8, s / 8), s a multiple of 32."""
+    """(N, 3, s, s) -> (N, maps, s / 8, s / 8), without a pyramid s / 16, s a multiple of 32."""
 
     def __init__(self, options: GraderOptions) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class NickGrader(nn.Module):
         return self.answer(self.pooled(self.seen(x)))
 
     def seen(self, x: Tensor) -> list[Tensor]:
-        """What each stream makes of its half of the input, (N, maps, s / 8, s / 8)."""
+        """What each stream makes of its half of the input, (N, maps, s / 8, s / 8), without a pyramid s / 16."""
         return [stream(half) for stream, half in zip(self.streams, x.chunk(2, dim=1), strict=False)]
 
     def pooled(self, maps: Sequence[Tensor]) -> Tensor:
