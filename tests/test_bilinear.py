@@ -24,7 +24,7 @@ def test_every_part_can_be_switched_and_gives_four_probabilities(streams, pyrami
 
 
 def test_a_higher_score_is_a_higher_grade():
-    grader = NickGrader(GraderOptions(**TINY))
+    grader = NickGrader(GraderOptions(**TINY, head="ordinal"))
     scores = torch.linspace(-6, 6, 9)[:, None]
     p = grader.probabilities(scores - grader.cuts)
     mean = p @ torch.arange(4.0)
@@ -70,7 +70,9 @@ def test_evidence_in_closed_form_is_what_autograd_gives(head):
 
 @pytest.mark.parametrize("streams", [1, 2])
 def test_without_bilinear_pooling_the_evidence_is_the_class_activation(streams):
-    grader = NickGrader(GraderOptions(streams=streams, pooled="side by side", pretrained=False, maps=6, dropout=0.0))
+    grader = NickGrader(
+        GraderOptions(streams=streams, pooled="side by side", pretrained=False, maps=6, dropout=0.0, head="ordinal")
+    )
     maps = [torch.randn(2, 6, 5, 5, requires_grad=True) for _ in range(streams)]
     gradients = torch.autograd.grad(grader.answer(grader.pooled(maps))[:, 0].sum(), maps)
     for found, gradient, each in zip(grader.evidence(maps), gradients, maps, strict=True):
@@ -88,7 +90,7 @@ def test_excitation_begins_as_nothing_and_weighs_maps_by_their_mean():
 
 
 def test_the_loss_is_least_at_the_true_grade():
-    grader = NickGrader(GraderOptions(**TINY))
+    grader = NickGrader(GraderOptions(**TINY, head="ordinal"))
     cuts = grader.cuts.detach()
     middles = torch.stack([cuts[0] - 2, (cuts[0] + cuts[1]) / 2, (cuts[1] + cuts[2]) / 2, cuts[2] + 2])
     for grade in range(4):

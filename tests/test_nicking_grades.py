@@ -217,7 +217,7 @@ def test_a_detectors_body_and_pyramid_are_handed_down_to_both_streams(upstream, 
     detector = CrossingDetector(DetectorOptions(pretrained=False, maps=8, hidden=8)).state_dict()
     save_file({k: v.contiguous() for k, v in detector.items()}, tmp_path / "detector.safetensors")
     given = load_file(tmp_path / "detector.safetensors")
-    grader = NickGrader(TINY.network)
+    grader = NickGrader(arm_of("published", TINY).network)
     before = {name: value.clone() for name, value in grader.state_dict().items()}
     replace(upstream, detector=tmp_path / "detector.safetensors").hand_down(grader)
     for number in (0, 1):
