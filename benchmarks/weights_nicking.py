@@ -41,7 +41,7 @@ from fundoscope.nicking.grades.fitting import Fold, Tables
 from fundoscope.nicking.grades.folds import GradeFold, grade_folds
 from fundoscope.nicking.grades.table import PatchRow, read_table
 from fundoscope.nicking.grades.upstream import Upstream, write_upstream
-from fundoscope.nicking.maps import MapRecipe, fit_maps, taken
+from fundoscope.nicking.maps import MapRecipe, fit_maps, names_of, taken
 from fundoscope.nicking.meetings import meetings
 from fundoscope.nicking.ordinary import write_ordinary
 from fundoscope.nicking.patches import SIDE
@@ -225,11 +225,6 @@ def handed_down(
         write_maps(net, card.model_copy(update={"photographs": seen}), check, folder / "maps", lambda _: None)
         write_upstream(folder, seen, detector_of(HALF, sets[:2], study))
     return Upstream.of(folder)
-
-
-def names_of(sets: Sequence[Dataset], part: str) -> tuple[str, ...]:
-    """The photographs of a part."""
-    return tuple(f"{record.dataset}/{record.name}" for known in sets for record in taken(known, part))
 
 
 def ordinary_rows(upstream: Upstream, sets: Sequence[Dataset], study: Study) -> list[PatchRow]:

@@ -73,8 +73,7 @@ def start_from_maps(body: Levels, taught: Mapping[str, Tensor]) -> None:
     """
     if not isinstance(body.network, _LiteStages):
         raise UsageError(f"Only '{LITE}' can start from a network of maps. Take it, or start from ImageNet.")
-    own = body.network.state_dict()
-    body.network.load_state_dict({**own, **{name: taught[name] for name in own if name in taught}})
+    body.network.load_state_dict(taught, strict=False)  # its way up has no place here
 
 
 def levels_of(name: str, pretrained: bool = True, frozen: int = 0, levels: int = len(STRIDES)) -> Levels:

@@ -21,8 +21,8 @@ from fundoscope.errors import UsageError
 from fundoscope.learning import Crops, Drawn, FitOptions, fit_vessels
 from fundoscope.learning.patches import CAMERAS
 from fundoscope.networks import VesselNet, VesselNetOptions
-from fundoscope.nicking.grades.upstream import SEEN, seen_by
-from fundoscope.studies import Study, write_json
+from fundoscope.nicking.grades.upstream import seen_by, write_upstream
+from fundoscope.studies import Study
 
 #: Milder than for patches: thin vessels, and which is which, do not survive more.
 _CAMERAS = replace(CAMERAS, colour=0.5, sharpness=0.2, noise=0.2, encoding=0.1)
@@ -81,22 +81,28 @@ def fit_maps(
     """Teach the network of a part (`PARTS`) of the photographs; it resumes, and is read where it is done."""
     number = len(recipe.rounds)
     step = f"maps/{part}" if number == 1 else f"maps/{part}-{number}"
-    torch.manual_seed(recipe.seed)
-    model = VesselNet(recipe.network)
-    if study.done(step):
+    done = study.done(step)
+    if number > 1 and not done:
+        model = fit_maps(recipe.begun, part, sets, eyes, study, workers)
+    else:
+        torch.manual_seed(recipe.seed)
+        model = VesselNet(recipe.network)
+    if done:
         model.load_state_dict(torch.load(study.result(step) / WEIGHTS, weights_only=True))
         return model
-    if number > 1:
-        model = fit_maps(recipe.begun, part, sets, eyes, study, workers)
     last = recipe.rounds[-1]
     real = [Drawn.of(record) for known in sets for record in taken(known, part)]
     every = mixed(real, [Drawn.of(record) for record in eyes] if last.eyes else [])
     with study.step(step) as folder:
         model = fit_vessels(model, every, last.crops, last.fit, folder / "fit", last.seed, workers)
         torch.save(model.state_dict(), folder / WEIGHTS)
-        seen = [f"{record.dataset}/{record.name}" for known in sets for record in taken(known, part)]
-        write_json(folder / SEEN, sorted(seen))
+        write_upstream(folder, names_of(sets, part), None)
     return model
+
+
+def names_of(sets: Iterable[Dataset], part: str) -> tuple[str, ...]:
+    """The photographs of a part, by their names."""
+    return tuple(f"{record.dataset}/{record.name}" for known in sets for record in taken(known, part))
 
 
 def taught(folder: Path) -> tuple[dict[str, Tensor], frozenset[str]]:
