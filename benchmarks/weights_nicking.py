@@ -16,6 +16,7 @@ import argparse
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -28,7 +29,7 @@ from fundoscope.datasets import Dataset, Record, open_dataset
 from fundoscope.evaluation import results_table
 from fundoscope.evaluation.detection import Outcome, detection_estimates, matched
 from fundoscope.evaluation.intervals import Estimate, bootstrap
-from fundoscope.imaging import find_field
+from fundoscope.imaging import Pixels, find_field
 from fundoscope.imaging.evened import evened, scaled
 from fundoscope.learning.detect import PAPER_STEPS, fit_detector
 from fundoscope.learning.marked import Marked
@@ -46,7 +47,7 @@ from fundoscope.nicking.meetings import meetings
 from fundoscope.nicking.ordinary import write_ordinary
 from fundoscope.nicking.patches import SIDE
 from fundoscope.nicking.upstream import Mapped, dice, judged, kinds_of, kinds_right, settled
-from fundoscope.simulate import write_adults
+from fundoscope.simulate import adult, write_adults
 from fundoscope.studies import Study
 from fundoscope.vessels.kinds import Votes
 from fundoscope.vessels.nicks import SPAN
@@ -61,6 +62,8 @@ EYES = (
     ("hrf", 50, 202, {"camera": "hrf", "size": 900}),
     ("iostar", 50, 203, {"camera": "iostar", "size": 700}),
 )
+#: Camera, size and seeds of simulated adults without nicking, whose crossings are learnt as a grading finds them.
+QUIET = (("drive", 584, range(5000, 5014)), ("hrf", 1400, range(5100, 5106)), ("iostar", 1024, range(5200, 5204)))
 SEEDS = (1,)  # of the graders that ship
 HALF, OTHER = (
     "even",
@@ -228,10 +231,24 @@ def handed_down(
 
 
 def ordinary_rows(upstream: Upstream, sets: Sequence[Dataset], study: Study) -> list[PatchRow]:
-    """Crossings of the training photographs as the upstream's maps show them, taken as not nicked."""
+    """Crossings of the training photographs, and of simulated eyes without nicking, as the upstream's maps show them:
+    taken as not nicked.
+    """
+    real = [(f"{record.dataset}/{record.name}", partial(_pixels, record)) for known in sets for record in known]
+    simulated = [
+        (f"simulated/{seed}", partial(_quiet, seed, camera, size)) for camera, size, seeds in QUIET for seed in seeds
+    ]
     out = study.folder / "ordinary"
-    tables = [write_ordinary(record, upstream.bundle, out) for known in sets for record in known]
+    tables = [write_ordinary(name, take, upstream.bundle, out) for name, take in (*real, *simulated)]
     return [row for table in tables if len(table.read_text().splitlines()) > 1 for row in read_table(table)]
+
+
+def _pixels(record: Record) -> Pixels:
+    return record.pixels
+
+
+def _quiet(seed: int, camera: str, size: int) -> Pixels:
+    return adult(seed, camera=camera, size=size, grade=0).pixels
 
 
 def taught(upstream: Upstream, patches: Path, ordinary: Sequence[PatchRow], study: Study) -> tuple[Graders, Grades]:
@@ -247,7 +264,7 @@ def taught(upstream: Upstream, patches: Path, ordinary: Sequence[PatchRow], stud
     grades = Grades(
         side=SIDE, span=SPAN, networks=len(SEEDS), least=least,
         rule="the least grade that is not exceeded with a probability over one half; nine tenths of the inner patches are graded",
-        learnt_from=f"{real} pinched and sham-warped crossings of DRIVE training and HRF, {len(ordinary)} ordinary ones taken as not nicked, {len(rows) + len(drawn) - real} of simulated eyes; no nicked vein of a patient",
+        learnt_from=f"{real} pinched and sham-warped crossings of DRIVE training and HRF, {len(rows) + len(drawn) - real} of simulated eyes, {len(ordinary)} of ordinary photographs and of simulated ones taken as not nicked; no nicked vein of a patient",
     )  # fmt: skip
     return graders, grades
 

@@ -200,7 +200,11 @@ def test_a_detector_starts_from_maps_and_refuses_those_that_saw_the_test(eyes, m
 
 def test_the_command_says_what_is_wrong(eyes, tmp_path):
     call = ["nicking", "study-crossings", str(eyes / "training"), str(eyes / "test"), "--out", str(tmp_path / "s")]
-    for more, words in ((["--epochs", "3"], "not two whole numbers"), (["--pyramids", "safnp"], "safpn")):
+    for more, words in (
+        (["--epochs", "3"], "not two whole numbers"),
+        (["--pyramids", "safnp"], "safpn"),
+        (["--maps", "m", "--random-weights"], "Give only that one"),
+    ):
         result = CliRunner().invoke(app, [*call, *more])
         assert result.exit_code != 0 and words in str(result.exception), result.exception
     assert not (tmp_path / "s").exists() or json.loads((tmp_path / "s/study.json").read_text())

@@ -2,6 +2,7 @@ import csv
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from fundoscope.nicking.grades.fitting import Fold, Network, Tables, Team, run_a
 from fundoscope.nicking.grades.folds import GradeFold, grade_folds
 from fundoscope.nicking.grades.pages import kinds_picture, side_by_side
 from fundoscope.nicking.grades.pointing import Pointed, flanks, pointed
-from fundoscope.nicking.grades.study import GradeOptions, run_study
+from fundoscope.nicking.grades.study import GradeOptions, _untransferred, run_study
 from fundoscope.nicking.grades.table import PatchRow, read_table
 from fundoscope.nicking.grades.upstream import Upstream, free_of
 from fundoscope.nicking.grades.views import (
@@ -640,6 +641,14 @@ def test_a_study_of_rules_alone_and_of_another_table_runs(table, graded, tmp_pat
     elsewhere = lines(tmp_path / "s" / "tables" / "elsewhere.csv")
     assert [(row["on"], row["grader"]) for row in elsewhere] == [("eyes", "majority"), ("eyes", "nguyen")]
     assert int(elsewhere[0]["n"]) == len(read_table(table.parent / "patches.csv"))
+
+
+def test_an_arm_without_weights_to_transfer_is_told(upstream):
+    arms = [arm_of(name, TINY) for name in ("ours", "published", "no-transfer", "plain-pyramid")]
+    assert _untransferred(arms, [upstream]) == ["published", "plain-pyramid"]
+    taught = replace(upstream, detector=Path("detector.safetensors"))
+    assert _untransferred(arms, [taught, upstream]) == ["published", "plain-pyramid"]
+    assert _untransferred(arms, [taught]) == []
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,7 @@
-import cv2
 import numpy as np
 import pytest
 from test_nicking_grade import Perfect
 
-from fundoscope.datasets import Record
 from fundoscope.imaging import find_field, read
 from fundoscope.nicking.grades.table import WIDE, read_table
 from fundoscope.nicking.judging import confirmed
@@ -18,16 +16,9 @@ def eye():
     return adult(3, camera="drive", level="perfect", grade=3)
 
 
-@pytest.fixture(scope="module")
-def record(eye, tmp_path_factory):
-    path = tmp_path_factory.mktemp("photograph") / "eye.png"
-    cv2.imwrite(str(path), cv2.cvtColor(eye.pixels, cv2.COLOR_RGB2BGR))
-    return Record("eye", "drawn", path, "eye", eye.truth.field)
-
-
-def test_every_crossing_that_does_not_measure_as_nicked_becomes_a_patch_of_grade_0(eye, record, tmp_path):
+def test_every_crossing_that_does_not_measure_as_nicked_becomes_a_patch_of_grade_0(eye, tmp_path):
     bundle = Perfect(eye.truth)
-    rows = read_table(write_ordinary(record, bundle, tmp_path))
+    rows = read_table(write_ordinary("drawn/eye", lambda: eye.pixels, bundle, tmp_path))
     found = measure(eye.pixels, look(eye.pixels, find_field(eye.pixels), bundle), 0.5)
     quiet = [one for one in found if not confirmed(one.narrowing)]
     assert 0 < len(rows) == len(quiet) < len(found), "this eye has nicked veins, too"
@@ -42,7 +33,7 @@ def test_every_crossing_that_does_not_measure_as_nicked_becomes_a_patch_of_grade
         assert row.vein_px == pytest.approx(one.narrowing.vein_width if one.narrowing else row.vein_px, rel=0.5)
 
 
-def test_a_photograph_that_was_cut_is_not_cut_again(eye, record, tmp_path):
-    table = write_ordinary(record, Perfect(eye.truth), tmp_path)
+def test_a_photograph_that_was_cut_is_not_cut_again(eye, tmp_path):
+    table = write_ordinary("drawn/eye", lambda: eye.pixels, Perfect(eye.truth), tmp_path)
     before = table.stat().st_mtime_ns
-    assert write_ordinary(record, None, tmp_path) == table and table.stat().st_mtime_ns == before
+    assert write_ordinary("drawn/eye", pytest.fail, None, tmp_path) == table and table.stat().st_mtime_ns == before

@@ -27,7 +27,9 @@ from fundoscope.networks.bilinear import NickGrader, turned_round
 
 M = TypeVar("M", bound=nn.Module)
 
-TOLERANCE = 0.03  # of a probability, torch against the file: what weights of 16 bits can explain
+#: Of a probability, torch against the file: what weights of 16 bits can explain at the worst of millions of pixels, and in a
+#: grade.
+TOLERANCE, GRADE_TOLERANCE = 0.05, 0.03
 _LEAST = 64  # values of a tensor that is worth shortening
 
 
@@ -94,7 +96,7 @@ def write_maps(
     as it was.
 
     `check` are local contrasts (3, rows, columns) of real photographs for parity. Raises `StudyError`, and writes
-    nothing, where a file strays from its network by more than `TOLERANCE`.
+    nothing, where a file strays from its network by more than `TOLERANCE` or `GRADE_TOLERANCE`.
     """
     answers = _still(Answers(network))
     with replaced(out) as part:
@@ -165,7 +167,7 @@ def _strayed(answers: nn.Module, path: Path, check: Sequence[NDArray[np.float32]
         whole = np.ascontiguousarray(whole, np.float32)
         (found,) = session.run(["maps"], {"contrast": whole})
         worst = max(worst, float(np.abs(np.asarray(found) - answers(torch.from_numpy(whole)).numpy()).max()))
-    return _within(worst)
+    return _within(worst, TOLERANCE)
 
 
 @torch.no_grad()
@@ -174,11 +176,11 @@ def _strayed_grades(graders: Graders, path: Path) -> float:
     p, attention = session.run(["probabilities", "attention"], {"patches": graders.check})
     asked, shown = graders.panel(torch.from_numpy(graders.check))
     alike = functional.cosine_similarity(torch.from_numpy(attention).flatten(2), shown.flatten(2), dim=2)
-    _within(float(1 - alike[shown.amax(dim=(2, 3)) > 0].min()) if shown.any() else 0.0)
-    return _within(float(np.abs(p - asked.numpy()).max()))
+    _within(float(1 - alike[shown.amax(dim=(2, 3)) > 0].min()) if shown.any() else 0.0, GRADE_TOLERANCE)
+    return _within(float(np.abs(p - asked.numpy()).max()), GRADE_TOLERANCE)
 
 
-def _within(worst: float) -> float:
-    if not worst <= TOLERANCE:
-        raise StudyError(f"the file strays from the network by {worst:.2g}, over {TOLERANCE:g}: no bundle was written.")
+def _within(worst: float, most: float) -> float:
+    if not worst <= most:
+        raise StudyError(f"the file strays from the network by {worst:.2g}, over {most:g}: no bundle was written.")
     return worst

@@ -147,6 +147,8 @@ def study_crossings(
     given = epochs.split(",")
     if len(given) != len(PAPER_STEPS) or not all(part.strip().isdigit() and int(part) > 0 for part in given):
         raise UsageError(f"--epochs {epochs}: not two whole numbers. Give epochs of both steps, such as 50,10.")
+    if maps is not None and random_weights:
+        raise UsageError("--maps and --random-weights: the body starts from one of them. Give only that one.")
     steps = tuple(replace(step, epochs=int(n)) for step, n in zip(PAPER_STEPS, given, strict=True))
     options = CrossingOptions(
         tuple(dataset_dirs), out, tuple(filter(None, pyramids.split(","))), seeds,

@@ -7,11 +7,11 @@ that measure as narrowed are left out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fundoscope.bundles.maps import MapsBundle
-from fundoscope.datasets import Record
-from fundoscope.imaging import find_field
+from fundoscope.imaging import Pixels, find_field
 from fundoscope.nicking.grades.table import WIDE
 from fundoscope.nicking.grading import vein_width
 from fundoscope.nicking.judging import confirmed
@@ -19,14 +19,15 @@ from fundoscope.nicking.measuring import look, measure
 from fundoscope.nicking.pinching import save_wide, write_rows
 
 
-def write_ordinary(record: Record, bundle: MapsBundle, out: Path) -> Path:
-    """Write a photograph's crossings to `out`/patches, (288, 288, 3) each, and gives the table that lists them."""
-    name = f"{record.dataset}/{record.name}"
+def write_ordinary(name: str, take: Callable[[], Pixels], bundle: MapsBundle, out: Path) -> Path:
+    """Write the crossings of the photograph that `take` gives to `out`/patches, (288, 288, 3) each, unless that is done;
+    gives the table that lists them. `name` is the photograph's, as in a table's `photograph`.
+    """
     table = out / f"{name.replace('/', '_')}.csv"
     if table.exists():
         return table
     (out / "patches").mkdir(parents=True, exist_ok=True)
-    pixels = record.pixels
+    pixels = take()
     eye = look(pixels, find_field(pixels), bundle)
     rows = []
     for number, one in enumerate(measure(pixels, eye, bundle.card.crossings.confidence.threshold)):

@@ -31,7 +31,7 @@ THRESHOLDS = np.round(np.arange(0.2, 0.71, 0.05), 2)
 #: Weights of the votes that are tried.
 TRIED = tuple(
     Votes(evidence, onward, branch, across, pixel)
-    for evidence, onward, branch, across, pixel in product((1.4,), (1.0, 2.0), (0.2,), (0.2, 0.6), (0.7, 1.5))
+    for evidence, onward, branch, across, pixel in product((1.4,), (1.0, 2.0), (0.2,), (0.2, 0.6), (0.7, 1.5, 3.0))
 )
 _FOLDS = 5
 

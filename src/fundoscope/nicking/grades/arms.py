@@ -92,7 +92,7 @@ _PAPER = GraderOptions(body="seresnet50", maps=256)
 
 RECIPES = {
     "paper": GradeRecipe("paper", _PAPER, replace(_FIT, epochs=50)),
-    "lite": GradeRecipe("lite", _LITE, _FIT, views=6),
+    "lite": GradeRecipe("lite", _LITE, _FIT),
     "tiny": GradeRecipe(
         "tiny", replace(_LITE, pretrained=False, frozen=0, maps=8), replace(_FIT, epochs=1, batch=4), views=1
     ),

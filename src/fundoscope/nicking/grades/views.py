@@ -28,7 +28,7 @@ from fundoscope.nicking.patches import SIDE, WIDTH, Maps, Patch, patch_of, resiz
 from fundoscope.vessels.nicks import SPAN
 
 #: Milder than for whole photographs: a nick is a few pixels.
-_CAMERAS = replace(CAMERAS, colour=0.6, sharpness=0.15, noise=0.15, encoding=0.1)
+_CAMERAS = replace(CAMERAS, colour=0.6, sharpness=0.2, noise=0.15, encoding=0.3)
 _LESS, _MORE = 0.5, 2.0  # of the usual scale, which is met at its ends as well
 _SHIFT = 0.7  # vein widths off the middle, at most
 _ALONE = 0.5  # share of the views whose maps are made from the patch alone, although more around it is known
@@ -48,7 +48,7 @@ class Views:
         for view in range(self.number):
             rng = np.random.default_rng((self.seed, view, _number(row)))
             turn, shift = rng.uniform(0, 360), rng.uniform(-_SHIFT, _SHIFT, 2) * WIDTH
-            zoom = float(np.exp(np.clip(rng.normal(0, 0.25), np.log(_LESS), np.log(_MORE))))
+            zoom = float(np.exp(np.clip(rng.normal(0, 0.4), np.log(_LESS), np.log(_MORE))))
             if row.span > SPAN and rng.random() < _ALONE:
                 yield patch_of(self.camera(around(whole, turn, zoom, shift), rng), maps)
             else:
