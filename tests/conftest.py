@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import cv2
 import numpy as np
 import pytest
@@ -91,3 +93,43 @@ def graded(written, tmp_path_factory):
             tmp_path_factory.mktemp("graded") / "nicking", said.append, graders,
         )  # fmt: skip
     return graders, out, said
+
+
+@pytest.fixture(scope="session")
+def patch_table(tmp_path_factory):
+    """Six simulated adults with four graded patches and an unlabelled one each; the grades are dealt out in turn."""
+    from collections import Counter
+
+    from fundoscope.simulate import write_adults
+
+    folder = tmp_path_factory.mktemp("patches") / "eyes"
+    write_adults(6, folder, seed=4, camera="drive")
+    chosen, taken = [], Counter()
+    with (folder / "patches.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            number = taken[row["image"]]
+            if number < 5:
+                chosen.append({"patch": row["patch"], "grade": "0123"[number : number + 1], "photograph": row["image"]})
+            taken[row["image"]] += 1
+    with (folder / "few.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ("patch", "grade", "photograph"))
+        writer.writeheader()
+        writer.writerows(chosen)
+    return folder / "few.csv"
+
+
+@pytest.fixture(scope="session")
+def patch_rows(patch_table):
+    """Its rows."""
+    from fundoscope.nicking.grades.table import read_table
+
+    return read_table(patch_table)
+
+
+@pytest.fixture(scope="session")
+def fresh_upstream(graded):
+    """Maps that have seen no photograph."""
+    from fundoscope.bundles.maps import open_maps
+    from fundoscope.nicking.grades.upstream import Upstream
+
+    return Upstream("shipped", open_maps(graded[1], threads=1))

@@ -10,83 +10,34 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 pytest.importorskip("onnx")
-from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from fundoscope.bundles.maps import open_maps
 from fundoscope.cli.main import app
 from fundoscope.cli.talk import Talk
 from fundoscope.errors import FundoscopeError, LeakError, StudyError, UsageError
-from fundoscope.imaging import read
-from fundoscope.imaging.evened import evened
-from fundoscope.networks.bilinear import NickGrader
 from fundoscope.nicking.grades import fitting
 from fundoscope.nicking.grades.arms import NAMES, RULES, USUAL, arm_of, arms_of, names_of, recipe_of
-from fundoscope.nicking.grades.asked import VARIANTS, Asked, Widths
+from fundoscope.nicking.grades.asked import VARIANTS
 from fundoscope.nicking.grades.assess import Said, called
 from fundoscope.nicking.grades.fitting import Fold, Network, Tables, Team, run_arm
-from fundoscope.nicking.grades.folds import GradeFold, grade_folds
+from fundoscope.nicking.grades.folds import grade_folds
 from fundoscope.nicking.grades.pages import kinds_picture, side_by_side
 from fundoscope.nicking.grades.pointing import Pointed, flanks, pointed
 from fundoscope.nicking.grades.study import GradeOptions, _untransferred, run_study
 from fundoscope.nicking.grades.table import PatchRow, read_table
-from fundoscope.nicking.grades.upstream import Upstream, free_of
-from fundoscope.nicking.grades.views import (
-    Examples,
-    Views,
-    around,
-    drawn,
-    inputs_of,
-    masked,
-    packed,
-    training_batches,
-    turned,
-    unpacked,
-    usual,
-)
 from fundoscope.nicking.judging import grade_called
 from fundoscope.nicking.patches import SIDE, WIDTH, Patch
-from fundoscope.simulate import write_adults
 
 TINY = recipe_of("tiny")
 ARMS = ("ours", "majority", "nguyen")
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    """Six simulated adults with four graded patches and an unlabelled one each; the grades are dealt out in turn."""
-    folder = tmp_path_factory.mktemp("patches") / "eyes"
-    write_adults(6, folder, seed=4, camera="drive")
-    chosen, taken = [], Counter()
-    with (folder / "patches.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            number = taken[row["image"]]
-            if number < 5:
-                chosen.append({"patch": row["patch"], "grade": "0123"[number : number + 1], "photograph": row["image"]})
-            taken[row["image"]] += 1
-    with (folder / "few.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ("patch", "grade", "photograph"))
-        writer.writeheader()
-        writer.writerows(chosen)
-    return folder / "few.csv"
-
-
-@pytest.fixture(scope="module")
-def rows(table):
-    return read_table(table)
-
-
-@pytest.fixture(scope="module")
-def upstream(graded):
-    return Upstream("shipped", open_maps(graded[1], threads=1))
-
-
-@pytest.fixture(scope="module")
-def fold(rows, upstream, tmp_path_factory):
+def fold(patch_rows, fresh_upstream, tmp_path_factory):
     """The first of two folds, with what is shown in it."""
     folder = tmp_path_factory.mktemp("fold")
-    made = grade_folds(rows, [upstream], 2, 0, folder / "folds.json")
-    return Fold(Tables(rows, [], {}), made[0], upstream, folder / "shown", TINY)
+    made = grade_folds(patch_rows, [fresh_upstream], 2, 0, folder / "folds.json")
+    return Fold(Tables(patch_rows, [], {}), made[0], fresh_upstream, folder / "shown", TINY)
 
 
 def command(table, out, bundle, *more):
@@ -95,9 +46,9 @@ def command(table, out, bundle, *more):
 
 
 @pytest.fixture(scope="module")
-def study(table, graded, tmp_path_factory):
+def study(patch_table, graded, tmp_path_factory):
     out = tmp_path_factory.mktemp("study") / "s"
-    result = CliRunner().invoke(app, command(table, out, graded[1]))
+    result = CliRunner().invoke(app, command(patch_table, out, graded[1]))
     assert result.exit_code == 0, result.exception
     return out
 
@@ -111,251 +62,6 @@ def patch(seed=0, side=SIDE):
     rng = np.random.default_rng(seed)
     pixels, maps = rng.integers(20, 255, (2, side, side, 3), dtype=np.uint8)
     return Patch(pixels, maps, rng.random((side, side)) > 0.2)
-
-
-def named(upstream, name, *seen):
-    return replace(upstream, name=name, seen=frozenset(seen))
-
-
-def photographs(*grades, n=8):
-    """Rows of `n` photographs with these grades each; no file is looked at."""
-    return [
-        PatchRow(f"{k}_{j}.png", grade, f"p{k}") for k in range(n) for j, grade in enumerate(grades)
-    ]  # fmt: skip
-
-
-# --- folds
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("k", [2, 4])
-def test_no_photograph_is_in_two_parts_and_each_is_tested_once(upstream, tmp_path, k, seed):
-    rows = photographs(0, 1, 2, None, n=12)
-    folds = grade_folds(rows, [upstream], k, seed, tmp_path / "folds.json")
-    assert len(folds) == k and [fold.number for fold in folds] == list(range(k))
-    assert Counter(name for fold in folds for name in fold.test) == Counter({f"p{n}": 1 for n in range(12)})
-    for fold in folds:
-        assert fold.inner and not fold.inner & fold.test
-        parts = {part: fold.rows(rows, part) for part in ("train", "inner", "test")}
-        assert sorted(np.concatenate(list(parts.values()))) == [
-            n for n, row in enumerate(rows) if row.grade is not None
-        ]
-        owners = [{rows[n].photograph for n in ranks} for ranks in parts.values()]
-        assert all(owners) and sum(map(len, owners)) == len(set.union(*owners)) == 12
-
-
-def test_seeds_have_folds_of_their_own_and_a_seed_always_the_same(upstream, tmp_path):
-    rows = photographs(0, 1, 2, n=12)
-    made = [grade_folds(rows, [upstream], 3, seed, tmp_path / f"{seed}.json") for seed in (0, 1)]
-    assert [fold.test for fold in made[0]] != [fold.test for fold in made[1]]
-    assert grade_folds(rows, [upstream], 3, 0, tmp_path / "0.json") == made[0]
-    kept = json.loads((tmp_path / "0.json").read_text())
-    assert [set(each["test"]) for each in kept] == [fold.test for fold in made[0]]
-    with pytest.raises(UsageError, match="holds folds of other patches. Give another folder to --out"):
-        grade_folds(photographs(0, 1, n=12), [upstream], 4, 0, tmp_path / "0.json")
-
-
-def test_grades_come_in_like_shares(upstream, tmp_path):
-    rows = [PatchRow(f"{k}.png", int(k % 4 == 0), f"p{k}") for k in range(40)]
-    for fold in grade_folds(rows, [upstream], 5, 0, tmp_path / "f.json"):
-        assert sum(rows[k].grade for k in fold.rows(rows, "test")) == 2
-
-
-def test_an_upstream_is_never_tested_on_what_it_saw(upstream, tmp_path):
-    rows = photographs(0, 1, n=8)
-    even, odd = (named(upstream, n, *(f"p{k}" for k in range(s, 8, 2))) for n, s in (("even", 0), ("odd", 1)))
-    folds = grade_folds(rows, [even, odd], 4, 0, tmp_path / "f.json")
-    assert {fold.upstream for fold in folds} == {0, 1}
-    for fold in folds:
-        assert fold.test and not fold.test & (even, odd)[fold.upstream].seen
-    assert set.union(*(set(fold.test) for fold in folds)) == {f"p{k}" for k in range(8)}
-    with pytest.raises(LeakError, match=r"p0 was seen by every upstream \(even, all\).*Give one that has not seen it"):
-        grade_folds(rows, [even, named(upstream, "all", "p0")], 4, 0, tmp_path / "g.json")
-    assert free_of([even, odd], "p0") == (1,) and free_of([even, odd], "new") == (0, 1)
-
-
-def test_too_few_photographs_or_folds_are_told(upstream, tmp_path):
-    with pytest.raises(UsageError, match="3 photographs make no 4 folds. Give patches of more, or fewer folds"):
-        grade_folds(photographs(0, 1, n=3), [upstream], 4, 0, tmp_path / "f.json")
-    with pytest.raises(UsageError, match="--folds 1: there are 1 upstreams in use. Give at least 2 folds"):
-        grade_folds(photographs(0, 1), [upstream], 1, 0, tmp_path / "f.json")
-
-
-def test_what_trains_is_not_tested_whichever_table_it_comes_from(upstream, tmp_path):
-    rows, made = photographs(0, None, n=4), GradeFold(0, 0, frozenset({"p0"}), frozenset({"p1"}))
-    extra = [PatchRow("x.png", 1, name) for name in ("p0", "p1", "p2", "new")] + [PatchRow("y.png", None, "new")]
-    others = {"far": [PatchRow("z.png", 2, name) for name in ("p0", "p1", "p2", "new", "seen", "unknown")]}
-    fold = Fold(Tables(rows, extra, others), made, named(upstream, "u", "seen"), tmp_path, TINY)
-    every = [*rows, *extra]
-    assert [every[k].photograph for k in fold.train] == ["p2", "p3", "p2", "new"]
-    assert all(fold.tables.labelled[fold.train] >= 0)
-    assert [rows[k].photograph for k in fold.inner] == ["p1"]
-    assert [rows[k].photograph for k in fold.tested("")] == ["p0"]
-    assert [others["far"][k].photograph for k in fold.tested("far")] == ["p0", "unknown"]
-    assert [rows[k].photograph for k in fold.unlabelled] == ["p2", "p3"]
-    assert all(rows[k].grade is None for k in fold.unlabelled)
-
-
-# --- upstream
-
-
-def test_an_upstreams_folder_is_read_and_a_wrong_one_is_told(upstream, graded, tmp_path):
-    (tmp_path / "u").mkdir()
-    (tmp_path / "u" / "maps").symlink_to(graded[1])
-    with pytest.raises(UsageError, match=r"seen.json: cannot be read .*Give a folder that the crossing task wrote"):
-        Upstream.of(tmp_path / "u")
-    (tmp_path / "u" / "seen.json").write_text('["a", "b"]')
-    found = Upstream.of(tmp_path / "u")
-    assert (found.name, found.seen, found.detector) == ("u", {"a", "b"}, None)
-    with pytest.raises(UsageError, match="has no detector.safetensors. Give another, or leave transfer out"):
-        found.hand_down(NickGrader(TINY.network))
-
-
-def test_a_detectors_body_and_pyramid_are_handed_down_to_both_streams(upstream, tmp_path):
-    from fundoscope.networks.mask_rcnn import CrossingDetector, DetectorOptions
-
-    torch.manual_seed(5)
-    detector = CrossingDetector(DetectorOptions(pretrained=False, maps=8, hidden=8)).state_dict()
-    save_file({k: v.contiguous() for k, v in detector.items()}, tmp_path / "detector.safetensors")
-    given = load_file(tmp_path / "detector.safetensors")
-    grader = NickGrader(arm_of("published", TINY).network)
-    before = {name: value.clone() for name, value in grader.state_dict().items()}
-    replace(upstream, detector=tmp_path / "detector.safetensors").hand_down(grader)
-    for number in (0, 1):
-        own = grader.streams[number].state_dict()
-        body = [name for name in own if name.startswith("body.")]
-        assert len(body) > 100
-        for name in body:
-            torch.testing.assert_close(own[name], given[f"backbone.{name}"])
-        taken = [name for name in own if name.startswith("pyramid.") and f"backbone.{name}" in given]
-        assert any(torch.equal(own[name], given[f"backbone.{name}"]) for name in taken)
-    torch.testing.assert_close(grader.state_dict()["head.weight"], before["head.weight"])
-
-
-# --- views
-
-
-def test_views_are_named_by_patch_and_number_and_nothing_else(rows, upstream):
-    maps = upstream.bundle.maps
-    first, again = (list(Views(2).draw(rows[0], maps)) for _ in range(2))
-    longer, other = list(Views(3).draw(rows[0], maps)), list(Views(2, seed=1).draw(rows[0], maps))
-    for k in range(2):
-        np.testing.assert_array_equal(packed(first[k]), packed(again[k]))
-        np.testing.assert_array_equal(packed(first[k]), packed(longer[k]))
-        assert (packed(first[k]) != packed(other[k])).mean() > 0.2
-    assert (first[0].pixels != first[1].pixels).mean() > 0.2
-    elsewhere = next(Views(1).draw(replace(rows[0], photograph="another"), maps))
-    assert (first[0].pixels != elsewhere.pixels).mean() > 0.2
-
-
-def test_views_are_drawn_once_and_kept(rows, upstream, tmp_path):
-    asked = []
-
-    def maps(contrast):
-        asked.append(contrast.shape)
-        return upstream.bundle.maps(contrast)
-
-    kept = drawn(rows[:2], maps, Views(1), tmp_path / "v" / "views.npy")
-    assert kept.shape == (2, 1, SIDE, SIDE, 7) and len(asked) == 2
-    np.testing.assert_array_equal(kept[1, 0], packed(next(Views(1).draw(rows[1], upstream.bundle.maps))))
-    again = drawn(rows[:2], maps, Views(1), tmp_path / "v" / "views.npy")
-    np.testing.assert_array_equal(kept, again)
-    assert len(asked) == 2 and [path.name for path in (tmp_path / "v").iterdir()] == ["views.npy"]
-
-
-def test_the_usual_patch_and_views_from_more_around_are_the_same_cut(rows):
-    whole = np.pad(read(rows[0].path).pixels, ((16, 16), (16, 16), (0, 0)), mode="reflect")  # 288 pixels
-    wide = Patch(whole, whole, np.ones(whole.shape[:2], bool))
-    for turn, zoom, shift in ((0.0, 1.0, (0.0, 0.0)), (33.0, 1.3, (4.0, -9.0))):
-        np.testing.assert_array_equal(around(whole, turn, zoom, shift), wide.cut(turn, zoom, shift).pixels)
-    assert usual(rows[0]).shape == (SIDE, SIDE, 3)
-    corner = around(np.full((288, 288, 3), 90, np.uint8), zoom=0.3)
-    assert corner.min() == 90  # edges are repeated
-
-
-def test_packed_and_unpacked_it_is_the_same_patch():
-    one = patch()
-    two = unpacked(packed(one))
-    for name in ("pixels", "maps", "inside"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
-        np.testing.assert_array_equal(getattr(turned(one, 1), name), np.rot90(getattr(one, name)))
-        np.testing.assert_array_equal(getattr(turned(one, 4), name), getattr(one, name))
-
-
-def test_masked_the_crossing_is_not_seen_and_all_else_is():
-    x = np.random.default_rng(0).normal(size=(6, SIDE, SIDE)).astype(np.float32)
-    kept, hidden = x.copy(), masked(x)
-    away = np.hypot(*(np.indices((SIDE, SIDE)) - (SIDE - 1) / 2)) / WIDTH
-    assert np.abs(hidden[:, away < 3.9]).max() == 0
-    np.testing.assert_array_equal(hidden[:, away > 4.1], x[:, away > 4.1])
-    np.testing.assert_array_equal(x, kept)
-
-
-def examples(grades, seed=0, mask=False):
-    kept = np.stack([packed(patch(k))[None] for k in range(len(grades))])
-    return Examples(kept, np.arange(len(grades)), np.array(grades), seed, mask)
-
-
-def test_examples_are_named_by_seed_epoch_and_rank():
-    some, other = examples([0, 1, 2]), examples([0, 1, 2], seed=1)
-    x, grade = some[4, 2]
-    assert grade == 2 and x.shape == (6, SIDE, SIDE)
-    torch.testing.assert_close(x, some[4, 2][0])
-    assert any(not torch.equal(some[epoch, 2][0], other[epoch, 2][0]) for epoch in range(4))
-    ways = {float(some[epoch, 2][0][3, 0, 0]) for epoch in range(40)}
-    assert len(ways) == 4  # each corner has come to the upper left
-    hidden = examples([0, 1, 2], mask=True)
-    assert float(hidden[0, 1][0][:, SIDE // 2, SIDE // 2].abs().max()) == 0
-
-
-def test_an_epoch_has_each_grade_as_often_and_each_patch_of_a_grade_as_often():
-    grades = [0] * 30 + [1] * 6 + [3] * 4
-    batches = training_batches(examples(grades), 8)
-    seen = []
-    for epoch in (0, 1, 0):
-        batches.sampler.set_epoch(epoch)
-        seen.append(list(batches.sampler))
-    assert seen[0] == seen[2] != seen[1] and len(seen[0]) == len(grades) and {e for e, _ in seen[1]} == {1}
-    ranks = Counter(k for _, k in seen[0])
-    shares = [sum(ranks[k] for k in range(40) if grades[k] == g) for g in (0, 1, 3)]
-    assert max(shares) - min(shares) <= 2 and sum(shares) == 40
-    assert max(ranks[k] for k in range(30)) == 1
-    assert {ranks[k] for k in range(30, 36)} <= {1, 2, 3} and min(ranks[k] for k in range(36, 40)) >= 2
-
-
-# --- asked
-
-
-def test_a_patch_is_spoilt_without_a_change_of_the_vessels(rows):
-    plain = usual(rows[0]).astype(float)
-    found = {name: spoil(rows[0], np.random.default_rng(0)).astype(float) for name, spoil in VARIANTS.items()}
-    assert next(iter(found)) == "usual" and all(picture.shape == plain.shape for picture in found.values())
-    np.testing.assert_array_equal(found["usual"], plain)
-    field = np.ones(plain.shape[:2], bool)
-    for name in ("blurred", "recompressed", "recoloured"):
-        assert np.abs(found[name] - plain).mean() > 0.1
-        contrasts = [evened(picture.astype(np.uint8), field)[1].ravel() for picture in (plain, found[name])]
-        assert np.corrcoef(contrasts)[0, 1] > 0.8
-    assert np.abs(found["double the scale"][1::2, 1::2] - plain[32:96, 32:96]).mean() < 6
-    assert np.abs(found["half the scale"][32:96, 32:96] - plain[::2, ::2]).mean() < 12
-
-
-def test_patches_are_asked_about_as_they_are_kept(rows, upstream, tmp_path):
-    asked = Asked.of(rows[:3], "usual", upstream, tmp_path / "a" / "own.npy")
-    found = asked.inputs(np.array([2, 0]))
-    assert found.shape == (2, 6, SIDE, SIDE)
-    np.testing.assert_array_equal(found[0], inputs_of(unpacked(asked.kept[2])))
-    np.testing.assert_array_equal(unpacked(asked.kept[0]).pixels, usual(rows[0]))
-    assert asked.inputs(np.array([], int)).shape == (0, 6, SIDE, SIDE)
-    again = Asked.of(rows[:3], "usual", replace(upstream, bundle=None), tmp_path / "a" / "own.npy")
-    np.testing.assert_array_equal(again.kept, asked.kept)
-
-
-def test_widths_are_measured_once_and_nan_where_they_could_not_be(rows, upstream, tmp_path):
-    first = Widths.of(rows[:2], upstream, tmp_path / "w.npz")
-    again = Widths.of(rows[:2], replace(upstream, bundle=None), tmp_path / "w.npz")
-    assert first.narrowing.shape == (2, 2) and len(first.features) == 2
-    np.testing.assert_array_equal(first.narrowing, again.narrowing)
 
 
 # --- arms
@@ -550,9 +256,9 @@ def test_pictures_show_patch_kinds_and_activation_beside_each_other():
 # --- the whole study
 
 
-def test_every_graded_patch_is_told_once_by_each_arm(study, rows):
+def test_every_graded_patch_is_told_once_by_each_arm(study, patch_rows):
     told = lines(study / "tables" / "predictions.csv")
-    graded = sorted(row.path.name for row in rows if row.grade is not None)
+    graded = sorted(row.path.name for row in patch_rows if row.grade is not None)
     for arm in ARMS:
         own = [row for row in told if row["grader"] == arm]
         assert sorted(row["patch"] for row in own) == graded
@@ -563,10 +269,10 @@ def test_every_graded_patch_is_told_once_by_each_arm(study, rows):
                 assert int(row["told"]) == grade_called(p)
 
 
-def test_what_a_network_said_of_a_patch_stands_in_its_row(study, rows):
+def test_what_a_network_said_of_a_patch_stands_in_its_row(study, patch_rows):
     told = {row["patch"]: row for row in lines(study / "tables" / "predictions.csv") if row["grader"] == "ours"}
     for number, fold in enumerate(json.loads((study / "folds_0.json").read_text())):
-        tested = [row for row in rows if row.photograph in fold["test"] and row.grade is not None]
+        tested = [row for row in patch_rows if row.photograph in fold["test"] and row.grade is not None]
         with np.load(study / "fits" / "ours" / "seed_0" / f"fold_{number}" / "answers.npz") as kept:
             p = kept["|usual"]
         for row, chances in zip(tested, p, strict=True):
@@ -602,18 +308,18 @@ def test_the_figures_are_those_of_the_predictions(study):
         assert float(figures["quadratic_kappa"]) == pytest.approx(kappa, abs=1e-3)
 
 
-def test_the_same_command_again_fits_nothing(study, table, graded):
+def test_the_same_command_again_fits_nothing(study, patch_table, graded):
     answers = sorted(study.rglob("answers.npz"))
     assert len(answers) == 2 * len(ARMS)
     before = [path.stat().st_mtime_ns for path in answers]
     kept = (study / "tables" / "grades.csv").read_text()
-    result = CliRunner().invoke(app, command(table, study, graded[1]))
+    result = CliRunner().invoke(app, command(patch_table, study, graded[1]))
     assert result.exit_code == 0, result.exception
     assert [path.stat().st_mtime_ns for path in answers] == before
     assert (study / "tables" / "grades.csv").read_text() == kept
 
 
-def test_a_fit_that_is_missing_is_made_again_alone(study, table, graded):
+def test_a_fit_that_is_missing_is_made_again_alone(study, patch_table, graded):
     import shutil
 
     answers = sorted(study.rglob("answers.npz"))
@@ -622,32 +328,32 @@ def test_a_fit_that_is_missing_is_made_again_alone(study, table, graded):
     with np.load(lost / "answers.npz") as kept:
         told = kept["|usual"]
     shutil.rmtree(lost)
-    assert CliRunner().invoke(app, command(table, study, graded[1])).exit_code == 0
+    assert CliRunner().invoke(app, command(patch_table, study, graded[1])).exit_code == 0
     changed = [path for path, when in before.items() if path.stat().st_mtime_ns != when]
     assert changed == [lost / "answers.npz"]
     with np.load(lost / "answers.npz") as kept:
         np.testing.assert_array_equal(kept["|usual"], told)
 
 
-def test_other_settings_in_the_same_folder_are_refused(study, table, graded):
-    result = CliRunner().invoke(app, command(table, study, graded[1], "--folds", "3"))
+def test_other_settings_in_the_same_folder_are_refused(study, patch_table, graded):
+    result = CliRunner().invoke(app, command(patch_table, study, graded[1], "--folds", "3"))
     assert isinstance(result.exception, StudyError) and "folds: 2 there, 3 now" in str(result.exception)
 
 
-def test_a_study_of_rules_alone_and_of_another_table_runs(table, graded, tmp_path):
-    more = ("--graders", "majority,nguyen", "--also", str(table.parent / "patches.csv"))
-    result = CliRunner().invoke(app, command(table, tmp_path / "s", graded[1], *more))
+def test_a_study_of_rules_alone_and_of_another_table_runs(patch_table, graded, tmp_path):
+    more = ("--graders", "majority,nguyen", "--also", str(patch_table.parent / "patches.csv"))
+    result = CliRunner().invoke(app, command(patch_table, tmp_path / "s", graded[1], *more))
     assert result.exit_code == 0, result.exception
     elsewhere = lines(tmp_path / "s" / "tables" / "elsewhere.csv")
     assert [(row["on"], row["grader"]) for row in elsewhere] == [("eyes", "majority"), ("eyes", "nguyen")]
-    assert int(elsewhere[0]["n"]) == len(read_table(table.parent / "patches.csv"))
+    assert int(elsewhere[0]["n"]) == len(read_table(patch_table.parent / "patches.csv"))
 
 
-def test_an_arm_without_weights_to_transfer_is_told(upstream):
+def test_an_arm_without_weights_to_transfer_is_told(fresh_upstream):
     arms = [arm_of(name, TINY) for name in ("ours", "published", "no-transfer", "plain-pyramid")]
-    assert _untransferred(arms, [upstream]) == ["published", "plain-pyramid"]
-    taught = replace(upstream, detector=Path("detector.safetensors"))
-    assert _untransferred(arms, [taught, upstream]) == ["published", "plain-pyramid"]
+    assert _untransferred(arms, [fresh_upstream]) == ["published", "plain-pyramid"]
+    taught = replace(fresh_upstream, detector=Path("detector.safetensors"))
+    assert _untransferred(arms, [taught, fresh_upstream]) == ["published", "plain-pyramid"]
     assert _untransferred(arms, [taught]) == []
 
 
@@ -662,17 +368,19 @@ def test_an_arm_without_weights_to_transfer_is_told(upstream):
         (["--also", "few.csv", "--also", "few.csv"], 2, "'few' would be the name of two"),
     ],
 )
-def test_wrong_calls_are_told_and_leave_with_their_code(table, graded, tmp_path, more, code, words):
-    more = [str(table) if each == "few.csv" else each for each in more]
-    result = CliRunner().invoke(app, command(table, tmp_path / "s", graded[1], *more))
+def test_wrong_calls_are_told_and_leave_with_their_code(patch_table, graded, tmp_path, more, code, words):
+    more = [str(patch_table) if each == "few.csv" else each for each in more]
+    result = CliRunner().invoke(app, command(patch_table, tmp_path / "s", graded[1], *more))
     assert isinstance(result.exception, FundoscopeError) and words in str(result.exception)
     assert result.exception.exit_code == code
 
 
-def test_a_patch_that_is_missing_is_named_and_one_that_is_broken_too(table, graded, tmp_path):
+def test_a_patch_that_is_missing_is_named_and_one_that_is_broken_too(patch_table, graded, tmp_path):
     for name, code in (("missing", 2), ("broken", 1)):
         copy = tmp_path / f"{name}.csv"
-        text = [line.replace("patches/", f"{table.parent}/patches/") for line in table.read_text().splitlines()]
+        text = [
+            line.replace("patches/", f"{patch_table.parent}/patches/") for line in patch_table.read_text().splitlines()
+        ]
         if name == "broken":
             (tmp_path / "broken.png").write_bytes(b"no picture")
         text[1] = f"{name}.png,0,{text[1].split(',')[2]}"
@@ -682,15 +390,15 @@ def test_a_patch_that_is_missing_is_named_and_one_that_is_broken_too(table, grad
         assert result.exception.exit_code == code
 
 
-def test_an_upstream_that_saw_a_patch_of_another_table_stops_the_study(table, graded, tmp_path):
+def test_an_upstream_that_saw_a_patch_of_another_table_stops_the_study(patch_table, graded, tmp_path):
     upstream = tmp_path / "u"
     upstream.mkdir()
     (upstream / "maps").symlink_to(graded[1])
     (upstream / "seen.json").write_text('["other"]')
     other = tmp_path / "other.csv"
-    other.write_text(f"patch,grade,photograph\n{read_table(table)[0].path},1,other\n")
+    other.write_text(f"patch,grade,photograph\n{read_table(patch_table)[0].path},1,other\n")
     options = GradeOptions(
-        table, tmp_path / "s", TINY, ("majority",), 2, also=(other,), upstream=(upstream,), bundle=str(graded[1])
+        patch_table, tmp_path / "s", TINY, ("majority",), 2, also=(other,), upstream=(upstream,), bundle=str(graded[1])
     )
     with pytest.raises(LeakError, match="other was seen by every upstream"):
         run_study(options, Talk(quiet=True))
