@@ -3,13 +3,14 @@
     python benchmarks/nicking_speed.py [--rounds 3] [--bundle nicking] [--patches 400]
 
 Simulated photographs of DRIVE's (565x584) and HRF's (3504x2336) size and simulated patches, each command in a process of its
-own, start of Python included, on two cores. "ratio" is the time in one running process (photograph after photograph) over
+own, start of Python included, on two cores; "not graded" is by the bundle without its graders: crossings, kinds and widths alone. "ratio" is the time in one running process (photograph after photograph) over
 that of the bare network of maps. Writes docs/results/nicking_speed.csv; machines are noisy, so the ratios are what counts.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,8 @@ from statistics import median
 
 import cv2
 
+from fundoscope.bundles.folder import describe
+from fundoscope.bundles.maps import MAPS_FILE, open_maps
 from fundoscope.evaluation import results_table
 from fundoscope.imaging import find_field, read
 from fundoscope.imaging.evened import evened, scaled
@@ -54,10 +57,19 @@ def run(arguments: Sequence[str]) -> tuple[float, float]:
     return float(seconds), float(peak)
 
 
-def commands(bundle: str, path: Path, out: Path, what: str, name: str, rounds: int) -> Iterator[Row]:
+def ungraded(bundle: str, out: Path) -> Path:
+    """A copy of a bundle that holds no graders."""
+    found = open_maps(bundle)
+    out.mkdir()
+    shutil.copy(found.folder / MAPS_FILE, out)
+    describe(found.card.model_copy(update={"grades": None, "parity_grades": None}), (), out)
+    return out
+
+
+def commands(bundle: str | Path, path: Path, out: Path, what: str, name: str, rounds: int) -> Iterator[Row]:
     """The command on one input, to a table and to a table with report and pictures."""
     for told, extra in (("table", ["--json"]), ("report", ["--out", str(out)])):
-        seen = [run(["nicking", what, str(path), "--bundle", bundle, "--quiet", *extra]) for _ in range(rounds)]
+        seen = [run(["nicking", what, str(path), "--bundle", str(bundle), "--quiet", *extra]) for _ in range(rounds)]
         yield {
             "what": f"{what}, {name}, file to {told}",
             "seconds": round(median(s for s, _ in seen), 2),
@@ -90,12 +102,13 @@ def main() -> None:
     given = parser.parse_args()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        grader = NickingGrader.open(given.bundle)
+        grader, alone = NickingGrader.open(given.bundle), ungraded(given.bundle, Path(folder) / "maps")
         for name, camera, size in SIZES:
             path = Path(folder) / f"{name}.png"
             eye = adult(11, camera=camera, size=size)
             cv2.imwrite(str(path), cv2.cvtColor(eye.pixels, cv2.COLOR_RGB2BGR))
             rows += commands(given.bundle, path, Path(folder) / "out", "grade", name, given.rounds)
+            rows += commands(alone, path, Path(folder) / "out", "grade", f"{name}, not graded", given.rounds)
             rows.append(bare(grader, path, name, given.rounds))
         if grader.bundle.card.grades is not None:
             eyes = Path(folder) / "eyes"
