@@ -224,7 +224,7 @@ def photograph_lines() -> list[str]:
     ]
     return [
         "",
-        f"From whole photographs of DRIVE test, by the shipped bundle: at {int(table[0]['n_found']) // GRADES} crossings the vein was given each grade, a photograph each:",
+        f"From whole photographs of DRIVE test, file to grade by the shipped bundle: at {int(table[0]['n']) // GRADES} crossings of {table[0]['groups']} photographs the vein was given each grade, a photograph each (a grade 0 is a sham; by the second renderer it is drawn anew):",
         "",
         "| | crossing found | graded | quadratic kappa of the graded |",
         "|---|---|---|---|",
