@@ -308,6 +308,16 @@ def test_the_figures_are_those_of_the_predictions(study):
         assert float(figures["quadratic_kappa"]) == pytest.approx(kappa, abs=1e-3)
 
 
+def test_the_loss_that_chooses_is_that_of_the_inner_patches(study, patch_rows):
+    told = []
+    for number, fold in enumerate(json.loads((study / "folds_0.json").read_text())):
+        inner = [row.grade for row in patch_rows if row.grade is not None and row.photograph in fold["inner"]]
+        with np.load(study / "fits" / "majority" / "seed_0" / f"fold_{number}" / "answers.npz") as kept:
+            told.append(np.mean([-np.log(p[grade]) for p, grade in zip(kept["inner"], inner, strict=True)]))
+    majority = lines(study / "tables" / "grades.csv")[1]
+    assert float(majority["inner_log_loss"]) == pytest.approx(np.mean(told), abs=1e-3)
+
+
 def test_the_same_command_again_fits_nothing(study, patch_table, graded):
     answers = sorted(study.rglob("answers.npz"))
     assert len(answers) == 2 * len(ARMS)

@@ -77,9 +77,7 @@ def test_an_upstream_is_never_tested_on_what_it_saw(fresh_upstream, tmp_path):
     for fold in folds:
         assert fold.test and not fold.test & (even, odd)[fold.upstream].seen
     assert set.union(*(set(fold.test) for fold in folds)) == {f"p{k}" for k in range(8)}
-    with pytest.raises(
-        LeakError, match=r"p0 was seen by every upstream \(even, all\).*Give one that has not seen it"
-    ):
+    with pytest.raises(LeakError, match=r"p0 was seen by every upstream \(even, all\).*Give one that has not seen it"):
         grade_folds(rows, [even, named(fresh_upstream, "all", "p0")], 4, 0, tmp_path / "g.json")
     assert free_of([even, odd], "p0") == (1,) and free_of([even, odd], "new") == (0, 1)
 

@@ -14,7 +14,7 @@ from fundoscope.evaluation import estimate
 from fundoscope.evaluation.grades import grade_difference, grade_estimates, paper_weights
 from fundoscope.evaluation.intervals import bootstrap
 from fundoscope.evaluation.tables import results_table
-from fundoscope.nicking.grades.fitting import Fold
+from fundoscope.nicking.grades.fitting import Fold, log_loss
 from fundoscope.nicking.grades.table import PatchRow
 from fundoscope.nicking.judging import called
 from fundoscope.simulate.pinch import SHAMS
@@ -92,7 +92,10 @@ class GradeAnswers:
     @cached_property
     def figures(self) -> list[Row]:
         """The study's own patches: each arm's figures, as they are and with grades in the 90-patch set's shares."""
-        return [{"grader": arm, **self._figures(self.said(arm))} for arm in self.arms]
+        return [
+            {"grader": arm, "inner_log_loss": self.inner_loss(arm), **self._figures(self.said(arm))}
+            for arm in self.arms
+        ]
 
     @cached_property
     def elsewhere(self) -> list[Row]:
@@ -102,6 +105,15 @@ class GradeAnswers:
             for table in self.tables[1:]
             for arm in self.arms
         ]
+
+    def inner_loss(self, arm: str) -> float:
+        """Mean log loss on the folds' inner patches, by which designs can be chosen before the tested ones are looked at."""
+        losses = []
+        for seed, folds in self.folds.items():
+            for fold in folds:
+                with np.load(self.where[arm, seed, fold.fold.number] / "answers.npz") as kept:
+                    losses.append(log_loss(kept["inner"], fold.tables.labelled[fold.inner]))
+        return float(np.mean(losses))
 
     def _figures(self, said: Said) -> Row:
         y, told, groups = said.truth, said.told, said.groups

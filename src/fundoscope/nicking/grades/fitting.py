@@ -170,8 +170,7 @@ class Network:
         self.temperature = _temperature(lambda t: self._loss_at(inner, told, t))
 
     def _loss_at(self, inputs: NDArray[np.float32], told: NDArray[np.int64], temperature: float) -> float:
-        p = self._probabilities(self.logits(inputs) / temperature)
-        return float(-np.log(np.maximum(p[np.arange(len(told)), told], 1e-6)).mean())
+        return log_loss(self._probabilities(self.logits(inputs) / temperature), told)
 
     def _inputs(self, asked: Asked, ranks: NDArray[np.int64]) -> NDArray[np.float32]:
         inputs = asked.inputs(ranks)
@@ -194,6 +193,11 @@ class Network:
         if not len(ranks):
             return np.zeros((0, 4))
         return self._probabilities(self.logits(self._inputs(asked, ranks)) / self.temperature)
+
+
+def log_loss(p: NDArray[np.float64], grades: NDArray[np.int64]) -> float:
+    """Mean log loss of probabilities (n, 4) where these grades (n,) are true."""
+    return float(-np.log(np.maximum(p[np.arange(len(grades)), grades], 1e-6)).mean())
 
 
 def _softmax(logits: Tensor) -> Tensor:
