@@ -85,8 +85,8 @@ def arms_of(names: Sequence[str], recipe: GradeRecipe) -> list[GradeArm]:
 
 
 _FIT = FitOptions(epochs=15, patience=15, batch=16, learning_rate=1e-3, weight_decay=1e-2, average=0.97, smoothing=0.0)
-#: Two streams pooled bilinearly, and nothing else of paper 002: on inner photographs its other parts cost more than they
-#: give where there are a few hundred patches (docs/explanation/nicking.md).
+#: Two streams pooled bilinearly, and nothing else of paper 002: with a few hundred patches no other part can be told to help
+#: (docs/explanation/nicking.md).
 _LITE = GraderOptions(frozen=2, excited=False, pyramid="none")
 _PAPER = GraderOptions(body="seresnet50", maps=256)
 
