@@ -25,12 +25,13 @@ from fundoscope.datasets import open_dataset
 from fundoscope.evaluation import results_table
 from fundoscope.evaluation.detection import RADIUS
 from fundoscope.evaluation.grades import grade_estimates
-from fundoscope.evaluation.intervals import bootstrap
+from fundoscope.evaluation.intervals import share
 from fundoscope.findings import NickingFinding
 from fundoscope.imaging import Pixels
 from fundoscope.nicking.grading import NickingGrader
 from fundoscope.nicking.pinching import MappedPhotograph, Renderer, even
 from fundoscope.simulate.pinch import draw, pinch
+from fundoscope.vessels.nicks import GRADES
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results" / "nicked_photographs.csv"
@@ -56,7 +57,7 @@ def ask(bundle: str, folder: Path, number: int) -> list[Asked]:
     asked = []
     for k, crossing in enumerate(even(photograph)):
         for name, render in RENDERERS.items():
-            for grade in range(4):
+            for grade in range(GRADES):
                 plan = draw(grade, np.random.default_rng((SEED, number, k, grade)), None if render is pinch else "none")
                 found = nearest(grader, render(photograph.pixels, crossing, plan), crossing.at)
                 told = None if found is None else found.grade
@@ -76,19 +77,16 @@ def figures(asked: list[Asked]) -> Iterator[dict[str, object]]:
     for name in RENDERERS:
         of = [each for each in asked if each.renderer == name]
         graded = [each for each in of if each.told is not None]
-        groups = [each.photograph for each in graded]
-        told = grade_estimates([each.truth for each in graded], [each.told for each in graded], groups)
+        photographs = [each.photograph for each in of]
+        told = grade_estimates(
+            [each.truth for each in graded], [each.told for each in graded], [each.photograph for each in graded]
+        )
         yield {
             "photographs of": f"DRIVE test, {name}",
-            "found": share([each.found for each in of], of),
-            "graded": share([each.told is not None for each in of], of),
-            **{what: told[what] for what in ("quadratic_kappa", "accuracy", *(f"recall_{g}" for g in range(4)))},
+            "found": share([each.found for each in of], photographs),
+            "graded": share([each.told is not None for each in of], photographs),
+            **{what: told[what] for what in ("quadratic_kappa", "accuracy", *(f"recall_{g}" for g in range(GRADES)))},
         }
-
-
-def share(which: list[bool], of: list[Asked]) -> object:
-    hit = np.array(which, float)
-    return bootstrap(lambda w: {"share": (w @ hit) / w.sum(axis=1)}, hit, [each.photograph for each in of])["share"]
 
 
 def main() -> None:

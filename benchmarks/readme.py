@@ -9,11 +9,11 @@ import csv
 import sys
 from pathlib import Path
 
+from fundoscope.vessels.nicks import GRADES
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 START, END = "<!-- results: written by benchmarks/readme.py from docs/results -->", "<!-- end of results -->"
-
-GRADES = 4  # 0 to 3
 
 Row = dict[str, str]
 

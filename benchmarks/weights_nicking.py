@@ -29,7 +29,7 @@ from fundoscope.datasets import Dataset, Record, open_dataset
 from fundoscope.evaluation import results_table
 from fundoscope.evaluation.detection import Outcome, detection_estimates, matched
 from fundoscope.evaluation.intervals import Estimate, bootstrap
-from fundoscope.imaging import Pixels, find_field
+from fundoscope.imaging import Pixels, find_field, read
 from fundoscope.imaging.evened import evened, scaled
 from fundoscope.learning.detect import PAPER_STEPS, fit_detector
 from fundoscope.learning.marked import Marked
@@ -234,7 +234,7 @@ def ordinary_rows(upstream: Upstream, sets: Sequence[Dataset], study: Study) -> 
     """Crossings of the training photographs, and of simulated eyes without nicking, as the upstream's maps show them:
     taken as not nicked.
     """
-    real = [(f"{record.dataset}/{record.name}", partial(_pixels, record)) for known in sets for record in known]
+    real = [(source.full_name, partial(_pixels, source.path)) for known in sets for source in known.sources]
     simulated = [
         (f"simulated/{seed}", partial(_quiet, seed, camera, size)) for camera, size, seeds in QUIET for seed in seeds
     ]
@@ -243,8 +243,8 @@ def ordinary_rows(upstream: Upstream, sets: Sequence[Dataset], study: Study) -> 
     return [row for table in tables if len(table.read_text().splitlines()) > 1 for row in read_table(table)]
 
 
-def _pixels(record: Record) -> Pixels:
-    return record.pixels
+def _pixels(path: Path) -> Pixels:
+    return read(path).pixels
 
 
 def _quiet(seed: int, camera: str, size: int) -> Pixels:

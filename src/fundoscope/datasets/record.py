@@ -86,6 +86,11 @@ class Source:
     reader: Callable[[Source], Record]
     files: Mapping[str, Path] = field(default_factory=dict)
 
+    @property
+    def full_name(self) -> str:
+        """Set and name, as splits, tables of patches and `seen.json` have it."""
+        return f"{self.dataset}/{self.name}"
+
     def record(self, field: Mask, **known: Any) -> Record:
         """The record with this field, and with what else is `known` by the names of `Record`."""
         return Record(self.name, self.dataset, self.path, self.group, field, **known)

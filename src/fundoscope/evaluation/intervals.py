@@ -252,6 +252,12 @@ def bootstrap(
     return {name: _summary(name, float(value[0]), drawn[name], y, codes) for name, value in whole.items()}
 
 
+def share(hits: ArrayLike, groups: Sequence[object] | NDArray | None = None) -> Estimate:
+    """The share of `hits` (n,), 0 or 1, that are 1, with its interval; nan where there are none."""
+    hit = np.asarray(hits, float)
+    return bootstrap(lambda w: {"share": (w @ hit) / w.sum(axis=1)}, hit, groups)["share"]
+
+
 def weights_of(weights: ArrayLike | None, n: int) -> Array:
     """The weight of each photograph (n,), 1 where none is given; `UsageError` unless all are above 0."""
     if weights is None:

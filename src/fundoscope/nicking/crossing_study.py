@@ -292,7 +292,7 @@ def _row(scores: CocoScores) -> dict[str, object]:
 def _manifest(options: CrossingOptions, sets: Sequence[Dataset]) -> dict[str, object]:
     return {
         "task": "crossings",
-        "sets": [f"{source.dataset}/{source.name}" for known in sets for source in known.sources],
+        "sets": [source.full_name for known in sets for source in known.sources],
         "pyramids": list(options.pyramids),
         "seeds": options.seeds,
         "labels": options.labels,

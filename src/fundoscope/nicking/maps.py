@@ -86,15 +86,15 @@ def fit_maps(
     """Teach the network of a part (`PARTS`) of the photographs; it resumes, and is read where it is done."""
     number = len(recipe.rounds)
     step = f"maps/{part}" if number == 1 else f"maps/{part}-{number}"
-    done = study.done(step)
-    if number > 1 and not done:
+    if study.done(step):
+        model = VesselNet(recipe.network)
+        model.load_state_dict(torch.load(study.result(step) / WEIGHTS, weights_only=True))
+        return model
+    if number > 1:
         model = fit_maps(recipe.begun, part, sets, eyes, study, workers)
     else:
         torch.manual_seed(recipe.seed)
         model = VesselNet(recipe.network)
-    if done:
-        model.load_state_dict(torch.load(study.result(step) / WEIGHTS, weights_only=True))
-        return model
     last = recipe.rounds[-1]
     real = [Drawn.of(record) for known in sets for record in taken(known, part)]
     every = mixed(real, [Drawn.of(record) for record in eyes] if last.eyes else [])
@@ -106,8 +106,8 @@ def fit_maps(
 
 
 def names_of(sets: Iterable[Dataset], part: str) -> tuple[str, ...]:
-    """The photographs of a part, by their names."""
-    return tuple(f"{record.dataset}/{record.name}" for known in sets for record in taken(known, part))
+    """The photographs of a part, by their names; none is read for it."""
+    return tuple(source.full_name for known in sets for source in taken(known, part).sources)
 
 
 def taught(folder: Path) -> tuple[dict[str, Tensor], frozenset[str]]:
@@ -121,10 +121,10 @@ def taught(folder: Path) -> tuple[dict[str, Tensor], frozenset[str]]:
         ) from error
 
 
-def taken(known: Dataset, part: str) -> list[Record]:
-    """The photographs of a set that the network of this part learns from."""
+def taken(known: Dataset, part: str) -> Dataset:
+    """The photographs of a set that the network of this part learns from; none is read yet."""
     first, step = {"all": (0, 1), "even": (0, 2), "odd": (1, 2)}[part]
-    return [known[k] for k in range(first, len(known), step)]
+    return known[first::step]
 
 
 def mixed(real: Sequence[Any], simulated: Sequence[Any]) -> list[Any]:

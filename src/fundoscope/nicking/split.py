@@ -43,7 +43,7 @@ class Split:
                 told = f"{', '.join(sorted(parted))} would be trained on and tested"
                 raise UsageError(f"{known.folder}: {told}. Give the parts as folders training/ and test/.")
             for source, is_tested in zip(known.sources, tested, strict=True):
-                (test if is_tested else train).append(f"{source.dataset}/{source.name}")
+                (test if is_tested else train).append(source.full_name)
         inner = train[_EVERY // 2 :: _EVERY]
         split = cls({"train": tuple(n for n in train if n not in inner), "inner": tuple(inner), "test": tuple(test)})
         for part, names in split.names.items():
@@ -67,7 +67,7 @@ class Split:
         """The photographs of a part, read one by one."""
         for known in sets:
             for number, source in enumerate(known.sources):
-                if f"{source.dataset}/{source.name}" in self.names[part]:
+                if source.full_name in self.names[part]:
                     yield known[number]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fundoscope.evaluation import estimate
 from fundoscope.evaluation.grades import grade_difference, grade_estimates, paper_weights
-from fundoscope.evaluation.intervals import bootstrap
+from fundoscope.evaluation.intervals import share
 from fundoscope.evaluation.tables import results_table
 from fundoscope.nicking.grades.fitting import Fold, log_loss
 from fundoscope.nicking.grades.table import PatchRow
@@ -78,14 +78,12 @@ class GradeAnswers:
         tables = next(iter(self.folds.values()))[0].tables
         rows = tables.others[table] if table else tables.rows
         total, times, sure = np.zeros((len(rows), 4)), np.zeros(len(rows)), np.zeros(len(rows))
-        for seed, folds in self.folds.items():
-            for fold in folds:
-                with np.load(self.where[arm, seed, fold.fold.number] / "answers.npz") as kept:
-                    p, least = kept[f"{table}|{variant}"], np.quantile(sureness(kept["inner"]), REFUSED)
-                ranks = fold.tested(table)
-                total[ranks] += p
-                times[ranks] += 1
-                sure[ranks] += sureness(p) >= least
+        for fold, kept in self._kept_of(arm):
+            p, least = kept[f"{table}|{variant}"], np.quantile(sureness(kept["inner"]), REFUSED)
+            ranks = fold.tested(table)
+            total[ranks] += p
+            times[ranks] += 1
+            sure[ranks] += sureness(p) >= least
         with np.errstate(invalid="ignore"):
             return Said(rows, total / times[:, None], sure >= times / 2)
 
@@ -108,12 +106,16 @@ class GradeAnswers:
 
     def inner_loss(self, arm: str) -> float:
         """Mean log loss on the folds' inner patches, by which designs can be chosen before the tested ones are looked at."""
-        losses = []
+        return float(
+            np.mean([log_loss(kept["inner"], fold.tables.labelled[fold.inner]) for fold, kept in self._kept_of(arm)])
+        )
+
+    def _kept_of(self, arm: str) -> Iterator[tuple[Fold, Mapping[str, Floats]]]:
+        """Each fold of each seed, and what the arm answered there, by table and variant."""
         for seed, folds in self.folds.items():
             for fold in folds:
                 with np.load(self.where[arm, seed, fold.fold.number] / "answers.npz") as kept:
-                    losses.append(log_loss(kept["inner"], fold.tables.labelled[fold.inner]))
-        return float(np.mean(losses))
+                    yield fold, kept
 
     def _figures(self, said: Said) -> Row:
         y, told, groups = said.truth, said.told, said.groups
@@ -183,9 +185,7 @@ class GradeAnswers:
 
     def _share(self, arm: str, what: str, said: Said, of: NDArray[np.bool_], right: NDArray[np.bool_]) -> Row:
         groups = [g for g, chosen in zip(said.groups, of, strict=True) if chosen]
-        hit = right[of].astype(float)
-        found = bootstrap(lambda w: {"share": (w @ hit) / w.sum(axis=1)}, hit, groups)["share"]
-        return {"grader": arm, "what": what, "share": found}
+        return {"grader": arm, "what": what, "share": share(right[of], groups)}
 
     def predictions(self) -> list[Row]:
         """A row a patch and arm: its grade, the probabilities, and what it was told as."""

@@ -63,7 +63,9 @@ def run_study(options: GradeOptions, voice: Voice) -> Path:
     upstreams = [Upstream.of(folder) for folder in options.upstream] or [Upstream.shipped(options.bundle)]
     _check(options, tables, upstreams)
     for name in _untransferred(arms, upstreams):
-        voice.say(f"{name}: no folder given to --upstream has a detector's weights to transfer; it starts without them")
+        voice.say(
+            f"{name}: not every upstream has a detector's weights to transfer; with those that have none it starts without"
+        )
     study = Study.open(options.out, _manifest(options, tables, upstreams))
     folds = {seed: _folds(study, options, tables, upstreams, seed) for seed in range(options.seeds)}
     if options.detection:
@@ -95,7 +97,7 @@ def _check(options: GradeOptions, tables: Tables, upstreams: Sequence[Upstream])
 
 
 def _untransferred(arms: Sequence[GradeArm], upstreams: Sequence[Upstream]) -> list[str]:
-    """The arms that were to start from a detector's weights, where there are none."""
+    """The arms that were to start from a detector's weights, where an upstream has none."""
     if all(each.detector is not None for each in upstreams):
         return []
     return [arm.name for arm in arms if arm.transferred]
