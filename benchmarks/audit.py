@@ -21,7 +21,7 @@ import numpy as np
 
 from fundoscope.cohort.fingerprints import TURNS, Fingerprint, fingerprint, turned
 from fundoscope.cohort.likeness import SAME_EYE, near_duplicates
-from fundoscope.cohort.views import second_views
+from fundoscope.cohort.second_views import second_views
 from fundoscope.imaging import Photograph, Pixels, read
 
 ROOT = Path(__file__).resolve().parents[1]

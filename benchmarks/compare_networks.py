@@ -20,7 +20,7 @@ from fundoscope.cli.talk import Talk
 from fundoscope.cohort import Cohort
 from fundoscope.networks import COMPARED
 from fundoscope.rop.recipes import USUAL, recipe_of
-from fundoscope.rop.study import StudyOptions, run_study
+from fundoscope.rop.study.run import StudyOptions, run_study
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results" / "compare"

@@ -25,14 +25,14 @@ import torch
 from fundoscope.cohort import Cohort, Folds, audit, groups_of
 from fundoscope.evaluation import difference, results_table
 from fundoscope.learning import Distillation, Lesson, Squares, distil
-from fundoscope.learning.data import training_batches
-from fundoscope.learning.distil import Views, taught_batches, teacher_answers
+from fundoscope.learning.distillation import Views, taught_batches, teacher_answers
+from fundoscope.learning.squares import training_batches
 from fundoscope.networks import Classifier
-from fundoscope.rop.fitting import Task, bare_network, fitted_network, initial_network, predict
-from fundoscope.rop.material import Material
-from fundoscope.rop.out_of_fold import Fits, settle
-from fundoscope.rop.questions import ROP
 from fundoscope.rop.recipes import STUDENT, TEACHER, recipe_of
+from fundoscope.rop.study.calibrate import Fits, settle
+from fundoscope.rop.study.data import Material
+from fundoscope.rop.study.questions import ROP
+from fundoscope.rop.study.train import Task, bare_network, fitted_network, initial_network, predict
 from fundoscope.studies import Study
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from fundoscope.imaging import Pixels
-from fundoscope.nicking.pinching import Pinching, write_pinched, write_rows, write_simulated
+from fundoscope.nicking.grade_study.nicked_patches import Pinching, write_pinched, write_rows, write_simulated
 from fundoscope.simulate.pinch import Plan
 from fundoscope.vessels import Crossing
 

@@ -23,15 +23,15 @@ from nicked_patches import redrawn
 
 from fundoscope.datasets import open_dataset
 from fundoscope.evaluation import results_table
-from fundoscope.evaluation.detection import RADIUS
-from fundoscope.evaluation.grades import grade_estimates
-from fundoscope.evaluation.intervals import share
+from fundoscope.evaluation.detection.matching import RADIUS
+from fundoscope.evaluation.metrics.grades import grade_estimates
+from fundoscope.evaluation.metrics.intervals import share
 from fundoscope.findings import NickingFinding
 from fundoscope.imaging import Pixels
-from fundoscope.nicking.grading import NickingGrader
-from fundoscope.nicking.pinching import MappedPhotograph, Renderer, even
+from fundoscope.nicking.grade_study.nicked_patches import MappedPhotograph, Renderer, even
+from fundoscope.nicking.grading.grader import NickingGrader
 from fundoscope.simulate.pinch import draw, pinch
-from fundoscope.vessels.nicks import GRADES
+from fundoscope.vessels.grade_rule import GRADES
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results" / "nicked_photographs.csv"

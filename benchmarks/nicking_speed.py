@@ -22,11 +22,11 @@ from statistics import median
 import cv2
 
 from fundoscope.bundles.folder import describe
-from fundoscope.bundles.maps import MAPS_FILE, open_maps
+from fundoscope.bundles.read_nicking import MAPS_FILE, open_maps
 from fundoscope.evaluation import results_table
 from fundoscope.imaging import find_field, read
-from fundoscope.imaging.evened import evened, scaled
-from fundoscope.nicking.grading import NickingGrader
+from fundoscope.imaging.local_contrast import evened, scaled
+from fundoscope.nicking.grading.grader import NickingGrader
 from fundoscope.simulate import adult, write_adults
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from fundoscope.datasets import Dataset, open_dataset
 from fundoscope.evaluation import results_table
-from fundoscope.evaluation.intervals import Estimate, clopper_pearson
+from fundoscope.evaluation.metrics.intervals import Estimate, clopper_pearson
 from fundoscope.findings import NickingFinding
-from fundoscope.nicking.grading import NickingGrader
-from fundoscope.nicking.run import grade_all
+from fundoscope.nicking.grading.grader import NickingGrader
+from fundoscope.nicking.grading.outputs import grade_all
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results" / "ordinary_eyes.csv"

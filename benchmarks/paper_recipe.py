@@ -22,8 +22,8 @@ from fundoscope.evaluation import results_table
 from fundoscope.learning import SQUARE, Lesson, Squares, distil, fit
 from fundoscope.networks import count_parameters
 from fundoscope.networks.cost import cost_of
-from fundoscope.rop.fitting import bare_network
 from fundoscope.rop.recipes import STUDENT, TEACHER, recipe_of
+from fundoscope.rop.study.train import bare_network
 from fundoscope.simulate.infants import infant
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -37,12 +37,12 @@ from scipy.stats import spearmanr
 from fundoscope import simulate
 from fundoscope.datasets import Record, open_dataset
 from fundoscope.imaging import Pixels
-from fundoscope.nicking.pinching import MappedPhotograph
+from fundoscope.nicking.grade_study.nicked_patches import MappedPhotograph
 from fundoscope.simulate.pinch import SHAMS, Plan, draw, pinch, pinched_patch
 from fundoscope.vessels.calibre import Ruler
 from fundoscope.vessels.crossings import Crossing, crossings_between
+from fundoscope.vessels.grade_rule import grade_of
 from fundoscope.vessels.narrowing import measure_narrowing
-from fundoscope.vessels.nicks import grade_of
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))

@@ -9,7 +9,7 @@ import csv
 import sys
 from pathlib import Path
 
-from fundoscope.vessels.nicks import GRADES
+from fundoscope.vessels.grade_rule import GRADES
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"

@@ -19,7 +19,7 @@ from pathlib import Path
 from fundoscope.cli.talk import Talk
 from fundoscope.cohort import Cohort
 from fundoscope.rop.recipes import ARMS, Recipe, recipe_of
-from fundoscope.rop.study import StudyOptions, run_study
+from fundoscope.rop.study.run import StudyOptions, run_study
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("FUNDOSCOPE_DATA", ROOT.parent / "shared" / "data"))

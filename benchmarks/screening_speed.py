@@ -29,7 +29,7 @@ import numpy as np
 from fundoscope.bundles import Bundle, open_bundle
 from fundoscope.imaging import Photograph, find_field, read
 from fundoscope.imaging.quality import judge
-from fundoscope.rop.screening import Screener
+from fundoscope.rop.screening.screener import Screener
 from fundoscope.simulate import infant
 
 ROUNDS = 7

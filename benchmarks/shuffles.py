@@ -24,7 +24,7 @@ from fundoscope.cohort import Cohort, Folds, Groups, audit, groups_of
 from fundoscope.evaluation import shuffle_verdict
 from fundoscope.imaging import read
 from fundoscope.learning import Squares
-from fundoscope.rop.shuffles import STANDARD, out_of_fold_auc, shuffled
+from fundoscope.rop.study.shuffled_labels import STANDARD, out_of_fold_auc, shuffled
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("FUNDOSCOPE_DATA", ROOT.parent / "shared" / "data"))

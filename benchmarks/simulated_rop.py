@@ -22,16 +22,16 @@ from safetensors.torch import load_file
 
 from fundoscope.cohort import Cohort, Folds, audit, groups_of
 from fundoscope.evaluation import auc, difference, estimate
-from fundoscope.evaluation.controls import Controls
-from fundoscope.evaluation.nuisance import nuisance_baseline, nuisance_table
+from fundoscope.evaluation.controls.matched_photographs import Controls
+from fundoscope.evaluation.controls.nuisance import nuisance_baseline, nuisance_table
 from fundoscope.imaging import Photograph, read
 from fundoscope.learning import SQUARE, Squares, logits_of
-from fundoscope.rop.fitting import Task, bare_network, predictions_of, run_task
-from fundoscope.rop.material import Material
-from fundoscope.rop.out_of_fold import Fits, margins
-from fundoscope.rop.questions import ROP, rop_question
 from fundoscope.rop.recipes import UNDISTILLED, Recipe, recipe_of
-from fundoscope.rop.rehearsal import step_of
+from fundoscope.rop.study.calibrate import Fits, margins
+from fundoscope.rop.study.data import Material
+from fundoscope.rop.study.pretraining import step_of
+from fundoscope.rop.study.questions import ROP, rop_question
+from fundoscope.rop.study.train import Task, bare_network, predictions_of, run_task
 from fundoscope.studies import Study
 
 ROOT = Path(__file__).resolve().parent.parent

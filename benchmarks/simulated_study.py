@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from fundoscope.cli.talk import Talk
 from fundoscope.cohort import Cohort
 from fundoscope.evaluation import estimates, results_table
-from fundoscope.evaluation.cascade import Cascade, score_cascade
-from fundoscope.evaluation.mix import class_weights
+from fundoscope.evaluation.decisions.cascade import Cascade, score_cascade
+from fundoscope.evaluation.metrics.class_shares import class_weights
 from fundoscope.rop.recipes import recipe_of
-from fundoscope.rop.study import StudyOptions, run_study
+from fundoscope.rop.study.run import StudyOptions, run_study
 from fundoscope.simulate import write_infants
 
 ROOT = Path(__file__).resolve().parent.parent

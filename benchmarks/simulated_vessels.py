@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from fundoscope.datasets import Record, open_dataset
 from fundoscope.learning import FitOptions
-from fundoscope.learning.patches import Crops, Drawn
-from fundoscope.learning.segment import fit_vessels, vessel_probabilities
+from fundoscope.learning.vessel_crops import Crops, Drawn
+from fundoscope.learning.vessel_fit import fit_vessels, vessel_probabilities
 from fundoscope.networks import VesselNet, VesselNetOptions, count_parameters
 from fundoscope.simulate import write_adults
 

@@ -16,7 +16,7 @@ from statistics import median
 
 from fundoscope.bundles import open_bundle
 from fundoscope.evaluation import results_table
-from fundoscope.rop.screening import Screener
+from fundoscope.rop.screening.screener import Screener
 from fundoscope.simulate import write_infants
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -24,33 +24,33 @@ import numpy as np
 import torch
 
 from fundoscope.bundles.card import Crossings, Figure, Grades, NickingCard, Source
-from fundoscope.bundles.write_maps import Graders, write_maps
+from fundoscope.bundles.write_nicking import Graders, write_maps
 from fundoscope.datasets import Dataset, Record, open_dataset
 from fundoscope.evaluation import results_table
-from fundoscope.evaluation.detection import Outcome, detection_estimates, matched
-from fundoscope.evaluation.intervals import Estimate, bootstrap
+from fundoscope.evaluation.detection.matching import Outcome, detection_estimates, matched
+from fundoscope.evaluation.metrics.intervals import Estimate, bootstrap
 from fundoscope.imaging import Pixels, find_field, read
-from fundoscope.imaging.evened import evened, scaled
-from fundoscope.learning.detect import PAPER_STEPS, fit_detector
-from fundoscope.learning.marked import Marked
+from fundoscope.imaging.local_contrast import evened, scaled
+from fundoscope.learning.crossing_photographs import Marked
+from fundoscope.learning.detector_fit import PAPER_STEPS, fit_detector
 from fundoscope.networks import VesselNet
-from fundoscope.networks.bilinear import GraderOptions
 from fundoscope.networks.mask_rcnn import CrossingDetector, DetectorOptions
-from fundoscope.nicking.grades.arms import RECIPES, arm_of
-from fundoscope.nicking.grades.final import final_graders
-from fundoscope.nicking.grades.fitting import Fold, Tables
-from fundoscope.nicking.grades.folds import GradeFold, grade_folds
-from fundoscope.nicking.grades.table import PatchRow, read_table
-from fundoscope.nicking.grades.upstream import Upstream, write_upstream
-from fundoscope.nicking.maps import MapRecipe, fit_maps, names_of, taken
-from fundoscope.nicking.meetings import meetings
-from fundoscope.nicking.ordinary import write_ordinary
-from fundoscope.nicking.patches import SIDE
-from fundoscope.nicking.upstream import Mapped, dice, judged, kinds_of, kinds_right, settled
+from fundoscope.networks.nick_grader import GraderOptions
+from fundoscope.nicking.crossing_study.map_settings import Mapped, dice, judged, kinds_of, kinds_right, settled
+from fundoscope.nicking.crossing_study.vessel_maps import MapRecipe, fit_maps, names_of, taken
+from fundoscope.nicking.grade_study.folds import GradeFold, grade_folds
+from fundoscope.nicking.grade_study.natural_crossings import write_ordinary
+from fundoscope.nicking.grade_study.patch_table import PatchRow, read_table
+from fundoscope.nicking.grade_study.refit import final_graders
+from fundoscope.nicking.grade_study.study_arms import RECIPES, arm_of
+from fundoscope.nicking.grade_study.train import Fold, Tables
+from fundoscope.nicking.grade_study.transfer import Upstream, write_upstream
+from fundoscope.nicking.grading.crossing_candidates import meetings
+from fundoscope.nicking.grading.crossing_patches import SIDE
 from fundoscope.simulate import adult, write_adults
 from fundoscope.studies import Study
-from fundoscope.vessels.kinds import Votes
-from fundoscope.vessels.nicks import SPAN
+from fundoscope.vessels.artery_vein import Votes
+from fundoscope.vessels.grade_rule import SPAN
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results" / "crossings.csv"

@@ -16,9 +16,9 @@ from pathlib import Path
 from fundoscope.bundles.card import Source
 from fundoscope.cli.talk import Talk
 from fundoscope.cohort import Cohort
-from fundoscope.rop.export import Origin
 from fundoscope.rop.recipes import USUAL, recipe_of
-from fundoscope.rop.study import StudyOptions, run_study
+from fundoscope.rop.study.export import Origin
+from fundoscope.rop.study.run import StudyOptions, run_study
 
 ROOT = Path(__file__).resolve().parent.parent
 HVDROPDB = Source(

@@ -56,7 +56,7 @@ def written(tmp_path_factory):
     pytest.importorskip("onnx")
     from test_maps_bundle import SMALL, card, contrast
 
-    from fundoscope.bundles.write_maps import write_maps
+    from fundoscope.bundles.write_nicking import write_maps
     from fundoscope.networks import VesselNet
 
     torch.manual_seed(0)
@@ -73,9 +73,9 @@ def graded(written, tmp_path_factory):
     from test_maps_bundle import card
     from test_nicking_measuring import HOW
 
-    from fundoscope.bundles import write_maps as module
+    from fundoscope.bundles import write_nicking as module
     from fundoscope.bundles.card import Grades
-    from fundoscope.networks.bilinear import GraderOptions, NickGrader
+    from fundoscope.networks.nick_grader import GraderOptions, NickGrader
 
     network, maps, _ = written
     torch.manual_seed(3)
@@ -121,7 +121,7 @@ def patch_table(tmp_path_factory):
 @pytest.fixture(scope="session")
 def patch_rows(patch_table):
     """Its rows."""
-    from fundoscope.nicking.grades.table import read_table
+    from fundoscope.nicking.grade_study.patch_table import read_table
 
     return read_table(patch_table)
 
@@ -129,7 +129,7 @@ def patch_rows(patch_table):
 @pytest.fixture(scope="session")
 def fresh_upstream(graded):
     """Maps that have seen no photograph."""
-    from fundoscope.bundles.maps import open_maps
-    from fundoscope.nicking.grades.upstream import Upstream
+    from fundoscope.bundles.read_nicking import open_maps
+    from fundoscope.nicking.grade_study.transfer import Upstream
 
     return Upstream("shipped", open_maps(graded[1], threads=1))

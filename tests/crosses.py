@@ -3,7 +3,7 @@
 import numpy as np
 from torch import nn
 
-from fundoscope.learning.marked import Marked
+from fundoscope.learning.crossing_photographs import Marked
 
 
 class TinyStages(nn.Module):

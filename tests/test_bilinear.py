@@ -2,8 +2,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from fundoscope.networks.bilinear import Excited, GraderOptions, NickGrader, ordinal_loss, outer, signed_root
-from fundoscope.vessels.nicks import GRADES
+from fundoscope.networks.nick_grader import Excited, GraderOptions, NickGrader, ordinal_loss, outer, signed_root
+from fundoscope.vessels.grade_rule import GRADES
 
 SIDE = 64
 TINY = {"pretrained": False, "maps": 8, "dropout": 0.0}

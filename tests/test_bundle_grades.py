@@ -9,13 +9,13 @@ pytest.importorskip("onnx")
 from test_maps_bundle import SMALL, card
 
 from fundoscope.bundles import verify
-from fundoscope.bundles.maps import GRADES_FILE, open_maps
-from fundoscope.bundles.write_maps import Graders, Panel, write_maps
+from fundoscope.bundles.read_nicking import GRADES_FILE, open_maps
+from fundoscope.bundles.write_nicking import Graders, Panel, write_maps
 from fundoscope.errors import BundleError, StudyError
 from fundoscope.networks import VesselNet
-from fundoscope.networks.bilinear import GraderOptions, NickGrader
-from fundoscope.nicking.judging import UNTOLD, concluded, judge_patches
-from fundoscope.nicking.patches import SIDE, Patch
+from fundoscope.networks.nick_grader import GraderOptions, NickGrader
+from fundoscope.nicking.grading.crossing_patches import SIDE, Patch
+from fundoscope.nicking.grading.grades import UNTOLD, concluded, judge_patches
 
 
 def patches(n, seed=1):
@@ -102,7 +102,7 @@ def test_a_bundle_that_grades_nothing_says_so(tmp_path, graded):
 
 
 def test_graders_that_stray_are_not_written(tmp_path, monkeypatch, graded):
-    import fundoscope.bundles.write_maps as module
+    import fundoscope.bundles.write_nicking as module
 
     monkeypatch.setattr(module, "export_maps", lambda answers, path: path.write_bytes(b""))
     monkeypatch.setattr(module, "_strayed", lambda *_: 0.0)

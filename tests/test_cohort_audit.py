@@ -14,7 +14,7 @@ from fundoscope.cohort import Cohort, Folds, Groups, Kind, audit, groups_of, wri
 from fundoscope.cohort.fingerprints import TURNS, fingerprint, turned
 from fundoscope.cohort.likeness import near_duplicates
 from fundoscope.cohort.registration import about_centre, fit, moved, start_of
-from fundoscope.cohort.views import second_views
+from fundoscope.cohort.second_views import second_views
 from fundoscope.errors import UsageError
 from fundoscope.imaging import Photograph, read
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 from scipy.io import savemat
 
 from fundoscope.datasets import Record, crossings_of_map, open_dataset, scale_of
-from fundoscope.datasets.maps import kinds_of
+from fundoscope.datasets.drawn_maps import kinds_of
 from fundoscope.errors import PhotographError, UsageError
 from fundoscope.imaging.places import rescaled
 from fundoscope.simulate import write_adults

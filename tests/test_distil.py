@@ -8,8 +8,7 @@ from torch.nn import functional
 
 from fundoscope.imaging import Standard
 from fundoscope.learning import Augment, FitOptions, Squares
-from fundoscope.learning.data import UNLABELLED
-from fundoscope.learning.distil import (
+from fundoscope.learning.distillation import (
     Distillation,
     Hinted,
     LogitRegression,
@@ -20,6 +19,7 @@ from fundoscope.learning.distil import (
     teacher_answers,
 )
 from fundoscope.learning.fit import Material, fit_batches, logits_of
+from fundoscope.learning.squares import UNLABELLED
 from fundoscope.networks import build
 
 

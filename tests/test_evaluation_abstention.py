@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fundoscope.errors import UsageError
 from fundoscope.evaluation import measure
-from fundoscope.evaluation.abstention import choose_band, confidence, coverage_risk
+from fundoscope.evaluation.decisions.abstention import choose_band, confidence, coverage_risk
 
 
 def scored(n=98, seed=0, distance=2.0):

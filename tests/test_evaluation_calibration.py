@@ -17,7 +17,7 @@ from fundoscope.evaluation import (
     target_sensitivity,
     youden,
 )
-from fundoscope.evaluation.shuffling import null_sd
+from fundoscope.evaluation.controls.shuffled_labels import null_sd
 
 
 def logits(n, seed=0, temperature=1.0):

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 import fundoscope
 from fundoscope.errors import UsageError
 from fundoscope.evaluation import NAMES, difference, estimate, estimates, measure, results_table, target_sensitivity
-from fundoscope.evaluation.cascade import Cascade, score_cascade
-from fundoscope.evaluation.decision_curve import decision_curve
-from fundoscope.evaluation.intervals import resamples
-from fundoscope.evaluation.mix import class_weights
-from fundoscope.evaluation.operating import Inner, operating_rows
-from fundoscope.evaluation.predictive import predictive_values
-from fundoscope.evaluation.subgroups import bands, numbers, subgroup_rows
+from fundoscope.evaluation.decisions.cascade import Cascade, score_cascade
+from fundoscope.evaluation.decisions.decision_curve import decision_curve
+from fundoscope.evaluation.decisions.operating_points import Inner, operating_rows
+from fundoscope.evaluation.decisions.predictive_values import predictive_values
+from fundoscope.evaluation.decisions.subgroups import bands, numbers, subgroup_rows
+from fundoscope.evaluation.metrics.class_shares import class_weights
+from fundoscope.evaluation.metrics.intervals import resamples
 
 
 def scored(n=98, seed=0, distance=2.0):

@@ -9,8 +9,8 @@ from PIL import Image
 
 from fundoscope.errors import UsageError
 from fundoscope.evaluation import clinic_figures
-from fundoscope.evaluation.abstention import coverage_risk
-from fundoscope.evaluation.decision_curve import decision_curve
+from fundoscope.evaluation.decisions.abstention import coverage_risk
+from fundoscope.evaluation.decisions.decision_curve import decision_curve
 
 
 def scored(n=98, seed=0, distance=2.0):

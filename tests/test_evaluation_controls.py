@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from fundoscope.errors import UsageError
-from fundoscope.evaluation.controls import KINDS, ColourReference, Controls, FieldMask, all_controls, reencode
+from fundoscope.evaluation.controls.matched_photographs import (
+    KINDS,
+    ColourReference,
+    Controls,
+    FieldMask,
+    all_controls,
+    reencode,
+)
 from fundoscope.imaging import Photograph, find_field
 
 

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fundoscope.errors import UsageError
-from fundoscope.evaluation.coco import coco_lines, coco_scores
-from fundoscope.evaluation.detection import (
+from fundoscope.evaluation.detection.coco import coco_lines, coco_scores
+from fundoscope.evaluation.detection.matching import (
     Instances,
     Outcome,
     best_f1,

@@ -10,8 +10,9 @@ from PIL import Image
 from sklearn import metrics as reference
 
 from fundoscope.errors import MissingExtraError, StudyError, UsageError
-from fundoscope.evaluation import estimate, figures, measure
-from fundoscope.evaluation.curves import GRID, pr_points, reliability_bins, roc_band, roc_points
+from fundoscope.evaluation import estimate, measure
+from fundoscope.evaluation.metrics.curves import GRID, pr_points, reliability_bins, roc_band, roc_points
+from fundoscope.reports import plots as figures
 
 
 def scored(n=98, seed=0, distance=2.0):

@@ -8,7 +8,7 @@ pytest.importorskip("sklearn")
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, recall_score
 
 from fundoscope.errors import UsageError
-from fundoscope.evaluation.grades import (
+from fundoscope.evaluation.metrics.grades import (
     FIGURES,
     PAPER_MIX,
     confusion_of,
@@ -135,7 +135,7 @@ def test_what_is_no_grade_is_refused(y, called, words):
 
 def test_the_confusion_of_grades_is_drawn_darkest_where_most_are(tmp_path):
     pytest.importorskip("matplotlib")
-    from fundoscope.evaluation.figures import grade_confusion
+    from fundoscope.reports.plots import grade_confusion
 
     right, wrong = (
         np.asarray(Image.open(grade_confusion(tmp_path / f"{k}.png", cells, "four")).convert("L"), float)

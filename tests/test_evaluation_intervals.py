@@ -23,7 +23,7 @@ from fundoscope.evaluation import (
     results_table,
     wilson,
 )
-from fundoscope.evaluation.intervals import resamples
+from fundoscope.evaluation.metrics.intervals import resamples
 
 
 def scored(n=98, seed=0, distance=2.0):

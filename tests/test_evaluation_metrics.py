@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 
 from fundoscope.errors import UsageError
 from fundoscope.evaluation import NAMES, auc, average_precision, measure
-from fundoscope.evaluation.metrics import weighted
-from fundoscope.evaluation.recalibration import recalibrate
+from fundoscope.evaluation.metrics.recalibration import recalibrate
+from fundoscope.evaluation.metrics.scores import weighted
 
 
 @st.composite

@@ -11,9 +11,9 @@ from sklearn.preprocessing import StandardScaler
 
 from fundoscope.errors import CohortError, LeakError, UsageError
 from fundoscope.evaluation import auc, measure
-from fundoscope.evaluation.baselines import majority_class, mean_colour, mean_colours
-from fundoscope.evaluation.logistic import Logistic, out_of_fold
-from fundoscope.evaluation.nuisance import (
+from fundoscope.evaluation.controls.baselines import majority_class, mean_colour, mean_colours
+from fundoscope.evaluation.controls.logistic import Logistic, out_of_fold
+from fundoscope.evaluation.controls.nuisance import (
     FAMILIES,
     FEATURES,
     nuisance_baseline,

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from fundoscope.evaluation import auc
-from fundoscope.evaluation.vessel_baseline import FEATURES, vessel_baseline, vessel_features, vessel_table
+from fundoscope.evaluation.controls.vessel_baseline import FEATURES, vessel_baseline, vessel_features, vessel_table
 from fundoscope.imaging import Photograph
 from fundoscope.simulate.infants import infant
 

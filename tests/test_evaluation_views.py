@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fundoscope.errors import UsageError
 from fundoscope.evaluation import auc
-from fundoscope.evaluation.views import RULES, Views, choose_rule
+from fundoscope.evaluation.decisions.eye_views import RULES, Views, choose_rule
 
 
 @st.composite

@@ -1,5 +1,5 @@
 from fundoscope.findings import NOTHING_SEEN, RopFinding, Status, exit_code
-from fundoscope.rop.eyes import EYE_COLUMNS, Eyes
+from fundoscope.rop.screening.eyes import EYE_COLUMNS, Eyes
 
 
 def ok(p, rop):

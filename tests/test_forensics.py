@@ -30,9 +30,9 @@ from fundoscope.evaluation.forensics import (
     read_splits,
     read_table,
 )
-from fundoscope.evaluation.forensics.averages import centre_and_half, clouds, reachable, separation
-from fundoscope.evaluation.forensics.branch import Undecided, fold_tables_by_ruling_out
-from fundoscope.evaluation.forensics.search import confirmed, exact, fold_tables
+from fundoscope.evaluation.forensics.fold_tables import confirmed, exact, fold_tables
+from fundoscope.evaluation.forensics.integer_search import Undecided, fold_tables_by_ruling_out
+from fundoscope.evaluation.forensics.mean_tables import centre_and_half, clouds, reachable, separation
 
 PAPER = Path(fundoscope.__file__).parent / "rop" / "paper"
 HEADLINE = ("0.9222", "0.9365", "0.9440", "0.9516", "0.8571")

@@ -12,7 +12,7 @@ import fundoscope
 SOURCE = Path(fundoscope.__file__).parent
 TORCH_FREE = (
     "imaging", "errors", "simulate", "datasets", "cohort", "studies", "findings", "evaluation", "reports", "bundles", "cli.main",
-    "rop.run", "rop.grader", "nicking.run", "nicking.grading", "bundles.maps",
+    "rop.screening.outputs", "rop.screening.grader", "nicking.grading.outputs", "nicking.grading.grader", "bundles.read_nicking",
 )  # fmt: skip
 
 

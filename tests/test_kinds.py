@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from fundoscope.vessels import vessel_graph
-from fundoscope.vessels.kinds import Votes, settle, vessel_kinds
+from fundoscope.vessels.artery_vein import Votes, settle, vessel_kinds
 
 SIDE = 200
 

@@ -11,7 +11,7 @@ import torch
 from fundoscope.errors import UsageError
 from fundoscope.imaging import Standard
 from fundoscope.learning import SQUARE, UNLABELLED, Augment, FitOptions, Squares, fit, logits_of
-from fundoscope.learning.data import Order, training_batches
+from fundoscope.learning.squares import Order, training_batches
 from fundoscope.networks import build
 
 STANDARD = Standard(size=32, clahe_when="never")

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from fundoscope.datasets import Record
 from fundoscope.errors import StudyError, UsageError
-from fundoscope.evaluation.coco import coco_scores
+from fundoscope.evaluation.detection.coco import coco_scores
 from fundoscope.imaging.places import rescaled
 from fundoscope.learning import detect
 from fundoscope.learning.augment import Augment
-from fundoscope.learning.detect import COLUMNS, DetectionFit, detected, fit_detector, fit_step, read_steps
-from fundoscope.learning.marked import Marked
+from fundoscope.learning.crossing_photographs import Marked
+from fundoscope.learning.detector_fit import COLUMNS, DetectionFit, detected, fit_detector, fit_step, read_steps
 from fundoscope.networks.mask_rcnn import CrossingDetector, DetectorOptions
 from fundoscope.simulate import adult
 

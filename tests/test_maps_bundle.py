@@ -8,8 +8,8 @@ pytest.importorskip("onnx")
 
 from fundoscope.bundles import OperatingPoint, Source, open_bundle, verify
 from fundoscope.bundles.card import Crossings, NickingCard
-from fundoscope.bundles.maps import MAPS_FILE, open_maps
-from fundoscope.bundles.write_maps import write_maps
+from fundoscope.bundles.read_nicking import MAPS_FILE, open_maps
+from fundoscope.bundles.write_nicking import write_maps
 from fundoscope.errors import BundleError, StudyError
 from fundoscope.networks import VesselNet, VesselNetOptions
 
@@ -90,7 +90,7 @@ def test_a_changed_file_is_told(written, tmp_path):
 def test_a_file_that_strays_is_not_written(written, tmp_path, monkeypatch):
     _, out, _ = written
     monkeypatch.setattr(
-        "fundoscope.bundles.write_maps.export_maps", lambda _, path: path.write_bytes((out / MAPS_FILE).read_bytes())
+        "fundoscope.bundles.write_nicking.export_maps", lambda _, path: path.write_bytes((out / MAPS_FILE).read_bytes())
     )
     other = VesselNet(SMALL)
     torch.nn.init.constant_(other.head.bias, 1.0)

@@ -12,16 +12,16 @@ from fundoscope.cli.main import app
 from fundoscope.cli.talk import Talk
 from fundoscope.datasets import open_dataset
 from fundoscope.errors import LeakError, UsageError
-from fundoscope.evaluation.detection import Instances
+from fundoscope.evaluation.detection.matching import Instances
 from fundoscope.learning import Crops, FitOptions
-from fundoscope.learning.detect import DetectionFit
+from fundoscope.learning.detector_fit import DetectionFit
 from fundoscope.networks import VesselNetOptions
 from fundoscope.networks.detection_bodies import levels_of, start_from_maps
 from fundoscope.networks.mask_rcnn import DetectorOptions
-from fundoscope.nicking.crossing_pages import coloured, hits_and_misses, surer
-from fundoscope.nicking.crossing_study import PATCH, CrossingOptions, CrossingStudy, Shown, centre_box, run_study
-from fundoscope.nicking.maps import MapRecipe, Round, fit_maps, taught
-from fundoscope.nicking.split import Split
+from fundoscope.nicking.crossing_study.pages import coloured, hits_and_misses, surer
+from fundoscope.nicking.crossing_study.run import PATCH, CrossingOptions, CrossingStudy, Shown, centre_box, run_study
+from fundoscope.nicking.crossing_study.split import Split
+from fundoscope.nicking.crossing_study.vessel_maps import MapRecipe, Round, fit_maps, taught
 from fundoscope.simulate import write_adults
 from fundoscope.studies import Study
 
@@ -111,7 +111,9 @@ def test_both_pyramids_go_through_both_steps_to_tables_and_a_page(study):
 
 def test_run_again_nothing_is_trained_again(study, eyes, monkeypatch):
     before = (study / "tables/coco.csv").read_text()
-    monkeypatch.setattr("fundoscope.learning.detect._Training.run_epoch", lambda self: pytest.fail("trained again"))
+    monkeypatch.setattr(
+        "fundoscope.learning.detector_fit._Training.run_epoch", lambda self: pytest.fail("trained again")
+    )
     run_study(options(eyes, study), Talk(quiet=True))
     assert (study / "tables/coco.csv").read_text() == before
 

@@ -9,18 +9,18 @@ from test_nicking_measuring import HOW, maps_of
 from typer.testing import CliRunner
 
 import fundoscope
+from fundoscope.bundles import write_nicking
 from fundoscope.bundles.card import Grades
 from fundoscope.cli.main import app
 from fundoscope.errors import BundleError
 from fundoscope.findings import NICKING_COLUMNS, PATCH_COLUMNS
-from fundoscope.nicking.grading import MEASURED_ONLY, NickingGrader
+from fundoscope.nicking.grading.grader import MEASURED_ONLY, NickingGrader
 from fundoscope.simulate import adult, infant
-from fundoscope.simulate.patches import patch
+from fundoscope.simulate.crossing_patches import patch
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from fundoscope.bundles import write_maps
 
 GRADES = Grades(side=128, span=12, networks=1, least=0.0, rule="the median", learnt_from="nothing")
 
@@ -57,10 +57,10 @@ def photograph():
 def bundle(written, tmp_path_factory):
     """The folder of a bundle around an untrained network, which is sure of no crossing."""
     network, out, _ = written
-    exported = (out / write_maps.MAPS_FILE).read_bytes()
+    exported = (out / write_nicking.MAPS_FILE).read_bytes()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(write_maps, "export_maps", lambda _, path: path.write_bytes(exported))
-        return write_maps.write_maps(
+        patched.setattr(write_nicking, "export_maps", lambda _, path: path.write_bytes(exported))
+        return write_nicking.write_maps(
             network, card(crossings=HOW), [np.zeros((3, 64, 64), np.float32)],
             tmp_path_factory.mktemp("b") / "maps", lambda _: None,
         )  # fmt: skip
@@ -131,7 +131,7 @@ def test_json_prints_an_object_a_row(files, bundle):
 
 
 def test_crossings_are_drawn_with_their_numbers(photograph, files, tmp_path):
-    from fundoscope.nicking.run import grade_all
+    from fundoscope.nicking.grading.outputs import grade_all
 
     grader = NickingGrader(Perfect(photograph.truth))
     (graded,) = grade_all(grader, [("as given.png", files / "adult.png")], tmp_path, print_json=False)
@@ -144,7 +144,7 @@ def test_crossings_are_drawn_with_their_numbers(photograph, files, tmp_path):
 
 
 def test_crossings_are_graded_where_the_bundle_can(photograph, files, tmp_path):
-    from fundoscope.nicking.run import grade_all, summary
+    from fundoscope.nicking.grading.outputs import grade_all, summary
 
     bundle = Sure(photograph.truth)
     (graded,) = grade_all(NickingGrader(bundle), [("a.png", files / "adult.png")], tmp_path, print_json=False)
@@ -164,7 +164,7 @@ def test_crossings_are_graded_where_the_bundle_can(photograph, files, tmp_path):
 
 def test_rows_are_made_once_and_written_before_the_next_photograph(photograph, files, tmp_path, monkeypatch, capsys):
     from fundoscope.findings import NickingFinding
-    from fundoscope.nicking.run import grade_all
+    from fundoscope.nicking.grading.outputs import grade_all
 
     made, as_row = [], NickingFinding.as_row
     monkeypatch.setattr(NickingFinding, "as_row", lambda self: made.append(self) or as_row(self))
@@ -187,7 +187,7 @@ def test_nothing_of_a_photograph_is_held(photograph, files, tmp_path):
     import gc
     import weakref
 
-    from fundoscope.nicking.run import grade_all
+    from fundoscope.nicking.grading.outputs import grade_all
 
     alive = []
     grader, named = NickingGrader(Perfect(photograph.truth)), 2 * [("a.png", files / "adult.png")]
@@ -199,7 +199,7 @@ def test_nothing_of_a_photograph_is_held(photograph, files, tmp_path):
 
 
 def test_a_run_that_is_stopped_leaves_files_that_read(photograph, files, tmp_path):
-    from fundoscope.nicking.run import grade_all
+    from fundoscope.nicking.grading.outputs import grade_all
 
     running = grade_all(NickingGrader(Perfect(photograph.truth)), 2 * [("a.png", files / "adult.png")], tmp_path, False)
     graded = next(running)

@@ -15,18 +15,18 @@ from typer.testing import CliRunner
 from fundoscope.cli.main import app
 from fundoscope.cli.talk import Talk
 from fundoscope.errors import FundoscopeError, LeakError, StudyError, UsageError
-from fundoscope.nicking.grades import fitting
-from fundoscope.nicking.grades.arms import NAMES, RULES, USUAL, arm_of, arms_of, names_of, recipe_of
-from fundoscope.nicking.grades.asked import VARIANTS
-from fundoscope.nicking.grades.assess import Said, called
-from fundoscope.nicking.grades.fitting import Fold, Network, Tables, Team, run_arm
-from fundoscope.nicking.grades.folds import grade_folds
-from fundoscope.nicking.grades.pages import kinds_picture, side_by_side
-from fundoscope.nicking.grades.pointing import Pointed, flanks, pointed
-from fundoscope.nicking.grades.study import GradeOptions, _untransferred, run_study
-from fundoscope.nicking.grades.table import PatchRow, read_table
-from fundoscope.nicking.judging import grade_called
-from fundoscope.nicking.patches import SIDE, WIDTH, Patch
+from fundoscope.nicking.grade_study import fitting
+from fundoscope.nicking.grade_study.evaluate import Said, called
+from fundoscope.nicking.grade_study.folds import grade_folds
+from fundoscope.nicking.grade_study.pages import kinds_picture, side_by_side
+from fundoscope.nicking.grade_study.patch_table import PatchRow, read_table
+from fundoscope.nicking.grade_study.perturbed import VARIANTS
+from fundoscope.nicking.grade_study.pointing import Pointed, flanks, pointed
+from fundoscope.nicking.grade_study.run import GradeOptions, _untransferred, run_study
+from fundoscope.nicking.grade_study.study_arms import NAMES, RULES, USUAL, arm_of, arms_of, names_of, recipe_of
+from fundoscope.nicking.grade_study.train import Fold, Network, Tables, Team, run_arm
+from fundoscope.nicking.grading.crossing_patches import SIDE, WIDTH, Patch
+from fundoscope.nicking.grading.grades import grade_called
 
 TINY = recipe_of("tiny")
 ARMS = ("ours", "majority", "nguyen")

@@ -11,12 +11,12 @@ pytest.importorskip("onnx")
 from safetensors.torch import load_file, save_file
 
 from fundoscope.errors import LeakError, UsageError
-from fundoscope.networks.bilinear import NickGrader
-from fundoscope.nicking.grades.arms import arm_of, recipe_of
-from fundoscope.nicking.grades.fitting import Fold, Tables
-from fundoscope.nicking.grades.folds import GradeFold, grade_folds
-from fundoscope.nicking.grades.table import PatchRow
-from fundoscope.nicking.grades.upstream import Upstream, free_of
+from fundoscope.networks.nick_grader import NickGrader
+from fundoscope.nicking.grade_study.folds import GradeFold, grade_folds
+from fundoscope.nicking.grade_study.patch_table import PatchRow
+from fundoscope.nicking.grade_study.study_arms import arm_of, recipe_of
+from fundoscope.nicking.grade_study.train import Fold, Tables
+from fundoscope.nicking.grade_study.transfer import Upstream, free_of
 
 TINY = recipe_of("tiny")
 

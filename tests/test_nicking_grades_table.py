@@ -4,9 +4,9 @@ import layouts
 import pytest
 
 from fundoscope.errors import PhotographError, UsageError
-from fundoscope.nicking.grades.table import PatchRow, read_table
+from fundoscope.nicking.grade_study.patch_table import PatchRow, read_table
 from fundoscope.simulate import write_adults
-from fundoscope.vessels.nicks import SPAN
+from fundoscope.vessels.grade_rule import SPAN
 
 
 def write(folder, *lines, header="patch,grade,photograph"):

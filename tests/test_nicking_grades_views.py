@@ -9,9 +9,9 @@ pytest.importorskip("lightning")
 pytest.importorskip("onnx")
 
 from fundoscope.imaging import read
-from fundoscope.imaging.evened import evened
-from fundoscope.nicking.grades.asked import VARIANTS, Asked, Widths
-from fundoscope.nicking.grades.views import (
+from fundoscope.imaging.local_contrast import evened
+from fundoscope.nicking.grade_study.perturbed import VARIANTS, Asked, Widths
+from fundoscope.nicking.grade_study.training_views import (
     Examples,
     Views,
     around,
@@ -24,7 +24,7 @@ from fundoscope.nicking.grades.views import (
     unpacked,
     usual,
 )
-from fundoscope.nicking.patches import SIDE, WIDTH, Patch
+from fundoscope.nicking.grading.crossing_patches import SIDE, WIDTH, Patch
 
 
 def patch(seed=0, side=SIDE):

@@ -5,8 +5,8 @@ import pytest
 
 from fundoscope.bundles import OperatingPoint
 from fundoscope.bundles.card import Crossings
-from fundoscope.nicking.measuring import NOT_FOLLOWED, measure, seen
-from fundoscope.nicking.meetings import FEATURES
+from fundoscope.nicking.grading.crossing_candidates import FEATURES
+from fundoscope.nicking.grading.measure import NOT_FOLLOWED, measure, seen
 from fundoscope.simulate import adult
 from fundoscope.vessels import vessel_graph
 from fundoscope.vessels.disc import find_disc

@@ -3,11 +3,11 @@ import pytest
 from test_nicking_grade import Perfect
 
 from fundoscope.imaging import find_field, read
-from fundoscope.nicking.grades.table import WIDE, read_table
-from fundoscope.nicking.judging import confirmed
-from fundoscope.nicking.measuring import look, measure
-from fundoscope.nicking.ordinary import write_ordinary
-from fundoscope.nicking.patches import WIDTH
+from fundoscope.nicking.grade_study.natural_crossings import write_ordinary
+from fundoscope.nicking.grade_study.patch_table import WIDE, read_table
+from fundoscope.nicking.grading.crossing_patches import WIDTH
+from fundoscope.nicking.grading.grades import confirmed
+from fundoscope.nicking.grading.measure import look, measure
 from fundoscope.simulate import adult
 
 

@@ -7,20 +7,10 @@ import pytest
 from fundoscope.errors import PhotographError
 from fundoscope.findings import PATCH_COLUMNS, PatchFinding, Status
 from fundoscope.imaging import Photograph, read
-from fundoscope.imaging.evened import evened
+from fundoscope.imaging.local_contrast import evened
 from fundoscope.imaging.places import sampled
-from fundoscope.nicking.grades.views import turned
-from fundoscope.nicking.judging import (
-    CONTRADICTED,
-    NOT_SURE,
-    UNSEEN,
-    UNTOLD,
-    concluded,
-    grade_called,
-    measured_grade,
-    told_apart,
-)
-from fundoscope.nicking.patches import (
+from fundoscope.nicking.grade_study.training_views import turned
+from fundoscope.nicking.grading.crossing_patches import (
     CLOSER,
     MAPPED,
     SIDE,
@@ -33,8 +23,18 @@ from fundoscope.nicking.patches import (
     resized,
     square,
 )
+from fundoscope.nicking.grading.grades import (
+    CONTRADICTED,
+    NOT_SURE,
+    UNSEEN,
+    UNTOLD,
+    concluded,
+    grade_called,
+    measured_grade,
+    told_apart,
+)
 from fundoscope.vessels import Narrowing
-from fundoscope.vessels.nicks import SPAN
+from fundoscope.vessels.grade_rule import SPAN
 
 
 def picture(rows, columns=None, seed=0):

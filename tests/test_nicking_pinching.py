@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 
 from fundoscope.datasets import open_dataset
-from fundoscope.imaging.evened import DIAMETER
+from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.imaging.places import sampled
 from fundoscope.nicking import pinching
-from fundoscope.nicking.grades.table import COLUMNS, WIDE, read_table
-from fundoscope.nicking.patches import WIDTH, lit
-from fundoscope.nicking.pinching import (
+from fundoscope.nicking.grade_study.nicked_patches import (
     QUIET,
     MappedPhotograph,
     Pinching,
@@ -20,10 +18,12 @@ from fundoscope.nicking.pinching import (
     write_pinched,
     write_simulated,
 )
+from fundoscope.nicking.grade_study.patch_table import COLUMNS, WIDE, read_table
+from fundoscope.nicking.grading.crossing_patches import WIDTH, lit
 from fundoscope.simulate import adult, write_adults
 from fundoscope.simulate.pinch import SHAMS, pinch
 from fundoscope.simulate.pinch.lesion import widths_of
-from fundoscope.vessels.nicks import grade_of
+from fundoscope.vessels.grade_rule import grade_of
 
 HOW = Pinching(1, ((0, ("none", "artery")), (2, ("none",)), (3, (None,))))
 PLANS = 4

@@ -6,9 +6,7 @@ pytest.importorskip("sklearn")
 from test_nicking_measuring import maps_of
 
 from fundoscope.nicking import upstream
-from fundoscope.nicking.maps import mixed, taken
-from fundoscope.nicking.meetings import FEATURES
-from fundoscope.nicking.upstream import (
+from fundoscope.nicking.crossing_study.map_settings import (
     Mapped,
     best_votes,
     dice,
@@ -19,8 +17,10 @@ from fundoscope.nicking.upstream import (
     settled,
     vessel_threshold,
 )
+from fundoscope.nicking.crossing_study.vessel_maps import mixed, taken
+from fundoscope.nicking.grading.crossing_candidates import FEATURES
 from fundoscope.simulate import adult
-from fundoscope.vessels.kinds import Votes
+from fundoscope.vessels.artery_vein import Votes
 
 
 def mapped(seed):
@@ -78,8 +78,8 @@ def test_trust_follows_what_speaks_for_a_crossing(eyes, monkeypatch):
 def test_trust_is_the_same_whatever_a_features_unit(eyes):
     from dataclasses import replace
 
-    from fundoscope.nicking.measuring import trusted
-    from fundoscope.nicking.meetings import meetings
+    from fundoscope.nicking.grading.crossing_candidates import meetings
+    from fundoscope.nicking.grading.measure import trusted
 
     found = [meetings(each.maps, kinds_of(each, 0.5, Votes())) for each in eyes[:3]]
     labels = [hits(one, each) for one, each in zip(found, eyes, strict=False)]

@@ -12,12 +12,12 @@ from sklearn.metrics import cohen_kappa_score
 from fundoscope.bundles import OperatingPoint
 from fundoscope.bundles.card import Crossings
 from fundoscope.errors import UsageError
-from fundoscope.nicking.patch_geometry import measured_patch
-from fundoscope.nicking.rivals import nguyen, roy, trivial
+from fundoscope.nicking.grade_study.rivals import nguyen, roy, trivial
+from fundoscope.nicking.grading.patch_widths import measured_patch
 from fundoscope.simulate import adult
 from fundoscope.simulate.pinch import Plan, pinched_patch, truth_of, usable
 from fundoscope.vessels import crossings_between
-from fundoscope.vessels.nicks import grade_of
+from fundoscope.vessels.grade_rule import grade_of
 
 POINT = OperatingPoint(threshold=0.5, rule="r", data="d", n_positive=1, sensitivity_bound="s")
 HOW = Crossings(diameter=540, vessel=0.5, trust=(0.0,) * 7, confidence=POINT)

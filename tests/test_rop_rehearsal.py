@@ -12,10 +12,10 @@ from test_rop_study import rows_of, write_cohort
 from fundoscope.bundles import open_bundle
 from fundoscope.cli.talk import Talk
 from fundoscope.cohort import Fold
-from fundoscope.rop.fitting import Task, initial_network
 from fundoscope.rop.recipes import RECIPES, Rehearsal, recipe_of
-from fundoscope.rop.rehearsal import rehearse, simulated_eyes, step_of
-from fundoscope.rop.study import StudyOptions, run_study
+from fundoscope.rop.study.pretraining import rehearse, simulated_eyes, step_of
+from fundoscope.rop.study.run import StudyOptions, run_study
+from fundoscope.rop.study.train import Task, initial_network
 from fundoscope.studies import Study
 
 

@@ -19,10 +19,10 @@ from fundoscope.errors import LeakError, UsageError
 from fundoscope.learning import LogitRegression, SoftTargets
 from fundoscope.networks import COMPARED, build
 from fundoscope.networks.cost import cost_of
-from fundoscope.rop.fitting import Task, fitted_network, initial_network
-from fundoscope.rop.questions import TREATMENT, questions_of
 from fundoscope.rop.recipes import ARMS, recipe_of
-from fundoscope.rop.study import StudyOptions, run_study
+from fundoscope.rop.study.questions import TREATMENT, questions_of
+from fundoscope.rop.study.run import StudyOptions, run_study
+from fundoscope.rop.study.train import Task, fitted_network, initial_network
 from fundoscope.studies import Study
 
 

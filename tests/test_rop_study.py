@@ -18,7 +18,7 @@ pd = pytest.importorskip("pandas")
 
 from fundoscope.cli.talk import Talk
 from fundoscope.rop.recipes import recipe_of
-from fundoscope.rop.study import StudyOptions, run_study
+from fundoscope.rop.study.run import StudyOptions, run_study
 
 SIDE = 160
 

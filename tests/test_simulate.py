@@ -16,10 +16,10 @@ from fundoscope.errors import UsageError
 from fundoscope.imaging import find_field, read
 from fundoscope.simulate import adults, cameras, grow, infants, lesions, nicking, noise
 from fundoscope.simulate.draw import Canvas
+from fundoscope.simulate.projection import View
 from fundoscope.simulate.truth import Findings
 from fundoscope.simulate.vessels import meetings
-from fundoscope.simulate.view import View
-from fundoscope.vessels.nicks import grade_of
+from fundoscope.vessels.grade_rule import grade_of
 
 SIZE = 200
 

@@ -16,7 +16,7 @@ from fundoscope.bundles import open_bundle
 from fundoscope.bundles.write import Exportable, write_bundle
 from fundoscope.imaging import Standard
 from fundoscope.networks import build
-from fundoscope.rop.screening import SIMULATED, Screener
+from fundoscope.rop.screening.screener import SIMULATED, Screener
 
 SIZE = 64
 

@@ -8,10 +8,10 @@ torch = pytest.importorskip("torch")
 from lightning.pytorch.callbacks import Callback
 
 from fundoscope.datasets import Record
-from fundoscope.imaging.evened import DIAMETER, evened, scaled
+from fundoscope.imaging.local_contrast import DIAMETER, evened, scaled
 from fundoscope.learning import Augment, FitOptions
-from fundoscope.learning.patches import Crops, Drawn, crop_batches
-from fundoscope.learning.segment import fit_vessels, vessel_loss, vessel_probabilities
+from fundoscope.learning.vessel_crops import Crops, Drawn, crop_batches
+from fundoscope.learning.vessel_fit import fit_vessels, vessel_loss, vessel_probabilities
 from fundoscope.networks import KINDS, VesselNet, VesselNetOptions, count_parameters
 from fundoscope.simulate import adult
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 if TYPE_CHECKING:
-    from fundoscope.nicking.grading import NickingGrader
-    from fundoscope.rop.grader import RopGrader
+    from fundoscope.nicking.grading.grader import NickingGrader
+    from fundoscope.rop.screening.grader import RopGrader
 
 __all__ = ["__version__", "load"]
 
@@ -42,11 +42,11 @@ def load(task: str = "rop", bundle: str | Path | None = None) -> RopGrader | Nic
     from fundoscope.errors import UsageError, nearest
 
     if task == "nicking":
-        from fundoscope.nicking.grading import NickingGrader
+        from fundoscope.nicking.grading.grader import NickingGrader
 
         return NickingGrader.open(bundle or task)
     if task != "rop":
         raise UsageError(f"There is no grader '{task}': {nearest(task, ['rop', 'nicking'])}")
-    from fundoscope.rop.grader import RopGrader
+    from fundoscope.rop.screening.grader import RopGrader
 
     return RopGrader.open(bundle or task)

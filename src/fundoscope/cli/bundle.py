@@ -46,7 +46,7 @@ def _tried(folder: Path) -> str:
 
     from fundoscope.bundles import open_bundle, verify
     from fundoscope.bundles.card import NickingCard
-    from fundoscope.bundles.maps import open_maps
+    from fundoscope.bundles.read_nicking import open_maps
 
     card = verify(folder)
     if isinstance(card, NickingCard):

@@ -32,7 +32,7 @@ def grade(
     Exit codes: 0 all were read (refused ones included), 1 some could not be, 2 the call is wrong, 3 the bundle is
     missing or broken.
     """
-    from fundoscope.nicking.run import grade_all
+    from fundoscope.nicking.grading.outputs import grade_all
 
     _run(photos, out, json, bundle, quiet, "photographs", grade_all)
 
@@ -52,7 +52,7 @@ def grade_patches(
     Exit codes: 0 all were read, 1 some could not be, 2 the call is wrong, 3 the bundle is missing, broken or grades
     nothing.
     """
-    from fundoscope.nicking.run import grade_patches
+    from fundoscope.nicking.grading.outputs import grade_patches
 
     _run(patches, out, json, bundle, quiet, "patches", grade_patches)
 
@@ -64,8 +64,8 @@ def _run(
     from fundoscope.cli.photographs import mentions
     from fundoscope.cli.talk import Talk
     from fundoscope.findings import exit_code
-    from fundoscope.nicking.grading import NickingGrader
-    from fundoscope.nicking.run import summary
+    from fundoscope.nicking.grading.grader import NickingGrader
+    from fundoscope.nicking.grading.outputs import summary
 
     check_answer(out, json)
     named = [(mention.path, mention.file) for mention in mentions(given)]
@@ -140,9 +140,9 @@ def study_crossings(
     from fundoscope.errors import UsageError, need
 
     need("torch", "torchvision", "timm", "matplotlib", "faster_coco_eval", what="A study", extra="train")
-    from fundoscope.learning.detect import PAPER_STEPS
+    from fundoscope.learning.detector_fit import PAPER_STEPS
     from fundoscope.networks.mask_rcnn import DetectorOptions
-    from fundoscope.nicking.crossing_study import CrossingOptions, run_study
+    from fundoscope.nicking.crossing_study.run import CrossingOptions, run_study
 
     given = epochs.split(",")
     if len(given) != len(PAPER_STEPS) or not all(part.strip().isdigit() and int(part) > 0 for part in given):
@@ -195,8 +195,8 @@ def study_grades(
     from fundoscope.errors import need
 
     need("torch", "torchvision", "timm", "lightning", "matplotlib", what="A study", extra="train")
-    from fundoscope.nicking.grades.arms import names_of, recipe_of
-    from fundoscope.nicking.grades.study import GradeOptions, run_study
+    from fundoscope.nicking.grade_study.run import GradeOptions, run_study
+    from fundoscope.nicking.grade_study.study_arms import names_of, recipe_of
 
     chosen = recipe_of(recipe)
     if epochs is not None:

@@ -34,8 +34,8 @@ def screen(
     from fundoscope.cli.photographs import mentions
     from fundoscope.cli.talk import Talk
     from fundoscope.findings import exit_code
-    from fundoscope.rop.run import screen_all, summary
-    from fundoscope.rop.screening import Screener
+    from fundoscope.rop.screening.outputs import screen_all, summary
+    from fundoscope.rop.screening.screener import Screener
 
     check_answer(out, json)
     named = mentions(photos)
@@ -103,7 +103,7 @@ def study(
 
     need("torch", "lightning", "timm", "sklearn", "matplotlib", what="A study", extra="train")
     from fundoscope.rop.recipes import recipe_of
-    from fundoscope.rop.study import StudyOptions, run_study
+    from fundoscope.rop.study.run import StudyOptions, run_study
 
     chosen = recipe_of(recipe).changed(size=size, epochs=epochs, random_weights=random_weights, tracker=tracker)
     options = StudyOptions(

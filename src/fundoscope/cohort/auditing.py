@@ -15,8 +15,8 @@ from pathlib import Path
 from fundoscope.cohort.fingerprints import TURNS, Fingerprint, fingerprints
 from fundoscope.cohort.folds import Folds
 from fundoscope.cohort.likeness import Match, near_duplicates
+from fundoscope.cohort.second_views import second_views
 from fundoscope.cohort.table import Cohort, Record
-from fundoscope.cohort.views import second_views
 from fundoscope.errors import PhotographError, UsageError
 
 Progress = Callable[[str, int, int], None]

@@ -3,8 +3,8 @@ detectors of crossings are taught by.
 """
 
 from fundoscope.datasets.coco import write_labels
-from fundoscope.datasets.crossings import MapCrossings, crossings_of_map
 from fundoscope.datasets.layouts import LAYOUTS, open_dataset
+from fundoscope.datasets.map_crossings import MapCrossings, crossings_of_map
 from fundoscope.datasets.record import Dataset, Record, Source, scale_of
 
 __all__ = [

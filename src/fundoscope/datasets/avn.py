@@ -14,7 +14,7 @@ import numpy as np
 from fundoscope.datasets.record import Record, Source
 from fundoscope.errors import PhotographError, UsageError
 from fundoscope.imaging import read
-from fundoscope.vessels.nicks import GRADES
+from fundoscope.vessels.grade_rule import GRADES
 
 _NAME = re.compile(r"CERA_(?P<image>.+)_cy_(?P<row>\d+)_cx_(?P<col>\d+)")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from fundoscope.datasets.drawn_maps import drawn
 from fundoscope.datasets.files import partners, photographs, sources
-from fundoscope.datasets.maps import drawn
 from fundoscope.datasets.record import Record, Source
 
 

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fundoscope.datasets.drawn_maps import read_mask
 from fundoscope.datasets.files import partners, photographs, sources
-from fundoscope.datasets.maps import read_mask
 from fundoscope.datasets.points import point_files, read_points
 from fundoscope.datasets.record import Mask, Record, Source
 from fundoscope.errors import PhotographError

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fundoscope.errors import PhotographError, UsageError
 from fundoscope.imaging import Pixels, read
-from fundoscope.imaging.evened import DIAMETER
+from fundoscope.imaging.local_contrast import DIAMETER
 
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fundoscope.datasets.drawn_maps import drawn
 from fundoscope.datasets.files import partners, photographs, sources
-from fundoscope.datasets.maps import drawn
 from fundoscope.datasets.record import Source
 
 

@@ -5,7 +5,8 @@ only. `figures` (matplotlib), `baselines`, `nuisance` and `controls` (photograph
 names.
 """
 
-from fundoscope.evaluation.calibration import (
+from fundoscope.evaluation.controls.shuffled_labels import ShuffleControl, shuffle_verdict
+from fundoscope.evaluation.decisions.calibration import (
     OperatingPoint,
     Temperature,
     fit_temperature,
@@ -13,7 +14,7 @@ from fundoscope.evaluation.calibration import (
     target_sensitivity,
     youden,
 )
-from fundoscope.evaluation.intervals import (
+from fundoscope.evaluation.metrics.intervals import (
     Difference,
     Estimate,
     clopper_pearson,
@@ -23,9 +24,8 @@ from fundoscope.evaluation.intervals import (
     lower_bound_with_no_misses,
     wilson,
 )
-from fundoscope.evaluation.metrics import NAMES, auc, average_precision, measure
-from fundoscope.evaluation.shuffling import ShuffleControl, shuffle_verdict
-from fundoscope.evaluation.tables import results_table
+from fundoscope.evaluation.metrics.scores import NAMES, auc, average_precision, measure
+from fundoscope.evaluation.metrics.tables import results_table
 
 __all__ = [
     "NAMES",

@@ -1,11 +1,11 @@
 """Learning: augmentation, batches that do not depend on history, and one fit that survives being killed."""
 
 from fundoscope.learning.augment import Augment
-from fundoscope.learning.data import SQUARE, UNLABELLED, Squares
-from fundoscope.learning.distil import Distillation, Lesson, LogitRegression, SoftTargets, distil
+from fundoscope.learning.distillation import Distillation, Lesson, LogitRegression, SoftTargets, distil
 from fundoscope.learning.fit import FitOptions, Material, fit, fit_batches, logits_of
-from fundoscope.learning.patches import Crops, Drawn
-from fundoscope.learning.segment import fit_vessels, maps_of, vessel_probabilities
+from fundoscope.learning.squares import SQUARE, UNLABELLED, Squares
+from fundoscope.learning.vessel_crops import Crops, Drawn
+from fundoscope.learning.vessel_fit import fit_vessels, maps_of, vessel_probabilities
 
 __all__ = [
     "SQUARE",

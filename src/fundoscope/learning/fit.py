@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader
 
 from fundoscope.errors import MissingExtraError, UsageError, nearest
 from fundoscope.learning.augment import Augment
-from fundoscope.learning.data import Squares, plain_batches, training_batches
+from fundoscope.learning.squares import Squares, plain_batches, training_batches
 
 M = TypeVar("M", bound=nn.Module)
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from fundoscope.errors import UsageError
 from fundoscope.networks.bodies import body_of, channels_of
-from fundoscope.vessels.nicks import GRADES
+from fundoscope.vessels.grade_rule import GRADES
 
 
 @dataclass(frozen=True)

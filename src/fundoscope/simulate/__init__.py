@@ -3,9 +3,9 @@
 from fundoscope.simulate.adults import adult, write_adults
 from fundoscope.simulate.cameras import CAMERAS, LEVELS
 from fundoscope.simulate.cohort import read_masks
+from fundoscope.simulate.crossing_patches import patch
 from fundoscope.simulate.infants import DISEASES, infant
 from fundoscope.simulate.nursery import write_infants
-from fundoscope.simulate.patches import patch
 from fundoscope.simulate.truth import MASKS, Crossing, Findings, SimulatedPhotograph, Truth
 
 __all__ = [

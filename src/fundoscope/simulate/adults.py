@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from fundoscope.errors import UsageError
 from fundoscope.simulate import arcades, cameras, cohort, fundus, nicking, render
 from fundoscope.simulate.cameras import Exposure
+from fundoscope.simulate.crossing_patches import write_patches
 from fundoscope.simulate.grow import grow
-from fundoscope.simulate.patches import write_patches
+from fundoscope.simulate.projection import View
 from fundoscope.simulate.truth import Crossing, Mask, SimulatedPhotograph, Truth
 from fundoscope.simulate.vessels import Meeting, Style, Vessel, clothe, meetings
-from fundoscope.simulate.view import View
 
 Floats = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.simulate.lines import Lines
+from fundoscope.simulate.polylines import Lines
 
 Floats = NDArray[np.float64]
 

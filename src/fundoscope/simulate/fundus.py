@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.simulate import noise
-from fundoscope.simulate.view import View
+from fundoscope.simulate.projection import View
 
 Image = NDArray[np.float32]
 Colour = tuple[float, float, float]

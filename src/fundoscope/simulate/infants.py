@@ -14,9 +14,9 @@ from fundoscope.errors import UsageError, nearest
 from fundoscope.simulate import arcades, cameras, fundus, lesions, render
 from fundoscope.simulate.cameras import Camera, Exposure
 from fundoscope.simulate.grow import grow
+from fundoscope.simulate.projection import View
 from fundoscope.simulate.truth import Findings, Mask, Plus, SimulatedPhotograph, Truth
 from fundoscope.simulate.vessels import Meeting, Style, Vessel, clothe, meetings
-from fundoscope.simulate.view import View
 
 Floats = NDArray[np.float64]
 Disease = Literal["normal", "rop", "treatment-requiring"]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from fundoscope.simulate import noise
 from fundoscope.simulate.draw import Canvas, strokes_of
+from fundoscope.simulate.projection import View
 from fundoscope.simulate.truth import Mask
-from fundoscope.simulate.view import View
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.float32]

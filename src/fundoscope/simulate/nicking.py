@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fundoscope.simulate.noise import smoothstep
 from fundoscope.simulate.vessels import Meeting, Vessel
-from fundoscope.vessels.nicks import grade_of
+from fundoscope.vessels.grade_rule import grade_of
 
 Floats = NDArray[np.float64]
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from fundoscope.simulate import fundus, lesions, noise
 from fundoscope.simulate.draw import Canvas, strokes_of
+from fundoscope.simulate.projection import View
 from fundoscope.simulate.truth import Crossing, Mask
 from fundoscope.simulate.vessels import Meeting, Vessel
-from fundoscope.simulate.view import View
 
 Image = NDArray[np.float32]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fundoscope.simulate import noise
 from fundoscope.simulate.grow import STEP, Skeleton
-from fundoscope.simulate.lines import Lines
+from fundoscope.simulate.polylines import Lines
 
 Floats = NDArray[np.float64]
 Kind = Literal["artery", "vein"]

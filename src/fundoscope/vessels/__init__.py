@@ -8,7 +8,7 @@ from fundoscope.vessels.crossings import Crossing, crossings_between, crossings_
 from fundoscope.vessels.graph import Strand, segments, vessel_graph
 from fundoscope.vessels.lines import VesselMap, find_vessels, line_strength
 from fundoscope.vessels.narrowing import Narrowing, measure_narrowing
-from fundoscope.vessels.through import crossing_through
+from fundoscope.vessels.torn_crossings import crossing_through
 from fundoscope.vessels.tortuosity import Tortuosity, tortuosity
 
 __all__ = [

@@ -12,15 +12,15 @@ Each row gets one verdict, by this rule, asked in this order:
 `single-split`  they cannot, and one table gives them: of a stated fold, or of any counts up to the data set.
 `none`          nothing gives them: they were not worked out so, or hold a slip.
 
-"Cannot" is proved, not only sought (`averages.separation`), and holds also if the figures of the folds were
+"Cannot" is proved, not only sought (`mean_tables.separation`), and holds also if the figures of the folds were
 rounded before they were averaged. A `mean` may be no more than possible: averages over five folds can reach
 nearly any figures that do not contradict each other, and the spread between folds that they need is told beside it.
 """
 
+from fundoscope.evaluation.forensics.confusion_tables import fitting, of_any_counts, of_counts
 from fundoscope.evaluation.forensics.judge import PATIENCE, Averaged, Finding, Verdict, examine, write_solutions
 from fundoscope.evaluation.forensics.reported import FIGURES, Figure, Row, figure, read_table
 from fundoscope.evaluation.forensics.splits import Part, Splits, read_splits
-from fundoscope.evaluation.forensics.tables import fitting, of_any_counts, of_counts
 
 __all__ = [
     "FIGURES",

@@ -12,12 +12,12 @@ from typing import Literal
 import numpy as np
 
 from fundoscope.errors import UsageError
-from fundoscope.evaluation.forensics import averages
-from fundoscope.evaluation.forensics.branch import Undecided, fold_tables_by_ruling_out
+from fundoscope.evaluation.forensics import mean_tables
+from fundoscope.evaluation.forensics.confusion_tables import Ints, multiple_of, of_any_counts, of_counts
+from fundoscope.evaluation.forensics.fold_tables import fold_tables
+from fundoscope.evaluation.forensics.integer_search import Undecided, fold_tables_by_ruling_out
 from fundoscope.evaluation.forensics.reported import FIGURES, Row, Window
-from fundoscope.evaluation.forensics.search import fold_tables
 from fundoscope.evaluation.forensics.splits import Part, Splits
-from fundoscope.evaluation.forensics.tables import Ints, multiple_of, of_any_counts, of_counts
 
 #: Solutions written for one row; with few or coarse figures there are millions, and they say nothing.
 MOST_SOLUTIONS = 1000
@@ -214,15 +214,15 @@ def _slips(row: Row, windows: dict[str, Window], splits: Splits) -> dict[str, In
 def _averaged(windows: dict[str, Window], splits: Splits, effort: _Effort, f1_of_means: bool = False) -> Averaged:
     counts = np.array([(part.positive, part.negative) for part in splits.validation])
     for name, totals in zip(("accuracy", *FIGURES[3:]), (counts.sum(1), *counts.T), strict=True):
-        if name in windows and not averages.reachable(_doubled(windows[name]), totals):
+        if name in windows and not mean_tables.reachable(_doubled(windows[name]), totals):
             return Averaged("impossible", alone=name)
     names = [name for name in windows if not (name == "f1" and f1_of_means)]
-    centre, half = averages.centre_and_half({name: windows[name] for name in names})
-    points = averages.clouds(names, counts) if len(counts) <= _MOST_FOLDS else None
+    centre, half = mean_tables.centre_and_half({name: windows[name] for name in names})
+    points = mean_tables.clouds(names, counts) if len(counts) <= _MOST_FOLDS else None
     if points is None:
         return Averaged("open")
-    room = averages.ROUNDED_FIRST * (2 if effort.truncated else 1)
-    outside, _ = averages.separation(points, centre, half, enough=100 * room)
+    room = mean_tables.ROUNDED_FIRST * (2 if effort.truncated else 1)
+    outside, _ = mean_tables.separation(points, centre, half, enough=100 * room)
     if outside > room:
         return Averaged("impossible", outside=outside)
     tables, _ = fold_tables(windows, counts, f1_of_means, effort.seed) if outside <= 0 else (None, False)
@@ -246,13 +246,13 @@ def _spread(windows: dict[str, Window], names: list[str], counts: Ints, outside:
     if not {"sensitivity", "specificity"} <= windows.keys():
         return 0.0
     rates = np.array([np.mean(windows[name].ends) for name in FIGURES[3:]])
-    centre, half = averages.centre_and_half({name: windows[name] for name in names})
+    centre, half = mean_tables.centre_and_half({name: windows[name] for name in names})
     half = half * (1 + max(0.0, outside))
     low, high = 0, len(_SPREADS)
     while low < high:  # a wider spread never forbids what a narrower one allows
         middle = (low + high) // 2
-        points = averages.clouds(names, counts, _SPREADS[middle], rates)
-        if points is not None and averages.separation(points, centre, half, enough=1e-6)[0] <= 1e-6:
+        points = mean_tables.clouds(names, counts, _SPREADS[middle], rates)
+        if points is not None and mean_tables.separation(points, centre, half, enough=1e-6)[0] <= 1e-6:
             high = middle
         else:
             low = middle + 1

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fundoscope.imaging import Pixels
 from fundoscope.simulate import truth
-from fundoscope.simulate.patches import SIDE, patch
+from fundoscope.simulate.crossing_patches import SIDE, patch
 from fundoscope.simulate.pinch.course import Course
 from fundoscope.simulate.pinch.shams import Plan
 from fundoscope.simulate.pinch.site import Site

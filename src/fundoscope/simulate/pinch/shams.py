@@ -9,7 +9,7 @@ import numpy as np
 
 from fundoscope.errors import UsageError, nearest
 from fundoscope.simulate.nicking import NARROWING
-from fundoscope.vessels.nicks import grade_of
+from fundoscope.vessels.grade_rule import grade_of
 
 Sham = Literal["none", "widened", "far", "artery", "shifted", "restored", "background"]
 

@@ -1,0 +1,117 @@
+"""The nuisance baseline: how well the label is told from what is not disease.
+
+File size, field shape, colour and sharpness belong to the camera, the clinic and the day. Where they alone
+tell the classes apart, a network may be reading them too: it must beat this baseline, and must hold when the
+shortcuts are taken away (`controls`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fundoscope.errors import UsageError, nearest
+from fundoscope.evaluation.controls.logistic import Folds, OutOfFold, out_of_fold
+from fundoscope.evaluation.controls.squares import seen_in_square, square_of
+from fundoscope.imaging import Field, Photograph, Pixels, find_field
+
+Array = NDArray[np.float64]
+
+#: Share of the radius left out along the field's edge: the rim is the camera's, and its place is known to a
+#: few hundredths only.
+RIM = 0.06
+
+_PERCENTILES = (50, 90, 99)
+
+#: What is measured, by family.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "file": ("bytes_per_pixel",),
+    "field": ("radius", "row", "column", *(f"cut_{side}" for side in ("top", "bottom", "left", "right")),
+              "seen", "lit", "found"),
+    "colour": (*(f"{kind}_{c}" for kind in ("mean", "deviation") for c in ("red", "green", "blue")),
+               "mean_saturation", "deviation_saturation"),
+    "sharpness": ("laplacian", *(f"gradient_{percent}" for percent in _PERCENTILES)),
+}  # fmt: skip
+
+FEATURES: tuple[str, ...] = tuple(name for names in FAMILIES.values() for name in names)
+
+
+def nuisance_features(photograph: Photograph, field: Field | None = None) -> dict[str, float]:
+    """The measures of `FEATURES` for one photograph, all finite.
+
+    `bytes_per_pixel` is log(1 + bytes / pixels), 0 for an array; lengths of the field are in radii but for
+    `radius`, in diagonals; colours are 0 to 1; `laplacian` is the log variance, gradients are in levels a
+    pixel at 320 px.
+    """
+    field = field or find_field(photograph.pixels)
+    rows, columns = photograph.pixels.shape[:2]
+    values = [float(np.log1p(photograph.n_bytes / (rows * columns)))]
+    values += [
+        *_shape(field),
+        *_colour(photograph.pixels[field.mask(shrink=RIM)]),
+        *_sharpness(photograph, field),
+    ]
+    return dict(zip(FEATURES, values, strict=True))
+
+
+def nuisance_table(photographs: Iterable[Photograph]) -> Array:
+    """The measures of many photographs, (n, K), columns as in `FEATURES`."""
+    return np.array([list(nuisance_features(p).values()) for p in photographs]).reshape(-1, len(FEATURES))
+
+
+def nuisance_baseline(
+    table: Array,
+    y: ArrayLike,
+    folds: Folds,
+    groups: Sequence[object] | NDArray | None = None,
+    families: Sequence[str] = tuple(FAMILIES),
+) -> OutOfFold:
+    """Out-of-fold probabilities of a standardised L2 logistic model of the nuisances; C from inner folds.
+
+    `table` is what `nuisance_table` gave; `families` keeps some kinds of nuisance only, to see which one
+    tells. Raises `UsageError` for an unknown family, and as `logistic.out_of_fold` does.
+    """
+    return out_of_fold(table[:, _columns(families)], y, folds, groups)
+
+
+def _columns(families: Sequence[str]) -> list[int]:
+    for family in families:
+        if family not in FAMILIES:
+            raise UsageError(f"There is no family of nuisances '{family}': {nearest(family, FAMILIES)}")
+    return [FEATURES.index(name) for family in families for name in FAMILIES[family]]
+
+
+def _shape(field: Field) -> list[float]:
+    rows, columns = field.shape
+    radius = field.radius
+    over = (
+        radius - field.row,
+        radius + field.row - (rows - 1),
+        radius - field.column,
+        radius + field.column - (columns - 1),
+    )
+    cut = [max(0.0, length) / radius for length in over]
+    offset = [(field.row - (rows - 1) / 2) / radius, (field.column - (columns - 1) / 2) / radius]
+    return [radius / float(np.hypot(rows, columns)), *offset, *cut, field.seen, field.lit, float(field.found)]
+
+
+def _colour(inside: Pixels) -> list[float]:
+    """Mean and deviation of the colours (m, 3) of a field, and of their saturation."""
+    if not len(inside):
+        return [0.0] * len(FAMILIES["colour"])
+    share = inside / 255.0
+    saturation = (share.max(axis=1) - share.min(axis=1)) / np.maximum(share.max(axis=1), 1 / 255)
+    return [*share.mean(axis=0), *share.std(axis=0), float(saturation.mean()), float(saturation.std())]
+
+
+def _sharpness(photograph: Photograph, field: Field) -> list[float]:
+    inside = seen_in_square(photograph, field, RIM)
+    green = square_of(photograph, field)[..., 1].astype(np.float32)
+    if not inside.any():
+        return [0.0] * len(FAMILIES["sharpness"])
+    laplacian = cv2.Laplacian(green, cv2.CV_32F)[inside]
+    gradient = np.hypot(cv2.Sobel(green, cv2.CV_32F, 1, 0), cv2.Sobel(green, cv2.CV_32F, 0, 1))[inside] / 8
+    return [float(np.log1p(laplacian.var())), *(float(v) for v in np.percentile(gradient, _PERCENTILES))]

@@ -1,0 +1,77 @@
+"""What vessels alone tell of the need for treatment: their width and tortuosity, in a logistic model.
+
+Plus disease is dilated and tortuous vessels (ICROP3, Chiang et al. 2021, Ophthalmology 128:e51), and with stage and zone
+it decides on treatment. Tools such as ROPtool grade it by these two measures; a network must beat them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fundoscope.evaluation.controls.logistic import Folds, OutOfFold, out_of_fold
+from fundoscope.imaging import Photograph, find_field
+from fundoscope.vessels.graph import along, segments, vessel_graph
+from fundoscope.vessels.lines import find_vessels
+from fundoscope.vessels.tortuosity import tortuosity
+
+Array = NDArray[np.float64]
+
+#: Percentiles of width and tortuosity over the length of all vessels; the upper ones are those of the wider vessels.
+_PERCENTILES = (50, 75, 90)
+_SHORTEST = 20.0  # pixels at the map's scale: shorter segments have no course to speak of
+_MOST = 1.0  # arc over chord less 1: what comes back on itself further is a ring of the skeleton, not one vessel
+
+FEATURES = (
+    *(f"width, percentile {q}" for q in _PERCENTILES), "width, mean",
+    *(f"tortuosity, percentile {q}" for q in _PERCENTILES), "tortuosity, mean", "density",
+)  # fmt: skip
+
+
+def vessel_features(photograph: Photograph) -> dict[str, float]:
+    """The measures called `FEATURES`: widths in radii of the field, tortuosity as arc over chord less 1, at most 1.
+
+    Both are weighted by length over the segments of the vessel graph that the line detector finds; density is the share
+    of the field that is vessel. Where no segment is long enough to have a course, widths and tortuosity are 0.
+    """
+    field = find_field(photograph.pixels)
+    found = find_vessels(photograph.pixels, field)
+    density = float(found.mask.sum() / max(1, found.field.sum()))
+    every = [(points, radius, along(points)[-1]) for points, radius in segments(vessel_graph(found.mask))]
+    long = [segment for segment in every if segment[2] >= _SHORTEST]
+    if not long:
+        return dict.fromkeys(FEATURES, 0.0) | {"density": density}
+    lengths = np.array([length for *_, length in long])
+    # the circle's radius, not the seen area's: cameras that cut the field would else seem to show wider vessels
+    width = np.array([_width(radius) for _, radius, _ in long]) * found.scale / field.radius
+    winding = np.array([min(tortuosity(points).distance, _MOST) for points, *_ in long])
+    values = [*_spread(width, lengths), *_spread(winding, lengths), density]
+    return dict(zip(FEATURES, values, strict=True))
+
+
+def _width(radius: Array) -> float:
+    """Mean width over the middle half of a segment, away from the joints, where the mask is wider than the vessel."""
+    quarter = len(radius) // 4
+    return 2 * float(radius[quarter : len(radius) - quarter].mean()) - 1  # it reaches the middle of a pixel outside
+
+
+def _spread(values: Array, lengths: Array) -> list[float]:
+    """Percentiles and mean of values that stand for so much length each."""
+    order = np.argsort(values)
+    share = np.cumsum(lengths[order]) / lengths.sum()
+    at = [min(int(np.searchsorted(share, q / 100)), len(values) - 1) for q in _PERCENTILES]
+    return [*(float(values[order][k]) for k in at), float(np.average(values, weights=lengths))]
+
+
+def vessel_table(photographs: Iterable[Photograph]) -> Array:
+    """The measures of many photographs, (n, K), columns as in `FEATURES`."""
+    return np.array([list(vessel_features(p).values()) for p in photographs]).reshape(-1, len(FEATURES))
+
+
+def vessel_baseline(
+    table: Array, y: ArrayLike, folds: Folds, groups: Sequence[object] | NDArray | None = None
+) -> OutOfFold:
+    """Out-of-fold probabilities of a standardised L2 logistic model of `vessel_table`; errors as in `out_of_fold`."""
+    return out_of_fold(table, y, folds, groups)

@@ -1,0 +1,146 @@
+"""A grader that may abstain: how much better it is on what it keeps, and from which probabilities to abstain.
+
+It is unsure of a photograph whose log-odds lie near those of the threshold; the abstained go to a person.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fundoscope.errors import UsageError
+from fundoscope.evaluation.metrics.intervals import LEVEL, clopper_pearson, thresholds_for
+from fundoscope.evaluation.metrics.recalibration import log_odds
+from fundoscope.evaluation.metrics.scores import checked, ratio
+
+Array = NDArray[np.float64]
+
+MOST_ERRORS = 0.05  # of what a band leaves to the grader
+_ABOVE_ALL = float(np.nextafter(1, 2))  # the upper end of a band that holds 1 as well
+_ROUNDING = 1e-9  # log-odds nearer than this are the same but for the last digits
+
+
+def confidence(p: ArrayLike, threshold: ArrayLike) -> Array:
+    """Distance of `p` from the threshold in log-odds, 0 and up, in the shape of `p` (n,) or (seeds, n)."""
+    scores = np.asarray(p, float)
+    return np.abs(log_odds(scores) - log_odds(thresholds_for(scores, threshold)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CoverageRisk:
+    """What is left when only the surest k of n photographs are kept, for k = 1 to n; each array is (n,).
+
+    `coverage` is k / n, `error` the share of wrong decisions among the kept, `sensitivity` that among the kept
+    (nan while no positive is). `aurc` is the mean error over all coverages: 0 is ideal, and the error at full
+    coverage is what a confidence that knows nothing would give.
+    """
+
+    coverage: Array
+    error: Array
+    sensitivity: Array
+    aurc: float
+
+
+def coverage_risk(y: ArrayLike, p: ArrayLike, threshold: ArrayLike = 0.5) -> CoverageRisk:
+    """Risk against coverage (Geifman and El-Yaniv 2017) and the area under it (Geifman, Uziel, El-Yaniv 2019).
+
+    `y` (n,) is 0 or 1, `p` (n,) or (seeds, n; then the mean over seeds) probabilities, `threshold` one number
+    or of either shape. Equally sure photographs are kept in a random order, of which this is the expectation.
+    Raises `UsageError` for no photographs or values out of range.
+    """
+    labels, scores, at = _checked(y, p, threshold)
+    runs = [_kept(labels, run, cut) for run, cut in zip(scores, at, strict=True)]
+    error, sensitivity = np.mean(runs, axis=0)
+    return CoverageRisk(np.arange(1, len(labels) + 1) / len(labels), error, sensitivity, float(error.mean()))
+
+
+def _checked(y: ArrayLike, p: ArrayLike, threshold: ArrayLike) -> tuple[Array, Array, Array]:
+    """Labels (n,), probabilities and thresholds (seeds, n)."""
+    labels, scores = checked(y, p)
+    scores = np.atleast_2d(scores)
+    if not len(labels) or scores.min() < 0 or scores.max() > 1:
+        raise UsageError("To abstain takes photographs with probabilities from 0 to 1. Give at least one.")
+    return labels, scores, thresholds_for(scores, threshold)
+
+
+def _kept(y: Array, p: Array, threshold: Array) -> tuple[Array, Array]:
+    """Error and sensitivity (n,) of one run when the surest 1 to n are kept."""
+    called, positive = p >= threshold, y == 1
+    marks = np.column_stack([called != positive, called & positive, positive]).astype(float)
+    block, sizes, sums = _blocks(confidence(p, threshold), marks)
+    means = (sums / sizes[:, None])[block]
+    wrong, hits, positives = means.cumsum(axis=0).T
+    return wrong / np.arange(1, len(y) + 1), ratio(hits, np.where(positives > _ROUNDING, positives, 0))
+
+
+def _blocks(sureness: Array, marks: Array) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """Photographs of equal sureness, the surest first: each one's block (n,), their sizes (K,) and sums (K, m)."""
+    order = np.argsort(-sureness, kind="stable")
+    block = np.concatenate([[0], (np.diff(sureness[order]) < -_ROUNDING).cumsum()])
+    starts = np.flatnonzero(np.diff(block, prepend=-1))
+    return block, np.bincount(block), np.add.reduceat(marks[order], starts, axis=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """The grader abstains where `low <= p < high`; equal ends abstain from nothing. `text` tells the story."""
+
+    low: float
+    high: float
+    text: str
+
+    def abstains(self, p: ArrayLike) -> NDArray[np.bool_]:
+        """Where the grader abstains, in the shape of `p`."""
+        scores = np.asarray(p, float)
+        return (self.low <= scores) & (scores < self.high)
+
+
+def choose_band(y: ArrayLike, p: ArrayLike, threshold: float, most_errors: float = MOST_ERRORS) -> Band:
+    """The narrowest band around `threshold` outside of which at most `most_errors` are wrong; inner data only.
+
+    Both edges lie as far from the threshold in log-odds, midway between the last photograph abstained from and
+    the first kept, so that bands are nested and the narrowest is one. `y`, `p` (n,). Where even the surest
+    are wrong too often the band is everything. The text gives the error's upper bound (Clopper and Pearson
+    1934) too, as few photographs promise little. Raises `UsageError` for values out of range.
+    """
+    if np.ndim(p) != 1 or np.ndim(threshold) or not 0 <= most_errors < 1:
+        raise UsageError("A band needs p (n,), one threshold, and a share of errors from 0 to below 1.")
+    labels, scores, at = _checked(y, p, threshold)
+    sureness = confidence(scores[0], at[0])
+    wrong = ((scores[0] >= at[0]) != (labels == 1)).astype(float)
+    block, sizes, sums = _blocks(sureness, wrong[:, None])
+    kept, errors = sizes.cumsum(), sums[:, 0].cumsum()
+    good = np.flatnonzero(errors <= most_errors * kept + _ROUNDING)
+    if not good.size:
+        return _everything(len(labels), most_errors)
+    last = int(good.max())
+    edges = np.sort(sureness)[::-1][np.searchsorted(block, last, side="right") - 1 :][:2]
+    half = float(edges.mean()) if last < block[-1] else 0.0
+    return _band(float(threshold), half, (int(errors[last]), int(kept[last]), len(labels)))
+
+
+def _band(threshold: float, half: float, counts: tuple[int, int, int]) -> Band:
+    wrong, kept, n = counts
+    low, high = (_shifted(threshold, side * half) if half else threshold for side in (-1, 1))
+    worst = clopper_pearson(wrong, kept)[1]
+    outside = f"{wrong} of {kept} inner photographs are wrong ({LEVEL:.0%} interval up to {worst:.2f})"
+    if not half:
+        return Band(low, high, f"abstains from nothing: {outside}")
+    return Band(low, high, f"abstains from {low:.3f} to {high:.3f}, {n - kept} of {n}: of the others {outside}")
+
+
+def _shifted(threshold: float, by: float) -> float:
+    """The threshold moved by so much log-odds; beyond where log-odds are clipped, the end that holds all."""
+    z = float(log_odds(np.array(threshold))) + by
+    if abs(z) >= log_odds(np.array(1.0)):
+        return 0.0 if z < 0 else _ABOVE_ALL
+    return float(0.5 * (1 + np.tanh(0.5 * z)))
+
+
+def _everything(n: int, most_errors: float) -> Band:
+    text = (
+        f"abstains from everything: even the surest of {n} inner photographs are wrong in more than {most_errors:.0%}"
+    )
+    return Band(0.0, _ABOVE_ALL, text)

@@ -1,0 +1,138 @@
+"""Two stages scored as the one grader that they are: is there ROP, and if so, does it require treatment?
+
+Each stage looks good alone, on photographs that the other never touched; an infant is helped only if both find
+it. The paper on ROP by distillation reports a sensitivity of .9456 for its first stage and .9516 for its second
+(its tables 4 and 6) and never scored the two in a row: if they missed independently, .900 would be left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fundoscope.errors import UsageError
+from fundoscope.evaluation.metrics.intervals import bootstrap, thresholds_for
+from fundoscope.evaluation.metrics.scores import checked, ratio
+
+Array = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cascade:
+    """Probabilities of both stages, (n,) or (seeds, n), each with threshold(s): one number or of that shape.
+
+    Both stages answer for everything, also for what the first lets go: only so can each be judged alone. The
+    arrays are of photographs, eyes, exams or infants alike (`views.Views.combine` makes one of the other).
+    """
+
+    p_rop: ArrayLike
+    p_tr: ArrayLike
+    rop_threshold: ArrayLike = 0.5
+    tr_threshold: ArrayLike = 0.5
+
+    def __post_init__(self) -> None:
+        shapes = self.stage_1.shape, self.stage_2.shape
+        if shapes[0] != shapes[1]:
+            raise UsageError(
+                f"The stages answer in shapes {shapes[0]} and {shapes[1]}. Give the same photographs and seeds."
+            )
+
+    @property
+    def stage_1(self) -> Bools:
+        """What stage 1 calls ROP, and so passes on, in the shape of `p_rop`."""
+        return _at_or_above(self.p_rop, self.rop_threshold)
+
+    @property
+    def stage_2(self) -> Bools:
+        """What stage 2 calls treatment-requiring, asked about everything, in the shape of `p_tr`."""
+        return _at_or_above(self.p_tr, self.tr_threshold)
+
+    @property
+    def called(self) -> Bools:
+        """What the grader calls treatment-requiring: both stages at or above their thresholds."""
+        return self.stage_1 & self.stage_2
+
+
+def _at_or_above(p: ArrayLike, threshold: ArrayLike) -> Bools:
+    scores = np.asarray(p, float)
+    if not np.isfinite(scores).all():
+        raise UsageError("A stage gives nan or infinity. Let both stages answer for every photograph.")
+    return scores >= thresholds_for(scores, threshold)
+
+
+def score_cascade(
+    truth_tr: ArrayLike,
+    truth_rop: ArrayLike,
+    cascade: Cascade,
+    groups: Sequence[object] | NDArray | None = None,
+    weights: ArrayLike | None = None,
+) -> list[dict[str, Any]]:
+    """Rows `figure`, `share` (an `Estimate`), `count` and `of`: what the two stages do in a row.
+
+    `truth_tr` (n,) is 1 for treatment-requiring, `truth_rop` (n,) 1 for any ROP. `count` is the number that the
+    share is of `of` (a mean over seeds, unweighted), None where the figure is no such share. `groups` and
+    `weights` are those of `intervals.estimate`. The product is the sensitivity that stages missing independently
+    of each other would have; end to end above it means that they miss the same ones. Raises `UsageError` for shapes that do not match and for treatment-requiring without ROP.
+    """
+    tr, rop = _truth(truth_tr, truth_rop, cascade)
+    parts = _parts(tr, rop, cascade)
+
+    def values(drawn: Array) -> dict[str, Array]:
+        shares = {name: _share(drawn, of, hits) for name, (of, hits) in parts.items()}
+        product = shares[_FIRST] * shares[_SECOND]
+        shares |= {_PRODUCT: product, _BEYOND: shares["sensitivity"] - product}
+        return {name: each.mean(axis=0) for name, each in shares.items()}
+
+    found = bootstrap(values, tr.astype(float), groups, weights=weights)
+    return [{"figure": _WORDS.get(name, name), "share": found[name], **_count(parts, name)} for name in found]
+
+
+_FIRST, _SECOND = "sensitivity of stage 1 alone", "sensitivity of stage 2 alone"
+_PRODUCT, _BEYOND = "product of the two, if independent", "end to end minus product"
+_WORDS = {
+    "sensitivity": "sensitivity for treatment-requiring, end to end",
+    "specificity": "specificity, all others",
+    _FIRST: f"{_FIRST}, among treatment-requiring",
+    _SECOND: f"{_SECOND}, among treatment-requiring",
+}
+
+
+def _truth(truth_tr: ArrayLike, truth_rop: ArrayLike, cascade: Cascade) -> tuple[Bools, Bools]:
+    tr, rop = (checked(each, np.asarray(cascade.p_rop, float))[0] == 1 for each in (truth_tr, truth_rop))
+    if (tr & ~rop).any():
+        raise UsageError(f"{(tr & ~rop).sum()} are treatment-requiring without ROP. Correct the labels.")
+    return tr, rop
+
+
+def _parts(tr: Bools, rop: Bools, cascade: Cascade) -> dict[str, tuple[Bools, Bools]]:
+    """Of each figure, among which it is a share (n,), and which of them count (seeds, n)."""
+    one, two = np.atleast_2d(cascade.stage_1), np.atleast_2d(cascade.stage_2)
+    called = one & two
+    return {
+        "sensitivity": (tr, called),
+        "specificity": (~tr, ~called),
+        "missed: lost in stage 1": (tr, ~one),
+        "missed: lost in stage 2": (tr, one & ~two),
+        "false alarms among normal": (~rop, called),
+        "false alarms among ROP that needs no treatment": (rop & ~tr, called),
+        _FIRST: (tr, one),
+        _SECOND: (tr, two),
+    }
+
+
+def _share(drawn: Array, of: Bools, hits: Bools) -> Array:
+    """The weighted share of `hits` among `of`, (seeds, B)."""
+    among = drawn * of
+    return ratio(hits.astype(float) @ among.T, np.broadcast_to(among.sum(axis=1), (len(hits), len(drawn))))
+
+
+def _count(parts: dict[str, tuple[Bools, Bools]], name: str) -> dict[str, Any]:
+    if name not in parts:
+        return {"count": None, "of": None}
+    of, hits = parts[name]
+    return {"count": float((hits & of).sum(axis=1).mean()), "of": int(of.sum())}

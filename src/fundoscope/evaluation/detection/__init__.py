@@ -1,0 +1,1 @@
+"""How well crossings are found, and where activation maps lie: matching, COCO scores, pointing."""

@@ -1,0 +1,194 @@
+"""How well crossings are found: one-to-one matching by confidence, precision, recall and F1 with their intervals.
+
+A detection is a hit if a crossing that no surer detection has taken lies within a radius: half the box side, 10 pixels
+at DRIVE's scale. Photographs are what is resampled, since crossings of one eye stand or fall together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fundoscope.errors import UsageError
+from fundoscope.evaluation.metrics.intervals import Difference, Estimate, bootstrap
+from fundoscope.evaluation.metrics.scores import ratio
+
+Array = NDArray[np.float64]
+
+#: Pixels at DRIVE's scale (a field 540 pixels wide) within which a detection is a hit: half of paper 002's box.
+RADIUS = 10.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instances:
+    """The crossings of one photograph, found or true: `boxes` (n, 4) x1 y1 x2 y2 in pixels, `scores` (n,) confidences
+    (1 for true ones), `masks` (n, rows, columns) the vessels of each, or none where they are not known.
+    """
+
+    boxes: Array
+    scores: Array
+    masks: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def true(cls, boxes: ArrayLike, masks: NDArray[np.bool_] | None = None) -> Instances:
+        """What a human marked."""
+        corners = np.asarray(boxes, float).reshape(-1, 4)
+        return cls(corners, np.ones(len(corners)), masks)
+
+    @property
+    def centres(self) -> Array:
+        """Row and column (n, 2) of the middle of each box, 0-based: a pixel's own middle is a whole number."""
+        return (self.boxes[:, [1, 0]] + self.boxes[:, [3, 2]]) / 2 - 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What came of the detections in one photograph: `scores` (n,), `hits` (n,), and how many `truths` there were."""
+
+    scores: Array
+    hits: NDArray[np.bool_]
+    truths: int
+
+    def counts(self, threshold: float) -> tuple[int, int, int]:
+        """Hits, false alarms and misses of the detections whose score is `threshold` or more."""
+        called = self.scores >= threshold
+        hits = int((self.hits & called).sum())
+        return hits, int(called.sum()) - hits, self.truths - hits
+
+
+def matched(points: ArrayLike, scores: ArrayLike, truth: ArrayLike, radius: float = RADIUS) -> NDArray[np.int64]:
+    """For each detection at `points` (n, 2) the number of its crossing in `truth` (m, 2), or -1 for a false alarm.
+
+    From the surest down (of equals in the order given) each takes the nearest crossing still free within `radius`
+    (inclusive), so that what is matched above a threshold does not depend on what lies below it.
+    """
+    places, marks = (np.asarray(each, float).reshape(-1, 2) for each in (points, truth))
+    confidence = np.asarray(scores, float)
+    if confidence.shape != (len(places),) or not np.isfinite(confidence).all():
+        raise UsageError(f"{len(places)} points have scores {confidence.shape}. Give one finite score a point.")
+    away = np.hypot(*(places[:, None] - marks[None]).transpose(2, 0, 1))  # (n, m)
+    taken = np.full(len(places), -1, np.int64)
+    for number in np.argsort(-confidence, kind="stable"):
+        if away.shape[1] and away[number].min() <= radius:
+            taken[number] = away[number].argmin()
+            away[:, taken[number]] = np.inf
+    return taken
+
+
+def outcome(points: ArrayLike, scores: ArrayLike, truth: ArrayLike, radius: float = RADIUS) -> Outcome:
+    """`matched`, as what it means for the scores of one photograph."""
+    hits = matched(points, scores, truth, radius) >= 0
+    return Outcome(np.asarray(scores, float), hits, len(np.asarray(truth, float).reshape(-1, 2)))
+
+
+def outcome_of(found: Instances, truth: Instances, radius: float = RADIUS) -> Outcome:
+    """The same of boxes, by their middles."""
+    return outcome(found.centres, found.scores, truth.centres, radius)
+
+
+def detection_estimates(
+    outcomes: Sequence[Outcome], threshold: float, groups: Sequence[object] | None = None, seed: int = 0
+) -> dict[str, Estimate]:
+    """`precision`, `recall` and `f1` at a threshold, pooled over photographs, with 95 % bootstrap intervals.
+
+    Photographs are drawn, or the `groups` (a name each) that they belong to. In each estimate `n` counts photographs and
+    `positives` crossings. A figure without a denominator is nan.
+    """
+    counts, truths = _counts(outcomes, threshold), np.array([each.truths for each in outcomes], float)
+    return bootstrap(lambda weights: _ratios(weights @ counts), truths, groups, seed=seed)
+
+
+def f1_difference(
+    first: Sequence[Sequence[Outcome]], second: Sequence[Sequence[Outcome]], thresholds: tuple[float, float],
+    names: tuple[str, str] = ("first", "second"), seed: int = 0,
+) -> Difference:  # fmt: skip
+    """F1 of one detector minus another's on the same photographs, paired; each given as runs (seeds) of outcomes.
+
+    The figure of each is the mean over its runs; thresholds are one each. Raises `UsageError` if photographs differ.
+    """
+    runs = [np.array([_counts(run, at) for run in each]) for each, at in zip((first, second), thresholds, strict=True)]
+    truths = [[each.truths for each in run] for run in (*first, *second)]
+    if any(run != truths[0] for run in truths):
+        raise UsageError(
+            "The runs to be compared are not on the same photographs. Give outcomes of the same, in order."
+        )
+
+    def f1(counts: Array, weights: Array) -> Array:
+        return np.mean([_ratios(weights @ run)["f1"] for run in counts], axis=0)
+
+    found = bootstrap(
+        lambda weights: {"f1": f1(runs[0], weights) - f1(runs[1], weights)}, np.array(truths[0], float), seed=seed
+    )["f1"]
+    ends = (float(f1(counts, np.ones((1, len(truths[0]))))[0]) for counts in runs)
+    return Difference(found, *ends, names, "f1")
+
+
+def _counts(outcomes: Sequence[Outcome], threshold: float) -> Array:
+    """Hits, false alarms and misses (photographs, 3)."""
+    return np.array([each.counts(threshold) for each in outcomes], float).reshape(-1, 3)
+
+
+def _ratios(counts: Array) -> Mapping[str, Array]:
+    """Precision, recall and F1 of counts (B, 3)."""
+    hits, alarms, misses = counts.T
+    return {
+        "precision": ratio(hits, hits + alarms),
+        "recall": ratio(hits, hits + misses),
+        "f1": ratio(2 * hits, 2 * hits + alarms + misses),
+    }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrecisionRecall:
+    """At each score that occurs, from the highest down: what calling all from it on would give; all arrays (k,)."""
+
+    scores: Array
+    precision: Array
+    recall: Array
+    f1: Array
+
+
+def precision_recall(outcomes: Sequence[Outcome]) -> PrecisionRecall:
+    """Precision and recall over confidence, pooled over photographs, without interpolation."""
+    scores = np.concatenate([each.scores for each in outcomes] or [np.empty(0)])
+    hits = np.concatenate([each.hits for each in outcomes] or [np.empty(0, bool)])
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.diff(scores[order], append=-np.inf))  # equal scores are called together
+    right, called = np.cumsum(hits[order])[last], last + 1
+    truths = sum(each.truths for each in outcomes)
+    ratios = _ratios(np.column_stack([right, called - right, truths - right]).astype(float))
+    return PrecisionRecall(scores[order][last], ratios["precision"], ratios["recall"], ratios["f1"])
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionPoint:
+    """A detection counts from `threshold` on; precision, recall and F1 are those on the data that chose it."""
+
+    threshold: float
+    precision: float
+    recall: float
+    f1: float
+    text: str
+
+
+def best_f1(outcomes: Sequence[Outcome]) -> DetectionPoint:
+    """The threshold of the greatest F1 on inner data, midway to the next lower score; of equals the lower.
+
+    Raises `UsageError` where nothing was found or there is nothing to find.
+    """
+    curve = precision_recall(outcomes)
+    truths = sum(each.truths for each in outcomes)
+    if not len(curve.scores) or not truths:
+        raise UsageError("No threshold can be chosen without detections and crossings. Give inner data that hold both.")
+    at = len(curve.f1) - 1 - int(np.argmax(curve.f1[::-1]))
+    below = curve.scores[at + 1] if at + 1 < len(curve.scores) else 0.0
+    values = [float(each[at]) for each in (curve.precision, curve.recall, curve.f1)]
+    threshold = float(curve.scores[at] + below) / 2
+    text = (
+        f"threshold {threshold:.3f}, greatest F1 on {len(outcomes)} inner photographs with {truths} crossings: "
+        f"precision {values[0]:.3f}, recall {values[1]:.3f}, F1 {values[2]:.3f}"
+    )
+    return DetectionPoint(threshold, *values, text)

@@ -1,0 +1,110 @@
+"""Averages that lie close to what is possible at all: nearly every fold table is ruled out, the rest are tried.
+
+Where a plane barely fails to separate, each fold's table must lie close to the plane's face, for what one fold
+lacks no other can make up. That leaves few tables (reduced-cost fixing of integer programming); halving them
+and asking again, until all can be tried, decides the row (branch and bound, Land and Doig 1960).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fundoscope.evaluation.forensics.fold_tables import confirmed
+from fundoscope.evaluation.forensics.mean_tables import centre_and_half, measures, separation
+from fundoscope.evaluation.forensics.reported import FIGURES, Window
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_TRIED = 300_000  # choices of one table a fold that are tried at once
+_HOPELESS = 1e17  # choices left by the first plane, beyond which it is not begun
+_CONFIRMED = 5000  # near misses of one leaf worked out in fractions
+
+
+class Undecided(Exception):  # noqa: N818
+    """There are too many tables to decide the row in seconds."""
+
+
+def fold_tables_by_ruling_out(
+    windows: Mapping[str, Window], counts: Ints, room: float, f1_of_means: bool = False, patience: int = 400
+) -> Ints | None:
+    """Tables (folds, 4) whose averages give every window, also of rounded figures of the folds; None is a proof.
+
+    `room` widens the windows by so many halves where tables are ruled out; `patience` is how many halves are asked
+    about, some forty a second, before it raises `Undecided`.
+    """
+    return _Branching(windows, counts, room, f1_of_means, patience).search()
+
+
+class _Branching:
+    def __init__(
+        self, windows: Mapping[str, Window], counts: Ints, room: float, f1_of_means: bool, patience: int
+    ) -> None:
+        self.windows, self.counts, self.room, self.f1_of_means = windows, counts, room, f1_of_means
+        names = [name for name in windows if not (name == "f1" and f1_of_means)]
+        self.columns = [FIGURES.index(name) for name in names]
+        self.centre, self.half = centre_and_half({name: windows[name] for name in names})
+        self.left = patience
+
+    def search(self) -> Ints | None:
+        """The first tables found, or None when none are left."""
+        grids = [np.indices((p + 1, n + 1)).reshape(2, -1).T for p, n in self.counts]
+        first, plane = self._pruned(grids, None)
+        if first is not None and np.prod([float(len(grid)) for grid in first]) > _HOPELESS:
+            raise Undecided
+        return None if first is None else self._below(first, plane)
+
+    def _below(self, grids: Sequence[Ints], plane: Floats) -> Ints | None:
+        sizes = [len(grid) for grid in grids]
+        if np.prod([float(size) for size in sizes]) <= _TRIED:
+            return self._tried(grids)
+        if self.left <= 0:
+            raise Undecided
+        widest = int(np.argmax(sizes))
+        own = grids[widest]
+        order = np.argsort(own[:, int(np.argmax(np.ptp(own, axis=0)))], kind="stable")
+        for half in np.array_split(order, 2):
+            self.left -= 1
+            halved = [own[half] if at == widest else grid for at, grid in enumerate(grids)]
+            some, better = self._pruned(halved, plane)
+            if some is not None and (found := self._below(some, better)) is not None:
+                return found
+        return None
+
+    def _pruned(self, grids: Sequence[Ints], plane: Floats | None) -> tuple[list[Ints] | None, Floats]:
+        """The tables (n, 2) of tp and tn that no plane rules out, None where one rules out all; and the plane."""
+        kept = list(grids)
+        while True:
+            points = [self._points(at, grid) for at, grid in enumerate(kept)]
+            outside, plane = separation(points, self.centre, self.half, enough=self.room, hint=plane)
+            if outside > self.room:
+                return None, plane
+            heights = [(cloud - self.centre) / self.half / len(points) @ plane for cloud in points]
+            slack = sum(float(height.max()) for height in heights) + 1 + self.room + 1e-6
+            before = sum(map(len, kept))
+            kept = [g[h >= h.max() - slack] for g, h in zip(kept, heights, strict=True)]
+            if sum(map(len, kept)) > 0.8 * before:
+                return kept, plane
+
+    def _points(self, fold: int, grid: Ints) -> Floats:
+        positive, negative = self.counts[fold]
+        return measures(grid[:, 0], grid[:, 1], positive, negative)[:, self.columns]
+
+    def _tried(self, grids: Sequence[Ints]) -> Ints | None:
+        sums = np.zeros((1, len(self.columns)))
+        for at, grid in enumerate(grids):
+            sums = (sums[:, None] + self._points(at, grid)).reshape(-1, len(self.columns))
+        near = np.abs(sums / len(grids) - self.centre) <= self.half * (1 + self.room) + 1e-12
+        hits = np.flatnonzero(near.all(1))
+        if len(hits) > _CONFIRMED:
+            raise Undecided
+        for picks in np.stack(np.unravel_index(hits, [len(grid) for grid in grids]), 1):
+            cells = np.array([grid[pick] for grid, pick in zip(grids, picks, strict=True)])
+            right, wrong = cells, self.counts - cells
+            tables = np.stack([right[:, 0], wrong[:, 0], right[:, 1], wrong[:, 1]], 1)
+            if any(confirmed(self.windows, tables, self.f1_of_means, first) for first in (False, True)):
+                return tables
+        return None

@@ -1,0 +1,85 @@
+"""Points of ROC and precision-recall curves, the ROC's bootstrap band, and bins of reliability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fundoscope.errors import UsageError
+from fundoscope.evaluation.metrics.intervals import LEVEL, group_codes, resamples, wilson
+from fundoscope.evaluation.metrics.scores import ECE_BINS, Weighted, bins_of, checked
+
+Array = NDArray[np.float64]
+
+GRID = np.linspace(0, 1, 101)
+_BAND_REPLICATES = 500  # a band is looked at, not read off: fewer draws than for a figure
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Photographs of like probability: mean `score`, `share` of positives, Wilson interval, number."""
+
+    score: float
+    share: float
+    low: float
+    high: float
+    n: int
+
+
+def roc_points(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
+    """1 - specificity and sensitivity at every distinct threshold, (0, 0) to (1, 1); needs both classes."""
+    positives, negatives = _descending(y, p)
+    return _rising(negatives), _rising(positives)
+
+
+def pr_points(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
+    """Recall and precision at every distinct threshold, the highest first; both classes are needed."""
+    positives, negatives = _descending(y, p)
+    true = positives.cumsum()
+    return true / true[-1], true / (true + negatives.cumsum())
+
+
+def roc_band(
+    y: ArrayLike, p: ArrayLike, groups: Sequence[object] | NDArray | None = None, seed: int = 0
+) -> tuple[Array, Array]:
+    """Pointwise 95 % group-bootstrap band of the sensitivity at each 1 - specificity of `GRID`: low, high."""
+    labels, scores = checked(y, p)
+    curves = []
+    for weights in resamples(group_codes(groups, len(labels)), seed, _BAND_REPLICATES):
+        _, positives, negatives = Weighted(labels, scores, weights, scores).masses
+        both = (positives.sum(axis=1) > 0) & (negatives.sum(axis=1) > 0)
+        pairs = zip(negatives[both, ::-1], positives[both, ::-1], strict=True)
+        curves += [np.interp(GRID, _rising(below), _rising(above)) for below, above in pairs]
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(curves, [tail, 1 - tail], axis=0)
+    return low, high
+
+
+def reliability_bins(y: ArrayLike, p: ArrayLike, bins: int = ECE_BINS) -> list[Bin]:
+    """Equal-mass bins of the probabilities, as the expected calibration error has them; none is empty."""
+    labels, scores = checked(y, p)
+    _, positives, negatives = Weighted(labels, scores, np.ones((1, len(labels))), scores).masses
+    distinct, inverse = np.unique(scores, return_inverse=True)
+    of = bins_of(positives, negatives, bins)[0][inverse] if len(distinct) else np.empty(0, int)
+    return [_bin(labels[of == index], scores[of == index]) for index in range(bins) if (of == index).any()]
+
+
+def _bin(y: Array, p: Array) -> Bin:
+    low, high = wilson(int(y.sum()), len(y))
+    return Bin(float(p.mean()), float(y.mean()), low, high, len(y))
+
+
+def _descending(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
+    labels, scores = checked(y, p)
+    if scores.ndim != 1 or not 0 < labels.sum() < len(labels):
+        raise UsageError("A curve needs scores (n,) of both classes. Give one run, with photographs of each class.")
+    _, positives, negatives = Weighted(labels, scores, np.ones((1, len(labels))), scores).masses
+    return positives[0, ::-1], negatives[0, ::-1]
+
+
+def _rising(mass: Array) -> Array:
+    summed = mass.cumsum()
+    return np.concatenate([[0.0], summed / summed[-1]])

@@ -1,0 +1,219 @@
+"""Figures of merit of binary scores, each worked out for many weightings of the same photographs at once.
+
+A bootstrap resample is nothing but a weighting: how often each photograph was drawn. So the scores are sorted
+once and every figure is a weighted sum, which makes two thousand resamples of all figures a matter of a
+second.
+
+What cannot be known is nan, never an exception and never a silent 0: figures that need two classes when there
+is one, and 0/0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fundoscope.errors import UsageError, nearest
+from fundoscope.evaluation.metrics.recalibration import Lines, recalibrate
+
+Array = NDArray[np.float64]
+
+#: Equal-mass bins of the expected calibration error. At 98 photographs a bin holds about ten.
+ECE_BINS = 10
+
+
+def measure(y: ArrayLike, p: ArrayLike, threshold: ArrayLike = 0.5) -> dict[str, float]:
+    """Every figure of `NAMES` for labels `y` (n,; 0 or 1) and probabilities `p` (n,; 0 to 1).
+
+    A photograph is called positive where `p >= threshold`; the threshold is one number or one a photograph
+    (each fold has its own). Raises `UsageError` for labels other than 0 and 1 and for probabilities outside 0
+    to 1.
+    """
+    labels, scores = checked(y, p)
+    values = weighted(labels, scores, np.ones((1, len(labels))), threshold)
+    return {name: float(value[0]) for name, value in values.items()}
+
+
+def auc(y: ArrayLike, p: ArrayLike) -> float:
+    """Area under the ROC curve: the chance that a positive scores above a negative, ties counting half.
+
+    Mann and Whitney (1947); Hanley and McNeil (1982). `p` (n,) may be any finite scores; nan with one class
+    only.
+    """
+    return _single(y, p, "auc")
+
+
+def average_precision(y: ArrayLike, p: ArrayLike) -> float:
+    """Area under the precision-recall steps: sum of (R_k - R_(k-1)) P_k over distinct scores; or nan."""
+    return _single(y, p, "average_precision")
+
+
+def weighted(
+    y: Array, p: Array, weights: Array, threshold: ArrayLike = 0.5, names: Sequence[str] | None = None
+) -> dict[str, Array]:
+    """The figures called `names` (default: all), each (B,), under B weightings (B, n) of n photographs."""
+    names = NAMES if names is None else names
+    for name in names:
+        known(name)
+    if not len(y):
+        return {name: np.full(len(weights), np.nan) for name in names}
+    if p.size and set(names) & NEED_PROBABILITIES and (p.min() < 0 or p.max() > 1):
+        raise UsageError(f"Scores from {p.min():.3g} to {p.max():.3g} are no probabilities. Give values from 0 to 1.")
+    sample = Weighted(y, p, weights, np.broadcast_to(np.asarray(threshold, float), p.shape))
+    return {name: _METRICS[name](sample) for name in names}
+
+
+def checked(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
+    """Labels (n,) and scores (n,) or (seeds, n) as float64; raises `UsageError` where they cannot be used."""
+    labels, scores = np.asarray(y, float), np.asarray(p, float)
+    if labels.ndim != 1 or scores.ndim not in (1, 2) or scores.shape[-1] != len(labels):
+        raise UsageError(
+            f"Labels {labels.shape} and scores {scores.shape} do not match. Give (n,) and (n,) or (seeds, n)."
+        )
+    if not np.isin(labels, (0, 1)).all():
+        raise UsageError("Labels hold values other than 0 and 1. Give 1 for the positive class and 0 for the other.")
+    if not np.isfinite(scores).all():
+        raise UsageError("Scores hold nan or infinity. Leave such photographs out by name, or repair the network.")
+    return labels, scores
+
+
+def known(name: str) -> str:
+    """`name` itself if it is one of `NAMES`; else `UsageError` with the nearest."""
+    if name not in _METRICS:
+        raise UsageError(f"There is no metric '{name}': {nearest(name, NAMES)}")
+    return name
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """B weightings (B, n) of one set of labels and scores (n,), with what several figures share."""
+
+    y: Array
+    p: Array
+    weights: Array
+    threshold: Array
+
+    @cached_property
+    def counts(self) -> tuple[Array, Array, Array, Array]:
+        """True positives, false positives, false negatives and true negatives, each (B,)."""
+        called = (self.p >= self.threshold).astype(float)
+        cells = (called * self.y, called * (1 - self.y), (1 - called) * self.y, (1 - called) * (1 - self.y))
+        tp, fp, fn, tn = (self.weights @ np.column_stack(cells)).T
+        return tp, fp, fn, tn
+
+    @cached_property
+    def masses(self) -> tuple[Array, Array, Array]:
+        """Distinct scores ascending (K,), and the weight of positives and of negatives at each, (B, K)."""
+        order = np.argsort(self.p, kind="stable")
+        scores, y, weights = self.p[order], self.y[order], self.weights[:, order]
+        starts = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))
+        positives, negatives = weights * y, weights * (1 - y)
+        if len(starts) < len(scores):
+            positives = np.add.reduceat(positives, starts, axis=1)
+            negatives = np.add.reduceat(negatives, starts, axis=1)
+        return scores[starts], positives, negatives
+
+    @cached_property
+    def lines(self) -> Lines:
+        """Logistic recalibration of each weighting."""
+        return recalibrate(*self.masses)
+
+
+def ratio(above: Array, below: Array) -> Array:
+    """`above / below`, nan where `below` is 0."""
+    return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below > 0)
+
+
+def bins_of(positives: Array, negatives: Array, bins: int = ECE_BINS) -> NDArray[np.int64]:
+    """Which of `bins` equal-mass bins each distinct score falls into, (B, K); ties are never torn apart."""
+    mass = positives + negatives
+    total = mass.sum(axis=1, keepdims=True)
+    middle = (mass.cumsum(axis=1) - mass / 2) / total
+    return np.minimum((middle * bins + 1e-9).astype(np.int64), bins - 1)
+
+
+def _single(y: ArrayLike, p: ArrayLike, name: str) -> float:
+    labels, scores = checked(y, p)
+    return float(weighted(labels, scores, np.ones((1, len(labels))), names=(name,))[name][0])
+
+
+def _accuracy(sample: Weighted) -> Array:
+    tp, fp, fn, tn = sample.counts
+    return ratio(tp + tn, tp + fp + fn + tn)
+
+
+def _precision(sample: Weighted) -> Array:
+    tp, fp, _, _ = sample.counts
+    return ratio(tp, tp + fp)
+
+
+def _f1(sample: Weighted) -> Array:
+    tp, fp, fn, _ = sample.counts
+    return ratio(2 * tp, 2 * tp + fp + fn)
+
+
+def _sensitivity(sample: Weighted) -> Array:
+    tp, _, fn, _ = sample.counts
+    return ratio(tp, tp + fn)
+
+
+def _specificity(sample: Weighted) -> Array:
+    _, fp, _, tn = sample.counts
+    return ratio(tn, tn + fp)
+
+
+def _auc(sample: Weighted) -> Array:
+    _, positives, negatives = sample.masses
+    below = negatives.cumsum(axis=1) - negatives / 2
+    return ratio((positives * below).sum(axis=1), positives.sum(axis=1) * negatives.sum(axis=1))
+
+
+def _average_precision(sample: Weighted) -> Array:
+    _, positives, negatives = sample.masses
+    true = positives[:, ::-1].cumsum(axis=1)
+    called = true + negatives[:, ::-1].cumsum(axis=1)
+    precision = np.divide(true, called, out=np.zeros_like(true), where=called > 0)
+    found = ratio((positives[:, ::-1] * precision).sum(axis=1), true[:, -1])
+    return np.where(called[:, -1] > true[:, -1], found, np.nan)
+
+
+def _brier(sample: Weighted) -> Array:
+    return ratio(sample.weights @ (sample.p - sample.y) ** 2, sample.weights.sum(axis=1))
+
+
+def _ece(sample: Weighted) -> Array:
+    """Expected calibration error (Naeini 2015), equal-mass bins; a small sample makes it too high."""
+    scores, positives, negatives = sample.masses
+    gap = positives - (positives + negatives) * scores
+    bins = bins_of(positives, negatives)
+    summed = sum(np.abs(np.where(bins == index, gap, 0).sum(axis=1)) for index in range(ECE_BINS))
+    return ratio(np.asarray(summed), sample.weights.sum(axis=1))
+
+
+_METRICS: dict[str, Callable[[Weighted], Array]] = {
+    "auc": _auc,
+    "average_precision": _average_precision,
+    "accuracy": _accuracy,
+    "precision": _precision,
+    "f1": _f1,
+    "sensitivity": _sensitivity,
+    "specificity": _specificity,
+    "brier": _brier,
+    "ece": _ece,
+    "calibration_slope": lambda sample: sample.lines.slope,
+    "calibration_intercept": lambda sample: sample.lines.intercept,
+    "calibration_in_the_large": lambda sample: sample.lines.in_the_large,
+}
+
+#: Every figure, in the order in which tables show them.
+NAMES: tuple[str, ...] = tuple(_METRICS)
+
+#: Figures that take the scores at their word as probabilities.
+NEED_PROBABILITIES = frozenset(name for name in NAMES if name in ("brier", "ece") or name.startswith("calibration"))
+
+#: Figures of which less is better.
+LOWER_IS_BETTER = frozenset({"brier", "ece"})

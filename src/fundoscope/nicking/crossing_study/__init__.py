@@ -1,0 +1,1 @@
+"""Crossing detectors (Mask R-CNN) and the network of vessel maps: training, settings, figures, report."""

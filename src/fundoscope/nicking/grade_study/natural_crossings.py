@@ -1,0 +1,41 @@
+"""Crossings of ordinary eyes as `nicking grade` finds them, taken as not nicked: patches to learn from.
+
+The crossings that are pinched were chosen: clear of others, of vessels wide enough to be measured. What a grader meets in a
+photograph is not: thin veins, tangles, places that are no crossing at all. Few of them are nicked in an ordinary eye, and those
+that measure as narrowed are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from fundoscope.bundles.read_nicking import MapsBundle
+from fundoscope.imaging import Pixels, find_field
+from fundoscope.nicking.grade_study.nicked_patches import save_wide, write_rows
+from fundoscope.nicking.grade_study.patch_table import WIDE
+from fundoscope.nicking.grading.grader import vein_width
+from fundoscope.nicking.grading.grades import confirmed
+from fundoscope.nicking.grading.measure import look, measure
+
+
+def write_ordinary(name: str, take: Callable[[], Pixels], bundle: MapsBundle, out: Path) -> Path:
+    """Write the crossings of the photograph that `take` gives to `out`/patches, (288, 288, 3) each, unless that is done;
+    gives the table that lists them. `name` is the photograph's, as in a table's `photograph`.
+    """
+    table = out / f"{name.replace('/', '_')}.csv"
+    if table.exists():
+        return table
+    (out / "patches").mkdir(parents=True, exist_ok=True)
+    pixels = take()
+    eye = look(pixels, find_field(pixels), bundle)
+    rows = []
+    for number, one in enumerate(measure(pixels, eye, bundle.card.crossings.confidence.threshold)):
+        if confirmed(one.narrowing):
+            continue
+        width = vein_width(one, eye)
+        path = f"patches/{table.stem}_{number:02d}.png"
+        save_wide(out / path, pixels, one.at, width)
+        about = {"patch": path, "grade": 0, "photograph": name, "sham": "ordinary"}
+        rows.append({**about, "span": WIDE, "vein_px": round(width / eye.scale, 2)})
+    return write_rows(table, rows)

@@ -1,0 +1,105 @@
+"""The table of a study of grades: a row a patch, its grade, and the photograph that it was cut from.
+
+    patch,grade,photograph[,span,vein_px,narrowing_1,narrowing_2,sham]
+
+`patch` is a path relative to the table; `grade` 0 to 3, blank where it is not known; `photograph` keeps patches of one
+photograph together (`image` does, too). A folder of the 90-patch set (Nguyen 2013) serves as a table.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fundoscope.datasets import open_dataset
+from fundoscope.errors import UsageError
+from fundoscope.vessels.grade_rule import GRADES, SPAN
+
+COLUMNS = ("patch", "grade", "photograph", "span", "vein_px", "narrowing_1", "narrowing_2", "sham")
+WIDE = 27.0  # vein widths of a patch from which the usual one can be cut turned, at half its size, and off its middle
+_GROUPS = ("photograph", "image")
+
+
+@dataclass(frozen=True, slots=True)
+class PatchRow:
+    """One patch: `span` is how many widths of its vein it spans, `vein_px` that width in pixels at the scale of the maps
+    (nan where it is not known), `narrowing` the truth of the upper and the lower side (nan), `sham` what was done besides.
+    """
+
+    path: Path
+    grade: int | None
+    photograph: str
+    span: float = SPAN
+    vein_px: float = math.nan
+    narrowing: tuple[float, float] = (math.nan, math.nan)
+    sham: str = ""
+
+
+def read_table(path: Path) -> list[PatchRow]:
+    """The rows of a table, or of a folder of the 90-patch set.
+
+    Raises `UsageError` for a table that cannot be read, a column that is missing, a value that is none, a patch that
+    stands there twice or does not exist.
+    """
+    if path.is_dir():
+        return _of_folder(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns, lines = reader.fieldnames or [], list(reader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error}). Give a CSV with the columns patch,grade,photograph."
+        ) from error
+    if not {"patch", "grade"} <= set(columns) or not set(_GROUPS) & set(columns):
+        raise UsageError(f"{path}: has the columns {', '.join(columns) or 'none'}. Give patch, grade and photograph.")
+    rows = [_row(path, number, line) for number, line in enumerate(lines, 2)]
+    seen: set[Path] = set()
+    for number, row in enumerate(rows, 2):
+        if row.path in seen:
+            raise UsageError(f"{path}, line {number}: {row.path.name} stands there twice. Remove one of the two lines.")
+        seen.add(row.path)
+    if not rows:
+        raise UsageError(f"{path}: holds no patch. Add a line a patch.")
+    return rows
+
+
+def _of_folder(folder: Path) -> list[PatchRow]:
+    known = open_dataset(folder)
+    if known.layout != "avn":
+        raise UsageError(f"{folder}: is no folder of graded patches. Give one with grading.txt, or a table of patches.")
+    return [
+        PatchRow(source.path, int(record.grades[0]), source.group)
+        for source, record in ((source, known[k]) for k, source in enumerate(known.sources))
+        if record.grades is not None
+    ]
+
+
+def _row(table: Path, number: int, line: Mapping[str, str | None]) -> PatchRow:
+    cells = {name: (cell or "").strip() for name, cell in line.items() if name}
+    where = f"{table}, line {number}"
+    path = table.parent / cells["patch"]
+    if not cells["patch"] or not path.is_file():
+        raise UsageError(f"{where}: there is no patch '{cells['patch']}'. Paths are relative to the table.")
+    group = next((cells[name] for name in _GROUPS if cells.get(name)), "")
+    if not group:
+        raise UsageError(f"{where}: does not say which photograph {path.name} was cut from. Fill in 'photograph'.")
+    if cells["grade"] not in {"", *map(str, range(GRADES))}:
+        raise UsageError(f"{where}: grade '{cells['grade']}' is none. Give 0, 1, 2 or 3, or leave it blank.")
+    grade = int(cells["grade"]) if cells["grade"] else None
+    span = _number(where, cells, "span")
+    sides = (_number(where, cells, "narrowing_1"), _number(where, cells, "narrowing_2"))
+    return PatchRow(
+        path, grade, group, SPAN if math.isnan(span) else span, _number(where, cells, "vein_px"), sides, cells.get("sham", "")
+    )  # fmt: skip
+
+
+def _number(where: str, cells: Mapping[str, str], name: str) -> float:
+    text = cells.get(name, "")
+    try:
+        return float(text) if text else math.nan
+    except ValueError:
+        raise UsageError(f"{where}: {name} '{text}' is no number. Give one, or leave it blank.") from None

@@ -1,0 +1,1 @@
+"""Photograph -> vessel maps -> crossings -> widths -> patches -> grades. No torch."""

@@ -1,0 +1,288 @@
+"""Figures in one style: each function draws one PNG and returns its path.
+
+Colours are those of Okabe and Ito (2008), told apart by the colour-blind; line styles differ as well, for
+print. Legends carry the figure with its interval, titles what it was measured on. matplotlib is loaded when
+something is drawn, and its global state stays as it was.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fundoscope.errors import MissingExtraError, StudyError, UsageError
+from fundoscope.evaluation.metrics.curves import GRID, pr_points, reliability_bins, roc_band, roc_points
+from fundoscope.evaluation.metrics.intervals import Estimate, estimate
+from fundoscope.evaluation.metrics.scores import checked
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Okabe and Ito (2008), without the yellow that is lost on white: blue, vermillion, green, purple, orange,
+#: sky, black.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+_LINES = ("-", "--", "-.", ":")
+_GREY = "#767676"
+_STYLE: Any = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.6,
+    "savefig.dpi": 150,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """One grader: its `name`, labels `y` (n,), scores `p` (n,) or (seeds, n), and its `groups`."""
+
+    name: str
+    y: ArrayLike
+    p: ArrayLike
+    groups: Sequence[object] | NDArray | None = None
+
+    def runs(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Labels and scores of each seed."""
+        y, p = checked(self.y, self.p)
+        return ((y, run) for run in np.atleast_2d(p))
+
+    def legend(self, metric: str, short: str) -> str:
+        """Its name with the metric and interval."""
+        return f"{self.name}: {short} {_brief(estimate(self.y, self.p, metric, groups=self.groups))}"
+
+
+def roc(path: Path, curves: Sequence[Curve], title: str = "") -> Path:
+    """ROC curves over each other; a shaded 95 % band where there are at most two, and one run each."""
+    _some(curves)
+    with _axes(path, (5.2, 5.2)) as axes:
+        axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":", label="chance")
+        for index, curve in enumerate(curves):
+            for number, (y, p) in enumerate(curve.runs()):
+                label = curve.legend("auc", "AUC") if number == 0 else None
+                axes.plot(*roc_points(y, p), label=label, alpha=1 if number == 0 else 0.5, **_line(index))
+            if len(curves) <= 2 and np.ndim(curve.p) == 1:
+                low, high = roc_band(curve.y, curve.p, curve.groups)
+                axes.fill_between(GRID, low, high, color=PALETTE[index], alpha=0.15, linewidth=0)
+        _unit(axes, "1 - specificity", "sensitivity", title or _basis(curves[0].y, curves[0].groups))
+        axes.legend(loc="lower right")
+    return path
+
+
+def precision_recall(path: Path, curves: Sequence[Curve], title: str = "") -> Path:
+    """Precision-recall steps over each other, with the prevalence as the line of chance."""
+    _some(curves)
+    with _axes(path, (5.2, 5.2)) as axes:
+        prevalence = float(np.mean(np.asarray(curves[0].y, float)))
+        label = f"chance: prevalence {prevalence:.2f}"
+        axes.axhline(prevalence, color=_GREY, linewidth=0.8, linestyle=":", label=label)
+        for index, curve in enumerate(curves):
+            for number, (y, p) in enumerate(curve.runs()):
+                recall, precision = pr_points(y, p)
+                label = curve.legend("average_precision", "AP") if number == 0 else None
+                # the step form belongs to the average precision: precision holds back to the recall before
+                axes.step([0, *recall], [precision[0], *precision], where="pre", label=label,
+                          alpha=1 if number == 0 else 0.5, **_line(index))  # fmt: skip
+        _unit(axes, "recall (sensitivity)", "precision", title or _basis(curves[0].y, curves[0].groups))
+        axes.legend(loc="lower left")
+    return path
+
+
+def confusion(
+    path: Path, y: ArrayLike, called: ArrayLike, names: tuple[str, str] = ("normal", "ROP"), title: str = ""
+) -> Path:
+    """Truth by row, decision by column: counts, and their share of the row; `called` (n,) holds 0 and 1."""
+    labels, decisions = checked(y, called)
+    if decisions.ndim != 1 or not np.isin(decisions, (0, 1)).all():
+        raise UsageError("Decisions must be (n,) of 0 and 1. Apply the operating point first.")
+    cells = np.array([[np.sum((labels == i) & (decisions == j)) for j in (0, 1)] for i in (0, 1)])
+    return _matrix(path, cells, names, title or f"n={len(labels)}, {int(labels.sum())} positive")
+
+
+def grade_confusion(path: Path, cells: NDArray[np.int64], title: str = "") -> Path:
+    """The same of grades: `cells` (k, k), how often each grade was told as each."""
+    return _matrix(path, cells, [f"grade {k}" for k in range(len(cells))], title or f"n={cells.sum()}")
+
+
+def _matrix(path: Path, cells: NDArray[np.int64], names: Sequence[str], title: str) -> Path:
+    shares = cells / np.maximum(1, cells.sum(axis=1, keepdims=True))
+    many = range(len(names))
+    with _axes(path, (3.0 + 0.7 * len(names), 2.4 + 0.7 * len(names))) as axes:
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (i, j), count in np.ndenumerate(cells):
+            colour = "white" if shares[i, j] > 0.6 else "black"
+            axes.text(j, i, f"{count}\n{shares[i, j]:.0%}", ha="center", va="center", color=colour)
+        axes.set_xticks(many, [f"called {name}" for name in names])
+        axes.set_yticks(many, [f"{name}\n(n={n})" for name, n in zip(names, cells.sum(axis=1), strict=True)])
+        axes.set_title(title)
+    return path
+
+
+def reliability(path: Path, y: ArrayLike, p: ArrayLike, bins: int = 10, title: str = "") -> Path:
+    """Share of positives against mean probability in equal-mass bins, Wilson 95 % bars, n beside each bin."""
+    found = reliability_bins(y, p, bins)
+    x, share = np.array([b.score for b in found]), np.array([b.share for b in found])
+    bars = np.array([[b.share - b.low, b.high - b.share] for b in found]).reshape(-1, 2).T
+    with _axes(path, (5.2, 5.2)) as axes:
+        axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":", label="ideal")
+        axes.errorbar(x, share, yerr=bars.clip(0), fmt="o-", color=PALETTE[0], capsize=2, label="observed, 95 % Wilson")
+        for each in found:
+            axes.annotate(f"n={each.n}", (each.score, each.share), (5, -11), textcoords="offset points", fontsize=8)
+        ece, slope = (_brief(estimate(y, p, metric)) for metric in ("ece", "calibration_slope"))
+        _unit(axes, "predicted probability", "share of positives", title or _basis(y, None))
+        axes.plot([], [], " ", label=f"ECE {ece}")
+        axes.plot([], [], " ", label=f"slope {slope}")
+        axes.legend(loc="upper left")
+    return path
+
+
+def learning_curve(path: Path, epochs: Path, columns: Sequence[str] | None = None, title: str = "") -> Path:
+    """The columns of a CSV of epochs: losses above, all else below, each with its best epoch marked.
+
+    The CSV has a column `epoch`; rows of one epoch are put together and blanks passed over (Lightning writes
+    training and validation apart). Default columns: all numeric ones but step, seconds, time and learning
+    rate. Raises `StudyError` where the file holds no epoch.
+    """
+    series = _series(epochs, columns)
+    losses = {name: points for name, points in series.items() if "loss" in name.lower()}
+    others = {name: points for name, points in series.items() if name not in losses}
+    panels = [panel for panel in (losses, others) if panel]
+    with _figure(path, (6.4, 2.6 * len(panels))) as figure:
+        for index, (panel, axes) in enumerate(zip(panels, np.ravel(figure.subplots(len(panels), 1)), strict=True)):
+            _plot_series(axes, panel, falling=panel is losses)
+            axes.set_title(title if index == 0 else "")
+        axes.set_xlabel("epoch")
+    return path
+
+
+def losses_by_step(path: Path, steps: Path, columns: Sequence[str], title: str = "") -> Path:
+    """Columns of a CSV with a column `step`, each over the steps, on a logarithmic axis; nothing where it has no row."""
+    with steps.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    with _axes(path, (6.4, 3.2)) as axes:
+        for index, name in enumerate(columns):
+            points = [(float(row["step"]), float(row[name])) for row in rows if _number(row.get(name))]
+            axes.plot(*np.array(points).reshape(-1, 2).T, label=name, **_line(index))
+        axes.set_yscale("log")
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss")
+        axes.set_title(title)
+        axes.legend(loc="upper right", ncols=2)
+    return path
+
+
+def comparison(path: Path, estimates: Mapping[str, Estimate], metric: str, reference: float | None = None) -> Path:
+    """Estimates below one another, each a point with its interval, or its groups' points, and the numbers."""
+    if not estimates:
+        raise UsageError("There is nothing to compare. Give at least one estimate.")
+    rows = list(estimates.items())[::-1]
+    with _axes(path, (7.2, 0.8 + 0.42 * len(rows))) as axes:
+        for height, (_, each) in enumerate(rows):
+            colour = PALETTE[(len(rows) - 1 - height) % len(PALETTE)]
+            axes.plot([each.low, each.high], [height, height], color=colour)
+            axes.plot(each.points, [height] * len(each.points), "|", color=colour)
+            axes.plot(each.value, height, "o", color=colour)
+            axes.annotate(_brief(each), (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+        if reference is not None:
+            axes.axvline(reference, color=_GREY, linewidth=0.8, linestyle=":")
+        axes.set_yticks(range(len(rows)), [f"{name} (n={each.n})" for name, each in rows])
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_xlabel(f"{metric}, 95 % interval")
+    return path
+
+
+def _series(source: Path, columns: Sequence[str] | None) -> dict[str, list[tuple[float, float]]]:
+    """(epoch, value) points of each column."""
+    with source.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("epoch")]
+    if not rows:
+        raise StudyError(f"{source} holds no epoch. Train at least one, or name the right file.")
+    names = [name for name in rows[0] if not _aside(name)] if columns is None else list(columns)
+    series = {
+        name: [(float(row["epoch"]), float(row[name])) for row in rows if _number(row.get(name))] for name in names
+    }
+    series = {name: points for name, points in series.items() if points}
+    if not series:
+        raise StudyError(f"{source} holds no number in {', '.join(names)}. Name columns of the file.")
+    return series
+
+
+def _aside(name: str) -> bool:
+    word = name.lower()
+    return word in ("epoch", "step", "lr") or any(part in word for part in ("second", "time", "learning_rate", "lr-"))
+
+
+def _number(text: Any) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except (TypeError, ValueError):
+        return False
+
+
+def _plot_series(axes: Axes, panel: Mapping[str, list[tuple[float, float]]], falling: bool) -> None:
+    for index, (name, points) in enumerate(panel.items()):
+        x, values = np.array(points).T
+        best = int(values.argmin() if falling else values.argmax())
+        axes.plot(x, values, label=f"{name} (best {values[best]:.3f} at epoch {x[best]:.0f})", **_line(index))
+        axes.plot(x[best], values[best], "o", color=PALETTE[index % len(PALETTE)])
+    axes.set_ylabel("loss" if falling else "value")
+    axes.legend(loc="best")
+
+
+def _brief(each: Estimate) -> str:
+    if np.isnan(each.low):
+        return f"{each.value:.3f} ({each.groups} groups, no interval)"
+    return f"{each.value:.3f} ({each.low:.2f} to {each.high:.2f})"
+
+
+def _basis(y: ArrayLike, groups: Sequence[object] | NDArray | None) -> str:
+    labels = np.asarray(y, float)
+    text = f"n={len(labels)}, {int(labels.sum())} positive"
+    return text if groups is None else f"{text}, {len(set(groups))} groups"
+
+
+def _line(index: int) -> dict[str, Any]:
+    return {"color": PALETTE[index % len(PALETTE)], "linestyle": _LINES[index % len(_LINES)]}
+
+
+def _some(curves: Sequence[Curve]) -> None:
+    if not curves:
+        raise UsageError("There is no curve to draw. Give at least one.")
+
+
+def _unit(axes: Axes, x: str, y: str, title: str) -> None:
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=x, ylabel=y, title=title)
+    axes.set_aspect("equal")
+
+
+@contextmanager
+def _axes(path: Path, size: tuple[float, float]) -> Generator[Axes, None, None]:
+    with _figure(path, size) as figure:
+        yield figure.subplots()
+
+
+@contextmanager
+def _figure(path: Path, size: tuple[float, float]) -> Generator[Any, None, None]:
+    """A figure of `size` inches in the common style, written as PNG when the block ends well."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("Drawing figures", "train") from error
+    with rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # without the version of matplotlib in it, equal figures are equal files
+        figure.savefig(path, format="png", metadata={"Software": None})

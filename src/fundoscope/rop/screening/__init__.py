@@ -1,0 +1,1 @@
+"""Photographs to findings, and several views of an eye to one decision. No torch."""

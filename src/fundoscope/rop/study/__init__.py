@@ -1,0 +1,1 @@
+"""From a cohort to out-of-fold figures, a report and a bundle, one file a step."""

@@ -1,0 +1,48 @@
+"""Patches: the square around a crossing that spans 12 widths of its vein."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from fundoscope.imaging import Pixels
+from fundoscope.imaging.places import sampled
+from fundoscope.simulate.truth import Crossing, SimulatedPhotograph
+from fundoscope.vessels.grade_rule import SPAN
+
+SIDE = 256  # pixels
+
+
+def patch(pixels: Pixels, crossing: Crossing, side: int = SIDE) -> Pixels:
+    """(side, side, 3) of `pixels`, (rows, columns, 3), centred on the crossing; what lies outside is black."""
+    return sampled(pixels, (crossing.row, crossing.col), SPAN * crossing.vein_width_px / side, side)
+
+
+# as small as by OpenCV's defaults, in two thirds of the time
+_PNG = (
+    cv2.IMWRITE_PNG_COMPRESSION, 1,
+    cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
+    cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP,
+)  # fmt: skip
+_SEEN = (2.0, 3.0)  # pixels of artery and vein: in a thinner one no narrowing can be seen
+
+
+def write_patches(out: Path, name: str, photograph: SimulatedPhotograph) -> tuple[dict[str, Any], ...]:
+    """Write `patches/` of the photograph `name` in the folder `out`; gives the rows of `patches.csv`.
+
+    In a patch side 1 is the upper one.
+    """
+    rows, pixels = [], cv2.cvtColor(photograph.pixels, cv2.COLOR_RGB2BGR)
+    for k, crossing in enumerate(photograph.truth.crossings, 1):
+        if crossing.artery_width_px < _SEEN[0] or crossing.vein_width_px < _SEEN[1]:
+            continue
+        path = f"patches/{name}_{k:03d}.png"
+        cv2.imwrite(str(out / path), patch(np.asarray(pixels, np.uint8), crossing), _PNG)
+        sides = (crossing.narrowing_1, crossing.narrowing_2)
+        upper, lower = sides if crossing.side_1_up else sides[::-1]
+        row = {"patch": path, "grade": crossing.grade, "narrowing_1": upper, "narrowing_2": lower}
+        rows.append(row | {"image": f"images/{name}.jpg", "crossing": k})
+    return tuple(rows)
