@@ -19,8 +19,8 @@ from fundoscope.findings import NOTHING_SEEN, RopFinding, Status
 from fundoscope.reports import OperatingPoint, ScreeningHeader, ScreeningReport, page, save_pictures
 from fundoscope.reports.study import (
     Check,
-    Estimate,
-    Figure,
+    EstimateCell,
+    ReportFigure,
     Picture,
     Section,
     StudyPage,
@@ -343,12 +343,12 @@ def test_accents_are_folded_and_one_picture_makes_one_file(tmp_path):
 def study(tmp_path: Path, **changes) -> StudyPage:
     cv2.imwrite(str(tmp_path / "roc.png"), PICTURE)
     rows = [
-        {"grader": "ours", "AUC": Estimate(0.95, 0.9, 0.98, 98), "Brier": 0.0881, "seeds": 3},
-        {"grader": "nuisance", "AUC": Estimate(0.79, 0.69, 0.88, 98), "Brier": None, "seeds": 1},
+        {"grader": "ours", "AUC": EstimateCell(0.95, 0.9, 0.98, 98), "Brier": 0.0881, "seeds": 3},
+        {"grader": "nuisance", "AUC": EstimateCell(0.79, 0.69, 0.88, 98), "Brier": None, "seeds": 1},
     ]
     sections = [
         Section("Results", ["Beside <b>baselines</b>."], tables=[Table(rows, "Out-of-fold", "95 %", 0.5, (0,))]),
-        Section("Figures", figures=[Figure(tmp_path / "roc.png", "ROC of five folds")]),
+        Section("Figures", figures=[ReportFigure(tmp_path / "roc.png", "ROC of five folds")]),
         Section("Checks", {}, checks=[Check("tested once", True, "98 of 98"), Check("no leak", False)]),
         Section("Errors", facts={"worst": 1}, pictures=[Picture(PICTURE, HOSTILE[0], ("given 0.03",))]),
     ]
@@ -422,8 +422,8 @@ def test_odd_cells_are_put_into_words(tmp_path):
             "b": True,
             "c": 1e-5,
             "d": -0.25,
-            "e": Estimate(0.5),
-            "f": Estimate(0.5, float("nan"), 1.0, 4),
+            "e": EstimateCell(0.5),
+            "f": EstimateCell(0.5, float("nan"), 1.0, 4),
         }
     ]
     answer = written(tmp_path, sections=[Section("Odd", tables=[Table(rows), Table([])])])
@@ -437,7 +437,7 @@ def test_a_missing_figure_is_named_and_the_old_report_stays(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     for name in ("absent.png", "text.png"):
         with pytest.raises(UsageError, match=name):
-            written(tmp_path, sections=[Section("x", figures=[Figure(tmp_path / name, "y")])])
+            written(tmp_path, sections=[Section("x", figures=[ReportFigure(tmp_path / name, "y")])])
     assert (tmp_path / "report.html").read_bytes() == before
 
 

@@ -8,8 +8,8 @@ from fundoscope.reports.pictures import save_pictures
 from fundoscope.reports.screening import Counts, ScreeningReport
 from fundoscope.reports.study import (
     Check,
-    Estimate,
-    Figure,
+    EstimateCell,
+    ReportFigure,
     Picture,
     Section,
     StudyPage,
@@ -21,8 +21,8 @@ from fundoscope.reports.wording import OperatingPoint, ScreeningHeader
 __all__ = [
     "Check",
     "Counts",
-    "Estimate",
-    "Figure",
+    "EstimateCell",
+    "ReportFigure",
     "OperatingPoint",
     "Picture",
     "ScreeningHeader",

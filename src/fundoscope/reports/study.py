@@ -41,7 +41,7 @@ _SHORT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class EstimateCell:
     """A figure with its 95 % interval and the number of photographs behind it, drawn as a whisker."""
 
     value: float
@@ -52,7 +52,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows with the keys of the first as columns; cells are text, numbers, `Estimate` or None (blank).
+    """Rows with the keys of the first as columns; cells are text, numbers, `EstimateCell` or None (blank).
 
     `reference` draws an upright line through each column of estimates: 0 for differences, 0.5 for an AUC.
     `strong` holds the indices of rows to stress: ours among the rivals.
@@ -66,7 +66,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class ReportFigure:
     """A PNG or JPEG file, embedded; `alt` says in words what the figure shows (default: its caption)."""
 
     path: Path
@@ -102,7 +102,7 @@ class Section:
     facts: Mapping[str, Any] | None = None
     checks: Sequence[Check] = ()
     tables: Sequence[Table] = ()
-    figures: Sequence[Figure] = ()
+    figures: Sequence[ReportFigure] = ()
     pictures: Sequence[Picture] = ()
 
 
@@ -182,7 +182,7 @@ def _head(name: str) -> str:
 
 
 def _kind(values: Sequence[Any]) -> str:
-    if any(isinstance(value, Estimate) for value in values):
+    if any(isinstance(value, EstimateCell) for value in values):
         return "estimate"
     return "number" if all(page.is_number(value) for value in values) else "text"
 
@@ -190,23 +190,23 @@ def _kind(values: Sequence[Any]) -> str:
 def _column(values: Sequence[Any], reference: float | None) -> list[dict[str, Any]]:
     """The cells of one column, its estimates drawn on one common axis."""
     kind = _kind(values)
-    known = [end for value in values if isinstance(value, Estimate) for end in _ends(value)]
+    known = [end for value in values if isinstance(value, EstimateCell) for end in _ends(value)]
     ends = [*known, *([reference] if known and reference is not None else [])]
     return [
         {
             "kind": kind,
             "text": _text(value),
-            **(_whisker(value, min(ends), max(ends), reference) if isinstance(value, Estimate) and ends else {}),
+            **(_whisker(value, min(ends), max(ends), reference) if isinstance(value, EstimateCell) and ends else {}),
         }
         for value in values
     ]
 
 
-def _ends(estimate: Estimate) -> list[float]:
+def _ends(estimate: EstimateCell) -> list[float]:
     return [end for end in (estimate.value, estimate.low, estimate.high) if end is not None and math.isfinite(end)]
 
 
-def _whisker(estimate: Estimate, low: float, high: float, reference: float | None) -> dict[str, Any]:
+def _whisker(estimate: EstimateCell, low: float, high: float, reference: float | None) -> dict[str, Any]:
     """Interval in words and, where there is one, positions on an axis of 0 to 100 from `low` to `high`."""
     n = f"n = {estimate.n}" if estimate.n is not None else ""
     if estimate.low is None or estimate.high is None or len(_ends(estimate)) < 3:
@@ -223,7 +223,7 @@ def _whisker(estimate: Estimate, low: float, high: float, reference: float | Non
 
 def _text(value: Any) -> str:
     """A cell in words: three decimals, true as yes, a blank as a dash."""
-    if isinstance(value, Estimate):
+    if isinstance(value, EstimateCell):
         return _text(value.value)
     if value is None or value == "":
         return "—"

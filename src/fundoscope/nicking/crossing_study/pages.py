@@ -14,7 +14,7 @@ from fundoscope.imaging import Pixels
 from fundoscope.nicking.crossing_study.run import Found, Shown
 from fundoscope.reports import StudyPage, write_study_report
 from fundoscope.reports.plots import losses_by_step
-from fundoscope.reports.study import Figure, Picture, Section, Table
+from fundoscope.reports.study import ReportFigure, Picture, Section, Table
 from fundoscope.vessels import draw
 
 HIT, MISS, ALARM = (0, 158, 115), (213, 94, 0), (240, 228, 66)  # Okabe and Ito (2008)
@@ -59,7 +59,7 @@ def _scores(found: Found) -> Section:
 def _curves(found: Found, drawn: Path) -> Section:
     logs = sorted((found.study.study.folder / "fits").glob("*/step_*/steps.csv"))
     figures = [
-        Figure(losses_by_step(drawn / f"{log.parts[-3]}-{log.parts[-2]}.png", log, _LOSSES), f"{log.parts[-3]}, {log.parts[-2]}")
+        ReportFigure(losses_by_step(drawn / f"{log.parts[-3]}-{log.parts[-2]}.png", log, _LOSSES), f"{log.parts[-3]}, {log.parts[-2]}")
         for log in logs
         if len(log.read_text().splitlines()) > 1
     ]  # fmt: skip

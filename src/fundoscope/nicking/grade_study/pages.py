@@ -25,7 +25,7 @@ from fundoscope.nicking.grading.crossing_patches import Patch
 from fundoscope.reports import StudyPage, write_study_report
 from fundoscope.reports.overlay import overlay
 from fundoscope.reports.plots import Curve, grade_confusion, learning_curve, precision_recall, roc
-from fundoscope.reports.study import Figure, Picture, Section, Table
+from fundoscope.reports.study import ReportFigure, Picture, Section, Table
 from fundoscope.studies import Study
 
 _SHOWN = 4  # patches, one a grade
@@ -62,10 +62,10 @@ def _figures(answers: GradeAnswers, drawn: Path) -> Section:
         nicked = 1 - said.p[said.known][:, 0]
         curves.append(Curve(arm, (said.truth > 0).astype(int), nicked, said.groups))
         path = grade_confusion(drawn / f"confusion_{arm}.png", confusion_of(said.truth, said.told), arm)
-        figures.append(Figure(path, f"{arm}: truth by row, grade told by column"))
+        figures.append(ReportFigure(path, f"{arm}: truth by row, grade told by column"))
     first = [
-        Figure(roc(drawn / "roc.png", curves, "grade 0 against 1 to 3"), "ROC: nicked or not"),
-        Figure(precision_recall(drawn / "pr.png", curves, "grade 0 against 1 to 3"), "Precision and recall"),
+        ReportFigure(roc(drawn / "roc.png", curves, "grade 0 against 1 to 3"), "ROC: nicked or not"),
+        ReportFigure(precision_recall(drawn / "pr.png", curves, "grade 0 against 1 to 3"), "Precision and recall"),
     ]
     tables = [
         Table(results_table(answers.figures), "On the study's own patches, out of fold", strong=[0]),
@@ -91,7 +91,7 @@ def _curves(answers: GradeAnswers, drawn: Path) -> Section:
         log = folder / "fit" / "epochs.csv"
         if seed == 0 and fold == 0 and log.exists():
             path = learning_curve(drawn / f"losses_{arm}.png", log, ("train_loss", "inner_loss"), arm)
-            figures.append(Figure(path, f"{arm}, first fold: loss on training and inner patches"))
+            figures.append(ReportFigure(path, f"{arm}, first fold: loss on training and inner patches"))
     return Section("Losses", figures=figures)
 
 

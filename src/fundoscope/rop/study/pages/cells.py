@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fundoscope.evaluation import Difference, Estimate
-from fundoscope.reports import Estimate as Cell
+from fundoscope.reports import EstimateCell
 
 
 def cells(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -21,4 +21,4 @@ def _cell(value: Any) -> Any:
     if not isinstance(estimate, Estimate):
         return round(value, 4) if isinstance(value, float) else value
     ends = (None, None) if np.isnan(estimate.low) else (estimate.low, estimate.high)
-    return None if np.isnan(estimate.value) else Cell(estimate.value, *ends, estimate.n)
+    return None if np.isnan(estimate.value) else EstimateCell(estimate.value, *ends, estimate.n)

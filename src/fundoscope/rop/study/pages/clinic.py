@@ -14,7 +14,7 @@ from fundoscope.evaluation.decisions.operating_points import Inner, operating_ro
 from fundoscope.evaluation.decisions.predictive_values import predictive_values
 from fundoscope.evaluation.decisions.subgroups import bands, subgroup_rows
 from fundoscope.evaluation.metrics.tables import results_table
-from fundoscope.reports import Figure, Section, Table
+from fundoscope.reports import ReportFigure, Section, Table
 from fundoscope.reports.clinic_plots import coverage, decision
 from fundoscope.rop.study.evaluate import Asked, Assessment
 from fundoscope.rop.study.pages.cells import cells
@@ -117,10 +117,10 @@ def _abstention(found: Assessment, drawn: Path) -> Section:
         name, ours = asked.question.name, asked.ours
         mean, threshold = ours.p.mean(axis=0), ours.thresholds.mean(axis=0)
         curves = {asked.reference: coverage_risk(asked.y, mean, threshold)}
-        figures.append(Figure(coverage(drawn / f"coverage_{name}.png", curves), f"{name}: errors among those answered"))
+        figures.append(ReportFigure(coverage(drawn / f"coverage_{name}.png", curves), f"{name}: errors among those answered"))
         benefit = {asked.reference: decision_curve(asked.y, mean)}
         figures.append(
-            Figure(decision(drawn / f"decision_{name}.png", benefit), f"{name}: net benefit of acting on it")
+            ReportFigure(decision(drawn / f"decision_{name}.png", benefit), f"{name}: net benefit of acting on it")
         )
         told_bands.append(f"{name}: {_kept(found, asked)}")
     text = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fundoscope.reports import Figure, Picture, Section
+from fundoscope.reports import ReportFigure, Picture, Section
 from fundoscope.reports.overlay import overlay
 from fundoscope.reports.plots import learning_curve
 from fundoscope.rop.recipes import STUDENT, TEACHER, UNDISTILLED
@@ -23,7 +23,7 @@ def sections(found: Assessment, drawn: Path) -> list[Section]:
 
 
 def _maps(found: Assessment, asked: Asked) -> Section:
-    """Figure 10 of the paper, for the wrong ones too: the surest of each kind, by the network that never saw them."""
+    """ReportFigure 10 of the paper, for the wrong ones too: the surest of each kind, by the network that never saw them."""
     p, threshold = asked.ours.p[0], asked.ours.thresholds[0]
     right, pictures = (p >= threshold) == asked.y, []
     for kind in (False, True):
@@ -58,5 +58,5 @@ def _learning(found: Assessment, drawn: Path) -> Section:
                 task = Task(found.fits.recipe, arm, question.name, 0, found.fits.folds[0])
                 path = drawn / f"learning_{question.name}_{arm.name}.png"
                 curve = learning_curve(path, epochs_of(task, found.fits.study))
-                figures.append(Figure(curve, f"{task.step}: loss in training and on inner photographs"))
+                figures.append(ReportFigure(curve, f"{task.step}: loss in training and on inner photographs"))
     return Section("Learning", figures=figures)

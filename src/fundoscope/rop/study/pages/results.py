@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fundoscope.networks.cost import cost_of
-from fundoscope.reports import Figure, Section, Table
+from fundoscope.reports import ReportFigure, Section, Table
 from fundoscope.reports.clinic_plots import confusions
 from fundoscope.reports.plots import Curve, precision_recall, reliability, roc
 from fundoscope.rop.recipes import STUDENT, UNDISTILLED, Arm
@@ -81,7 +81,7 @@ def _question(found: Assessment, asked: Asked, drawn: Path) -> Section:
     )  # fmt: skip
 
 
-def _figures(found: Assessment, asked: Asked, drawn: Path) -> tuple[Figure, ...]:
+def _figures(found: Assessment, asked: Asked, drawn: Path) -> tuple[ReportFigure, ...]:
     name = asked.question.name
     curves = [Curve(arm, asked.y, answers.p, asked.groups) for arm, answers in asked.answers.items()]
     curves += [Curve(base, asked.y, p, asked.groups) for base, p in list(found.baselines(asked).items())[:1]]
@@ -89,13 +89,13 @@ def _figures(found: Assessment, asked: Asked, drawn: Path) -> tuple[Figure, ...]
     called = [(arm, asked.y, (asked.answers[arm].p[0] >= asked.answers[arm].thresholds[0]).astype(int)) for arm in pair]
     mean = asked.ours.p.mean(axis=0)
     return (
-        Figure(roc(drawn / f"roc_{name}.png", curves), "ROC, out of fold; one line a seed"),
-        Figure(precision_recall(drawn / f"pr_{name}.png", curves), "Precision and recall, out of fold"),
-        Figure(
+        ReportFigure(roc(drawn / f"roc_{name}.png", curves), "ROC, out of fold; one line a seed"),
+        ReportFigure(precision_recall(drawn / f"pr_{name}.png", curves), "Precision and recall, out of fold"),
+        ReportFigure(
             confusions(drawn / f"confusion_{name}.png", called, asked.question.classes),
             "Decisions at each fold's own operating point, seed 0",
         ),
-        Figure(
+        ReportFigure(
             reliability(drawn / f"reliability_{name}.png", asked.y, mean),
             f"Calibration of the {asked.reference}'s mean over {found.fits.seeds} seeds",
         ),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fundoscope.evaluation.decisions.subgroups import numbers
-from fundoscope.reports import Check, Figure, Picture, Section, Table
+from fundoscope.reports import Check, ReportFigure, Picture, Section, Table
 from fundoscope.reports.clinic_plots import histograms
 from fundoscope.rop.study.evaluate import Assessment
 from fundoscope.rop.study.questions import TREATMENT
@@ -35,7 +35,7 @@ def _folds(found: Assessment, drawn: Path) -> Section:
     )  # fmt: skip
 
 
-def _histograms(found: Assessment, drawn: Path) -> tuple[Figure, ...]:
+def _histograms(found: Assessment, drawn: Path) -> tuple[ReportFigure, ...]:
     cohort = found.material.cohort
     columns = {}
     for name, unit in _MEASURED.items():
@@ -45,7 +45,7 @@ def _histograms(found: Assessment, drawn: Path) -> tuple[Figure, ...]:
     if not columns:
         return ()
     classes = [_kind(record.label, record.treatment_requiring) for record in cohort]
-    return (Figure(histograms(drawn / "infants.png", columns, classes), "Infants by class, a photograph each"),)
+    return (ReportFigure(histograms(drawn / "infants.png", columns, classes), "Infants by class, a photograph each"),)
 
 
 def _kind(label: str, treatment: bool | None) -> str:
@@ -53,7 +53,7 @@ def _kind(label: str, treatment: bool | None) -> str:
 
 
 def _enhanced(found: Assessment) -> Section:
-    """Figure 3 of the paper: before and after the contrast was evened."""
+    """ReportFigure 3 of the paper: before and after the contrast was evened."""
     squares, cohort = found.material.squares, found.material.cohort
     pictures = []
     for label in (0, 1):
@@ -67,7 +67,7 @@ def _enhanced(found: Assessment) -> Section:
 
 
 def _treatment(found: Assessment) -> list[Section]:
-    """Figure 11 of the paper: ROP that needs no treatment beside ROP that does."""
+    """ReportFigure 11 of the paper: ROP that needs no treatment beside ROP that does."""
     if len(found.material.questions) < 2:
         return []
     question, cohort = found.material.question(TREATMENT), found.material.cohort
