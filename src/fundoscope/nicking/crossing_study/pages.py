@@ -14,7 +14,7 @@ from fundoscope.imaging import Pixels
 from fundoscope.nicking.crossing_study.run import Found, Shown
 from fundoscope.reports import StudyPage, write_study_report
 from fundoscope.reports.plots import losses_by_step
-from fundoscope.reports.study import ReportFigure, Picture, Section, Table
+from fundoscope.reports.study import Picture, ReportFigure, Section, Table
 from fundoscope.vessels import draw
 
 HIT, MISS, ALARM = (0, 158, 115), (213, 94, 0), (240, 228, 66)  # Okabe and Ito (2008)

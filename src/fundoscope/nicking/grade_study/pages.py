@@ -25,7 +25,7 @@ from fundoscope.nicking.grading.crossing_patches import Patch
 from fundoscope.reports import StudyPage, write_study_report
 from fundoscope.reports.overlay import overlay
 from fundoscope.reports.plots import Curve, grade_confusion, learning_curve, precision_recall, roc
-from fundoscope.reports.study import ReportFigure, Picture, Section, Table
+from fundoscope.reports.study import Picture, ReportFigure, Section, Table
 from fundoscope.studies import Study
 
 _SHOWN = 4  # patches, one a grade

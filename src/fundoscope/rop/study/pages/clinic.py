@@ -117,7 +117,9 @@ def _abstention(found: Assessment, drawn: Path) -> Section:
         name, ours = asked.question.name, asked.ours
         mean, threshold = ours.p.mean(axis=0), ours.thresholds.mean(axis=0)
         curves = {asked.reference: coverage_risk(asked.y, mean, threshold)}
-        figures.append(ReportFigure(coverage(drawn / f"coverage_{name}.png", curves), f"{name}: errors among those answered"))
+        figures.append(
+            ReportFigure(coverage(drawn / f"coverage_{name}.png", curves), f"{name}: errors among those answered")
+        )
         benefit = {asked.reference: decision_curve(asked.y, mean)}
         figures.append(
             ReportFigure(decision(drawn / f"decision_{name}.png", benefit), f"{name}: net benefit of acting on it")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fundoscope.reports import ReportFigure, Picture, Section
+from fundoscope.reports import Picture, ReportFigure, Section
 from fundoscope.reports.overlay import overlay
 from fundoscope.reports.plots import learning_curve
 from fundoscope.rop.recipes import STUDENT, TEACHER, UNDISTILLED

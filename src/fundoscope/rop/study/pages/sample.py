@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fundoscope.evaluation.decisions.subgroups import numbers
-from fundoscope.reports import Check, ReportFigure, Picture, Section, Table
+from fundoscope.reports import Check, Picture, ReportFigure, Section, Table
 from fundoscope.reports.clinic_plots import histograms
 from fundoscope.rop.study.evaluate import Assessment
 from fundoscope.rop.study.questions import TREATMENT
