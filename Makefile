@@ -1,11 +1,14 @@
-# The two commands of the README. Each does all its set-up itself; Python 3.11 or later is all it takes.
+# The README's two commands are `make demo` and `make test`. Each does all its set-up itself; Python 3.11 or later is all it takes.
 PYTHON ?= python3
-BUNDLES := src/fundoscope/shipped
 DATA ?= $(or $(FUNDOSCOPE_DATA),../shared/data)
+BIN := .venv/bin
 
-.PHONY: demo test weights-rop nicked-patches weights-nicking clean
+.PHONY: help demo test test-services lint docs notebook release weights-rop nicked-patches weights-nicking clean
 
-demo: .venv-demo/ready
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
+
+demo: .venv-demo/ready  ## simulated infants and adults, both graders, one page; light install
 	.venv-demo/bin/fundoscope simulate infants 14 --seed 1 --workers 2 --out demo-report/eyes
 	.venv-demo/bin/fundoscope rop screen demo-report/eyes/cohort.csv --out demo-report/screening
 	.venv-demo/bin/fundoscope simulate adults 3 --seed 4 --workers 2 --out demo-report/adults
@@ -13,28 +16,43 @@ demo: .venv-demo/ready
 	cp docs/start/demo.html demo-report/index.html
 	@echo "Open demo-report/index.html: simulated eyes, real networks, both graders. Research use only."
 
-test: .venv/ready
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
-	.venv/bin/ty check --python .venv
-	.venv/bin/lint-imports
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
+lint: .venv/ready  ## what a commit must pass before it is tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/ty check --python .venv
+	$(BIN)/lint-imports
+
+test: lint  ## everything that needs no service
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-services: .venv/ready  ## tests that need a database, a browser or a PACS
+	@if grep -rqs 'mark\.services' tests; then $(BIN)/python -m pytest -m services; else echo "No test needs a service yet."; fi
+
+docs: .venv/ready  ## the documentation as a site in site/, every link checked
+	$(BIN)/python -m mkdocs build --strict --quiet --site-dir site
+	@echo "Open site/index.html."
+
+notebook: .venv/ready  ## run the notebook from a folder of photographs to figures and a page
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not services' tests/test_notebook.py
+
+release: lint  ## wheel and sdist in dist/, checked; VERSION=1.2.3 must stand in CHANGELOG.md and pyproject.toml
+	$(BIN)/python tools/release.py $(VERSION)
 
 # The shipped ROP grader, from the photographs in $(DATA); about two hours on two cores, and it goes on where it was cut off.
-weights-rop: .venv/ready
-	.venv/bin/python benchmarks/weights_rop.py --data $(DATA) --out runs/weights-rop
+weights-rop: .venv/ready  ## make the shipped ROP bundle
+	$(BIN)/python benchmarks/weights_rop.py --data $(DATA) --out runs/weights-rop
 
 # Patches with known nicking, drawn from the photographs in $(DATA): a quarter of an hour.
-nicked-patches: .venv/ready
-	.venv/bin/python benchmarks/nicked_patches.py --data $(DATA) --out runs/nicked
+nicked-patches: .venv/ready  ## make the patches that graders of nicking learn from
+	$(BIN)/python benchmarks/nicked_patches.py --data $(DATA) --out runs/nicked
 
 # The shipped grader of crossings and nicking; about three hours on two cores, and it goes on where it was cut off.
-weights-nicking: nicked-patches
-	.venv/bin/python benchmarks/weights_nicking.py --data $(DATA) --patches runs/nicked --out runs/weights-nicking
+weights-nicking: nicked-patches  ## make the shipped nicking bundle
+	$(BIN)/python benchmarks/weights_nicking.py --data $(DATA) --patches runs/nicked --out runs/weights-nicking
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --editable '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,dev]'
 	touch $@
 
 .venv-demo/ready: pyproject.toml
@@ -42,5 +60,5 @@ weights-nicking: nicked-patches
 	.venv-demo/bin/python -m pip install --quiet --editable .
 	touch $@
 
-clean:
-	rm -rf .venv .venv-demo demo-report
+clean:  ## remove environments and what demo and docs made
+	rm -rf .venv .venv-demo demo-report site dist

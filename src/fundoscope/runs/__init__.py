@@ -1,0 +1,1 @@
+"""One way to work through many photographs: walker, folder, resume, sinks, engines."""
