@@ -3,7 +3,7 @@
     python benchmarks/nicked_patches.py --data ../shared/data --out runs/nicked [--workers 2]
 
     drive, hrf              pinched and sham-warped crossings of DRIVE's training photographs and of HRF
-    redrawn                 the same crossings by the tests' second renderer, which nothing is trained on
+    redrawn                 the same crossings by the second renderer, which nothing is trained on
     eyes                    crossings of simulated eyes
 
 A folder each with patches.csv, a table of `fundoscope nicking study-grades`; eyes.csv holds the simulated ones together, and
@@ -15,27 +15,22 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from fundoscope.imaging import Pixels
 from fundoscope.nicking.grade_study.nicked_patches import Pinching, write_pinched, write_rows, write_simulated
-from fundoscope.simulate.pinch import Plan
-from fundoscope.vessels import Crossing
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from second_renderer import redraw  # noqa: E402
+from fundoscope.simulate.pinch import WarpPlan
+from fundoscope.simulate.pinch.second_renderer import redraw
+from fundoscope.vessels import MeasuredCrossing
 
 SETS = {"drive": "drive_av/training", "hrf": "hrf_av"}
 EYES = (("drive", 1130, range(3000, 3024)), ("hrf", 1400, range(3100, 3110)), ("iostar", 1024, range(3200, 3206)))
 REDRAWN = tuple((grade, ("none",)) for grade in range(4))
 
 
-def redrawn(pixels: Pixels, crossing: Crossing, plan: Plan) -> Pixels:
+def redrawn(pixels: Pixels, crossing: MeasuredCrossing, plan: WarpPlan) -> Pixels:
     """The plan's narrowing by the second renderer."""
     rng = np.random.default_rng(int(1e6 * abs(plan.jitter[0])))
     return redraw(pixels, crossing, plan.narrowing, plan.taper, rng)

@@ -4,7 +4,7 @@
 
 At each crossing that measures as not narrowed the vein is pinched in the whole photograph, by grades 0 to 3 in turn (0 is a
 sham warp), a photograph each, and the photograph is graded as `fundoscope nicking grade` does it. Told are: whether the
-crossing was found, whether it was graded, and how. Once by our lesions, once by the tests' second renderer, which nothing is
+crossing was found, whether it was graded, and how. Once by our lesions, once by the second renderer, which nothing is
 trained on. No photograph here has taught or chosen anything. Writes docs/results/nicked_photographs.csv.
 """
 
@@ -30,7 +30,7 @@ from fundoscope.findings import NickingFinding
 from fundoscope.imaging import Pixels
 from fundoscope.nicking.grade_study.nicked_patches import MappedPhotograph, Renderer, even
 from fundoscope.nicking.grading.grader import NickingGrader
-from fundoscope.simulate.pinch import draw, pinch
+from fundoscope.simulate.pinch import draw_plan, pinch
 from fundoscope.vessels.grade_rule import GRADES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +58,9 @@ def ask(bundle: str, folder: Path, number: int) -> list[Asked]:
     for k, crossing in enumerate(even(photograph)):
         for name, render in RENDERERS.items():
             for grade in range(GRADES):
-                plan = draw(grade, np.random.default_rng((SEED, number, k, grade)), None if render is pinch else "none")
+                plan = draw_plan(
+                    grade, np.random.default_rng((SEED, number, k, grade)), None if render is pinch else "none"
+                )
                 found = nearest(grader, render(photograph.pixels, crossing, plan), crossing.at)
                 told = None if found is None else found.grade
                 asked.append(Asked(name, photograph.name, grade, found is not None, told))

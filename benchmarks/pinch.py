@@ -3,7 +3,7 @@
     python benchmarks/pinch.py [--photographs N] [--sheet FILE] [--real-sheet FILE]
 
 At usable crossings of DRIVE's training photographs, HRF's and simulated eyes without nicking, the vein is pinched by
-`fundoscope.simulate.pinch` and redrawn by the tests' second renderer, once in every grade; and each sham warp of grade 0
+`fundoscope.simulate.pinch` and redrawn by the second renderer, once in every grade; and each sham warp of grade 0
 is carried out. `fundoscope.vessels.narrowing` then measures both sides in the changed photograph. Simulated eyes with
 nicking of their own are measured against their truth as well. Goes on where it was cut off (runs/pinch/*.csv, a file a
 photograph). Writes docs/results/pinch.csv, a row a figure, with the 95 % interval over photographs drawn with replacement:
@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -38,17 +37,14 @@ from fundoscope import simulate
 from fundoscope.datasets import Record, open_dataset
 from fundoscope.imaging import Pixels
 from fundoscope.nicking.grade_study.nicked_patches import MappedPhotograph
-from fundoscope.simulate.pinch import SHAMS, Plan, draw, pinch, pinched_patch
-from fundoscope.vessels.calibre import Ruler
-from fundoscope.vessels.crossings import Crossing, crossings_between
+from fundoscope.simulate.pinch import SHAMS, WarpPlan, draw_plan, pinch, pinched_patch
+from fundoscope.simulate.pinch.second_renderer import redraw
+from fundoscope.vessels.calibre import CalibreModel
+from fundoscope.vessels.crossings import MeasuredCrossing, crossings_between
 from fundoscope.vessels.grade_rule import grade_of
 from fundoscope.vessels.narrowing import measure_narrowing
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from second_renderer import redraw  # noqa: E402
-
 DATA = Path(os.environ.get("FUNDOSCOPE_DATA", ROOT.parent / "shared" / "data"))
 RESULTS = ROOT / "docs" / "results" / "pinch.csv"
 RUNS = ROOT / "runs" / "pinch"
@@ -118,15 +114,15 @@ def changed(photograph: Photograph) -> Iterator[Row]:
     crossings = photograph.crossings()
     if not crossings:
         return
-    ruler = Ruler.of(photograph.pixels, [s for c in crossings for s in (c.first, c.second)])
+    ruler = CalibreModel.fit(photograph.pixels, [s for c in crossings for s in (c.first, c.second)])
     full = photograph.full
     for k, crossing in enumerate(crossings):
         rng = np.random.default_rng([int.from_bytes(photograph.name.encode()) % 2**32, k])
         low, here = _window(crossing)
         pixels, *masks = (whole[low] for whole in (photograph.pixels, *full))
-        plans = [("pinch", draw(grade, rng, "none")) for grade in range(4)]
+        plans = [("pinch", draw_plan(grade, rng, "none")) for grade in range(4)]
         plans += [("redraw", replace(plan, jitter=(0.0, 0.0))) for _, plan in plans]
-        plans += [("pinch", draw(0, rng, sham)) for sham in SHAMS if sham != "none"]
+        plans += [("pinch", draw_plan(0, rng, sham)) for sham in SHAMS if sham != "none"]
         for renderer, plan in plans:
             drawn = (
                 pinch(pixels, here, plan)
@@ -139,13 +135,13 @@ def changed(photograph: Photograph) -> Iterator[Row]:
             yield _row(photograph, k, renderer, plan.sham, plan.narrowing, (found.side_1, found.side_2))
 
 
-def _window(crossing: Crossing) -> tuple[tuple[slice, slice], Crossing]:
+def _window(crossing: MeasuredCrossing) -> tuple[tuple[slice, slice], MeasuredCrossing]:
     """As much around a crossing as is changed or measured, and the crossing there."""
     reach = 22 * float(np.median(crossing.second.radius))
     low = np.maximum(np.floor(crossing.at - reach).astype(int), 0)
     high = np.ceil(crossing.at + reach).astype(int) + 1
     first, second = (replace(s, points=s.points - low) for s in (crossing.first, crossing.second))
-    return np.s_[low[0] : high[0], low[1] : high[1]], Crossing(crossing.at - low, crossing.angle, first, second)
+    return np.s_[low[0] : high[0], low[1] : high[1]], MeasuredCrossing(crossing.at - low, crossing.angle, first, second)
 
 
 def _row(
@@ -164,14 +160,14 @@ def as_grown(photograph: Photograph) -> Iterator[Row]:
     """The nicking that a simulated eye has grown, measured."""
     assert photograph.truth is not None
     found = [c.scaled(photograph.scale) for c in crossings_between(photograph.artery, photograph.vein)]
-    ruler = Ruler.of(photograph.pixels, [c.second for c in found])
+    ruler = CalibreModel.fit(photograph.pixels, [c.second for c in found])
     for k, true in enumerate(photograph.truth.crossings):
         nearest = min(found, key=lambda c: np.hypot(*(c.at - [true.row, true.col])), default=None)
         if nearest is None or true.artery_width_px < SEEN[0] or true.vein_width_px < SEEN[1]:
             continue
         if np.hypot(*(nearest.at - [true.row, true.col])) < NEAR * photograph.scale:
             measured = measure_narrowing(ruler, nearest, photograph.truth.artery, photograph.truth.vein)
-            points, here = nearest.second.points, nearest.second.here
+            points, here = nearest.second.points, nearest.second.crossing_index
             up = points[:here, 0].mean() < points[here:, 0].mean()
             sides = (true.narrowing_1, true.narrowing_2)
             asked = sides if up == true.side_1_up else sides[::-1]
@@ -286,12 +282,12 @@ def sheet(sources: list[Callable[[], Photograph]], seed: int = 3) -> Pixels:
         photograph = sources.pop(0)()
         crossings = photograph.crossings()
         for k in rng.permutation(len(crossings))[: max(1, SHEET[1] // 8)]:
-            plans = [draw(grade, rng, None if grade else "none") for grade in range(SHEET[0])]
+            plans = [draw_plan(grade, rng, None if grade else "none") for grade in range(SHEET[0])]
             columns.append(np.vstack([_tile(photograph.pixels, crossings[k], plan) for plan in plans]))
     return np.hstack(columns[: SHEET[1]])
 
 
-def _tile(pixels: Pixels, crossing: Crossing, plan: Plan) -> Pixels:
+def _tile(pixels: Pixels, crossing: MeasuredCrossing, plan: WarpPlan) -> Pixels:
     small = np.ascontiguousarray(pinched_patch(pixels, crossing, plan)[MIDDLE, MIDDLE])
     text = f"{plan.grade}: {plan.narrowing[0]:.2f} {plan.narrowing[1]:.2f}"
     cv2.putText(small, text, (4, 140), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)

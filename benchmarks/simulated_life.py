@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from fundoscope import simulate
 from fundoscope.imaging import Pixels, find_field, read
-from fundoscope.vessels import Ruler, Strand, crossings_on, find_vessels, tortuosity, vessel_graph
+from fundoscope.vessels import CalibreModel, Centreline, crossings_on, find_vessels, tortuosity, vessel_graph
 from fundoscope.vessels.lines import DIAMETER
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,7 +88,7 @@ def measure(pixels: Pixels) -> Row:
     field = find_field(pixels)
     found = find_vessels(pixels, field)
     graph = vessel_graph(found.mask)
-    paths = [Strand(d["path"], d["radius"], 0) for *_, d in graph.edges(data=True)]
+    paths = [Centreline(d["path"], d["radius"], 0) for *_, d in graph.edges(data=True)]
     row = {
         "vessel_share": float(found.mask.sum() / found.field.sum()),
         "tortuosity": _tortuosity(paths),
@@ -101,7 +101,7 @@ def measure(pixels: Pixels) -> Row:
     return row | _widths(pixels, paths, found.scale) | _light(pixels, inside, vessel)
 
 
-def _tortuosity(paths: list[Strand]) -> float:
+def _tortuosity(paths: list[Centreline]) -> float:
     long = [path for path in paths if path.length > _LONG]
     values = np.array([tortuosity(path.points).distance for path in long] or [0.0])
     return _percentiles(values, np.array([path.length for path in long] or [1.0]), [50])[0]
@@ -113,14 +113,14 @@ def _percentiles(values: NDArray[np.float64], weights: NDArray[np.float64], at: 
     return [float(v) for v in np.interp(np.array(at) / 100, share, values[order])]
 
 
-def _widths(pixels: Pixels, paths: list[Strand], scale: float) -> Row:
+def _widths(pixels: Pixels, paths: list[Centreline], scale: float) -> Row:
     """Widths by the ruler, in the map's pixels, and how dark thin and wide vessels are beside their surroundings."""
     strands = [path.scaled(scale) for path in paths if len(path.points) >= _SHORTEST]
-    ruler = Ruler.of(pixels, strands)
+    ruler = CalibreModel.fit(pixels, strands)
     light = _beside(ruler.plane)
     width, weight, lit = [], [], []
     for strand in strands:
-        rays = ruler.rays(strand)
+        rays = ruler.measure_widths(strand)
         if len(rays.way) > 1:
             width.append(rays.width / scale)
             weight.append(np.gradient(rays.way))

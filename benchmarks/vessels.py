@@ -38,12 +38,12 @@ from fundoscope.datasets import Dataset, Record, open_dataset
 from fundoscope.imaging import Pixels
 from fundoscope.simulate import adults, cameras
 from fundoscope.vessels import (
-    Ruler,
-    Strand,
+    CalibreModel,
+    Centreline,
     crossings_between,
     crossings_on,
+    edge_paths,
     find_vessels,
-    segments,
     vessel_graph,
 )
 from fundoscope.vessels.graph import along
@@ -139,24 +139,28 @@ def _crossing_row(dataset: str, figure: str, pairs: list[tuple[Mask, Mask, Value
 # simulated eyes
 
 
-def shot(seed: int, camera: str, level: str, size: int | None) -> tuple[adults.AdultEye, adults.View, Pixels, Mask]:
+def shot(
+    seed: int, camera: str, level: str, size: int | None
+) -> tuple[adults.AdultEye, adults.Projection, Pixels, Mask]:
     """An eye, the view of it, its photograph and the field: what `simulate.adult` draws for this seed."""
     kind, rng = cameras.camera_named(camera, infant=False), np.random.default_rng([seed, 24])
     side = "left" if rng.random() < 0.5 else "right"
     rng.choice(len(cameras.LEVELS), p=cameras.ADULT_LEVEL_SHARES)
     cast = cameras.draw_cast(rng, 0.5)
     exposure = cameras.expose(kind.resized(size), cameras.level_named(level), cast, rng)
-    view = adults._draw_view(exposure, side, rng)
+    projection = adults.draw_projection(exposure, side, rng)
     eye = adults.grow_eye(seed, side, 0, kind.laser)
-    taken = adults.take(eye, exposure, view)
-    return eye, view, taken.pixels, taken.truth.field
+    taken = adults.take(eye, exposure, projection)
+    return eye, projection, taken.pixels, taken.truth.field
 
 
-def drawn_strands(eye: adults.AdultEye, view: adults.View, field: Mask) -> list[tuple[int, float, Strand]]:
+def drawn_strands(
+    eye: adults.AdultEye, projection: adults.Projection, field: Mask
+) -> list[tuple[int, float, Centreline]]:
     """Each stretch of even width in the field: its number, its drawn width, and a strand that knows it only roughly."""
     found, rng = [], np.random.default_rng(0)
     for k, vessel in enumerate(eye.arteries + eye.veins):
-        points, width = view.to_pixels(vessel.points)[:, ::-1], 2 * vessel.radius * view.scale
+        points, width = projection.to_pixels(vessel.points)[:, ::-1], 2 * vessel.radius * projection.scale
         inside = ((points >= 3) & (points < np.array(field.shape) - 4)).all(axis=1) & (vessel.seen > 0.97)
         at = np.clip(points.astype(int), 0, np.array(field.shape) - 1)
         inside &= field[at[:, 0], at[:, 1]]
@@ -164,20 +168,20 @@ def drawn_strands(eye: adults.AdultEye, view: adults.View, field: Mask) -> list[
         run = max(runs, key=len)
         if len(run) > 5 and np.ptp(width[run]) < 0.02 * width[run][0] and along(points[run])[-1] > 3 * width[run][0]:
             rough = np.full(len(run), width[run][0] / 2 * rng.uniform(0.8, 1.2))
-            found.append((k, float(width[run][0]), Strand(points[run] + rng.normal(0, 0.4, 2), rough, 0)))
+            found.append((k, float(width[run][0]), Centreline(points[run] + rng.normal(0, 0.4, 2), rough, 0)))
     return found
 
 
 def measured(seed: int, camera: str, level: str, size: int | None) -> tuple[Values, Values]:
     """Drawn width and error, (n, 2), of the stretches, and of the single rays."""
-    eye, view, pixels, field = shot(seed, camera, level, size)
-    strands = drawn_strands(eye, view, field)
-    lines = [view.to_pixels(vessel.points)[:, ::-1] for vessel in eye.arteries + eye.veins]
+    eye, projection, pixels, field = shot(seed, camera, level, size)
+    strands = drawn_strands(eye, projection, field)
+    lines = [projection.to_pixels(vessel.points)[:, ::-1] for vessel in eye.arteries + eye.veins]
     owner, tree = np.repeat(np.arange(len(lines)), [len(line) for line in lines]), KDTree(np.vstack(lines))
-    ruler = Ruler.of(pixels, [strand for *_, strand in strands])
+    ruler = CalibreModel.fit(pixels, [strand for *_, strand in strands])
     stretches, single = [], []
     for k, width, strand in strands:
-        rays = ruler.rays(strand)
+        rays = ruler.measure_widths(strand)
         apart, which = tree.query(rays.centres, k=40)
         alone = np.where(owner[which] != k, apart, np.inf).min(axis=1) > ALONE * width
         error = (rays.width - width)[alone & (rays.fit > FITS)]
@@ -200,19 +204,22 @@ def calibre(seeds: tuple[int, ...]) -> Iterator[Row]:
 
 
 def half_pixel(seeds: tuple[int, ...]) -> Iterator[Row]:
-    """The same eye and view, drawn at once and at four times the size: where the edges and the crossings are."""
+    """The same eye and projection, drawn at once and at four times the size: where the edges and the crossings are."""
     edges: list[Values] = []
     places: dict[str, list[Values]] = {"drawn and 4x": [], "drawn and 1x": [], "4x and 1x": []}
     for seed in seeds:
-        eye, view, _, field = shot(seed, "drive", "perfect", None)
-        origin = tuple(4 * (v + 0.5) - 0.5 for v in view.origin)
-        large, size = replace(view, origin=origin, scale=4 * view.scale), (4 * field.shape[0], 4 * field.shape[1])
-        vein, artery = adults.render.layers(eye.arteries, eye.veins, view, field.shape)
+        eye, projection, _, field = shot(seed, "drive", "perfect", None)
+        origin = tuple(4 * (v + 0.5) - 0.5 for v in projection.origin)
+        large, size = (
+            replace(projection, origin=origin, scale=4 * projection.scale),
+            (4 * field.shape[0], 4 * field.shape[1]),
+        )
+        vein, artery = adults.render.layers(eye.arteries, eye.veins, projection, field.shape)
         fine_vein, fine_artery = adults.render.layers(eye.arteries, eye.veins, large, size)
         for small, fine in ((vein, fine_vein), (artery, fine_artery)):
             edges.append(_edge_distance(small.mask & field, fine.mask) / 4)
         where = {
-            "drawn": view.to_pixels(np.array([m.at for m in eye.crossings]))[:, ::-1],
+            "drawn": projection.to_pixels(np.array([m.at for m in eye.crossings]))[:, ::-1],
             "1x": np.array([c.at for c in crossings_between(artery.mask, vein.mask)]),
             "4x": np.array([c.scaled(0.25).at for c in crossings_between(fine_artery.mask, fine_vein.mask, 240.0)]),
         }
@@ -237,16 +244,16 @@ def _edge_distance(small: Mask, fine: Mask) -> Values:
 # the same vessels twice
 
 
-def strands_of(mask: Mask, scale: float, least: float) -> list[Strand]:
+def strands_of(mask: Mask, scale: float, least: float) -> list[Centreline]:
     """The stretches of a vessel mask, in a picture `scale` times as large, where they are `least` pixels wide."""
-    every = [Strand(path, radius, 0).scaled(scale) for path, radius in segments(vessel_graph(mask))]
+    every = [Centreline(path, radius, 0).scaled(scale) for path, radius in edge_paths(vessel_graph(mask))]
     return [s for s in every if 2 * np.median(s.radius) >= least and s.length > 6 * np.median(s.radius)]
 
 
-def widths(pixels: Pixels, strands: list[Strand]) -> Values:
+def widths(pixels: Pixels, strands: list[Centreline]) -> Values:
     """Median width of each, nan where its rays do not fit."""
-    ruler = Ruler.of(pixels, strands)
-    every = [ruler.rays(s) for s in strands]
+    ruler = CalibreModel.fit(pixels, strands)
+    every = [ruler.measure_widths(s) for s in strands]
     return np.array([np.median(r.width[r.fit > FITS]) if (r.fit > FITS).sum() > 10 else np.nan for r in every])
 
 

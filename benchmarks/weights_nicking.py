@@ -49,7 +49,7 @@ from fundoscope.nicking.grading.crossing_candidates import meetings
 from fundoscope.nicking.grading.crossing_patches import SIDE
 from fundoscope.simulate import adult, write_adults
 from fundoscope.studies import Study
-from fundoscope.vessels.artery_vein import Votes
+from fundoscope.vessels.artery_vein import VoteWeights
 from fundoscope.vessels.grade_rule import SPAN
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -117,7 +117,7 @@ def mean(values: Sequence[float]) -> Estimate:
 
 def measured(name: str, photographs: list[Mapped], how: Crossings) -> Iterator[dict[str, object]]:
     """Every figure of a set of photographs that nothing was fitted to or chosen on."""
-    votes = Votes(**how.votes)
+    votes = VoteWeights(**how.votes)
     kinds = [kinds_of(each, how.vessel, votes) for each in photographs]
     drawn = [each for each in photographs if each.vessel is not None]
     if drawn:

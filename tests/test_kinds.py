@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from fundoscope.vessels import vessel_graph
-from fundoscope.vessels.artery_vein import Votes, settle, vessel_kinds
+from fundoscope.vessels.artery_vein import VoteWeights, classify_vessels, vote_along_edges
 
 SIDE = 200
 
@@ -31,7 +31,7 @@ def share(found, of):
 
 def test_what_the_pixels_agree_on_stays():
     artery, vein = lines(ACROSS), lines(DOWN)
-    kinds = vessel_kinds(artery | vein, *judged(artery, vein))
+    kinds = classify_vessels(artery | vein, *judged(artery, vein))
     both = artery & vein
     assert share(kinds.artery, artery) > 0.97 and share(kinds.vein, vein) > 0.97
     assert (kinds.artery & kinds.vein & ~both).sum() < 0.5 * both.sum()
@@ -43,7 +43,7 @@ def test_a_stretch_taken_for_the_other_kind_is_outvoted():
     wrong = artery.copy()
     wrong[:, :150] = wrong[:, 185:] = False
     p[wrong], q[wrong] = 0.3, 0.7
-    kinds = vessel_kinds(artery | vein, p, q)
+    kinds = classify_vessels(artery | vein, p, q)
     assert share(kinds.artery, wrong) > 0.95 and share(kinds.vein, wrong) < 0.05
 
 
@@ -54,7 +54,7 @@ def test_a_vessel_in_doubt_follows_what_it_runs_on_from_across_a_crossing():
     dumb = artery.copy()
     dumb[:, :110] = False
     p[dumb], q[dumb] = 0.49, 0.51
-    kinds = vessel_kinds(artery | vein, p, q)
+    kinds = classify_vessels(artery | vein, p, q)
     assert share(kinds.artery, dumb) > 0.95
 
 
@@ -63,8 +63,8 @@ def test_who_crosses_an_artery_is_a_vein():
     p, q = judged(artery, np.zeros_like(artery))
     p[other & ~artery], q[other & ~artery] = 0.4, 0.4
     alone = other & ~lines(ACROSS, width=12)
-    assert share(vessel_kinds(artery | other, p, q).vein, alone) > 0.95
-    unasked = vessel_kinds(artery | other, p, q, Votes(across=0.0))
+    assert share(classify_vessels(artery | other, p, q).vein, alone) > 0.95
+    unasked = classify_vessels(artery | other, p, q, VoteWeights(across=0.0))
     assert abs(share(unasked.vein, alone) - share(unasked.artery, alone)) > 0.9  # one way or the other, all of it
 
 
@@ -74,14 +74,14 @@ def test_branches_follow_their_vessel():
     p, q = judged(np.zeros_like(vein), vein)
     tip = branch & ~lines(((100, 10), (100, 190)), width=15)
     p[tip], q[tip] = 0.52, 0.48
-    assert share(vessel_kinds(vein, p, q).vein, tip) > 0.95
+    assert share(classify_vessels(vein, p, q).vein, tip) > 0.95
 
 
 def test_each_point_of_an_edge_tells_its_kind_between_minus_one_and_one():
     artery, vein = lines(ACROSS), lines(DOWN)
     graph = vessel_graph(artery | vein)
-    settle(graph, *judged(artery, vein), Votes())
-    kinds = [(data["kind"], data["path"]) for *_, data in graph.edges(data=True)]
+    vote_along_edges(graph, *judged(artery, vein), VoteWeights())
+    kinds = [(data["artery_score"], data["path"]) for *_, data in graph.edges(data=True)]
     assert all(len(kind) == len(path) and np.abs(kind).max() <= 1 for kind, path in kinds)
     assert min(kind.mean() for kind, _ in kinds) < -0.8 and max(kind.mean() for kind, _ in kinds) > 0.8
 
@@ -89,18 +89,18 @@ def test_each_point_of_an_edge_tells_its_kind_between_minus_one_and_one():
 def test_arteries_and_veins_are_treated_alike():
     artery, vein = lines(ACROSS), lines(DOWN)
     p, q = judged(artery, vein, 0.6)
-    one, two = vessel_kinds(artery | vein, p, q), vessel_kinds(artery | vein, q, p)
+    one, two = classify_vessels(artery | vein, p, q), classify_vessels(artery | vein, q, p)
     assert (one.artery == two.vein).mean() > 0.999 and (one.vein == two.artery).mean() > 0.999
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (1, 1)])
 def test_nothing_there_is_no_error(shape):
     empty = np.zeros(shape)
-    kinds = vessel_kinds(empty > 0, empty, empty)
+    kinds = classify_vessels(empty > 0, empty, empty)
     assert not kinds.artery.any() and not kinds.vein.any() and kinds.graph.number_of_edges() == 0
 
 
 def test_a_speck_without_a_centreline_keeps_what_its_pixels_say():
     speck = np.zeros((30, 30), bool)
     speck[10, 10] = True
-    assert vessel_kinds(speck, speck * 0.9, speck * 0.1).artery[10, 10]
+    assert classify_vessels(speck, speck * 0.9, speck * 0.1).artery[10, 10]

@@ -16,7 +16,7 @@ from fundoscope.errors import BundleError
 from fundoscope.findings import NICKING_COLUMNS, PATCH_COLUMNS
 from fundoscope.nicking.grading.grader import MEASURED_ONLY, NickingGrader
 from fundoscope.simulate import adult, infant
-from fundoscope.simulate.crossing_patches import patch
+from fundoscope.simulate.crossing_patches import crossing_patch
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
@@ -79,7 +79,7 @@ def files(photograph, tmp_path_factory):
     cv2.imwrite(str(folder / "infant.png"), infant(4, size=640).pixels[..., ::-1])
     (folder / "broken.png").write_bytes(b"no picture")
     for number, crossing in enumerate(photograph.truth.crossings[:3]):
-        cv2.imwrite(str(folder / f"patch {number}.png"), patch(photograph.pixels, crossing)[..., ::-1])
+        cv2.imwrite(str(folder / f"patch {number}.png"), crossing_patch(photograph.pixels, crossing)[..., ::-1])
     return folder
 
 

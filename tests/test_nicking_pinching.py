@@ -22,7 +22,7 @@ from fundoscope.nicking.grade_study.patch_table import COLUMNS, WIDE, read_table
 from fundoscope.nicking.grading.crossing_patches import WIDTH, lit
 from fundoscope.simulate import adult, write_adults
 from fundoscope.simulate.pinch import SHAMS, pinch
-from fundoscope.simulate.pinch.lesion import widths_of
+from fundoscope.simulate.pinch.lesion import map_widths
 from fundoscope.vessels.grade_rule import grade_of
 
 HOW = Pinching(1, ((0, ("none", "artery")), (2, ("none",)), (3, (None,))))
@@ -72,10 +72,10 @@ def test_crossings_to_be_pinched_are_true_ones_that_are_not_narrowed(folder, pho
 
 
 def test_a_crossing_that_was_pinched_is_left_out(photograph, kept):
-    from fundoscope.simulate.pinch import Plan
+    from fundoscope.simulate.pinch import WarpPlan
 
     crossing = kept[0]
-    pinched = pinch(photograph.pixels, crossing, Plan((0.6, 0.6), 0.8))
+    pinched = pinch(photograph.pixels, crossing, WarpPlan((0.6, 0.6), 0.8))
     found = even(MappedPhotograph(photograph.name, pinched, photograph.artery, photograph.vein, photograph.field))
     assert len(found) == len(kept) - 1
     assert min(np.hypot(*(each.at - crossing.at)) for each in found) > 5
@@ -94,7 +94,7 @@ def test_maps_of_large_photographs_are_brought_to_drives_size_and_crossings_back
     assert pinching._map_scale(whole) == pytest.approx(1296 / DIAMETER, rel=0.01)
     (crossing,) = whole.crossings()
     assert crossing.at == pytest.approx([697.5, 751.5], abs=2)
-    assert widths_of(crossing) == pytest.approx([16, 24], rel=0.2)
+    assert map_widths(crossing) == pytest.approx([16, 24], rel=0.2)
     for full, mask in zip(whole.full, (artery & field, vein & field), strict=True):
         assert full.shape == mask.shape and (full ^ mask).sum() < 0.15 * mask.sum()
     small = MappedPhotograph.of("drive", whole.pixels, (artery[::2, ::2], vein[::2, ::2], field[::2, ::2]))
@@ -122,7 +122,7 @@ def test_each_crossing_gets_every_plan_and_the_row_says_what_was_done(table, kep
         assert row.photograph == "simulated/a00001" and row.span == WIDE
         assert grade_of(*row.narrowing) == row.grade
         assert wide(row).shape == (round(WIDE * WIDTH),) * 2 + (3,)
-    widths = [widths_of(crossing)[1] for crossing in kept]
+    widths = [map_widths(crossing)[1] for crossing in kept]
     assert [row.vein_px for row in rows[::PLANS]] == pytest.approx(widths, rel=0.05)
 
 
@@ -143,7 +143,7 @@ def test_patches_of_one_crossing_differ_at_the_vein_only(table):
 def test_around_what_is_changed_a_wide_patch_is_the_photograph_itself(table, photograph, kept):
     for row, crossing in zip(read_table(table)[::PLANS], kept, strict=True):
         side = round(WIDE * WIDTH)
-        itself = sampled(photograph.pixels, crossing.at, widths_of(crossing)[1] / WIDTH, side)
+        itself = sampled(photograph.pixels, crossing.at, map_widths(crossing)[1] / WIDTH, side)
         beyond = around(row) > 9 * 2**0.5 + 0.5
         assert np.abs(wide(row)[beyond].astype(int) - itself[beyond]).max() <= 1
         assert lit(wide(row))[beyond].any()
@@ -153,7 +153,10 @@ def turned(crossing):
     """The same crossing, its vein followed from the other end."""
     vein = crossing.second
     other = replace(
-        vein, points=vein.points[::-1].copy(), radius=vein.radius[::-1].copy(), here=len(vein.points) - 1 - vein.here
+        vein,
+        points=vein.points[::-1].copy(),
+        radius=vein.radius[::-1].copy(),
+        crossing_index=len(vein.points) - 1 - vein.crossing_index,
     )
     return replace(crossing, second=other)
 

@@ -12,7 +12,7 @@ from fundoscope.reports.nicking import WORDS, Card, NickingHeader, NickingReport
 from fundoscope.reports.nicking_pictures import COLOURS, SIDE, UNGRADED, boxed, looked, vessels
 from fundoscope.reports.profile import HEIGHT, WIDTH, percent, profile_of, signed
 from fundoscope.vessels import Narrowing, draw
-from fundoscope.vessels.narrowing import Bins
+from fundoscope.vessels.narrowing import VeinProfile
 
 
 class Drawn(Page):
@@ -30,11 +30,11 @@ def narrowing(side_1=0.4, side_2=-0.1, level=100.0):
     place = np.concatenate([[0.0], np.arange(0.45, 5.0, 0.25)])
     seen = [level * np.where(place == 0, 1 - side, 1.0) for side in (side_1, side_2)]
     n = 2 * len(place)
-    bins = Bins(
+    bins = VeinProfile(
         np.tile(place, 2), np.repeat([1, 2], len(place)), np.concatenate(seen), np.zeros((n, 2)), np.zeros((n, 2)),
         np.tile(place == 0, 2),
     )  # fmt: skip
-    return Narrowing(1 - bins.near(1) / level, 1 - bins.near(2) / level, 6.0, 9.0, bins)
+    return Narrowing(1 - bins.width_beside(1) / level, 1 - bins.width_beside(2) / level, 6.0, 9.0, bins)
 
 
 def card(**changed):
@@ -267,20 +267,20 @@ def test_the_curve_shows_the_pinch_where_it_is():
 
 def test_the_curve_is_broken_where_the_vein_was_not_seen():
     whole = narrowing()
-    kept = (whole.bins.place < 1) | (whole.bins.place > 2.5)
-    bins = Bins(*(getattr(whole.bins, name)[kept] for name in Bins.__dataclass_fields__))
-    assert [len(side["curves"]) for side in profile_of(replace(whole, bins=bins))["sides"]] == [2, 2]
+    kept = (whole.profile.distance < 1) | (whole.profile.distance > 2.5)
+    bins = VeinProfile(*(getattr(whole.profile, name)[kept] for name in VeinProfile.__dataclass_fields__))
+    assert [len(side["curves"]) for side in profile_of(replace(whole, profile=bins))["sides"]] == [2, 2]
 
 
 def test_without_a_level_there_is_a_curve_and_no_number():
     whole = narrowing()
-    near = whole.bins.place < 1
-    bins = Bins(*(getattr(whole.bins, name)[near] for name in Bins.__dataclass_fields__))
-    shown = profile_of(replace(whole, side_1=float("nan"), side_2=float("nan"), bins=bins))
+    near = whole.profile.distance < 1
+    bins = VeinProfile(*(getattr(whole.profile, name)[near] for name in VeinProfile.__dataclass_fields__))
+    shown = profile_of(replace(whole, side_1=float("nan"), side_2=float("nan"), profile=bins))
     assert shown["level"] is None and [side["told"] for side in shown["sides"]] == 2 * ["not measured"]
     assert shown["sides"][0]["points"]
-    nothing = Bins(*(getattr(whole.bins, name)[:0] for name in Bins.__dataclass_fields__))
-    assert profile_of(replace(whole, bins=nothing)) is None and profile_of(None) is None
+    nothing = VeinProfile(*(getattr(whole.profile, name)[:0] for name in VeinProfile.__dataclass_fields__))
+    assert profile_of(replace(whole, profile=nothing)) is None and profile_of(None) is None
 
 
 @pytest.mark.parametrize(

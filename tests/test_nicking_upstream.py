@@ -20,7 +20,7 @@ from fundoscope.nicking.crossing_study.map_settings import (
 from fundoscope.nicking.crossing_study.vessel_maps import mixed, taken
 from fundoscope.nicking.grading.crossing_candidates import FEATURES
 from fundoscope.simulate import adult
-from fundoscope.vessels.artery_vein import Votes
+from fundoscope.vessels.artery_vein import VoteWeights
 
 
 def mapped(seed):
@@ -51,8 +51,8 @@ def test_the_threshold_is_where_dice_is_greatest(eyes):
 
 
 def test_the_votes_that_are_best_are_taken(eyes, monkeypatch):
-    deaf = Votes(evidence=1.0, onward=0.0, branch=0.0, across=0.0, pixel=0.0)
-    monkeypatch.setattr(upstream, "TRIED", (Votes(evidence=-1.0, pixel=-1.0), deaf, Votes()))
+    deaf = VoteWeights(evidence=1.0, onward=0.0, branch=0.0, across=0.0, pixel=0.0)
+    monkeypatch.setattr(upstream, "TRIED", (VoteWeights(evidence=-1.0, pixel=-1.0), deaf, VoteWeights()))
     best = best_votes(eyes[:2], 0.5)
     shares = {}
     for votes in upstream.TRIED:
@@ -72,7 +72,7 @@ def test_trust_follows_what_speaks_for_a_crossing(eyes, monkeypatch):
     how, f1 = settled(eyes, "simulated eyes")
     assert f1 > 0.8 and len(how.trust) == 1 + len(FEATURES) and how.trust[1] > 0
     assert how.confidence.data == "simulated eyes" and how.confidence.n_positive == sum(len(e.crossings) for e in eyes)
-    assert Votes(**how.votes) in upstream.TRIED
+    assert VoteWeights(**how.votes) in upstream.TRIED
 
 
 def test_trust_is_the_same_whatever_a_features_unit(eyes):
@@ -81,7 +81,7 @@ def test_trust_is_the_same_whatever_a_features_unit(eyes):
     from fundoscope.nicking.grading.crossing_candidates import meetings
     from fundoscope.nicking.grading.measure import trusted
 
-    found = [meetings(each.maps, kinds_of(each, 0.5, Votes())) for each in eyes[:3]]
+    found = [meetings(each.maps, kinds_of(each, 0.5, VoteWeights())) for each in eyes[:3]]
     labels = [hits(one, each) for one, each in zip(found, eyes, strict=False)]
     scaled = [replace(one, features=one.features * [1, 1, 1, 1, 1, 100]) for one in found]
     np.testing.assert_allclose(

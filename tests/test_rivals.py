@@ -15,7 +15,7 @@ from fundoscope.errors import UsageError
 from fundoscope.nicking.grade_study.rivals import nguyen, roy, trivial
 from fundoscope.nicking.grading.patch_widths import measured_patch
 from fundoscope.simulate import adult
-from fundoscope.simulate.pinch import Plan, pinched_patch, truth_of, usable
+from fundoscope.simulate.pinch import WarpPlan, is_usable, pinched_patch, pinched_truth
 from fundoscope.vessels import crossings_between
 from fundoscope.vessels.grade_rule import grade_of
 
@@ -46,14 +46,14 @@ def crossings():
     artery, vein, field = (smaller(mask) for mask in (eye.truth.artery, eye.truth.vein, eye.truth.field))
     found = crossings_between(artery, vein)
     kept = []
-    for one in [c.scaled(2) for c in found if usable(c, found, artery | vein, field, 2.0)]:
+    for one in [c.scaled(2) for c in found if is_usable(c, found, artery | vein, field, 2.0)]:
         true = min(eye.truth.crossings, key=lambda t: np.hypot(t.row - one.at[0], t.col - one.at[1]))
         widths = true.artery_width_px, true.vein_width_px
         maps = maps_around(eye.truth, one.at, widths[1])
-        patches = {name: pinched_patch(eye.pixels, one, Plan(n, 0.7), widths) for name, n in PLANS.items()}
+        patches = {name: pinched_patch(eye.pixels, one, WarpPlan(n, 0.7), widths) for name, n in PLANS.items()}
         even = measured_patch(patches["none"], maps, HOW, SCALE)
         if even and abs(even.side_1) < EVEN and abs(even.side_2) < EVEN:  # and both are known
-            kept.append((patches, maps, truth_of(one, Plan(), widths).side_1_up))
+            kept.append((patches, maps, pinched_truth(one, WarpPlan(), widths).side_1_up))
     assert len(kept) >= 3
     return kept
 
@@ -104,7 +104,7 @@ def test_of_two_crossings_that_nearest_the_middle_is_measured():
     pixels[round(37 * SCALE) : round(44 * SCALE)] = 70
     found = measured_patch(pixels, maps, HOW, SCALE)
     assert found is not None
-    side = {k: found.bins.centres[found.bins.side == k, 1].mean() for k in (1, 2)}
+    side = {k: found.profile.centres[found.profile.side == k, 1].mean() for k in (1, 2)}
     assert min(side.values()) < 45 * SCALE < max(side.values())
     assert min(side.values()) > 20 * SCALE
 
@@ -214,8 +214,8 @@ def test_the_features_of_a_crossing_tell_of_the_pinch_and_not_of_the_order(cross
         assert of["none"]["vein over artery width"] == pytest.approx(of["both"]["vein over artery width"], rel=0.6)
     patches, maps, _ = crossings[0]
     found = measured_patch(patches["first"], maps, HOW, SCALE)
-    bins = replace(found.bins, side=3 - found.bins.side)
-    turned = replace(found, side_1=found.side_2, side_2=found.side_1, bins=bins)
+    bins = replace(found.profile, side=3 - found.profile.side)
+    turned = replace(found, side_1=found.side_2, side_2=found.side_1, profile=bins)
     np.testing.assert_allclose(roy.features(turned), roy.features(found))
 
 

@@ -16,9 +16,9 @@ from fundoscope.errors import UsageError
 from fundoscope.imaging import find_field, read
 from fundoscope.simulate import adults, cameras, grow, infants, lesions, nicking, noise
 from fundoscope.simulate.draw import Canvas
-from fundoscope.simulate.projection import View
+from fundoscope.simulate.projection import Projection
 from fundoscope.simulate.truth import Findings
-from fundoscope.simulate.vessels import meetings
+from fundoscope.simulate.vessels import find_crossings
 from fundoscope.vessels.grade_rule import grade_of
 
 SIZE = 200
@@ -120,19 +120,19 @@ def test_masks_are_as_wide_as_the_vessels(kind):
     eye = infants.grow_eye(8, Findings())
     camera = cameras.CAMERAS["retcam"]
     exposure = cameras.expose(camera, 0, (1, 1, 1), np.random.default_rng(0))
-    view = infants.draw_view(exposure, "posterior", eye.side, np.random.default_rng(1))
-    photograph = infants.take(eye, exposure, view, "posterior")
+    projection = infants.draw_projection(exposure, "posterior", eye.side, np.random.default_rng(1))
+    photograph = infants.take(eye, exposure, projection, "posterior")
     vessels = eye.arteries if kind == "artery" else eye.veins
     mask = getattr(photograph.truth, kind).astype(np.float32)
-    others = np.concatenate([view.to_pixels(v.points) for v in vessels])
+    others = np.concatenate([projection.to_pixels(v.points) for v in vessels])
     errors = []
     for vessel in vessels:
         middle = len(vessel.points) // 2
-        at = view.to_pixels(vessel.points[middle : middle + 1])[0]
-        width = 2 * vessel.radius[middle] * view.scale
-        way = np.diff(view.to_pixels(vessel.points[[middle - 1, middle + 1]]), axis=0)[0]
+        at = projection.to_pixels(vessel.points[middle : middle + 1])[0]
+        width = 2 * vessel.radius[middle] * projection.scale
+        way = np.diff(projection.to_pixels(vessel.points[[middle - 1, middle + 1]]), axis=0)[0]
         inside = 30 < at[0] < 600 and 30 < at[1] < 450 and photograph.truth.field[int(at[1]), int(at[0])]
-        own = view.to_pixels(vessel.points)
+        own = projection.to_pixels(vessel.points)
         near = (np.hypot(*(others - at).T) < 14).sum() - (np.hypot(*(own - at).T) < 14).sum()
         if not inside or near or width < 2 or len(vessel.points) < 13:
             continue
@@ -202,7 +202,7 @@ def _detail(eye, level, seed):
     """Contrast of the fine structure, in grey levels, without the sensor's noise."""
     rng = np.random.default_rng(seed)
     exposure = cameras.expose(cameras.CAMERAS["retcam"].resized(320), level, (1, 1, 1), rng)
-    photograph = infants.take(eye, exposure, infants.draw_view(exposure, "posterior", "right", rng), "posterior")
+    photograph = infants.take(eye, exposure, infants.draw_projection(exposure, "posterior", "right", rng), "posterior")
     assert photograph.truth.level == simulate.LEVELS[level]
     assert find_field(photograph.pixels).radius == pytest.approx(158, rel=0.1)
     green = photograph.pixels[..., 1].astype(np.float32)
@@ -230,7 +230,7 @@ def test_crossings_lie_on_both_vessels(adult_photograph):
 
 def test_meetings_are_where_polylines_intersect(infant_eye):
     eye = infant_eye
-    for met in meetings(eye.arteries, eye.veins)[:40]:
+    for met in find_crossings(eye.arteries, eye.veins)[:40]:
         for vessel, k in ((eye.arteries[met.artery], met.artery_sample), (eye.veins[met.vein], met.vein_sample)):
             a, b = vessel.points[k], vessel.points[k + 1]
             way, to = b - a, np.array(met.at) - a
@@ -250,7 +250,7 @@ def test_no_meeting_is_missed(infant_eye):
         for a, b in itertools.pairwise(vessel.points):
             p, q = veins[:, 0], veins[:, 1]
             count += int(((turns(a, b, p) != turns(a, b, q)) & (turns(p, q, a) != turns(p, q, b))).sum())
-    assert len(meetings(eye.arteries, eye.veins)) == count
+    assert len(find_crossings(eye.arteries, eye.veins)) == count
 
 
 @given(st.integers(0, 2**31), st.floats(0.01, 0.5))
@@ -321,8 +321,8 @@ def test_nicked_veins_are_as_narrow_as_stated(adult_eye):
 def test_a_patch_spans_twelve_vein_widths():
     pixels = np.zeros((300, 300, 3), np.uint8)
     pixels[:, 146:155] = 255
-    crossing = simulate.Crossing(150, 150, 6, 10, 90)
-    patch = simulate.patch(pixels, crossing)
+    crossing = simulate.CrossingTruth(150, 150, 6, 10, 90)
+    patch = simulate.crossing_patch(pixels, crossing)
     assert patch.shape == (256, 256, 3)
     row = patch[128, :, 0] > 127
     assert row.sum() == pytest.approx(9 * 256 / 120, abs=1.5)
@@ -332,14 +332,14 @@ def test_a_patch_spans_twelve_vein_widths():
 @given(st.floats(-2, 2), st.floats(-2, 2), st.floats(-3, 3), st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_view_is_undone_by_its_inverse(x, y, turn, mirrored):
-    view = View((0.3, -0.2), (320, 250), 215, turn, mirrored)
-    np.testing.assert_allclose(view.to_eye(view.to_pixels(np.array([[x, y]]))), [[x, y]], atol=1e-9)
+    projection = Projection((0.3, -0.2), (320, 250), 215, turn, mirrored)
+    np.testing.assert_allclose(projection.to_eye(projection.to_pixels(np.array([[x, y]]))), [[x, y]], atol=1e-9)
 
 
 def test_the_temporal_side_of_a_right_eye_is_on_the_left():
     fovea = np.array([[1.0, 0.0]])
     for mirrored, sign in ((True, -1), (False, 1)):
-        pixels = View((0, 0), (320, 250), 215, 0.0, mirrored).to_pixels(fovea)
+        pixels = Projection((0, 0), (320, 250), 215, 0.0, mirrored).to_pixels(fovea)
         np.testing.assert_allclose(pixels, [[320 + sign * 215, 250]])
     truth = photographed(0).truth
     disc, pit = (np.argwhere(mask)[:, 1].mean() for mask in (truth.disc, truth.fovea))

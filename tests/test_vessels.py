@@ -9,7 +9,7 @@ from skimage.morphology import skeletonize
 
 from fundoscope.simulate import adult
 from fundoscope.vessels import crossings_between, crossings_on, find_vessels, line_strength, tortuosity, vessel_graph
-from fundoscope.vessels.graph import _trace, along, arms, extended, length, segments, smoothed
+from fundoscope.vessels.graph import _trace, along, branches_at, edge_paths, extend_branch, length, smoothed
 from fundoscope.vessels.lines import cleaned
 
 
@@ -111,7 +111,7 @@ def test_a_y_is_one_branching_in_its_place(turn):
     node = next(n for n, degree in graph.degree() if degree == 3)
     assert np.hypot(*(graph.nodes[node]["at"] - 80)) < 3
     assert length(graph) == pytest.approx(180, abs=12)
-    for arm in arms(graph, node):
+    for arm in branches_at(graph, node):
         assert min(np.degrees(np.arccos(arm.heading(4) @ (line[1] - 80) / 60)) for line in lines) < 8
 
 
@@ -127,7 +127,7 @@ def test_a_ring_with_a_handle_is_a_loop():
     ring = np.abs(np.hypot(rows - 50, columns - 50) - 25) < 2.5
     graph = vessel_graph(ring | drawn([(50, 75), (50, 112)], shape=(120, 120)))
     assert degrees_of(graph) == [1, 3]
-    assert len(arms(graph, next(n for n, degree in graph.degree() if degree == 3))) == 3
+    assert len(branches_at(graph, next(n for n, degree in graph.degree() if degree == 3))) == 3
 
 
 @pytest.mark.parametrize(("spur", "edges"), [(5, 1), (8, 1), (30, 3)])
@@ -144,12 +144,12 @@ def test_a_thin_diagonal_vessel_is_not_erased(width):
 
 def test_radius_is_half_the_drawn_width():
     for width in (5, 9, 15):
-        ((_, radius),) = segments(vessel_graph(drawn([(80, 10), (85, 150)], width=width)))
+        ((_, radius),) = edge_paths(vessel_graph(drawn([(80, 10), (85, 150)], width=width)))
         assert np.median(radius) == pytest.approx(width / 2, abs=0.75)
 
 
 def test_a_mask_without_an_edge_has_a_finite_radius():
-    for _, radius in segments(vessel_graph(np.ones((40, 50), bool))):
+    for _, radius in edge_paths(vessel_graph(np.ones((40, 50), bool))):
         assert (radius <= 25).all()
 
 
@@ -186,7 +186,7 @@ def test_no_part_of_a_skeleton_is_lost_and_paths_join_their_nodes(lines, thickne
 def test_an_arm_goes_straight_on_through_a_branching():
     graph = vessel_graph(drawn([(80, 10), (80, 150)], ray((80, 80), 50, 60)))
     start = min(graph, key=lambda node: graph.nodes[node]["at"][1])
-    arm = extended(graph, arms(graph, start)[0], 1000)
+    arm = extend_branch(graph, branches_at(graph, start)[0], 1000)
     assert arm.path[-1] == pytest.approx([80, 150], abs=5)
     assert along(arm.path)[-1] == pytest.approx(140, abs=6)
 
@@ -217,7 +217,7 @@ def test_an_x_is_found_at_any_angle(angle, width):
         assert found[0].angle == pytest.approx(angle, abs=12)
         assert min(found[0].first.length, found[0].second.length) > 60
         for strand in (found[0].first, found[0].second):
-            assert np.hypot(*(strand.points[strand.here] - found[0].at)) < 1.5
+            assert np.hypot(*(strand.points[strand.crossing_index] - found[0].at)) < 1.5
 
 
 def test_vessels_that_cross_twice_have_two_crossings():
@@ -236,7 +236,7 @@ def test_between_two_maps_the_first_is_the_artery():
     assert np.ptp(crossing.first.points[:, 0]) < 4
     assert np.median(crossing.second.radius) > np.median(crossing.first.radius)
     for strand in (crossing.first, crossing.second):
-        assert np.hypot(*(strand.points[strand.here] - crossing.at)) < 2
+        assert np.hypot(*(strand.points[strand.crossing_index] - crossing.at)) < 2
     larger = crossing.scaled(3.0)
     np.testing.assert_allclose(larger.at, (crossing.at + 0.5) * 3 - 0.5)
     assert larger.second.length == pytest.approx(3 * crossing.second.length)
@@ -324,7 +324,7 @@ def test_a_sine_is_as_tortuous_as_its_integral(height, wave, turn):
 def test_an_empty_mask_gives_an_empty_graph(shape):
     empty = np.zeros(shape, bool)
     assert vessel_graph(empty).number_of_nodes() == 0
-    assert crossings_on(vessel_graph(empty)) == crossings_between(empty, empty) == segments(vessel_graph(empty)) == []
+    assert crossings_on(vessel_graph(empty)) == crossings_between(empty, empty) == edge_paths(vessel_graph(empty)) == []
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 3), (40, 50)])

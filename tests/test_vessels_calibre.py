@@ -5,16 +5,16 @@ from scipy.special import ndtr
 
 from fundoscope.simulate import adult
 from fundoscope.vessels import (
-    Crossing,
-    Ruler,
-    Strand,
+    CalibreModel,
+    Centreline,
+    MeasuredCrossing,
     crossings_between,
+    edge_paths,
     find_vessels,
     measure_narrowing,
-    segments,
     vessel_graph,
 )
-from fundoscope.vessels.calibre import COLUMN, read_across, seen_widths
+from fundoscope.vessels.calibre import COLUMN, apparent_widths, sample_cross_sections
 
 GROUND, DEPTH = 150.0, 55.0
 
@@ -50,11 +50,13 @@ def test_width_of_a_straight_vessel(width):
     errors, rng = [], np.random.default_rng(width)
     for degrees, reflex in ((0, 0.2), (33, 0.15), (58, 0.3), (90, 0.2), (121, 0.25), (167, 0.15)):
         dark, points = straight(width, degrees, rng.uniform(-0.5, 0.5, 2), reflex=reflex)
-        strand = Strand(points + rng.normal(0, 0.2, 2), np.full(len(points), width / 2 * rng.uniform(0.8, 1.2)), 0)
+        strand = Centreline(points + rng.normal(0, 0.2, 2), np.full(len(points), width / 2 * rng.uniform(0.8, 1.2)), 0)
         pixels = photograph(dark, noise=2.0, seed=degrees)
         # a thin vessel alone does not tell its blur: wider ones do
-        ruler = Ruler.of(pixels, [strand]) if width > 10 else Ruler(pixels[..., 1].astype(np.float32), 1.2)
-        rays = ruler.rays(strand)
+        ruler = (
+            CalibreModel.fit(pixels, [strand]) if width > 10 else CalibreModel(pixels[..., 1].astype(np.float32), 1.2)
+        )
+        rays = ruler.measure_widths(strand)
         errors.append(np.median(rays.width) - width)
         assert np.median(rays.fit) > 0.9
         np.testing.assert_allclose(np.hypot(*np.diff(rays.edges, axis=1)[:, 0].T), rays.width)
@@ -68,18 +70,18 @@ def test_width_of_a_straight_vessel(width):
 @pytest.mark.parametrize("blur", [0.7, 1.5, 3.0])
 def test_blur_is_told_by_the_vessels_and_does_not_widen_them(blur):
     dark, points = straight(14, 25, (0.2, 0.3), blur=blur, reflex=0.2)
-    strand = Strand(points, np.full(len(points), 7.0), 0)
-    ruler = Ruler.of(photograph(dark, noise=1.5), [strand])
+    strand = Centreline(points, np.full(len(points), 7.0), 0)
+    ruler = CalibreModel.fit(photograph(dark, noise=1.5), [strand])
     assert ruler.blur == pytest.approx(blur, rel=0.15)
-    assert np.median(ruler.rays(strand).width) == pytest.approx(14, abs=0.35)
+    assert np.median(ruler.measure_widths(strand).width) == pytest.approx(14, abs=0.35)
 
 
 def test_a_faded_vessel_is_as_wide_and_less_deep():
     found = []
     for share in (1.0, 0.5):
         dark, points = straight(10, 70, (0.1, 0.4))
-        strand = Strand(points, np.full(len(points), 5.0), 0)
-        found.append(Ruler(photograph(share * dark)[..., 1].astype(np.float32), 1.2).rays(strand))
+        strand = Centreline(points, np.full(len(points), 5.0), 0)
+        found.append(CalibreModel(photograph(share * dark)[..., 1].astype(np.float32), 1.2).rays(strand))
     assert np.median(found[1].width) == pytest.approx(np.median(found[0].width), abs=0.1)
     assert np.median(found[1].depth) == pytest.approx(0.5 * np.median(found[0].depth), rel=0.05)
 
@@ -88,20 +90,20 @@ def test_hidden_pixels_are_not_looked_at():
     dark, points = straight(10, 0, (0, 0))
     rows = np.indices(dark.shape)[0]
     beside = (rows > 80) & (rows < 92)
-    strand = Strand(points, np.full(len(points), 5.0), 0)
-    ruler = Ruler(photograph(dark + 60 * beside)[..., 1].astype(np.float32), 1.2)
-    free = np.median(ruler.rays(strand, beside).width)
+    strand = Centreline(points, np.full(len(points), 5.0), 0)
+    ruler = CalibreModel(photograph(dark + 60 * beside)[..., 1].astype(np.float32), 1.2)
+    free = np.median(ruler.measure_widths(strand, beside).width)
     assert free == pytest.approx(10, abs=0.3)
-    assert abs(np.median(ruler.rays(strand).width) - 10) > 2 * abs(free - 10)
+    assert abs(np.median(ruler.measure_widths(strand).width) - 10) > 2 * abs(free - 10)
 
 
 def test_what_is_seen_is_width_times_depth():
     dark, points = straight(10, 0, (0, 0))
-    strand = Strand(points, np.full(len(points), 5.0), 0)
+    strand = Centreline(points, np.full(len(points), 5.0), 0)
 
     def seen(dark):
-        across = read_across(photograph(dark)[..., 1].astype(np.float32), strand, 10, 1)
-        return np.median(seen_widths(across.grey, across.weight, 0.12))
+        across = sample_cross_sections(photograph(dark)[..., 1].astype(np.float32), strand, 10, 1)
+        return np.median(apparent_widths(across.grey, across.weight, 0.12))
 
     whole = seen(dark)
     assert whole == pytest.approx(DEPTH, rel=0.05)
@@ -130,7 +132,7 @@ def crossed(narrowing, taper, vein=12.0, artery=8.0, blur=1.2, noise=1.5, degree
 
 def sides(pixels, artery, vein):
     (crossing,) = crossings_between(artery, vein)
-    ruler = Ruler.of(pixels, [crossing.first, crossing.second])
+    ruler = CalibreModel.fit(pixels, [crossing.first, crossing.second])
     found = measure_narrowing(ruler, crossing, artery, vein)
     leftwards = crossing.second.points[0, 1] > crossing.second.points[-1, 1]
     both = (found.side_1, found.side_2)
@@ -142,7 +144,7 @@ def sides(pixels, artery, vein):
 def test_narrowing_is_measured_as_it_is_drawn(asked, taper):
     measured, found = sides(*crossed(asked, taper))
     np.testing.assert_allclose(measured, asked, atol=0.08)
-    assert found.worse == measured.max()
+    assert found.larger_measured == measured.max()
     assert found.vein_width == pytest.approx(12, abs=0.7)
     assert found.artery_width == pytest.approx(8, abs=0.7)
 
@@ -152,7 +154,7 @@ def test_narrowing_is_measured_as_it_is_drawn(asked, taper):
 def test_an_untouched_vein_is_not_narrowed(vein, degrees):
     measured, found = sides(*crossed((0.0, 0.0), 1.0, vein=vein, artery=0.7 * vein, degrees=degrees))
     assert np.abs(measured).max() < 0.1
-    assert found.bins.unevenness() < 0.1
+    assert found.profile.variation() < 0.1
 
 
 def test_a_side_that_cannot_be_seen_is_not_measured():
@@ -160,10 +162,10 @@ def test_a_side_that_cannot_be_seen_is_not_measured():
     hidden = artery.copy()
     hidden[:, :100] = True
     (crossing,) = crossings_between(artery, vein)
-    found = measure_narrowing(Ruler.of(pixels, [crossing.second]), crossing, hidden)
+    found = measure_narrowing(CalibreModel.fit(pixels, [crossing.second]), crossing, hidden)
     known = np.isfinite([found.side_1, found.side_2])
     assert known.sum() == 1
-    assert np.isfinite(found.worse)
+    assert np.isfinite(found.larger_measured)
 
 
 # drawing
@@ -173,8 +175,8 @@ def test_a_side_that_cannot_be_seen_is_not_measured():
 def scene():
     pixels, artery, vein = crossed((0.3, 0.0), 1.0)
     (crossing,) = crossings_between(artery, vein)
-    ruler = Ruler.of(pixels, [crossing.second])
-    return pixels, crossing, ruler.rays(crossing.second), measure_narrowing(ruler, crossing, artery, vein)
+    ruler = CalibreModel.fit(pixels, [crossing.second])
+    return pixels, crossing, ruler.measure_widths(crossing.second), measure_narrowing(ruler, crossing, artery, vein)
 
 
 @pytest.mark.parametrize("which", ["crossing", "rays", "narrowing"])
@@ -186,7 +188,7 @@ def test_a_measurement_draws_itself_where_it_is(scene, which):
     place = {
         "crossing": np.vstack([crossing.first.points, crossing.second.points]),
         "rays": rays.edges.reshape(-1, 2),
-        "narrowing": narrowing.bins.centres,
+        "narrowing": narrowing.profile.centres,
     }[which]
     reach = {"crossing": 3 * 7 + 3, "rays": 10, "narrowing": 10}[which]
     assert len(changed) > 50
@@ -208,18 +210,18 @@ def test_the_map_draws_its_vessels_on_the_photograph():
 
 @pytest.mark.parametrize("points", [[[5, 5], [5, 6]], [[5, 5], [5, 5]], [[5, 5]], [[0, 0], [39, 39]], [[-9, 2]] * 12])
 def test_a_short_strand_on_nothing_is_measured_without_a_crash(points):
-    strand = Strand(np.array(points, float), np.full(len(points), 2.0), 0)
+    strand = Centreline(np.array(points, float), np.full(len(points), 2.0), 0)
     for pixels in (np.zeros((40, 40, 3), np.uint8), np.full((1, 1, 3), 90, np.uint8)):
-        ruler = Ruler.of(pixels, [strand])
-        rays = ruler.rays(strand, np.ones(pixels.shape[:2], bool))
+        ruler = CalibreModel.fit(pixels, [strand])
+        rays = ruler.measure_widths(strand, np.ones(pixels.shape[:2], bool))
         assert np.isfinite(rays.width).all()
         assert rays.depth.max() < 1e-3
-        found = measure_narrowing(ruler, Crossing(np.array([5.0, 5.0]), 90.0, strand, strand))
+        found = measure_narrowing(ruler, MeasuredCrossing(np.array([5.0, 5.0]), 90.0, strand, strand))
         assert not np.isfinite([found.side_1, found.side_2]).all()
         found.draw(pixels.copy())
 
 
 def test_a_photograph_without_vessels_has_a_ruler():
     black = np.zeros((50, 60, 3), np.uint8)
-    assert segments(vessel_graph(find_vessels(black).mask)) == []
-    assert Ruler.of(black, []).blur == 1.0
+    assert edge_paths(vessel_graph(find_vessels(black).mask)) == []
+    assert CalibreModel.fit(black, []).blur == 1.0

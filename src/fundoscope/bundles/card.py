@@ -152,7 +152,7 @@ class Card(BaseCard):
 
 class Crossings(_Record):
     """How crossings are told from the network's maps: the field's `diameter` in pixels at which it works, the
-    probability from which on a pixel is `vessel`, the weights of `vessels.kinds.Votes` by name, the logistic model
+    probability from which on a pixel is `vessel`, the weights of `vessels.artery_vein.VoteWeights` by name, the logistic model
     `trust` (an offset, then a weight for each of `nicking.meetings.FEATURES`), and the confidence that counts.
     """
 

@@ -24,12 +24,12 @@ def profile_of(narrowing: Narrowing | None) -> dict[str, Any] | None:
 
     Widths are in undisturbed widths, or, where none could be measured, in those of the median, and `level` is None.
     """
-    if narrowing is None or not len(narrowing.bins.place):
+    if narrowing is None or not len(narrowing.profile.distance):
         return None
-    bins = narrowing.bins
-    level = bins.undisturbed()
+    bins = narrowing.profile
+    level = bins.undisturbed_width()
     known = bool(np.isfinite(level))
-    seen = bins.seen / (level if known else max(float(np.median(bins.seen)), 1e-9))
+    seen = bins.apparent_width / (level if known else max(float(np.median(bins.apparent_width)), 1e-9))
     half = float(np.clip(narrowing.artery_width / narrowing.vein_width / 2 * _scale(0.0), *_ARTERY))
     sides = [_side(narrowing, k, seen, half, known) for k in (1, 2)]
     return {
@@ -58,17 +58,17 @@ def signed(narrowing: float | None) -> str:
 
 
 def _side(narrowing: Narrowing, side: int, seen: NDArray[np.float64], half: float, known: bool) -> dict[str, Any]:
-    bins = narrowing.bins
-    own = np.flatnonzero((bins.side == side) & (bins.place <= _FAR))
-    points = [(_across(float(bins.place[k]), side, half), _height(float(seen[k]))) for k in own]
-    beside = next((point for k, point in zip(own, points, strict=True) if bins.beside[k]), None)
+    bins = narrowing.profile
+    own = np.flatnonzero((bins.side == side) & (bins.distance <= _FAR))
+    points = [(_across(float(bins.distance[k]), side, half), _height(float(seen[k]))) for k in own]
+    beside = next((point for k, point in zip(own, points, strict=True) if bins.beside_artery[k]), None)
     value = narrowing.side_1 if side == 1 else narrowing.side_2
     measured = known and beside is not None and np.isfinite(value)
     return {
         "number": side,
         "curves": [
             " ".join(f"{points[k][0]:.1f},{points[k][1]:.1f}" for k in run)
-            for run in _runs(bins.place[own])
+            for run in _runs(bins.distance[own])
             if len(run) > 1
         ],
         "points": [(_rounded(x), _rounded(y)) for x, y in points],
@@ -79,7 +79,7 @@ def _side(narrowing: Narrowing, side: int, seen: NDArray[np.float64], half: floa
 
 
 def _runs(place: NDArray[np.float64]) -> list[NDArray[np.int64]]:
-    """Bins that lie next to each other: over a stretch that was not seen no line is drawn."""
+    """VeinProfile that lie next to each other: over a stretch that was not seen no line is drawn."""
     return np.split(np.arange(len(place)), np.flatnonzero(np.diff(place) > _GAP) + 1)
 
 

@@ -16,9 +16,9 @@ from fundoscope.simulate import arcades, cameras, cohort, fundus, nicking, rende
 from fundoscope.simulate.cameras import Exposure
 from fundoscope.simulate.crossing_patches import write_patches
 from fundoscope.simulate.grow import grow
-from fundoscope.simulate.projection import View
-from fundoscope.simulate.truth import Crossing, Mask, SimulatedPhotograph, Truth
-from fundoscope.simulate.vessels import Meeting, Style, Vessel, clothe, meetings
+from fundoscope.simulate.projection import Projection
+from fundoscope.simulate.truth import CrossingTruth, Mask, SimulatedPhotograph, Truth
+from fundoscope.simulate.vessels import Style, TreeCrossing, VesselSegment, clothe, find_crossings
 
 Floats = NDArray[np.float64]
 
@@ -40,9 +40,9 @@ class AdultEye:
     seed: int
     side: Literal["left", "right"]
     look: fundus.Look
-    arteries: list[Vessel]
-    veins: list[Vessel]
-    crossings: list[Meeting]
+    arteries: list[VesselSegment]
+    veins: list[VesselSegment]
+    crossings: list[TreeCrossing]
     nicks: list[nicking.Nick]
 
 
@@ -61,7 +61,7 @@ def grow_eye(
         skeleton = grow(arcades.trunks(form, kind), points, _may_carry, others, form)
         others = skeleton.at
         trees.append(clothe(skeleton, Style(kind, float(radius), even, calm), form))
-    met = meetings(trees[0], trees[1])
+    met = find_crossings(trees[0], trees[1])
     shares = nicking.GRADE_SHARES[int(ill.random() < _DISEASED)] if grade is None else tuple(np.eye(4)[grade])
     veins, nicks = nicking.nick_crossings(trees[0], trees[1], met, shares, ill)
     return AdultEye(seed, side, look, trees[0], veins, met, nicks)
@@ -71,52 +71,54 @@ def _may_carry(points: Floats) -> NDArray[np.bool_]:
     return arcades.spares_fovea(points, 0.14) & (np.hypot(points[:, 0] - 0.5, points[:, 1]) < 2.4)
 
 
-def take(eye: AdultEye, exposure: Exposure, view: View) -> SimulatedPhotograph:
+def take(eye: AdultEye, exposure: Exposure, projection: Projection) -> SimulatedPhotograph:
     """Photograph an eye: the picture and its truth."""
     shape = exposure.camera.shape
-    retina = render.ground(eye.look, view, shape)
-    veins, arteries = render.layers(eye.arteries, eye.veins, view, shape)
+    retina = render.ground(eye.look, projection, shape)
+    veins, arteries = render.layers(eye.arteries, eye.veins, projection, shape)
     blood = _BLOOD_BY_LASER if exposure.camera.laser else _BLOOD
-    render.lay_vessels(retina, arteries, veins, blood, _veins_above(eye, view, shape))
+    render.lay_vessels(retina, arteries, veins, blood, _veins_above(eye, projection, shape))
     file = cameras.photograph(retina, cameras.haze(exposure), exposure)
     field = exposure.field()
-    disc, fovea = render.landmarks(eye.look, view, shape)
+    disc, fovea = render.landmarks(eye.look, projection, shape)
     truth = Truth(
         eye.seed, exposure.camera.name, cameras.LEVELS[exposure.level], eye.side,
         arteries.mask & field, veins.mask & field, disc & field, fovea & field, np.zeros(shape, bool), field,
-        _crossings(eye, view, field),
+        _crossings(eye, projection, field),
     )  # fmt: skip
     return SimulatedPhotograph(cameras.decoded(file), truth, file)
 
 
-def _veins_above(eye: AdultEye, view: View, shape: tuple[int, int]) -> Mask | None:
+def _veins_above(eye: AdultEye, projection: Projection, shape: tuple[int, int]) -> Mask | None:
     """Where the vein runs over the artery."""
     above = np.zeros(shape, np.uint8)
     for meeting, nick in zip(eye.crossings, eye.nicks, strict=True):
         if not nick.artery_above:
-            column, row = view.to_pixels(np.array([meeting.at]))[0]
-            reach = 2.5 * nick.vein_radius * view.scale / max(nick.sine, 0.3)
+            column, row = projection.to_pixels(np.array([meeting.at]))[0]
+            reach = 2.5 * nick.vein_radius * projection.scale / max(nick.sine, 0.3)
             cv2.circle(above, (round(column), round(row)), max(2, round(reach)), 1, -1)
     return above.astype(bool) if above.any() else None
 
 
-def _crossings(eye: AdultEye, view: View, field: Mask) -> tuple[Crossing, ...]:
+def _crossings(eye: AdultEye, projection: Projection, field: Mask) -> tuple[CrossingTruth, ...]:
     found = []
     for meeting, nick in zip(eye.crossings, eye.nicks, strict=True):
-        crossing = render.crossing(eye.arteries, eye.veins, meeting, eye.look, view, field)
+        crossing = render.crossing(eye.arteries, eye.veins, meeting, eye.look, projection, field)
         if crossing is not None:
-            found.append(_with_nick(crossing, nick, eye.veins[meeting.vein], view))
+            found.append(_with_nick(crossing, nick, eye.veins[meeting.vein], projection))
     return tuple(found)
 
 
-def _with_nick(crossing: Crossing, nick: nicking.Nick, vein: Vessel, view: View) -> Crossing:
-    pixels = view.to_pixels(vein.points)
+def _with_nick(
+    crossing: CrossingTruth, nick: nicking.Nick, vein: VesselSegment, projection: Projection
+) -> CrossingTruth:
+    pixels = projection.to_pixels(vein.points)
     here = int(np.hypot(pixels[:, 0] - crossing.col, pixels[:, 1] - crossing.row).argmin())
     reach = max(1, len(pixels) // 8)
     up = pixels[max(here - reach, 0), 1] < pixels[min(here + reach, len(pixels) - 1), 1]
     return replace(
         crossing,
-        vein_width_px=2 * view.scale * nick.vein_radius,
+        vein_width_px=2 * projection.scale * nick.vein_radius,
         narrowing_1=round(nick.narrowing[0], 4),
         narrowing_2=round(nick.narrowing[1], 4),
         grade=nick.grade,
@@ -143,18 +145,18 @@ def adult(
     drawn = int(shot.choice(len(cameras.LEVELS), p=cameras.ADULT_LEVEL_SHARES))
     level_index = drawn if level is None else cameras.level_named(level)
     exposure = cameras.expose(kind.resized(size), level_index, cameras.draw_cast(shot, 0.5), shot)
-    return take(grow_eye(seed, side, grade, kind.laser), exposure, _draw_view(exposure, side, shot))
+    return take(grow_eye(seed, side, grade, kind.laser), exposure, draw_projection(exposure, side, shot))
 
 
-def _draw_view(exposure: Exposure, side: str, rng: np.random.Generator) -> View:
+def draw_projection(exposure: Exposure, side: str, rng: np.random.Generator) -> Projection:
     x, y = np.array(_AIMS[exposure.camera.name]) + rng.normal(0, 0.07, 2)
     scale = exposure.radius / rng.uniform(*exposure.camera.reach)
     origin = (exposure.centre[1], exposure.centre[0])
-    return View((float(x), float(y)), origin, float(scale), float(rng.normal(0, 0.05)), side == "right")
+    return Projection((float(x), float(y)), origin, float(scale), float(rng.normal(0, 0.05)), side == "right")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class AdultJob:
     """One photograph of a cohort."""
 
     seed: int
@@ -181,7 +183,7 @@ def write_adults(
     out = Path(out)
     cohort.prepare(out, n, workers)
     (out / "patches").mkdir(exist_ok=True)
-    jobs = (Job(seed, number, camera, size) for number in range(n))
+    jobs = (AdultJob(seed, number, camera, size) for number in range(n))
     taken = cohort.run(jobs, partial(_write_adult, out), workers)
     cohort.write_tables(out, taken, COLUMNS, n, progress)
     if sheet:
@@ -191,7 +193,7 @@ def write_adults(
     return out / "cohort.csv"
 
 
-def _write_adult(out: Path, job: Job) -> list[cohort.Taken]:
+def _write_adult(out: Path, job: AdultJob) -> list[cohort.Taken]:
     own = int(np.random.SeedSequence([job.seed, job.number, 9]).generate_state(1)[0])
     photograph = adult(own, camera=job.camera, size=job.size)
     truth, name = photograph.truth, f"a{job.number:05d}"

@@ -10,13 +10,13 @@ import numpy as np
 
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.places import sampled
-from fundoscope.simulate.truth import Crossing, SimulatedPhotograph
+from fundoscope.simulate.truth import CrossingTruth, SimulatedPhotograph
 from fundoscope.vessels.grade_rule import SPAN
 
 SIDE = 256  # pixels
 
 
-def patch(pixels: Pixels, crossing: Crossing, side: int = SIDE) -> Pixels:
+def crossing_patch(pixels: Pixels, crossing: CrossingTruth, side: int = SIDE) -> Pixels:
     """(side, side, 3) of `pixels`, (rows, columns, 3), centred on the crossing; what lies outside is black."""
     return sampled(pixels, (crossing.row, crossing.col), SPAN * crossing.vein_width_px / side, side)
 
@@ -40,7 +40,7 @@ def write_patches(out: Path, name: str, photograph: SimulatedPhotograph) -> tupl
         if crossing.artery_width_px < _SEEN[0] or crossing.vein_width_px < _SEEN[1]:
             continue
         path = f"patches/{name}_{k:03d}.png"
-        cv2.imwrite(str(out / path), patch(np.asarray(pixels, np.uint8), crossing), _PNG)
+        cv2.imwrite(str(out / path), crossing_patch(np.asarray(pixels, np.uint8), crossing), _PNG)
         sides = (crossing.narrowing_1, crossing.narrowing_2)
         upper, lower = sides if crossing.side_1_up else sides[::-1]
         row = {"patch": path, "grade": crossing.grade, "narrowing_1": upper, "narrowing_2": lower}

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.simulate.polylines import Lines
+from fundoscope.simulate.polylines import Polylines
 
 Floats = NDArray[np.float64]
 
@@ -92,17 +92,17 @@ def strokes_of(points: Floats, radius: Floats, value: Floats, counts: NDArray[np
 
     Samples that add nothing to be seen are left out.
     """
-    lines = Lines.of(counts)
+    lines = Polylines.of(counts)
     samples = np.column_stack([points, radius, 4 * value, lines.normals(points)])
     for _ in range(2):
         samples, lines = _sparser(samples, lines)
     return Strokes(samples[:, :2], samples[:, 4:], samples[:, 2], samples[:, 3] / 4, lines.links())
 
 
-def _sparser(samples: Floats, lines: Lines) -> tuple[Floats, Lines]:
+def _sparser(samples: Floats, lines: Polylines) -> tuple[Floats, Polylines]:
     """Every other sample is left out where place, radius and value run straight there."""
     off = np.zeros(len(samples))
     off[1:-1] = np.abs(samples[1:-1, :4] - (samples[:-2, :4] + samples[2:, :4]) / 2).max(axis=1)
     inner = (lines.along % 2 == 1) & (np.arange(len(samples)) < lines.last)
     keep = ~inner | (off > _STRAIGHT)
-    return samples[keep], Lines.of(np.bincount(np.cumsum(lines.along == 0)[keep] - 1))
+    return samples[keep], Polylines.of(np.bincount(np.cumsum(lines.along == 0)[keep] - 1))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.simulate import noise
-from fundoscope.simulate.projection import View
+from fundoscope.simulate.projection import Projection
 
 Image = NDArray[np.float32]
 Colour = tuple[float, float, float]
@@ -102,9 +102,9 @@ _GLOW = (0.45, 1.0, 0.7)
 _SHADE = (0.75, 1.0, 0.8)
 
 
-def paint(look: Look, view: View, shape: tuple[int, int], step: float) -> Image:
+def paint(look: Look, projection: Projection, shape: tuple[int, int], step: float) -> Image:
     """(3, rows, columns) of the fundus, one pixel every `step` photograph pixels."""
-    x, y = view.grid(shape, step)
+    x, y = projection.grid(shape, step)
     squared = (x - FOVEA[0]) ** 2 + (y - FOVEA[1]) ** 2
     streak = _choroid(look, x, y) * noise.smoothstep(-0.2, 0.8, np.sqrt(squared))  # fades under the macula's pigment
     shade = look.macula * (np.exp(squared / -(0.42**2)) + 0.35 * np.exp(squared / -(0.11**2)))

@@ -14,9 +14,9 @@ from fundoscope.errors import UsageError, nearest
 from fundoscope.simulate import arcades, cameras, fundus, lesions, render
 from fundoscope.simulate.cameras import Camera, Exposure
 from fundoscope.simulate.grow import grow
-from fundoscope.simulate.projection import View
+from fundoscope.simulate.projection import Projection
 from fundoscope.simulate.truth import Findings, Mask, Plus, SimulatedPhotograph, Truth
-from fundoscope.simulate.vessels import Meeting, Style, Vessel, clothe, meetings
+from fundoscope.simulate.vessels import Style, TreeCrossing, VesselSegment, clothe, find_crossings
 
 Floats = NDArray[np.float64]
 Disease = Literal["normal", "rop", "treatment-requiring"]
@@ -50,9 +50,9 @@ class InfantEye:
     look: fundus.Look
     edge: lesions.Border
     ridge: lesions.Ridge | None
-    arteries: list[Vessel]
-    veins: list[Vessel]
-    crossings: list[Meeting]
+    arteries: list[VesselSegment]
+    veins: list[VesselSegment]
+    crossings: list[TreeCrossing]
 
 
 def draw_findings(disease: Disease, rng: np.random.Generator) -> Findings:
@@ -87,7 +87,7 @@ def grow_eye(
         skeleton = grow(arcades.trunks(form, style.kind), points, may_carry, others, form)
         others = skeleton.at
         trees.append(clothe(skeleton, style, form))
-    return InfantEye(seed, side, findings, look, edge, lesion, trees[0], trees[1], meetings(trees[0], trees[1]))
+    return InfantEye(seed, side, findings, look, edge, lesion, trees[0], trees[1], find_crossings(trees[0], trees[1]))
 
 
 def _draw_border(findings: Findings, rng: np.random.Generator) -> lesions.Border:
@@ -117,30 +117,30 @@ def _may_carry(points: Floats, edge: lesions.Border) -> NDArray[np.bool_]:
     return edge.inside(points, 0.015) & arcades.spares_fovea(points)
 
 
-def draw_view(exposure: Exposure, aim: str, side: str, rng: np.random.Generator) -> View:
+def draw_projection(exposure: Exposure, aim: str, side: str, rng: np.random.Generator) -> Projection:
     """Aim the camera at one part of the eye, as roughly as a moving infant allows."""
     x, y = np.array(AIMS[aim]) + rng.normal(0, 0.16, 2)
     scale = exposure.radius / rng.uniform(*exposure.camera.reach)
     origin = (exposure.centre[1], exposure.centre[0])
-    return View((float(x), float(y)), origin, float(scale), float(rng.normal(0, 0.09)), side == "right")
+    return Projection((float(x), float(y)), origin, float(scale), float(rng.normal(0, 0.09)), side == "right")
 
 
-def take(eye: InfantEye, exposure: Exposure, view: View, aim: str) -> SimulatedPhotograph:
+def take(eye: InfantEye, exposure: Exposure, projection: Projection, aim: str) -> SimulatedPhotograph:
     """Photograph an eye: the picture and the truth of what it shows."""
     shape = exposure.camera.shape
-    retina = render.ground(eye.look, view, shape, eye.edge)
-    veins, arteries = render.layers(eye.arteries, eye.veins, view, shape)
+    retina = render.ground(eye.look, projection, shape, eye.edge)
+    veins, arteries = render.layers(eye.arteries, eye.veins, projection, shape)
     render.lay_vessels(retina, arteries, veins, _BLOOD)
     field = exposure.field()
     veil = cameras.haze(exposure)
     ridge = np.zeros(shape, bool)
     if eye.ridge is not None:
-        ridge = lesions.paint_ridge(retina, eye.ridge, view)
+        ridge = lesions.paint_ridge(retina, eye.ridge, projection)
         ridge = _visible(ridge & field, veil, exposure)
     file = cameras.photograph(retina, veil, exposure)
-    disc, fovea = render.landmarks(eye.look, view, shape)
-    seen = _seen(eye, view, exposure, ridge, veil)
-    crossings = (render.crossing(eye.arteries, eye.veins, met, eye.look, view, field) for met in eye.crossings)
+    disc, fovea = render.landmarks(eye.look, projection, shape)
+    seen = _seen(eye, projection, exposure, ridge, veil)
+    crossings = (render.crossing(eye.arteries, eye.veins, met, eye.look, projection, field) for met in eye.crossings)
     truth = Truth(
         eye.seed, exposure.camera.name, cameras.LEVELS[exposure.level], eye.side,
         arteries.mask & field, veins.mask & field, disc & field, fovea & field, ridge, field,
@@ -161,17 +161,19 @@ def _visible(ridge: Mask, veil: NDArray[np.float32], exposure: Exposure) -> Mask
     return through if enough else np.zeros_like(ridge)
 
 
-def _seen(eye: InfantEye, view: View, exposure: Exposure, ridge: Mask, veil: NDArray[np.float32]) -> Findings:
+def _seen(
+    eye: InfantEye, projection: Projection, exposure: Exposure, ridge: Mask, veil: NDArray[np.float32]
+) -> Findings:
     """Disease as far as this view shows it: a lesion in the picture, plus where two posterior quadrants are clear."""
     lesion = bool(ridge.any())
-    plus: Plus = eye.findings.plus if _pole_is_seen(view, exposure, veil) else "none"
+    plus: Plus = eye.findings.plus if _pole_is_seen(projection, exposure, veil) else "none"
     return Findings(eye.findings.stage if lesion else 0, eye.findings.zone if lesion else None, plus)
 
 
-def _pole_is_seen(view: View, exposure: Exposure, veil: NDArray[np.float32]) -> bool:
+def _pole_is_seen(projection: Projection, exposure: Exposure, veil: NDArray[np.float32]) -> bool:
     """Whether at least three points in four around the disc, half a unit away, lie in the field and show clearly."""
     angle = np.arange(16) * (np.pi / 8)
-    pixels = view.to_pixels(0.5 * np.column_stack([np.cos(angle), np.sin(angle)]))
+    pixels = projection.to_pixels(0.5 * np.column_stack([np.cos(angle), np.sin(angle)]))
     rows, columns = exposure.camera.shape
     inside = np.hypot(pixels[:, 0] - exposure.centre[1], pixels[:, 1] - exposure.centre[0]) < exposure.radius
     inside &= (pixels >= 0).all(1) & (pixels[:, 0] < columns - 1) & (pixels[:, 1] < rows - 1)
@@ -203,7 +205,7 @@ def infant(
     kind = kind if camera is None else cameras.camera_named(camera, infant=True)
     quality = quality if level is None else cameras.level_named(level)
     exposure = cameras.expose(kind.resized(size), quality, cast, shot)
-    return take(grow_eye(seed, findings, side), exposure, draw_view(exposure, aim, side, shot), aim)
+    return take(grow_eye(seed, findings, side), exposure, draw_projection(exposure, aim, side, shot), aim)
 
 
 def draw_camera(rng: np.random.Generator) -> Camera:

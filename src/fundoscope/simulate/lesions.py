@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fundoscope.simulate import noise
 from fundoscope.simulate.draw import Canvas, strokes_of
-from fundoscope.simulate.projection import View
+from fundoscope.simulate.projection import Projection
 from fundoscope.simulate.truth import Mask
 
 Floats = NDArray[np.float64]
@@ -121,10 +121,10 @@ def paint_avascular(picture: Image, edge: Border, x: Image, y: Image) -> None:
         plane += share * (tone * grey - plane)
 
 
-def paint_ridge(picture: Image, lesion: Ridge, view: View) -> Mask:
+def paint_ridge(picture: Image, lesion: Ridge, projection: Projection) -> Mask:
     """Draw the lesion into `picture` (3, rows, columns); gives its mask (rows, columns)."""
     shape = picture.shape[1:]
-    points, half = view.to_pixels(lesion.points), lesion.half * view.scale
+    points, half = projection.to_pixels(lesion.points), lesion.half * projection.scale
     mean = float(half.mean())
     mask = _ribbon(shape, points, half, np.ones(len(half))) >= 0.5
     if not mask.any():
@@ -139,7 +139,7 @@ def paint_ridge(picture: Image, lesion: Ridge, view: View) -> Mask:
     _blend(picture, body, _pale(lesion), 0.55)
     lit = _ribbon(shape, points - 0.3 * away, 0.4 * half, lesion.show**2)
     _blend(picture, _soft(lit, 0.35 * mean), (1.0, 0.92, 0.74), 0.4)
-    return mask if lesion.stage < 3 else mask | _tufts(picture, lesion, view)
+    return mask if lesion.stage < 3 else mask | _tufts(picture, lesion, projection)
 
 
 def _pale(lesion: Ridge) -> tuple[float, float, float]:
@@ -151,7 +151,7 @@ def _pale(lesion: Ridge) -> tuple[float, float, float]:
 _FRONDS = 4  # new vessels in a tuft
 
 
-def _tufts(picture: Image, lesion: Ridge, view: View) -> Mask:
+def _tufts(picture: Image, lesion: Ridge, projection: Projection) -> Mask:
     """Ragged fronds of new vessels, in clumps, on the posterior side of the ridge."""
     rng = np.random.default_rng(lesion.seed)
     dense = noise.line(len(lesion.points), 50, rng)  # clumps and gaps
@@ -161,12 +161,12 @@ def _tufts(picture: Image, lesion: Ridge, view: View) -> Mask:
     inward = -points / np.hypot(*points.T)[:, None]
     size = (half * rng.uniform(0.5, 1.1, len(at)) * np.clip(0.8 + 0.6 * dense[at], 0, 1.5))[:, None]
     start = points + inward * (half * rng.uniform(0.2, 0.9, len(at)))[:, None]
-    shape, mean = picture.shape[1:], float(lesion.half.mean()) * view.scale
+    shape, mean = picture.shape[1:], float(lesion.half.mean()) * projection.scale
     flesh = start[:, None] + np.array([-0.4, 0, 0.7])[:, None] * (size * inward)[:, None]
-    spread = _ribbons(shape, flesh, 0.6 * size, np.ones(3), view)
+    spread = _ribbons(shape, flesh, 0.6 * size, np.ones(3), projection)
     _blend(picture, _soft(spread, 0.3 * mean), (0.85, 0.42, 0.33), 0.42)
     paths, t = _fronds(start, size, inward, rng), np.linspace(0, 1, 6)
-    fronds = _ribbons(shape, paths, 0.11 * np.repeat(size, _FRONDS, axis=0) * (1.4 - t), 1 - 0.5 * t, view)
+    fronds = _ribbons(shape, paths, 0.11 * np.repeat(size, _FRONDS, axis=0) * (1.4 - t), 1 - 0.5 * t, projection)
     _blend(picture, _soft(fronds, 0.08 * mean), (0.66, 0.18, 0.14), 0.5)
     return spread >= 0.5
 
@@ -181,14 +181,14 @@ def _fronds(start: Floats, size: Floats, inward: Floats, rng: np.random.Generato
     return (start[:, None, None] + size[:, None, None] * run).reshape(-1, 6, 2)
 
 
-def _ribbons(shape: tuple[int, ...], points: Floats, half: Floats, value: Floats, view: View) -> Image:
+def _ribbons(shape: tuple[int, ...], points: Floats, half: Floats, value: Floats, projection: Projection) -> Image:
     """Coverage by ribbons of as many samples each: `points` (ribbons, samples, 2), the rest broadcast to (ribbons,
     samples).
     """
     canvas, size = Canvas((shape[0], shape[1])), points.shape[:2]
     if len(points):
-        half, value = (np.broadcast_to(part, size).ravel() for part in (half * view.scale, value))
-        pixels = view.to_pixels(points.reshape(-1, 2))
+        half, value = (np.broadcast_to(part, size).ravel() for part in (half * projection.scale, value))
+        pixels = projection.to_pixels(points.reshape(-1, 2))
         canvas.strokes(strokes_of(pixels, half, value, np.full(size[0], size[1])))
     return canvas.coverage()
 

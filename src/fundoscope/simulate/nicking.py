@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.simulate.noise import smoothstep
-from fundoscope.simulate.vessels import Meeting, Vessel
+from fundoscope.simulate.vessels import TreeCrossing, VesselSegment
 from fundoscope.vessels.grade_rule import grade_of
 
 Floats = NDArray[np.float64]
@@ -56,8 +56,12 @@ class Nick:
 
 
 def nick_crossings(
-    arteries: list[Vessel], veins: list[Vessel], met: list[Meeting], shares: tuple[float, ...], rng: np.random.Generator
-) -> tuple[list[Vessel], list[Nick]]:
+    arteries: list[VesselSegment],
+    veins: list[VesselSegment],
+    met: list[TreeCrossing],
+    shares: tuple[float, ...],
+    rng: np.random.Generator,
+) -> tuple[list[VesselSegment], list[Nick]]:
     """The veins with nicks at their crossings, grades drawn by `shares`, and what was done at each of `met`.
 
     Crossings that lack room stay as they are; draws are made for each all the same, so that none shifts another's.
@@ -101,7 +105,7 @@ def _draw(shares: tuple[float, ...], radius: float, rng: np.random.Generator) ->
     )
 
 
-def _has_room(meeting: Meeting, places: Floats, vein: Vessel, pressing: float) -> bool:
+def _has_room(meeting: TreeCrossing, places: Floats, vein: VesselSegment, pressing: float) -> bool:
     """Even vein on both sides of an artery of radius `pressing`, no other crossing near, no grazing angle."""
     width = 2 * float(vein.radius[meeting.vein_sample])
     along = _along(vein.points, meeting)
@@ -113,14 +117,14 @@ def _has_room(meeting: Meeting, places: Floats, vein: Vessel, pressing: float) -
     return even and alone and -along[0] > room and along[-1] > room and meeting.sine > _SINE
 
 
-def _along(points: Floats, meeting: Meeting) -> Floats:
+def _along(points: Floats, meeting: TreeCrossing) -> Floats:
     """Distance of each sample from the crossing along the vein, negative on the side of the disc."""
     way = _way(points)
     start = points[meeting.vein_sample]
     return way - way[meeting.vein_sample] - float(np.hypot(*(np.array(meeting.at) - start)))
 
 
-def _apply(veins: list[Vessel], artery: Vessel, meeting: Meeting, nick: Nick) -> Nick:
+def _apply(veins: list[VesselSegment], artery: VesselSegment, meeting: TreeCrossing, nick: Nick) -> Nick:
     """Change the crossing's stretch, and as far as the change reaches the stretches before and after it; gives the
     nick with the angle at which the vessels cross then.
     """
@@ -142,7 +146,7 @@ def _apply(veins: list[Vessel], artery: Vessel, meeting: Meeting, nick: Nick) ->
     return nick
 
 
-def _narrowed(vein: Vessel, along: Floats, wall: float, nick: Nick) -> Vessel:
+def _narrowed(vein: VesselSegment, along: Floats, wall: float, nick: Nick) -> VesselSegment:
     seen = 1 - _profile(along, wall, nick)
     upstream = 2.6 * 2 * nick.vein_radius
     bump = 1 + nick.swelling * np.exp(-(((along - upstream) / (2.2 * nick.vein_radius)) ** 2))
@@ -154,7 +158,7 @@ def _way(points: Floats) -> Floats:
     return np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
 
 
-def _finer(vein: Vessel, meeting: Meeting, width: float) -> Vessel:
+def _finer(vein: VesselSegment, meeting: TreeCrossing, width: float) -> VesselSegment:
     """Samples a fifth of the vein's width apart, so that the taper is drawn as it is stated."""
     way = _way(vein.points)
     at = np.unique(np.concatenate([way, np.arange(0, way[-1], width / 5)]))
@@ -179,7 +183,7 @@ def _profile(along: Floats, wall: float, nick: Nick) -> Floats:
     return np.where(np.abs(along) < wall, under, depth) * fall
 
 
-def _deflected(points: Floats, artery: Vessel, meeting: Meeting, nick: Nick) -> Floats:
+def _deflected(points: Floats, artery: VesselSegment, meeting: TreeCrossing, nick: Nick) -> Floats:
     """Turn the vein towards a right angle at the crossing; it comes back to its course in an S on each side."""
     along = _along_point(points, meeting.at)
     way, run = _heading(artery.points, meeting.artery_sample), _heading(points, int(np.abs(along).argmin()))

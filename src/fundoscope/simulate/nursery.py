@@ -29,7 +29,7 @@ _MEDIAN_WEIGHT = ((22, 24, 26, 28, 30, 32, 34, 36, 38), (480, 650, 850, 1080, 14
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class InfantJob:
     """One infant: its number, how many photographs are still wanted, and how they are to be taken."""
 
     seed: int
@@ -66,10 +66,10 @@ def write_infants(
     return out / "cohort.csv"
 
 
-def _jobs(n: int, seed: int, camera: str | None, size: int | None) -> Iterator[Job]:
+def _jobs(n: int, seed: int, camera: str | None, size: int | None) -> Iterator[InfantJob]:
     number = 0
     while n > 0:
-        yield Job(seed, number, n, camera, size)
+        yield InfantJob(seed, number, n, camera, size)
         n -= sum(_views(seed, number))
         number += 1
 
@@ -80,7 +80,7 @@ def _views(seed: int, number: int) -> tuple[int, int]:
     return int(right), int(left)
 
 
-def _write_infant(out: Path, job: Job) -> list[cohort.Taken]:
+def _write_infant(out: Path, job: InfantJob) -> list[cohort.Taken]:
     """Draw, photograph and store one infant."""
     ill, shot = (np.random.default_rng([job.seed, job.number, k]) for k in (1, 2))
     disease = infants.DISEASES[int(ill.choice(3, p=DISEASE_SHARES))]
@@ -99,7 +99,7 @@ def _write_infant(out: Path, job: Job) -> list[cohort.Taken]:
     return taken
 
 
-def _eye_seed(job: Job, k: int) -> int:
+def _eye_seed(job: InfantJob, k: int) -> int:
     return int(np.random.SeedSequence([job.seed, job.number, 7, k]).generate_state(1)[0])
 
 
@@ -139,7 +139,7 @@ def _take(
     rng: np.random.Generator,
 ) -> cohort.Taken:
     exposure = cameras.expose(camera, infants.draw_level(rng), cast, rng)
-    photograph = infants.take(eye, exposure, infants.draw_view(exposure, aim, eye.side, rng), aim)
+    photograph = infants.take(eye, exposure, infants.draw_projection(exposure, aim, eye.side, rng), aim)
     name = f"{person['infant']}_{eye.side}_{number:02d}_{aim}"
     seen = _findings_row(photograph.truth.seen)
     whole = _findings_row(eye.findings)

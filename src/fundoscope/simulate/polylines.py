@@ -12,7 +12,7 @@ Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lines:
+class Polylines:
     """Where each of n points stands: `first` and `last` (n,) the ends of its line, `along` (n,) its place on it."""
 
     first: Places
@@ -20,8 +20,8 @@ class Lines:
     along: Places
 
     @classmethod
-    def of(cls, counts: Places) -> Lines:
-        """Lines of `counts` (k,) points each."""
+    def of(cls, counts: Places) -> Polylines:
+        """Polylines of `counts` (k,) points each."""
         ends = np.cumsum(counts)
         first, last = np.repeat(ends - counts, counts), np.repeat(ends - 1, counts)
         return cls(first, last, np.arange(len(first)) - first)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Projection:
     """One aim of the camera.
 
     `centre` is the retinal point (x, y) at the middle of the field, `origin` the pixel (column, row) it falls on,

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from fundoscope.simulate import fundus, lesions, noise
 from fundoscope.simulate.draw import Canvas, strokes_of
-from fundoscope.simulate.projection import View
-from fundoscope.simulate.truth import Crossing, Mask
-from fundoscope.simulate.vessels import Meeting, Vessel
+from fundoscope.simulate.projection import Projection
+from fundoscope.simulate.truth import CrossingTruth, Mask
+from fundoscope.simulate.vessels import TreeCrossing, VesselSegment
 
 Image = NDArray[np.float32]
 
@@ -33,13 +33,15 @@ class Blood:
     reflex: tuple[float, float]
 
 
-def ground(look: fundus.Look, view: View, shape: tuple[int, int], edge: lesions.Border | None = None) -> Image:
+def ground(
+    look: fundus.Look, projection: Projection, shape: tuple[int, int], edge: lesions.Border | None = None
+) -> Image:
     """The fundus without vessels, (3, rows, columns)."""
     step = max(1.0, max(shape) / _GROUND_SIDE)
     small = (round(shape[0] / step), round(shape[1] / step))
-    picture = fundus.paint(look, view, small, step)
+    picture = fundus.paint(look, projection, small, step)
     if edge is not None:
-        lesions.paint_avascular(picture, edge, *view.grid(small, step))
+        lesions.paint_avascular(picture, edge, *projection.grid(small, step))
     if step > 1:
         picture = np.stack([cv2.resize(plane, shape[::-1], interpolation=cv2.INTER_CUBIC) for plane in picture])
     mottle = noise.plane(shape, 2.6 * max(shape) / 640, np.random.default_rng([look.seed, 5]))
@@ -59,12 +61,14 @@ class Layer:
     mask: Mask
 
 
-def layers(arteries: list[Vessel], veins: list[Vessel], view: View, shape: tuple[int, int]) -> tuple[Layer, Layer]:
+def layers(
+    arteries: list[VesselSegment], veins: list[VesselSegment], projection: Projection, shape: tuple[int, int]
+) -> tuple[Layer, Layer]:
     """The venous and the arterial layer."""
-    return _layer("vein", veins, view, shape), _layer("artery", arteries, view, shape)
+    return _layer("vein", veins, projection, shape), _layer("artery", arteries, projection, shape)
 
 
-def _layer(kind: str, vessels: list[Vessel], view: View, shape: tuple[int, int]) -> Layer:
+def _layer(kind: str, vessels: list[VesselSegment], projection: Projection, shape: tuple[int, int]) -> Layer:
     """Nested ribbons stand for the round blood column, another for its reflex; the outline knows nothing of depth."""
     outline, whole, core, crest = (Canvas(shape) for _ in range(4))
     if vessels:
@@ -72,9 +76,9 @@ def _layer(kind: str, vessels: list[Vessel], view: View, shape: tuple[int, int])
             np.concatenate(part) for part in zip(*((v.points, v.radius, v.seen) for v in vessels), strict=True)
         )
         counts = np.array([len(vessel.points) for vessel in vessels])
-        strokes = strokes_of(view.to_pixels(points), radius * view.scale, seen, counts)
+        strokes = strokes_of(projection.to_pixels(points), radius * projection.scale, seen, counts)
         outline.strokes(strokes)
-        depth = np.clip((strokes.radius / (_DEEP * view.scale)) ** _FADING, _PALEST, 1)
+        depth = np.clip((strokes.radius / (_DEEP * projection.scale)) ** _FADING, _PALEST, 1)
         strokes = replace(strokes, value=strokes.value * depth)
         whole.strokes(strokes)
         core.strokes(strokes, 0.62, least=1.0)
@@ -108,27 +112,32 @@ def lay_vessels(picture: Image, arteries: Layer, veins: Layer, blood: Blood, vei
 _OFF_DISC = 1.2  # disc radii: nearer, trunks lie on each other and no crossing can be told
 
 
-def landmarks(look: fundus.Look, view: View, shape: tuple[int, int]) -> tuple[Mask, Mask]:
+def landmarks(look: fundus.Look, projection: Projection, shape: tuple[int, int]) -> tuple[Mask, Mask]:
     """Masks of the disc and of the foveal pit."""
-    x, y = view.grid(shape, 1.0)
+    x, y = projection.grid(shape, 1.0)
     fovea = (x - fundus.FOVEA[0]) ** 2 + (y - fundus.FOVEA[1]) ** 2 <= 0.11**2
     return fundus.disc_distance(look, x, y) <= 1, fovea
 
 
 def crossing(
-    arteries: list[Vessel], veins: list[Vessel], meeting: Meeting, look: fundus.Look, view: View, field: Mask
-) -> Crossing | None:
+    arteries: list[VesselSegment],
+    veins: list[VesselSegment],
+    meeting: TreeCrossing,
+    look: fundus.Look,
+    projection: Projection,
+    field: Mask,
+) -> CrossingTruth | None:
     """A crossing in pixels of the photograph; None where it lies on the disc or outside the field."""
     if np.hypot(meeting.at[0] / look.disc_radii[0], meeting.at[1] / look.disc_radii[1]) < _OFF_DISC:
         return None
-    column, row = view.to_pixels(np.array([meeting.at]))[0]
+    column, row = projection.to_pixels(np.array([meeting.at]))[0]
     if not (0 <= row < field.shape[0] and 0 <= column < field.shape[1] and field[int(row), int(column)]):
         return None
     artery, vein = arteries[meeting.artery], veins[meeting.vein]
-    return Crossing(
+    return CrossingTruth(
         row=float(row),
         col=float(column),
-        artery_width_px=float(2 * view.scale * artery.radius[meeting.artery_sample]),
-        vein_width_px=float(2 * view.scale * np.median(vein.radius)),
+        artery_width_px=float(2 * projection.scale * artery.radius[meeting.artery_sample]),
+        vein_width_px=float(2 * projection.scale * np.median(vein.radius)),
         angle_degrees=float(np.degrees(np.arcsin(min(1.0, meeting.sine)))),
     )

@@ -44,7 +44,7 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
-class Crossing:
+class CrossingTruth:
     """An artery and a vein crossing in one photograph; all lengths in its pixels, rows and columns 0-based.
 
     Narrowing is 1 - remaining width / undisturbed width; side 1 is nearer the disc. `artery_above` is False for the
@@ -77,7 +77,7 @@ class Truth:
     fovea: Mask
     ridge: Mask
     field: Mask
-    crossings: tuple[Crossing, ...]
+    crossings: tuple[CrossingTruth, ...]
     seen: Findings = Findings()
     whole_eye: Findings = Findings()
     aim: str = "posterior"

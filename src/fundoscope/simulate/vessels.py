@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fundoscope.simulate import noise
 from fundoscope.simulate.grow import STEP, Skeleton
-from fundoscope.simulate.polylines import Lines
+from fundoscope.simulate.polylines import Polylines
 
 Floats = NDArray[np.float64]
 Kind = Literal["artery", "vein"]
@@ -19,7 +19,7 @@ FINER = 3  # samples of the smooth centreline for one node of the skeleton
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Vessel:
+class VesselSegment:
     """A stretch between two branchings, flow leaving the disc (for veins: towards it) along `points`.
 
     `points` (n, 2) and `radius` (n,) are in eye units; `seen` (n,) is 1 where the blood column shows in full and 0
@@ -47,12 +47,12 @@ class Style:
     wavelength: float = 22.0
 
 
-def clothe(skeleton: Skeleton, style: Style, rng: np.random.Generator) -> list[Vessel]:
+def clothe(skeleton: Skeleton, style: Style, rng: np.random.Generator) -> list[VesselSegment]:
     """The vessels of a skeleton: radii by Murray's law (1926: r0^3 = r1^3 + r2^3), centrelines smooth and tortuous."""
     radius = _murray(skeleton, style, rng)
     strands = _strands(skeleton.parent, radius)
     nodes, counts = np.concatenate(strands), np.array([len(strand) for strand in strands])
-    lines = Lines.of(counts)
+    lines = Polylines.of(counts)
     path = _relax(skeleton.at[nodes], lines)
     amount = _amount(counts, radius[nodes], np.asarray(style.tortuosity)[skeleton.root[nodes]], style, noise.Waves(rng))
     path += lines.normals(path) * (amount * noise.smoothstep(0, 10, lines.along))[:, None]
@@ -96,7 +96,7 @@ _KERNEL /= _KERNEL.sum()
 _SHORT = 4  # nodes: a shorter strand is straight
 
 
-def _relax(path: Floats, lines: Lines) -> Floats:
+def _relax(path: Floats, lines: Polylines) -> Floats:
     """Smooth over two nodes; both ends stay where they are."""
     relaxed = np.zeros_like(path)
     for step, weight in enumerate(_KERNEL, -6):
@@ -130,7 +130,7 @@ def _joined(path: Floats, at: Floats, strands: list[list[int]]) -> Floats:
     return joined
 
 
-def _spline(path: Floats, lines: Lines) -> Floats:
+def _spline(path: Floats, lines: Polylines) -> Floats:
     """`FINER` samples a node on the Catmull-Rom spline (1974) through the nodes; at the end of a line only the first
     is on it.
     """
@@ -150,9 +150,9 @@ class _Tree:
     kind: Kind
 
 
-def _cut(tree: _Tree, strands: list[list[int]], curve: Floats) -> list[Vessel]:
+def _cut(tree: _Tree, strands: list[list[int]], curve: Floats) -> list[VesselSegment]:
     """Cut the strands at their branchings into stretches of one calibre."""
-    vessels: list[Vessel] = []
+    vessels: list[VesselSegment] = []
     owner: dict[int, int] = {}  # node -> stretch that ends there
     ending, first = tree.daughters != 1, 0
     for strand in strands:
@@ -165,17 +165,17 @@ def _cut(tree: _Tree, strands: list[list[int]], curve: Floats) -> list[Vessel]:
     return vessels
 
 
-def _stretch(tree: _Tree, place: int, points: Floats, parent: int) -> Vessel:
+def _stretch(tree: _Tree, place: int, points: Floats, parent: int) -> VesselSegment:
     """The stretch that ends at a node; a last one thins to its tip."""
     calibre, seen = np.full(len(points), tree.radius[place]), np.ones(len(points))
     if tree.daughters[place] == 0:
         tip = np.linspace(-0.7, 1, len(points)).clip(0)
         calibre, seen = calibre * (1 - 0.5 * tip), 1 - 0.75 * tip**1.5
-    return Vessel(points, calibre, seen, tree.kind, parent, int(tree.root[place]))
+    return VesselSegment(points, calibre, seen, tree.kind, parent, int(tree.root[place]))
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
+class TreeCrossing:
     """Where a vein runs under (or over) an artery: `at` (x, y); indices of the stretches and, along them, of the
     samples before the crossing; `sine` of the angle between them.
     """
@@ -188,7 +188,7 @@ class Meeting:
     sine: float
 
 
-def meetings(arteries: list[Vessel], veins: list[Vessel]) -> list[Meeting]:
+def find_crossings(arteries: list[VesselSegment], veins: list[VesselSegment]) -> list[TreeCrossing]:
     """Every crossing of an arterial centreline with a venous one, by exact intersection of their segments."""
     if not arteries or not veins:
         return []
@@ -205,13 +205,16 @@ def meetings(arteries: list[Vessel], veins: list[Vessel]) -> list[Meeting]:
         at = p[k] + t[k] * r[k]
         sine = abs(cross[k]) / (np.hypot(*r[k]) * np.hypot(*s[k]))
         (ka, sa), (kv, sv) = a_of[i[k]], v_of[j[k]]
-        found.append(Meeting((float(at[0]), float(at[1])), int(ka), int(kv), int(sa), int(sv), float(sine)))
+        found.append(TreeCrossing((float(at[0]), float(at[1])), int(ka), int(kv), int(sa), int(sv), float(sine)))
     return found
 
 
-def _segments(vessels: list[Vessel]) -> tuple[Floats, NDArray[np.int64]]:
+def _segments(vessels: list[VesselSegment]) -> tuple[Floats, NDArray[np.int64]]:
     """(n, 2, 2) segments, and of each the (stretch, sample) it starts at."""
-    points, lines = np.concatenate([v.points for v in vessels]), Lines.of(np.array([len(v.points) for v in vessels]))
+    points, lines = (
+        np.concatenate([v.points for v in vessels]),
+        Polylines.of(np.array([len(v.points) for v in vessels])),
+    )
     links = lines.links()
     stretch = np.cumsum(lines.along == 0) - 1
     return np.stack([points[links], points[links + 1]], axis=1), np.stack([stretch, lines.along], axis=1)[links]
@@ -231,7 +234,7 @@ def _neighbours(a: Floats, v: Floats) -> tuple[NDArray[np.int64], NDArray[np.int
             np.searchsorted(cell[order], (a_column + column) * rows + a_row + row, edge)
             for row, edge in ((-1, "left"), (1, "right"))
         )
-        nearby = Lines.of(stop - start)
+        nearby = Polylines.of(stop - start)
         i = np.repeat(np.arange(len(a)), stop - start)
         pairs.append((i, order[start[i] + nearby.along]))
     i, j = (np.concatenate(side) for side in zip(*pairs, strict=True))

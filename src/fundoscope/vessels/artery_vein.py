@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fundoscope.vessels.graph import Arm, Mask, Points, along, arms, vessel_graph
+from fundoscope.vessels.graph import Branch, Mask, Points, along, branches_at, vessel_graph
 
 Plane = NDArray[np.floating[Any]]
 Edge = tuple[int, int, int]
@@ -34,7 +34,7 @@ _SUREST = 0.99  # a vote is heard no louder than that
 
 
 @dataclass(frozen=True)
-class Votes:
+class VoteWeights:
     """How much each witness weighs: `evidence` of a stretch's own pixels, in log odds; `onward` for a vessel that runs
     straight on, `branch` for all who meet at a joint of three, `across` against those whom one crosses; and `pixel`, a
     pixel's own evidence against the vote of its stretch.
@@ -48,8 +48,8 @@ class Votes:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class VesselKinds:
-    """The vessel graph, whose edges carry `kind` (n,), from -1 (vein) to 1 (artery) at each point of their path, and the
+class ArteryVeinMap:
+    """The vessel graph, whose edges carry `artery_score` (n,), from -1 (vein) to 1 (artery) at each point of their path, and the
     masks (rows, columns) of both kinds, which share the pixels where they cross.
     """
 
@@ -58,19 +58,19 @@ class VesselKinds:
     vein: Mask
 
 
-def vessel_kinds(vessel: Mask, artery: Plane, vein: Plane, votes: Votes = Votes()) -> VesselKinds:
+def classify_vessels(vessel: Mask, artery: Plane, vein: Plane, votes: VoteWeights = VoteWeights()) -> ArteryVeinMap:
     """Kinds of the vessels in a mask (rows, columns), from each pixel's probabilities of being artery and of being vein."""
-    return kinds_on(vessel_graph(vessel), vessel, artery, vein, votes)
+    return classify_graph(vessel_graph(vessel), vessel, artery, vein, votes)
 
 
-def kinds_on(graph: nx.MultiGraph, vessel: Mask, artery: Plane, vein: Plane, votes: Votes) -> VesselKinds:
+def classify_graph(graph: nx.MultiGraph, vessel: Mask, artery: Plane, vein: Plane, votes: VoteWeights) -> ArteryVeinMap:
     """The same where the mask's graph is there already; its edges are given their kinds."""
-    settle(graph, artery, vein, votes)
+    vote_along_edges(graph, artery, vein, votes)
     # no stretch anywhere (a speck without a centreline): the pixels speak for themselves
     vote = 2 * np.arctanh(np.clip(np.nan_to_num(_spread(graph, vessel)), -_SUREST, _SUREST))
     is_artery = votes.pixel * log_odds(artery, vein) + vote > 0
     both = vessel & (np.minimum(artery, vein) >= 0.5)
-    return VesselKinds(graph, vessel & is_artery | both, vessel & ~is_artery | both)
+    return ArteryVeinMap(graph, vessel & is_artery | both, vessel & ~is_artery | both)
 
 
 def log_odds(artery: Plane, vein: Plane) -> Plane:
@@ -78,8 +78,8 @@ def log_odds(artery: Plane, vein: Plane) -> Plane:
     return np.clip(np.log((artery + _EVEN) / (vein + _EVEN)), -_LOUDEST, _LOUDEST)
 
 
-def settle(graph: nx.MultiGraph, artery: Plane, vein: Plane, votes: Votes) -> None:
-    """Give each edge its `kind`, a value a point."""
+def vote_along_edges(graph: nx.MultiGraph, artery: Plane, vein: Plane, votes: VoteWeights) -> None:
+    """Give each edge its `artery_score`, a value a point."""
     odds = log_odds(artery, vein)
     stretches = _Stretches.of(graph)
     heard = [_evidence(graph, edge, len(numbers), odds) for edge, numbers in stretches.of_edge.items()]
@@ -94,7 +94,7 @@ def settle(graph: nx.MultiGraph, artery: Plane, vein: Plane, votes: Votes) -> No
         kind = _DAMPING * kind + (1 - _DAMPING) * np.tanh((own + pull @ kind) / 2)
     for edge, numbers in stretches.of_edge.items():
         lengths = [len(stretches.paths[number]) for number in numbers]
-        graph.edges[edge]["kind"] = np.repeat(kind[numbers], lengths)
+        graph.edges[edge]["artery_score"] = np.repeat(kind[numbers], lengths)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,18 +114,18 @@ class _Stretches:
             paths += parts
         return cls(paths, of_edge)
 
-    def onward(self, votes: Votes) -> list[tuple[int, int, float]]:
+    def onward(self, votes: VoteWeights) -> list[tuple[int, int, float]]:
         """Each stretch and the next of its edge."""
         return [(a, b, votes.onward) for numbers in self.of_edge.values() for a, b in pairwise(numbers)]
 
-    def leaving(self, arm: Arm) -> int:
+    def leaving(self, arm: Branch) -> int:
         """The stretch with which an arm leaves its joint."""
         numbers = self.of_edge[arm.edge]
         first = np.array_equal(arm.path[0], self.paths[numbers[0]][0])
         return numbers[0] if first else numbers[-1]
 
 
-def _at_joints(graph: nx.MultiGraph, stretches: _Stretches, votes: Votes) -> Iterator[tuple[int, int, float]]:
+def _at_joints(graph: nx.MultiGraph, stretches: _Stretches, votes: VoteWeights) -> Iterator[tuple[int, int, float]]:
     for joint in _joints(graph):
         for a, b, strength in _couplings(joint, votes):
             yield stretches.leaving(a), stretches.leaving(b), strength
@@ -141,7 +141,7 @@ def _evidence(graph: nx.MultiGraph, edge: Edge, parts: int, odds: Plane) -> list
     return [float(each.sum()) / max(_STRETCH, len(each)) for each in heard]
 
 
-def _joints(graph: nx.MultiGraph) -> list[list[Arm]]:
+def _joints(graph: nx.MultiGraph) -> list[list[Branch]]:
     """The arms that leave each joint; joints that a short edge links are one, and that edge is none of its arms."""
     linked = nx.Graph()
     linked.add_nodes_from(graph)
@@ -150,13 +150,13 @@ def _joints(graph: nx.MultiGraph) -> list[list[Arm]]:
             linked.add_edge(u, v)
     found = []
     for nodes in nx.connected_components(linked):
-        leaving = [arm for node in nodes for arm in arms(graph, node) if arm.end not in nodes or len(nodes) == 1]
+        leaving = [arm for node in nodes for arm in branches_at(graph, node) if arm.end not in nodes or len(nodes) == 1]
         if len(leaving) > 1:
             found.append(leaving)
     return found
 
 
-def _couplings(joint: list[Arm], votes: Votes) -> list[tuple[Arm, Arm, float]]:
+def _couplings(joint: list[Branch], votes: VoteWeights) -> list[tuple[Branch, Branch, float]]:
     """How strongly the arms of a joint pull each other to one kind, or, below zero, apart."""
     headings = np.array([arm.heading(2.0, _HEADED) for arm in joint])
     straight = ((1 - headings @ headings.T) / 2) ** 2  # 1 straight on, 0 straight back
@@ -189,7 +189,7 @@ def _spread(graph: nx.MultiGraph, vessel: Mask) -> Plane:
     kind = np.full(vessel.shape, np.nan)
     for *_, data in graph.edges(data=True):
         rows, columns = np.clip(np.round(data["path"]).astype(int), 0, np.array(vessel.shape) - 1).T
-        kind[rows, columns] = data["kind"]
+        kind[rows, columns] = data["artery_score"]
     if np.isnan(kind).all():
         return kind
     nearest = ndimage.distance_transform_edt(np.isnan(kind), return_distances=False, return_indices=True)

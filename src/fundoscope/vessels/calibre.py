@@ -20,7 +20,7 @@ from scipy.special import ndtr
 
 from fundoscope.imaging import Pixels
 from fundoscope.vessels import draw
-from fundoscope.vessels.graph import Mask, Points, Strand, along
+from fundoscope.vessels.graph import Centreline, Mask, Points, along
 
 Floats = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ _STEP = 0.5  # pixels between rays at the least; an eighth of a wide vessel's wi
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rays:
+class WidthProfile:
     """Rays laid across a vessel and what they found; all (n,) unless said, lengths in pixels of the photograph.
 
     `centres` and unit `normals` (n, 2; row, column), `way` the length along the vessel, `width`, `depth` of the blood
@@ -73,7 +73,7 @@ class Rays:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ruler:
+class CalibreModel:
     """Measures vessels of one photograph: its green `plane` (rows, columns), float32, and its `blur`, the deviation in
     pixels of the Gaussian that its edges were seen through.
     """
@@ -82,7 +82,7 @@ class Ruler:
     blur: float
 
     @classmethod
-    def of(cls, pixels: Pixels, strands: Iterable[Strand]) -> Ruler:
+    def fit(cls, pixels: Pixels, strands: Iterable[Centreline]) -> CalibreModel:
         """The ruler of an RGB photograph (rows, columns, 3), its blur told by its wider vessels."""
         plane = np.ascontiguousarray(pixels[..., 1], np.float32)
         long = [s for s in strands if len(s.points) > 8]
@@ -90,13 +90,13 @@ class Ruler:
         blurs = [_own_blurs(plane, strand) for strand in wide]
         return cls(plane, float(np.median(np.concatenate(blurs))) if wide else 1.0)
 
-    def rays(self, strand: Strand, hidden: Mask | None = None, smoothing: float = 0.35) -> Rays:
+    def measure_widths(self, strand: Centreline, hidden: Mask | None = None, smoothing: float = 0.35) -> WidthProfile:
         """Rays along a strand, averaged over `smoothing` widths (deviation) along it; `hidden` (rows, columns) marks
         pixels of other vessels that a ray must not look at.
         """
         rough = max(2 * float(np.median(strand.radius)), 1.5)
         for _ in range(2):
-            across = read_across(self.plane, strand, rough, smoothing * rough, hidden)
+            across = sample_cross_sections(self.plane, strand, rough, smoothing * rough, hidden)
             profiles = across.filled()
             width, place, depth, left = _best(profiles, self.blur / rough)
             typical = float(np.median(width))
@@ -106,10 +106,10 @@ class Ruler:
         variance = profiles.var(axis=1) + 1e-9
         fit = 1 - left / variance
         centres = across.centres + (place * rough)[:, None] * across.normals
-        return Rays(centres, across.normals, across.way, width * rough, depth, np.clip(fit, 0, 1))
+        return WidthProfile(centres, across.normals, across.way, width * rough, depth, np.clip(fit, 0, 1))
 
 
-def seen_widths(grey: Floats, weight: Floats, blur: float) -> Floats:
+def apparent_widths(grey: Floats, weight: Floats, blur: float) -> Floats:
     """How much of a vessel each ray sees, (n,): width (in rough widths) times depth (grey levels) of the column that
     fits best, by least squares over what could be looked at. `grey` and `weight` are (n, samples), `blur` is in rough
     widths. The area of a profile is not changed by blur, and falls alike with a vein's calibre and its contrast.
@@ -135,10 +135,10 @@ def _designs(step: int) -> tuple[Floats, Floats]:
     return np.stack([ground, ground * OFFSETS[:, None], -column]), width
 
 
-def _own_blurs(plane: NDArray[np.float32], strand: Strand) -> Floats:
+def _own_blurs(plane: NDArray[np.float32], strand: Centreline) -> Floats:
     """The blur, in pixels, with which the column fits each of this strand's rays best."""
     rough = 2 * float(np.median(strand.radius))
-    profiles = read_across(plane, strand, rough, rough).grey[::_SPARSE]
+    profiles = sample_cross_sections(plane, strand, rough, rough).grey[::_SPARSE]
     return _lowest(np.log(_BLURS), np.stack([_best(profiles, blur / rough)[3] for blur in _BLURS]))
 
 
@@ -154,7 +154,7 @@ def _lowest(logs: Floats, left: Floats) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Across:
+class CrossSections:
     """Rays as they were read: `grey` (n, samples) averaged along the vessel, `weight` (n, samples) how much of that
     could be looked at, `centres` and unit `normals` (n, 2), `way` (n,) along the vessel.
     """
@@ -181,14 +181,14 @@ class Across:
         return np.where(known, self.grey, np.nanmedian(levels, axis=1)[:, None])
 
 
-def read_across(
+def sample_cross_sections(
     plane: NDArray[np.float32],
-    strand: Strand,
+    strand: Centreline,
     rough: float,
     smoothing: float,
     hidden: Mask | None = None,
     beside: Points | None = None,
-) -> Across:
+) -> CrossSections:
     """Grey levels across a strand at `OFFSETS` times `rough` pixels, averaged along it with `smoothing` pixels'
     deviation; `hidden` pixels are left out.
 
@@ -212,7 +212,7 @@ def read_across(
     deviation = max(smoothing / step, 1e-3)
     weight = gaussian_filter1d(sure, deviation, axis=0, mode="nearest")
     total = gaussian_filter1d(sure * grey, deviation, axis=0, mode="nearest")
-    return Across(total / np.maximum(weight, 1e-9), weight, centres, normals, at)
+    return CrossSections(total / np.maximum(weight, 1e-9), weight, centres, normals, at)
 
 
 def _lean(normals: Points, run: Points, beside: Points) -> Floats:

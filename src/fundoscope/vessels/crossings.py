@@ -13,7 +13,17 @@ from scipy.spatial import KDTree
 
 from fundoscope.imaging import Pixels
 from fundoscope.vessels import draw
-from fundoscope.vessels.graph import Arm, Mask, Points, Strand, along, arms, extended, smoothed, vessel_graph
+from fundoscope.vessels.graph import (
+    Branch,
+    Centreline,
+    Mask,
+    Points,
+    along,
+    branches_at,
+    extend_branch,
+    smoothed,
+    vessel_graph,
+)
 
 REACH = 60.0  # pixels each way that strands are followed: eight widths of a wide DRIVE vein
 _BRIDGE = 1.5  # vessel widths over the sine of the angle: two branch points nearer than that may be one crossing
@@ -27,7 +37,7 @@ _MOVED = 3.0  # pixels by which the meeting of two straight lines may move the p
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Crossing:
+class MeasuredCrossing:
     """Two strands that cross at `at` (row, column) under `angle` (degrees, up to 90).
 
     Where it is known which is which, `first` is the artery and `second` the vein.
@@ -35,13 +45,13 @@ class Crossing:
 
     at: Points
     angle: float
-    first: Strand
-    second: Strand
+    first: Centreline
+    second: Centreline
 
-    def scaled(self, scale: float) -> Crossing:
+    def scaled(self, scale: float) -> MeasuredCrossing:
         """The crossing in a picture with `scale` pixels for each of this one's."""
         at = (self.at + 0.5) * scale - 0.5
-        return Crossing(at, self.angle, self.first.scaled(scale), self.second.scaled(scale))
+        return MeasuredCrossing(at, self.angle, self.first.scaled(scale), self.second.scaled(scale))
 
     def draw(self, canvas: Pixels) -> None:
         """Both strands and a ring around their crossing, on the photograph (rows, columns, 3) itself."""
@@ -50,7 +60,7 @@ class Crossing:
         draw.ring(canvas, self.at, 3 * float(np.median(self.second.radius)), draw.MARK)
 
 
-def crossings_on(graph: nx.MultiGraph, reach: float = REACH) -> list[Crossing]:
+def crossings_on(graph: nx.MultiGraph, reach: float = REACH) -> list[MeasuredCrossing]:
     """The crossings of a graph of all vessels (arteries and veins in one mask), by geometry alone.
 
     At a node of four arms, or two branch points that lie as near to each other as a crossing would draw them, the
@@ -78,13 +88,13 @@ def _link(graph: nx.MultiGraph, cluster: list[int]) -> float:
     return min(float(along(data["path"])[-1]) for data in graph.get_edge_data(*cluster).values())
 
 
-def _crossing_of(graph: nx.MultiGraph, cluster: list[int], reach: float) -> Crossing | None:
+def _crossing_of(graph: nx.MultiGraph, cluster: list[int], reach: float) -> MeasuredCrossing | None:
     link = _link(graph, cluster)
     if link > 2 * _BRIDGE * _WIDEST / np.sin(_ANGLE):
         return None
-    out = [(node, arm) for node in cluster for arm in arms(graph, node) if arm.end not in cluster]
-    bends = bends_of([arm for _, arm in out])
-    best: tuple[float, tuple[tuple[Arm, Arm], tuple[Arm, Arm]]] | None = None
+    out = [(node, arm) for node in cluster for arm in branches_at(graph, node) if arm.end not in cluster]
+    bends = bends_between([arm for _, arm in out])
+    best: tuple[float, tuple[tuple[Branch, Branch], tuple[Branch, Branch]]] | None = None
     for four in combinations(range(len(out)), 4):
         for pairing in pairings(four):
             bend = max(bends[pair] for pair in pairing)
@@ -97,8 +107,8 @@ def _crossing_of(graph: nx.MultiGraph, cluster: list[int], reach: float) -> Cros
             best = bend, ((through[0][0][1], through[0][1][1]), (through[1][0][1], through[1][1][1]))
     if best is None:
         return None
-    strands = [strand_of(graph, a, b, reach) for a, b in best[1]]
-    return where_met(strands[0], strands[1], link)
+    strands = [centreline_through(graph, a, b, reach) for a, b in best[1]]
+    return crossing_of(strands[0], strands[1], link)
 
 
 def pairings(four: tuple[int, ...]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
@@ -106,7 +116,7 @@ def pairings(four: tuple[int, ...]) -> list[tuple[tuple[int, int], tuple[int, in
     return [((a, b), (c, d)), ((a, c), (b, d)), ((a, d), (b, c))]
 
 
-def _staggered(graph: nx.MultiGraph, a: tuple[int, Arm], b: tuple[int, Arm], width: float) -> bool:
+def _staggered(graph: nx.MultiGraph, a: tuple[int, Branch], b: tuple[int, Branch], width: float) -> bool:
     """Whether the second arm does not carry on the first one's line, but leaves the other vessel beside it or behind:
     two branchings on opposite sides. `width` is the wider vessel's.
     """
@@ -118,20 +128,20 @@ def _staggered(graph: nx.MultiGraph, a: tuple[int, Arm], b: tuple[int, Arm], wid
     return beside > _BESIDE * width or float(step @ way) < -_BEHIND * width
 
 
-def _skip(arm: Arm) -> float:
+def _skip(arm: Branch) -> float:
     """Pixels at an arm's start where its skeleton is drawn towards the other vessel."""
     return 1.2 * float(np.max(arm.radius[:3], initial=1.0))
 
 
-def bends_of(arms: Sequence[Arm]) -> NDArray[np.float64]:
+def bends_between(arms: Sequence[Branch]) -> NDArray[np.float64]:
     """Turn of a vessel that comes in by one arm and goes out by another, radians, (n, n)."""
     headings = np.array([arm.heading(_skip(arm), _HEADED) for arm in arms]).reshape(-1, 2)
     return np.arccos(np.clip(-headings @ headings.T, -1, 1))
 
 
-def strand_of(graph: nx.MultiGraph, a: Arm, b: Arm, reach: float) -> Strand:
+def centreline_through(graph: nx.MultiGraph, a: Branch, b: Branch, reach: float) -> Centreline:
     """The two arms as one vessel, straight across the place where the skeletons are drawn together."""
-    before, after = extended(graph, a, reach), extended(graph, b, reach)
+    before, after = extend_branch(graph, a, reach), extend_branch(graph, b, reach)
     cut = [min(int(np.searchsorted(along(arm.path), _skip(arm))), len(arm.path) - 1) for arm in (before, after)]
     first, last = before.path[cut[0] :][::-1], after.path[cut[1] :]
     gap = max(1, round(float(np.hypot(*(last[0] - first[-1])))))
@@ -139,12 +149,12 @@ def strand_of(graph: nx.MultiGraph, a: Arm, b: Arm, reach: float) -> Strand:
     radii = [arm.radius[at:] for arm, at in zip((before, after), cut, strict=True)]
     middle = np.full(len(across), min(float(np.median(r)) for r in radii))
     path = np.vstack([first, across, last])
-    return Strand(
+    return Centreline(
         smoothed(path, 1.0), np.concatenate([radii[0][::-1], middle, radii[1]]), len(first) + len(across) // 2
     )
 
 
-def where_met(first: Strand, second: Strand, link: float) -> Crossing | None:
+def crossing_of(first: Centreline, second: Centreline, link: float) -> MeasuredCrossing | None:
     """The place near their `here` where two strands come nearest, if they cross there at an angle that is no touch;
     `link` pixels lie between the two branch points that the crossing drew.
     """
@@ -161,14 +171,14 @@ def where_met(first: Strand, second: Strand, link: float) -> Crossing | None:
         if not near_enough or not passes(first.points, i, second.points, j):
             return None
     at = _met(first.points, i, second.points, j)
-    first, second = (Strand(s.points, s.radius, int(KDTree(s.points).query(at)[1])) for s in (first, second))
-    return Crossing(at, float(np.degrees(angle)), first, second)
+    first, second = (Centreline(s.points, s.radius, int(KDTree(s.points).query(at)[1])) for s in (first, second))
+    return MeasuredCrossing(at, float(np.degrees(angle)), first, second)
 
 
-def _about(strand: Strand, reach: float) -> slice:
+def _about(strand: Centreline, reach: float) -> slice:
     """The points within `reach` pixels of a strand's `here`, along it: two vessels may well cross twice."""
     way = along(strand.points)
-    low, high = np.searchsorted(way, [way[strand.here] - reach, way[strand.here] + reach])
+    low, high = np.searchsorted(way, [way[strand.crossing_index] - reach, way[strand.crossing_index] + reach])
     return slice(int(low), int(high) + 1)
 
 
@@ -202,16 +212,16 @@ def passes(p: Points, i: int, q: Points, j: int) -> bool:
     return len(before) > 0 and len(after) > 0 and float(np.median(before) * np.median(after)) < 0
 
 
-def _apart(found: list[Crossing]) -> list[Crossing]:
+def _apart(found: list[MeasuredCrossing]) -> list[MeasuredCrossing]:
     """One crossing a place: of those nearer than a few pixels the steepest."""
-    kept: list[Crossing] = []
+    kept: list[MeasuredCrossing] = []
     for crossing in sorted(found, key=lambda c: -c.angle):
         if all(np.hypot(*(crossing.at - other.at)) > _ONE for other in kept):
             kept.append(crossing)
     return sorted(kept, key=lambda c: tuple(c.at))
 
 
-def crossings_between(artery: Mask, vein: Mask, reach: float = REACH) -> list[Crossing]:
+def crossings_between(artery: Mask, vein: Mask, reach: float = REACH) -> list[MeasuredCrossing]:
     """The crossings of an arterial and a venous mask (rows, columns), both of which hold the pixels where they cross.
 
     Each kind has its own graph, so that neither pulls at the other's centreline; `first` is the artery.
@@ -268,18 +278,20 @@ def _meetings(p: Points, q: Points) -> list[tuple[int, int]]:
 
 def _strands_at(
     graphs: tuple[nx.MultiGraph, nx.MultiGraph], a: _Edge, v: _Edge, at: tuple[int, int], reach: float
-) -> Crossing | None:
+) -> MeasuredCrossing | None:
     strands = [_followed(graph, edge, i, reach) for graph, edge, i in zip(graphs, (a, v), at, strict=True)]
-    crossing = where_met(strands[0], strands[1], link=0.0)
-    if crossing is None or not passes(strands[0].points, strands[0].here, strands[1].points, strands[1].here):
+    crossing = crossing_of(strands[0], strands[1], link=0.0)
+    if crossing is None or not passes(
+        strands[0].points, strands[0].crossing_index, strands[1].points, strands[1].crossing_index
+    ):
         return None
     return crossing
 
 
-def _followed(graph: nx.MultiGraph, edge: _Edge, i: int, reach: float) -> Strand:
+def _followed(graph: nx.MultiGraph, edge: _Edge, i: int, reach: float) -> Centreline:
     """The vessel through sample `i` of an edge, both ways."""
     u, v, _ = edge.ends
-    back = extended(graph, Arm(edge.path[: i + 1][::-1], edge.radius[: i + 1][::-1], u, edge.ends), reach)
-    forth = extended(graph, Arm(edge.path[i:], edge.radius[i:], v, edge.ends), reach)
+    back = extend_branch(graph, Branch(edge.path[: i + 1][::-1], edge.radius[: i + 1][::-1], u, edge.ends), reach)
+    forth = extend_branch(graph, Branch(edge.path[i:], edge.radius[i:], v, edge.ends), reach)
     points = np.vstack([back.path[::-1], forth.path[1:]])
-    return Strand(points, np.concatenate([back.radius[::-1], forth.radius[1:]]), len(back.path) - 1)
+    return Centreline(points, np.concatenate([back.radius[::-1], forth.radius[1:]]), len(back.path) - 1)

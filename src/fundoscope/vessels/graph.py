@@ -23,23 +23,23 @@ _EIGHT = np.ones((3, 3), bool)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Strand:
+class Centreline:
     """A vessel followed through a place: `points` (n, 2; row, column), half a pixel to two apart, `radius` (n,) in
     pixels as the mask has it, and `here`, the index of that place.
     """
 
     points: Points
     radius: NDArray[np.float64]
-    here: int
+    crossing_index: int
 
     @property
     def length(self) -> float:
         """Length in pixels."""
         return float(along(self.points)[-1])
 
-    def scaled(self, scale: float) -> Strand:
+    def scaled(self, scale: float) -> Centreline:
         """The strand in a picture with `scale` pixels for each of this one's."""
-        return Strand((self.points + 0.5) * scale - 0.5, self.radius * scale, self.here)
+        return Centreline((self.points + 0.5) * scale - 0.5, self.radius * scale, self.crossing_index)
 
 
 def along(points: Points) -> NDArray[np.float64]:
@@ -177,7 +177,7 @@ def smoothed(path: Points, deviation: float = _SMOOTH) -> Points:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Arm:
+class Branch:
     """An edge as it leaves a node: `path` (n, 2) and `radius` (n,) from the node outwards, `end` the node it reaches."""
 
     path: Points
@@ -194,7 +194,7 @@ class Arm:
         return run / max(float(np.hypot(*run)), 1e-9)
 
 
-def arms(graph: nx.MultiGraph, node: int) -> list[Arm]:
+def branches_at(graph: nx.MultiGraph, node: int) -> list[Branch]:
     """The edges at a node, each from it outwards; a ring counts twice."""
     found = []
     for u, v, key, data in graph.edges(node, keys=True, data=True):
@@ -202,24 +202,24 @@ def arms(graph: nx.MultiGraph, node: int) -> list[Arm]:
         forwards = [True, False] if u == v else [node <= (v if u == node else u)]
         for forward in forwards:
             path, radius = _from(data["path"], forward), _from(data["radius"], forward)
-            found.append(Arm(path, radius, v if u == node else u, edge))
+            found.append(Branch(path, radius, v if u == node else u, edge))
     return found
 
 
-def extended(graph: nx.MultiGraph, arm: Arm, reach: float) -> Arm:
+def extend_branch(graph: nx.MultiGraph, arm: Branch, reach: float) -> Branch:
     """The arm followed for `reach` pixels, through nodes into the edge that goes straightest on; else it ends there."""
     path, radius, used = arm.path, arm.radius, {arm.edge}
     while along(path)[-1] < reach:
         back = path[-1] - path[-min(len(path), _AHEAD)]
         back = back / max(float(np.hypot(*back)), 1e-9)
-        onwards = [a for a in arms(graph, arm.end) if a.edge not in used]
+        onwards = [a for a in branches_at(graph, arm.end) if a.edge not in used]
         best = max(onwards, key=lambda a: float(a.heading(2.0) @ back), default=None)
         if best is None or best.heading(2.0) @ back < _STRAIGHT:
             break
         arm, used = best, used | {best.edge}
         path, radius = np.vstack([path, best.path[1:]]), np.concatenate([radius, best.radius[1:]])
     keep = along(path) <= reach
-    return Arm(path[keep], radius[keep], arm.end, arm.edge)
+    return Branch(path[keep], radius[keep], arm.end, arm.edge)
 
 
 def length(graph: nx.MultiGraph) -> float:
@@ -227,6 +227,6 @@ def length(graph: nx.MultiGraph) -> float:
     return sum(float(along(data["path"])[-1]) for *_, data in graph.edges(data=True))
 
 
-def segments(graph: nx.MultiGraph) -> list[tuple[Points, NDArray[np.float64]]]:
+def edge_paths(graph: nx.MultiGraph) -> list[tuple[Points, NDArray[np.float64]]]:
     """Path and radius of each edge."""
     return [(data["path"], data["radius"]) for *_, data in graph.edges(data=True)]

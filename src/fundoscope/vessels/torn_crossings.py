@@ -16,8 +16,17 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.vessels.crossings import BEND, REACH, Crossing, bends_of, pairings, passes, strand_of, where_met
-from fundoscope.vessels.graph import Arm, Points, along
+from fundoscope.vessels.crossings import (
+    BEND,
+    REACH,
+    MeasuredCrossing,
+    bends_between,
+    centreline_through,
+    crossing_of,
+    pairings,
+    passes,
+)
+from fundoscope.vessels.graph import Branch, Points, along
 
 _DISCS = (6.0, 9.0, 12.0)  # pixels of radius that are tried, in this order: a wide vein's width is 8
 _STUMP = 5.0  # pixels: an arm that is shorter says nothing of where its vessel goes
@@ -30,7 +39,7 @@ Plane = NDArray[np.floating[Any]]
 
 def crossing_through(
     graph: nx.MultiGraph, at: Points, artery: Plane, vein: Plane, reach: float = REACH
-) -> Crossing | None:
+) -> MeasuredCrossing | None:
     """The crossing at `at` (row, column) on a graph of all vessels; `first` is the vessel that is more of an artery by
     the probabilities (rows, columns). None where no two vessels run through.
     """
@@ -60,21 +69,23 @@ def _edges_near(graph: nx.MultiGraph, at: Points) -> Iterator[_Edge]:
             yield _Edge((min(u, v), max(u, v), key), data["path"], data["radius"], away)
 
 
-def _leaving(edges: list[_Edge], radius: float) -> list[Arm]:
+def _leaving(edges: list[_Edge], radius: float) -> list[Branch]:
     """The parts of edges that leave a disc, each from its rim outwards."""
     arms = []
     for edge in edges:
         inside = np.flatnonzero(edge.away <= radius)
         if len(inside):
             back, on = np.s_[inside[0] :: -1], np.s_[inside[-1] :]
-            arms.append(Arm(edge.path[back], edge.radius[back], edge.ends[0], edge.ends))
-            arms.append(Arm(edge.path[on], edge.radius[on], edge.ends[1], edge.ends))
+            arms.append(Branch(edge.path[back], edge.radius[back], edge.ends[0], edge.ends))
+            arms.append(Branch(edge.path[on], edge.radius[on], edge.ends[1], edge.ends))
     return [arm for arm in arms if len(arm.path) > 1 and along(arm.path)[-1] >= _STUMP]
 
 
-def _joined(graph: nx.MultiGraph, arms: list[Arm], leans: list[float], at: Points, reach: float) -> Crossing | None:
+def _joined(
+    graph: nx.MultiGraph, arms: list[Branch], leans: list[float], at: Points, reach: float
+) -> MeasuredCrossing | None:
     """The crossing of the two straightest pairs of arms of which one is more of an artery."""
-    bends = bends_of(arms)
+    bends = bends_between(arms)
     choices = []
     for four in combinations(range(len(arms)), 4):
         for pairs in pairings(four):
@@ -83,16 +94,18 @@ def _joined(graph: nx.MultiGraph, arms: list[Arm], leans: list[float], at: Point
             if bend < BEND and abs(one - other) / 2 > _APART:
                 choices.append((bend - abs(one - other) / 2, pairs if one > other else pairs[::-1]))
     for _, pairs in sorted(choices, key=lambda choice: choice[0]):
-        first, second = (strand_of(graph, arms[i], arms[j], reach) for i, j in pairs)
-        crossing = where_met(first, second, link=0.0)
+        first, second = (centreline_through(graph, arms[i], arms[j], reach) for i, j in pairs)
+        crossing = crossing_of(first, second, link=0.0)
         if crossing is None or np.hypot(*(crossing.at - at)) > _OFF:
             continue
-        if passes(crossing.first.points, crossing.first.here, crossing.second.points, crossing.second.here):
+        if passes(
+            crossing.first.points, crossing.first.crossing_index, crossing.second.points, crossing.second.crossing_index
+        ):
             return crossing
     return None
 
 
-def _lean(arm: Arm, artery: Plane, vein: Plane) -> float:
+def _lean(arm: Branch, artery: Plane, vein: Plane) -> float:
     """How much more of an artery than of a vein it is, -1 to 1."""
     near = arm.path[along(arm.path) <= _TOLD]
     rows, columns = np.clip(np.round(near).astype(int), 0, np.array(artery.shape) - 1).T

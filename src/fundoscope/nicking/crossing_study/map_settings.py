@@ -24,13 +24,13 @@ from fundoscope.networks import VesselNet
 from fundoscope.nicking.grading.crossing_candidates import Meetings, meetings
 from fundoscope.nicking.grading.measure import trusted
 from fundoscope.vessels import vessel_graph
-from fundoscope.vessels.artery_vein import VesselKinds, Votes, kinds_on, vessel_kinds
+from fundoscope.vessels.artery_vein import ArteryVeinMap, VoteWeights, classify_graph, classify_vessels
 
 THRESHOLDS = np.round(np.arange(0.2, 0.71, 0.05), 2)
 
 #: Weights of the votes that are tried.
 TRIED = tuple(
-    Votes(evidence, onward, branch, across, pixel)
+    VoteWeights(evidence, onward, branch, across, pixel)
     for evidence, onward, branch, across, pixel in product((1.4,), (1.0, 2.0), (0.2,), (0.2, 0.6), (0.7, 1.5, 3.0))
 )
 _FOLDS = 5
@@ -76,7 +76,7 @@ def dice(each: Mapped, threshold: float) -> float:
     return float(2 * (found & true).sum() / max(1, found.sum() + true.sum()))
 
 
-def kinds_right(each: Mapped, kinds: VesselKinds | None) -> tuple[int, int]:
+def kinds_right(each: Mapped, kinds: ArteryVeinMap | None) -> tuple[int, int]:
     """How many of the pixels that are artery or vein, and not both, are told right, and how many there are.
 
     Without `kinds` by the higher probability; with them by the vote, and where that says neither or both, by the
@@ -90,23 +90,25 @@ def kinds_right(each: Mapped, kinds: VesselKinds | None) -> tuple[int, int]:
     return int((told == each.artery)[asked].sum()), int(asked.sum())
 
 
-def best_votes(mapped: Sequence[Mapped], threshold: float) -> Votes:
+def best_votes(mapped: Sequence[Mapped], threshold: float) -> VoteWeights:
     """The weights of the votes with the largest share of kinds told right."""
     known = [each for each in mapped if each.artery is not None]
     masks = [each.maps[0] >= threshold for each in known]
     graphs = [vessel_graph(mask) for mask in masks]
 
-    def share(votes: Votes) -> float:
-        kinds = [kinds_on(g, m, e.maps[1], e.maps[2], votes) for g, m, e in zip(graphs, masks, known, strict=True)]
+    def share(votes: VoteWeights) -> float:
+        kinds = [
+            classify_graph(g, m, e.maps[1], e.maps[2], votes) for g, m, e in zip(graphs, masks, known, strict=True)
+        ]
         counts = [kinds_right(each, told) for each, told in zip(known, kinds, strict=True)]
         return float(np.sum(counts, axis=0) @ [1, 0]) / sum(n for _, n in counts)
 
     return max(TRIED, key=share)
 
 
-def kinds_of(each: Mapped, threshold: float, votes: Votes) -> VesselKinds:
+def kinds_of(each: Mapped, threshold: float, votes: VoteWeights) -> ArteryVeinMap:
     """Arteries and veins after the vote."""
-    return vessel_kinds(each.maps[0] >= threshold, each.maps[1], each.maps[2], votes)
+    return classify_vessels(each.maps[0] >= threshold, each.maps[1], each.maps[2], votes)
 
 
 def settled(mapped: Sequence[Mapped], told: str) -> tuple[Crossings, float]:

@@ -26,9 +26,9 @@ from fundoscope.imaging.places import sampled
 from fundoscope.nicking.grade_study.patch_table import COLUMNS, WIDE
 from fundoscope.nicking.grading.crossing_patches import WIDTH
 from fundoscope.simulate import adult
-from fundoscope.simulate.pinch import SHAMS, Plan, Sham, draw, pinch, usable
-from fundoscope.simulate.pinch.lesion import truth_of, widths_of
-from fundoscope.vessels import Crossing, Ruler, crossings_between, measure_narrowing
+from fundoscope.simulate.pinch import SHAMS, Sham, WarpPlan, draw_plan, is_usable, pinch
+from fundoscope.simulate.pinch.lesion import map_widths, pinched_truth
+from fundoscope.vessels import CalibreModel, MeasuredCrossing, crossings_between, measure_narrowing
 
 QUIET = 0.15  # narrowing of the worse side from which on a crossing is nicked (`vessels.nicks.grade_of`)
 _LARGER = 1.2  # times DRIVE's field: a larger photograph's maps are brought to that size
@@ -41,7 +41,7 @@ _SEEN = (4.0, 6.0)  # pixels of artery and vein in a simulated eye: in thinner o
 
 Mask = NDArray[np.bool_]
 Row = dict[str, object]
-Renderer = Callable[[Pixels, Crossing, Plan], Pixels]
+Renderer = Callable[[Pixels, MeasuredCrossing, WarpPlan], Pixels]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +70,10 @@ class MappedPhotograph:
         name = f"{record.dataset}/{record.name}"
         return cls.of(name, record.pixels, (record.artery, record.vein, record.field))
 
-    def crossings(self) -> list[Crossing]:
+    def crossings(self) -> list[MeasuredCrossing]:
         """Those that can be pinched, in the photograph's pixels."""
         found = crossings_between(self.artery, self.vein)
-        good = [c for c in found if usable(c, found, self.artery | self.vein, self.field, self.scale)]
+        good = [c for c in found if is_usable(c, found, self.artery | self.vein, self.field, self.scale)]
         return [c.scaled(self.scale) for c in good]
 
     @property
@@ -95,11 +95,11 @@ class Pinching:
     plans: Sequence[tuple[int, Sequence[Sham | None]]] = _PLANS
     render: Renderer = field(default=pinch)
 
-    def draws(self, rng: Generator) -> Iterator[Plan]:
+    def draws(self, rng: Generator) -> Iterator[WarpPlan]:
         """The plans of one crossing."""
         for grade, shams in self.plans:
             for sham in shams:
-                yield draw(grade, rng, sham)
+                yield draw_plan(grade, rng, sham)
 
 
 def _smaller(mask: Mask, scale: float) -> Mask:
@@ -109,28 +109,28 @@ def _smaller(mask: Mask, scale: float) -> Mask:
     return cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5
 
 
-def window_of(crossing: Crossing) -> tuple[tuple[slice, slice], Crossing]:
+def window_of(crossing: MeasuredCrossing) -> tuple[tuple[slice, slice], MeasuredCrossing]:
     """As much around a crossing as is changed, measured or cut out, and the crossing there."""
     reach = _AROUND * float(np.median(crossing.second.radius))
     low = np.maximum(np.floor(crossing.at - reach).astype(int), 0)
     high = np.ceil(crossing.at + reach).astype(int) + 1
     first, second = (replace(s, points=s.points - low) for s in (crossing.first, crossing.second))
-    return np.s_[low[0] : high[0], low[1] : high[1]], Crossing(crossing.at - low, crossing.angle, first, second)
+    return np.s_[low[0] : high[0], low[1] : high[1]], MeasuredCrossing(crossing.at - low, crossing.angle, first, second)
 
 
-def even(photograph: MappedPhotograph) -> list[Crossing]:
+def even(photograph: MappedPhotograph) -> list[MeasuredCrossing]:
     """The crossings that can be pinched and measure as not narrowed when they are only resampled."""
     crossings = photograph.crossings()
     if not crossings:
         return []
-    ruler = Ruler.of(photograph.pixels, [s for c in crossings for s in (c.first, c.second)])
+    ruler = CalibreModel.fit(photograph.pixels, [s for c in crossings for s in (c.first, c.second)])
     kept = []
     for crossing in crossings:
         window, here = window_of(crossing)
-        only = pinch(photograph.pixels[window], here, Plan())
+        only = pinch(photograph.pixels[window], here, WarpPlan())
         plane = np.ascontiguousarray(only[..., 1], np.float32)
         found = measure_narrowing(replace(ruler, plane=plane), here, *(mask[window] for mask in photograph.full))
-        if found.worse < QUIET:  # nan, where it cannot be measured, is not
+        if found.larger_measured < QUIET:  # nan, where it cannot be measured, is not
             kept.append(crossing)
     return kept
 
@@ -171,10 +171,10 @@ def _pinched(folder: Path, out: Path, how: Pinching, number: int) -> Path:
         window, here = window_of(crossing)
         for j, plan in enumerate(how.draws(rng)):
             drawn = how.render(photograph.pixels[window], here, plan)
-            told = truth_of(here, plan)
+            told = pinched_truth(here, plan)
             sides = plan.narrowing if told.side_1_up else plan.narrowing[::-1]
             path = f"patches/{number:04d}_{k:02d}_{j:02d}.png"
-            about = _about(photograph.name, widths_of(crossing)[1] / _map_scale(photograph), sides)
+            about = _about(photograph.name, map_widths(crossing)[1] / _map_scale(photograph), sides)
             save_wide(out / path, drawn, (told.row, told.col), told.vein_width_px)
             rows.append({"patch": path, **about, "sham": plan.sham, "grade": plan.grade})
     return write_rows(part, rows)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from fundoscope.vessels import Crossing, crossings_between, crossings_on
-from fundoscope.vessels.artery_vein import VesselKinds
+from fundoscope.vessels import MeasuredCrossing, crossings_between, crossings_on
+from fundoscope.vessels.artery_vein import ArteryVeinMap
 
 #: What is known of a proposal, in this order.
 FEATURES = ("heat", "both", "strands", "graph", "angle", "width")
@@ -39,13 +39,13 @@ class Meetings:
 
     at: Points
     features: NDArray[np.float64]
-    crossings: tuple[Crossing | None, ...]
+    crossings: tuple[MeasuredCrossing | None, ...]
 
     def __len__(self) -> int:
         return len(self.at)
 
 
-def meetings(maps: Plane, kinds: VesselKinds) -> Meetings:
+def meetings(maps: Plane, kinds: ArteryVeinMap) -> Meetings:
     """The proposals of a photograph's maps (4, rows, columns: vessel, artery, vein, crossing; 0 to 1)."""
     _, artery, vein, heat = maps
     heat = np.asarray(cv2.GaussianBlur(np.asarray(heat, np.float32), (0, 0), _SMOOTH), np.float32)
@@ -111,6 +111,6 @@ def _logit(p: Points) -> Points:
     return np.log((p + _EVEN) / (1 - p + _EVEN))
 
 
-def _thinner(crossing: Crossing) -> float:
+def _thinner(crossing: MeasuredCrossing) -> float:
     """Log of the width of the thinner of the two vessels, pixels."""
     return float(np.log(2 * min(np.median(strand.radius) for strand in (crossing.first, crossing.second)) + 1))

@@ -94,7 +94,7 @@ def concluded(
 
 def confirmed(narrowing: Narrowing | None) -> bool:
     """Whether at least one side was measured as narrowed."""
-    return narrowing is not None and grade_of(0.0, np.nan_to_num(narrowing.worse)) > 0
+    return narrowing is not None and grade_of(0.0, np.nan_to_num(narrowing.larger_measured)) > 0
 
 
 def measured_grade(narrowing: Narrowing | None) -> int | None:

@@ -17,8 +17,15 @@ from fundoscope.imaging import Field, Pixels
 from fundoscope.imaging.local_contrast import evened, scaled
 from fundoscope.imaging.places import rescaled
 from fundoscope.nicking.grading.crossing_candidates import Meetings, meetings
-from fundoscope.vessels import Crossing, Narrowing, Ruler, Strand, crossing_through, measure_narrowing
-from fundoscope.vessels.artery_vein import VesselKinds, Votes, vessel_kinds
+from fundoscope.vessels import (
+    CalibreModel,
+    Centreline,
+    MeasuredCrossing,
+    Narrowing,
+    crossing_through,
+    measure_narrowing,
+)
+from fundoscope.vessels.artery_vein import ArteryVeinMap, VoteWeights, classify_vessels
 from fundoscope.vessels.disc import find_disc
 
 NOT_FOLLOWED = "the two vessels could not be followed through the crossing"
@@ -37,7 +44,7 @@ class Eye:
 
     maps: NDArray[np.float32]
     inside: Mask
-    kinds: VesselKinds
+    kinds: ArteryVeinMap
     meetings: Meetings
     confidence: NDArray[np.float64]
     disc: Points | None
@@ -52,7 +59,7 @@ class Measured:
 
     at: Points
     confidence: float
-    crossing: Crossing | None = None
+    crossing: MeasuredCrossing | None = None
     narrowing: Narrowing | None = None
     reason: str = ""
 
@@ -67,7 +74,7 @@ def look(pixels: Pixels, field: Field, bundle: MapsBundle) -> Eye:
 
 def seen(maps: NDArray[np.float32], inside: Mask, how: Crossings, scale: float) -> Eye:
     """The same from maps (4, rows, columns) that are there already."""
-    kinds = vessel_kinds(maps[0] >= how.vessel, maps[1], maps[2], Votes(**how.votes))
+    kinds = classify_vessels(maps[0] >= how.vessel, maps[1], maps[2], VoteWeights(**how.votes))
     found = meetings(maps, kinds)
     return Eye(maps, inside, kinds, found, trusted(found, how.trust), find_disc(kinds.graph, inside), scale)
 
@@ -83,7 +90,7 @@ def measure(pixels: Pixels, eye: Eye, least: float) -> list[Measured]:
     kept = kept[np.lexsort(eye.meetings.at[kept].T[::-1])]
     crossings = [_through(eye, k) for k in kept]
     strands = [strand.scaled(eye.scale) for c in crossings if c for strand in (c.first, c.second)]
-    ruler = Ruler.of(pixels, strands)
+    ruler = CalibreModel.fit(pixels, strands)
     places = rescaled(eye.meetings.at[kept], eye.scale)
     return [
         _measured(ruler, eye, crossing, place, float(eye.confidence[k]))
@@ -91,14 +98,16 @@ def measure(pixels: Pixels, eye: Eye, least: float) -> list[Measured]:
     ]
 
 
-def _through(eye: Eye, k: int) -> Crossing | None:
+def _through(eye: Eye, k: int) -> MeasuredCrossing | None:
     """The vessels of a proposal: those that its kinds' own graphs show, or what can be joined there."""
     known = eye.meetings.crossings[k]
     _, artery, vein, _ = eye.maps
     return known or crossing_through(eye.kinds.graph, eye.meetings.at[k], artery, vein)
 
 
-def _measured(ruler: Ruler, eye: Eye, crossing: Crossing | None, place: Points, confidence: float) -> Measured:
+def _measured(
+    ruler: CalibreModel, eye: Eye, crossing: MeasuredCrossing | None, place: Points, confidence: float
+) -> Measured:
     if crossing is None:
         return Measured(place, confidence, reason=NOT_FOLLOWED)
     there = _disc_first(crossing, eye.disc).scaled(eye.scale)
@@ -106,26 +115,26 @@ def _measured(ruler: Ruler, eye: Eye, crossing: Crossing | None, place: Points, 
     near = replace(ruler, plane=np.ascontiguousarray(ruler.plane[window]))
     masks = [masked(mask, window, eye.scale) for mask in (eye.kinds.artery, eye.kinds.vein)]
     narrowing = measure_narrowing(near, here, *masks)
-    reason = "" if np.isfinite(narrowing.worse) else NOT_CLEAR
+    reason = "" if np.isfinite(narrowing.larger_measured) else NOT_CLEAR
     return Measured(place, confidence, there, narrowing, reason)
 
 
-def _disc_first(crossing: Crossing, disc: Points | None) -> Crossing:
+def _disc_first(crossing: MeasuredCrossing, disc: Points | None) -> MeasuredCrossing:
     """The crossing with the vein's points in the order from the disc outwards, so that side 1 is nearer the disc."""
     vein = crossing.second
     if disc is None or np.hypot(*(vein.points[0] - disc)) <= np.hypot(*(vein.points[-1] - disc)):
         return crossing
-    turned = Strand(vein.points[::-1], vein.radius[::-1], len(vein.points) - 1 - vein.here)
+    turned = Centreline(vein.points[::-1], vein.radius[::-1], len(vein.points) - 1 - vein.crossing_index)
     return replace(crossing, second=turned)
 
 
-def _window(crossing: Crossing, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], Crossing]:
+def _window(crossing: MeasuredCrossing, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], MeasuredCrossing]:
     """As much around a crossing as is measured, and the crossing there."""
     reach = _AROUND * max(2 * float(np.median(crossing.second.radius)), 3.0)
     low = np.maximum(np.floor(crossing.at - reach).astype(int), 0)
     high = np.minimum(np.ceil(crossing.at + reach).astype(int) + 1, shape[:2])
     first, second = (replace(s, points=s.points - low) for s in (crossing.first, crossing.second))
-    return np.s_[low[0] : high[0], low[1] : high[1]], Crossing(crossing.at - low, crossing.angle, first, second)
+    return np.s_[low[0] : high[0], low[1] : high[1]], MeasuredCrossing(crossing.at - low, crossing.angle, first, second)
 
 
 def masked(mask: Mask, window: tuple[slice, slice], scale: float) -> Mask:

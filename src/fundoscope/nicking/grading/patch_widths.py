@@ -12,15 +12,15 @@ from fundoscope.errors import UsageError
 from fundoscope.imaging import Pixels
 from fundoscope.nicking.grading.measure import masked
 from fundoscope.vessels import (
-    Crossing,
+    CalibreModel,
+    Centreline,
+    MeasuredCrossing,
     Narrowing,
-    Ruler,
-    Strand,
     crossing_through,
     crossings_between,
     measure_narrowing,
 )
-from fundoscope.vessels.artery_vein import Votes, vessel_kinds
+from fundoscope.vessels.artery_vein import VoteWeights, classify_vessels
 
 _OFF = 1 / 3  # of the patch's side: a crossing further from the middle is not the patch's own
 
@@ -32,13 +32,15 @@ def measured_patch(pixels: Pixels, maps: NDArray[np.float32], how: Crossings, sc
     Lengths are in the patch's pixels. Raises `UsageError` where pixels, maps and scale do not go together.
     """
     _check(pixels.shape, maps.shape, scale)
-    kinds = vessel_kinds(maps[0] >= how.vessel, maps[1], maps[2], Votes(**how.votes))
+    kinds = classify_vessels(maps[0] >= how.vessel, maps[1], maps[2], VoteWeights(**how.votes))
     found = crossings_between(kinds.artery, kinds.vein)
     middle = (np.array(kinds.vein.shape) - 1) / 2
     own = _middlemost(found, middle) or crossing_through(kinds.graph, middle, maps[1], maps[2])
     if own is None:
         return None
-    ruler = Ruler.of(pixels, [strand.scaled(scale) for each in (own, *found) for strand in (each.first, each.second)])
+    ruler = CalibreModel.fit(
+        pixels, [strand.scaled(scale) for each in (own, *found) for strand in (each.first, each.second)]
+    )
     whole = np.s_[0 : pixels.shape[0], 0 : pixels.shape[1]]
     masks = [masked(mask, whole, scale) for mask in (kinds.artery, kinds.vein)]
     return measure_narrowing(ruler, _upper_first(own).scaled(scale), *masks)
@@ -52,16 +54,16 @@ def _check(pixels: tuple[int, ...], maps: tuple[int, ...], scale: float) -> None
         raise UsageError(f"{told}. Give a square photograph, RGB, its four maps, and the ratio of their sides.")
 
 
-def _middlemost(found: list[Crossing], middle: NDArray[np.float64]) -> Crossing | None:
+def _middlemost(found: list[MeasuredCrossing], middle: NDArray[np.float64]) -> MeasuredCrossing | None:
     """The crossing nearest the middle, if it is near enough."""
     away = [float(np.hypot(*(crossing.at - middle))) for crossing in found]
     return found[int(np.argmin(away))] if away and min(away) <= _OFF * 2 * middle.min() else None
 
 
-def _upper_first(crossing: Crossing) -> Crossing:
+def _upper_first(crossing: MeasuredCrossing) -> MeasuredCrossing:
     """The crossing with the vein's points in such an order that those before the crossing are the upper ones."""
     vein = crossing.second
-    if vein.points[: vein.here + 1, 0].mean() <= vein.points[vein.here :, 0].mean():
+    if vein.points[: vein.crossing_index + 1, 0].mean() <= vein.points[vein.crossing_index :, 0].mean():
         return crossing
-    turned = Strand(vein.points[::-1], vein.radius[::-1], len(vein.points) - 1 - vein.here)
+    turned = Centreline(vein.points[::-1], vein.radius[::-1], len(vein.points) - 1 - vein.crossing_index)
     return replace(crossing, second=turned)

@@ -1,6 +1,6 @@
 """Lesions put into real photographs: a vein pinched by a known amount, and sham warps that a network must not learn."""
 
-from fundoscope.simulate.pinch.lesion import pinch, pinched_patch, truth_of, usable
-from fundoscope.simulate.pinch.shams import SHAMS, Plan, Sham, draw
+from fundoscope.simulate.pinch.lesion import is_usable, pinch, pinched_patch, pinched_truth
+from fundoscope.simulate.pinch.shams import SHAMS, Sham, WarpPlan, draw_plan
 
-__all__ = ["SHAMS", "Plan", "Sham", "draw", "pinch", "pinched_patch", "truth_of", "usable"]
+__all__ = ["SHAMS", "Sham", "WarpPlan", "draw_plan", "is_usable", "pinch", "pinched_patch", "pinched_truth"]

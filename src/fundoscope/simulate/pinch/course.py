@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.vessels.graph import Strand, along
+from fundoscope.vessels.graph import Centreline, along
 
 Floats = NDArray[np.float64]
 Plane = NDArray[np.float32]
@@ -30,7 +30,7 @@ class Course:
     width: float
 
     @classmethod
-    def of(cls, strand: Strand, at: Floats, width: float) -> Course:
+    def of(cls, strand: Centreline, at: Floats, width: float) -> Course:
         """The course of a strand; `way` is zero at its point nearest to `at`."""
         return cls._even(strand.points, at, width)
 

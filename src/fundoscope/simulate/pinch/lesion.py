@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.imaging import Pixels
-from fundoscope.simulate import truth
-from fundoscope.simulate.crossing_patches import SIDE, patch
+from fundoscope.simulate.crossing_patches import SIDE, crossing_patch
 from fundoscope.simulate.pinch.course import Course
-from fundoscope.simulate.pinch.shams import Plan
+from fundoscope.simulate.pinch.shams import WarpPlan
 from fundoscope.simulate.pinch.site import Site
-from fundoscope.vessels.crossings import Crossing
-from fundoscope.vessels.graph import Mask, Strand, along
+from fundoscope.simulate.truth import CrossingTruth
+from fundoscope.vessels.crossings import MeasuredCrossing
+from fundoscope.vessels.graph import Centreline, Mask, along
 
 _WINDOW = 9.0  # vein widths around the crossing that are resampled: a patch, however it is turned
 _ALONE = 3.5  # vein widths to the next crossing
@@ -34,21 +34,25 @@ _FLANK = (0.95, 1.5)  # vein widths beside the centreline that no other vessel m
 _CLEAR = 0.05  # by more than this share
 
 
-def widths_of(crossing: Crossing) -> tuple[float, float]:
+def map_widths(crossing: MeasuredCrossing) -> tuple[float, float]:
     """Widths in pixels of artery and vein as their maps have them, the median along each strand."""
     artery, vein = (max(2 * float(np.median(s.radius)), 1.0) for s in (crossing.first, crossing.second))
     return artery, vein
 
 
-def usable(
-    crossing: Crossing, others: list[Crossing], vessels: Mask, field: Mask | None = None, scale: float = 1.0
+def is_usable(
+    crossing: MeasuredCrossing,
+    others: list[MeasuredCrossing],
+    vessels: Mask,
+    field: Mask | None = None,
+    scale: float = 1.0,
 ) -> bool:
     """Whether a vein runs through evenly here, with room on both sides: no other crossing or branch near, no grazing.
 
     `others` are all crossings of the photograph (this one may be among them), `vessels` (rows, columns) its arteries
     and veins, and `field` its field of view, in the same pixels, of which the photograph has `scale` for each.
     """
-    artery, vein = widths_of(crossing)
+    artery, vein = map_widths(crossing)
     sine = float(np.sin(np.radians(crossing.angle)))
     least = [max(seen / scale, mapped) for seen, mapped in zip(_SEEN, _MAPPED, strict=True)]
     if sine < _SINE or artery < max(least[0], _PRESSING * vein) or vein < least[1]:
@@ -57,7 +61,7 @@ def usable(
     wall = artery / 2 / sine
     room = wall + _ROOM * vein
     alone = sum(float(np.hypot(*(crossing.at - other.at))) < wall + _ALONE * vein for other in others) <= 1
-    near = np.abs(along(crossing.second.points) - along(crossing.second.points)[crossing.second.here]) < room
+    near = np.abs(along(crossing.second.points) - along(crossing.second.points)[crossing.second.crossing_index]) < room
     radius = crossing.second.radius[near]
     even = float(np.std(radius)) < _UNEVEN * float(np.mean(radius))
     runs = course.way[0] < -room and course.way[-1] > room
@@ -67,7 +71,7 @@ def usable(
     return alone and even and runs and inside and parted and _clear(course, vessels & ~drawn, wall, room)
 
 
-def _within(field: Mask, crossing: Crossing, reach: float) -> bool:
+def _within(field: Mask, crossing: MeasuredCrossing, reach: float) -> bool:
     """Whether all around a crossing, `reach` pixels far, is field."""
     turns = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     around = np.round(crossing.at + reach * np.column_stack([np.sin(turns), np.cos(turns)])).astype(int)
@@ -75,7 +79,7 @@ def _within(field: Mask, crossing: Crossing, reach: float) -> bool:
     return bool((there == around).all() and field[there[:, 0], there[:, 1]].all())
 
 
-def _parted(course: Course, artery: Strand, start: float, end: float, apart: float) -> bool:
+def _parted(course: Course, artery: Centreline, start: float, end: float, apart: float) -> bool:
     """Whether from `start` to `end` pixels of its course the vein is that far from the artery's middle."""
     from scipy.spatial import KDTree
 
@@ -91,13 +95,15 @@ def _clear(course: Course, vessels: Mask, wall: float, room: float) -> bool:
     return float(flanks.mean()) < _CLEAR
 
 
-def pinch(pixels: Pixels, crossing: Crossing, plan: Plan, widths: tuple[float, float] | None = None) -> Pixels:
+def pinch(
+    pixels: Pixels, crossing: MeasuredCrossing, plan: WarpPlan, widths: tuple[float, float] | None = None
+) -> Pixels:
     """The photograph (rows, columns, 3; RGB) with `plan` carried out at a crossing of an artery, `first`, and a vein.
 
     `widths` of artery and vein in pixels, where they are known better than by the strands. Within 9 vein widths of the
     crossing every pixel is resampled twice; beyond, none.
     """
-    artery, vein = widths or widths_of(crossing)
+    artery, vein = widths or map_widths(crossing)
     reach = _WINDOW * vein
     low = np.maximum(np.floor(crossing.at - reach).astype(int), 0)
     high = np.minimum(np.ceil(crossing.at + reach).astype(int) + 1, pixels.shape[:2])
@@ -109,22 +115,28 @@ def pinch(pixels: Pixels, crossing: Crossing, plan: Plan, widths: tuple[float, f
     return out
 
 
-def _moved(crossing: Crossing, origin: NDArray[np.int64]) -> Crossing:
+def _moved(crossing: MeasuredCrossing, origin: NDArray[np.int64]) -> MeasuredCrossing:
     first, second = (replace(s, points=s.points - origin) for s in (crossing.first, crossing.second))
     return replace(crossing, at=crossing.at - origin, first=first, second=second)
 
 
-def truth_of(crossing: Crossing, plan: Plan, widths: tuple[float, float] | None = None) -> truth.Crossing:
+def pinched_truth(
+    crossing: MeasuredCrossing, plan: WarpPlan, widths: tuple[float, float] | None = None
+) -> CrossingTruth:
     """The truth of a pinched crossing, as simulated eyes have it; side 1 is the vein's course before the crossing."""
-    artery, vein = widths or widths_of(crossing)
+    artery, vein = widths or map_widths(crossing)
     points = crossing.second.points
-    up = points[: crossing.second.here, 0].mean() < points[crossing.second.here :, 0].mean()
+    up = points[: crossing.second.crossing_index, 0].mean() < points[crossing.second.crossing_index :, 0].mean()
     row, column = (float(x) for x in crossing.at)
-    return truth.Crossing(row, column, artery, vein, crossing.angle, *plan.narrowing, plan.grade, side_1_up=bool(up))
+    return CrossingTruth(row, column, artery, vein, crossing.angle, *plan.narrowing, plan.grade, side_1_up=bool(up))
 
 
 def pinched_patch(
-    pixels: Pixels, crossing: Crossing, plan: Plan, widths: tuple[float, float] | None = None, side: int = SIDE
+    pixels: Pixels,
+    crossing: MeasuredCrossing,
+    plan: WarpPlan,
+    widths: tuple[float, float] | None = None,
+    side: int = SIDE,
 ) -> Pixels:
     """(side, side, 3) around the crossing, 12 widths of its vein, with `plan` carried out."""
-    return patch(pinch(pixels, crossing, plan, widths), truth_of(crossing, plan, widths), side)
+    return crossing_patch(pinch(pixels, crossing, plan, widths), pinched_truth(crossing, plan, widths), side)

@@ -28,7 +28,7 @@ _JITTER = (0.25, 0.5)  # pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class WarpPlan:
     """What is done to one crossing, and thereby its truth.
 
     `narrowing` of side 1 (the vein's course before the crossing) and 2, negative where it is widened; `taper` the
@@ -57,7 +57,7 @@ class Plan:
         return grade_of(*self.narrowing)
 
 
-def draw(grade: int, rng: np.random.Generator, sham: Sham | None = None) -> Plan:
+def draw_plan(grade: int, rng: np.random.Generator, sham: Sham | None = None) -> WarpPlan:
     """A plan of this grade (0 to 3) in the mixtures of simulated eyes, with `sham` or one that is drawn.
 
     Grade 0 always has a sham warp, the others as often as not, so that being warped says nothing of the grade.
@@ -81,7 +81,7 @@ def draw(grade: int, rng: np.random.Generator, sham: Sham | None = None) -> Plan
             sides = np.where(sides == 0, amount, sides)
             if grade == 0 and sign > 0:
                 sides[well] = 0.0
-    return Plan(
+    return WarpPlan(
         (float(sides[0]), float(sides[1])), float(taper), sham, float(amount), side, float(place),
         (float(jitter[0]), float(jitter[1])),
     )  # fmt: skip

@@ -10,9 +10,9 @@ from scipy.ndimage import gaussian_filter1d
 
 from fundoscope.simulate.noise import smoothstep
 from fundoscope.simulate.pinch.course import Course, Floats, Plane
-from fundoscope.simulate.pinch.shams import Plan
-from fundoscope.simulate.pinch.warps import after, push, resampled_twice, squeeze, undone
-from fundoscope.vessels.crossings import Crossing
+from fundoscope.simulate.pinch.shams import WarpPlan
+from fundoscope.simulate.pinch.warps import compose, invert, push, resampled_twice, squeeze
+from fundoscope.vessels.crossings import MeasuredCrossing
 
 _FULL, _GONE = (
     0.4,
@@ -27,7 +27,7 @@ _LIKE = 0.5  # widths along a vessel over which its look is averaged
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Vessel:
+class VesselAtCrossing:
     """A vessel of the site: its `course`, each pixel's place `ahead` on it and `beside` it (rows, columns), and how far
     along its centreline the other one hides it, `wall` pixels; `lean`, the pixels along it for one beside it at that wall.
     """
@@ -67,11 +67,11 @@ class Vessel:
 class Site:
     """Artery and vein where they cross, in a window of a photograph."""
 
-    artery: Vessel
-    vein: Vessel
+    artery: VesselAtCrossing
+    vein: VesselAtCrossing
 
     @classmethod
-    def of(cls, picture: Plane, crossing: Crossing, widths: tuple[float, float]) -> Site:
+    def of(cls, picture: Plane, crossing: MeasuredCrossing, widths: tuple[float, float]) -> Site:
         """The site in `picture` (rows, columns, 3), the centrelines moved to the middle of what it shows.
 
         `widths` of artery and vein in pixels.
@@ -85,7 +85,7 @@ class Site:
             courses = [c.centred(green, hidden[1 - k], crossing.at) for k, c in enumerate(courses)]
         return cls(*(_vessel(c, courses[1 - k], shape) for k, c in enumerate(courses)))
 
-    def changed(self, picture: Plane, plan: Plan) -> Plane:
+    def changed(self, picture: Plane, plan: WarpPlan) -> Plane:
         """`picture` with `plan` carried out, (rows, columns, 3), float32 grey levels."""
         seen = self.vein.seen(plan.narrowing)
         fade = np.minimum(seen, 1) ** (1 - plan.taper)
@@ -99,10 +99,10 @@ class Site:
             sham = self._sham(plan)
         faded = picture - ((1 - fade) * self._free(self.vein))[..., None] * self._darkness(picture)
         if plan.sham == "restored":
-            return resampled_twice(faded, after(sham, lesion), undone(sham), plan.jitter)
+            return resampled_twice(faded, compose(sham, lesion), invert(sham), plan.jitter)
         return resampled_twice(faded, lesion, sham, plan.jitter)
 
-    def _sham(self, plan: Plan) -> Plane:
+    def _sham(self, plan: WarpPlan) -> Plane:
         """The displacement of a sham warp near the crossing."""
         one = (plan.amount, 0.0) if plan.side < 0 else (0.0, plan.amount)
         if plan.sham == "artery":
@@ -112,13 +112,13 @@ class Site:
         place = plan.place if plan.sham == "background" else 0.0
         return self._pinch(self.vein, self.vein.seen(one) ** plan.taper, place)
 
-    def _pinch(self, vessel: Vessel, share: Plane, place: float = 0.0) -> Plane:
+    def _pinch(self, vessel: VesselAtCrossing, share: Plane, place: float = 0.0) -> Plane:
         """Draw a vessel together (or what lies `place` widths beside it); the other vessel stays."""
         width = vessel.course.width
         far = squeeze(vessel.beside - place * width, share, width)
         return vessel.inwards(far * self._loose(vessel))
 
-    def _shift(self, plan: Plan) -> Plane:
+    def _shift(self, plan: WarpPlan) -> Plane:
         """Move one flank of the vein sideways, the most at 1.2 widths from the artery."""
         width = self.vein.course.width
         beyond = (self.vein.ahead * plan.side - self.vein.wall) / width
@@ -126,13 +126,13 @@ class Site:
         far = push(self.vein.beside, (plan.amount * width * stretch).astype(np.float32), width)
         return self.vein.inwards(far * self._loose(self.vein))
 
-    def _free(self, vessel: Vessel) -> Plane:
+    def _free(self, vessel: VesselAtCrossing) -> Plane:
         """0 on the other vessel, 1 beside it."""
         other = self.artery if vessel is self.vein else self.vein
         half = other.course.width / 2
         return smoothstep(half, half + max(1.0, 0.25 * half), np.abs(other.beside)).astype(np.float32)
 
-    def _loose(self, vessel: Vessel) -> Plane:
+    def _loose(self, vessel: VesselAtCrossing) -> Plane:
         """What may move: all but the other vessel; where the two lie on each other both do, along that other one, so
         that what shines through it narrows too and its own walls stay.
         """
@@ -161,14 +161,14 @@ def _calibre(seen: Plane, taper: float) -> Plane:
     return np.where(seen < 1, seen**taper, seen).astype(np.float32)
 
 
-def _vessel(course: Course, other: Course, shape: tuple[int, int]) -> Vessel:
+def _vessel(course: Course, other: Course, shape: tuple[int, int]) -> VesselAtCrossing:
     ahead, beside = course.coordinates(shape)
     way, across = course.heading(), other.heading()
     sine = float(way[0] * across[1] - way[1] * across[0])
     normal = np.array([-way[1], way[0]])  # as Course.normals
     over = float(normal @ across)
     lean = float(np.clip((way @ across) / (over if abs(over) > 1e-6 else 1e-6), -_STEEPEST, _STEEPEST))
-    return Vessel(course, ahead, beside, other.width / 2 / max(abs(sine), 0.3), lean)
+    return VesselAtCrossing(course, ahead, beside, other.width / 2 / max(abs(sine), 0.3), lean)
 
 
 def _ground(straight: Plane, weight: Plane, aside: Floats) -> Floats:

@@ -36,7 +36,7 @@ def push(beside: Plane, far: Plane, width: float) -> Plane:
     return (far * (1 - away * away * (3 - 2 * away))).astype(np.float32)
 
 
-def after(first: Plane, then: Plane) -> Plane:
+def compose(first: Plane, then: Plane) -> Plane:
     """The displacement that looks up by `first`, and from there by `then`."""
     rows, columns = _grid(first.shape[:2])
     moved = cv2.remap(
@@ -45,11 +45,11 @@ def after(first: Plane, then: Plane) -> Plane:
     return first + moved
 
 
-def undone(field: Plane, rounds: int = 12) -> Plane:
+def invert(field: Plane, rounds: int = 12) -> Plane:
     """The displacement that takes `field` back: the fixed point of u(x) = -field(x + u(x))."""
     back = -field
     for _ in range(rounds):
-        back = back - 0.7 * after(back, field)
+        back = back - 0.7 * compose(back, field)
     return back
 
 
@@ -60,7 +60,7 @@ def resampled_twice(picture: Plane, first: Plane, second: Plane, jitter: tuple[f
     pixel, the ones that stay where they are too: sharpness says nothing of what moved.
     """
     aside = np.broadcast_to(np.array(jitter, np.float32), first.shape)
-    between = _resampled(picture, after(np.ascontiguousarray(aside), first))
+    between = _resampled(picture, compose(np.ascontiguousarray(aside), first))
     return _resampled(between, second - aside)
 
 

@@ -35,16 +35,16 @@ def features(narrowing: Narrowing | None) -> Floats:
     """The measures called `FEATURES`, (k,); all nan where there is no crossing."""
     if narrowing is None:
         return np.full(len(FEATURES), np.nan)
-    bins = narrowing.bins
-    share = bins.seen / bins.undisturbed() if len(bins.seen) else bins.seen
-    near = bins.place < _NEAR
+    bins = narrowing.profile
+    share = bins.apparent_width / bins.undisturbed_width() if len(bins.apparent_width) else bins.apparent_width
+    near = bins.distance < _NEAR
     sides = np.array([narrowing.side_1, narrowing.side_2])
     order = np.argsort(-sides)  # worse first, nan last
     means = [_mean(share[near & (bins.side == side + 1)]) for side in order]
     known = share[near & np.isfinite(share)]
     least, spread = (float(known.min()), float(known.std())) if len(known) else (np.nan, np.nan)
     ratio = narrowing.vein_width / narrowing.artery_width if narrowing.artery_width > 0 else np.nan
-    return np.array([narrowing.worse, sides[order[1]], least, spread, *means, bins.unevenness(), ratio])
+    return np.array([narrowing.larger_measured, sides[order[1]], least, spread, *means, bins.variation(), ratio])
 
 
 def _mean(share: Floats) -> float:

@@ -17,8 +17,8 @@ from scipy.optimize import least_squares
 from scipy.spatial import KDTree
 from scipy.special import erf
 
-from fundoscope.vessels.crossings import Crossing
-from fundoscope.vessels.graph import Strand
+from fundoscope.vessels.crossings import MeasuredCrossing
+from fundoscope.vessels.graph import Centreline
 
 Array = NDArray[np.float64]
 
@@ -47,7 +47,7 @@ class Tube:
 
 def redraw(
     pixels: NDArray[np.uint8],
-    crossing: Crossing,
+    crossing: MeasuredCrossing,
     narrowing: tuple[float, float],
     taper: float,
     rng: np.random.Generator,
@@ -173,7 +173,7 @@ def _fitted(across: Array, level: Array, vein: float) -> Tube:
     def parts(shape: Array) -> tuple[Array, Array]:
         tube = Tube(shape[0], shape[1], np.zeros(1))
         basis = np.column_stack([np.ones_like(across), across / vein, -tube.at(across - shape[2])])
-        return basis, np.linalg.lstsq(basis, level, rcond=None)[0]
+        return basis, np.asarray(np.linalg.lstsq(basis, level, rcond=None)[0], float)
 
     def rest(shape: Array) -> Array:
         basis, weights = parts(shape)
@@ -191,7 +191,7 @@ def _box(at: Array, reach: float, shape: tuple[int, ...]) -> tuple[NDArray[np.in
     return low, np.minimum(np.ceil(at + reach) + 1, shape[:2]).astype(int)
 
 
-def _line(strand: Strand, origin: Array, width: float) -> Array:
+def _line(strand: Centreline, origin: NDArray[np.int64], width: float) -> Array:
     """The strand's centreline in the window's pixels, smooth, by steps of a thirtieth of its width."""
     length = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(strand.points, axis=0).T))])
     at = np.arange(0, length[-1], max(0.25, width / 30))
