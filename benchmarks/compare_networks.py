@@ -16,7 +16,7 @@ from pathlib import Path
 
 from simulated_study import cohort_of, told
 
-from fundoscope.cli.talk import Talk
+from fundoscope.cli.console import Console
 from fundoscope.cohort import Cohort
 from fundoscope.networks import COMPARED
 from fundoscope.rop.recipes import USUAL, recipe_of
@@ -56,7 +56,7 @@ def main() -> None:
     }
     recipe = replace(paper, **fits)
     networks = (*USUAL, *(name for name in COMPARED if name != "mobilenetv2"))  # that one is the undistilled student
-    run_study(StudyOptions(table, given.out, recipe, networks=networks), Talk())
+    run_study(StudyOptions(table, given.out, recipe, networks=networks), Console())
     shutil.rmtree(RESULTS, ignore_errors=True)
     shutil.copytree(given.out / "tables", RESULTS, ignore=shutil.ignore_patterns("out_of_fold.csv", "checklist*"))
     shutil.copy(given.out / "report.html", RESULTS / "report.html")

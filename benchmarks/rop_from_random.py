@@ -16,7 +16,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from fundoscope.cli.talk import Talk
+from fundoscope.cli.console import Console
 from fundoscope.cohort import Cohort
 from fundoscope.rop.recipes import ARMS, Recipe, recipe_of
 from fundoscope.rop.study.run import StudyOptions, run_study
@@ -45,7 +45,7 @@ def main() -> None:
     table.parent.mkdir(parents=True, exist_ok=True)
     Cohort.from_folders(given.data / "hvdropdb_retcam").write(table)
     recipe = shorter(recipe_of("lite"))
-    run_study(StudyOptions(table, given.out, recipe, networks=ARMS, seeds=3, independent=True), Talk())
+    run_study(StudyOptions(table, given.out, recipe, networks=ARMS, seeds=3, independent=True), Console())
     shutil.rmtree(RESULTS, ignore_errors=True)
     shutil.copytree(given.out / "tables", RESULTS, ignore=shutil.ignore_patterns("out_of_fold.csv", "checklist*"))
 

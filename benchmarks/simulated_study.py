@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fundoscope.cli.talk import Talk
+from fundoscope.cli.console import Console
 from fundoscope.cohort import Cohort
 from fundoscope.evaluation import estimates, results_table
 from fundoscope.evaluation.decisions.cascade import Cascade, score_cascade
@@ -110,7 +110,7 @@ def main() -> None:
     print(f"{len(cohort)} photographs: {told(cohort)}")
     # the eyes are simulated already: a rehearsal on more of them would only double the time
     recipe = recipe_of("lite").changed(size=given.size, epochs=given.epochs, rehearsed=False)
-    run_study(StudyOptions(table, given.out, recipe, prevalences=(0.061, 0.431)), Talk())
+    run_study(StudyOptions(table, given.out, recipe, prevalences=(0.061, 0.431)), Console())
     shutil.rmtree(RESULTS, ignore_errors=True)
     shutil.copytree(given.out / "tables", RESULTS)
     shutil.copy(given.out / "report.html", RESULTS / "report.html")

@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from fundoscope.bundles.card import Source
-from fundoscope.cli.talk import Talk
+from fundoscope.cli.console import Console
 from fundoscope.cohort import Cohort
 from fundoscope.rop.recipes import USUAL, recipe_of
 from fundoscope.rop.study.export import Origin
@@ -54,7 +54,7 @@ def main() -> None:
         table, given.out, recipe_of("lite"), networks=USUAL, seeds=given.seeds, export=True, independent=True,
         shuffles=3, origin=ORIGIN,
     )  # fmt: skip
-    run_study(options, Talk())
+    run_study(options, Console())
     ship(given.out / "bundle" / ORIGIN.name, ROOT / "src" / "fundoscope" / "shipped" / ORIGIN.name)
     ship(given.out / "tables", ROOT / "docs" / "results" / "retcam")
 

@@ -9,7 +9,7 @@ pytest.importorskip("torchvision")
 from typer.testing import CliRunner
 
 from fundoscope.cli.main import app
-from fundoscope.cli.talk import Talk
+from fundoscope.cli.console import Console
 from fundoscope.datasets import open_dataset
 from fundoscope.errors import LeakError, UsageError
 from fundoscope.evaluation.detection.matching import Instances
@@ -84,7 +84,7 @@ def test_a_split_is_kept_and_refuses_other_photographs(eyes, tmp_path):
 @pytest.fixture(scope="module")
 def study(eyes, tmp_path_factory):
     out = tmp_path_factory.mktemp("study") / "s"
-    run_study(options(eyes, out), Talk(quiet=True))
+    run_study(options(eyes, out), Console(quiet=True))
     return out
 
 
@@ -114,12 +114,12 @@ def test_run_again_nothing_is_trained_again(study, eyes, monkeypatch):
     monkeypatch.setattr(
         "fundoscope.learning.detector_fit._Training.run_epoch", lambda self: pytest.fail("trained again")
     )
-    run_study(options(eyes, study), Talk(quiet=True))
+    run_study(options(eyes, study), Console(quiet=True))
     assert (study / "tables/coco.csv").read_text() == before
 
 
 def test_patches_hold_their_crossing_off_the_middle_and_as_many_hold_none(eyes, tmp_path):
-    patches = CrossingStudy(options(eyes, tmp_path / "s"), Talk(quiet=True)).patches
+    patches = CrossingStudy(options(eyes, tmp_path / "s"), Console(quiet=True)).patches
     crossed = [patch for patch in patches if "crossing" in patch.name]
     empty = [patch for patch in patches if "empty" in patch.name]
     assert len(crossed) > 4 and 0 < len(empty) <= len(crossed)
@@ -133,7 +133,7 @@ def test_patches_hold_their_crossing_off_the_middle_and_as_many_hold_none(eyes, 
 def test_a_set_whose_crossings_are_not_all_known_is_left_out_with_a_word(eyes, tmp_path):
     said = []
 
-    class Loud(Talk):
+    class Loud(Console):
         def say(self, text):
             said.append(text)
 
@@ -183,16 +183,16 @@ def maps(eyes, tmp_path_factory):
 def test_a_detector_starts_from_maps_and_refuses_those_that_saw_the_test(eyes, maps, tmp_path):
     weights, seen = taught(maps / "all-2")
     assert len(seen) == 6 and taught(maps / "all")[1] == seen
-    study = CrossingStudy(options(eyes, tmp_path / "s", maps=maps / "all-2"), Talk(True))
+    study = CrossingStudy(options(eyes, tmp_path / "s", maps=maps / "all-2"), Console(True))
     body = study.model("safpn", 0, 0).backbone.body.network.state_dict()
     shared = [name for name in body if name in weights]
     assert len(shared) > 100 and all(torch.equal(body[name], weights[name]) for name in shared)
     plain = (
-        CrossingStudy(options(eyes, tmp_path / "p"), Talk(True)).model("safpn", 0, 0).backbone.body.network.state_dict()
+        CrossingStudy(options(eyes, tmp_path / "p"), Console(True)).model("safpn", 0, 0).backbone.body.network.state_dict()
     )
     assert not all(torch.equal(plain[name], weights[name]) for name in shared)
     with pytest.raises(LeakError, match="which is to be tested"):
-        CrossingStudy(options(eyes, tmp_path / "l", maps=maps / "even"), Talk(True))
+        CrossingStudy(options(eyes, tmp_path / "l", maps=maps / "even"), Console(True))
     with pytest.raises(UsageError, match="Give a folder that the crossing task wrote"):
         taught(tmp_path)
     other = levels_of("resnet18", pretrained=False)

@@ -13,7 +13,7 @@ pytest.importorskip("onnx")
 from typer.testing import CliRunner
 
 from fundoscope.cli.main import app
-from fundoscope.cli.talk import Talk
+from fundoscope.cli.console import Console
 from fundoscope.errors import FundoscopeError, LeakError, StudyError, UsageError
 from fundoscope.nicking.grade_study import fitting
 from fundoscope.nicking.grade_study.evaluate import Said, called
@@ -411,4 +411,4 @@ def test_an_upstream_that_saw_a_patch_of_another_table_stops_the_study(patch_tab
         patch_table, tmp_path / "s", TINY, ("majority",), 2, also=(other,), upstream=(upstream,), bundle=str(graded[1])
     )
     with pytest.raises(LeakError, match="other was seen by every upstream"):
-        run_study(options, Talk(quiet=True))
+        run_study(options, Console(quiet=True))

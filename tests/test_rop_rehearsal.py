@@ -10,7 +10,7 @@ import torch
 from test_rop_study import rows_of, write_cohort
 
 from fundoscope.bundles import open_bundle
-from fundoscope.cli.talk import Talk
+from fundoscope.cli.console import Console
 from fundoscope.cohort import Fold
 from fundoscope.rop.recipes import RECIPES, Rehearsal, recipe_of
 from fundoscope.rop.study.pretraining import rehearse, simulated_eyes, step_of
@@ -24,7 +24,7 @@ def rehearsed(tmp_path_factory):
     quick = replace(RECIPES["tiny"].student_fit, epochs=1)
     recipe = replace(RECIPES["tiny"], rehearsal=Rehearsal(24, 3, quick))
     study = Study.open(tmp_path_factory.mktemp("study") / "s", {"commands": []})
-    rehearse(recipe, recipe.arm("undistilled"), study, Talk(quiet=True))
+    rehearse(recipe, recipe.arm("undistilled"), study, Console(quiet=True))
     return recipe, study
 
 
@@ -57,13 +57,13 @@ def test_it_is_done_once(rehearsed):
     recipe, study = rehearsed
     weights = study.result(step_of(recipe.arm("undistilled"))) / "best.safetensors"
     before = weights.stat().st_mtime_ns
-    rehearse(recipe, recipe.arm("undistilled"), study, Talk(quiet=True))
+    rehearse(recipe, recipe.arm("undistilled"), study, Console(quiet=True))
     assert weights.stat().st_mtime_ns == before
 
 
 def test_the_eyes_of_the_rehearsal_are_kept_without_their_files(rehearsed):
     recipe, study = rehearsed
-    eyes = simulated_eyes(recipe, study, Talk(quiet=True))
+    eyes = simulated_eyes(recipe, study, Console(quiet=True))
     assert sorted(path.name for path in study.result("rehearsal/eyes").iterdir()) == ["known.npz", "squares.npy"]
     assert len(eyes.squares.pixels) == len(eyes.treatment) == len(eyes.infant)
     assert set(eyes.infant[eyes.held]).isdisjoint(eyes.infant[~eyes.held])
@@ -82,7 +82,7 @@ def test_without_real_answers_the_second_stage_is_learnt_from_simulated_eyes(tmp
     recipe = replace(RECIPES["tiny"], rehearsal=Rehearsal(54, 14, quick), student_fit=quick)
     table = write_cohort(tmp_path, 24)
     out = tmp_path / "s"
-    run_study(StudyOptions(table, out, recipe, folds=2, networks=("undistilled",), export=True), Talk(quiet=True))
+    run_study(StudyOptions(table, out, recipe, folds=2, networks=("undistilled",), export=True), Console(quiet=True))
     card = open_bundle(out / "bundle" / "rop-tiny").card
     assert card.stage2 == "simulated" and "SIMULATED" in card.stages[1].operating_point.data
     assert all("SIMULATED" in figure.on for figure in card.figures if figure.name.startswith("treatment"))

@@ -13,7 +13,7 @@ pytest.importorskip("pandas")
 from test_rop_study import draw, rows_of
 
 from fundoscope.bundles import open_bundle
-from fundoscope.cli.talk import Talk
+from fundoscope.cli.console import Console
 from fundoscope.cohort import Cohort, Folds, audit, groups_of
 from fundoscope.errors import LeakError, UsageError
 from fundoscope.learning import LogitRegression, SoftTargets
@@ -56,7 +56,7 @@ def study(cohort, tmp_path_factory):
     torch.set_num_threads(1)
     recipe = recipe_of("tiny").changed(epochs=3)
     run_study(
-        StudyOptions(cohort, out, recipe, folds=2, export=True, prevalences=(0.06,), shuffles=2), Talk(quiet=True)
+        StudyOptions(cohort, out, recipe, folds=2, export=True, prevalences=(0.06,), shuffles=2), Console(quiet=True)
     )
     return out
 
@@ -134,7 +134,7 @@ def test_an_infant_in_two_folds_stops_the_study_by_name(study, cohort, tmp_path)
     (out / "study.json").write_text((study / "study.json").read_text())
     (out / "folds.json").write_text(json.dumps(folds))
     with pytest.raises(LeakError, match=rf"\b({one}|{other})\.png"):
-        run_study(StudyOptions(cohort, out, recipe_of("tiny").changed(epochs=3), folds=2), Talk(quiet=True))
+        run_study(StudyOptions(cohort, out, recipe_of("tiny").changed(epochs=3), folds=2), Console(quiet=True))
 
 
 def test_without_answers_about_treatment_it_is_not_asked_and_says_so(tmp_path):
@@ -152,7 +152,7 @@ def test_every_comparison_network_goes_through_every_step(tmp_path):
     recipe = recipe_of("tiny")
     networks = ("undistilled", *COMPARED)
     out = tmp_path / "s"
-    run_study(StudyOptions(table, out, recipe.changed(epochs=1), folds=2, networks=networks), Talk(quiet=True))
+    run_study(StudyOptions(table, out, recipe.changed(epochs=1), folds=2, networks=networks), Console(quiet=True))
     for question in ("rop", "treatment"):
         graders = [row["grader"] for row in rows_of(out / f"tables/results_{question}.csv")]
         assert graders[: len(networks)] == list(networks)

@@ -16,7 +16,7 @@ from fundoscope.errors import CohortError, LeakError, StudyError, UsageError
 torch = pytest.importorskip("torch")
 pd = pytest.importorskip("pandas")
 
-from fundoscope.cli.talk import Talk
+from fundoscope.cli.console import Console
 from fundoscope.rop.recipes import recipe_of
 from fundoscope.rop.study.run import StudyOptions, run_study
 
@@ -76,7 +76,7 @@ def options(table, out, **changes):
 def study(cohort, tmp_path_factory):
     out = tmp_path_factory.mktemp("study") / "s"
     torch.set_num_threads(1)  # as the one that is killed below: sums in another order differ in the last digits
-    run_study(options(cohort, out, export=True), Talk(quiet=True))
+    run_study(options(cohort, out, export=True), Console(quiet=True))
     return out
 
 
@@ -117,21 +117,21 @@ def test_the_bundle_of_a_study_opens_and_says_where_it_comes_from(study):
 def test_the_same_command_again_trains_nothing(cohort, study):
     weights = study / "fits/rop/student/seed-0/fold-0/network.safetensors"
     before, table = weights.stat().st_mtime_ns, (study / "tables/out_of_fold.csv").read_text()
-    run_study(options(cohort, study), Talk(quiet=True))
+    run_study(options(cohort, study), Console(quiet=True))
     assert weights.stat().st_mtime_ns == before
     assert (study / "tables/out_of_fold.csv").read_text() == table
 
 
 def test_other_settings_in_the_same_folder_are_refused(cohort, study):
     with pytest.raises(StudyError, match="seeds: 1 there, 2 now"):
-        run_study(options(cohort, study, seeds=2), Talk(quiet=True))
+        run_study(options(cohort, study, seeds=2), Console(quiet=True))
 
 
 def test_without_infants_it_runs_only_when_told_and_says_so(tmp_path):
     table = write_cohort(tmp_path, 24, infants=False)
     with pytest.raises(UsageError, match="--images-are-independent"):
-        run_study(options(table, tmp_path / "s"), Talk(quiet=True))
-    run_study(options(table, tmp_path / "s", independent=True), Talk(quiet=True))
+        run_study(options(table, tmp_path / "s"), Console(quiet=True))
+    run_study(options(table, tmp_path / "s", independent=True), Console(quiet=True))
     assert "Images assumed independent" in (tmp_path / "s" / "report.html").read_text()
 
 
@@ -140,18 +140,18 @@ def test_a_planted_leak_stops_the_study_and_names_the_photographs(cohort, tmp_pa
     cv2.imwrite(str(tmp_path / "copy.png"), cv2.rotate(cv2.imread(str(tmp_path / "3.png")), cv2.ROTATE_90_CLOCKWISE))
     table.write_text(table.read_text() + "copy.png,rop,another\n")
     with pytest.raises(LeakError, match=r"3\.png.*copy\.png"):
-        run_study(options(table, tmp_path / "s"), Talk(quiet=True))
+        run_study(options(table, tmp_path / "s"), Console(quiet=True))
 
 
 def test_a_photograph_that_cannot_be_read_stops_the_study(tmp_path):
     table = write_cohort(tmp_path, 12)
     (tmp_path / "5.png").write_bytes(b"")
     with pytest.raises(CohortError, match=r"unreadable: .*5\.png"):
-        run_study(options(table, tmp_path / "s"), Talk(quiet=True))
+        run_study(options(table, tmp_path / "s"), Console(quiet=True))
 
 
 def test_a_dry_run_trains_nothing_and_says_how_long(cohort, tmp_path, capsys):
-    run_study(options(cohort, tmp_path / "s"), Talk(), dry_run=True)
+    run_study(options(cohort, tmp_path / "s"), Console(), dry_run=True)
     assert not (tmp_path / "s").exists()
     assert "minutes on this machine" in capsys.readouterr().err
 
@@ -185,4 +185,4 @@ def test_unknown_recipes_and_networks_name_the_nearest(cohort, tmp_path):
     with pytest.raises(UsageError, match="did you mean 'lite'"):
         recipe_of("litee")
     with pytest.raises(UsageError, match="tiny"):
-        run_study(options(cohort, tmp_path / "s", networks=("tinny",)), Talk(quiet=True))
+        run_study(options(cohort, tmp_path / "s", networks=("tinny",)), Console(quiet=True))

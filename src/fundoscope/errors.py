@@ -6,6 +6,7 @@
     ├── CohortError         the table of photographs, its labels or its folds are wrong
     │   └── LeakError       the same eye stands on two sides of a split
     ├── StudyError          a study cannot start, go on or be resumed
+    ├── OutputError         answers could not be written: a full disk, a folder without permission
     ├── BundleError         a bundle is missing, broken, tampered with or too new
     └── MissingExtraError   a part of the program needs packages that are not installed
 
@@ -63,6 +64,21 @@ class BundleError(FundoscopeError):
     """A bundle is missing, broken, tampered with, or newer than this program."""
 
     exit_code = 3
+
+
+class OutputError(FundoscopeError):
+    """Answers could not be written, or not all of them; `name` is the file or folder, `cause` one short clause."""
+
+    exit_code = 4
+
+    def __init__(self, name: object, cause: object) -> None:
+        cause = getattr(cause, "strerror", None) or cause
+        super().__init__(f"{name}: cannot be written ({cause}). Free space, or give a folder that can be written.")
+        self.name = str(name)
+        self.cause = str(cause)
+
+    def __reduce__(self) -> tuple[type[OutputError], tuple[str, str]]:
+        return type(self), (self.name, self.cause)
 
 
 class MissingExtraError(FundoscopeError):

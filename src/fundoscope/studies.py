@@ -27,21 +27,21 @@ T = TypeVar("T")
 _MAY_CHANGE = ("commands", "versions")
 
 
-class Voice(Protocol):
-    """What a study asks of whoever shows its progress to a person: the command line's `Talk` is one, tests use a silent one."""
+class Progress(Protocol):
+    """Progress callbacks of a long piece of work; the command line's `Console` has them, and so have silent ones in tests."""
 
     def say(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
 
     def row(self, *cells: object) -> None:
-        """One aligned row of a running log."""
+        """Print one aligned row of a running log."""
 
-    def follow(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
-        """The items, with a bar and the time left."""
+    def follow(self, items: Iterable[T], total: int, what: str, done: int = 0) -> Iterator[T]:
+        """The items, with progress and the time left; `done` of `total` were there before."""
         ...
 
     def stages(self) -> AbstractContextManager[Callable[[str, int, int], None]]:
-        """A callback (stage, done, all) that keeps a bar for each stage."""
+        """A callback (stage, done, total) that shows the progress of each stage."""
         ...
 
 

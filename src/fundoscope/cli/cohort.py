@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from fundoscope.cli.talk import Talk
+    from fundoscope.cli.console import Console
     from fundoscope.cohort import Audit, Cohort
 
 app = typer.Typer(no_args_is_help=True, help="Make a table of photographs, and audit it.")
@@ -28,31 +28,31 @@ def audit_(table: Table, folds: FoldsFile = None, out: Out = None, quiet: Quiet 
 
     The paths concerned go to standard output, one a line. Exit code: 0 clean, 1 found, 2 a wrong call.
     """
-    from fundoscope.cli.talk import Talk
+    from fundoscope.cli.console import Console
     from fundoscope.cohort import Cohort, Folds, audit, write_page
 
-    talk = Talk(quiet)
+    console = Console(quiet)
     cohort = Cohort.read(table)
     split = None if folds is None else Folds.read(folds, cohort, allow_leaks=True)
-    with talk.stages() as step:
+    with console.stages() as step:
         found = audit(cohort, split, step)
     page = None if out is None else write_page(found, out)
     for path in found.paths:
         typer.echo(os.fsencode(path))  # bytes: a name need not be text
-    _tell(cohort, found, talk)
+    _tell(cohort, found, console)
     if page is not None:
-        talk.say(f"page: {page}")
+        console.say(f"page: {page}")
     raise typer.Exit(found.exit_code)
 
 
 @app.command("from-folders")
 def from_folders(folder: Folder, out: TableOut, quiet: Quiet = False) -> None:
     """Write the table of a folder whose folders are the labels: normal/ and rop/."""
-    from fundoscope.cli.talk import Talk
+    from fundoscope.cli.console import Console
     from fundoscope.cohort import Cohort
     from fundoscope.errors import UsageError
 
-    talk = Talk(quiet)
+    console = Console(quiet)
     cohort = Cohort.from_folders(folder)
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError(f"{out}: cannot be written there. Name a CSV file in a folder that exists.")
@@ -60,14 +60,14 @@ def from_folders(folder: Folder, out: TableOut, quiet: Quiet = False) -> None:
         raise UsageError(f"{out}: is there already. Give another --out, or remove it first.")
     cohort.write(out)
     rop = int(cohort.labels.sum())
-    talk.say(f"{len(cohort)} photographs: {len(cohort) - rop} normal, {rop} rop")
-    talk.say(f"next: fundoscope cohort audit {out}")
+    console.say(f"{len(cohort)} photographs: {len(cohort) - rop} normal, {rop} rop")
+    console.say(f"next: fundoscope cohort audit {out}")
     typer.echo(os.fsencode(out))
 
 
-def _tell(cohort: Cohort, found: Audit, talk: Talk) -> None:
+def _tell(cohort: Cohort, found: Audit, console: Console) -> None:
     infants = len({record.infant for record in cohort}) if cohort.has_infants else "unknown"
-    talk.say(f"{len(cohort)} photographs, infants: {infants}")
+    console.say(f"{len(cohort)} photographs, infants: {infants}")
     for kind, count in found.counts.items():
-        talk.say(f"{count:>6}  {kind}")
-    talk.say("clean" if found.clean else f"{len(found.paths)} photographs concerned")
+        console.say(f"{count:>6}  {kind}")
+    console.say("clean" if found.clean else f"{len(found.paths)} photographs concerned")

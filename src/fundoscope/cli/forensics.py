@@ -24,20 +24,20 @@ def forensics(table: Table, folds: FoldsFile, out: Out, thorough: Thorough = Fal
 
     Each row's name and verdict go to standard output, tab-separated. Exit code: 0 done, 2 a wrong call.
     """
-    from fundoscope.cli.talk import Talk
+    from fundoscope.cli.console import Console
     from fundoscope.evaluation.forensics import PATIENCE, examine, read_splits, read_table, write_solutions
     from fundoscope.reports.forensics import summary, write_forensics_report
 
-    talk = Talk(quiet)
+    console = Console(quiet)
     rows, splits = read_table(table), read_splits(folds)
-    talk.header(rows=len(rows), folds=len(splits.validation), images=splits.size)
+    console.header(rows=len(rows), folds=len(splits.validation), images=splits.size)
     for problem in splits.problems:
-        talk.say(f"no partition: {problem}")
+        console.say(f"no partition: {problem}")
     patience = PATIENCE * (10 if thorough else 1)
-    findings = [examine(row, splits, patience=patience) for row in talk.follow(rows, len(rows), "rows")]
+    findings = [examine(row, splits, patience=patience) for row in console.follow(rows, len(rows), "rows")]
     write_solutions(findings, out)
     write_forensics_report(out / "report.html", findings, splits, table.name)
     for found in findings:
         typer.echo(f"{found.row.name}\t{found.verdict}")
-        talk.say(f"{found.row.name}: {found.verdict}. {summary(found)}")
-    talk.say(f"page: {out / 'report.html'}")
+        console.say(f"{found.row.name}: {found.verdict}. {summary(found)}")
+    console.say(f"page: {out / 'report.html'}")

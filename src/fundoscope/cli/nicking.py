@@ -60,9 +60,9 @@ def grade_patches(
 def _run(
     given: list[str], out: Path | None, json: bool, bundle: str, quiet: bool, what: str, run: Callable[..., Iterator]
 ) -> None:
-    """Grade what was given with `run` of `nicking.run`, talk about it, and leave with the exit code."""
+    """Grade what was given with `run` of `nicking.run`, console about it, and leave with the exit code."""
     from fundoscope.cli.photographs import mentions
-    from fundoscope.cli.talk import Talk
+    from fundoscope.cli.console import Console
     from fundoscope.findings import exit_code
     from fundoscope.nicking.grading.grader import NickingGrader
     from fundoscope.nicking.grading.outputs import summary
@@ -71,16 +71,16 @@ def _run(
     named = [(mention.path, mention.file) for mention in mentions(given)]
     grader = NickingGrader.open(bundle)
     running = run(grader, named, out, json)
-    talk, card = Talk(quiet or json), grader.bundle.card
-    talk.header(**{"bundle": f"{card.name} ({card.created})", what: len(named), "use": "research use only"})
+    console, card = Console(quiet or json), grader.bundle.card
+    console.header(**{"bundle": f"{card.name} ({card.created})", what: len(named), "use": "research use only"})
     statuses, counted = [], Counter[str]()
-    for graded in talk.follow(running, len(named), "grading"):
+    for graded in console.follow(running, len(named), "grading"):
         statuses.append(graded.findings[0].status)
         counted.update(summary(graded))
     grades = [f"grade {grade}" for grade in range(4)] if card.grades is not None else []
-    talk.say("  ".join(f"{name}: {counted[name]}" for name in ("ok", "rejected", "failed", "crossings", *grades)))
+    console.say("  ".join(f"{name}: {counted[name]}" for name in ("ok", "rejected", "failed", "crossings", *grades)))
     if out is not None:
-        talk.say(f"report: {out / 'report.html'}")
+        console.say(f"report: {out / 'report.html'}")
     raise typer.Exit(exit_code(statuses))
 
 
@@ -97,14 +97,14 @@ def make_labels(
 
     Exit codes: 0 done, 1 a file of the set is missing or broken, 2 the call is wrong.
     """
-    from fundoscope.cli.talk import Talk
+    from fundoscope.cli.console import Console
     from fundoscope.datasets import open_dataset, write_labels
 
-    talk = Talk(quiet)
+    console = Console(quiet)
     dataset = open_dataset(dataset_dir, layout)
-    talk.header(layout=dataset.layout, photographs=len(dataset))
+    console.header(layout=dataset.layout, photographs=len(dataset))
     path = write_labels(dataset, out)
-    talk.say(summary(path))
+    console.say(summary(path))
     print(path)
 
 
@@ -136,7 +136,7 @@ def study_crossings(
     """
     from dataclasses import replace
 
-    from fundoscope.cli.talk import Talk
+    from fundoscope.cli.console import Console
     from fundoscope.errors import UsageError, need
 
     need("torch", "torchvision", "timm", "matplotlib", "faster_coco_eval", what="A study", extra="train")
@@ -154,7 +154,7 @@ def study_crossings(
         tuple(dataset_dirs), out, tuple(filter(None, pyramids.split(","))), seeds,
         DetectorOptions(body=body, pretrained=not random_weights), steps, "scaled" if scaled_labels else "paper", maps,
     )  # fmt: skip
-    run_study(options, Talk(quiet))
+    run_study(options, Console(quiet))
 
 
 @app.command("study-grades")
@@ -191,7 +191,7 @@ def study_grades(
     """
     from dataclasses import replace
 
-    from fundoscope.cli.talk import Talk
+    from fundoscope.cli.console import Console
     from fundoscope.errors import need
 
     need("torch", "torchvision", "timm", "lightning", "matplotlib", what="A study", extra="train")
@@ -205,7 +205,7 @@ def study_grades(
         patch_table, out, chosen, names_of(graders), folds, seeds,
         tuple(extra or ()), tuple(also or ()), tuple(upstream or ()), bundle, detection,
     )  # fmt: skip
-    run_study(options, Talk(quiet))
+    run_study(options, Console(quiet))
 
 
 def summary(path: Path) -> str:

@@ -32,7 +32,7 @@ def screen(
     """
     from fundoscope.bundles import open_bundle
     from fundoscope.cli.photographs import mentions
-    from fundoscope.cli.talk import Talk
+    from fundoscope.cli.console import Console
     from fundoscope.findings import exit_code
     from fundoscope.rop.screening.outputs import screen_all, summary
     from fundoscope.rop.screening.screener import Screener
@@ -40,15 +40,15 @@ def screen(
     check_answer(out, json)
     named = mentions(photos)
     loaded = open_bundle(bundle)
-    talk = Talk(quiet or json)
-    talk.header(bundle=f"{loaded.card.name} ({loaded.card.created})", photographs=len(named), use="research use only")
+    console = Console(quiet or json)
+    console.header(bundle=f"{loaded.card.name} ({loaded.card.created})", photographs=len(named), use="research use only")
     if allow_simulated and loaded.card.stage2 != "simulated":
-        talk.say("This bundle has no stage learnt from simulated eyes: --allow-simulated changes nothing.")
+        console.say("This bundle has no stage learnt from simulated eyes: --allow-simulated changes nothing.")
     screener = Screener(loaded, allow_simulated=allow_simulated)
-    findings = list(talk.follow(screen_all(screener, named, out, json), len(named), "screening"))
-    talk.counts(summary(findings), sum(finding.seconds for finding in findings))
+    findings = list(console.follow(screen_all(screener, named, out, json), len(named), "screening"))
+    console.say("  ".join(f"{name}: {count}" for name, count in summary(findings).items()))
     if out is not None:
-        talk.say(f"report: {out / 'report.html'}")
+        console.say(f"report: {out / 'report.html'}")
     raise typer.Exit(exit_code(finding.status for finding in findings))
 
 
@@ -98,7 +98,7 @@ def study(
     quiet: Quiet = False,
 ) -> None:
     """Train and judge a grader on your own photographs: nested folds, out-of-fold figures, a report, a bundle."""
-    from fundoscope.cli.talk import Talk
+    from fundoscope.cli.console import Console
     from fundoscope.errors import need
 
     need("torch", "lightning", "timm", "sklearn", "matplotlib", what="A study", extra="train")
@@ -111,7 +111,7 @@ def study(
         seeds=seeds, export=export, independent=images_are_independent, prevalences=_shares(prevalence),
         shuffles=shuffles,
     )  # fmt: skip
-    run_study(options, Talk(quiet), dry_run=dry_run)
+    run_study(options, Console(quiet), dry_run=dry_run)
 
 
 def _shares(text: str) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from fundoscope.simulate.cohort import Progress
+    from fundoscope.simulate.cohort import Progress as StepCallback
 
 app = typer.Typer(no_args_is_help=True, help="Make photographs of simulated eyes with exact truth.")
 
@@ -68,15 +68,15 @@ def _simulate() -> None:
 
 
 @contextmanager
-def _progress(n: int, quiet: bool) -> Generator[Progress]:
+def _progress(n: int, quiet: bool) -> Generator[StepCallback]:
     """A bar on standard error, and at the end how fast it went."""
     import time
 
-    from fundoscope.cli.talk import Talk
+    from fundoscope.cli.console import Console, counted
 
-    talk = Talk(quiet)
+    console = Console(quiet)
     start = time.perf_counter()
-    with talk.stages() as step:
+    with console.stages() as step:
         yield lambda done, wanted: step("photographs", done, wanted)
     seconds = time.perf_counter() - start
-    talk.say(f"{n} photographs in {seconds:.0f} s ({n / max(seconds, 1e-9):.1f} a second)")
+    console.say(f"{counted(n, 'photograph')} in {seconds:.0f} s ({n / max(seconds, 1e-9):.1f} a second)")

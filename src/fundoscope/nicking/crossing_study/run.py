@@ -40,7 +40,7 @@ from fundoscope.networks.mask_rcnn import BOX, CrossingDetector, DetectorOptions
 from fundoscope.nicking.crossing_study.split import Split
 from fundoscope.nicking.crossing_study.vessel_maps import taught
 from fundoscope.nicking.grade_study.transfer import write_upstream
-from fundoscope.studies import Study, Voice, command, versions_of
+from fundoscope.studies import Study, Progress, command, versions_of
 
 PATCH = 128  # pixels of the patches of the second step
 _OFFSET = PATCH // 3  # of a crossing from the middle of its patch, at most
@@ -78,7 +78,7 @@ class Shown:
 class CrossingStudy:
     """A study that is going on: its photographs, its fits, and what they found."""
 
-    def __init__(self, options: CrossingOptions, voice: Voice) -> None:
+    def __init__(self, options: CrossingOptions, voice: Progress) -> None:
         self.options, self.voice = options, voice
         sets = [open_dataset(folder) for folder in options.folders]
         self.sets = [known for known in sets if self._is_complete(known)]
@@ -194,7 +194,7 @@ def centre_box(shown: Sequence[Shown]) -> list[Instances]:
     return [Instances(np.array([[low, low, high, high]]), np.ones(1), mask) for _ in shown]
 
 
-def run_study(options: CrossingOptions, voice: Voice) -> Path:
+def run_study(options: CrossingOptions, voice: Progress) -> Path:
     """Run or continue the study in `options.out`; returns the path of its report."""
     from fundoscope.nicking.crossing_study.pages import write_report
 

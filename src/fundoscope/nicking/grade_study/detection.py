@@ -23,7 +23,7 @@ from fundoscope.nicking.grade_study.patch_table import PatchRow
 from fundoscope.nicking.grade_study.train import Fold
 from fundoscope.nicking.grade_study.training_views import usual
 from fundoscope.nicking.grading.crossing_patches import MAPPED, lit, resized
-from fundoscope.studies import Study, Voice
+from fundoscope.studies import Study, Progress
 from fundoscope.vessels.grade_rule import SPAN
 
 #: The second of paper 002's two steps, whole patches in place of cut ones.
@@ -42,7 +42,7 @@ def centre(each: Marked) -> Instances:
     return Instances(each.boxes.astype(float), np.ones(1))
 
 
-def detect(folds: Sequence[Fold], study: Study, voice: Voice, step: DetectionFit = STEP) -> Path:
+def detect(folds: Sequence[Fold], study: Study, voice: Progress, step: DetectionFit = STEP) -> Path:
     """Train on each fold's patches, test on its own; writes tables/detection.csv and returns its path."""
     truths: list[Instances] = []
     found: dict[str, list[Instances]] = {"detector": [], "centre box": []}
@@ -69,7 +69,7 @@ def _fitted(fold: Fold, study: Study, step: DetectionFit) -> CrossingDetector:
     return fit_step(detector, train, step, folder, 0).eval()
 
 
-def _scores(truths: list[Instances], found: dict[str, list[Instances]], voice: Voice) -> Iterator[dict[str, object]]:
+def _scores(truths: list[Instances], found: dict[str, list[Instances]], voice: Progress) -> Iterator[dict[str, object]]:
     for name, answers in found.items():
         scores = coco_scores(truths, answers, "bbox")
         for line in (name, *coco_lines(scores)):

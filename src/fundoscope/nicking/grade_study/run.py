@@ -25,7 +25,7 @@ from fundoscope.nicking.grade_study.perturbed import VARIANTS
 from fundoscope.nicking.grade_study.study_arms import RECIPES, USUAL, GradeArm, GradeRecipe, arms_of
 from fundoscope.nicking.grade_study.train import Fold, Tables, run_arm
 from fundoscope.nicking.grade_study.transfer import Upstream, free_of
-from fundoscope.studies import Study, Voice, command, versions_of
+from fundoscope.studies import Study, Progress, command, versions_of
 
 _PACKAGES = ("fundoscope", "torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn")
 
@@ -50,7 +50,7 @@ class GradeOptions:
     detection: bool = False
 
 
-def run_study(options: GradeOptions, voice: Voice) -> Path:
+def run_study(options: GradeOptions, voice: Progress) -> Path:
     """Run or continue the study in `options.out`; returns the path of its report."""
     from fundoscope.nicking.grade_study.pages import write_report
 
@@ -110,7 +110,7 @@ def _folds(study: Study, options: GradeOptions, tables: Tables, upstreams: Seque
 
 
 def _fit_all(
-    study: Study, arms: Sequence[GradeArm], folds: dict[int, list[Fold]], voice: Voice
+    study: Study, arms: Sequence[GradeArm], folds: dict[int, list[Fold]], voice: Progress
 ) -> dict[tuple[str, int, int], Path]:
     """Every arm, seed and fold; gives where each one's answers lie."""
     where = {}

@@ -23,7 +23,7 @@ from fundoscope.networks import build
 from fundoscope.rop.recipes import Arm, Recipe, Rehearsal
 from fundoscope.rop.study.questions import treatment_question
 from fundoscope.simulate import write_infants
-from fundoscope.studies import Study, Voice, write_json
+from fundoscope.studies import Study, Progress, write_json
 
 _PIXELS = 400  # of the longer side: enough for squares of 320
 _HELD_OUT = 8  # every eighth infant is kept for stopping
@@ -56,7 +56,7 @@ def rehearsed(recipe: Recipe, arm: Arm, study: Study) -> Path | None:
     return study.result(step_of(arm)) / "best.safetensors" if recipe.rehearsal and arm.prepared and own else None
 
 
-def rehearse(recipe: Recipe, arm: Arm, study: Study, voice: Voice) -> None:
+def rehearse(recipe: Recipe, arm: Arm, study: Study, voice: Progress) -> None:
     """Train an arm's network on simulated infants, unless that is done or the recipe has no rehearsal for it."""
     plan = recipe.rehearsal
     if plan is None or not arm.prepared or arm.network not in (recipe.teacher, recipe.student):
@@ -78,7 +78,7 @@ def rehearse(recipe: Recipe, arm: Arm, study: Study, voice: Voice) -> None:
         voice.say(f"rehearsal of {arm.network}: AUC {found:.3f} on held-out simulated infants")
 
 
-def simulated_eyes(recipe: Recipe, study: Study, voice: Voice, name: str = "eyes", others: int = 0) -> SimulatedEyes:
+def simulated_eyes(recipe: Recipe, study: Study, voice: Progress, name: str = "eyes", others: int = 0) -> SimulatedEyes:
     """The eyes of the recipe's rehearsal, drawn once and kept as squares; `others` are drawn from other seeds."""
     assert recipe.rehearsal is not None
     step = f"rehearsal/{name}"
@@ -91,7 +91,7 @@ def simulated_eyes(recipe: Recipe, study: Study, voice: Voice, name: str = "eyes
     return SimulatedEyes(Squares(pixels, known.pop("labels"), recipe.standard), **known)  # type: ignore[arg-type]
 
 
-def _keep(folder: Path, recipe: Recipe, plan: Rehearsal, voice: Voice) -> None:
+def _keep(folder: Path, recipe: Recipe, plan: Rehearsal, voice: Progress) -> None:
     cohort = Cohort.read(_simulated(folder / "eyes", plan, voice))
     seen = np.flatnonzero([record.extra["level"] != "ungradable" for record in cohort])
     records = [cohort[row] for row in seen.tolist()]
@@ -106,7 +106,7 @@ def _keep(folder: Path, recipe: Recipe, plan: Rehearsal, voice: Voice) -> None:
     shutil.rmtree(folder / "eyes")
 
 
-def _simulated(folder: Path, plan: Rehearsal, voice: Voice) -> Path:
+def _simulated(folder: Path, plan: Rehearsal, voice: Progress) -> Path:
     table = folder / "cohort.csv"
     if not table.exists():
         shutil.rmtree(folder, ignore_errors=True)

@@ -30,7 +30,7 @@ from fundoscope.rop.study.pretraining import rehearsed
 from fundoscope.rop.study.questions import ROP, TREATMENT, Question
 from fundoscope.rop.study.simulated_treatment import SecondStage, second_of_simulated
 from fundoscope.rop.study.train import NETWORK, bare_network, epochs_of, fitted_network, freeze_shared
-from fundoscope.studies import Voice, write_json
+from fundoscope.studies import Progress, write_json
 
 _NOTHING = np.array([], np.int64)
 
@@ -109,7 +109,7 @@ class Final:
 
 
 def final_bundle(
-    fits: Fits, arm: Arm, material: Material, origin: Origin, figures: Sequence[Figure], voice: Voice
+    fits: Fits, arm: Arm, material: Material, origin: Origin, figures: Sequence[Figure], voice: Progress
 ) -> Path:
     """Train on everything and write the bundle `origin.name`, unless that is done; returns its folder.
 
@@ -135,7 +135,7 @@ def final_bundle(
     return study.result("bundle") / origin.name
 
 
-def _second(final: Final, voice: Voice) -> SecondStage | None:
+def _second(final: Final, voice: Progress) -> SecondStage | None:
     fits, material = final.fits, final.material
     if any(question.name == TREATMENT for question in material.questions):
         question = material.question(TREATMENT)

@@ -33,7 +33,7 @@ from fundoscope.rop.study.pretraining import rehearse, simulated_eyes
 from fundoscope.rop.study.questions import questions_of
 from fundoscope.rop.study.refit import final_bundle
 from fundoscope.rop.study.train import Task, in_order, run_task
-from fundoscope.studies import Study, Voice, command, versions_of
+from fundoscope.studies import Study, Progress, command, versions_of
 
 _PACKAGES = ("fundoscope", "torch", "lightning", "timm", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 
@@ -73,7 +73,7 @@ class StudyOptions:
         return in_order({arm.name: arm for arm in (*teachers, *asked)}.values())
 
 
-def run_study(options: StudyOptions, voice: Voice, dry_run: bool = False) -> Path:
+def run_study(options: StudyOptions, voice: Progress, dry_run: bool = False) -> Path:
     """Run or continue the study in `options.out`; returns the path of its report (of its folder in a dry run)."""
     cohort = Cohort.read(options.cohort)
     if not cohort.has_infants and not options.independent:
@@ -100,7 +100,7 @@ def run_study(options: StudyOptions, voice: Voice, dry_run: bool = False) -> Pat
     return _conclude(options, fits, material, voice)
 
 
-def _conclude(options: StudyOptions, fits: Fits, material: Material, voice: Voice) -> Path:
+def _conclude(options: StudyOptions, fits: Fits, material: Material, voice: Progress) -> Path:
     """Everything after the fits: INT8, tables, the report, and the bundle if it was asked for."""
     study, origin = fits.study, options.origin or _origin_of(options)
     arm = exported_arm(fits, options.arms, material)
@@ -120,7 +120,7 @@ def _conclude(options: StudyOptions, fits: Fits, material: Material, voice: Voic
     return report
 
 
-def _audited_groups(cohort: Cohort, voice: Voice) -> Groups:
+def _audited_groups(cohort: Cohort, voice: Progress) -> Groups:
     """Groups with all pictures of one eye joined; photographs that cannot be used stop the study by name."""
     with voice.stages() as step:
         found = audit(cohort, progress=step)
@@ -171,7 +171,7 @@ def _tasks(options: StudyOptions, material: Material) -> Iterator[Task]:
                 yield from (Task(options.recipe, arm, question.name, seed, fold) for arm in options.arms)
 
 
-def _fit_all(options: StudyOptions, study: Study, material: Material, voice: Voice) -> None:
+def _fit_all(options: StudyOptions, study: Study, material: Material, voice: Progress) -> None:
     tasks = list(_tasks(options, material))
     waiting = [task for task in tasks if not study.done(task.step)]
     voice.say(
@@ -196,7 +196,7 @@ def _origin_of(options: StudyOptions) -> Origin:
     )
 
 
-def _tell_plan(options: StudyOptions, cohort: Cohort, groups: Groups, voice: Voice) -> None:
+def _tell_plan(options: StudyOptions, cohort: Cohort, groups: Groups, voice: Progress) -> None:
     """What would run, and about how long: two steps of each network are timed."""
     from fundoscope.rop.study.duration import photographs_seen, seconds_a_photograph
 

@@ -31,7 +31,7 @@ from fundoscope.rop.study.export import card_figure, stage_of
 from fundoscope.rop.study.pretraining import SimulatedEyes, simulated_eyes
 from fundoscope.rop.study.questions import TREATMENT
 from fundoscope.rop.study.train import NETWORK, freeze_shared
-from fundoscope.studies import Voice, write_json
+from fundoscope.studies import Progress, write_json
 
 STEP = "final/simulated-treatment"
 _EXAM = 1  # added to the rehearsal's seed: eyes that nothing was learnt or chosen on
@@ -51,7 +51,7 @@ class SecondStage:
     figures: tuple[Figure, ...] = ()
 
 
-def second_of_simulated(fits: Fits, arm: Arm, first: Classifier, voice: Voice) -> SecondStage:
+def second_of_simulated(fits: Fits, arm: Arm, first: Classifier, voice: Progress) -> SecondStage:
     """The second stage for a finished first network, learnt from the eyes of the recipe's rehearsal."""
     eyes = simulated_eyes(fits.recipe, fits.study, voice)
     if not fits.study.done(STEP):
@@ -74,7 +74,7 @@ def second_of_simulated(fits: Fits, arm: Arm, first: Classifier, voice: Voice) -
     return SecondStage(model, stage, "simulated", _figures(table[0], len(rows)))
 
 
-def _choose(fits: Fits, arm: Arm, first: Classifier, eyes: SimulatedEyes, folder: Path, voice: Voice) -> None:
+def _choose(fits: Fits, arm: Arm, first: Classifier, eyes: SimulatedEyes, folder: Path, voice: Progress) -> None:
     """Fit both ways, keep the better one's weights."""
     squares = eyes.squares.with_labels(eyes.treatment)
     train, inner = _parts(eyes)
