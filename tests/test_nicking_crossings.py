@@ -8,8 +8,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 from typer.testing import CliRunner
 
-from fundoscope.cli.main import app
 from fundoscope.cli.console import Console
+from fundoscope.cli.main import app
 from fundoscope.datasets import open_dataset
 from fundoscope.errors import LeakError, UsageError
 from fundoscope.evaluation.detection.matching import Instances
@@ -188,7 +188,9 @@ def test_a_detector_starts_from_maps_and_refuses_those_that_saw_the_test(eyes, m
     shared = [name for name in body if name in weights]
     assert len(shared) > 100 and all(torch.equal(body[name], weights[name]) for name in shared)
     plain = (
-        CrossingStudy(options(eyes, tmp_path / "p"), Console(True)).model("safpn", 0, 0).backbone.body.network.state_dict()
+        CrossingStudy(options(eyes, tmp_path / "p"), Console(True))
+        .model("safpn", 0, 0)
+        .backbone.body.network.state_dict()
     )
     assert not all(torch.equal(plain[name], weights[name]) for name in shared)
     with pytest.raises(LeakError, match="which is to be tested"):

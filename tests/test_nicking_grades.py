@@ -12,8 +12,8 @@ pytest.importorskip("lightning")
 pytest.importorskip("onnx")
 from typer.testing import CliRunner
 
-from fundoscope.cli.main import app
 from fundoscope.cli.console import Console
+from fundoscope.cli.main import app
 from fundoscope.errors import FundoscopeError, LeakError, StudyError, UsageError
 from fundoscope.nicking.grade_study import fitting
 from fundoscope.nicking.grade_study.evaluate import Said, called

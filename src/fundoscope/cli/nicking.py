@@ -61,8 +61,8 @@ def _run(
     given: list[str], out: Path | None, json: bool, bundle: str, quiet: bool, what: str, run: Callable[..., Iterator]
 ) -> None:
     """Grade what was given with `run` of `nicking.run`, console about it, and leave with the exit code."""
-    from fundoscope.cli.photographs import mentions
     from fundoscope.cli.console import Console
+    from fundoscope.cli.photographs import mentions
     from fundoscope.findings import exit_code
     from fundoscope.nicking.grading.grader import NickingGrader
     from fundoscope.nicking.grading.outputs import summary

@@ -31,8 +31,8 @@ def screen(
     missing or broken.
     """
     from fundoscope.bundles import open_bundle
-    from fundoscope.cli.photographs import mentions
     from fundoscope.cli.console import Console
+    from fundoscope.cli.photographs import mentions
     from fundoscope.findings import exit_code
     from fundoscope.rop.screening.outputs import screen_all, summary
     from fundoscope.rop.screening.screener import Screener
@@ -41,7 +41,9 @@ def screen(
     named = mentions(photos)
     loaded = open_bundle(bundle)
     console = Console(quiet or json)
-    console.header(bundle=f"{loaded.card.name} ({loaded.card.created})", photographs=len(named), use="research use only")
+    console.header(
+        bundle=f"{loaded.card.name} ({loaded.card.created})", photographs=len(named), use="research use only"
+    )
     if allow_simulated and loaded.card.stage2 != "simulated":
         console.say("This bundle has no stage learnt from simulated eyes: --allow-simulated changes nothing.")
     screener = Screener(loaded, allow_simulated=allow_simulated)

@@ -40,7 +40,7 @@ from fundoscope.networks.mask_rcnn import BOX, CrossingDetector, DetectorOptions
 from fundoscope.nicking.crossing_study.split import Split
 from fundoscope.nicking.crossing_study.vessel_maps import taught
 from fundoscope.nicking.grade_study.transfer import write_upstream
-from fundoscope.studies import Study, Progress, command, versions_of
+from fundoscope.studies import Progress, Study, command, versions_of
 
 PATCH = 128  # pixels of the patches of the second step
 _OFFSET = PATCH // 3  # of a crossing from the middle of its patch, at most

@@ -23,7 +23,7 @@ from fundoscope.nicking.grade_study.patch_table import PatchRow
 from fundoscope.nicking.grade_study.train import Fold
 from fundoscope.nicking.grade_study.training_views import usual
 from fundoscope.nicking.grading.crossing_patches import MAPPED, lit, resized
-from fundoscope.studies import Study, Progress
+from fundoscope.studies import Progress, Study
 from fundoscope.vessels.grade_rule import SPAN
 
 #: The second of paper 002's two steps, whole patches in place of cut ones.

@@ -25,7 +25,7 @@ from fundoscope.nicking.grade_study.perturbed import VARIANTS
 from fundoscope.nicking.grade_study.study_arms import RECIPES, USUAL, GradeArm, GradeRecipe, arms_of
 from fundoscope.nicking.grade_study.train import Fold, Tables, run_arm
 from fundoscope.nicking.grade_study.transfer import Upstream, free_of
-from fundoscope.studies import Study, Progress, command, versions_of
+from fundoscope.studies import Progress, Study, command, versions_of
 
 _PACKAGES = ("fundoscope", "torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn")
 

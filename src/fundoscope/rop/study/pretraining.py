@@ -23,7 +23,7 @@ from fundoscope.networks import build
 from fundoscope.rop.recipes import Arm, Recipe, Rehearsal
 from fundoscope.rop.study.questions import treatment_question
 from fundoscope.simulate import write_infants
-from fundoscope.studies import Study, Progress, write_json
+from fundoscope.studies import Progress, Study, write_json
 
 _PIXELS = 400  # of the longer side: enough for squares of 320
 _HELD_OUT = 8  # every eighth infant is kept for stopping

@@ -33,7 +33,7 @@ from fundoscope.rop.study.pretraining import rehearse, simulated_eyes
 from fundoscope.rop.study.questions import questions_of
 from fundoscope.rop.study.refit import final_bundle
 from fundoscope.rop.study.train import Task, in_order, run_task
-from fundoscope.studies import Study, Progress, command, versions_of
+from fundoscope.studies import Progress, Study, command, versions_of
 
 _PACKAGES = ("fundoscope", "torch", "lightning", "timm", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 
