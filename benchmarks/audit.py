@@ -19,9 +19,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fundoscope.cohort.fingerprints import TURNS, Fingerprint, fingerprint, turned
-from fundoscope.cohort.likeness import SAME_EYE, near_duplicates
-from fundoscope.cohort.second_views import second_views
+from fundoscope.cohort.fingerprints import TURNS, Fingerprint, apply_turn, fingerprint
+from fundoscope.cohort.near_duplicates import SAME_EYE, find_near_duplicates
+from fundoscope.cohort.second_views import find_second_views
 from fundoscope.imaging import Photograph, Pixels, read
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,8 +55,8 @@ def copies(photographs: list[Photograph], wanted: list[str]) -> Iterator[dict[st
             continue
         for turn, words in enumerate(TURNS):
             rows = range(len(originals))[turn % 4 :: 4] if turn else range(len(originals))
-            prints = [_print(turned(change(photographs[row].pixels), turn)) for row in rows]
-            found = {(m.first, m.second): m.similarity for m in near_duplicates(originals + prints)}
+            prints = [_print(apply_turn(change(photographs[row].pixels), turn)) for row in rows]
+            found = {(m.first, m.second): m.similarity for m in find_near_duplicates(originals + prints)}
             true = [(row, len(originals) + at) for at, row in enumerate(rows)]
             right = [found[pair] for pair in true if pair in found]
             wrong = len(found) - len(right)
@@ -67,7 +67,7 @@ def views(photographs: list[Photograph], _: list[str]) -> Iterator[dict[str, obj
     """Second views among the photographs; and between them and their mirror images, where each is false."""
     names = ["/".join(Path(photograph.name).parts[-2:]).removesuffix(".png") for photograph in photographs]
     judged = {tuple(f"{label}/{end}" for end in pair.split("-")) for label, t in JUDGED.items() for pair in t.split()}
-    found = {(names[m.first], names[m.second]): m.similarity for m in second_views(_prints(photographs, 0))}
+    found = {(names[m.first], names[m.second]): m.similarity for m in find_second_views(_prints(photographs, 0))}
     for pair in sorted(set(found) - judged):
         print(f"not judged yet, look at it: {pair[0]} {pair[1]} {found[pair]:.2f}")
     right = [found[pair] for pair in judged if pair in found]
@@ -82,7 +82,7 @@ def views(photographs: list[Photograph], _: list[str]) -> Iterator[dict[str, obj
     )
     sets = [_prints(photographs, turn) for turn in (0, 2, 4, 6)]
     n, every = len(photographs), [p for prints in sets for p in prints]
-    crossed = [m.similarity for m in second_views(every, least=0.0) if m.first // n != m.second // n]
+    crossed = [m.similarity for m in find_second_views(every, least=0.0) if m.first // n != m.second // n]
     pairs = len(every) * (len(every) - n) // 2
     wrong = sum(similarity >= SAME_EYE for similarity in crossed)
     condition = "pairs that cannot be one eye"
@@ -97,7 +97,7 @@ def speed(photographs: list[Photograph], rest: list[str]) -> Iterator[dict[str, 
     yield _seconds("fingerprints, 640x480, decoding left out", len(photographs), begin)
     rng = np.random.default_rng(0)
     prints = [_noisy(prints[at % len(prints)], rng) for at in range(n)]
-    for name, search in (("copies", near_duplicates), ("second views", second_views)):
+    for name, search in (("copies", find_near_duplicates), ("second views", find_second_views)):
         begin = time.process_time()
         search(prints)
         yield _seconds(f"{name} among all", n, begin)
@@ -150,7 +150,7 @@ def _print(pixels: Pixels) -> Fingerprint:
 
 
 def _prints(photographs: list[Photograph], turn: int) -> list[Fingerprint]:
-    return [_print(turned(photograph.pixels, turn)) for photograph in photographs]
+    return [_print(apply_turn(photograph.pixels, turn)) for photograph in photographs]
 
 
 def _row(measurement: str, condition: str, turn: str, n: int, found: int, wrong: int, edge: float) -> dict[str, object]:

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fundoscope.cohort import Cohort, Folds, audit, groups_of
+from fundoscope.cohort import Cohort, Folds, audit, make_groups
 from fundoscope.evaluation import difference, results_table
 from fundoscope.learning import Distillation, Lesson, Squares, distil
 from fundoscope.learning.distillation import Views, taught_batches, teacher_answers
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "distillation")
     given = parser.parse_args()
     cohort = Cohort.read(given.study.with_suffix(".csv"))
-    groups = groups_of(cohort, audit(cohort))
+    groups = make_groups(cohort, audit(cohort))
     folds = Folds.read(given.study / "folds.json", cohort)
     material = Material.of(cohort, groups, folds, RECIPE.standard)
     fits = Fits(Study(given.study, {}), RECIPE, folds.folds, 1)

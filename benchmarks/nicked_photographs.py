@@ -23,9 +23,8 @@ from nicked_patches import redrawn
 
 from fundoscope.datasets import open_dataset
 from fundoscope.evaluation import results_table
-from fundoscope.evaluation.detection.matching import RADIUS
-from fundoscope.evaluation.metrics.grades import grade_estimates
-from fundoscope.evaluation.metrics.intervals import share
+from fundoscope.evaluation.detection import HIT_RADIUS
+from fundoscope.evaluation.metrics import estimate_share, grade_estimates
 from fundoscope.findings import NickingFinding
 from fundoscope.imaging import Pixels
 from fundoscope.nicking.grade_study.nicked_patches import MappedPhotograph, Renderer, even
@@ -71,7 +70,7 @@ def nearest(grader: NickingGrader, pixels: Pixels, at: np.ndarray) -> NickingFin
     """What was found at a place of a photograph of DRIVE's size; None where nothing was."""
     every = [f for f in grader.grade(pixels) if f.row is not None and f.col is not None]
     away = [float(np.hypot(f.row - at[0], f.col - at[1])) for f in every]  # type: ignore[operator]
-    return every[int(np.argmin(away))] if away and min(away) <= RADIUS else None
+    return every[int(np.argmin(away))] if away and min(away) <= HIT_RADIUS else None
 
 
 def figures(asked: list[Asked]) -> Iterator[dict[str, object]]:
@@ -85,8 +84,8 @@ def figures(asked: list[Asked]) -> Iterator[dict[str, object]]:
         )
         yield {
             "photographs of": f"DRIVE test, {name}",
-            "found": share([each.found for each in of], photographs),
-            "graded": share([each.told is not None for each in of], photographs),
+            "found": estimate_share([each.found for each in of], photographs),
+            "graded": estimate_share([each.told is not None for each in of], photographs),
             **{what: told[what] for what in ("quadratic_kappa", "accuracy", *(f"recall_{g}" for g in range(GRADES)))},
         }
 

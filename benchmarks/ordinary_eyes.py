@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fundoscope.datasets import Dataset, open_dataset
 from fundoscope.evaluation import results_table
-from fundoscope.evaluation.metrics.intervals import Estimate, clopper_pearson
+from fundoscope.evaluation.metrics import Estimate, clopper_pearson
 from fundoscope.findings import NickingFinding
 from fundoscope.nicking.grading.grader import NickingGrader
 from fundoscope.nicking.grading.outputs import grade_all

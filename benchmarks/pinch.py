@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from fundoscope import simulate
-from fundoscope.datasets import Record, open_dataset
+from fundoscope.datasets import PhotographRecord, open_dataset
 from fundoscope.imaging import Pixels
 from fundoscope.nicking.grade_study.nicked_patches import MappedPhotograph
 from fundoscope.simulate.pinch import SHAMS, WarpPlan, draw_plan, pinch, pinched_patch
@@ -83,7 +83,7 @@ def _mapped(folder: Path) -> Iterator[Callable[[], Photograph]]:
         yield lambda k=k: _of_record(dataset[k])
 
 
-def _of_record(record: Record) -> Photograph:
+def _of_record(record: PhotographRecord) -> Photograph:
     return _at_map_size(record.name, record.pixels, (record.artery, record.vein, record.field))
 
 

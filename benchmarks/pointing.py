@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fundoscope.bundles import open_bundle
 from fundoscope.evaluation import results_table
-from fundoscope.evaluation.detection.pointing import Pointing, pointing, pointing_summary
+from fundoscope.evaluation.detection import Pointing, pointing, pointing_summary
 from fundoscope.imaging import Photograph, Standard, find_field
 from fundoscope.simulate.infants import infant
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fundoscope.cohort import Cohort, Folds, Groups, audit, groups_of
+from fundoscope.cohort import Cohort, Folds, Groups, audit, make_groups
 from fundoscope.evaluation import shuffle_verdict
 from fundoscope.imaging import read
 from fundoscope.learning import Squares
@@ -48,7 +48,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     cohort = Cohort.from_folders(DATA / "hvdropdb_retcam")
-    groups = groups_of(cohort, audit(cohort))
+    groups = make_groups(cohort, audit(cohort))
     numbers = np.array(groups.numbers)
     folds = folds_of(cohort, groups)
     pictures = [STANDARD.square(read(record.path), size=64) for record in cohort]

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from fundoscope.cohort import Cohort, Folds, audit, groups_of
+from fundoscope.cohort import Cohort, Folds, audit, make_groups
 from fundoscope.evaluation import auc, difference, estimate
+from fundoscope.evaluation.controls import nuisance_baseline, nuisance_table
 from fundoscope.evaluation.controls.matched_photographs import Controls
-from fundoscope.evaluation.controls.nuisance import nuisance_baseline, nuisance_table
 from fundoscope.imaging import Photograph, read
 from fundoscope.learning import SQUARE, Squares, logits_of
 from fundoscope.rop.recipes import UNDISTILLED, Recipe, recipe_of
@@ -50,7 +50,7 @@ class Retcam:
 
     def __init__(self, study: Path) -> None:
         self.cohort = Cohort.read(study.with_suffix(".csv"))
-        self.groups = groups_of(self.cohort, audit(self.cohort))
+        self.groups = make_groups(self.cohort, audit(self.cohort))
         self.numbers = np.array(self.groups.numbers)
         self.folds = Folds.read(study / "folds.json", self.cohort)
         self.photographs = [read(record.path, record.image) for record in self.cohort]

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from fundoscope.cli.console import Console
 from fundoscope.cohort import Cohort
 from fundoscope.evaluation import estimates, results_table
-from fundoscope.evaluation.decisions.cascade import Cascade, score_cascade
-from fundoscope.evaluation.metrics.class_shares import class_weights
+from fundoscope.evaluation.decisions import Cascade, class_weights, score_cascade
 from fundoscope.rop.recipes import recipe_of
 from fundoscope.rop.study.run import StudyOptions, run_study
 from fundoscope.simulate import write_infants

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fundoscope.datasets import Record, open_dataset
+from fundoscope.datasets import PhotographRecord, open_dataset
 from fundoscope.learning import FitOptions
 from fundoscope.learning.vessel_crops import Crops, Drawn
 from fundoscope.learning.vessel_fit import fit_vessels, vessel_probabilities
@@ -54,11 +54,11 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def drive(part: str) -> list[Record]:
+def drive(part: str) -> list[PhotographRecord]:
     return list(open_dataset(DATA / "drive_av" / part))
 
 
-def simulated(sets: Iterable[tuple[str, int, int, dict]], eyes: Path, workers: int) -> list[Record]:
+def simulated(sets: Iterable[tuple[str, int, int, dict]], eyes: Path, workers: int) -> list[PhotographRecord]:
     found = []
     for name, n, seed, options in sets:
         folder = eyes / name
@@ -69,13 +69,13 @@ def simulated(sets: Iterable[tuple[str, int, int, dict]], eyes: Path, workers: i
     return found
 
 
-def trained(arm: str, photographs: list[Record], out: Path, workers: int) -> VesselNet:
+def trained(arm: str, photographs: list[PhotographRecord], out: Path, workers: int) -> VesselNet:
     drawn = [Drawn.of(p) for p in photographs]
     torch.manual_seed(SEED)
     return fit_vessels(VesselNet(NETWORK), drawn, CROPS, OPTIONS, out / arm, SEED, workers)
 
 
-def counts(model: VesselNet, photographs: list[Record]) -> NDArray[np.int64]:
+def counts(model: VesselNet, photographs: list[PhotographRecord]) -> NDArray[np.int64]:
     """Hits, pixels called and pixels true, (photograph, threshold, 3), inside the field."""
     rows = []
     for p in photographs:
@@ -98,7 +98,9 @@ def row(arm: str, where: str, values: NDArray[np.float64]) -> dict[str, object]:
     }
 
 
-def run(arm: str, given: argparse.Namespace, scored: dict[str, Callable[[], list[Record]]]) -> list[dict[str, object]]:
+def run(
+    arm: str, given: argparse.Namespace, scored: dict[str, Callable[[], list[PhotographRecord]]]
+) -> list[dict[str, object]]:
     if arm == "simulated":
         material = simulated(TRAINING_EYES, given.eyes, given.workers)
         choosing, source = simulated(HELD_EYES, given.eyes, given.workers), "simulated eyes kept out"

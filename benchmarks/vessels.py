@@ -34,7 +34,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
 from sklearn.metrics import roc_auc_score
 
-from fundoscope.datasets import Dataset, Record, open_dataset
+from fundoscope.datasets import Dataset, PhotographRecord, open_dataset
 from fundoscope.imaging import Pixels
 from fundoscope.simulate import adults, cameras
 from fundoscope.vessels import (
@@ -85,7 +85,7 @@ def drive(part: str) -> Dataset:
     return open_dataset(DATA / "drive_av" / part)
 
 
-def lines(photographs: Sequence[Record]) -> Iterator[Row]:
+def lines(photographs: Sequence[PhotographRecord]) -> Iterator[Row]:
     accuracy, auc = [], []
     for p in photographs:
         strength, true = find_vessels(p.pixels).strength[p.field], p.vessel[p.field]
@@ -109,7 +109,7 @@ def matched(true: Values, found: Values) -> tuple[Mask, Mask]:
     return hit, good
 
 
-def crossings(photographs: Sequence[Record]) -> Iterator[Row]:
+def crossings(photographs: Sequence[PhotographRecord]) -> Iterator[Row]:
     ways = {
         "manual vessel map, geometry alone": lambda p: crossings_on(vessel_graph(p.artery | p.vein | p.vessel)),
         "manual artery and vein maps": lambda p: crossings_between(p.artery, p.vein),

@@ -25,10 +25,10 @@ import torch
 
 from fundoscope.bundles.card import Crossings, Figure, Grades, NickingCard, Source
 from fundoscope.bundles.write_nicking import Graders, write_maps
-from fundoscope.datasets import Dataset, Record, open_dataset
+from fundoscope.datasets import Dataset, PhotographRecord, open_dataset
 from fundoscope.evaluation import results_table
-from fundoscope.evaluation.detection.matching import Outcome, detection_estimates, matched
-from fundoscope.evaluation.metrics.intervals import Estimate, bootstrap
+from fundoscope.evaluation.detection import DetectionOutcome, detection_estimates, match_detections
+from fundoscope.evaluation.metrics import Estimate, bootstrap
 from fundoscope.imaging import Pixels, find_field, read
 from fundoscope.imaging.local_contrast import evened, scaled
 from fundoscope.learning.crossing_photographs import Marked
@@ -80,9 +80,9 @@ SOURCES = (
 )
 
 
-def simulated(folder: Path, workers: int) -> list[Record]:
+def simulated(folder: Path, workers: int) -> list[PhotographRecord]:
     """The simulated photographs of all folders, drawn where they are missing."""
-    eyes: list[Record] = []
+    eyes: list[PhotographRecord] = []
     for name, n, seed, options in EYES:
         if not (folder / name / "cohort.csv").exists():
             write_adults(n, folder / name, seed=seed, workers=workers, **options)
@@ -153,11 +153,11 @@ def measured(name: str, photographs: list[Mapped], how: Crossings) -> Iterator[d
             }
 
 
-def of_wide(whole: Outcome, each: Mapped, at: np.ndarray) -> Outcome:
+def of_wide(whole: DetectionOutcome, each: Mapped, at: np.ndarray) -> DetectionOutcome:
     """The outcome where only crossings of two wide vessels are asked for: detections of other crossings do not count."""
-    of = matched(at, whole.scores, each.crossings)
+    of = match_detections(at, whole.scores, each.crossings)
     asked = np.array([number < 0 or bool(each.wide[number]) for number in of], bool)
-    return Outcome(whole.scores[asked], whole.hits[asked], int(each.wide.sum()))
+    return DetectionOutcome(whole.scores[asked], whole.hits[asked], int(each.wide.sum()))
 
 
 def _figure(row: dict[str, object], found: Estimate) -> Figure:

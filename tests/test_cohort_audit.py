@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from fundoscope.cli.cohort import app
-from fundoscope.cohort import Cohort, Folds, Groups, Kind, audit, groups_of, write_page
-from fundoscope.cohort.fingerprints import TURNS, fingerprint, turned
-from fundoscope.cohort.likeness import near_duplicates
-from fundoscope.cohort.registration import about_centre, fit, moved, start_of
-from fundoscope.cohort.second_views import second_views
+from fundoscope.cohort import Cohort, Folds, Groups, ProblemKind, audit, make_groups, write_audit_page
+from fundoscope.cohort.fingerprints import TURNS, apply_turn, fingerprint
+from fundoscope.cohort.near_duplicates import find_near_duplicates
+from fundoscope.cohort.registration import align_squares, rotation_about_centre, starting_map, warp_square
+from fundoscope.cohort.second_views import find_second_views
 from fundoscope.errors import UsageError
 from fundoscope.imaging import Photograph, read
 
@@ -80,52 +80,54 @@ CHANGES = {
 @pytest.mark.parametrize("turn", range(8))
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_and_turned_copy_is_found_and_nothing_else(change, turn):
-    copies = [print_of(turned(CHANGES[change](pixels), turn)) for pixels in EYES[:3]]
-    found = near_duplicates(PRINTS + copies)
+    copies = [print_of(apply_turn(CHANGES[change](pixels), turn)) for pixels in EYES[:3]]
+    found = find_near_duplicates(PRINTS + copies)
     assert [(m.first, m.second) for m in found] == [(0, 8), (1, 9), (2, 10)]
     for match in found:
         assert match.similarity > 0.8
         # turning the copy by what the match says gives the original back
-        upright = turned(turned(CHANGES[change](EYES[match.first]), turn), match.turn)
+        upright = apply_turn(apply_turn(CHANGES[change](EYES[match.first]), turn), match.turn)
         assert np.array_equal(upright, CHANGES[change](EYES[match.first]))
 
 
 def test_turns_are_the_eight_symmetries():
     square = np.arange(9).reshape(3, 3)
-    assert len(TURNS) == len(set(TURNS)) == len({turned(square, turn).tobytes() for turn in range(8)}) == 8
-    assert turned(square, 1)[0].tolist() == [2, 5, 8]  # a quarter to the left: the right edge comes up
-    assert turned(square, 4).tolist() == square[:, ::-1].tolist()
-    assert turned(square, 6).tolist() == square[::-1].tolist()
-    assert turned(square, 7).tolist() == square.T.tolist()
+    assert len(TURNS) == len(set(TURNS)) == len({apply_turn(square, turn).tobytes() for turn in range(8)}) == 8
+    assert apply_turn(square, 1)[0].tolist() == [2, 5, 8]  # a quarter to the left: the right edge comes up
+    assert apply_turn(square, 4).tolist() == square[:, ::-1].tolist()
+    assert apply_turn(square, 6).tolist() == square[::-1].tolist()
+    assert apply_turn(square, 7).tolist() == square.T.tolist()
 
 
 @pytest.mark.parametrize(("shift", "degrees"), [((30, 10), 0), ((-25, 20), 6), ((10, -35), -10), ((0, 15), 12)])
 def test_a_second_view_of_an_eye_is_found_and_other_eyes_are_not(shift, degrees):
     moved_eye = print_of(view(2, shift, degrees))
-    found = second_views([*PRINTS, moved_eye])
+    found = find_second_views([*PRINTS, moved_eye])
     assert [(m.first, m.second, m.turn) for m in found] == [(2, 8, 0)]
-    assert not near_duplicates([*PRINTS, moved_eye])
+    assert not find_near_duplicates([*PRINTS, moved_eye])
 
 
 def test_mirrored_eyes_are_no_second_views():
-    mirrored = [print_of(turned(pixels, 4)) for pixels in EYES]
-    assert second_views([*PRINTS, *mirrored]) == []
+    mirrored = [print_of(apply_turn(pixels, 4)) for pixels in EYES]
+    assert find_second_views([*PRINTS, *mirrored]) == []
 
 
 def test_photographs_with_nothing_in_them_match_nothing():
     flat = [print_of(np.full((64, 64, 3), level, np.uint8)) for level in (0, 90, 90, 255)]
-    assert near_duplicates(flat) == [] and second_views(flat) == []
+    assert find_near_duplicates(flat) == [] and find_second_views(flat) == []
 
 
 def test_registration_undoes_a_known_motion():
     square = PRINTS[0].fine
-    warp = about_centre(1.05, 7, 128)
-    other = moved(square, warp)
-    score = fit(square, other, about_centre(1, 0, 128))
+    warp = rotation_about_centre(1.05, 7, 128)
+    other = warp_square(square, warp)
+    score = align_squares(square, other, rotation_about_centre(1, 0, 128))
     assert score.similarity > 0.95 and score.stretch == pytest.approx((1.05, 1.05), abs=0.02)
     # the closed form: at equal sizes, without a shift, the start is the inverse of the motion
-    assert np.allclose(start_of(warp, (0, 0), 128, 128), cv2.invertAffineTransform(warp), atol=1e-4)
-    assert start_of(about_centre(1, 0, 48), (3, -2), 48, 128)[:, 2] == pytest.approx([-2 * 128 / 48, 3 * 128 / 48])
+    assert np.allclose(starting_map(warp, (0, 0), 128, 128), cv2.invertAffineTransform(warp), atol=1e-4)
+    assert starting_map(rotation_about_centre(1, 0, 48), (3, -2), 48, 128)[:, 2] == pytest.approx(
+        [-2 * 128 / 48, 3 * 128 / 48]
+    )
 
 
 @pytest.fixture
@@ -136,7 +138,7 @@ def cohort(tmp_path):
         "a.png": png(EYES[0]),
         "a again.png": png(EYES[0]),
         "a other.bmp": cv2.imencode(".bmp", EYES[0][..., ::-1])[1].tobytes(),
-        hostile: png(turned(CHANGES["jpeg"](EYES[1]), 5)),
+        hostile: png(apply_turn(CHANGES["jpeg"](EYES[1]), 5)),
         "b.png": png(EYES[1]),
         "c.png": png(EYES[2]),
         "c moved.png": png(view(2, (20, 10), 5)),
@@ -160,15 +162,15 @@ def test_every_fault_is_found_and_nothing_else(cohort):
     seen = []
     found = audit(cohort, progress=lambda *step: seen.append(step))
     assert kinds(found) == {
-        (Kind.MISSING, (9,)),
-        (Kind.UNREADABLE, (8,)),
-        (Kind.SAME_FILE, (0, 1)),
-        (Kind.SAME_PIXELS, (0, 2)),
-        (Kind.NEAR_DUPLICATE, (3, 4)),
-        (Kind.TWO_LABELS, (3, 4)),
+        (ProblemKind.MISSING, (9,)),
+        (ProblemKind.UNREADABLE, (8,)),
+        (ProblemKind.SAME_FILE, (0, 1)),
+        (ProblemKind.SAME_PIXELS, (0, 2)),
+        (ProblemKind.NEAR_DUPLICATE, (3, 4)),
+        (ProblemKind.TWO_LABELS, (3, 4)),
     }
     assert [problem.kind for problem in found.problems] == sorted(
-        [problem.kind for problem in found.problems], key=list(Kind).index
+        [problem.kind for problem in found.problems], key=list(ProblemKind).index
     )
     assert not found.clean and found.exit_code == 1
     assert [path.name for path in found.paths] == [cohort[r].path.name for r in (0, 1, 2, 3, 4, 8, 9)]
@@ -184,15 +186,15 @@ def without_infants(cohort):
 def test_without_infants_second_views_are_told_and_joined(cohort):
     bare = without_infants(cohort)
     found = audit(bare)
-    assert (Kind.SAME_EYE, (5, 6)) in kinds(found)
-    assert groups_of(bare, found).numbers.tolist() == [0, 0, 0, 1, 1, 2, 2, 3]
-    assert groups_of(bare).numbers.tolist() == [0, 0, 1, 2, 3, 4, 5, 6]  # by content alone
+    assert (ProblemKind.SAME_EYE, (5, 6)) in kinds(found)
+    assert make_groups(bare, found).numbers.tolist() == [0, 0, 0, 1, 1, 2, 2, 3]
+    assert make_groups(bare).numbers.tolist() == [0, 0, 1, 2, 3, 4, 5, 6]  # by content alone
 
 
 def test_one_eye_under_two_infants_is_told(cohort):
     rows = [{"image": r.image, "label": "rop", "infant": str(r.row)} for r in cohort if r.row < 8]
     found = audit(Cohort.from_rows(rows, cohort[0].path.parent))
-    assert {rows for kind, rows in kinds(found) if kind is Kind.TWO_INFANTS} == {
+    assert {rows for kind, rows in kinds(found) if kind is ProblemKind.TWO_INFANTS} == {
         (0, 1),
         (0, 2),
         (3, 4),
@@ -222,16 +224,16 @@ def leaking(cohort):
 
 def test_leaks_between_folds_are_found(cohort):
     found = audit(cohort, leaking(cohort))
-    assert {rows for kind, rows in kinds(found) if kind is Kind.INFANT_SPLIT} == {(0, 1, 2), (3, 4)}
-    assert {rows for kind, rows in kinds(found) if kind is Kind.LIKENESS_SPLIT} == {(0, 1), (0, 2), (3, 4)}
-    detail = next(p.detail for p in found.problems if p.kind is Kind.INFANT_SPLIT)
+    assert {rows for kind, rows in kinds(found) if kind is ProblemKind.INFANT_SPLIT} == {(0, 1, 2), (3, 4)}
+    assert {rows for kind, rows in kinds(found) if kind is ProblemKind.LIKENESS_SPLIT} == {(0, 1), (0, 2), (3, 4)}
+    detail = next(p.detail for p in found.problems if p.kind is ProblemKind.INFANT_SPLIT)
     assert detail.startswith("infant 1, fold 0: inner and test and train")
     with pytest.raises(UsageError):
         audit(without_infants(cohort), leaking(cohort))
 
 
 def test_the_page_is_whole_and_safe(cohort, tmp_path):
-    page = write_page(audit(cohort), tmp_path / "deep" / "out").read_text("utf-8")
+    page = write_audit_page(audit(cohort), tmp_path / "deep" / "out").read_text("utf-8")
     assert "<img src=x" not in page and "&lt;img src=x" in page
     assert set(re.findall(r'src="([^"]{5})', page)) == {"data:"} and not re.search(r"https?://|<link|<script", page)
     assert page.count("<article>") == 6 and "prefers-color-scheme: dark" in page

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fundoscope.cohort import Cohort, Folds, Groups, groups_of
-from fundoscope.cohort.balance import deal
+from fundoscope.cohort import Cohort, Folds, Groups, make_groups
+from fundoscope.cohort.balance import deal_groups
 from fundoscope.errors import CohortError, LeakError, UsageError
 
 
@@ -46,7 +46,7 @@ def grouped(draw):
 @settings(max_examples=40, deadline=None)
 @given(cohort=grouped(), k=st.integers(2, 5), seed=st.integers(0, 3))
 def test_folds_of_any_infants_are_whole_and_honest(cohort, k, seed):
-    folds = Folds.make(cohort, groups_of(cohort), k=k, seed=seed)
+    folds = Folds.make(cohort, make_groups(cohort), k=k, seed=seed)
     tested = Counter(row for fold in folds for row in fold.test)
     assert tested == Counter(range(len(cohort)))
     for fold in folds:
@@ -55,7 +55,7 @@ def test_folds_of_any_infants_are_whole_and_honest(cohort, k, seed):
         assert not infants[0] & infants[1] and not infants[0] & infants[2] and not infants[1] & infants[2]
         for rows in (fold.test, fold.train, fold.inner):
             assert {cohort[row].label for row in rows} == {"normal", "rop"}
-    assert Folds.make(cohort, groups_of(cohort), k=k, seed=seed) == folds
+    assert Folds.make(cohort, make_groups(cohort), k=k, seed=seed) == folds
 
 
 @pytest.mark.parametrize("k", [2, 5, 7])
@@ -90,7 +90,7 @@ def test_large_and_small_groups_are_balanced_as_well_as_scikit_learn_does():
     labels = np.repeat(rng.integers(0, 2, 40), sizes)
     infants = np.repeat(np.arange(40), sizes)
     cohort = cohort_of([("normal", "rop")[label] for label in labels], infants)
-    ours = [list(fold.test) for fold in Folds.make(cohort, groups_of(cohort), k=5)]
+    ours = [list(fold.test) for fold in Folds.make(cohort, make_groups(cohort), k=5)]
     splitter = StratifiedGroupKFold(5, shuffle=True, random_state=0)
     theirs = [test for _, test in splitter.split(labels, labels, infants)]
 
@@ -102,15 +102,15 @@ def test_large_and_small_groups_are_balanced_as_well_as_scikit_learn_does():
 
 def test_deal_gives_each_part_its_share():
     counts = np.ones((100, 2))
-    parts = deal(counts, [0.5, 0.3, 0.2], np.random.default_rng(0))
+    parts = deal_groups(counts, [0.5, 0.3, 0.2], np.random.default_rng(0))
     assert np.bincount(parts).tolist() == [50, 30, 20]
 
 
 def test_too_few_groups_of_a_class_are_refused():
     cohort = cohort_of(["normal"] * 20 + ["rop"] * 12, [*range(20), *[20] * 4, *[21] * 4, *[22] * 2, *[23] * 2])
     with pytest.raises(CohortError, match=r"5 folds need 5 groups of each class, rop has 4 \(infants"):
-        Folds.make(cohort, groups_of(cohort), k=5)
-    assert len(Folds.make(cohort, groups_of(cohort), k=4)) == 4
+        Folds.make(cohort, make_groups(cohort), k=5)
+    assert len(Folds.make(cohort, make_groups(cohort), k=4)) == 4
     with pytest.raises(CohortError, match="normal has 0"):
         Folds.make(cohort_of(["rop"] * 9), alone(cohort_of(["rop"] * 9)), k=3)
     with pytest.raises(UsageError):
@@ -121,15 +121,15 @@ def test_infants_and_identical_files_are_joined(tmp_path):
     for name, data in (("a", b"1"), ("b", b"2"), ("c", b"1"), ("d", b"3")):
         (tmp_path / name).write_bytes(data)
     rows = [{"image": n, "label": "rop", "infant": i} for n, i in zip("abcd", "1223", strict=True)]
-    groups = groups_of(Cohort.from_rows(rows, tmp_path))
-    assert groups.of == (
+    groups = make_groups(Cohort.from_rows(rows, tmp_path))
+    assert groups.names == (
         "infant 1",
         "infant 1",
         "infant 1",
         "infant 3",
     )  # b and c by infant, a and c by content
     assert groups.numbers.tolist() == [0, 0, 0, 1] and len(groups) == 2
-    unknown = groups_of(Cohort.from_rows([{"image": n, "label": "rop"} for n in "abcd"], tmp_path))
+    unknown = make_groups(Cohort.from_rows([{"image": n, "label": "rop"} for n in "abcd"], tmp_path))
     assert unknown.numbers.tolist() == [0, 1, 0, 2]
 
 
@@ -139,7 +139,7 @@ def saved(tmp_path):
     for n in range(40):
         (tmp_path / f"{n}.png").write_bytes(bytes([n]))
     cohort = Cohort.from_rows(rows, tmp_path)
-    folds = Folds.make(cohort, groups_of(cohort), k=4)
+    folds = Folds.make(cohort, make_groups(cohort), k=4)
     return cohort, rows, folds, folds.write(tmp_path / "folds.json")
 
 
@@ -148,7 +148,7 @@ def test_folds_read_back_as_written_and_are_never_overwritten(saved):
     assert Folds.read(path, cohort) == folds
     assert folds.write(path) == path  # the same folds again
     with pytest.raises(CohortError, match="holds other folds already"):
-        Folds.make(cohort, groups_of(cohort), k=4, seed=1).write(path)
+        Folds.make(cohort, make_groups(cohort), k=4, seed=1).write(path)
     values = json.loads(path.read_text())
     test = values["folds"][0]["test"]
     assert test["images"] == [f"{row}.png" for row in test["rows"]] and values["groups"]["rule"].startswith("infants")
@@ -202,7 +202,7 @@ def test_a_planted_leak_raises_and_names_the_photographs(saved):
     leaking = Folds.read(path, cohort, allow_leaks=True)
     leaking.check(cohort, alone(cohort))  # apart from the infants it is sound
     with pytest.raises(LeakError, match="stands on two sides of fold"):
-        leaking.check(cohort, groups_of(cohort))
+        leaking.check(cohort, make_groups(cohort))
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.io import savemat
 
-from fundoscope.datasets import Record, crossings_of_map, open_dataset, scale_of
-from fundoscope.datasets.drawn_maps import kinds_of
+from fundoscope.datasets import PhotographRecord, drive_scale, find_map_crossings, open_dataset
+from fundoscope.datasets.drawn_maps import split_colours
 from fundoscope.errors import PhotographError, UsageError
 from fundoscope.imaging.places import rescaled
 from fundoscope.simulate import write_adults
@@ -89,7 +89,7 @@ def test_the_colours_of_maps():
     names = {"black": 0, "red": 4, "blue": 1, "green": 2, "white": 7, "magenta": 5, "yellow": 6, "cyan": 3}
     picture = np.array([[[255 * (code >> bit & 1) for bit in (2, 1, 0)] for code in names.values()]], np.uint8)
     kinds = {name: set() for name in names}
-    read = kinds_of(picture)
+    read = split_colours(picture)
     for kind in ("artery", "vein", "crossing", "vessel"):
         for name, inside in zip(names, getattr(read, kind)[0], strict=True):
             kinds[name] |= {kind} if inside else set()
@@ -172,7 +172,7 @@ def test_a_set_reads_nothing_before_it_is_asked(tmp_path, filled):
 
 def test_a_slice_is_a_set(tmp_path, filled):
     part = open_dataset(filled(tmp_path, "les_av"))[1:]
-    assert part.names == ("02",) and part.layout == "les_av" and isinstance(part[-1], Record)
+    assert part.names == ("02",) and part.layout == "les_av" and isinstance(part[-1], PhotographRecord)
 
 
 def test_names_are_one_photographs(tmp_path, filled):
@@ -316,22 +316,22 @@ def bars(shape=(120, 160), artery=8, vein=6, scale=1):
 
 
 def test_a_crossing_lies_where_the_bars_cross():
-    found = crossings_of_map(*bars())
+    found = find_map_crossings(*bars())
     assert found.at.tolist() == [[59.5, 69.5]] and found.areas.tolist() == [48]
     assert found.artery_widths[0] == pytest.approx(8, abs=0.5) and found.vein_widths[0] == pytest.approx(6, abs=0.5)
-    assert found.wide.tolist() == [True] and crossings_of_map(*bars(vein=2)).wide.tolist() == [False]
+    assert found.wide.tolist() == [True] and find_map_crossings(*bars(vein=2)).wide.tolist() == [False]
 
 
 def test_a_crossing_is_the_same_at_another_scale():
-    small, large = crossings_of_map(*bars()), crossings_of_map(*bars(scale=5), scale=5)
+    small, large = find_map_crossings(*bars()), find_map_crossings(*bars(scale=5), scale=5)
     assert np.allclose(large.at, rescaled(small.at, 5))
-    assert large.wide.tolist() == [True] and len(crossings_of_map(*bars(vein=2), scale=5)) == 0
+    assert large.wide.tolist() == [True] and len(find_map_crossings(*bars(vein=2), scale=5)) == 0
 
 
 def test_specks_and_overlaps_without_both_vessels_are_none():
     artery, vein = bars()
-    assert len(crossings_of_map(artery, vein, least=49)) == 0 and len(crossings_of_map(artery, vein, least=48)) == 1
-    assert len(crossings_of_map(artery & vein, vein)) == 0 and len(crossings_of_map(artery, artery & vein)) == 0
+    assert len(find_map_crossings(artery, vein, least=49)) == 0 and len(find_map_crossings(artery, vein, least=48)) == 1
+    assert len(find_map_crossings(artery & vein, vein)) == 0 and len(find_map_crossings(artery, artery & vein)) == 0
 
 
 def test_two_overlaps_that_touch_at_a_corner_are_one():
@@ -339,7 +339,7 @@ def test_two_overlaps_that_touch_at_a_corner_are_one():
     artery[10:14, 5:20], vein[10:14, 10:13] = True, True
     vein[14:18, 13:16], artery[14:18, 13:30] = True, True
     vein[2:10, 10:13] = True
-    assert len(crossings_of_map(artery, vein)) == 1
+    assert len(find_map_crossings(artery, vein)) == 1
 
 
 @pytest.mark.parametrize("number", ["01", "02"])
@@ -355,7 +355,7 @@ def test_crossings_agree_with_a_slow_search(number, eyes):
             near = ndimage.binary_dilation(blob, np.ones((3, 3)), iterations=7)
             places.append(ndimage.center_of_mass(blob))
             widths.append([2 * depth[near].max() for depth in depths])
-    found = crossings_of_map(artery, vein)
+    found = find_map_crossings(artery, vein)
     order = np.lexsort(np.array(places).T[::-1])
     assert np.allclose(found.at, np.array(places)[order])
     measured = np.column_stack([found.artery_widths, found.vein_widths])
@@ -393,6 +393,6 @@ def test_scale_is_that_of_the_field_even_where_it_is_cut(diameter, scale):
     row, column = np.ogrid[: diameter + 20, : diameter + 20]
     middle = (diameter + 19) / 2
     field = (row - middle) ** 2 + (column - middle) ** 2 < (diameter / 2) ** 2
-    assert scale_of(field) == pytest.approx(scale, rel=0.01) and (scale != 1 or scale_of(field) == 1)
+    assert drive_scale(field) == pytest.approx(scale, rel=0.01) and (scale != 1 or drive_scale(field) == 1)
     field[: diameter // 6] = False
-    assert scale_of(field) == pytest.approx(scale, rel=0.01)
+    assert drive_scale(field) == pytest.approx(scale, rel=0.01)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fundoscope.errors import UsageError
-from fundoscope.evaluation import measure
-from fundoscope.evaluation.decisions.abstention import choose_band, confidence, coverage_risk
+from fundoscope.evaluation import compute_metrics
+from fundoscope.evaluation.decisions import choose_band, coverage_risk, decision_confidence
 
 
 def scored(n=98, seed=0, distance=2.0):
@@ -26,8 +26,8 @@ def graded(draw):
 
 
 def test_confidence_is_the_distance_in_log_odds():
-    assert confidence([0.5, 0.9, 0.1], 0.5) == pytest.approx([0, np.log(9), np.log(9)])
-    assert confidence([0.5, 0.9], [0.9, 0.5]) == pytest.approx([np.log(9)] * 2)
+    assert decision_confidence([0.5, 0.9, 0.1], 0.5) == pytest.approx([0, np.log(9), np.log(9)])
+    assert decision_confidence([0.5, 0.9], [0.9, 0.5]) == pytest.approx([np.log(9)] * 2)
 
 
 def test_risk_of_the_surest_by_hand():
@@ -36,7 +36,7 @@ def test_risk_of_the_surest_by_hand():
     order = np.argsort(-np.abs(np.log(p / (1 - p)) - np.log(0.4 / 0.6)))
     for k in (1, 7, 40, 98):
         kept = order[:k]
-        by_hand = measure(y[kept], p[kept], 0.4)
+        by_hand = compute_metrics(y[kept], p[kept], 0.4)
         assert found.coverage[k - 1] == k / 98 and found.error[k - 1] == pytest.approx(1 - by_hand["accuracy"])
         assert found.sensitivity[k - 1] == pytest.approx(by_hand["sensitivity"], nan_ok=True)
     assert found.aurc == pytest.approx(found.error.mean())
@@ -74,7 +74,7 @@ def test_seeds_are_averaged():
 def test_the_band_is_the_narrowest_that_keeps_its_promise(data, threshold, most):
     y, p = data
     band = choose_band(y, p, threshold, most)
-    wrong, sureness = (p >= threshold) != y, np.round(confidence(p, threshold), 8)
+    wrong, sureness = (p >= threshold) != y, np.round(decision_confidence(p, threshold), 8)
     out = band.abstains(p)
     # whoever is surer than someone kept is kept
     assert out.all() or not out.any() or sureness[out].max() < sureness[~out].min()

@@ -9,15 +9,15 @@ from scipy.optimize import minimize_scalar
 from fundoscope.errors import UsageError
 from fundoscope.evaluation import (
     auc,
+    compute_metrics,
     fit_temperature,
     lower_bound_with_no_misses,
     max_accuracy,
-    measure,
     shuffle_verdict,
     target_sensitivity,
     youden,
 )
-from fundoscope.evaluation.controls.shuffled_labels import null_sd
+from fundoscope.evaluation.controls import chance_sd
 
 
 def logits(n, seed=0, temperature=1.0):
@@ -70,7 +70,7 @@ def test_temperature_of_two_columns_is_that_of_their_difference():
 def test_temperature_makes_probabilities_better_but_keeps_their_order():
     z, y = logits(500, temperature=4)
     fitted = fit_temperature(z, y)
-    before, after = measure(y, 1 / (1 + np.exp(-z))), measure(y, fitted.probabilities(z))
+    before, after = compute_metrics(y, 1 / (1 + np.exp(-z))), compute_metrics(y, fitted.probabilities(z))
     assert after["brier"] < before["brier"] and after["auc"] == pytest.approx(before["auc"])
     assert after["calibration_slope"] == pytest.approx(1, abs=0.05)
 
@@ -93,14 +93,16 @@ def graded(draw):
 @given(graded(), st.sampled_from([0.5, 0.8, 0.95, 1.0]))
 def test_operating_points_are_the_best_of_all_thresholds(data, target):
     y, p = data
-    every = [measure(y, p, t) for t in (-1, *(np.unique(p) - 1e-6), 2)]
-    found = measure(y, p, youden(y, p).threshold)
+    every = [compute_metrics(y, p, t) for t in (-1, *(np.unique(p) - 1e-6), 2)]
+    found = compute_metrics(y, p, youden(y, p).threshold)
     assert found["sensitivity"] + found["specificity"] == pytest.approx(
         max(each["sensitivity"] + each["specificity"] for each in every)
     )
-    assert measure(y, p, max_accuracy(y, p).threshold)["accuracy"] == pytest.approx(max(e["accuracy"] for e in every))
+    assert compute_metrics(y, p, max_accuracy(y, p).threshold)["accuracy"] == pytest.approx(
+        max(e["accuracy"] for e in every)
+    )
     point = target_sensitivity(y, p, target)
-    chosen = measure(y, p, point.threshold)
+    chosen = compute_metrics(y, p, point.threshold)
     assert chosen["sensitivity"] >= target - 1e-9
     assert chosen["specificity"] == pytest.approx(
         max(each["specificity"] for each in every if each["sensitivity"] >= target - 1e-9)
@@ -126,8 +128,8 @@ def test_a_threshold_lies_midway():
 def test_neighbouring_floats_are_still_told_apart():
     low = 0.3
     high = np.nextafter(low, 1)
-    assert measure([0, 1], [low, high], youden([0, 1], [low, high]).threshold)["accuracy"] == 1
-    assert measure([1, 0], [0.0, 1.0], max_accuracy([1, 0, 0], [0.0, 1.0, 1.0]).threshold)["specificity"] == 1
+    assert compute_metrics([0, 1], [low, high], youden([0, 1], [low, high]).threshold)["accuracy"] == 1
+    assert compute_metrics([1, 0], [0.0, 1.0], max_accuracy([1, 0, 0], [0.0, 1.0, 1.0]).threshold)["specificity"] == 1
 
 
 def test_an_operating_point_says_what_its_number_supports():
@@ -165,8 +167,8 @@ def blind_aucs(runs, n_pos, n_neg, seed):
 
 
 def test_chance_scatters_as_the_formula_says():
-    assert np.std(blind_aucs(1000, 49, 49, 0)) == pytest.approx(null_sd(49, 49), rel=0.1)
-    assert np.std(blind_aucs(1000, 8, 60, 1)) == pytest.approx(null_sd(8, 60), rel=0.1)
+    assert np.std(blind_aucs(1000, 49, 49, 0)) == pytest.approx(chance_sd(49, 49), rel=0.1)
+    assert np.std(blind_aucs(1000, 8, 60, 1)) == pytest.approx(chance_sd(8, 60), rel=0.1)
 
 
 def test_blind_runs_raise_no_alarm():

@@ -13,14 +13,25 @@ from hypothesis import strategies as st
 
 import fundoscope
 from fundoscope.errors import UsageError
-from fundoscope.evaluation import NAMES, difference, estimate, estimates, measure, results_table, target_sensitivity
-from fundoscope.evaluation.decisions.cascade import Cascade, score_cascade
-from fundoscope.evaluation.decisions.decision_curve import decision_curve
-from fundoscope.evaluation.decisions.operating_points import Inner, operating_rows
-from fundoscope.evaluation.decisions.predictive_values import predictive_values
-from fundoscope.evaluation.decisions.subgroups import bands, numbers, subgroup_rows
-from fundoscope.evaluation.metrics.class_shares import class_weights
-from fundoscope.evaluation.metrics.intervals import resamples
+from fundoscope.evaluation import (
+    METRICS,
+    compute_metrics,
+    difference,
+    estimate,
+    estimates,
+    results_table,
+    target_sensitivity,
+)
+from fundoscope.evaluation.decisions import (
+    Cascade,
+    InnerPredictions,
+    class_weights,
+    decision_curve,
+    operating_rows,
+    predictive_values,
+    score_cascade,
+)
+from fundoscope.evaluation.metrics import cut_into_bands, parse_numbers, resample_weights, subgroup_rows
 
 
 def scored(n=98, seed=0, distance=2.0):
@@ -38,7 +49,7 @@ def test_a_weight_is_a_repetition_within_the_group():
     again = np.repeat(np.arange(40), times)
     weighted = estimates(y, p, groups=np.arange(40), weights=times)
     repeated = estimates(y[again], p[again], groups=again)
-    for name in NAMES:
+    for name in METRICS:
         ends = [(each.value, each.low, each.high) for each in (weighted[name], repeated[name])]
         assert ends[0] == pytest.approx(ends[1], rel=1e-4, abs=1e-6, nan_ok=True), name
     assert (weighted["auc"].n, weighted["auc"].positives) == (40, 20)  # what there is, not what it stands for
@@ -194,7 +205,7 @@ def test_predictive_values_at_the_cohorts_own_prevalence_are_precision_and_its_c
     y, p = scored(90)
     y = np.where(np.arange(90) % 3 == 0, y, 0)
     row = predictive_values(y, p, 0.6, [y.mean()])[0]
-    assert row["ppv"].value == pytest.approx(measure(y, p, 0.6)["precision"])
+    assert row["ppv"].value == pytest.approx(compute_metrics(y, p, 0.6)["precision"])
     assert row["npv"].value == pytest.approx((y[p < 0.6] == 0).mean())
 
 
@@ -202,11 +213,11 @@ def test_predictive_values_by_bayes_and_their_interval_resample_by_resample():
     y, p = scored()
     groups = np.arange(98) // 2
     row = predictive_values(y, p, 0.5, [0.05, 0.3], groups)[0]
-    found = measure(y, p)
+    found = compute_metrics(y, p)
     hits, alarms = 0.05 * found["sensitivity"], 0.95 * (1 - found["specificity"])
     assert row["prevalence"] == 0.05 and row["ppv"].value == pytest.approx(hits / (hits + alarms))
     drawn = []
-    for weights in np.concatenate(list(resamples(groups, 0))):
+    for weights in np.concatenate(list(resample_weights(groups, 0))):
         sensitivity = np.average(p[y == 1] >= 0.5, weights=weights[y == 1])
         specificity = np.average(p[y == 0] < 0.5, weights=weights[y == 0])
         drawn.append(0.05 * sensitivity / (0.05 * sensitivity + 0.95 * (1 - specificity)))
@@ -250,7 +261,7 @@ def test_net_benefit_at_another_prevalence():
     curve = decision_curve(y, p, weights=class_weights(y, {0: 9, 1: 1}))
     assert curve.prevalence == pytest.approx(0.1)
     for t, found in zip(curve.thresholds[::20], curve.model[::20], strict=True):
-        rates = measure(y, p, t)
+        rates = compute_metrics(y, p, t)
         assert found == pytest.approx(0.1 * rates["sensitivity"] - 0.9 * (1 - rates["specificity"]) * t / (1 - t))
 
 
@@ -272,14 +283,14 @@ def test_decision_curves_that_cannot_be_are_refused(call):
 
 
 def test_bands_hold_their_lower_end_and_blanks_are_unknown():
-    found = bands(["900", 1000, 1499.5, "1500", None, "", math.nan, np.float32("nan")], [1000, 1500], "g")
+    found = cut_into_bands(["900", 1000, 1499.5, "1500", None, "", math.nan, np.float32("nan")], [1000, 1500], "g")
     assert found == ["under 1000 g", *["1000 to under 1500 g"] * 2, "1500 g or more", *["unknown"] * 4]
-    assert bands([27.9, 32], [28], "weeks") == ["under 28 weeks", "28 weeks or more"]
-    assert numbers(["26.5", ""])[0] == 26.5
+    assert cut_into_bands([27.9, 32], [28], "weeks") == ["under 28 weeks", "28 weeks or more"]
+    assert parse_numbers(["26.5", ""])[0] == 26.5
     with pytest.raises(UsageError, match=r"28\+3"):
-        bands(["28+3"], [28], "weeks")
+        cut_into_bands(["28+3"], [28], "weeks")
     with pytest.raises(UsageError, match="ascending"):
-        bands([1], [1500, 1000], "g")
+        cut_into_bands([1], [1500, 1000], "g")
 
 
 def test_subgroups_are_scored_alone_in_order_and_small_ones_stay():
@@ -288,7 +299,7 @@ def test_subgroups_are_scored_alone_in_order_and_small_ones_stay():
     at, groups = np.random.default_rng(0).random((2, 98)), [f"infant {k // 2}" for k in range(98)]
     grams = np.full(98, 1200.0)
     grams[:40], grams[40:46], grams[46:50] = 1700, 900, np.nan
-    rows = subgroup_rows(y, runs, at, groups, "birth weight", bands(grams, [1000, 1500], "g"))
+    rows = subgroup_rows(y, runs, at, groups, "birth weight", cut_into_bands(grams, [1000, 1500], "g"))
     assert [row["subgroup"] for row in rows] == ["under 1000 g", "1000 to under 1500 g", "1500 g or more", "unknown"]
     assert all(row["column"] == "birth weight" for row in rows) and sum(row["auc"].n for row in rows) == 98
     for name, first, last in (("1500 g or more", 0, 40), ("1000 to under 1500 g", 50, 98)):
@@ -321,7 +332,7 @@ def test_operating_points_are_chosen_within_and_scored_without():
     y, p = scored(98)
     q = scored(seed=1)[1]
     folds = [np.arange(0, 50), np.arange(50, 98)]
-    inner = [Inner(*scored(200, seed=10 + 2 * run + k), folds[k], run) for run in (0, 1) for k in (0, 1)]
+    inner = [InnerPredictions(*scored(200, seed=10 + 2 * run + k), folds[k], run) for run in (0, 1) for k in (0, 1)]
     rows = operating_rows(inner, y, np.array([p, q]), np.arange(98) // 2)
     assert [row["target"] for row in rows] == [0.85, 0.9, 0.95, 0.99]
     assert [row["sensitivity"].value for row in rows] == sorted(row["sensitivity"].value for row in rows)
@@ -334,7 +345,7 @@ def test_operating_points_are_chosen_within_and_scored_without():
 
 def test_operating_points_say_what_the_infants_can_prove():
     y, p = scored(98)
-    fit = [Inner(y, p, range(98))]
+    fit = [InnerPredictions(y, p, range(98))]
     rows = operating_rows(fit, y, p, [(label, k // 4) for k, label in enumerate(y)])  # 50 infants, 25 of them ill
     assert rows[0]["support"] == f"49 positives of 25 groups: no miss at all would prove {0.05 ** (1 / 25):.3f}"
     assert rows[2]["support"].endswith("so 0.95 cannot be proved here")
@@ -353,4 +364,4 @@ def test_operating_points_say_what_the_infants_can_prove():
 def test_every_photograph_is_tested_once(parts, says):
     y, p = scored(98)
     with pytest.raises(UsageError, match=says):
-        operating_rows([Inner(y, p, rows, run) for rows, run in parts], y, p)
+        operating_rows([InnerPredictions(y, p, rows, run) for rows, run in parts], y, p)

@@ -4,17 +4,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fundoscope.errors import UsageError
-from fundoscope.evaluation.detection.coco import coco_lines, coco_scores
-from fundoscope.evaluation.detection.matching import (
+from fundoscope.evaluation.detection import (
+    DetectionOutcome,
     Instances,
-    Outcome,
     best_f1,
+    coco_lines,
+    coco_scores,
     detection_estimates,
     f1_difference,
-    matched,
-    outcome,
-    outcome_of,
+    match_detections,
     precision_recall,
+    score_instances,
+    score_points,
 )
 
 pytest.importorskip("faster_coco_eval")
@@ -42,16 +43,16 @@ def answered(truth, right=0, scores=None):
 def test_the_surest_takes_the_nearest_and_nobody_takes_twice():
     truth = [[10, 10], [10, 18], [90, 90]]
     points = [[10, 13], [10, 11], [80, 90], [50, 50], [90, 101]]
-    assert matched(points, [0.5, 0.9, 0.4, 0.99, 0.8], truth).tolist() == [1, 0, 2, -1, -1]
-    assert matched(points, [0.5, 0.9, 0.4, 0.99, 0.8], truth, radius=3).tolist() == [-1, 0, -1, -1, -1]
+    assert match_detections(points, [0.5, 0.9, 0.4, 0.99, 0.8], truth).tolist() == [1, 0, 2, -1, -1]
+    assert match_detections(points, [0.5, 0.9, 0.4, 0.99, 0.8], truth, radius=3).tolist() == [-1, 0, -1, -1, -1]
 
 
 def test_nothing_found_and_nothing_to_find():
-    assert matched([], [], [[1, 1]]).tolist() == []
-    assert matched([[1, 1]], [0.5], []).tolist() == [-1]
-    assert outcome([], [], [[1, 1]]).counts(0.5) == (0, 0, 1)
+    assert match_detections([], [], [[1, 1]]).tolist() == []
+    assert match_detections([[1, 1]], [0.5], []).tolist() == [-1]
+    assert score_points([], [], [[1, 1]]).counts(0.5) == (0, 0, 1)
     with pytest.raises(UsageError, match="one finite score"):
-        matched([[1, 1]], [0.5, 0.5], [])
+        match_detections([[1, 1]], [0.5, 0.5], [])
 
 
 def test_the_middle_of_a_box_is_its_pixel():
@@ -65,17 +66,17 @@ places = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=12
 @given(places, places, st.integers(0, 10**6), st.floats(0, 1))
 def test_what_is_matched_above_a_threshold_does_not_depend_on_what_lies_below(points, truth, seed, threshold):
     scores = np.random.default_rng(seed).random(len(points))
-    all_of_them = matched(points, scores, truth)
+    all_of_them = match_detections(points, scores, truth)
     called = scores >= threshold
     chosen = np.asarray(points, float).reshape(-1, 2)[called]
-    assert matched(chosen, scores[called], truth).tolist() == all_of_them[called].tolist()
+    assert match_detections(chosen, scores[called], truth).tolist() == all_of_them[called].tolist()
     hit = all_of_them[all_of_them >= 0]
     assert len(set(hit.tolist())) == len(hit)
 
 
 def test_figures_are_those_of_the_counts_and_resample_photographs():
     rng = np.random.default_rng(0)
-    outcomes = [Outcome(rng.random(8), rng.random(8) < rng.random(), 9) for _ in range(20)]
+    outcomes = [DetectionOutcome(rng.random(8), rng.random(8) < rng.random(), 9) for _ in range(20)]
     hits = sum(int((o.hits & (o.scores >= 0.4)).sum()) for o in outcomes)
     called = sum(int((o.scores >= 0.4).sum()) for o in outcomes)
     figures = detection_estimates(outcomes, 0.4)
@@ -91,8 +92,8 @@ def test_figures_are_those_of_the_counts_and_resample_photographs():
 
 def test_equal_scores_are_called_together_and_the_best_threshold_keeps_what_it_promised():
     outcomes = [
-        Outcome(np.array([0.9, 0.5, 0.5]), np.array([True, True, False]), 2),
-        Outcome(np.array([0.8, 0.2]), np.array([True, False]), 2),
+        DetectionOutcome(np.array([0.9, 0.5, 0.5]), np.array([True, True, False]), 2),
+        DetectionOutcome(np.array([0.8, 0.2]), np.array([True, False]), 2),
     ]
     curve = precision_recall(outcomes)
     assert curve.scores.tolist() == [0.9, 0.8, 0.5, 0.2]
@@ -102,14 +103,14 @@ def test_equal_scores_are_called_together_and_the_best_threshold_keeps_what_it_p
     assert point.threshold == pytest.approx(0.35) and point.f1 == pytest.approx(0.75)
     assert detection_estimates(outcomes, point.threshold)["f1"].value == pytest.approx(point.f1)
     with pytest.raises(UsageError, match="inner data"):
-        best_f1([Outcome(np.empty(0), np.empty(0, bool), 3)])
+        best_f1([DetectionOutcome(np.empty(0), np.empty(0, bool), 3)])
 
 
 def test_two_detectors_are_compared_on_the_same_photographs():
     rng = np.random.default_rng(1)
 
     def runs(share):
-        return [[Outcome(np.full(10, 0.7), rng.random(10) < share, 10) for _ in range(20)] for _ in range(3)]
+        return [[DetectionOutcome(np.full(10, 0.7), rng.random(10) < share, 10) for _ in range(20)] for _ in range(3)]
 
     good, bad = runs(0.8), runs(0.5)
     found = f1_difference(good, bad, (0.5, 0.5), ("SAFPN", "FPN"))
@@ -154,7 +155,7 @@ def test_average_precision_agrees_with_its_definition():
     for truth in truths:  # some right, some far away
         boxes = np.where(rng.random((6, 1)) < 0.6, truth.boxes, truth.boxes + np.array([0, 400, 0, 400]))
         found.append(Instances(boxes, rng.random(6)))
-    curve = precision_recall([outcome_of(a, b) for a, b in zip(found, truths, strict=True)])
+    curve = precision_recall([score_instances(a, b) for a, b in zip(found, truths, strict=True)])
     at = [max(curve.precision[curve.recall >= r - 1e-12], default=0) for r in np.linspace(0, 1, 101)]
     assert coco_scores(truths, found).ap50 == pytest.approx(np.mean(at))
 

@@ -10,8 +10,8 @@ from PIL import Image
 from sklearn import metrics as reference
 
 from fundoscope.errors import MissingExtraError, StudyError, UsageError
-from fundoscope.evaluation import estimate, measure
-from fundoscope.evaluation.metrics.curves import GRID, pr_points, reliability_bins, roc_band, roc_points
+from fundoscope.evaluation import compute_metrics, estimate
+from fundoscope.evaluation.metrics import FALSE_POSITIVE_RATES, pr_points, reliability_bins, roc_band, roc_points
 from fundoscope.reports import plots as figures
 
 
@@ -34,7 +34,7 @@ def test_roc_points_agree_with_scikit_learn():
     fpr, tpr, _ = reference.roc_curve(y, p, drop_intermediate=False)
     found = roc_points(y, p)
     assert found[0] == pytest.approx(fpr) and found[1] == pytest.approx(tpr)
-    assert np.trapezoid(found[1], found[0]) == pytest.approx(measure(y, p)["auc"])
+    assert np.trapezoid(found[1], found[0]) == pytest.approx(compute_metrics(y, p)["auc"])
 
 
 def test_pr_points_agree_with_scikit_learn():
@@ -42,13 +42,13 @@ def test_pr_points_agree_with_scikit_learn():
     precision, recall, _ = reference.precision_recall_curve(y, p)
     found = pr_points(y, p)
     assert found[0] == pytest.approx(recall[:-1][::-1]) and found[1] == pytest.approx(precision[:-1][::-1])
-    assert np.sum(np.diff(found[0], prepend=0) * found[1]) == pytest.approx(measure(y, p)["average_precision"])
+    assert np.sum(np.diff(found[0], prepend=0) * found[1]) == pytest.approx(compute_metrics(y, p)["average_precision"])
 
 
 def test_a_band_holds_its_curve_and_narrows_with_numbers():
     y, p = scored()
     low, high = roc_band(y, p)
-    middle = np.interp(GRID, *roc_points(y, p))
+    middle = np.interp(FALSE_POSITIVE_RATES, *roc_points(y, p))
     assert np.mean((low <= middle + 1e-9) & (middle <= high + 1e-9)) > 0.97
     wide = (high - low).mean()
     low, high = roc_band(*scored(1000))
@@ -60,7 +60,7 @@ def test_reliability_bins_add_up_to_the_calibration_error():
     bins = reliability_bins(y, p)
     assert len(bins) == 10 and sum(b.n for b in bins) == 500
     assert all(b.low <= b.share <= b.high for b in bins)
-    assert sum(b.n * abs(b.score - b.share) for b in bins) / 500 == pytest.approx(measure(y, p)["ece"])
+    assert sum(b.n * abs(b.score - b.share) for b in bins) / 500 == pytest.approx(compute_metrics(y, p)["ece"])
     assert sum(b.n for b in reliability_bins([0, 1, 1], [0.5, 0.5, 0.5])) == 3
 
 

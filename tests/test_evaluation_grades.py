@@ -8,10 +8,10 @@ pytest.importorskip("sklearn")
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, recall_score
 
 from fundoscope.errors import UsageError
-from fundoscope.evaluation.metrics.grades import (
-    FIGURES,
+from fundoscope.evaluation.metrics import (
+    GRADE_METRICS,
     PAPER_MIX,
-    confusion_of,
+    grade_counts,
     grade_difference,
     grade_estimates,
     paper_weights,
@@ -35,7 +35,7 @@ def test_every_figure_is_that_of_scikit_learn(weighed):
     y, called, groups = told()
     weights = paper_weights(y) if weighed else None
     found = grade_estimates(y, called, groups, weights)
-    assert tuple(found) == FIGURES
+    assert tuple(found) == GRADE_METRICS
     same = {"sample_weight": weights, "labels": list(GRADES)}
     recall = recall_score(y, called, average=None, **same)
     high = recall_score(y >= 2, called >= 2, average=None, sample_weight=weights)
@@ -55,13 +55,13 @@ def test_every_figure_is_that_of_scikit_learn(weighed):
 def test_the_one_figure_and_the_table_agree_with_scikit_learn():
     y, called, _ = told(3)
     assert quadratic_kappa(y, called) == pytest.approx(cohen_kappa_score(y, called, weights="quadratic"))
-    np.testing.assert_array_equal(confusion_of(y, called), confusion_matrix(y, called, labels=list(GRADES)))
+    np.testing.assert_array_equal(grade_counts(y, called), confusion_matrix(y, called, labels=list(GRADES)))
 
 
 def test_kappas_of_many_tables_are_those_of_each_and_unknown_where_chance_cannot_err():
     rng = np.random.default_rng(3)
     given, true = rng.integers(0, 4, (2, 50))
-    tables = np.stack([confusion_of(true, given), np.diag([1, 2, 3, 4]), np.diag([5, 0, 0, 0])]).astype(float)
+    tables = np.stack([grade_counts(true, given), np.diag([1, 2, 3, 4]), np.diag([5, 0, 0, 0])]).astype(float)
     other = cohen_kappa_score(given, true, weights="quadratic")
     np.testing.assert_allclose(quadratic_kappas(tables), [other, 1, np.nan])
 
@@ -128,7 +128,7 @@ def test_the_papers_weights_give_its_shares():
     ],
 )
 def test_what_is_no_grade_is_refused(y, called, words):
-    for asked in (lambda: confusion_of(y, called), lambda: quadratic_kappa(y, called)):
+    for asked in (lambda: grade_counts(y, called), lambda: quadratic_kappa(y, called)):
         with pytest.raises(UsageError, match=words):
             asked()
 

@@ -12,18 +12,18 @@ from scipy import stats
 
 from fundoscope.errors import UsageError
 from fundoscope.evaluation import (
-    NAMES,
+    METRICS,
     Estimate,
     clopper_pearson,
+    compute_metrics,
     difference,
     estimate,
     estimates,
     lower_bound_with_no_misses,
-    measure,
     results_table,
     wilson,
 )
-from fundoscope.evaluation.metrics.intervals import resamples
+from fundoscope.evaluation.metrics import resample_weights
 
 
 def scored(n=98, seed=0, distance=2.0):
@@ -35,8 +35,8 @@ def scored(n=98, seed=0, distance=2.0):
 def test_values_are_those_of_measure_and_intervals_hold_them():
     y, p = scored()
     found = estimates(y, p)
-    assert list(found) == list(NAMES)
-    for name, value in measure(y, p).items():
+    assert list(found) == list(METRICS)
+    for name, value in compute_metrics(y, p).items():
         each = found[name]
         assert each.value == pytest.approx(value)
         assert each.low < each.value < each.high or name == "ece"  # resampling biases the ECE upwards
@@ -51,7 +51,7 @@ def test_equal_seeds_give_equal_intervals_and_others_do_not():
 
 def test_resampling_draws_whole_groups_as_often_as_there_are_groups():
     codes = np.array([0, 0, 1, 2, 2, 2])
-    weights = np.concatenate(list(resamples(codes, 0, 500)))
+    weights = np.concatenate(list(resample_weights(codes, 0, 500)))
     assert weights.shape == (500, 6)
     assert (weights[:, 0] == weights[:, 1]).all() and (weights[:, 3] == weights[:, 5]).all()
     assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()
@@ -92,7 +92,7 @@ def test_few_groups_give_points_instead_of_an_interval():
     y, p = scored(36)
     found = estimate(y, p, "accuracy", groups=np.arange(36) // 4)
     assert math.isnan(found.low) and math.isnan(found.high) and found.groups == 9
-    assert found.points == tuple(measure(y[k : k + 4], p[k : k + 4])["accuracy"] for k in range(0, 36, 4))
+    assert found.points == tuple(compute_metrics(y[k : k + 4], p[k : k + 4])["accuracy"] for k in range(0, 36, 4))
     assert "too few" in str(found) and "9 groups" in str(found)
 
 
@@ -100,7 +100,7 @@ def test_several_seeds_give_the_mean_of_their_figures():
     y, p = scored()
     runs = np.array([p, scored(seed=1)[1], scored(seed=2)[1]])
     found = estimate(y, runs)
-    each = [measure(y, run)["auc"] for run in runs]
+    each = [compute_metrics(y, run)["auc"] for run in runs]
     assert found.value == pytest.approx(np.mean(each))
     assert found.high - found.low < max(e.high - e.low for e in (estimate(y, run) for run in runs))
     assert estimate(y, np.array([p, p])) == estimate(y, p)
@@ -119,7 +119,7 @@ def test_a_difference_is_paired():
     y, p = scored()
     shifted = np.clip(p - 0.02 * y, 0, 1)  # hardly worse, but always so
     found = difference(y, p, shifted, "brier", names=("ours", "theirs"))
-    assert found.estimate.value == pytest.approx(measure(y, p)["brier"] - measure(y, shifted)["brier"])
+    assert found.estimate.value == pytest.approx(compute_metrics(y, p)["brier"] - compute_metrics(y, shifted)["brier"])
     alone = estimate(y, p, "brier")
     assert found.estimate.high - found.estimate.low < 0.2 * (alone.high - alone.low)
     assert found.verdict == "ours has the lower brier"
@@ -208,7 +208,7 @@ def test_results_table_spreads_and_rounds(tmp_path):
         {"model": "none", "auc": Estimate(math.nan, math.nan, math.nan, 4, 4, 4)},
     ]
     table = results_table(rows, tmp_path / "deep" / "results.csv")
-    assert table[0]["auc"] == round(measure(y, p)["auc"], 3) and table[0]["auc_low"] < table[0]["auc_high"]
+    assert table[0]["auc"] == round(compute_metrics(y, p)["auc"], 3) and table[0]["auc_low"] < table[0]["auc_high"]
     assert "cannot tell" in table[0]["margin_verdict"] and table[0]["n"] == 98
     assert len(table[1]["auc_points"].split()) == 5 and table[1]["seconds"] == 1.235
     assert table[2]["auc"] is None

@@ -10,9 +10,8 @@ from sklearn import metrics as reference
 from sklearn.linear_model import LogisticRegression
 
 from fundoscope.errors import UsageError
-from fundoscope.evaluation import NAMES, auc, average_precision, measure
-from fundoscope.evaluation.metrics.recalibration import recalibrate
-from fundoscope.evaluation.metrics.scores import weighted
+from fundoscope.evaluation import METRICS, auc, average_precision, compute_metrics
+from fundoscope.evaluation.metrics import fit_recalibration, weighted_metrics
 
 
 @st.composite
@@ -38,7 +37,7 @@ def test_all_agree_with_scikit_learn(data, level):
     y, p = data
     threshold = (level - 0.5) / 12
     called = p >= threshold
-    found = measure(y, p, threshold)
+    found = compute_metrics(y, p, threshold)
     assert found["auc"] == pytest.approx(reference.roc_auc_score(y, p))
     assert found["average_precision"] == pytest.approx(reference.average_precision_score(y, p))
     assert found["brier"] == pytest.approx(reference.brier_score_loss(y, p))
@@ -58,11 +57,13 @@ def test_a_weight_is_a_repetition(data, more):
     y, p = data
     times = np.array(more.draw(st.lists(st.integers(0, 3), min_size=len(y), max_size=len(y))))
     times[:2] = 1
-    by_weight = weighted(y.astype(float), p, np.array([times, np.ones_like(times)], float), 0.4)
-    by_hand = measure(np.repeat(y, times), np.repeat(p, times), 0.4)
-    for name in NAMES:
+    by_weight = weighted_metrics(y.astype(float), p, np.array([times, np.ones_like(times)], float), 0.4)
+    by_hand = compute_metrics(np.repeat(y, times), np.repeat(p, times), 0.4)
+    for name in METRICS:
         assert by_weight[name][0] == pytest.approx(by_hand[name], nan_ok=True, rel=1e-4, abs=1e-6), name
-        assert by_weight[name][1] == pytest.approx(measure(y, p, 0.4)[name], nan_ok=True, rel=1e-4, abs=1e-6), name
+        assert by_weight[name][1] == pytest.approx(compute_metrics(y, p, 0.4)[name], nan_ok=True, rel=1e-4, abs=1e-6), (
+            name
+        )
 
 
 @settings(max_examples=30, deadline=None)
@@ -70,7 +71,7 @@ def test_a_weight_is_a_repetition(data, more):
 def test_the_order_of_photographs_does_not_matter(data, seed):
     y, p = data
     order = np.random.default_rng(seed).permutation(len(y))
-    assert measure(y, p) == pytest.approx(measure(y[order], p[order]), nan_ok=True, rel=1e-6, abs=1e-9)
+    assert compute_metrics(y, p) == pytest.approx(compute_metrics(y[order], p[order]), nan_ok=True, rel=1e-6, abs=1e-9)
 
 
 @settings(max_examples=30, deadline=None)
@@ -89,35 +90,35 @@ def test_auc_takes_any_scores_and_all_ties_are_chance():
 
 
 def test_what_cannot_be_known_is_nan_and_the_rest_is_not():
-    found = measure([1, 1, 1], [0.2, 0.7, 0.9])
-    unknown = {name for name in NAMES if math.isnan(found[name])}
+    found = compute_metrics([1, 1, 1], [0.2, 0.7, 0.9])
+    unknown = {name for name in METRICS if math.isnan(found[name])}
     calibration = {"calibration_slope", "calibration_intercept", "calibration_in_the_large"}
     assert unknown == {"auc", "average_precision", "specificity"} | calibration
     assert found["sensitivity"] == pytest.approx(2 / 3)
-    assert math.isnan(measure([1, 0], [0.1, 0.2])["precision"])
-    assert measure([1, 0], [0.1, 0.2])["f1"] == 0
-    assert math.isnan(measure([0, 0], [0.1, 0.2])["f1"])
-    assert all(math.isnan(value) for value in measure([], []).values())
+    assert math.isnan(compute_metrics([1, 0], [0.1, 0.2])["precision"])
+    assert compute_metrics([1, 0], [0.1, 0.2])["f1"] == 0
+    assert math.isnan(compute_metrics([0, 0], [0.1, 0.2])["f1"])
+    assert all(math.isnan(value) for value in compute_metrics([], []).values())
 
 
 def test_a_threshold_for_each_photograph():
-    assert measure([1, 0, 1, 0], [0.6, 0.4, 0.3, 0.2], [0.5, 0.5, 0.25, 0.25])["accuracy"] == 1
-    assert measure([1, 0, 1, 0], [0.6, 0.4, 0.3, 0.2])["accuracy"] == 0.75
+    assert compute_metrics([1, 0, 1, 0], [0.6, 0.4, 0.3, 0.2], [0.5, 0.5, 0.25, 0.25])["accuracy"] == 1
+    assert compute_metrics([1, 0, 1, 0], [0.6, 0.4, 0.3, 0.2])["accuracy"] == 0.75
 
 
 def test_a_good_prediction_costs_less_than_a_bad_one():
     y, p = sample()
-    good, bad = measure(y, p), measure(y, 1 - p)
+    good, bad = compute_metrics(y, p), compute_metrics(y, 1 - p)
     assert good["brier"] < bad["brier"] and good["ece"] < bad["ece"] and good["auc"] > bad["auc"]
-    assert good["brier"] < measure(y, np.full(len(y), y.mean()))["brier"]
+    assert good["brier"] < compute_metrics(y, np.full(len(y), y.mean()))["brier"]
 
 
 def test_calibration_error_by_hand():
     # ten bins of ten: in bin k the scores are 0.05 + k / 10, and k of ten are positive
     p = np.repeat(0.05 + np.arange(10) / 10, 10)
     y = np.concatenate([np.arange(10) < k for k in range(10)]).astype(int)
-    assert measure(y, p)["ece"] == pytest.approx(0.05)
-    assert measure([0, 1] * 20, [0.5] * 40)["ece"] == pytest.approx(0)
+    assert compute_metrics(y, p)["ece"] == pytest.approx(0.05)
+    assert compute_metrics([0, 1] * 20, [0.5] * 40)["ece"] == pytest.approx(0)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -125,7 +126,7 @@ def test_recalibration_agrees_with_an_unpenalised_logistic_regression(seed):
     y, p = sample(seed=seed, stretch=2.0, shift=0.7)
     z = np.log(p / (1 - p))
     model = LogisticRegression(C=np.inf, tol=1e-12, max_iter=1000).fit(z[:, None], y)
-    found = measure(y, p)
+    found = compute_metrics(y, p)
     assert found["calibration_slope"] == pytest.approx(model.coef_[0, 0], rel=1e-4)
     assert found["calibration_intercept"] == pytest.approx(model.intercept_[0], rel=1e-3, abs=1e-4)
     # with the slope held at 1, expected and observed numbers of positives agree
@@ -135,7 +136,7 @@ def test_recalibration_agrees_with_an_unpenalised_logistic_regression(seed):
 
 def test_recalibration_undoes_what_was_done_to_the_logits():
     y, p = sample(n=20_000, stretch=2.0, shift=0.6)
-    found = measure(y, p)
+    found = compute_metrics(y, p)
     assert found["calibration_slope"] == pytest.approx(0.5, abs=0.03)
     assert found["calibration_intercept"] == pytest.approx(-0.3, abs=0.06)
 
@@ -152,7 +153,7 @@ def test_recalibration_undoes_what_was_done_to_the_logits():
     ],
 )
 def test_where_no_slope_exists_the_reason_is_given(positives, negatives, reason):
-    line = recalibrate(np.array([0.2, 0.5, 0.8]), np.array([positives], float), np.array([negatives], float))
+    line = fit_recalibration(np.array([0.2, 0.5, 0.8]), np.array([positives], float), np.array([negatives], float))
     assert reason in line.reasons[0] and bool(line.reasons[0]) == bool(reason)
     assert math.isnan(line.slope[0]) == bool(reason)
     assert math.isnan(line.in_the_large[0]) == (reason == "one class")
@@ -161,7 +162,7 @@ def test_where_no_slope_exists_the_reason_is_given(positives, negatives, reason)
 def test_recalibration_survives_extremes():
     y = np.array([0, 1] * 30)
     p = np.where(np.arange(60) % 7 == 0, 1 - y, y).astype(float)  # exact zeros and ones, some of them wrong
-    found = measure(y, p)
+    found = compute_metrics(y, p)
     assert 0 < found["calibration_slope"] < 0.3 and math.isfinite(found["calibration_in_the_large"])
 
 
@@ -176,4 +177,4 @@ def test_recalibration_survives_extremes():
 )
 def test_wrong_calls_are_named(y, p, says):
     with pytest.raises(UsageError, match=says):
-        measure(y, p)
+        compute_metrics(y, p)

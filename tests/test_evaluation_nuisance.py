@@ -10,16 +10,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fundoscope.errors import CohortError, LeakError, UsageError
-from fundoscope.evaluation import auc, measure
-from fundoscope.evaluation.controls.baselines import majority_class, mean_colour, mean_colours
-from fundoscope.evaluation.controls.logistic import Logistic, out_of_fold
-from fundoscope.evaluation.controls.nuisance import (
-    FAMILIES,
-    FEATURES,
+from fundoscope.evaluation import auc, compute_metrics
+from fundoscope.evaluation.controls import (
+    NUISANCE_FAMILIES,
+    NUISANCE_FEATURES,
+    majority_baseline,
+    mean_colour_baseline,
+    mean_colour_table,
     nuisance_baseline,
     nuisance_features,
     nuisance_table,
 )
+from fundoscope.evaluation.controls.baselines import Logistic, predict_out_of_fold
 from fundoscope.imaging import Photograph
 
 
@@ -42,9 +44,11 @@ def folds_of(n, k=5):
 
 def test_features_are_finite_and_named():
     features = nuisance_features(eye())
-    assert tuple(features) == FEATURES and all(np.isfinite(list(features.values())))
-    assert len(FEATURES) == sum(map(len, FAMILIES.values())) == nuisance_table([eye(), eye(1)]).shape[1]
-    assert nuisance_table([]).shape == (0, len(FEATURES))
+    assert tuple(features) == NUISANCE_FEATURES and all(np.isfinite(list(features.values())))
+    assert (
+        len(NUISANCE_FEATURES) == sum(map(len, NUISANCE_FAMILIES.values())) == nuisance_table([eye(), eye(1)]).shape[1]
+    )
+    assert nuisance_table([]).shape == (0, len(NUISANCE_FEATURES))
 
 
 def test_features_move_with_what_they_measure():
@@ -63,7 +67,7 @@ def test_features_move_with_what_they_measure():
 def test_field_features_do_not_depend_on_the_number_of_pixels():
     small = nuisance_features(eye())
     large = nuisance_features(eye(shape=(480, 640), radius=280.0, row=240.0, column=320.0))
-    for name in FAMILIES["field"]:
+    for name in NUISANCE_FAMILIES["field"]:
         assert large[name] == pytest.approx(small[name], abs=0.03), name
 
 
@@ -85,16 +89,16 @@ def test_a_shortcut_is_found_in_its_family_and_nowhere_else():
 
 
 def test_mean_colour_is_that_of_the_field_alone():
-    assert mean_colours([eye(radius=40.0)])[0] == pytest.approx([170, 80, 40], abs=2)
+    assert mean_colour_table([eye(radius=40.0)])[0] == pytest.approx([170, 80, 40], abs=2)
     y = np.arange(30) % 2
     eyes = [eye(i, colour=(170, 80 + 8 * label, 40)) for i, label in enumerate(y)]
-    assert auc(y, mean_colour(eyes, y, folds_of(30)).p) > 0.95
+    assert auc(y, mean_colour_baseline(eyes, y, folds_of(30)).p) > 0.95
 
 
 def test_majority_class_is_the_training_share():
     y = np.array([1] * 15 + [0] * 5)
-    found = majority_class(y, folds_of(20, 4))
-    assert measure(y, found.p)["accuracy"] == 0.75
+    found = majority_baseline(y, folds_of(20, 4))
+    assert compute_metrics(y, found.p)["accuracy"] == 0.75
     assert found.p[0] == np.delete(y, np.arange(0, 20, 4)).mean()
 
 
@@ -122,19 +126,19 @@ def test_out_of_fold_learns_what_is_there_and_nothing_from_noise():
     rng = np.random.default_rng(0)
     y = np.arange(100) % 2
     noise = rng.normal(size=(100, 5))
-    assert abs(auc(y, out_of_fold(noise, y, folds_of(100)).p) - 0.5) < 0.2
-    signal = out_of_fold(noise + y[:, None] * [2, 0, 0, 0, 0], y, folds_of(100))
+    assert abs(auc(y, predict_out_of_fold(noise, y, folds_of(100)).p) - 0.5) < 0.2
+    signal = predict_out_of_fold(noise + y[:, None] * [2, 0, 0, 0, 0], y, folds_of(100))
     assert auc(y, signal.p) > 0.85 and len(signal.strengths) == 5
 
 
 def test_held_out_labels_are_never_seen():
     rng = np.random.default_rng(0)
     y, features, folds = np.arange(50) % 2, rng.normal(size=(50, 3)), folds_of(50)
-    before = out_of_fold(features, y, folds).p
+    before = predict_out_of_fold(features, y, folds).p
     test = folds[2][1]
     changed = y.copy()
     changed[test] = 1 - changed[test]
-    assert (out_of_fold(features, changed, folds).p[test] == before[test]).all()
+    assert (predict_out_of_fold(features, changed, folds).p[test] == before[test]).all()
 
 
 @settings(max_examples=15, deadline=None)
@@ -145,14 +149,14 @@ def test_groups_stay_together(seed):
     groups = np.repeat(np.arange(15), 2)
     rows = np.arange(30)
     whole = [(rows[groups % 3 != k], rows[groups % 3 == k]) for k in range(3)]
-    assert np.isfinite(out_of_fold(features, y, whole, groups, seed).p).all()
+    assert np.isfinite(predict_out_of_fold(features, y, whole, groups, seed).p).all()
     with pytest.raises(LeakError, match="both sides"):
-        out_of_fold(features, y, folds_of(30), groups)
+        predict_out_of_fold(features, y, folds_of(30), groups)
 
 
 def test_broken_folds_are_named():
     y, features = np.arange(10) % 2, np.zeros((10, 1))
     with pytest.raises(CohortError, match="once"):
-        out_of_fold(features, y, folds_of(10)[:-1])
+        predict_out_of_fold(features, y, folds_of(10)[:-1])
     with pytest.raises(LeakError):
-        out_of_fold(features, y, [(np.arange(10), np.arange(10))])
+        predict_out_of_fold(features, y, [(np.arange(10), np.arange(10))])

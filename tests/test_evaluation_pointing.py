@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fundoscope.errors import UsageError
-from fundoscope.evaluation.detection.pointing import Pointing, pointing, pointing_summary
+from fundoscope.evaluation.detection import Pointing, pointing, pointing_summary
 
 INSIDE = np.ones((80, 100), bool)
 LEFT = np.zeros((80, 100), bool)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from fundoscope.evaluation import auc
-from fundoscope.evaluation.controls.vessel_baseline import FEATURES, vessel_baseline, vessel_features, vessel_table
+from fundoscope.evaluation.controls import VESSEL_FEATURES, vessel_baseline, vessel_features, vessel_table
 from fundoscope.imaging import Photograph
 from fundoscope.simulate.infants import infant
 
@@ -30,13 +30,13 @@ def test_vessels_wind_more_in_plus_disease(eyes):
     table = vessel_table([*eyes["none"], *eyes["plus"]])
     assert np.isfinite(table).all() and (table >= 0).all()
     y = np.repeat([0, 1], 8)
-    assert auc(y, table[:, FEATURES.index("tortuosity, mean")]) > 0.85
+    assert auc(y, table[:, VESSEL_FEATURES.index("tortuosity, mean")]) > 0.85
 
 
 def test_a_mirror_changes_little(eyes):
     some = [*eyes["none"][:3], *eyes["plus"][:3]]
     plain, mirrored = vessel_table(some), vessel_table([photograph(eye.pixels[:, ::-1]) for eye in some])
-    steady = [FEATURES.index(name) for name in ("width, mean", "density")]
+    steady = [VESSEL_FEATURES.index(name) for name in ("width, mean", "density")]
     np.testing.assert_allclose(mirrored[:, steady], plain[:, steady], rtol=0.06)
     # one vessel that breaks in another place moves an eye's tortuosity, not that of many eyes
     np.testing.assert_allclose(mirrored.mean(axis=0), plain.mean(axis=0), rtol=0.12)
@@ -45,7 +45,7 @@ def test_a_mirror_changes_little(eyes):
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_a_picture_without_vessels_has_measures_too(level):
     values = vessel_features(photograph(np.full((240, 320, 3), level, np.uint8)))
-    assert tuple(values) == FEATURES and np.isfinite(list(values.values())).all()
+    assert tuple(values) == VESSEL_FEATURES and np.isfinite(list(values.values())).all()
 
 
 def retina():
@@ -93,7 +93,7 @@ def test_a_ring_is_not_taken_for_an_endless_winding():
 def test_the_baseline_is_scored_out_of_fold():
     rng = np.random.default_rng(0)
     y = np.tile([0, 1], 20)
-    table = rng.normal(size=(40, len(FEATURES)))
+    table = rng.normal(size=(40, len(VESSEL_FEATURES)))
     table[:, 0] += 2 * y
     halves = [(np.arange(20), np.arange(20, 40)), (np.arange(20, 40), np.arange(20))]
     assert auc(y, vessel_baseline(table, y, halves).p) > 0.7

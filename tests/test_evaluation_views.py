@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fundoscope.errors import UsageError
 from fundoscope.evaluation import auc
-from fundoscope.evaluation.decisions.eye_views import RULES, Views, choose_rule
+from fundoscope.evaluation.decisions import VIEW_RULES, EyeViews, choose_rule
 
 
 @st.composite
@@ -26,10 +26,10 @@ def by_hand(p, rule):
 
 
 @settings(max_examples=40, deadline=None)
-@given(seen(), st.sampled_from(RULES))
+@given(seen(), st.sampled_from(VIEW_RULES))
 def test_units_are_combined_as_by_hand(data, rule):
     keys, p = data
-    views = Views.of(keys)
+    views = EyeViews.from_keys(keys)
     names = list(dict.fromkeys(keys))
     assert views.n_units == len(names) and [keys[row] for row in views.first] == names
     assert views.counts.tolist() == [keys.count(name) for name in names]
@@ -42,23 +42,23 @@ def test_units_are_combined_as_by_hand(data, rule):
 @given(seen(), st.floats(0.01, 0.99))
 def test_any_calls_a_unit_exactly_where_a_view_is_called(data, threshold):
     keys, p = data
-    views = Views.of(keys)
-    assert np.array_equal(views.combine(p, "any") >= threshold, views.any(p >= threshold) == 1)
+    views = EyeViews.from_keys(keys)
+    assert np.array_equal(views.combine(p, "any") >= threshold, views.any_positive(p >= threshold) == 1)
 
 
 def test_an_only_view_is_left_as_it_is():
     p = np.random.default_rng(0).random(50)
-    views = Views.of([("infant", k) for k in range(50)])
-    for rule in RULES:
+    views = EyeViews.from_keys([("infant", k) for k in range(50)])
+    for rule in VIEW_RULES:
         assert np.array_equal(views.combine(p, rule), p)
 
 
 def test_what_views_share_is_carried_over_and_what_they_do_not_is_refused():
-    views = Views.of(["left", "right", "left"])
-    assert views.shared(["i1", "i2", "i1"]).tolist() == ["i1", "i2"]
-    assert views.shared([[0.1, 0.2, 0.1], [0.3, 0.4, 0.3]]).tolist() == [[0.1, 0.2], [0.3, 0.4]]
+    views = EyeViews.from_keys(["left", "right", "left"])
+    assert views.shared_values(["i1", "i2", "i1"]).tolist() == ["i1", "i2"]
+    assert views.shared_values([[0.1, 0.2, 0.1], [0.3, 0.4, 0.3]]).tolist() == [[0.1, 0.2], [0.3, 0.4]]
     with pytest.raises(UsageError, match="whole units"):
-        views.shared([0.1, 0.2, 0.3])
+        views.shared_values([0.1, 0.2, 0.3])
 
 
 def cohort(noise, units=60, each=5, seed=0):
@@ -66,7 +66,7 @@ def cohort(noise, units=60, each=5, seed=0):
     rng = np.random.default_rng(seed)
     sick = np.arange(units) % 2
     z = noise(rng, sick[:, None], (units, each))
-    return sick, (1 / (1 + np.exp(-z))).ravel(), Views.of(np.repeat(np.arange(units), each).tolist())
+    return sick, (1 / (1 + np.exp(-z))).ravel(), EyeViews.from_keys(np.repeat(np.arange(units), each).tolist())
 
 
 def test_the_rule_follows_how_disease_shows():
@@ -103,9 +103,9 @@ def test_seeds_choose_together():
 
 
 def test_where_nothing_speaks_for_another_rule_it_is_any():
-    single = Views.of(list(range(4)))
+    single = EyeViews.from_keys(list(range(4)))
     assert choose_rule([0, 1, 0, 1], [0.4, 0.3, 0.2, 0.1], single).rule == "any"
-    double = Views.of([0, 0, 1, 1])
+    double = EyeViews.from_keys([0, 0, 1, 1])
     tie = choose_rule([0, 1], [0.1, 0.2, 0.8, 0.9], double)
     assert tie.rule == "any" and "second 1.000" in tie.text
     assert "one class" in choose_rule([1, 1], [0.1, 0.2, 0.8, 0.9], double).text
@@ -117,9 +117,9 @@ def test_where_nothing_speaks_for_another_rule_it_is_any():
         (lambda views: views.combine([0.1, 0.2, 0.3], "secnd"), "did you mean 'second'"),
         (lambda views: views.combine([0.1, 0.2], "any"), "match"),
         (lambda views: views.combine([0.1, 1.2, 0.3], "mean"), "0 to 1"),
-        (lambda views: views.any([0, 1, 2]), "0 and 1"),
+        (lambda views: views.any_positive([0, 1, 2]), "0 and 1"),
     ],
 )
 def test_wrong_calls_are_named(call, says):
     with pytest.raises(UsageError, match=says):
-        call(Views.of("aab"))
+        call(EyeViews.from_keys("aab"))

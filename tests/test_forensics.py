@@ -19,20 +19,20 @@ from fundoscope.errors import UsageError
 from fundoscope.evaluation import forensics
 from fundoscope.evaluation.forensics import (
     FIGURES,
-    Part,
-    Row,
-    Splits,
-    Verdict,
-    figure,
-    fitting,
-    of_any_counts,
-    of_counts,
-    read_splits,
-    read_table,
+    ReportedFolds,
+    ReportedPart,
+    ReportedRow,
+    RowVerdict,
+    parse_figure,
+    read_reported_folds,
+    read_reported_table,
+    tables_fit,
+    tables_of_any_counts,
+    tables_of_counts,
 )
-from fundoscope.evaluation.forensics.fold_tables import confirmed, exact, fold_tables
-from fundoscope.evaluation.forensics.integer_search import Undecided, fold_tables_by_ruling_out
-from fundoscope.evaluation.forensics.mean_tables import centre_and_half, clouds, reachable, separation
+from fundoscope.evaluation.forensics.fold_tables import exact_figures, find_fold_tables, means_fit_exactly
+from fundoscope.evaluation.forensics.integer_search import Undecided, search_integer_tables
+from fundoscope.evaluation.forensics.mean_tables import fold_points, mean_is_reachable, separating_plane, window_centres
 
 PAPER = Path(fundoscope.__file__).parent / "rop" / "paper"
 HEADLINE = ("0.9222", "0.9365", "0.9440", "0.9516", "0.8571")
@@ -52,11 +52,11 @@ def printed(value, decimals):
 
 
 def row_of(values, decimals=4, name="made up"):
-    return Row(name, {key: figure(printed(values[key], decimals)) for key in FIGURES})
+    return ReportedRow(name, {key: parse_figure(printed(values[key], decimals)) for key in FIGURES})
 
 
 def averaged(tables):
-    folds = [exact(*table) for table in tables]
+    folds = [exact_figures(*table) for table in tables]
     return {key: sum((fold[key] for fold in folds), Fraction(0)) / len(folds) for key in FIGURES}
 
 
@@ -65,7 +65,7 @@ def windows_of(row):
 
 
 def splits_of(*counts):
-    return Splits(tuple(Part(str(at), "validation", p, n) for at, (p, n) in enumerate(counts, 1)))
+    return ReportedFolds(tuple(ReportedPart(str(at), "validation", p, n) for at, (p, n) in enumerate(counts, 1)))
 
 
 tables = st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), st.integers(0, 40)).filter(
@@ -76,13 +76,13 @@ tables = st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), s
 @settings(max_examples=60, deadline=None)
 @given(tables, st.integers(2, 5))
 def test_a_table_is_among_the_solutions_of_its_own_figures(table, decimals):
-    windows = windows_of(row_of(exact(*table), decimals))
+    windows = windows_of(row_of(exact_figures(*table), decimals))
     positive, negative = table[0] + table[1], table[2] + table[3]
-    assert list(table) in of_counts(windows, positive, negative).tolist()
-    found, searched = of_any_counts(windows, positive + negative)
+    assert list(table) in tables_of_counts(windows, positive, negative).tolist()
+    found, searched = tables_of_any_counts(windows, positive + negative)
     assert searched == positive + negative
     assert list(table) in found.tolist()
-    assert fitting(windows, found).all()
+    assert tables_fit(windows, found).all()
 
 
 SIZE = 16
@@ -94,25 +94,27 @@ few = st.integers(0, 4)
 @settings(max_examples=30, deadline=None)
 @given(st.tuples(few, few, few, few), st.sets(st.sampled_from(FIGURES), min_size=1), st.booleans())
 def test_any_counts_agree_with_trying_every_table(table, reported, truncated):
-    figures = {key: figure(printed(exact(*table)[key], 2)) for key in reported}
+    figures = {key: parse_figure(printed(exact_figures(*table)[key], 2)) for key in reported}
     windows = {key: one.truncated() if truncated else one.rounded() for key, one in figures.items()}
-    found, searched = of_any_counts(windows, SIZE)
+    found, searched = tables_of_any_counts(windows, SIZE)
     assert searched == SIZE
-    assert {tuple(t) for t in found.tolist()} == {tuple(t) for t in EVERY[fitting(windows, EVERY)].tolist()}
+    assert {tuple(t) for t in found.tolist()} == {tuple(t) for t in EVERY[tables_fit(windows, EVERY)].tolist()}
 
 
 @pytest.mark.parametrize("text", ["0.125", "0.12", "0.13"])
 def test_halves_round_either_way(text):
     table = np.array([[1, 7, 1, 0]])  # sensitivity 1/8
-    assert fitting({"sensitivity": figure(text).rounded()}, table).all()
+    assert tables_fit({"sensitivity": parse_figure(text).rounded()}, table).all()
 
 
 def test_windows_are_exact_at_their_ends():
     third = np.array([[1, 2, 1, 0]])
-    assert not fitting({"sensitivity": figure("0.3334").rounded()}, third).any()
-    assert fitting({"sensitivity": figure("0.6666").truncated()}, np.array([[2, 1, 1, 0]])).all()
-    assert not fitting({"sensitivity": figure("0.6666").rounded()}, np.array([[2, 1, 1, 0]])).any()
-    assert not fitting({"sensitivity": figure("0.4").truncated()}, np.array([[1, 1, 1, 0]])).any()  # 0.5 is not 0.4...
+    assert not tables_fit({"sensitivity": parse_figure("0.3334").rounded()}, third).any()
+    assert tables_fit({"sensitivity": parse_figure("0.6666").truncated()}, np.array([[2, 1, 1, 0]])).all()
+    assert not tables_fit({"sensitivity": parse_figure("0.6666").rounded()}, np.array([[2, 1, 1, 0]])).any()
+    assert not tables_fit(
+        {"sensitivity": parse_figure("0.4").truncated()}, np.array([[1, 1, 1, 0]])
+    ).any()  # 0.5 is not 0.4...
 
 
 @pytest.mark.parametrize(
@@ -120,30 +122,30 @@ def test_windows_are_exact_at_their_ends():
     [("0.9456", 9456, 4), ("0.9500", 9500, 4), (".95", 95, 2), ("94.56%", 9456, 4), ("95 %", 95, 2), ("0,875", 875, 3)],
 )
 def test_decimals_are_read_from_the_text(text, digits, decimals):
-    one = figure(text)
+    one = parse_figure(text)
     assert (one.digits, one.decimals) == (digits, decimals)
 
 
 def test_percentages_are_the_same_as_fractions(tmp_path):
     (tmp_path / "a.csv").write_text(HEADER + "x,92.22,93.65,94.40,95.16,\n" + "y,0.9222,0.9365,0.9440,0.9516,\n")
-    first, second = read_table(tmp_path / "a.csv")
+    first, second = read_reported_table(tmp_path / "a.csv")
     assert first.figures == second.figures
     assert "specificity" not in first.figures
 
 
 def test_a_bare_one_is_one_whose_zeros_were_dropped(tmp_path):
     (tmp_path / "a.csv").write_text(HEADER + "x,0.9876,,,1,0\n")
-    figures = read_table(tmp_path / "a.csv")[0].figures
+    figures = read_reported_table(tmp_path / "a.csv")[0].figures
     assert (figures["sensitivity"].digits, figures["sensitivity"].decimals) == (10000, 4)
-    assert not fitting({"sensitivity": figures["sensitivity"].rounded()}, np.array([[9, 1, 1, 0]])).any()
+    assert not tables_fit({"sensitivity": figures["sensitivity"].rounded()}, np.array([[9, 1, 1, 0]])).any()
 
 
 def test_the_headline_of_the_paper():
-    splits = read_splits(PAPER / "folds_stage_2.csv")
-    row = next(row for row in read_table(PAPER / "table_6.csv") if row.name == "MN-TR-ROP")
+    splits = read_reported_folds(PAPER / "folds_stage_2.csv")
+    row = next(row for row in read_reported_table(PAPER / "table_6.csv") if row.name == "MN-TR-ROP")
     assert tuple(str(row.figures[key]) for key in FIGURES) == HEADLINE
     found = examine(row, splits)
-    assert found.verdict is Verdict.SINGLE_SPLIT
+    assert found.verdict is RowVerdict.SINGLE_SPLIT
     assert found.stated == ()
     assert found.smallest.tolist() == [[59, 3, 24, 4]]  # 59/62, 24/28, 83/90
     assert found.solutions.tolist() == [[59 * k, 3 * k, 24 * k, 4 * k] for k in range(1, 6)]
@@ -151,12 +153,12 @@ def test_the_headline_of_the_paper():
 
 
 def test_the_folds_of_the_paper_are_no_partition():
-    problems = read_splits(PAPER / "folds_stage_2.csv").problems
+    problems = read_reported_folds(PAPER / "folds_stage_2.csv").problems
     assert len(problems) == 2
     assert "148 negative" in problems[1]
     assert "113" in problems[1]
-    good = Splits((Part("1", "validation", 2, 3), Part("1", "training", 4, 5), Part("2", "validation", 4, 5),
-                   Part("2", "training", 2, 3)))  # fmt: skip
+    good = ReportedFolds((ReportedPart("1", "validation", 2, 3), ReportedPart("1", "training", 4, 5), ReportedPart("2", "validation", 4, 5),
+                   ReportedPart("2", "training", 2, 3)))  # fmt: skip
     assert good.problems == []
     assert good.size == 14
 
@@ -168,7 +170,7 @@ MEAN = ((27, 3, 41, 9), (22, 6, 47, 5), (31, 2, 40, 9))
 def test_a_mean_of_folds_is_recognised_and_shown():
     row = row_of(averaged(MEAN))
     found = examine(row, splits_of(*FOLDS))
-    assert found.verdict is Verdict.MEAN
+    assert found.verdict is RowVerdict.MEAN
     assert found.averaged.state == "found"
     shown = found.averaged.tables
     assert [(t[0] + t[1], t[2] + t[3]) for t in shown.tolist()] == list(FOLDS)
@@ -176,48 +178,50 @@ def test_a_mean_of_folds_is_recognised_and_shown():
 
 
 def test_the_table_of_all_folds_together_is_a_mean():
-    found = examine(row_of(exact(*np.sum(MEAN, 0).tolist())), splits_of(*FOLDS))
+    found = examine(row_of(exact_figures(*np.sum(MEAN, 0).tolist())), splits_of(*FOLDS))
     assert np.sum(MEAN, 0).tolist() in found.pooled.tolist()
-    assert found.verdict is Verdict.MEAN
+    assert found.verdict is RowVerdict.MEAN
 
 
 def test_a_single_split_where_averages_are_ruled_out():
-    found = examine(row_of(exact(50, 10, 15, 15)), splits_of((40, 40), (40, 40), (40, 40)))
-    assert found.verdict is Verdict.SINGLE_SPLIT  # accuracy .7222 is not midway between .8333 and .5
+    found = examine(row_of(exact_figures(50, 10, 15, 15)), splits_of((40, 40), (40, 40), (40, 40)))
+    assert found.verdict is RowVerdict.SINGLE_SPLIT  # accuracy .7222 is not midway between .8333 and .5
     assert [10, 2, 3, 3] in found.solutions.tolist()
     assert found.averaged.state == "impossible"
 
 
 def test_with_one_fold_there_is_nothing_to_average():
-    found = examine(row_of(exact(18, 2, 27, 3)), splits_of((20, 30)))
-    assert found.verdict is Verdict.SINGLE_SPLIT
+    found = examine(row_of(exact_figures(18, 2, 27, 3)), splits_of((20, 30)))
+    assert found.verdict is RowVerdict.SINGLE_SPLIT
     assert [(str(part.fold), tables.tolist()) for part, tables in found.stated] == [("1", [[18, 2, 27, 3]])]
 
 
 def test_impossible_figures_fit_nothing():
-    row = Row("x", dict(zip(FIGURES, map(figure, ("0.9990", "0.5000", "0.5000", "0.5000", "0.5000")), strict=True)))
+    row = ReportedRow(
+        "x", dict(zip(FIGURES, map(parse_figure, ("0.9990", "0.5000", "0.5000", "0.5000", "0.5000")), strict=True))
+    )
     found = examine(row, splits_of((30, 50), (28, 52)))
-    assert found.verdict is Verdict.NONE
+    assert found.verdict is RowVerdict.NONE
     assert len(found.solutions) == 0
 
 
 def test_one_slip_is_named():
-    row = row_of(exact(57, 5, 19, 9))
-    row.figures["specificity"] = figure("0.6865")  # for 0.6786
+    row = row_of(exact_figures(57, 5, 19, 9))
+    row.figures["specificity"] = parse_figure("0.6865")  # for 0.6786
     found = examine(row, splits_of((40, 20), (22, 8)))
     assert len(found.solutions) == 0
     assert found.slips["specificity"].tolist() == [57, 5, 19, 9]
 
 
 def test_figures_that_were_cut_off_fit_as_such():
-    figures = {key: figure(f"{float(value):.7f}"[:6]) for key, value in exact(50, 11, 16, 15).items()}
-    found = examine(Row("x", figures), splits_of((61, 31)))
+    figures = {key: parse_figure(f"{float(value):.7f}"[:6]) for key, value in exact_figures(50, 11, 16, 15).items()}
+    found = examine(ReportedRow("x", figures), splits_of((61, 31)))
     assert found.truncated
     assert [50, 11, 16, 15] in found.solutions.tolist()
 
 
 def test_swapped_classes_do_not_fit():
-    row = row_of(exact(18, 2, 21, 9))
+    row = row_of(exact_figures(18, 2, 21, 9))
     assert examine(row, splits_of((20, 30))).stated
     assert not examine(row, splits_of((30, 20))).stated
 
@@ -231,10 +235,10 @@ def test_no_proof_speaks_against_a_true_mean(counts, random):
         truth.append((tp, positive - tp, tn, negative - tn))
     row = row_of(averaged(truth))
     windows, totals = windows_of(row), np.array(counts)
-    assert confirmed(windows, np.array(truth))
-    assert reachable(windows["sensitivity"], totals[:, 0])
-    assert reachable(windows["specificity"], totals[:, 1])
-    assert separation(clouds(FIGURES, totals), *centre_and_half(windows), enough=1.0)[0] <= 1e-6
+    assert means_fit_exactly(windows, np.array(truth))
+    assert mean_is_reachable(windows["sensitivity"], totals[:, 0])
+    assert mean_is_reachable(windows["specificity"], totals[:, 1])
+    assert separating_plane(fold_points(FIGURES, totals), *window_centres(windows), enough=1.0)[0] <= 1e-6
 
 
 @settings(max_examples=12, deadline=None)
@@ -247,21 +251,21 @@ def test_ruling_out_never_rules_out_the_truth(counts, random, alike):
         truth.append((tp, positive - tp, tn, negative - tn))
     windows = windows_of(row_of(averaged(truth)))
     try:
-        found = fold_tables_by_ruling_out(windows, np.array(counts), room=1.0, patience=10)
+        found = search_integer_tables(windows, np.array(counts), room=1.0, patience=10)
     except Undecided:
         return
     assert found is not None
-    assert any(confirmed(windows, found, rounded_first=first) for first in (False, True))
+    assert any(means_fit_exactly(windows, found, rounded_first=first) for first in (False, True))
 
 
 @pytest.mark.parametrize("name", ["DeiT", "NesT"])
 def test_averages_are_ruled_out_one_table_after_another(name):
-    splits = read_splits(PAPER / "folds_stage_1.csv")
-    row = next(row for row in read_table(PAPER / "table_4.csv") if row.name == name)
+    splits = read_reported_folds(PAPER / "folds_stage_1.csv")
+    row = next(row for row in read_reported_table(PAPER / "table_4.csv") if row.name == name)
     counts = np.array([(part.positive, part.negative) for part in splits.validation])
     windows = windows_of(row)
-    assert separation(clouds(FIGURES, counts), *centre_and_half(windows), enough=1.0)[0] < 1  # no plane does
-    assert fold_tables_by_ruling_out(windows, counts, room=1.0) is None
+    assert separating_plane(fold_points(FIGURES, counts), *window_centres(windows), enough=1.0)[0] < 1  # no plane does
+    assert search_integer_tables(windows, counts, room=1.0) is None
 
 
 def test_small_folds_are_decided_by_trying_all():
@@ -277,8 +281,8 @@ def test_small_folds_are_decided_by_trying_all():
         ("0.61", "0.60", "0.62", "0.65", "0.58"),
         ("0.50", "0.40", "0.45", "0.52", "0.48"),
     ]:
-        windows = {key: figure(text).rounded() for key, text in zip(FIGURES, texts, strict=True)}
-        found, whole = fold_tables(windows, counts)
+        windows = {key: parse_figure(text).rounded() for key, text in zip(FIGURES, texts, strict=True)}
+        found, whole = find_fold_tables(windows, counts)
         assert whole
         assert (found is not None) == (texts in means)
         hits += found is not None
@@ -286,8 +290,8 @@ def test_small_folds_are_decided_by_trying_all():
 
 
 def test_gaps_between_averages_are_seen():
-    assert not reachable(figure("0.2400").rounded(), np.array([2, 2]))  # 0, .25, .5, ...
-    assert reachable(figure("0.2500").rounded(), np.array([2, 2]))
+    assert not mean_is_reachable(parse_figure("0.2400").rounded(), np.array([2, 2]))  # 0, .25, .5, ...
+    assert mean_is_reachable(parse_figure("0.2500").rounded(), np.array([2, 2]))
 
 
 def call(tmp_path, table, folds, *more):

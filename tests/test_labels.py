@@ -13,8 +13,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fundoscope.cli.main import app
-from fundoscope.datasets import Record, open_dataset, rle, write_labels
-from fundoscope.datasets.coco import Box, meeting_vessels, scaled_side
+from fundoscope.datasets import PhotographRecord, open_dataset, rle, write_labels
+from fundoscope.datasets.coco import CrossingBox, scaled_side, vessels_at_crossing
 from fundoscope.errors import UsageError
 from fundoscope.imaging.places import rescaled
 
@@ -126,14 +126,14 @@ def crossing_with_a_neighbour():
     artery, vein = np.zeros((2, 120, 120), bool)
     artery[56:62], vein[:, 60:68], vein[:50, 76:80] = True, True, True
     masks = {"artery": artery, "vein": vein, "vessel": artery | vein, "field": np.ones((120, 120), bool)}
-    return Record("eye", "set", None, "eye", **masks)
+    return PhotographRecord("eye", "set", None, "eye", **masks)
 
 
 def test_the_scaled_box_spans_six_veins_and_holds_the_two_that_meet():
     record, at = crossing_with_a_neighbour(), np.array([58.5, 63.5])
-    box = Box.around(at, scaled_side(1, 8.0), (120, 120))
+    box = CrossingBox.around(at, scaled_side(1, 8.0), (120, 120))
     assert (box.rows, box.cols) == (48, 48) and scaled_side(6, 8.0) == scaled_side(6) == 120
-    parts = meeting_vessels(record, at, box)
+    parts = vessels_at_crossing(record, at, box)
     beside = np.zeros((120, 120), bool)
     beside[:50, 76:80] = True
     assert (record.vein & beside)[box.window].any() and not (parts["segmentation"] & beside[box.window]).any()
@@ -159,13 +159,13 @@ def test_the_scaled_labels_are_of_this_crossing(rite):
 
 
 def test_boxes_stay_on_the_photograph():
-    box = Box.around(np.array([3.0, 96.0]), 20, (100, 100))
+    box = CrossingBox.around(np.array([3.0, 96.0]), 20, (100, 100))
     assert (box.row, box.col, box.rows, box.cols) == (0, 87, 14, 13)
 
 
 @given(st.floats(30, 70), st.floats(30, 70), st.integers(3, 40))
 def test_boxes_are_centred_to_half_a_pixel(row, col, side):
-    box = Box.around(np.array([row, col]), side, (100, 100))
+    box = CrossingBox.around(np.array([row, col]), side, (100, 100))
     assert (box.rows, box.cols) == (side, side)
     assert abs(box.row + (side - 1) / 2 - row) <= 0.5 and abs(box.col + (side - 1) / 2 - col) <= 0.5
 

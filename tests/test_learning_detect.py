@@ -11,9 +11,9 @@ from crosses import crossed, tiny_body
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fundoscope.datasets import Record
+from fundoscope.datasets import PhotographRecord
 from fundoscope.errors import StudyError, UsageError
-from fundoscope.evaluation.detection.coco import coco_scores
+from fundoscope.evaluation.detection import coco_scores
 from fundoscope.imaging.places import rescaled
 from fundoscope.learning import detect
 from fundoscope.learning.augment import Augment
@@ -95,7 +95,7 @@ def record(tmp_path, factor):
     at = rescaled(np.array([(c.row, c.col) for c in truth.crossings]), factor)
     widths = np.array([c.vein_width_px for c in truth.crossings]) * factor
     path = tmp_path / "eye.png"
-    return Record(
+    return PhotographRecord(
         "eye", "made", path, "eye", field, artery | vein, artery, vein, crossings=at, artery_widths=widths, vein_widths=widths
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from fundoscope.cli.console import Console
 from fundoscope.cli.main import app
 from fundoscope.datasets import open_dataset
 from fundoscope.errors import LeakError, UsageError
-from fundoscope.evaluation.detection.matching import Instances
+from fundoscope.evaluation.detection import Instances
 from fundoscope.learning import Crops, FitOptions
 from fundoscope.learning.detector_fit import DetectionFit
 from fundoscope.networks import VesselNetOptions

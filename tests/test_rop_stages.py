@@ -14,7 +14,7 @@ from test_rop_study import draw, rows_of
 
 from fundoscope.bundles import open_bundle
 from fundoscope.cli.console import Console
-from fundoscope.cohort import Cohort, Folds, audit, groups_of
+from fundoscope.cohort import Cohort, Folds, audit, make_groups
 from fundoscope.errors import LeakError, UsageError
 from fundoscope.learning import LogitRegression, SoftTargets
 from fundoscope.networks import COMPARED, build
@@ -143,7 +143,7 @@ def test_without_answers_about_treatment_it_is_not_asked_and_says_so(tmp_path):
         draw(tmp_path / f"{number}.png", ("normal", "rop")[number % 2], number)
     (tmp_path / "cohort.csv").write_text("image,label,infant\n" + rows)
     table = Cohort.read(tmp_path / "cohort.csv")
-    questions, why = questions_of(table, Folds.make(table, groups_of(table, audit(table)), 2))
+    questions, why = questions_of(table, Folds.make(table, make_groups(table, audit(table)), 2))
     assert [question.name for question in questions] == ["rop"] and "stage 2 was not trained" in why
 
 

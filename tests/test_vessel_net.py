@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from lightning.pytorch.callbacks import Callback
 
-from fundoscope.datasets import Record
+from fundoscope.datasets import PhotographRecord
 from fundoscope.imaging.local_contrast import DIAMETER, evened, scaled
 from fundoscope.learning import Augment, FitOptions
 from fundoscope.learning.vessel_crops import Crops, Drawn, crop_batches
@@ -40,7 +40,7 @@ def record(folder, side=200, **changed):
     cv2.imwrite(str(path), pixels[..., ::-1])
     known = {"vessel": artery | vein, "artery": artery, "vein": vein, "crossing_map": artery & vein}
     at = np.argwhere(artery & vein).mean(axis=0, keepdims=True)
-    return Record(path.stem, "drawn", path, path.stem, field, **{**known, "crossings": at, **changed})
+    return PhotographRecord(path.stem, "drawn", path, path.stem, field, **{**known, "crossings": at, **changed})
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (37, 50), (1, 9)])
@@ -210,7 +210,7 @@ def test_a_few_steps_learn_a_simulated_eye(tmp_path):
     path = tmp_path / "eye.png"
     cv2.imwrite(str(path), photograph.pixels[..., ::-1])
     masks = {"vessel": truth.vessel, "artery": truth.artery, "vein": truth.vein}
-    drawn = [Drawn.of(Record("eye", "simulated", path, "eye", truth.field, **masks))]
+    drawn = [Drawn.of(PhotographRecord("eye", "simulated", path, "eye", truth.field, **masks))]
     torch.manual_seed(0)
     options = FitOptions(epochs=12, batch=4, learning_rate=1e-2, average=0.8)
     model = fit_vessels(VesselNet(SMALL), drawn, Crops(side=64, number=48, augment=CALM), options, tmp_path / "f", 0)

@@ -29,14 +29,14 @@ def audit_(table: Table, folds: FoldsFile = None, out: Out = None, quiet: Quiet 
     The paths concerned go to standard output, one a line. Exit code: 0 clean, 1 found, 2 a wrong call.
     """
     from fundoscope.cli.console import Console
-    from fundoscope.cohort import Cohort, Folds, audit, write_page
+    from fundoscope.cohort import Cohort, Folds, audit, write_audit_page
 
     console = Console(quiet)
     cohort = Cohort.read(table)
     split = None if folds is None else Folds.read(folds, cohort, allow_leaks=True)
     with console.stages() as step:
         found = audit(cohort, split, step)
-    page = None if out is None else write_page(found, out)
+    page = None if out is None else write_audit_page(found, out)
     for path in found.paths:
         typer.echo(os.fsencode(path))  # bytes: a name need not be text
     _tell(cohort, found, console)

@@ -25,16 +25,22 @@ def forensics(table: Table, folds: FoldsFile, out: Out, thorough: Thorough = Fal
     Each row's name and verdict go to standard output, tab-separated. Exit code: 0 done, 2 a wrong call.
     """
     from fundoscope.cli.console import Console
-    from fundoscope.evaluation.forensics import PATIENCE, examine, read_splits, read_table, write_solutions
+    from fundoscope.evaluation.forensics import (
+        SEARCH_STEPS,
+        examine_row,
+        read_reported_folds,
+        read_reported_table,
+        write_solutions,
+    )
     from fundoscope.reports.forensics import summary, write_forensics_report
 
     console = Console(quiet)
-    rows, splits = read_table(table), read_splits(folds)
+    rows, splits = read_reported_table(table), read_reported_folds(folds)
     console.header(rows=len(rows), folds=len(splits.validation), images=splits.size)
     for problem in splits.problems:
         console.say(f"no partition: {problem}")
-    patience = PATIENCE * (10 if thorough else 1)
-    findings = [examine(row, splits, patience=patience) for row in console.follow(rows, len(rows), "rows")]
+    patience = SEARCH_STEPS * (10 if thorough else 1)
+    findings = [examine_row(row, splits, patience=patience) for row in console.follow(rows, len(rows), "rows")]
     write_solutions(findings, out)
     write_forensics_report(out / "report.html", findings, splits, table.name)
     for found in findings:

@@ -1,22 +1,22 @@
 """A table of photographs, its audit, and folds as a file that is written once and reused."""
 
-from fundoscope.cohort.audit_page import write_page
-from fundoscope.cohort.auditing import Audit, Kind, Likeness, Problem, audit
+from fundoscope.cohort.audit_page import write_audit_page
+from fundoscope.cohort.auditing import Audit, AuditProblem, ProblemKind, SameEyePair, audit
 from fundoscope.cohort.folds import Fold, Folds
-from fundoscope.cohort.groups import Groups, groups_of
-from fundoscope.cohort.table import Cohort, Record
+from fundoscope.cohort.groups import Groups, make_groups
+from fundoscope.cohort.table import Cohort, CohortRow
 
 __all__ = [
     "Audit",
+    "AuditProblem",
     "Cohort",
+    "CohortRow",
     "Fold",
     "Folds",
     "Groups",
-    "Kind",
-    "Likeness",
-    "Problem",
-    "Record",
+    "ProblemKind",
+    "SameEyePair",
     "audit",
-    "groups_of",
-    "write_page",
+    "make_groups",
+    "write_audit_page",
 ]

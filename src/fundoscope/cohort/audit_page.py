@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fundoscope.cohort.auditing import Audit, Kind, Problem
-from fundoscope.cohort.fingerprints import turned
+from fundoscope.cohort.auditing import Audit, AuditProblem, ProblemKind
+from fundoscope.cohort.fingerprints import apply_turn
 from fundoscope.cohort.table import Cohort
 from fundoscope.errors import PhotographError, UsageError
 from fundoscope.imaging import read
@@ -23,20 +23,20 @@ _SIDE = 260  # pixels of a thumbnail
 _PICTURES = 8  # thumbnails of one problem
 
 _WHAT_TO_DO = {
-    Kind.MISSING: "Correct the path in the table, or remove the row.",
-    Kind.UNREADABLE: "Export the photograph again, or remove the row.",
-    Kind.TWO_LABELS: "Look at both, keep the right label, remove the other row.",
-    Kind.TWO_INFANTS: "Find out whose eye it is, and write the same infant in both rows.",
-    Kind.INFANT_SPLIT: "Make the folds anew: all photographs of an infant belong to one part.",
-    Kind.LIKENESS_SPLIT: "Make the folds anew with this audit, which keeps them together.",
-    Kind.SAME_FILE: "Keep one of them.",
-    Kind.SAME_PIXELS: "Keep one of them.",
-    Kind.NEAR_DUPLICATE: "Keep one of them, or give both the same infant.",
-    Kind.SAME_EYE: "Give both the same infant; without that column the folds keep them together.",
+    ProblemKind.MISSING: "Correct the path in the table, or remove the row.",
+    ProblemKind.UNREADABLE: "Export the photograph again, or remove the row.",
+    ProblemKind.TWO_LABELS: "Look at both, keep the right label, remove the other row.",
+    ProblemKind.TWO_INFANTS: "Find out whose eye it is, and write the same infant in both rows.",
+    ProblemKind.INFANT_SPLIT: "Make the folds anew: all photographs of an infant belong to one part.",
+    ProblemKind.LIKENESS_SPLIT: "Make the folds anew with this audit, which keeps them together.",
+    ProblemKind.SAME_FILE: "Keep one of them.",
+    ProblemKind.SAME_PIXELS: "Keep one of them.",
+    ProblemKind.NEAR_DUPLICATE: "Keep one of them, or give both the same infant.",
+    ProblemKind.SAME_EYE: "Give both the same infant; without that column the folds keep them together.",
 }
 
 
-def write_page(audit: Audit, out_dir: str | Path) -> Path:
+def write_audit_page(audit: Audit, out_dir: str | Path) -> Path:
     """Write `audit.html` and `problems.csv` into a folder, which is made if need be; returns the page."""
     folder = Path(out_dir)
     try:
@@ -59,7 +59,7 @@ def _write_table(audit: Audit, path: Path) -> None:
                 writer.writerow(_cells(audit.cohort, problem, row) | {"problem": number})
 
 
-def _cells(cohort: Cohort, problem: Problem, row: int) -> dict[str, Any]:
+def _cells(cohort: Cohort, problem: AuditProblem, row: int) -> dict[str, Any]:
     record = cohort[row]
     paired = problem.similarity is not None
     return {
@@ -89,7 +89,7 @@ def _html(audit: Audit) -> str:
     return template.render(audit=audit, sections=sections, photographs=len(audit.cohort), shown=_SHOWN)
 
 
-def _card(cohort: Cohort, problem: Problem) -> dict[str, Any]:
+def _card(cohort: Cohort, problem: AuditProblem) -> dict[str, Any]:
     pictures = [
         {
             "record": cohort[row],
@@ -110,6 +110,6 @@ def _thumbnail(path: Path, turn: int) -> str:
     scale = _SIDE / max(pixels.shape[:2])
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    upright = np.ascontiguousarray(turned(small, turn)[..., ::-1])
+    upright = np.ascontiguousarray(apply_turn(small, turn)[..., ::-1])
     _, data = cv2.imencode(".jpg", upright, [cv2.IMWRITE_JPEG_QUALITY, 80])
     return base64.b64encode(data.tobytes()).decode("ascii")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from fundoscope.cohort.fingerprints import TURNS, Fingerprint, fingerprints
 from fundoscope.cohort.folds import Folds
-from fundoscope.cohort.likeness import Match, near_duplicates
-from fundoscope.cohort.second_views import second_views
-from fundoscope.cohort.table import Cohort, Record
+from fundoscope.cohort.near_duplicates import MatchedPair, find_near_duplicates
+from fundoscope.cohort.second_views import find_second_views
+from fundoscope.cohort.table import Cohort, CohortRow
 from fundoscope.errors import PhotographError, UsageError
 
 Progress = Callable[[str, int, int], None]
@@ -27,7 +27,7 @@ Progress = Callable[[str, int, int], None]
 _SURE = 0.62
 
 
-class Kind(StrEnum):
+class ProblemKind(StrEnum):
     """What can be wrong, the gravest first."""
 
     MISSING = "missing"
@@ -43,14 +43,14 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class AuditProblem:
     """One thing found.
 
     `rows` are the photographs concerned, from 0, and `paths` where they lie; `similarity` is 0 to 1 and
     `turn` what brings the second photograph to the first, for pairs; `detail` says the rest in words.
     """
 
-    kind: Kind
+    kind: ProblemKind
     rows: tuple[int, ...]
     paths: tuple[Path, ...]
     similarity: float | None = None
@@ -64,10 +64,10 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
+class SameEyePair:
     """Two photographs of one eye, by row, the lower first; `kind` is one of the last four of `Kind`."""
 
-    kind: Kind
+    kind: ProblemKind
     first: int
     second: int
     turn: int = 0
@@ -82,8 +82,8 @@ class Audit:
     """
 
     cohort: Cohort
-    problems: tuple[Problem, ...]
-    likenesses: tuple[Likeness, ...]
+    problems: tuple[AuditProblem, ...]
+    likenesses: tuple[SameEyePair, ...]
 
     @property
     def clean(self) -> bool:
@@ -106,9 +106,9 @@ class Audit:
         return [(likeness.first, likeness.second) for likeness in self.likenesses]
 
     @property
-    def counts(self) -> dict[Kind, int]:
+    def counts(self) -> dict[ProblemKind, int]:
         """How many problems of each kind, the gravest first, kinds without any left out."""
-        counts = {kind: sum(problem.kind is kind for problem in self.problems) for kind in Kind}
+        counts = {kind: sum(problem.kind is kind for problem in self.problems) for kind in ProblemKind}
         return {kind: n for kind, n in counts.items() if n}
 
 
@@ -125,12 +125,12 @@ def audit(cohort: Cohort, folds: Folds | None = None, progress: Progress | None 
     problems = broken + _of_pairs(cohort, likenesses, folds)
     if folds is not None:
         problems += _parted_infants(cohort, folds)
-    order = list(Kind)
+    order = list(ProblemKind)
     problems.sort(key=lambda problem: (order.index(problem.kind), problem.rows))
     return Audit(cohort, tuple(problems), tuple(likenesses))
 
 
-def _read_all(cohort: Cohort, progress: Progress | None) -> tuple[list[Problem], dict[int, Fingerprint]]:
+def _read_all(cohort: Cohort, progress: Progress | None) -> tuple[list[AuditProblem], dict[int, Fingerprint]]:
     """What cannot be read, and the fingerprints of the rest, one for each different file."""
     first: dict[str, int] = {}
     for row, digest in enumerate(cohort.digests):
@@ -147,29 +147,29 @@ def _read_all(cohort: Cohort, progress: Progress | None) -> tuple[list[Problem],
     return problems, prints
 
 
-def _unread(record: Record, error: PhotographError) -> Problem:
-    kind = Kind.UNREADABLE if record.path.exists() else Kind.MISSING
-    return Problem(kind, (record.row,), (record.path,), detail=error.cause)
+def _unread(record: CohortRow, error: PhotographError) -> AuditProblem:
+    kind = ProblemKind.UNREADABLE if record.path.exists() else ProblemKind.MISSING
+    return AuditProblem(kind, (record.row,), (record.path,), detail=error.cause)
 
 
-def _likenesses(cohort: Cohort, prints: dict[int, Fingerprint], progress: Progress | None) -> list[Likeness]:
+def _likenesses(cohort: Cohort, prints: dict[int, Fingerprint], progress: Progress | None) -> list[SameEyePair]:
     """All pairs that show one eye; identical ones are paired with the first, which alone is compared."""
-    found = [Likeness(Kind.SAME_FILE, a, b) for a, b in _repeats(enumerate(cohort.digests))]
+    found = [SameEyePair(ProblemKind.SAME_FILE, a, b) for a, b in _repeats(enumerate(cohort.digests))]
     equal = _repeats((row, prints[row].pixels) for row in prints)
-    found += [Likeness(Kind.SAME_PIXELS, a, b) for a, b in equal]
+    found += [SameEyePair(ProblemKind.SAME_PIXELS, a, b) for a, b in equal]
     again = {b for _, b in equal}
     rows = [row for row in prints if row not in again]
     some = [prints[row] for row in rows]
     if len(some) > 1:
-        copies = {(m.first, m.second): m for m in near_duplicates(some)}
-        views = [m for m in second_views(some, _stage("comparing", progress)) if _believed(m, cohort, rows)]
+        copies = {(m.first, m.second): m for m in find_near_duplicates(some)}
+        views = [m for m in find_second_views(some, _stage("comparing", progress)) if _believed(m, cohort, rows)]
         matches = [*copies.values(), *(m for m in views if (m.first, m.second) not in copies)]
-        kinds = {"near-duplicate": Kind.NEAR_DUPLICATE, "same eye": Kind.SAME_EYE}
-        found += [Likeness(kinds[m.kind], rows[m.first], rows[m.second], m.turn, m.similarity) for m in matches]
+        kinds = {"near-duplicate": ProblemKind.NEAR_DUPLICATE, "same eye": ProblemKind.SAME_EYE}
+        found += [SameEyePair(kinds[m.kind], rows[m.first], rows[m.second], m.turn, m.similarity) for m in matches]
     return sorted(found, key=lambda likeness: (likeness.first, likeness.second))
 
 
-def _believed(view: Match, cohort: Cohort, rows: list[int]) -> bool:
+def _believed(view: MatchedPair, cohort: Cohort, rows: list[int]) -> bool:
     """Whether a second view may stand: against two different infants in the table it must be beyond doubt."""
     return cohort[rows[view.first]].infant == cohort[rows[view.second]].infant or view.similarity >= _SURE
 
@@ -181,22 +181,26 @@ def _repeats(values: Iterable[tuple[int, str]]) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairs if a != b]
 
 
-def _of_pairs(cohort: Cohort, likenesses: list[Likeness], folds: Folds | None) -> list[Problem]:
+def _of_pairs(cohort: Cohort, likenesses: list[SameEyePair], folds: Folds | None) -> list[AuditProblem]:
     problems = []
     for likeness in likenesses:
         a, b = cohort[likeness.first], cohort[likeness.second]
         for kind, detail in _wrong_with(likeness, a, b, folds):
-            problems.append(Problem(kind, (a.row, b.row), (a.path, b.path), likeness.similarity, likeness.turn, detail))
+            problems.append(
+                AuditProblem(kind, (a.row, b.row), (a.path, b.path), likeness.similarity, likeness.turn, detail)
+            )
     return problems
 
 
-def _wrong_with(likeness: Likeness, a: Record, b: Record, folds: Folds | None) -> Iterable[tuple[Kind, str]]:
+def _wrong_with(
+    likeness: SameEyePair, a: CohortRow, b: CohortRow, folds: Folds | None
+) -> Iterable[tuple[ProblemKind, str]]:
     same_infant = a.infant is not None and a.infant == b.infant
-    copy = likeness.kind is not Kind.SAME_EYE
+    copy = likeness.kind is not ProblemKind.SAME_EYE
     if copy or not same_infant:
         yield likeness.kind, "listed twice" if a.path == b.path else ""
     if copy and a.label != b.label:
-        yield Kind.TWO_LABELS, f"{a.label} and {b.label} ({likeness.kind})"
+        yield ProblemKind.TWO_LABELS, f"{a.label} and {b.label} ({likeness.kind})"
     elif (
         copy
         and a.treatment_requiring != b.treatment_requiring
@@ -206,11 +210,11 @@ def _wrong_with(likeness: Likeness, a: Record, b: Record, folds: Folds | None) -
             b.treatment_requiring,
         )
     ):
-        yield Kind.TWO_LABELS, f"treatment-requiring in one row, not in the other ({likeness.kind})"
+        yield ProblemKind.TWO_LABELS, f"treatment-requiring in one row, not in the other ({likeness.kind})"
     if a.infant != b.infant:
-        yield Kind.TWO_INFANTS, f"infants {a.infant} and {b.infant} ({likeness.kind})"
+        yield ProblemKind.TWO_INFANTS, f"infants {a.infant} and {b.infant} ({likeness.kind})"
     if folds is not None and (sides := _sides(folds, (a.row, b.row))):
-        yield Kind.LIKENESS_SPLIT, f"{sides} ({likeness.kind})"
+        yield ProblemKind.LIKENESS_SPLIT, f"{sides} ({likeness.kind})"
 
 
 def _sides(folds: Folds, rows: tuple[int, ...]) -> str:
@@ -223,14 +227,14 @@ def _sides(folds: Folds, rows: tuple[int, ...]) -> str:
     return "; ".join(parted)
 
 
-def _parted_infants(cohort: Cohort, folds: Folds) -> list[Problem]:
+def _parted_infants(cohort: Cohort, folds: Folds) -> list[AuditProblem]:
     rows: dict[str, list[int]] = defaultdict(list)
     for record in cohort:
         if record.infant is not None:
             rows[record.infant].append(record.row)
     return [
-        Problem(
-            Kind.INFANT_SPLIT,
+        AuditProblem(
+            ProblemKind.INFANT_SPLIT,
             tuple(own),
             tuple(cohort[row].path for row in own),
             detail=f"infant {infant}, {sides}",

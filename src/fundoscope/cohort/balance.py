@@ -16,7 +16,7 @@ Counts = NDArray[np.float64]
 _TRIES = 16  # orders of equal groups that are tried; the best balanced one is kept
 
 
-def deal(counts: Counts, shares: Sequence[float], rng: np.random.Generator) -> NDArray[np.int64]:
+def deal_groups(counts: Counts, shares: Sequence[float], rng: np.random.Generator) -> NDArray[np.int64]:
     """The part of each group.
 
     `counts` is (groups, classes): photographs of each class; `shares` is what each part should hold of the

@@ -41,7 +41,7 @@ def match_header(header: list[str], name: str, needed: tuple[str, ...] = COLUMNS
     return place
 
 
-def label_of(text: str, where: str) -> str:
+def parse_label(text: str, where: str) -> str:
     """The label, normal or rop, whatever its capital letters."""
     label = text.casefold()
     if label not in LABELS:
@@ -49,7 +49,7 @@ def label_of(text: str, where: str) -> str:
     return label
 
 
-def treatment_of(text: str, label: str, where: str) -> bool | None:
+def parse_treatment(text: str, label: str, where: str) -> bool | None:
     """Whether treatment is required; None where the cell is blank."""
     word = text.casefold()
     if word not in _TREATMENT:
@@ -64,7 +64,7 @@ def treatment_word(value: bool | None) -> str:
     return {True: "yes", False: "no", None: ""}[value]
 
 
-def eye_of(text: str, where: str) -> str | None:
+def parse_eye(text: str, where: str) -> str | None:
     """left, right, or None where the cell is blank; L, R, OS (left) and OD (right) are read too."""
     word = text.casefold()
     if word not in _EYES:

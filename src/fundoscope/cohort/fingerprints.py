@@ -85,16 +85,16 @@ def fingerprints(paths: Sequence[Path], progress: Progress | None = None) -> lis
             return error
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        return list(counted(pool.map(work, paths), len(paths), progress))
+        return list(count_progress(pool.map(work, paths), len(paths), progress))
 
 
-def turned(square: NDArray[_Number], turn: int) -> NDArray[_Number]:
+def apply_turn(square: NDArray[_Number], turn: int) -> NDArray[_Number]:
     """A picture turned and mirrored as `TURNS[turn]` says; 0 to 7 are the eight symmetries of the square."""
     rotated = np.rot90(square, turn % 4)
     return np.ascontiguousarray(rotated[:, ::-1] if turn >= 4 else rotated)
 
 
-def counted(items: Iterator[_T], n: int, progress: Progress | None) -> Iterator[_T]:
+def count_progress(items: Iterator[_T], n: int, progress: Progress | None) -> Iterator[_T]:
     """The items, each counted as it passes: `progress(done, all)`."""
     for done, item in enumerate(items, 1):
         yield item
@@ -106,7 +106,7 @@ def _detail(grey: Grey, inside: NDArray[np.bool_]) -> Grey:
     """The band of the vessels, about -2 to 2, with the mean and the contrast of each neighbourhood evened."""
     narrow, wide = _BAND[grey.shape[0]]
     weight = inside.astype(np.float32)
-    core = _shrunk(inside)
+    core = _erode_rim(inside)
     band = _blur(grey, weight, narrow) - _blur(grey, weight, wide)
     band = band / (np.sqrt(_blur(band * band, core, 2 * wide)) + _FLAT)
     return ((band - _blur(band, core, 2 * wide)) * core).astype(np.float32)
@@ -117,7 +117,7 @@ def _blur(values: Grey, weight: Grey, sigma: float) -> Grey:
     return cv2.GaussianBlur(values * weight, (0, 0), sigma) / np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)
 
 
-def _shrunk(inside: NDArray[np.bool_]) -> Grey:
+def _erode_rim(inside: NDArray[np.bool_]) -> Grey:
     reach = round(_RIM * inside.shape[0])
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     return cv2.erode(np.pad(inside.astype(np.uint8), reach), disc)[reach:-reach, reach:-reach].astype(np.float32)

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.cohort.balance import Counts, deal
+from fundoscope.cohort.balance import Counts, deal_groups
 from fundoscope.cohort.columns import LABELS
 from fundoscope.cohort.groups import Groups
-from fundoscope.cohort.table import Cohort, some
+from fundoscope.cohort.table import Cohort, list_some
 from fundoscope.errors import CohortError, LeakError, UsageError
 
 VERSION = 1
@@ -71,7 +71,7 @@ class Folds:
         counts = _counts(cohort, groups)
         _check_enough(counts, k, groups.rule)
         rng = np.random.default_rng(seed)
-        outer = deal(counts, [1 / k] * k, rng)
+        outer = deal_groups(counts, [1 / k] * k, rng)
         folds = tuple(_nested(number, outer, counts, groups.numbers, inner, rng) for number in range(k))
         made = cls(folds, groups, seed, cohort.sha256, _photographs(cohort))
         made.check_partition()
@@ -89,7 +89,7 @@ class Folds:
         path = Path(path)
         folds = _from_json(_json_of(path), str(path))
         if folds.cohort_sha256 != cohort.sha256:
-            changes = some(_changes(folds.photographs, _photographs(cohort)), " | ")
+            changes = list_some(_changes(folds.photographs, _photographs(cohort)), " | ")
             raise CohortError(
                 f"{path}: made of another cohort than {cohort.name}: {changes}. "
                 "Restore the cohort as it was, or make folds anew under another name."
@@ -116,7 +116,7 @@ class Folds:
             "version": VERSION,
             "cohort_sha256": self.cohort_sha256,
             "seed": self.seed,
-            "groups": {"rule": self.groups.rule, "of": list(self.groups.of)},
+            "groups": {"rule": self.groups.rule, "of": list(self.groups.names)},
             "folds": [{part: self._part(fold.rows(part)) for part in PARTS} for fold in self.folds],
             "photographs": list(self.photographs),
         }
@@ -182,7 +182,7 @@ class Folds:
         row: dict[str, Any] = {"fold": fold.number, "part": part, "photographs": len(records)}
         row |= {label: sum(r.label == label for r in records) for label in LABELS}
         row["treatment_requiring"] = sum(r.treatment_requiring is True for r in records)
-        row["groups"] = len({self.groups.of[r.row] for r in records})
+        row["groups"] = len({self.groups.names[r.row] for r in records})
         if cohort.has_infants:
             row["infants"] = len({r.infant for r in records})
             row |= {f"infants_{label}": len({r.infant for r in records if r.label == label}) for label in LABELS}
@@ -216,7 +216,7 @@ def _nested(
 ) -> Fold:
     rest = np.flatnonzero(outer != number)
     part = np.zeros(len(counts), np.int64)  # of each group, as PARTS counts them
-    part[rest] = 1 + deal(counts[rest], [1 - inner, inner], rng)
+    part[rest] = 1 + deal_groups(counts[rest], [1 - inner, inner], rng)
     test, train, inside = (tuple(np.flatnonzero(part[groups] == at).tolist()) for at in range(3))
     return Fold(number, test, train, inside)
 
@@ -243,15 +243,15 @@ def _change(old: dict[str, Any], new: dict[str, Any]) -> str:
 
 def _leak(cohort: Cohort, groups: Groups, fold: Fold, number: int) -> str:
     rows = np.flatnonzero(groups.numbers == number).tolist()
-    named = some([f"{cohort[row].image} ({fold.part_of(row)})" for row in rows])
+    named = list_some([f"{cohort[row].image} ({fold.part_of(row)})" for row in rows])
     return (
-        f"{groups.of[rows[0]]} stands on two sides of fold {fold.number}: {named}. "
+        f"{groups.names[rows[0]]} stands on two sides of fold {fold.number}: {named}. "
         "Make the folds anew, so that its photographs stay together."
     )
 
 
 def _rows(rows: list[int]) -> str:
-    return some([str(row) for row in rows])
+    return list_some([str(row) for row in rows])
 
 
 def _json_of(path: Path) -> dict[str, Any]:
@@ -274,8 +274,8 @@ def _from_json(values: dict[str, Any], name: str) -> Folds:
             for number, fold in enumerate(values["folds"])
         )
         photographs = tuple(dict(photograph) for photograph in values["photographs"])
-        if len(groups.of) != len(photographs):
-            raise ValueError(f"{len(groups.of)} groups for {len(photographs)} photographs")
+        if len(groups.names) != len(photographs):
+            raise ValueError(f"{len(groups.names)} groups for {len(photographs)} photographs")
         return Folds(folds, groups, int(values["seed"]), str(values["cohort_sha256"]), photographs)
     except (KeyError, TypeError, ValueError) as error:
         raise CohortError(f"{name}: is no whole file of folds ({error!r}). Make the folds anew.") from error

@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """The group of each photograph, `of`, in the table's order; `rule` says in words how they were made."""
+    """The group of each photograph, `names`, in the table's order; `rule` says in words how they were made."""
 
-    of: tuple[str, ...]
+    names: tuple[str, ...]
     rule: str
 
     @property
     def numbers(self) -> NDArray[np.int64]:
         """The groups as numbers from 0, in the order in which they first appear."""
-        first = {name: number for number, name in enumerate(dict.fromkeys(self.of))}
-        return np.array([first[name] for name in self.of], np.int64)
+        first = {name: number for number, name in enumerate(dict.fromkeys(self.names))}
+        return np.array([first[name] for name in self.names], np.int64)
 
     def __len__(self) -> int:
         """How many groups there are."""
-        return len(set(self.of))
+        return len(set(self.names))
 
 
-def groups_of(cohort: Cohort, audit: Audit | None = None) -> Groups:
+def make_groups(cohort: Cohort, audit: Audit | None = None) -> Groups:
     """The groups of a cohort: infants, joined where photographs of two are duplicates or near-duplicates.
 
     Without an infant column each photograph is a group of its own, joined with its near-duplicates. `audit`

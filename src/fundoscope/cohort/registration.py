@@ -22,7 +22,7 @@ _FLAGS = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class Alignment:
     """How two squares agree: `similarity` is a correlation, 0 to 1, `stretch` the map's singular values."""
 
     similarity: float
@@ -34,19 +34,19 @@ class Fit:
         return large <= limit and small >= 1 / limit and large <= anisotropy * small
 
 
-def about_centre(scale: float, degrees: float, side: int) -> Warp:
+def rotation_about_centre(scale: float, degrees: float, side: int) -> Warp:
     """The map that scales and turns (anticlockwise) a square of `side` pixels about its centre."""
     middle = (side - 1) / 2
     return cv2.getRotationMatrix2D((middle, middle), degrees, scale).astype(np.float32)
 
 
-def moved(square: NDArray[np.float32], warp: Warp) -> Grey:
+def warp_square(square: NDArray[np.float32], warp: Warp) -> Grey:
     """The square drawn anew with each pixel taken to where `warp` says, black where it came from nowhere."""
     side = square.shape[0]
     return cv2.warpAffine(square, warp, (side, side)).astype(np.float32)
 
 
-def start_of(warp: Warp, shift: tuple[int, int], side: int, fine: int) -> Warp:
+def starting_map(warp: Warp, shift: tuple[int, int], side: int, fine: int) -> Warp:
     """The map between fine squares when the second, `moved` by `warp`, lies `shift` off the first.
 
     `warp` and `shift` are in pixels of squares of `side`, the answer in pixels of squares of `fine`; shifts
@@ -60,7 +60,7 @@ def start_of(warp: Warp, shift: tuple[int, int], side: int, fine: int) -> Warp:
     return back.astype(np.float32)
 
 
-def peak(first: Grey, second: Grey) -> tuple[int, int]:
+def correlation_peak(first: Grey, second: Grey) -> tuple[int, int]:
     """The shift (rows, columns) of the second against the first at which they correlate best."""
     side = first.shape[0]
     shape = (2 * side, 2 * side)
@@ -69,7 +69,7 @@ def peak(first: Grey, second: Grey) -> tuple[int, int]:
     return (int(row) + side) % (2 * side) - side, (int(column) + side) % (2 * side) - side
 
 
-def fit(first: Grey, second: Grey, start: Warp) -> Fit:
+def align_squares(first: Grey, second: Grey, start: Warp) -> Alignment:
     """The better of the starting map and the one that registration makes of it.
 
     Registration maximises the enhanced correlation coefficient (Evangelidis and Psarakis 2008).
@@ -82,7 +82,7 @@ def fit(first: Grey, second: Grey, start: Warp) -> Fit:
         warps.append(warp.astype(np.float32))
     best = max(warps, key=lambda warp: _agreement(first, second, warp))
     large, small = np.linalg.svd(best[:, :2], compute_uv=False)
-    return Fit(float(np.clip(_agreement(first, second, best), 0, 1)), (float(large), float(small)))
+    return Alignment(float(np.clip(_agreement(first, second, best), 0, 1)), (float(large), float(small)))
 
 
 def _agreement(first: Grey, second: Grey, warp: Warp) -> float:

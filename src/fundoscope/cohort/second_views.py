@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.cohort.fingerprints import FINE, WORKERS, Fingerprint, Grey, Progress, counted
-from fundoscope.cohort.likeness import SAME_EYE, Match
-from fundoscope.cohort.registration import about_centre, fit, moved, start_of
+from fundoscope.cohort.fingerprints import FINE, WORKERS, Fingerprint, Grey, Progress, count_progress
+from fundoscope.cohort.near_duplicates import SAME_EYE, MatchedPair
+from fundoscope.cohort.registration import align_squares, rotation_about_centre, starting_map, warp_square
 
 _SIDE = 48  # pixels: of 32, 48 and 64 the size that ranked the pairs of RetCam highest
 _PAD = 72  # pixels of the spectra: shifts up to half the field do not wrap around
@@ -31,9 +31,9 @@ _SCALE, _SQUEEZE = 1.1, 1.06  # one camera, one eye: the map between two views i
 _CHUNK = 24  # photographs whose correlations are worked out together: they fit a processor's cache
 
 
-def second_views(
+def find_second_views(
     prints: Sequence[Fingerprint], progress: Progress | None = None, least: float = SAME_EYE
-) -> list[Match]:
+) -> list[MatchedPair]:
     """Photographs of one eye that moved in between, ordered by index; `progress(done, all)` is called.
 
     `least` is the similarity that counts. The work grows with the square of their number: about 0.15 ms a
@@ -43,7 +43,7 @@ def second_views(
         return []
     search = _Search(prints, least)
     with ThreadPoolExecutor(WORKERS) as pool:
-        rows = counted(pool.map(search.best, range(len(prints))), len(prints), progress)
+        rows = count_progress(pool.map(search.best, range(len(prints))), len(prints), progress)
         scores = np.stack(list(rows))
         matches = list(pool.map(search.match, _best_partners(scores + scores.T)))
     return [match for match in matches if match is not None]
@@ -60,10 +60,10 @@ class _Search:
 
     def __init__(self, prints: Sequence[Fingerprint], least: float) -> None:
         squares = [_small(p.fine) for p in prints]
-        turns = [about_centre(1, degrees, _SIDE) for degrees in _ANGLES]
+        turns = [rotation_about_centre(1, degrees, _SIDE) for degrees in _ANGLES]
         self._prints, self._least = prints, least
         self._first = np.conj(_spectra(squares))
-        self._second = np.stack([_spectra([moved(square, warp) for square in squares]) for warp in turns], axis=1)
+        self._second = np.stack([_spectra([warp_square(square, warp) for square in squares]) for warp in turns], axis=1)
         self._weight = _weight(np.stack([square != 0 for square in squares]).mean(axis=0).astype(np.float32))
 
     def best(self, first: int) -> Grey:
@@ -74,17 +74,17 @@ class _Search:
             scores[start : start + _CHUNK] = self._surfaces(first, start, _CHUNK).max(axis=(1, 2, 3))
         return scores
 
-    def match(self, pair: tuple[int, int]) -> Match | None:
+    def match(self, pair: tuple[int, int]) -> MatchedPair | None:
         """The match of two photographs, None when they do not show one eye."""
         first, second = pair
         surface = self._surfaces(first, second, 1)[0]
         angle, row, column = np.unravel_index(int(surface.argmax()), surface.shape)
         shift = (_signed(int(row)), _signed(int(column)))
-        start = start_of(about_centre(1, _ANGLES[angle], _SIDE), shift, _SIDE, FINE)
-        score = fit(self._prints[first].fine, self._prints[second].fine, start)
+        start = starting_map(rotation_about_centre(1, _ANGLES[angle], _SIDE), shift, _SIDE, FINE)
+        score = align_squares(self._prints[first].fine, self._prints[second].fine, start)
         if score.similarity < self._least or not score.keeps_scale(_SCALE, _SQUEEZE):
             return None
-        return Match("same eye", first, second, 0, score.similarity)
+        return MatchedPair("same eye", first, second, 0, score.similarity)
 
     def _surfaces(self, first: int, start: int, n: int) -> Grey:
         """Correlation by photograph (`n` from `start`), angle and shift; 0 where too few pixels overlap."""

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from fundoscope.cohort.columns import (
     COLUMNS,
     LABELS,
-    eye_of,
-    label_of,
     match_header,
-    treatment_of,
+    parse_eye,
+    parse_label,
+    parse_treatment,
     treatment_word,
 )
 from fundoscope.errors import CohortError, nearest
@@ -39,7 +39,7 @@ _NAMED = 5  # so many rows or names an error lists before it says how many more 
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class CohortRow:
     """One photograph of a cohort.
 
     `row` counts from 0 and is the index into every array made of the cohort; `line` is the row as a
@@ -74,7 +74,7 @@ class Record:
 class Cohort:
     """Photographs with their labels, in the order of the table; `name` is how errors call it."""
 
-    def __init__(self, records: Sequence[Record], name: str) -> None:
+    def __init__(self, records: Sequence[CohortRow], name: str) -> None:
         self.records = tuple(records)
         self.name = name
         if not self.records:
@@ -92,7 +92,7 @@ class Cohort:
         header, rows = _cells_of(path)
         place = match_header(header, str(path), COLUMNS[: 1 + labelled])
         base = path.absolute().parent  # not resolved: a linked table keeps its neighbours
-        records: list[Record] = []
+        records: list[CohortRow] = []
         for line, cells in rows:
             where = f"{path}, row {line}"
             _check_width(cells, header, where)
@@ -103,7 +103,7 @@ class Cohort:
     @classmethod
     def from_rows(cls, rows: Iterable[Mapping[str, str]], folder: str | Path, name: str = "cohort") -> Cohort:
         """The cohort of rows given as mappings from column to text; paths are relative to `folder`."""
-        records: list[Record] = []
+        records: list[CohortRow] = []
         for number, row in enumerate(rows):
             header = list(row)
             where = f"{name}, row {number + 2}"
@@ -138,10 +138,10 @@ class Cohort:
     def __len__(self) -> int:
         return len(self.records)
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[CohortRow]:
         return iter(self.records)
 
-    def __getitem__(self, row: int) -> Record:
+    def __getitem__(self, row: int) -> CohortRow:
         return self.records[row]
 
     @property
@@ -201,12 +201,12 @@ class Cohort:
         blank = [str(record.line) for record in self.records if record.infant is None]
         if blank and len(blank) < len(self.records):
             raise CohortError(
-                f"{self.name}: the infant is blank in row {some(blank)} but given elsewhere. "
+                f"{self.name}: the infant is blank in row {list_some(blank)} but given elsewhere. "
                 "Fill it in, or leave it blank everywhere if the infants are unknown."
             )
 
     def _check_repeats(self) -> None:
-        first: dict[Path, Record] = {}
+        first: dict[Path, CohortRow] = {}
         for record in self.records:
             other = first.setdefault(record.path, record)
             if other.label != record.label:
@@ -261,23 +261,23 @@ def _check_width(cells: list[str], header: list[str], where: str) -> None:
 def _record(
     row: int, line: int, cells: list[str], header: list[str], place: dict[str, int], base: Path, where: str,
     labelled: bool = True,
-) -> Record:  # fmt: skip
+) -> CohortRow:  # fmt: skip
     def cell(column: str) -> str:
         return cells[place[column]] if column in place else ""
 
     image = cell("image")
     if not image:
         raise CohortError(f"{where}: the image is blank. Fill in its path, or remove the row.")
-    label = label_of(cell("label"), where) if labelled or cell("label") else ""
+    label = parse_label(cell("label"), where) if labelled or cell("label") else ""
     known = set(place.values())
-    return Record(
+    return CohortRow(
         row=row,
         image=image,
         path=_resolve(image, base),
         label=label,
-        treatment_requiring=treatment_of(cell("treatment_requiring"), label, where),
+        treatment_requiring=parse_treatment(cell("treatment_requiring"), label, where),
         infant=cell("infant") or None,
-        eye=eye_of(cell("eye"), where),
+        eye=parse_eye(cell("eye"), where),
         exam=cell("exam") or None,
         extra={name: cells[at] for at, name in enumerate(header) if at not in known and name},
         line=line,
@@ -322,13 +322,13 @@ def _check_folders(folder: Path, children: list[Path]) -> None:
     unknown = [child.name for child in children if child.is_dir() and child.name.casefold() not in LABELS]
     if unknown:
         hint = nearest(unknown[0].casefold(), LABELS)
-        raise CohortError(f"{folder}: no label is called {some(unknown)}; {hint} Name each folder normal or rop.")
+        raise CohortError(f"{folder}: no label is called {list_some(unknown)}; {hint} Name each folder normal or rop.")
     loose = [child.name for child in children if child.is_file() and child.suffix.lower() in SUFFIXES]
     if loose:
-        raise CohortError(f"{folder}: {some(loose)} lies in no label's folder. Move it into normal/ or rop/.")
+        raise CohortError(f"{folder}: {list_some(loose)} lies in no label's folder. Move it into normal/ or rop/.")
 
 
-def some(names: Sequence[str], between: str = ", ") -> str:
+def list_some(names: Sequence[str], between: str = ", ") -> str:
     """The first few of the names, and how many more there are."""
     shown = between.join(names[:_NAMED])
     return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"

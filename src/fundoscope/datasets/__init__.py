@@ -4,17 +4,17 @@ detectors of crossings are taught by.
 
 from fundoscope.datasets.coco import write_labels
 from fundoscope.datasets.layouts import LAYOUTS, open_dataset
-from fundoscope.datasets.map_crossings import MapCrossings, crossings_of_map
-from fundoscope.datasets.record import Dataset, Record, Source, scale_of
+from fundoscope.datasets.map_crossings import MapCrossings, find_map_crossings
+from fundoscope.datasets.record import Dataset, PhotographRecord, PhotographSource, drive_scale
 
 __all__ = [
     "LAYOUTS",
     "Dataset",
     "MapCrossings",
-    "Record",
-    "Source",
-    "crossings_of_map",
+    "PhotographRecord",
+    "PhotographSource",
+    "drive_scale",
+    "find_map_crossings",
     "open_dataset",
-    "scale_of",
     "write_labels",
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fundoscope.datasets.record import Record, Source
+from fundoscope.datasets.record import PhotographRecord, PhotographSource
 from fundoscope.errors import PhotographError, UsageError
 from fundoscope.imaging import read
 from fundoscope.vessels.grade_rule import GRADES
@@ -19,7 +19,7 @@ from fundoscope.vessels.grade_rule import GRADES
 _NAME = re.compile(r"CERA_(?P<image>.+)_cy_(?P<row>\d+)_cx_(?P<col>\d+)")
 
 
-def avn(folder: Path, dataset: str) -> list[Source]:
+def avn_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     """The patches, each with its grade; they are all field, and where the crossing lies in them is not told.
 
     Raises `UsageError` for a line of `grading.txt` that is not `index, patch name, grade`, and `PhotographError` for a
@@ -34,7 +34,7 @@ def avn(folder: Path, dataset: str) -> list[Source]:
     for stem in sorted(patches.keys() - grades.keys()):
         raise PhotographError(str(patches[stem]), f"has no grade in {table}", "Grade it there, or take it out.")
     return [
-        Source(stem, dataset, patches[stem], _image(table, stem), partial(_read, grade))
+        PhotographSource(stem, dataset, patches[stem], _image(table, stem), partial(_read, grade))
         for stem, grade in grades.items()
     ]
 
@@ -67,6 +67,6 @@ def _image(path: Path, stem: str) -> str:
     return name["image"]
 
 
-def _read(grade: int, source: Source) -> Record:
+def _read(grade: int, source: PhotographSource) -> PhotographRecord:
     rows, columns = read(source.path).pixels.shape[:2]
     return source.record(np.ones((rows, columns), bool), grades=np.array([grade]))

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from fundoscope.datasets import rle
-from fundoscope.datasets.record import Dataset, Mask, Points, Record
+from fundoscope.datasets.record import Dataset, Mask, PhotographRecord, Points
 from fundoscope.errors import UsageError
 
 SIDE = 20  # pixels at DRIVE's scale: the paper's box
@@ -34,7 +34,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class CrossingBox:
     """Pixels `row` to `row + rows` - 1 and `col` to `col + cols` - 1."""
 
     row: int
@@ -43,7 +43,7 @@ class Box:
     cols: int
 
     @classmethod
-    def around(cls, at: Points, side: int, shape: tuple[int, int]) -> Box:
+    def around(cls, at: Points, side: int, shape: tuple[int, int]) -> CrossingBox:
         """The square of `side` pixels with its centre nearest to `at` (row, column), as far as it lies in `shape`."""
         low = np.floor(at + 1 - side / 2).astype(int)
         first, last = np.clip([low, low + side], 0, shape)
@@ -60,20 +60,20 @@ class Box:
 
 
 @dataclass(slots=True)
-class Labels:
+class CocoLabels:
     """A COCO file that grows by photographs; ids of images and annotations count from 1."""
 
     description: str
     images: list[Json] = field(default_factory=list)
     annotations: list[Json] = field(default_factory=list)
 
-    def add_image(self, file_name: str, record: Record) -> None:
+    def add_image(self, file_name: str, record: PhotographRecord) -> None:
         """The next photograph."""
         rows, columns = record.field.shape
         image = {"id": len(self.images) + 1, "file_name": file_name, "height": rows, "width": columns}
         self.images.append(image | {"dataset": record.dataset, "group": record.group})
 
-    def add(self, box: Box, parts: dict[str, Mask], **more: Any) -> None:
+    def add(self, box: CrossingBox, parts: dict[str, Mask], **more: Any) -> None:
         """A crossing of the last photograph; `parts` are masks in the box, the instance's own under `segmentation`."""
         image = self.images[-1]
         shape = image["height"], image["width"]
@@ -105,7 +105,7 @@ def scaled_side(scale: float, vein_width: float | None = None) -> int:
     return round(max(SIDE * scale, SPAN * (vein_width or 0.0)))
 
 
-def meeting_vessels(record: Record, at: Points, box: Box) -> dict[str, Mask]:
+def vessels_at_crossing(record: PhotographRecord, at: Points, box: CrossingBox) -> dict[str, Mask]:
     """The vessels in the box that meet at `at`: `artery` and `vein` where the record tells them apart, and both under
     `segmentation`. Nothing where the record has no vessels.
     """
@@ -141,8 +141,8 @@ def write_labels(dataset: Dataset, out: str | Path) -> Path:
     out = Path(out)
     if (out / "crossings.json").exists():
         raise UsageError(f"{out} already holds labels. Give another folder with --out, or remove it.")
-    paper = Labels("Crossings with boxes of 20 x 20 and the vessel pixels in them")
-    ours = Labels("Crossings with boxes by the vein's width and the two vessels that meet")
+    paper = CocoLabels("Crossings with boxes of 20 x 20 and the vessel pixels in them")
+    ours = CocoLabels("Crossings with boxes by the vein's width and the two vessels that meet")
     rows: list[Json] = []
     without = []
     for record in dataset:
@@ -162,7 +162,7 @@ def write_labels(dataset: Dataset, out: str | Path) -> Path:
     return out / "crossings.json"
 
 
-def _label(record: Record, crossings: Points, paper: Labels, ours: Labels) -> Iterator[Json]:
+def _label(record: PhotographRecord, crossings: Points, paper: CocoLabels, ours: CocoLabels) -> Iterator[Json]:
     """Both labels of each crossing of a record, and its row of the table."""
     scale, shape, wide = record.scale, record.field.shape, record.wide
     name = {"image": paper.images[-1]["file_name"], "dataset": record.dataset, "group": record.group}
@@ -172,10 +172,10 @@ def _label(record: Record, crossings: Points, paper: Labels, ours: Labels) -> It
             "vein_width_px": _at(record.vein_widths, number), "wide": None if wide is None else bool(wide[number - 1]),
         }  # fmt: skip
         sides = paper_side(scale), scaled_side(scale, facts["vein_width_px"])
-        box, wider = (Box.around(at, side, (shape[0], shape[1])) for side in sides)
+        box, wider = (CrossingBox.around(at, side, (shape[0], shape[1])) for side in sides)
         inside = {} if record.vessel is None else {"segmentation": record.vessel[box.window]}
         paper.add(box, inside, number=number)
-        ours.add(wider, meeting_vessels(record, at, wider), number=number, **facts)
+        ours.add(wider, vessels_at_crossing(record, at, wider), number=number, **facts)
         mask = {"has_mask": paper.annotations[-1]["has_mask"], "side": sides[0], "side_scaled": sides[1]}
         yield name | {"crossing": number} | facts | mask
 
@@ -188,13 +188,13 @@ def _at(widths: Points | None, number: int) -> float | None:
     return None if widths is None else _rounded(widths[number - 1])
 
 
-def _write_picture(record: Record, crossings: Points, path: Path) -> None:
+def _write_picture(record: PhotographRecord, crossings: Points, path: Path) -> None:
     rows, columns = record.field.shape
     numbers = np.zeros((rows, columns), np.uint16 if len(crossings) > 255 else np.uint8)
     if record.vessel is not None:
         side = paper_side(record.scale)
         for number, at in enumerate(crossings, 1):
-            window = Box.around(at, side, (rows, columns)).window
+            window = CrossingBox.around(at, side, (rows, columns)).window
             numbers[window][record.vessel[window]] = number
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(numbers).save(path)

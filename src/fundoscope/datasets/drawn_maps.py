@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fundoscope.datasets.map_crossings import crossings_of_map
-from fundoscope.datasets.record import Mask, Record, Source, scale_of
+from fundoscope.datasets.map_crossings import find_map_crossings
+from fundoscope.datasets.record import Mask, PhotographRecord, PhotographSource, drive_scale
 from fundoscope.errors import PhotographError
 from fundoscope.imaging import Pixels, find_field, read
 
@@ -17,7 +17,7 @@ _ON = 127  # a channel above it is on: masks were often saved with soft or compr
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kinds:
+class ColouredMap:
     """What a coloured map draws, (rows, columns) each: `artery` and `vein` both hold `crossing`, where they lie on top
     of each other; `vessel` also holds vessels of unknown kind.
     """
@@ -28,7 +28,7 @@ class Kinds:
     vessel: Mask
 
 
-def kinds_of(colours: Pixels) -> Kinds:
+def split_colours(colours: Pixels) -> ColouredMap:
     """Kinds from the colours of RITE (Hu 2013, MICCAI): red artery, blue vein, green both, white unknown, black none.
 
     `colours` is (rows, columns, 3), RGB, uint8, each channel on above 127. A mixture of red with green, as the edge
@@ -36,7 +36,7 @@ def kinds_of(colours: Pixels) -> Kinds:
     """
     red, green, blue = np.moveaxis(colours > _ON, 2, 0)
     crossing = green & ~red & ~blue
-    return Kinds((red & ~blue) | crossing, (blue & ~red) | crossing, crossing, red | green | blue)
+    return ColouredMap((red & ~blue) | crossing, (blue & ~red) | crossing, crossing, red | green | blue)
 
 
 def read_mask(path: Path) -> Mask:
@@ -56,7 +56,7 @@ def read_colours(path: Path) -> Pixels:
         raise PhotographError(str(path), f"cannot be read as a GIF ({error})", remedy) from error
 
 
-def drawn(source: Source) -> Record:
+def read_drawn(source: PhotographSource) -> PhotographRecord:
     """The record of a photograph whose truth is in the files `vessel`, `kinds` (a coloured map) and `field`, as far as
     it has them: without `field` that is found in the photograph, without `vessel` it is all that the map draws.
 
@@ -69,8 +69,8 @@ def drawn(source: Source) -> Record:
         return source.record(field, vessel=vessel)
     colours = read_colours(files["kinds"])
     check_size(files["kinds"], colours, field)
-    kinds = kinds_of(colours)
-    crossings = crossings_of_map(kinds.artery, kinds.vein, scale_of(field))
+    kinds = split_colours(colours)
+    crossings = find_map_crossings(kinds.artery, kinds.vein, drive_scale(field))
     return source.record(
         field,
         vessel=kinds.vessel if vessel is None else vessel,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fundoscope.datasets.drawn_maps import drawn
-from fundoscope.datasets.files import partners, photographs, sources
-from fundoscope.datasets.record import Source
+from fundoscope.datasets.drawn_maps import read_drawn
+from fundoscope.datasets.files import list_photographs, make_sources, match_by_name
+from fundoscope.datasets.record import PhotographSource
 
 
-def drive(folder: Path, dataset: str) -> list[Source]:
+def drive_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     """The photographs of one part, with their field, and with the vessels of the first observer where it holds them:
     the test part is also handed out without. Arteries, veins and crossings are not known here.
     """
-    every = photographs(folder / "images")
-    files = {"field": partners(every, folder / "mask", lambda stem: f"{stem}_mask")}
+    every = list_photographs(folder / "images")
+    files = {"field": match_by_name(every, folder / "mask", lambda stem: f"{stem}_mask")}
     if (folder / "1st_manual").is_dir():
-        files["vessel"] = partners(every, folder / "1st_manual", lambda stem: f"{stem.partition('_')[0]}_manual1")
-    return sources(every, dataset, drawn, **files)
+        files["vessel"] = match_by_name(every, folder / "1st_manual", lambda stem: f"{stem.partition('_')[0]}_manual1")
+    return make_sources(every, dataset, read_drawn, **files)

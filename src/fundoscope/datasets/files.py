@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fundoscope.datasets.record import Record, Source
+from fundoscope.datasets.record import PhotographRecord, PhotographSource
 from fundoscope.errors import PhotographError, UsageError
 from fundoscope.imaging import SUFFIXES
 from fundoscope.imaging.read import natural
@@ -13,15 +13,15 @@ from fundoscope.imaging.read import natural
 _PICTURES = (*SUFFIXES, ".gif")
 
 
-def photographs(folder: Path) -> list[Path]:
+def list_photographs(folder: Path) -> list[Path]:
     """The photographs of a folder, in order of their names (9 before 10); `UsageError` where there is none."""
-    found = pictures(folder)
+    found = list_pictures(folder)
     if not found:
         raise UsageError(f"{folder}: holds no photographs. Give the folder as its source hands it out.")
     return found
 
 
-def pictures(folder: Path, suffixes: Sequence[str] = _PICTURES) -> list[Path]:
+def list_pictures(folder: Path, suffixes: Sequence[str] = _PICTURES) -> list[Path]:
     """The files of a folder with such suffixes, in order of their names; `UsageError` where there is no such folder."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder, but the set needs it. Copy the set again, whole.")
@@ -29,7 +29,7 @@ def pictures(folder: Path, suffixes: Sequence[str] = _PICTURES) -> list[Path]:
     return sorted(found, key=lambda path: natural(path.name))
 
 
-def partners(
+def match_by_name(
     every: Sequence[Path], folder: Path, stem: Callable[[str], str] = str, *, some: bool = False
 ) -> dict[Path, Path]:
     """To each photograph its picture in `folder`: the one whose name without suffix is `stem` of the photograph's.
@@ -38,10 +38,10 @@ def partners(
     photograph.
     """
     wanted = {stem(path.stem): path for path in every}
-    return matched(wanted, {path.stem: path for path in pictures(folder)}, folder, some)
+    return match_stems(wanted, {path.stem: path for path in list_pictures(folder)}, folder, some)
 
 
-def matched(wanted: dict[str, Path], there: dict[str, Path], folder: Path, some: bool) -> dict[Path, Path]:
+def match_stems(wanted: dict[str, Path], there: dict[str, Path], folder: Path, some: bool) -> dict[Path, Path]:
     """To each photograph its file, where `wanted` and `there` name both by the same stem; as `partners`."""
     missing = [stem for stem in wanted if stem not in there]
     if missing and not some:
@@ -54,12 +54,15 @@ def matched(wanted: dict[str, Path], there: dict[str, Path], folder: Path, some:
     return {wanted[stem]: path for stem, path in there.items()}
 
 
-def sources(
-    every: Sequence[Path], dataset: str, reader: Callable[[Source], Record], **files: dict[Path, Path]
-) -> list[Source]:
+def make_sources(
+    every: Sequence[Path],
+    dataset: str,
+    reader: Callable[[PhotographSource], PhotographRecord],
+    **files: dict[Path, Path],
+) -> list[PhotographSource]:
     """The sources of photographs that are groups of their own, each with those of the `files` that it has."""
     return [
-        Source(
+        PhotographSource(
             path.stem, dataset, path, path.stem, reader, {kind: of[path] for kind, of in files.items() if path in of}
         )
         for path in every

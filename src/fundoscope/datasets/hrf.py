@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from fundoscope.datasets.drawn_maps import drawn
-from fundoscope.datasets.files import partners, photographs, sources
-from fundoscope.datasets.record import Record, Source
+from fundoscope.datasets.drawn_maps import read_drawn
+from fundoscope.datasets.files import list_photographs, make_sources, match_by_name
+from fundoscope.datasets.record import PhotographRecord, PhotographSource
 
 
-def hrf(folder: Path, dataset: str) -> list[Source]:
+def hrf_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     """The photographs with field, arteries and veins.
 
     Green means two things in these maps, a crossing and a vessel of unknown kind, and many of the maps draw one vessel
     over the other where they cross, without any green. So the crossings of a record are crossings, but not all of
     them: `complete` is false. Nor are pixels that are both artery and vein to be learnt from.
     """
-    every = photographs(folder / "images")
-    kinds = partners(every, folder / "av")
-    fields = partners(every, folder / "mask", lambda stem: f"{stem}_mask")
-    return sources(every, dataset, _read, kinds=kinds, field=fields)
+    every = list_photographs(folder / "images")
+    kinds = match_by_name(every, folder / "av")
+    fields = match_by_name(every, folder / "mask", lambda stem: f"{stem}_mask")
+    return make_sources(every, dataset, _read, kinds=kinds, field=fields)
 
 
-def _read(source: Source) -> Record:
-    return replace(drawn(source), complete=False)
+def _read(source: PhotographSource) -> PhotographRecord:
+    return replace(read_drawn(source), complete=False)

@@ -14,32 +14,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.datasets.drawn_maps import read_mask
-from fundoscope.datasets.files import partners, photographs, sources
+from fundoscope.datasets.files import list_photographs, make_sources, match_by_name
 from fundoscope.datasets.points import point_files, read_points
-from fundoscope.datasets.record import Mask, Record, Source
+from fundoscope.datasets.record import Mask, PhotographRecord, PhotographSource
 from fundoscope.errors import PhotographError
 from fundoscope.imaging import Pixels, find_field, read
 
 _ALIKE = 0.98  # correlation of a photograph with its original laid over it; the right ones reach 0.999
 
 
-def junctions(folder: Path, dataset: str) -> list[Source]:
+def junctions_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     """The photographs with crossings, bifurcations and endpoints, and those that have them with vessels. Which vessel
     is an artery is not known here.
     """
-    every = photographs(folder / "images")
+    every = list_photographs(folder / "images")
     files = {"points": point_files(every, folder)}
     if (folder / "vessel_512").is_dir():
-        files["vessel"] = partners(every, folder / "vessel_512", _drawn_name, some=True)
-        files["original"] = partners(every, folder / "images_1024")
-    return sources(every, dataset, _read, **files)
+        files["vessel"] = match_by_name(every, folder / "vessel_512", _drawn_name, some=True)
+        files["original"] = match_by_name(every, folder / "images_1024")
+    return make_sources(every, dataset, _read, **files)
 
 
 def _drawn_name(stem: str) -> str:
     return f"GT_{stem.rpartition('_')[2]}"
 
 
-def _read(source: Source) -> Record:
+def _read(source: PhotographSource) -> PhotographRecord:
     pixels = read(source.path).pixels
     field = find_field(pixels).mask()
     points = read_points(source.files["points"], field)
@@ -47,7 +47,7 @@ def _read(source: Source) -> Record:
     return source.record(field, vessel=vessel, **points)
 
 
-def _carried(source: Source, pixels: Pixels) -> Mask:
+def _carried(source: PhotographSource, pixels: Pixels) -> Mask:
     """The vessels drawn in the original's frame, in the photograph's."""
     original, mask = read(source.files["original"]).pixels, read_mask(source.files["vessel"])
     carry = _laid_over(source, pixels, original)
@@ -58,7 +58,7 @@ def _carried(source: Source, pixels: Pixels) -> Mask:
     return cv2.warpAffine(mask.astype(np.float32), carry, size, flags=flags) > 0.5
 
 
-def _laid_over(source: Source, pixels: Pixels, original: Pixels) -> NDArray[np.float64]:
+def _laid_over(source: PhotographSource, pixels: Pixels, original: Pixels) -> NDArray[np.float64]:
     """(2, 3): from (column, row) of a photograph to its original's, by their fields and then by their vessels, as the
     affine map that correlates them best (Evangelidis 2008, IEEE TPAMI 30:1858).
     """

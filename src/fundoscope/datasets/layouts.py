@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fundoscope.datasets.avn import avn
-from fundoscope.datasets.drive import drive
-from fundoscope.datasets.hrf import hrf
-from fundoscope.datasets.iostar import iostar
-from fundoscope.datasets.junctions import junctions
-from fundoscope.datasets.les_av import les_av
-from fundoscope.datasets.record import Dataset, Source
-from fundoscope.datasets.rite import rite
-from fundoscope.datasets.simulated import simulated
+from fundoscope.datasets.avn import avn_sources
+from fundoscope.datasets.drive import drive_sources
+from fundoscope.datasets.hrf import hrf_sources
+from fundoscope.datasets.iostar import iostar_sources
+from fundoscope.datasets.junctions import junctions_sources
+from fundoscope.datasets.les_av import les_av_sources
+from fundoscope.datasets.record import Dataset, PhotographSource
+from fundoscope.datasets.rite import rite_sources
+from fundoscope.datasets.simulated import simulated_sources
 from fundoscope.errors import UsageError, nearest
 
 _PARTS = ("training", "test")
@@ -28,7 +28,7 @@ class Layout:
 
     title: str
     signs: tuple[str, ...]
-    sources: Callable[[Path, str], list[Source]]
+    sources: Callable[[Path, str], list[PhotographSource]]
 
     def fits(self, folder: Path) -> bool:
         """Whether all signs are there."""
@@ -41,14 +41,14 @@ class Layout:
 
 #: In the order in which they are tried: one whose signs hold another's stands before it.
 LAYOUTS = {
-    "simulated": Layout("simulated", ("cohort.csv", "crossings.csv", "truth/"), simulated),
-    "avn": Layout("AVN patches", ("grading.txt",), avn),
-    "rite": Layout("RITE", ("images/", "av/", "vessel/"), rite),
-    "hrf": Layout("HRF", ("images/", "av/", "mask/"), hrf),
-    "les_av": Layout("LES-AV", ("images/", "vessel-segmentations/", "arteries-and-veins/"), les_av),
-    "junctions": Layout("", ("images/", "**/*_JunctionsPos.mat"), junctions),
-    "iostar": Layout("IOSTAR", ("image/", "GT/"), iostar),
-    "drive": Layout("DRIVE", ("images/*.tif", "mask/*_mask.gif"), drive),
+    "simulated": Layout("simulated", ("cohort.csv", "crossings.csv", "truth/"), simulated_sources),
+    "avn": Layout("AVN patches", ("grading.txt",), avn_sources),
+    "rite": Layout("RITE", ("images/", "av/", "vessel/"), rite_sources),
+    "hrf": Layout("HRF", ("images/", "av/", "mask/"), hrf_sources),
+    "les_av": Layout("LES-AV", ("images/", "vessel-segmentations/", "arteries-and-veins/"), les_av_sources),
+    "junctions": Layout("", ("images/", "**/*_JunctionsPos.mat"), junctions_sources),
+    "iostar": Layout("IOSTAR", ("image/", "GT/"), iostar_sources),
+    "drive": Layout("DRIVE", ("images/*.tif", "mask/*_mask.gif"), drive_sources),
 }
 
 

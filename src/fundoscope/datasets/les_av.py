@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fundoscope.datasets.drawn_maps import drawn
-from fundoscope.datasets.files import partners, photographs, sources
-from fundoscope.datasets.record import Source
+from fundoscope.datasets.drawn_maps import read_drawn
+from fundoscope.datasets.files import list_photographs, make_sources, match_by_name
+from fundoscope.datasets.record import PhotographSource
 
 
-def les_av(folder: Path, dataset: str) -> list[Source]:
+def les_av_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     """The photographs with vessels, arteries and veins; the field of view is found where there is no `masks/`."""
-    every = photographs(folder / "images")
+    every = list_photographs(folder / "images")
     files = {
-        "vessel": partners(every, folder / "vessel-segmentations"),
-        "kinds": partners(every, folder / "arteries-and-veins"),
+        "vessel": match_by_name(every, folder / "vessel-segmentations"),
+        "kinds": match_by_name(every, folder / "arteries-and-veins"),
     }
     if (folder / "masks").is_dir():
-        files["field"] = partners(every, folder / "masks", lambda stem: f"{stem}_mask")
-    return sources(every, dataset, drawn, **files)
+        files["field"] = match_by_name(every, folder / "masks", lambda stem: f"{stem}_mask")
+    return make_sources(every, dataset, read_drawn, **files)

@@ -38,7 +38,7 @@ class MapCrossings:
         return np.minimum(self.artery_widths, self.vein_widths) >= WIDE * self.scale
 
 
-def crossings_of_map(artery: Mask, vein: Mask, scale: float = 1.0, least: float = LEAST) -> MapCrossings:
+def find_map_crossings(artery: Mask, vein: Mask, scale: float = 1.0, least: float = LEAST) -> MapCrossings:
     """The crossings of an arterial and a venous mask (rows, columns) that share the pixels where they cross.
 
     A crossing is an 8-connected overlap of at least `least` x `scale`^2 pixels that touches a pixel of each mask

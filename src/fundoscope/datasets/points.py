@@ -9,7 +9,7 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from fundoscope.datasets.files import matched
+from fundoscope.datasets.files import match_stems
 from fundoscope.datasets.record import Mask, Points
 from fundoscope.errors import PhotographError
 
@@ -22,7 +22,7 @@ _MANY = 20
 def point_files(every: Sequence[Path], folder: Path, some: bool = False) -> dict[Path, Path]:
     """To each photograph its `<photograph>_JunctionsPos.mat` anywhere below `folder`; errors as those of `partners`."""
     there = {path.stem.removesuffix(_SUFFIX): path for path in sorted(folder.rglob(f"*{_SUFFIX}.mat"))}
-    return matched({path.stem: path for path in every}, there, folder, some)
+    return match_stems({path.stem: path for path in every}, there, folder, some)
 
 
 def read_points(path: Path, field: Mask) -> dict[str, Points]:

@@ -23,7 +23,7 @@ _SAME = 0.03  # relative difference of size that the drawing of a field's rim ma
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Record:
+class PhotographRecord:
     """One photograph and all that its set says of it; None where the set says nothing.
 
     Masks are (rows, columns) in pixels of the file; `artery` and `vein` both hold the pixels of `crossing_map`.
@@ -62,7 +62,7 @@ class Record:
     @property
     def scale(self) -> float:
         """Pixels of the file for one of DRIVE's; 1 where the field is within 3 % of DRIVE's size."""
-        return scale_of(self.field)
+        return drive_scale(self.field)
 
     @property
     def wide(self) -> Mask | None:
@@ -73,7 +73,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
+class PhotographSource:
     """A photograph of a set, and the files of its truth, which were all there when the set was opened.
 
     `reader` makes the record of it; nothing is read before.
@@ -83,7 +83,7 @@ class Source:
     dataset: str
     path: Path
     group: str
-    reader: Callable[[Source], Record]
+    reader: Callable[[PhotographSource], PhotographRecord]
     files: Mapping[str, Path] = field(default_factory=dict)
 
     @property
@@ -91,13 +91,13 @@ class Source:
         """Set and name, as splits, tables of patches and `seen.json` have it."""
         return f"{self.dataset}/{self.name}"
 
-    def record(self, field: Mask, **known: Any) -> Record:
+    def record(self, field: Mask, **known: Any) -> PhotographRecord:
         """The record with this field, and with what else is `known` by the names of `Record`."""
-        return Record(self.name, self.dataset, self.path, self.group, field, **known)
+        return PhotographRecord(self.name, self.dataset, self.path, self.group, field, **known)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Dataset(Sequence[Record]):
+class Dataset(Sequence[PhotographRecord]):
     """The photographs of a folder in one of the known layouts, in the order of their names or of the set's own table.
 
     Indexing reads a record anew each time, so that a set of any size fits into memory; a slice is a smaller set.
@@ -106,7 +106,7 @@ class Dataset(Sequence[Record]):
 
     layout: str
     folder: Path
-    sources: tuple[Source, ...]
+    sources: tuple[PhotographSource, ...]
 
     def __post_init__(self) -> None:
         twice = sorted(name for name, times in Counter(self.names).items() if times > 1)
@@ -128,19 +128,19 @@ class Dataset(Sequence[Record]):
         return len(self.sources)
 
     @overload
-    def __getitem__(self, index: int) -> Record: ...
+    def __getitem__(self, index: int) -> PhotographRecord: ...
 
     @overload
     def __getitem__(self, index: slice) -> Dataset: ...
 
-    def __getitem__(self, index: int | slice) -> Record | Dataset:
+    def __getitem__(self, index: int | slice) -> PhotographRecord | Dataset:
         if isinstance(index, slice):
             return replace(self, sources=self.sources[index])
         source = self.sources[index]
         return source.reader(source)
 
 
-def scale_of(field: Mask) -> float:
+def drive_scale(field: Mask) -> float:
     """Pixels for one of DRIVE's, by the longer extent of a field (rows, columns): cameras cut two sides at most.
 
     1 where it is within 3 % of DRIVE's 540 px, and for an empty field.

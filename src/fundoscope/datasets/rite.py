@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fundoscope.datasets.drawn_maps import drawn
-from fundoscope.datasets.files import partners, photographs, sources
-from fundoscope.datasets.record import Source
+from fundoscope.datasets.drawn_maps import read_drawn
+from fundoscope.datasets.files import list_photographs, make_sources, match_by_name
+from fundoscope.datasets.record import PhotographSource
 
 
-def rite(folder: Path, dataset: str) -> list[Source]:
+def rite_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     """The photographs of one part; the field of view is DRIVE's where a folder `mask/` was put beside the others."""
-    every = photographs(folder / "images")
-    files = {"kinds": partners(every, folder / "av"), "vessel": partners(every, folder / "vessel")}
+    every = list_photographs(folder / "images")
+    files = {"kinds": match_by_name(every, folder / "av"), "vessel": match_by_name(every, folder / "vessel")}
     if (folder / "mask").is_dir():
-        files["field"] = partners(every, folder / "mask", lambda stem: f"{stem}_mask")
-    return sources(every, dataset, drawn, **files)
+        files["field"] = match_by_name(every, folder / "mask", lambda stem: f"{stem}_mask")
+    return make_sources(every, dataset, read_drawn, **files)

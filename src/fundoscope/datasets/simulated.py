@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from fundoscope.datasets.files import pictures
-from fundoscope.datasets.record import Record, Source
+from fundoscope.datasets.files import list_pictures
+from fundoscope.datasets.record import PhotographRecord, PhotographSource
 from fundoscope.errors import PhotographError, UsageError
 from fundoscope.simulate import read_masks
 
 Row = dict[str, str]
 
 
-def simulated(folder: Path, dataset: str) -> list[Source]:
+def simulated_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     """The photographs with vessels, arteries, veins and crossings, their drawn widths and grades; an infant's
     photographs are one group.
 
@@ -28,20 +28,20 @@ def simulated(folder: Path, dataset: str) -> list[Source]:
         if row["image"] not in crossings:
             raise UsageError(f"{folder / 'crossings.csv'}: {row['image']} is not in cohort.csv. Simulate them again.")
         crossings[row["image"]].append(row)
-    truth = {path.stem: path for path in pictures(folder / "truth")}
+    truth = {path.stem: path for path in list_pictures(folder / "truth")}
     return [_source(folder, dataset, row, truth, crossings[row["image"]]) for row in cohort]
 
 
-def _source(folder: Path, dataset: str, row: Row, truth: dict[str, Path], crossings: list[Row]) -> Source:
+def _source(folder: Path, dataset: str, row: Row, truth: dict[str, Path], crossings: list[Row]) -> PhotographSource:
     path = folder / row["image"]
     for file in (path, truth.get(path.stem, folder / "truth" / f"{path.stem}.png")):
         if not file.is_file():
             raise PhotographError(str(file), "there is no such file, but cohort.csv names it", "Simulate them again.")
     group = row.get("infant") or path.stem
-    return Source(path.stem, dataset, path, group, partial(_read, crossings), {"masks": truth[path.stem]})
+    return PhotographSource(path.stem, dataset, path, group, partial(_read, crossings), {"masks": truth[path.stem]})
 
 
-def _read(crossings: list[Row], source: Source) -> Record:
+def _read(crossings: list[Row], source: PhotographSource) -> PhotographRecord:
     path = source.files["masks"]
     try:
         masks = read_masks(path)

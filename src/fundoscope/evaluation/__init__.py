@@ -1,19 +1,19 @@
-"""How good a grader is, how sure that is, and what it may have been reading instead of disease.
+"""How good a grader is, how sure that is, and whether it reads disease or something else. Arrays in, figures out; no torch.
 
-Numbers in, tables with intervals and figures out; no model, no torch. Here stand the parts that need numbers
-only. `figures` (matplotlib), `baselines`, `nuisance` and `controls` (photographs) are imported by their
-names.
+    metrics     AUC, sensitivity, calibration, kappa ... each with its interval; curves; tables of results
+    decisions   from logits to decisions: temperature, operating points, abstention, eyes, cascades, prevalence
+    controls    what a network must beat or withstand: trivial, nuisance and vessel baselines, matched photographs,
+                shuffled labels
+    detection   how well crossings are found (matching, COCO's scores), and where activation maps point
+    forensics   whether whole-number tables can have given the figures of a published table
+
+Each part exports its public names: `from fundoscope.evaluation.decisions import Cascade`. The names that nearly every
+study needs stand here too.
 """
 
 from fundoscope.evaluation.controls.shuffled_labels import ShuffleControl, shuffle_verdict
-from fundoscope.evaluation.decisions.calibration import (
-    OperatingPoint,
-    Temperature,
-    fit_temperature,
-    max_accuracy,
-    target_sensitivity,
-    youden,
-)
+from fundoscope.evaluation.decisions.operating_points import OperatingPoint, max_accuracy, target_sensitivity, youden
+from fundoscope.evaluation.decisions.temperature import Temperature, fit_temperature
 from fundoscope.evaluation.metrics.intervals import (
     Difference,
     Estimate,
@@ -24,11 +24,11 @@ from fundoscope.evaluation.metrics.intervals import (
     lower_bound_with_no_misses,
     wilson,
 )
-from fundoscope.evaluation.metrics.scores import NAMES, auc, average_precision, measure
+from fundoscope.evaluation.metrics.scores import METRICS, auc, average_precision, compute_metrics
 from fundoscope.evaluation.metrics.tables import results_table
 
 __all__ = [
-    "NAMES",
+    "METRICS",
     "Difference",
     "Estimate",
     "OperatingPoint",
@@ -37,13 +37,13 @@ __all__ = [
     "auc",
     "average_precision",
     "clopper_pearson",
+    "compute_metrics",
     "difference",
     "estimate",
     "estimates",
     "fit_temperature",
     "lower_bound_with_no_misses",
     "max_accuracy",
-    "measure",
     "results_table",
     "shuffle_verdict",
     "target_sensitivity",

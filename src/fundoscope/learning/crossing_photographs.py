@@ -13,10 +13,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fundoscope.datasets import Record
-from fundoscope.datasets.coco import Box, meeting_vessels, paper_side, scaled_side
+from fundoscope.datasets import PhotographRecord
+from fundoscope.datasets.coco import CrossingBox, paper_side, scaled_side, vessels_at_crossing
 from fundoscope.errors import UsageError
-from fundoscope.evaluation.detection.matching import Instances
+from fundoscope.evaluation.detection import Instances
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.local_contrast import evened, scaled
 from fundoscope.imaging.places import rescaled
@@ -42,7 +42,7 @@ class Marked:
     scale: float = 1.0
 
     @classmethod
-    def of(cls, record: Record, labels: Labels = "paper") -> Marked:
+    def of(cls, record: PhotographRecord, labels: Labels = "paper") -> Marked:
         """A record brought to one scale; labelled as in paper 002 (section 5.2), or with boxes `scaled` by the vein's
         width and the two vessels that meet. Raises `UsageError` unless the record knows all its crossings.
         """
@@ -53,7 +53,7 @@ class Marked:
         small = _rescaled(record, scale, inside)
         boxes, parts = [], []
         for number, at in enumerate(rescaled(record.crossings, scale)):
-            box = Box.around(at, _side(small, number, labels), (inside.shape[0], inside.shape[1]))
+            box = CrossingBox.around(at, _side(small, number, labels), (inside.shape[0], inside.shape[1]))
             boxes.append((box.col, box.row, box.col + box.cols, box.row + box.rows))
             parts.append(_part(small, at, box, labels))
         known = small.vessel is not None
@@ -138,7 +138,7 @@ class Marked:
         return replace(self, pixels=square[:rows, :columns])
 
 
-def _rescaled(record: Record, scale: float, inside: Mask) -> Record:
+def _rescaled(record: PhotographRecord, scale: float, inside: Mask) -> PhotographRecord:
     """The record's masks and widths at this scale; its field is the photograph's own."""
     shape = (inside.shape[1], inside.shape[0])
 
@@ -153,16 +153,16 @@ def _rescaled(record: Record, scale: float, inside: Mask) -> Record:
     return replace(record, field=inside, vessel=vessel, artery=artery, vein=vein, vein_widths=widths)
 
 
-def _side(record: Record, number: int, labels: Labels) -> int:
+def _side(record: PhotographRecord, number: int, labels: Labels) -> int:
     if labels == "paper":
         return paper_side(1.0)
     return scaled_side(1.0, None if record.vein_widths is None else float(record.vein_widths[number]))
 
 
-def _part(record: Record, at: NDArray[np.float64], box: Box, labels: Labels) -> Mask:
+def _part(record: PhotographRecord, at: NDArray[np.float64], box: CrossingBox, labels: Labels) -> Mask:
     if record.vessel is None:
         return np.zeros((box.rows, box.cols), bool)
-    return record.vessel[box.window] if labels == "paper" else meeting_vessels(record, at, box)["segmentation"]
+    return record.vessel[box.window] if labels == "paper" else vessels_at_crossing(record, at, box)["segmentation"]
 
 
 def _cut_part(part: Mask, whole: NDArray[np.int64], box: NDArray[np.int64]) -> Mask:

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fundoscope.errors import StudyError, UsageError
-from fundoscope.evaluation.detection.matching import Instances
+from fundoscope.evaluation.detection import Instances
 from fundoscope.learning.augment import Augment
 from fundoscope.learning.crossing_photographs import Marked
 from fundoscope.learning.vessel_crops import CAMERAS

@@ -15,7 +15,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fundoscope.datasets import Record
+from fundoscope.datasets import PhotographRecord
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.local_contrast import evened, scaled
 from fundoscope.imaging.places import rescaled
@@ -46,7 +46,7 @@ class Drawn:
     known: tuple[bool, bool]
 
     @classmethod
-    def of(cls, record: Record) -> Drawn:
+    def of(cls, record: PhotographRecord) -> Drawn:
         """From a photograph of any size and what its set says of it."""
         pixels = record.pixels
         small, inside = scaled(pixels)

@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.errors import UsageError
-from fundoscope.evaluation.decisions.abstention import CoverageRisk
-from fundoscope.evaluation.decisions.decision_curve import DecisionCurve
-from fundoscope.evaluation.decisions.subgroups import numbers
-from fundoscope.evaluation.metrics.scores import checked
+from fundoscope.evaluation.decisions import CoverageRisk, DecisionCurve
+from fundoscope.evaluation.metrics import check_scores, parse_numbers
 from fundoscope.reports.plots import _GREY, _axes, _figure, _line
 
 if TYPE_CHECKING:
@@ -73,7 +71,7 @@ def histograms(
     with _figure(path, (4.6 * len(columns), 3.6)) as figure:
         panels = np.ravel(figure.subplots(1, len(columns)))
         for axes, (name, (values, unit)) in zip(panels, columns.items(), strict=True):
-            _histogram(axes, numbers(values), classes)
+            _histogram(axes, parse_numbers(values), classes)
             axes.set(xlabel=f"{name} ({unit})", ylabel="number" if axes is panels[0] else "")
         if title:
             figure.suptitle(title)
@@ -119,7 +117,7 @@ def confusions(
 
 def _cells(y: ArrayLike, called: ArrayLike) -> NDArray[np.int64]:
     """Counts (2, 2) by truth and decision."""
-    labels, decisions = checked(y, called)
+    labels, decisions = check_scores(y, called)
     if decisions.ndim != 1 or not np.isin(decisions, (0, 1)).all():
         raise UsageError("Decisions must be (n,) of 0 and 1. Apply the operating point first.")
     return np.bincount((2 * labels + decisions).astype(np.int64), minlength=4).reshape(2, 2)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fundoscope.evaluation.forensics import FIGURES, Averaged, Finding, Splits, Verdict
+from fundoscope.evaluation.forensics import FIGURES, MeanVerdict, ReportedFolds, RowFinding, RowVerdict
 from fundoscope.evaluation.forensics.judge import MOST_SOLUTIONS, RARE
 from fundoscope.reports.study import Check, Section, StudyPage, Table, write_study_report
 
@@ -23,10 +23,10 @@ _RULE = (
 )
 
 
-def write_forensics_report(out: Path, findings: Sequence[Finding], splits: Splits, name: str) -> None:
+def write_forensics_report(out: Path, findings: Sequence[RowFinding], splits: ReportedFolds, name: str) -> None:
     """Write the page to `out`; `name` is the table as the user gave it. Raises `UsageError` where it cannot."""
     problems = splits.problems
-    counts = {verdict.value: sum(found.verdict is verdict for found in findings) for verdict in Verdict}
+    counts = {verdict.value: sum(found.verdict is verdict for found in findings) for verdict in RowVerdict}
     checks = [Check("The folds are the parts of one data set", not problems, " ".join(problems))]
     sections = [
         Section("How to read this", _RULE),
@@ -37,18 +37,18 @@ def write_forensics_report(out: Path, findings: Sequence[Finding], splits: Split
     write_study_report(out, StudyPage(f"Table forensics: {name}", facts=counts, sections=sections))
 
 
-def summary(found: Finding) -> str:
+def summary(found: RowFinding) -> str:
     """A row's finding in sentences, the weightiest first."""
     return " ".join([*_single(found), *_mean(found), *_slips(found)])
 
 
-def _line(found: Finding) -> dict[str, Any]:
+def _line(found: RowFinding) -> dict[str, Any]:
     figures = {name: str(found.row.figures[name]) if name in found.row.figures else None for name in FIGURES}
     smallest = found.solutions[0].tolist() if len(found.solutions) else None
     return {"name": found.row.name, **figures, "verdict": found.verdict.value, "tp, fn, tn, fp": smallest}
 
 
-def _section(found: Finding) -> Section:
+def _section(found: RowFinding) -> Section:
     tables = [
         Table(
             [_shares(table) for table in found.solutions[:_LISTED].tolist()],
@@ -72,13 +72,13 @@ def _shares(table: Sequence[int]) -> dict[str, str]:
     }
 
 
-def _more(found: Finding) -> str:
+def _more(found: RowFinding) -> str:
     n = len(found.solutions)
     kept = f" The first {MOST_SOLUTIONS} are in solutions.csv." if n > MOST_SOLUTIONS else ""
     return f"{n} in all, up to {found.searched} images, multiples included.{kept}" if n > _LISTED else kept.strip()
 
 
-def _single(found: Finding) -> list[str]:
+def _single(found: RowFinding) -> list[str]:
     how = "if the figures were cut off, not rounded" if found.truncated else ""
     said = [f"One table fits with the counts of {part}{_if(how)}." for part, _ in found.stated]
     if len(found.pooled):
@@ -96,7 +96,7 @@ def _single(found: Finding) -> list[str]:
     return [*said, f"By chance about {found.chance:.2g} tables this small would fit: {rare}."]
 
 
-def _mean(found: Finding) -> list[str]:
+def _mean(found: RowFinding) -> list[str]:
     if found.averaged is None:
         return ["There is one fold only, so nothing to average."]
     said = [_averaged("averages over the folds", found.averaged)]
@@ -107,7 +107,7 @@ def _mean(found: Finding) -> list[str]:
     return said
 
 
-def _averaged(what: str, averaged: Averaged) -> str:
+def _averaged(what: str, averaged: MeanVerdict) -> str:
     if averaged.state == "impossible":
         how = f", by at least {averaged.outside / 2:.1f} units of the last decimal" if averaged.outside else ""
         how = f": none gives the {averaged.alone} alone" if averaged.alone else how
@@ -119,7 +119,7 @@ def _averaged(what: str, averaged: Averaged) -> str:
     return f"Whether {what} can give the figures is open: none were found, none are ruled out.{needs}"
 
 
-def _slips(found: Finding) -> list[str]:
+def _slips(found: RowFinding) -> list[str]:
     said = []
     for name, (tp, fn, tn, fp) in ((name, table.tolist()) for name, table in found.slips.items()):
         said.append(

@@ -18,9 +18,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.errors import MissingExtraError, StudyError, UsageError
-from fundoscope.evaluation.metrics.curves import GRID, pr_points, reliability_bins, roc_band, roc_points
-from fundoscope.evaluation.metrics.intervals import Estimate, estimate
-from fundoscope.evaluation.metrics.scores import checked
+from fundoscope.evaluation.metrics import (
+    FALSE_POSITIVE_RATES,
+    Estimate,
+    check_scores,
+    estimate,
+    pr_points,
+    reliability_bins,
+    roc_band,
+    roc_points,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +62,7 @@ class Curve:
 
     def runs(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Labels and scores of each seed."""
-        y, p = checked(self.y, self.p)
+        y, p = check_scores(self.y, self.p)
         return ((y, run) for run in np.atleast_2d(p))
 
     def legend(self, metric: str, short: str) -> str:
@@ -74,7 +81,7 @@ def roc(path: Path, curves: Sequence[Curve], title: str = "") -> Path:
                 axes.plot(*roc_points(y, p), label=label, alpha=1 if number == 0 else 0.5, **_line(index))
             if len(curves) <= 2 and np.ndim(curve.p) == 1:
                 low, high = roc_band(curve.y, curve.p, curve.groups)
-                axes.fill_between(GRID, low, high, color=PALETTE[index], alpha=0.15, linewidth=0)
+                axes.fill_between(FALSE_POSITIVE_RATES, low, high, color=PALETTE[index], alpha=0.15, linewidth=0)
         _unit(axes, "1 - specificity", "sensitivity", title or _basis(curves[0].y, curves[0].groups))
         axes.legend(loc="lower right")
     return path
@@ -103,7 +110,7 @@ def confusion(
     path: Path, y: ArrayLike, called: ArrayLike, names: tuple[str, str] = ("normal", "ROP"), title: str = ""
 ) -> Path:
     """Truth by row, decision by column: counts, and their share of the row; `called` (n,) holds 0 and 1."""
-    labels, decisions = checked(y, called)
+    labels, decisions = check_scores(y, called)
     if decisions.ndim != 1 or not np.isin(decisions, (0, 1)).all():
         raise UsageError("Decisions must be (n,) of 0 and 1. Apply the operating point first.")
     cells = np.array([[np.sum((labels == i) & (decisions == j)) for j in (0, 1)] for i in (0, 1)])

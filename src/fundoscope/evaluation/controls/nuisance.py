@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.errors import UsageError, nearest
-from fundoscope.evaluation.controls.logistic import Folds, OutOfFold, out_of_fold
+from fundoscope.evaluation.controls.baselines import BaselinePredictions, FoldRows, predict_out_of_fold
 from fundoscope.evaluation.controls.squares import seen_in_square, square_of
 from fundoscope.imaging import Field, Photograph, Pixels, find_field
 
@@ -27,7 +27,7 @@ RIM = 0.06
 _PERCENTILES = (50, 90, 99)
 
 #: What is measured, by family.
-FAMILIES: dict[str, tuple[str, ...]] = {
+NUISANCE_FAMILIES: dict[str, tuple[str, ...]] = {
     "file": ("bytes_per_pixel",),
     "field": ("radius", "row", "column", *(f"cut_{side}" for side in ("top", "bottom", "left", "right")),
               "seen", "lit", "found"),
@@ -36,7 +36,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "sharpness": ("laplacian", *(f"gradient_{percent}" for percent in _PERCENTILES)),
 }  # fmt: skip
 
-FEATURES: tuple[str, ...] = tuple(name for names in FAMILIES.values() for name in names)
+NUISANCE_FEATURES: tuple[str, ...] = tuple(name for names in NUISANCE_FAMILIES.values() for name in names)
 
 
 def nuisance_features(photograph: Photograph, field: Field | None = None) -> dict[str, float]:
@@ -54,34 +54,34 @@ def nuisance_features(photograph: Photograph, field: Field | None = None) -> dic
         *_colour(photograph.pixels[field.mask(shrink=RIM)]),
         *_sharpness(photograph, field),
     ]
-    return dict(zip(FEATURES, values, strict=True))
+    return dict(zip(NUISANCE_FEATURES, values, strict=True))
 
 
 def nuisance_table(photographs: Iterable[Photograph]) -> Array:
     """The measures of many photographs, (n, K), columns as in `FEATURES`."""
-    return np.array([list(nuisance_features(p).values()) for p in photographs]).reshape(-1, len(FEATURES))
+    return np.array([list(nuisance_features(p).values()) for p in photographs]).reshape(-1, len(NUISANCE_FEATURES))
 
 
 def nuisance_baseline(
     table: Array,
     y: ArrayLike,
-    folds: Folds,
+    folds: FoldRows,
     groups: Sequence[object] | NDArray | None = None,
-    families: Sequence[str] = tuple(FAMILIES),
-) -> OutOfFold:
+    families: Sequence[str] = tuple(NUISANCE_FAMILIES),
+) -> BaselinePredictions:
     """Out-of-fold probabilities of a standardised L2 logistic model of the nuisances; C from inner folds.
 
     `table` is what `nuisance_table` gave; `families` keeps some kinds of nuisance only, to see which one
     tells. Raises `UsageError` for an unknown family, and as `logistic.out_of_fold` does.
     """
-    return out_of_fold(table[:, _columns(families)], y, folds, groups)
+    return predict_out_of_fold(table[:, _columns(families)], y, folds, groups)
 
 
 def _columns(families: Sequence[str]) -> list[int]:
     for family in families:
-        if family not in FAMILIES:
-            raise UsageError(f"There is no family of nuisances '{family}': {nearest(family, FAMILIES)}")
-    return [FEATURES.index(name) for family in families for name in FAMILIES[family]]
+        if family not in NUISANCE_FAMILIES:
+            raise UsageError(f"There is no family of nuisances '{family}': {nearest(family, NUISANCE_FAMILIES)}")
+    return [NUISANCE_FEATURES.index(name) for family in families for name in NUISANCE_FAMILIES[family]]
 
 
 def _shape(field: Field) -> list[float]:
@@ -101,7 +101,7 @@ def _shape(field: Field) -> list[float]:
 def _colour(inside: Pixels) -> list[float]:
     """Mean and deviation of the colours (m, 3) of a field, and of their saturation."""
     if not len(inside):
-        return [0.0] * len(FAMILIES["colour"])
+        return [0.0] * len(NUISANCE_FAMILIES["colour"])
     share = inside / 255.0
     saturation = (share.max(axis=1) - share.min(axis=1)) / np.maximum(share.max(axis=1), 1 / 255)
     return [*share.mean(axis=0), *share.std(axis=0), float(saturation.mean()), float(saturation.std())]
@@ -111,7 +111,22 @@ def _sharpness(photograph: Photograph, field: Field) -> list[float]:
     inside = seen_in_square(photograph, field, RIM)
     green = square_of(photograph, field)[..., 1].astype(np.float32)
     if not inside.any():
-        return [0.0] * len(FAMILIES["sharpness"])
+        return [0.0] * len(NUISANCE_FAMILIES["sharpness"])
     laplacian = cv2.Laplacian(green, cv2.CV_32F)[inside]
     gradient = np.hypot(cv2.Sobel(green, cv2.CV_32F, 1, 0), cv2.Sobel(green, cv2.CV_32F, 0, 1))[inside] / 8
     return [float(np.log1p(laplacian.var())), *(float(v) for v in np.percentile(gradient, _PERCENTILES))]
+
+
+def mean_colour_table(photographs: Iterable[Photograph]) -> Array:
+    """Mean red, green and blue inside the field of view of each photograph, (n, 3), 0 to 255."""
+    return np.array([p.pixels[find_field(p.pixels).mask(shrink=RIM)].mean(axis=0) for p in photographs]).reshape(-1, 3)
+
+
+def mean_colour_baseline(
+    photographs: Iterable[Photograph],
+    y: ArrayLike,
+    folds: FoldRows,
+    groups: Sequence[object] | NDArray | None = None,
+) -> BaselinePredictions:
+    """A logistic model of the three mean colours, out of fold; errors as in `logistic.out_of_fold`."""
+    return predict_out_of_fold(mean_colour_table(photographs), y, folds, groups)

@@ -24,7 +24,7 @@ class ShuffleControl:
     text: str
 
 
-def null_sd(n_pos: int, n_neg: int) -> float:
+def chance_sd(n_pos: int, n_neg: int) -> float:
     """Standard deviation of the AUC of blind scores (Mann and Whitney 1947): sqrt((n + 1) / (12 n1 n0))."""
     if min(n_pos, n_neg) < 1:
         raise UsageError(f"{n_pos} positives and {n_neg} negatives give no AUC. Both classes are needed.")
@@ -43,7 +43,7 @@ def shuffle_verdict(aucs: Sequence[float], n_pos: int, n_neg: int) -> ShuffleCon
     values = np.asarray(aucs, float)
     if not values.size or not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
         raise UsageError(f"AUCs {list(aucs)[:5]} cannot be judged. Give at least one, each from 0 to 1.")
-    expected = null_sd(n_pos, n_neg)
+    expected = chance_sd(n_pos, n_neg)
     mean, sd = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan
     error = max(expected, 0.0 if math.isnan(sd) else sd) / math.sqrt(len(values))
     alarm = mean > 0.5 + _ALARM_ERRORS * error

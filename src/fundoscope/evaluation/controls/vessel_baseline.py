@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fundoscope.evaluation.controls.logistic import Folds, OutOfFold, out_of_fold
+from fundoscope.evaluation.controls.baselines import BaselinePredictions, FoldRows, predict_out_of_fold
 from fundoscope.imaging import Photograph, find_field
 from fundoscope.vessels.graph import along, edge_paths, vessel_graph
 from fundoscope.vessels.lines import find_vessels
@@ -24,7 +24,7 @@ _PERCENTILES = (50, 75, 90)
 _SHORTEST = 20.0  # pixels at the map's scale: shorter segments have no course to speak of
 _MOST = 1.0  # arc over chord less 1: what comes back on itself further is a ring of the skeleton, not one vessel
 
-FEATURES = (
+VESSEL_FEATURES = (
     *(f"width, percentile {q}" for q in _PERCENTILES), "width, mean",
     *(f"tortuosity, percentile {q}" for q in _PERCENTILES), "tortuosity, mean", "density",
 )  # fmt: skip
@@ -42,13 +42,13 @@ def vessel_features(photograph: Photograph) -> dict[str, float]:
     every = [(points, radius, along(points)[-1]) for points, radius in edge_paths(vessel_graph(found.mask))]
     long = [segment for segment in every if segment[2] >= _SHORTEST]
     if not long:
-        return dict.fromkeys(FEATURES, 0.0) | {"density": density}
+        return dict.fromkeys(VESSEL_FEATURES, 0.0) | {"density": density}
     lengths = np.array([length for *_, length in long])
     # the circle's radius, not the seen area's: cameras that cut the field would else seem to show wider vessels
     width = np.array([_width(radius) for _, radius, _ in long]) * found.scale / field.radius
     winding = np.array([min(tortuosity(points).distance, _MOST) for points, *_ in long])
     values = [*_spread(width, lengths), *_spread(winding, lengths), density]
-    return dict(zip(FEATURES, values, strict=True))
+    return dict(zip(VESSEL_FEATURES, values, strict=True))
 
 
 def _width(radius: Array) -> float:
@@ -67,11 +67,11 @@ def _spread(values: Array, lengths: Array) -> list[float]:
 
 def vessel_table(photographs: Iterable[Photograph]) -> Array:
     """The measures of many photographs, (n, K), columns as in `FEATURES`."""
-    return np.array([list(vessel_features(p).values()) for p in photographs]).reshape(-1, len(FEATURES))
+    return np.array([list(vessel_features(p).values()) for p in photographs]).reshape(-1, len(VESSEL_FEATURES))
 
 
 def vessel_baseline(
-    table: Array, y: ArrayLike, folds: Folds, groups: Sequence[object] | NDArray | None = None
-) -> OutOfFold:
+    table: Array, y: ArrayLike, folds: FoldRows, groups: Sequence[object] | NDArray | None = None
+) -> BaselinePredictions:
     """Out-of-fold probabilities of a standardised L2 logistic model of `vessel_table`; errors as in `out_of_fold`."""
-    return out_of_fold(table, y, folds, groups)
+    return predict_out_of_fold(table, y, folds, groups)

@@ -1,1 +1,54 @@
-"""From logits to decisions: temperature, operating points, abstention, views of an eye, cascades, subgroups."""
+"""From logits to decisions, and what the decisions are worth. Everything chosen is chosen on inner data.
+
+`temperature` calibrates logits; `operating_points` chooses thresholds; `abstention` chooses the probabilities from which a
+person decides instead; `eye_views` combines the views of an eye; `cascade` scores two stages in a row as one grader;
+`prevalence` carries figures over to a clinic with another mix of classes (weights, predictive values, net benefit).
+"""
+
+from fundoscope.evaluation.decisions.abstention import (
+    AbstentionBand,
+    CoverageRisk,
+    choose_band,
+    coverage_risk,
+    decision_confidence,
+)
+from fundoscope.evaluation.decisions.cascade import Cascade, score_cascade
+from fundoscope.evaluation.decisions.eye_views import VIEW_RULES, EyeViews, RuleChoice, choose_rule
+from fundoscope.evaluation.decisions.operating_points import (
+    TARGETS,
+    InnerPredictions,
+    OperatingPoint,
+    max_accuracy,
+    operating_rows,
+    target_sensitivity,
+    youden,
+)
+from fundoscope.evaluation.decisions.prevalence import DecisionCurve, class_weights, decision_curve, predictive_values
+from fundoscope.evaluation.decisions.temperature import Temperature, fit_temperature
+
+__all__ = [
+    "TARGETS",
+    "VIEW_RULES",
+    "AbstentionBand",
+    "Cascade",
+    "CoverageRisk",
+    "DecisionCurve",
+    "EyeViews",
+    "InnerPredictions",
+    "OperatingPoint",
+    "RuleChoice",
+    "Temperature",
+    "choose_band",
+    "choose_rule",
+    "class_weights",
+    "coverage_risk",
+    "decision_confidence",
+    "decision_curve",
+    "fit_temperature",
+    "max_accuracy",
+    "operating_rows",
+    "predictive_values",
+    "score_cascade",
+    "target_sensitivity",
+    "youden",
+]

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.errors import UsageError
-from fundoscope.evaluation.metrics.intervals import LEVEL, clopper_pearson, thresholds_for
+from fundoscope.evaluation.metrics.intervals import LEVEL, broadcast_thresholds, clopper_pearson
 from fundoscope.evaluation.metrics.recalibration import log_odds
-from fundoscope.evaluation.metrics.scores import checked, ratio
+from fundoscope.evaluation.metrics.scores import check_scores, ratio
 
 Array = NDArray[np.float64]
 
@@ -22,10 +22,10 @@ _ABOVE_ALL = float(np.nextafter(1, 2))  # the upper end of a band that holds 1 a
 _ROUNDING = 1e-9  # log-odds nearer than this are the same but for the last digits
 
 
-def confidence(p: ArrayLike, threshold: ArrayLike) -> Array:
+def decision_confidence(p: ArrayLike, threshold: ArrayLike) -> Array:
     """Distance of `p` from the threshold in log-odds, 0 and up, in the shape of `p` (n,) or (seeds, n)."""
     scores = np.asarray(p, float)
-    return np.abs(log_odds(scores) - log_odds(thresholds_for(scores, threshold)))
+    return np.abs(log_odds(scores) - log_odds(broadcast_thresholds(scores, threshold)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,18 +58,18 @@ def coverage_risk(y: ArrayLike, p: ArrayLike, threshold: ArrayLike = 0.5) -> Cov
 
 def _checked(y: ArrayLike, p: ArrayLike, threshold: ArrayLike) -> tuple[Array, Array, Array]:
     """Labels (n,), probabilities and thresholds (seeds, n)."""
-    labels, scores = checked(y, p)
+    labels, scores = check_scores(y, p)
     scores = np.atleast_2d(scores)
     if not len(labels) or scores.min() < 0 or scores.max() > 1:
         raise UsageError("To abstain takes photographs with probabilities from 0 to 1. Give at least one.")
-    return labels, scores, thresholds_for(scores, threshold)
+    return labels, scores, broadcast_thresholds(scores, threshold)
 
 
 def _kept(y: Array, p: Array, threshold: Array) -> tuple[Array, Array]:
     """Error and sensitivity (n,) of one run when the surest 1 to n are kept."""
     called, positive = p >= threshold, y == 1
     marks = np.column_stack([called != positive, called & positive, positive]).astype(float)
-    block, sizes, sums = _blocks(confidence(p, threshold), marks)
+    block, sizes, sums = _blocks(decision_confidence(p, threshold), marks)
     means = (sums / sizes[:, None])[block]
     wrong, hits, positives = means.cumsum(axis=0).T
     return wrong / np.arange(1, len(y) + 1), ratio(hits, np.where(positives > _ROUNDING, positives, 0))
@@ -84,7 +84,7 @@ def _blocks(sureness: Array, marks: Array) -> tuple[NDArray[np.int64], NDArray[n
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
+class AbstentionBand:
     """The grader abstains where `low <= p < high`; equal ends abstain from nothing. `text` tells the story."""
 
     low: float
@@ -97,7 +97,7 @@ class Band:
         return (self.low <= scores) & (scores < self.high)
 
 
-def choose_band(y: ArrayLike, p: ArrayLike, threshold: float, most_errors: float = MOST_ERRORS) -> Band:
+def choose_band(y: ArrayLike, p: ArrayLike, threshold: float, most_errors: float = MOST_ERRORS) -> AbstentionBand:
     """The narrowest band around `threshold` outside of which at most `most_errors` are wrong; inner data only.
 
     Both edges lie as far from the threshold in log-odds, midway between the last photograph abstained from and
@@ -108,7 +108,7 @@ def choose_band(y: ArrayLike, p: ArrayLike, threshold: float, most_errors: float
     if np.ndim(p) != 1 or np.ndim(threshold) or not 0 <= most_errors < 1:
         raise UsageError("A band needs p (n,), one threshold, and a share of errors from 0 to below 1.")
     labels, scores, at = _checked(y, p, threshold)
-    sureness = confidence(scores[0], at[0])
+    sureness = decision_confidence(scores[0], at[0])
     wrong = ((scores[0] >= at[0]) != (labels == 1)).astype(float)
     block, sizes, sums = _blocks(sureness, wrong[:, None])
     kept, errors = sizes.cumsum(), sums[:, 0].cumsum()
@@ -121,14 +121,16 @@ def choose_band(y: ArrayLike, p: ArrayLike, threshold: float, most_errors: float
     return _band(float(threshold), half, (int(errors[last]), int(kept[last]), len(labels)))
 
 
-def _band(threshold: float, half: float, counts: tuple[int, int, int]) -> Band:
+def _band(threshold: float, half: float, counts: tuple[int, int, int]) -> AbstentionBand:
     wrong, kept, n = counts
     low, high = (_shifted(threshold, side * half) if half else threshold for side in (-1, 1))
     worst = clopper_pearson(wrong, kept)[1]
     outside = f"{wrong} of {kept} inner photographs are wrong ({LEVEL:.0%} interval up to {worst:.2f})"
     if not half:
-        return Band(low, high, f"abstains from nothing: {outside}")
-    return Band(low, high, f"abstains from {low:.3f} to {high:.3f}, {n - kept} of {n}: of the others {outside}")
+        return AbstentionBand(low, high, f"abstains from nothing: {outside}")
+    return AbstentionBand(
+        low, high, f"abstains from {low:.3f} to {high:.3f}, {n - kept} of {n}: of the others {outside}"
+    )
 
 
 def _shifted(threshold: float, by: float) -> float:
@@ -139,8 +141,8 @@ def _shifted(threshold: float, by: float) -> float:
     return float(0.5 * (1 + np.tanh(0.5 * z)))
 
 
-def _everything(n: int, most_errors: float) -> Band:
+def _everything(n: int, most_errors: float) -> AbstentionBand:
     text = (
         f"abstains from everything: even the surest of {n} inner photographs are wrong in more than {most_errors:.0%}"
     )
-    return Band(0.0, _ABOVE_ALL, text)
+    return AbstentionBand(0.0, _ABOVE_ALL, text)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.errors import UsageError
-from fundoscope.evaluation.metrics.intervals import bootstrap, thresholds_for
-from fundoscope.evaluation.metrics.scores import checked, ratio
+from fundoscope.evaluation.metrics.intervals import bootstrap, broadcast_thresholds
+from fundoscope.evaluation.metrics.scores import check_scores, ratio
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -62,7 +62,7 @@ def _at_or_above(p: ArrayLike, threshold: ArrayLike) -> Bools:
     scores = np.asarray(p, float)
     if not np.isfinite(scores).all():
         raise UsageError("A stage gives nan or infinity. Let both stages answer for every photograph.")
-    return scores >= thresholds_for(scores, threshold)
+    return scores >= broadcast_thresholds(scores, threshold)
 
 
 def score_cascade(
@@ -103,7 +103,7 @@ _WORDS = {
 
 
 def _truth(truth_tr: ArrayLike, truth_rop: ArrayLike, cascade: Cascade) -> tuple[Bools, Bools]:
-    tr, rop = (checked(each, np.asarray(cascade.p_rop, float))[0] == 1 for each in (truth_tr, truth_rop))
+    tr, rop = (check_scores(each, np.asarray(cascade.p_rop, float))[0] == 1 for each in (truth_tr, truth_rop))
     if (tr & ~rop).any():
         raise UsageError(f"{(tr & ~rop).sum()} are treatment-requiring without ROP. Correct the labels.")
     return tr, rop

@@ -15,21 +15,21 @@ from numpy.typing import ArrayLike, NDArray
 from fundoscope.errors import UsageError, nearest
 from fundoscope.evaluation.metrics.intervals import group_codes
 from fundoscope.evaluation.metrics.recalibration import log_odds
-from fundoscope.evaluation.metrics.scores import auc, checked
+from fundoscope.evaluation.metrics.scores import auc, check_scores
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 #: Of the views' probabilities: the highest, the second highest (or the only one), their mean in log-odds. The
 #: first is the plainest, and what is taken where nothing speaks for another.
-RULES = ("any", "second", "mean")
+VIEW_RULES = ("any", "second", "mean")
 
 _IN_WORDS = {"any": "the highest view", "second": "the second highest view", "mean": "the mean of the log-odds"}
 _TIE = 1e-9  # AUCs nearer than this are equal but for rounding
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Views:
+class EyeViews:
     """Which unit each of n photographs shows, `codes` (n,), 0 to U - 1 in the order of first appearance.
 
     `first` (U,) is the first row of each unit, `counts` (U,) its number of views.
@@ -40,7 +40,7 @@ class Views:
     counts: Rows
 
     @classmethod
-    def of(cls, keys: Sequence[Hashable]) -> Views:
+    def from_keys(cls, keys: Sequence[Hashable]) -> EyeViews:
         """The units that n `keys` name, a key a photograph."""
         codes = group_codes(keys, len(keys))
         _, first, counts = np.unique(codes, return_index=True, return_counts=True)
@@ -53,9 +53,9 @@ class Views:
 
     def combine(self, p: ArrayLike, rule: str = "any") -> Array:
         """One probability a unit by a rule of `RULES`: (U,) for `p` (n,), (seeds, U) for (seeds, n)."""
-        if rule not in RULES:
-            raise UsageError(f"There is no rule '{rule}': {nearest(rule, RULES)}")
-        _, scores = checked(np.zeros(len(self.codes)), p)
+        if rule not in VIEW_RULES:
+            raise UsageError(f"There is no rule '{rule}': {nearest(rule, VIEW_RULES)}")
+        _, scores = check_scores(np.zeros(len(self.codes)), p)
         if scores.size and (scores.min() < 0 or scores.max() > 1):
             raise UsageError("Views are combined as probabilities. Give values from 0 to 1.")
         units = np.array([self._combined(run, rule) for run in np.atleast_2d(scores)])
@@ -70,12 +70,12 @@ class Views:
         highest = np.cumsum(self.counts) - 1
         return ascending[highest - (self.counts > 1) if rule == "second" else highest]
 
-    def any(self, labels: ArrayLike) -> Rows:
+    def any_positive(self, labels: ArrayLike) -> Rows:
         """1 for each unit (U,) of which any view's label (n,) is 1, else 0."""
-        marks, _ = checked(labels, np.zeros(len(self.codes)))
+        marks, _ = check_scores(labels, np.zeros(len(self.codes)))
         return (np.bincount(self.codes, weights=marks, minlength=self.n_units) > 0).astype(np.int64)
 
-    def shared(self, values: ArrayLike) -> NDArray:
+    def shared_values(self, values: ArrayLike) -> NDArray:
         """What the views of a unit have in common, (..., U) of (..., n): group, fold, threshold.
 
         Raises `UsageError` where views of one unit differ: the unit would then stand on two sides.
@@ -97,7 +97,7 @@ class RuleChoice:
     text: str
 
 
-def choose_rule(y_unit: ArrayLike, p: ArrayLike, views: Views) -> RuleChoice:
+def choose_rule(y_unit: ArrayLike, p: ArrayLike, views: EyeViews) -> RuleChoice:
     """The rule of the greatest AUC over units; call it with inner data only, as it is a choice between models.
 
     `y_unit` is (U,), `p` (n,) or (seeds, n): then the mean AUC over seeds decides. "any" wins ties, and where
@@ -105,11 +105,15 @@ def choose_rule(y_unit: ArrayLike, p: ArrayLike, views: Views) -> RuleChoice:
     """
     on = f"{views.n_units} inner units of {len(views.codes)} views"
     if (views.counts == 1).all():
-        return RuleChoice(RULES[0], f"{RULES[0]} ({_IN_WORDS[RULES[0]]}): none of {on} has a second view")
-    found = {rule: _mean_auc(y_unit, views.combine(p, rule)) for rule in RULES}
-    if np.isnan(found[RULES[0]]):
-        return RuleChoice(RULES[0], f"{RULES[0]} ({_IN_WORDS[RULES[0]]}): {on} are of one class and tell nothing")
-    best = next(rule for rule in RULES if found[rule] >= max(found.values()) - _TIE)
+        return RuleChoice(
+            VIEW_RULES[0], f"{VIEW_RULES[0]} ({_IN_WORDS[VIEW_RULES[0]]}): none of {on} has a second view"
+        )
+    found = {rule: _mean_auc(y_unit, views.combine(p, rule)) for rule in VIEW_RULES}
+    if np.isnan(found[VIEW_RULES[0]]):
+        return RuleChoice(
+            VIEW_RULES[0], f"{VIEW_RULES[0]} ({_IN_WORDS[VIEW_RULES[0]]}): {on} are of one class and tell nothing"
+        )
+    best = next(rule for rule in VIEW_RULES if found[rule] >= max(found.values()) - _TIE)
     beside = ", ".join(f"{rule} {value:.3f}" for rule, value in found.items() if rule != best)
     return RuleChoice(best, f"{best} ({_IN_WORDS[best]}): AUC {found[best]:.3f} on {on}; {beside}")
 

@@ -1,1 +1,44 @@
-"""How well crossings are found, and where activation maps lie: matching, COCO scores, pointing."""
+"""How well crossings are found, and whether activation maps lie where the disease is.
+
+`matching` pairs detections with true crossings and gives precision, recall and F1 with intervals; `coco` gives the twelve
+figures of the COCO challenge; `pointing` gives the share of an activation map that lies on a structure, beside chance.
+"""
+
+from fundoscope.evaluation.detection.coco import CocoScores, OverlapKind, coco_lines, coco_scores
+from fundoscope.evaluation.detection.matching import (
+    HIT_RADIUS,
+    DetectionOutcome,
+    DetectionPoint,
+    Instances,
+    PrecisionRecall,
+    best_f1,
+    detection_estimates,
+    f1_difference,
+    match_detections,
+    precision_recall,
+    score_instances,
+    score_points,
+)
+from fundoscope.evaluation.detection.pointing import Pointing, pointing, pointing_summary
+
+__all__ = [
+    "HIT_RADIUS",
+    "CocoScores",
+    "DetectionOutcome",
+    "DetectionPoint",
+    "Instances",
+    "OverlapKind",
+    "Pointing",
+    "PrecisionRecall",
+    "best_f1",
+    "coco_lines",
+    "coco_scores",
+    "detection_estimates",
+    "f1_difference",
+    "match_detections",
+    "pointing",
+    "pointing_summary",
+    "precision_recall",
+    "score_instances",
+    "score_points",
+]

@@ -15,7 +15,7 @@ from fundoscope.datasets.coco import CATEGORY
 from fundoscope.errors import UsageError, need
 from fundoscope.evaluation.detection.matching import Instances
 
-Kind = Literal["bbox", "segm"]
+OverlapKind = Literal["bbox", "segm"]
 
 _MOST = (1, 10, 100)  # detections of a photograph that count
 _AREAS = ("small", "medium", "large")  # up to 32x32 pixels, up to 96x96, above
@@ -33,7 +33,7 @@ _ROWS = (
 class CocoScores:
     """COCO's twelve figures in its order; -1 where there is no true object of that area."""
 
-    kind: Kind
+    kind: OverlapKind
     values: tuple[float, ...]
     photographs: int
     truths: int
@@ -54,7 +54,7 @@ class CocoScores:
         return self.values[2]
 
 
-def coco_scores(truths: Sequence[Instances], found: Sequence[Instances], kind: Kind = "bbox") -> CocoScores:
+def coco_scores(truths: Sequence[Instances], found: Sequence[Instances], kind: OverlapKind = "bbox") -> CocoScores:
     """The figures over photographs, given in the same order; `bbox` compares boxes, `segm` masks.
 
     Raises `UsageError` where a mask is wanted and not there, `MissingExtraError` without faster-coco-eval.
@@ -87,7 +87,7 @@ def _size(each: Instances) -> dict[str, int]:
     return {} if each.masks is None else {"height": each.masks.shape[1], "width": each.masks.shape[2]}
 
 
-def _annotations(photographs: Sequence[Instances], kind: Kind) -> list[dict[str, Any]]:
+def _annotations(photographs: Sequence[Instances], kind: OverlapKind) -> list[dict[str, Any]]:
     """An entry an instance, in the manner of COCO's files; instances and photographs are numbered from 1."""
     entries: list[dict[str, Any]] = []
     for image, each in enumerate(photographs, start=1):

@@ -19,7 +19,7 @@ from fundoscope.evaluation.metrics.scores import ratio
 Array = NDArray[np.float64]
 
 #: Pixels at DRIVE's scale (a field 540 pixels wide) within which a detection is a hit: half of paper 002's box.
-RADIUS = 10.0
+HIT_RADIUS = 10.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +45,7 @@ class Instances:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
+class DetectionOutcome:
     """What came of the detections in one photograph: `scores` (n,), `hits` (n,), and how many `truths` there were."""
 
     scores: Array
@@ -59,7 +59,9 @@ class Outcome:
         return hits, int(called.sum()) - hits, self.truths - hits
 
 
-def matched(points: ArrayLike, scores: ArrayLike, truth: ArrayLike, radius: float = RADIUS) -> NDArray[np.int64]:
+def match_detections(
+    points: ArrayLike, scores: ArrayLike, truth: ArrayLike, radius: float = HIT_RADIUS
+) -> NDArray[np.int64]:
     """For each detection at `points` (n, 2) the number of its crossing in `truth` (m, 2), or -1 for a false alarm.
 
     From the surest down (of equals in the order given) each takes the nearest crossing still free within `radius`
@@ -78,19 +80,21 @@ def matched(points: ArrayLike, scores: ArrayLike, truth: ArrayLike, radius: floa
     return taken
 
 
-def outcome(points: ArrayLike, scores: ArrayLike, truth: ArrayLike, radius: float = RADIUS) -> Outcome:
+def score_points(
+    points: ArrayLike, scores: ArrayLike, truth: ArrayLike, radius: float = HIT_RADIUS
+) -> DetectionOutcome:
     """`matched`, as what it means for the scores of one photograph."""
-    hits = matched(points, scores, truth, radius) >= 0
-    return Outcome(np.asarray(scores, float), hits, len(np.asarray(truth, float).reshape(-1, 2)))
+    hits = match_detections(points, scores, truth, radius) >= 0
+    return DetectionOutcome(np.asarray(scores, float), hits, len(np.asarray(truth, float).reshape(-1, 2)))
 
 
-def outcome_of(found: Instances, truth: Instances, radius: float = RADIUS) -> Outcome:
+def score_instances(found: Instances, truth: Instances, radius: float = HIT_RADIUS) -> DetectionOutcome:
     """The same of boxes, by their middles."""
-    return outcome(found.centres, found.scores, truth.centres, radius)
+    return score_points(found.centres, found.scores, truth.centres, radius)
 
 
 def detection_estimates(
-    outcomes: Sequence[Outcome], threshold: float, groups: Sequence[object] | None = None, seed: int = 0
+    outcomes: Sequence[DetectionOutcome], threshold: float, groups: Sequence[object] | None = None, seed: int = 0
 ) -> dict[str, Estimate]:
     """`precision`, `recall` and `f1` at a threshold, pooled over photographs, with 95 % bootstrap intervals.
 
@@ -102,7 +106,7 @@ def detection_estimates(
 
 
 def f1_difference(
-    first: Sequence[Sequence[Outcome]], second: Sequence[Sequence[Outcome]], thresholds: tuple[float, float],
+    first: Sequence[Sequence[DetectionOutcome]], second: Sequence[Sequence[DetectionOutcome]], thresholds: tuple[float, float],
     names: tuple[str, str] = ("first", "second"), seed: int = 0,
 ) -> Difference:  # fmt: skip
     """F1 of one detector minus another's on the same photographs, paired; each given as runs (seeds) of outcomes.
@@ -126,7 +130,7 @@ def f1_difference(
     return Difference(found, *ends, names, "f1")
 
 
-def _counts(outcomes: Sequence[Outcome], threshold: float) -> Array:
+def _counts(outcomes: Sequence[DetectionOutcome], threshold: float) -> Array:
     """Hits, false alarms and misses (photographs, 3)."""
     return np.array([each.counts(threshold) for each in outcomes], float).reshape(-1, 3)
 
@@ -151,7 +155,7 @@ class PrecisionRecall:
     f1: Array
 
 
-def precision_recall(outcomes: Sequence[Outcome]) -> PrecisionRecall:
+def precision_recall(outcomes: Sequence[DetectionOutcome]) -> PrecisionRecall:
     """Precision and recall over confidence, pooled over photographs, without interpolation."""
     scores = np.concatenate([each.scores for each in outcomes] or [np.empty(0)])
     hits = np.concatenate([each.hits for each in outcomes] or [np.empty(0, bool)])
@@ -174,7 +178,7 @@ class DetectionPoint:
     text: str
 
 
-def best_f1(outcomes: Sequence[Outcome]) -> DetectionPoint:
+def best_f1(outcomes: Sequence[DetectionOutcome]) -> DetectionPoint:
     """The threshold of the greatest F1 on inner data, midway to the next lower score; of equals the lower.
 
     Raises `UsageError` where nothing was found or there is nothing to find.

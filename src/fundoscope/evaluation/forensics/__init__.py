@@ -17,27 +17,42 @@ rounded before they were averaged. A `mean` may be no more than possible: averag
 nearly any figures that do not contradict each other, and the spread between folds that they need is told beside it.
 """
 
-from fundoscope.evaluation.forensics.confusion_tables import fitting, of_any_counts, of_counts
-from fundoscope.evaluation.forensics.judge import PATIENCE, Averaged, Finding, Verdict, examine, write_solutions
-from fundoscope.evaluation.forensics.reported import FIGURES, Figure, Row, figure, read_table
-from fundoscope.evaluation.forensics.splits import Part, Splits, read_splits
+from fundoscope.evaluation.forensics.confusion_tables import tables_fit, tables_of_any_counts, tables_of_counts
+from fundoscope.evaluation.forensics.judge import (
+    SEARCH_STEPS,
+    MeanVerdict,
+    RowFinding,
+    RowVerdict,
+    examine_row,
+    write_solutions,
+)
+from fundoscope.evaluation.forensics.reported import (
+    FIGURES,
+    ReportedFigure,
+    ReportedFolds,
+    ReportedPart,
+    ReportedRow,
+    parse_figure,
+    read_reported_folds,
+    read_reported_table,
+)
 
 __all__ = [
     "FIGURES",
-    "PATIENCE",
-    "Averaged",
-    "Figure",
-    "Finding",
-    "Part",
-    "Row",
-    "Splits",
-    "Verdict",
-    "examine",
-    "figure",
-    "fitting",
-    "of_any_counts",
-    "of_counts",
-    "read_splits",
-    "read_table",
+    "SEARCH_STEPS",
+    "MeanVerdict",
+    "ReportedFigure",
+    "ReportedFolds",
+    "ReportedPart",
+    "ReportedRow",
+    "RowFinding",
+    "RowVerdict",
+    "examine_row",
+    "parse_figure",
+    "read_reported_folds",
+    "read_reported_table",
+    "tables_fit",
+    "tables_of_any_counts",
+    "tables_of_counts",
     "write_solutions",
 ]

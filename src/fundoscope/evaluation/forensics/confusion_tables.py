@@ -10,16 +10,16 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.evaluation.forensics.reported import Window
+from fundoscope.evaluation.forensics.reported import RoundingWindow
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Windows = Mapping[str, Window]
+Windows = Mapping[str, RoundingWindow]
 
 _MOST = 4_000_000  # tables held at once
 
 
-def fitting(windows: Windows, tables: Ints) -> NDArray[np.bool_]:
+def tables_fit(windows: Windows, tables: Ints) -> NDArray[np.bool_]:
     """Which of the tables (n, 4) give every reported figure."""
     tp, fn, tn, fp = tables.T
     ratios = {
@@ -35,7 +35,7 @@ def fitting(windows: Windows, tables: Ints) -> NDArray[np.bool_]:
     return fits
 
 
-def of_counts(windows: Windows, positive: int, negative: int) -> Ints:
+def tables_of_counts(windows: Windows, positive: int, negative: int) -> Ints:
     """The tables (n, 4) with these class counts that fit, by ascending tp."""
     tp, tn = np.arange(positive + 1), np.arange(negative + 1)
     if "sensitivity" in windows:
@@ -46,22 +46,22 @@ def of_counts(windows: Windows, positive: int, negative: int) -> Ints:
     for some in np.array_split(tp, 1 + len(tp) * len(tn) // _MOST):
         a, b = (grid.ravel() for grid in np.meshgrid(some, tn, indexing="ij"))
         tables = np.stack([a, positive - a, b, negative - b], 1)
-        found.append(tables[fitting(windows, tables)])
+        found.append(tables[tables_fit(windows, tables)])
     return np.concatenate(found)
 
 
-def of_any_counts(windows: Windows, size: int) -> tuple[Ints, int]:
+def tables_of_any_counts(windows: Windows, size: int) -> tuple[Ints, int]:
     """The tables (n, 4) of at most `size` images, one of each class at least, that fit; the smallest first.
 
     Gives also how many images were searched up to: fewer than `size` where the figures leave millions open.
     """
     while (tables := _grown(windows, size)) is None:
         size //= 2
-    tables = tables[fitting(windows, tables)]
+    tables = tables[tables_fit(windows, tables)]
     return tables[np.lexsort((tables[:, 0], tables.sum(1)))], size
 
 
-def multiple_of(tables: Ints) -> Ints:
+def common_factor(tables: Ints) -> Ints:
     """By what each table (n, 4) is a multiple of a smaller one; 1 where it is of none."""
     return np.gcd.reduce(tables, axis=1)
 

@@ -13,12 +13,12 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.evaluation.forensics.mean_tables import centre_and_half, measures
-from fundoscope.evaluation.forensics.reported import FIGURES, Window
+from fundoscope.evaluation.forensics.mean_tables import figures_of_tables, window_centres
+from fundoscope.evaluation.forensics.reported import FIGURES, RoundingWindow
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Windows = Mapping[str, Window]
+Windows = Mapping[str, RoundingWindow]
 
 _STARTS = 256
 _STEPS = 200
@@ -28,14 +28,16 @@ _MATCHED = 1_000_000
 _VARIED = 5  # folds that change at once; the others keep their rounded numbers
 
 
-def fold_tables(windows: Windows, counts: Ints, f1_of_means: bool = False, seed: int = 0) -> tuple[Ints | None, bool]:
+def find_fold_tables(
+    windows: Windows, counts: Ints, f1_of_means: bool = False, seed: int = 0
+) -> tuple[Ints | None, bool]:
     """Tables (folds, 4) of tp, fn, tn, fp whose averages give every window, or None; and whether all were tried.
 
     `counts` (folds, 2) are positives and negatives. With `f1_of_means` F1 is worked out from the averaged
     precision and sensitivity, not averaged. Where few tables are possible all are tried: None is then a proof.
     """
     rng = np.random.default_rng(seed)
-    hunt = _Hunt(windows, counts, f1_of_means, rng)
+    hunt = _FoldTableSearch(windows, counts, f1_of_means, rng)
     if (counts + 1).prod(0).max() <= _LISTED:
         found, whole = hunt.about(np.zeros_like(counts), counts)
         if found is not None or whole:
@@ -48,12 +50,12 @@ def fold_tables(windows: Windows, counts: Ints, f1_of_means: bool = False, seed:
     return None, False
 
 
-class _Hunt:
+class _FoldTableSearch:
     def __init__(self, windows: Windows, counts: Ints, f1_of_means: bool, rng: np.random.Generator) -> None:
         self.windows, self.counts, self.f1_of_means, self.rng = windows, counts, f1_of_means, rng
         self.averaged = [name for name in windows if not (name == "f1" and f1_of_means)]
         self.columns = [FIGURES.index(name) for name in self.averaged]
-        self.centre, self.half = centre_and_half({name: windows[name] for name in self.averaged})
+        self.centre, self.half = window_centres({name: windows[name] for name in self.averaged})
 
     def starts(self) -> Floats:
         """Real (n, folds, 2) of tp and tn that average to the row, or nearly; the best first, their like left out."""
@@ -87,10 +89,10 @@ class _Hunt:
         for at in range(0, len(first), _MATCHED // 8):
             some = slice(at, at + _MATCHED // 8)
             a, b = tp[first[some]], tn[second[some]]
-            means = measures(a, b, self.counts[:, 0], self.counts[:, 1]).mean(1)
+            means = figures_of_tables(a, b, self.counts[:, 0], self.counts[:, 1]).mean(1)
             for hit in np.flatnonzero(self._inside(means)):
                 tables = np.stack([a[hit], self.counts[:, 0] - a[hit], b[hit], self.counts[:, 1] - b[hit]], 1)
-                if confirmed(self.windows, tables, self.f1_of_means):
+                if means_fit_exactly(self.windows, tables, self.f1_of_means):
                     return tables, True
         return None, whole
 
@@ -99,7 +101,7 @@ class _Hunt:
         return float(np.mean(self.windows[name].ends if name in self.windows else known or 0.8))
 
     def _wrong(self, at: Floats) -> Floats:
-        means = measures(at[..., 0], at[..., 1], self.counts[:, 0], self.counts[:, 1]).mean(-2)
+        means = figures_of_tables(at[..., 0], at[..., 1], self.counts[:, 0], self.counts[:, 1]).mean(-2)
         return means[:, self.columns] - self.centre
 
     def _slopes(self, at: Floats, wrong: Floats) -> Floats:
@@ -146,12 +148,12 @@ class _Hunt:
         return np.asarray(inside, bool)
 
 
-def confirmed(windows: Windows, tables: Ints, f1_of_means: bool = False, rounded_first: bool = False) -> bool:
+def means_fit_exactly(windows: Windows, tables: Ints, f1_of_means: bool = False, rounded_first: bool = False) -> bool:
     """Whether the averages over the folds' tables (folds, 4) lie in every window, in exact fractions.
 
     With `rounded_first` each fold's figure is rounded, to the decimals of its window, before it is averaged.
     """
-    folds = [exact(*map(int, table)) for table in tables]
+    folds = [exact_figures(*map(int, table)) for table in tables]
     if rounded_first:
         folds = [{name: _rounded(fold[name], window) for name, window in windows.items()} for fold in folds]
     names = folds[0].keys()
@@ -161,12 +163,12 @@ def confirmed(windows: Windows, tables: Ints, f1_of_means: bool = False, rounded
     return all(_holds(window, means[name]) for name, window in windows.items())
 
 
-def _rounded(value: Fraction, window: Window) -> Fraction:
+def _rounded(value: Fraction, window: RoundingWindow) -> Fraction:
     unit = window.scale // (1 if window.open_above else 2)
     return Fraction(round(value * unit), unit)
 
 
-def exact(tp: int, fn: int, tn: int, fp: int) -> dict[str, Fraction]:
+def exact_figures(tp: int, fn: int, tn: int, fp: int) -> dict[str, Fraction]:
     """The five figures of one table as fractions; 0/0 is 0."""
     pairs: Sequence[tuple[int, int]] = (
         (tp + tn, tp + fn + tn + fp),
@@ -178,6 +180,6 @@ def exact(tp: int, fn: int, tn: int, fp: int) -> dict[str, Fraction]:
     return {name: Fraction(a, b) if b else Fraction(0) for name, (a, b) in zip(FIGURES, pairs, strict=True)}
 
 
-def _holds(window: Window, value: Fraction) -> bool:
+def _holds(window: RoundingWindow, value: Fraction) -> bool:
     low, high = Fraction(window.low, window.scale), Fraction(window.high, window.scale)
     return low <= value < high if window.open_above else low <= value <= high

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.evaluation.forensics.fold_tables import confirmed
-from fundoscope.evaluation.forensics.mean_tables import centre_and_half, measures, separation
-from fundoscope.evaluation.forensics.reported import FIGURES, Window
+from fundoscope.evaluation.forensics.fold_tables import means_fit_exactly
+from fundoscope.evaluation.forensics.mean_tables import figures_of_tables, separating_plane, window_centres
+from fundoscope.evaluation.forensics.reported import FIGURES, RoundingWindow
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -28,25 +28,25 @@ class Undecided(Exception):  # noqa: N818
     """There are too many tables to decide the row in seconds."""
 
 
-def fold_tables_by_ruling_out(
-    windows: Mapping[str, Window], counts: Ints, room: float, f1_of_means: bool = False, patience: int = 400
+def search_integer_tables(
+    windows: Mapping[str, RoundingWindow], counts: Ints, room: float, f1_of_means: bool = False, patience: int = 400
 ) -> Ints | None:
     """Tables (folds, 4) whose averages give every window, also of rounded figures of the folds; None is a proof.
 
     `room` widens the windows by so many halves where tables are ruled out; `patience` is how many halves are asked
     about, some forty a second, before it raises `Undecided`.
     """
-    return _Branching(windows, counts, room, f1_of_means, patience).search()
+    return _BranchAndBound(windows, counts, room, f1_of_means, patience).search()
 
 
-class _Branching:
+class _BranchAndBound:
     def __init__(
-        self, windows: Mapping[str, Window], counts: Ints, room: float, f1_of_means: bool, patience: int
+        self, windows: Mapping[str, RoundingWindow], counts: Ints, room: float, f1_of_means: bool, patience: int
     ) -> None:
         self.windows, self.counts, self.room, self.f1_of_means = windows, counts, room, f1_of_means
         names = [name for name in windows if not (name == "f1" and f1_of_means)]
         self.columns = [FIGURES.index(name) for name in names]
-        self.centre, self.half = centre_and_half({name: windows[name] for name in names})
+        self.centre, self.half = window_centres({name: windows[name] for name in names})
         self.left = patience
 
     def search(self) -> Ints | None:
@@ -79,7 +79,7 @@ class _Branching:
         kept = list(grids)
         while True:
             points = [self._points(at, grid) for at, grid in enumerate(kept)]
-            outside, plane = separation(points, self.centre, self.half, enough=self.room, hint=plane)
+            outside, plane = separating_plane(points, self.centre, self.half, enough=self.room, hint=plane)
             if outside > self.room:
                 return None, plane
             heights = [(cloud - self.centre) / self.half / len(points) @ plane for cloud in points]
@@ -91,7 +91,7 @@ class _Branching:
 
     def _points(self, fold: int, grid: Ints) -> Floats:
         positive, negative = self.counts[fold]
-        return measures(grid[:, 0], grid[:, 1], positive, negative)[:, self.columns]
+        return figures_of_tables(grid[:, 0], grid[:, 1], positive, negative)[:, self.columns]
 
     def _tried(self, grids: Sequence[Ints]) -> Ints | None:
         sums = np.zeros((1, len(self.columns)))
@@ -105,6 +105,6 @@ class _Branching:
             cells = np.array([grid[pick] for grid, pick in zip(grids, picks, strict=True)])
             right, wrong = cells, self.counts - cells
             tables = np.stack([right[:, 0], wrong[:, 0], right[:, 1], wrong[:, 1]], 1)
-            if any(confirmed(self.windows, tables, self.f1_of_means, first) for first in (False, True)):
+            if any(means_fit_exactly(self.windows, tables, self.f1_of_means, first) for first in (False, True)):
                 return tables
         return None

@@ -13,11 +13,10 @@ import numpy as np
 
 from fundoscope.errors import UsageError
 from fundoscope.evaluation.forensics import mean_tables
-from fundoscope.evaluation.forensics.confusion_tables import Ints, multiple_of, of_any_counts, of_counts
-from fundoscope.evaluation.forensics.fold_tables import fold_tables
-from fundoscope.evaluation.forensics.integer_search import Undecided, fold_tables_by_ruling_out
-from fundoscope.evaluation.forensics.reported import FIGURES, Row, Window
-from fundoscope.evaluation.forensics.splits import Part, Splits
+from fundoscope.evaluation.forensics.confusion_tables import Ints, common_factor, tables_of_any_counts, tables_of_counts
+from fundoscope.evaluation.forensics.fold_tables import find_fold_tables
+from fundoscope.evaluation.forensics.integer_search import Undecided, search_integer_tables
+from fundoscope.evaluation.forensics.reported import FIGURES, ReportedFolds, ReportedPart, ReportedRow, RoundingWindow
 
 #: Solutions written for one row; with few or coarse figures there are millions, and they say nothing.
 MOST_SOLUTIONS = 1000
@@ -26,14 +25,14 @@ MOST_SOLUTIONS = 1000
 RARE = 0.05
 
 #: How long a mean that is neither found nor ruled out is asked about; see `branch`.
-PATIENCE = 400
+SEARCH_STEPS = 400
 
 _WIDENED = 10  # the chance of a fit is counted in windows so many times as wide
 _MOST_FOLDS = 20  # of an average; beyond it nothing is decided in seconds
 _SPREADS = (0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.10, 0.12, 0.15, 0.20, 0.25, 0.30, 0.40, 0.50, 0.75)
 
 
-class Verdict(StrEnum):
+class RowVerdict(StrEnum):
     """See the rule in `fundoscope.evaluation.forensics`."""
 
     SINGLE_SPLIT = "single-split"
@@ -42,7 +41,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Averaged:
+class MeanVerdict:
     """Whether averages over the folds give a row: `found` with `tables` (folds, 4), `impossible`, or `open`.
 
     `outside` is how far averages stay outside the windows at least, in half windows (0 where they may lie
@@ -58,7 +57,7 @@ class Averaged:
 
 
 @dataclass(frozen=True)
-class Finding:
+class RowFinding:
     """What a row of figures can have come from.
 
     `stated` are the tables (n, 4) of tp, fn, tn, fp of each stated split that fits, `pooled` those of all folds
@@ -69,15 +68,15 @@ class Finding:
     no table fits all. `truncated`: the figures fit only as cut off, not as rounded.
     """
 
-    row: Row
-    verdict: Verdict
-    stated: tuple[tuple[Part, Ints], ...]
+    row: ReportedRow
+    verdict: RowVerdict
+    stated: tuple[tuple[ReportedPart, Ints], ...]
     pooled: Ints
     any_counts: Ints
     searched: int
     chance: float
-    averaged: Averaged | None
-    f1_of_means: Averaged | None
+    averaged: MeanVerdict | None
+    f1_of_means: MeanVerdict | None
     slips: dict[str, Ints]
     truncated: bool = False
 
@@ -91,7 +90,7 @@ class Finding:
     @property
     def smallest(self) -> Ints:
         """The tables of any counts that are no multiple of a smaller one."""
-        return self.any_counts[multiple_of(self.any_counts) == 1]
+        return self.any_counts[common_factor(self.any_counts) == 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +100,14 @@ class _Effort:
     truncated: bool = False
 
 
-def examine(row: Row, splits: Splits, seed: int = 0, patience: int = PATIENCE) -> Finding:
+def examine_row(row: ReportedRow, splits: ReportedFolds, seed: int = 0, patience: int = SEARCH_STEPS) -> RowFinding:
     """The verdict on one row, in seconds for five folds of some hundred images.
 
     Where nothing fits the figures as rounded, they are taken as cut off, if a solution can then be shown. `seed`
     scatters the starts of the search; `patience` is how many steps are taken to decide a mean, forty a second.
     """
     found = _examined(row, splits, {name: one.rounded() for name, one in row.figures.items()}, _Effort(seed, patience))
-    if found.verdict is not Verdict.NONE:
+    if found.verdict is not RowVerdict.NONE:
         return found
     cut = _examined(
         row, splits, {name: one.truncated() for name, one in row.figures.items()}, _Effort(seed, patience // 20, True)
@@ -117,7 +116,7 @@ def examine(row: Row, splits: Splits, seed: int = 0, patience: int = PATIENCE) -
     return cut if shown else found
 
 
-def write_solutions(findings: Sequence[Finding], folder: Path) -> None:
+def write_solutions(findings: Sequence[RowFinding], folder: Path) -> None:
     """Write `solutions.csv` (a row a solution) and `means.csv` (the fold tables of averages that were found).
 
     `solutions.csv` has `name,verdict,tp,fn,tn,fp`; a row of figures that no single table gives stands there once
@@ -149,17 +148,19 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) 
         writer.writerows(rows)
 
 
-def _examined(row: Row, splits: Splits, windows: dict[str, Window], effort: _Effort) -> Finding:
+def _examined(
+    row: ReportedRow, splits: ReportedFolds, windows: dict[str, RoundingWindow], effort: _Effort
+) -> RowFinding:
     stated = tuple((part, tables) for part in splits.parts if len(tables := _of(windows, part)))
     several = len(splits.validation) > 1
     pooled = _of(windows, splits.union) if several else np.empty((0, 4), np.int64)
-    tables, searched = of_any_counts(windows, splits.size)
+    tables, searched = tables_of_any_counts(windows, splits.size)
     averaged = _averaged(windows, splits, effort) if several else None
     f1_of_means = None
     if averaged and averaged.state != "found" and {"f1", "precision", "sensitivity"} <= windows.keys():
         f1_of_means = _averaged(windows, splits, effort, f1_of_means=True)
     single = bool(stated) or bool(len(tables))
-    return Finding(
+    return RowFinding(
         row,
         _verdict(single, len(pooled) > 0 or (averaged is not None and averaged.state != "impossible")),
         stated,
@@ -174,22 +175,24 @@ def _examined(row: Row, splits: Splits, windows: dict[str, Window], effort: _Eff
     )
 
 
-def _verdict(single: bool, mean: bool) -> Verdict:
+def _verdict(single: bool, mean: bool) -> RowVerdict:
     if mean:
-        return Verdict.MEAN
-    return Verdict.SINGLE_SPLIT if single else Verdict.NONE
+        return RowVerdict.MEAN
+    return RowVerdict.SINGLE_SPLIT if single else RowVerdict.NONE
 
 
-def _of(windows: dict[str, Window], part: Part) -> Ints:
-    return of_counts(windows, part.positive, part.negative)
+def _of(windows: dict[str, RoundingWindow], part: ReportedPart) -> Ints:
+    return tables_of_counts(windows, part.positive, part.negative)
 
 
-def _chance(row: Row, tables: Ints) -> float:
+def _chance(row: ReportedRow, tables: Ints) -> float:
     """Tables as small as the smallest, to be expected in these windows: counted in wider ones, and scaled down."""
     if not len(tables):
         return 0.0
-    wide, _ = of_any_counts({name: one.rounded(_WIDENED) for name, one in row.figures.items()}, int(tables[0].sum()))
-    return float((multiple_of(wide) == 1).sum() / _WIDENED ** _free(set(row.figures)))
+    wide, _ = tables_of_any_counts(
+        {name: one.rounded(_WIDENED) for name, one in row.figures.items()}, int(tables[0].sum())
+    )
+    return float((common_factor(wide) == 1).sum() / _WIDENED ** _free(set(row.figures)))
 
 
 def _free(names: set[str]) -> int:
@@ -198,61 +201,63 @@ def _free(names: set[str]) -> int:
     return min(3, min(2, len(overlapping)) + len(names - overlapping))
 
 
-def _slips(row: Row, windows: dict[str, Window], splits: Splits) -> dict[str, Ints]:
+def _slips(row: ReportedRow, windows: dict[str, RoundingWindow], splits: ReportedFolds) -> dict[str, Ints]:
     """For each figure, the smallest table that gives all others; only where chance would hardly give one."""
     found = {}
     for left_out in windows:
         rest = {name: window for name, window in windows.items() if name != left_out}
         if _free(set(rest)) == 3:
-            tables, _ = of_any_counts(rest, splits.size)
+            tables, _ = tables_of_any_counts(rest, splits.size)
             figures = {name: row.figures[name] for name in rest}
-            if len(tables) and _chance(Row(row.name, figures), tables) < RARE:
+            if len(tables) and _chance(ReportedRow(row.name, figures), tables) < RARE:
                 found[left_out] = tables[0]
     return found
 
 
-def _averaged(windows: dict[str, Window], splits: Splits, effort: _Effort, f1_of_means: bool = False) -> Averaged:
+def _averaged(
+    windows: dict[str, RoundingWindow], splits: ReportedFolds, effort: _Effort, f1_of_means: bool = False
+) -> MeanVerdict:
     counts = np.array([(part.positive, part.negative) for part in splits.validation])
     for name, totals in zip(("accuracy", *FIGURES[3:]), (counts.sum(1), *counts.T), strict=True):
-        if name in windows and not mean_tables.reachable(_doubled(windows[name]), totals):
-            return Averaged("impossible", alone=name)
+        if name in windows and not mean_tables.mean_is_reachable(_doubled(windows[name]), totals):
+            return MeanVerdict("impossible", alone=name)
     names = [name for name in windows if not (name == "f1" and f1_of_means)]
-    centre, half = mean_tables.centre_and_half({name: windows[name] for name in names})
-    points = mean_tables.clouds(names, counts) if len(counts) <= _MOST_FOLDS else None
+    centre, half = mean_tables.window_centres({name: windows[name] for name in names})
+    points = mean_tables.fold_points(names, counts) if len(counts) <= _MOST_FOLDS else None
     if points is None:
-        return Averaged("open")
+        return MeanVerdict("open")
     room = mean_tables.ROUNDED_FIRST * (2 if effort.truncated else 1)
-    outside, _ = mean_tables.separation(points, centre, half, enough=100 * room)
+    outside, _ = mean_tables.separating_plane(points, centre, half, enough=100 * room)
     if outside > room:
-        return Averaged("impossible", outside=outside)
-    tables, _ = fold_tables(windows, counts, f1_of_means, effort.seed) if outside <= 0 else (None, False)
+        return MeanVerdict("impossible", outside=outside)
+    tables, _ = find_fold_tables(windows, counts, f1_of_means, effort.seed) if outside <= 0 else (None, False)
     if tables is None:
         try:
-            tables = fold_tables_by_ruling_out(windows, counts, room, f1_of_means, effort.patience)
+            tables = search_integer_tables(windows, counts, room, f1_of_means, effort.patience)
         except Undecided:
-            return Averaged("open", None, max(0.0, outside), _spread(windows, names, counts, outside))
+            return MeanVerdict("open", None, max(0.0, outside), _spread(windows, names, counts, outside))
         if tables is None:
-            return Averaged("impossible")
-    return Averaged("found", tables, max(0.0, outside), _spread(windows, names, counts, outside))
+            return MeanVerdict("impossible")
+    return MeanVerdict("found", tables, max(0.0, outside), _spread(windows, names, counts, outside))
 
 
-def _doubled(window: Window) -> Window:
+def _doubled(window: RoundingWindow) -> RoundingWindow:
     """A window twice as wide about its middle: figures of the folds may have been rounded before averaging."""
-    return Window(3 * window.low - window.high, 3 * window.high - window.low, 2 * window.scale)
+    return RoundingWindow(3 * window.low - window.high, 3 * window.high - window.low, 2 * window.scale)
 
 
-def _spread(windows: dict[str, Window], names: list[str], counts: Ints, outside: float) -> float:
+def _spread(windows: dict[str, RoundingWindow], names: list[str], counts: Ints, outside: float) -> float:
     """The least of `_SPREADS` within which all folds may lie of the row's rates; 0 where it reports not both."""
     if not {"sensitivity", "specificity"} <= windows.keys():
         return 0.0
     rates = np.array([np.mean(windows[name].ends) for name in FIGURES[3:]])
-    centre, half = mean_tables.centre_and_half({name: windows[name] for name in names})
+    centre, half = mean_tables.window_centres({name: windows[name] for name in names})
     half = half * (1 + max(0.0, outside))
     low, high = 0, len(_SPREADS)
     while low < high:  # a wider spread never forbids what a narrower one allows
         middle = (low + high) // 2
-        points = mean_tables.clouds(names, counts, _SPREADS[middle], rates)
-        if points is not None and mean_tables.separation(points, centre, half, enough=1e-6)[0] <= 1e-6:
+        points = mean_tables.fold_points(names, counts, _SPREADS[middle], rates)
+        if points is not None and mean_tables.separating_plane(points, centre, half, enough=1e-6)[0] <= 1e-6:
             high = middle
         else:
             low = middle + 1

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.evaluation.forensics.reported import FIGURES, Window
+from fundoscope.evaluation.forensics.reported import FIGURES, RoundingWindow
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -26,7 +26,7 @@ _MOST_POINTS = 8_000_000  # tables of all folds together, held as points
 _MOST_SUMS = 3_000_000  # sums of one figure held at once
 
 
-def measures(tp: Floats | Ints, tn: Floats | Ints, positive: Ints, negative: Ints) -> Floats:
+def figures_of_tables(tp: Floats | Ints, tn: Floats | Ints, positive: Ints, negative: Ints) -> Floats:
     """The five figures, in the order of `FIGURES` along a new last axis; 0/0 is 0."""
     called, missed = tp + negative - tn, positive - tp
     pairs = (
@@ -39,13 +39,15 @@ def measures(tp: Floats | Ints, tn: Floats | Ints, positive: Ints, negative: Int
     return np.stack([np.where(b > 0, a / np.where(b > 0, b, 1), 0.0) for a, b in pairs], -1)
 
 
-def centre_and_half(windows: Mapping[str, Window]) -> tuple[Floats, Floats]:
+def window_centres(windows: Mapping[str, RoundingWindow]) -> tuple[Floats, Floats]:
     """Middle and half width of each window, in the order of the mapping."""
     ends = np.array([(window.low / window.scale, window.high / window.scale) for window in windows.values()])
     return ends.mean(1), (ends[:, 1] - ends[:, 0]) / 2
 
 
-def clouds(names: Sequence[str], counts: Ints, near: float = 1.0, rates: Floats | None = None) -> list[Floats] | None:
+def fold_points(
+    names: Sequence[str], counts: Ints, near: float = 1.0, rates: Floats | None = None
+) -> list[Floats] | None:
     """The points (n, figures) of every table of each fold; None where they are too many to hold.
 
     `counts` (folds, 2) are positives and negatives. With `rates`, sensitivity and specificity, only tables
@@ -57,14 +59,14 @@ def clouds(names: Sequence[str], counts: Ints, near: float = 1.0, rates: Floats 
     made = []
     for positive, negative in counts:
         tp, tn = (grid.ravel() for grid in np.meshgrid(np.arange(positive + 1), np.arange(negative + 1)))
-        points = measures(tp, tn, positive, negative)
+        points = figures_of_tables(tp, tn, positive, negative)
         if rates is not None:
             points = points[(np.abs(points[:, 3:] - rates) <= near).all(1)]
         made.append(points[:, columns])
     return made
 
 
-def separation(
+def separating_plane(
     points: Sequence[Floats], centre: Floats, half: Floats, enough: float, hint: Floats | None = None
 ) -> tuple[float, Floats]:
     """How far, at least, every average of one point a fold stays outside the window, and the plane that shows it.
@@ -133,7 +135,7 @@ def _nearest(scaled: Sequence[Floats], columns: Sequence[Sequence[int]]) -> tupl
     return float(answer.fun), plane / max(float(np.abs(plane).sum()), 1e-12)
 
 
-def reachable(window: Window, totals: Ints) -> bool:
+def mean_is_reachable(window: RoundingWindow, totals: Ints) -> bool:
     """Whether some average of a / n over folds of these sizes lies in the window; True where too many to try."""
     half = len(totals) // 2
     sums = [_sums(part) for part in (totals[:half], totals[half:])]

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.errors import UsageError
-from fundoscope.evaluation.metrics.intervals import LEVEL, group_codes, resamples, wilson
-from fundoscope.evaluation.metrics.scores import ECE_BINS, Weighted, bins_of, checked
+from fundoscope.evaluation.metrics.intervals import LEVEL, group_codes, resample_weights, wilson
+from fundoscope.evaluation.metrics.scores import ECE_BINS, WeightedSample, check_scores, equal_mass_bins
 
 Array = NDArray[np.float64]
 
-GRID = np.linspace(0, 1, 101)
+FALSE_POSITIVE_RATES = np.linspace(0, 1, 101)
 _BAND_REPLICATES = 500  # a band is looked at, not read off: fewer draws than for a figure
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
+class ReliabilityBin:
     """Photographs of like probability: mean `score`, `share` of positives, Wilson interval, number."""
 
     score: float
@@ -46,37 +46,37 @@ def roc_band(
     y: ArrayLike, p: ArrayLike, groups: Sequence[object] | NDArray | None = None, seed: int = 0
 ) -> tuple[Array, Array]:
     """Pointwise 95 % group-bootstrap band of the sensitivity at each 1 - specificity of `GRID`: low, high."""
-    labels, scores = checked(y, p)
+    labels, scores = check_scores(y, p)
     curves = []
-    for weights in resamples(group_codes(groups, len(labels)), seed, _BAND_REPLICATES):
-        _, positives, negatives = Weighted(labels, scores, weights, scores).masses
+    for weights in resample_weights(group_codes(groups, len(labels)), seed, _BAND_REPLICATES):
+        _, positives, negatives = WeightedSample(labels, scores, weights, scores).masses
         both = (positives.sum(axis=1) > 0) & (negatives.sum(axis=1) > 0)
         pairs = zip(negatives[both, ::-1], positives[both, ::-1], strict=True)
-        curves += [np.interp(GRID, _rising(below), _rising(above)) for below, above in pairs]
+        curves += [np.interp(FALSE_POSITIVE_RATES, _rising(below), _rising(above)) for below, above in pairs]
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(curves, [tail, 1 - tail], axis=0)
     return low, high
 
 
-def reliability_bins(y: ArrayLike, p: ArrayLike, bins: int = ECE_BINS) -> list[Bin]:
+def reliability_bins(y: ArrayLike, p: ArrayLike, bins: int = ECE_BINS) -> list[ReliabilityBin]:
     """Equal-mass bins of the probabilities, as the expected calibration error has them; none is empty."""
-    labels, scores = checked(y, p)
-    _, positives, negatives = Weighted(labels, scores, np.ones((1, len(labels))), scores).masses
+    labels, scores = check_scores(y, p)
+    _, positives, negatives = WeightedSample(labels, scores, np.ones((1, len(labels))), scores).masses
     distinct, inverse = np.unique(scores, return_inverse=True)
-    of = bins_of(positives, negatives, bins)[0][inverse] if len(distinct) else np.empty(0, int)
-    return [_bin(labels[of == index], scores[of == index]) for index in range(bins) if (of == index).any()]
+    of = equal_mass_bins(positives, negatives, bins)[0][inverse] if len(distinct) else np.empty(0, int)
+    return [_reliability_bin(labels[of == index], scores[of == index]) for index in range(bins) if (of == index).any()]
 
 
-def _bin(y: Array, p: Array) -> Bin:
+def _reliability_bin(y: Array, p: Array) -> ReliabilityBin:
     low, high = wilson(int(y.sum()), len(y))
-    return Bin(float(p.mean()), float(y.mean()), low, high, len(y))
+    return ReliabilityBin(float(p.mean()), float(y.mean()), low, high, len(y))
 
 
 def _descending(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
-    labels, scores = checked(y, p)
+    labels, scores = check_scores(y, p)
     if scores.ndim != 1 or not 0 < labels.sum() < len(labels):
         raise UsageError("A curve needs scores (n,) of both classes. Give one run, with photographs of each class.")
-    _, positives, negatives = Weighted(labels, scores, np.ones((1, len(labels))), scores).masses
+    _, positives, negatives = WeightedSample(labels, scores, np.ones((1, len(labels))), scores).masses
     return positives[0, ::-1], negatives[0, ::-1]
 
 

@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 #: Shares of the grades in the 90-patch set: 48, 16, 14, 12 (paper 002, table 6.1).
 PAPER_MIX = (48, 16, 14, 12)
-FIGURES = (
+GRADE_METRICS = (
     "quadratic_kappa", "kappa", "accuracy", *(f"recall_{grade}" for grade in range(GRADES)), "recall_2_or_3", "specificity_2_or_3",
 )  # fmt: skip
 
@@ -55,7 +55,7 @@ def quadratic_kappa(y: ArrayLike, called: ArrayLike) -> float:
     return float(_figures(_pairs(y, called)[0].sum(axis=0)[None])["quadratic_kappa"][0])
 
 
-def confusion_of(y: ArrayLike, called: ArrayLike) -> NDArray[np.int64]:
+def grade_counts(y: ArrayLike, called: ArrayLike) -> NDArray[np.int64]:
     """How often each grade (row) was told as each (column), (4, 4)."""
     return _pairs(y, called)[0].sum(axis=0).astype(np.int64).reshape(GRADES, GRADES)
 

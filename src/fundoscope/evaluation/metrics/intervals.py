@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.errors import UsageError
-from fundoscope.evaluation.metrics.scores import LOWER_IS_BETTER, NAMES, checked, known, weighted
+from fundoscope.evaluation.metrics.scores import LOWER_IS_BETTER, METRICS, check_metric, check_scores, weighted_metrics
 
 Array = NDArray[np.float64]
 
@@ -91,7 +91,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class _Graded:
+class _ScoredSample:
     """Labels (n,), scores (seeds, n) and thresholds of that shape."""
 
     y: Array
@@ -105,7 +105,7 @@ class _Graded:
 
     def _of_seed(self, p: Array, threshold: Array, weights: Array, metrics: Sequence[Metric]) -> dict[Metric, Array]:
         named = [metric for metric in metrics if isinstance(metric, str)]
-        values: dict[Metric, Array] = dict(weighted(self.y, p, weights, threshold, named))
+        values: dict[Metric, Array] = dict(weighted_metrics(self.y, p, weights, threshold, named))
         for metric in metrics:
             if not isinstance(metric, str):
                 rows = [np.repeat(np.arange(len(self.y)), drawn.astype(int)) for drawn in weights]
@@ -149,7 +149,7 @@ def estimates(
     y: ArrayLike,
     p: ArrayLike,
     *,
-    metrics: Sequence[Metric] = NAMES,
+    metrics: Sequence[Metric] = METRICS,
     threshold: ArrayLike = 0.5,
     groups: Sequence[object] | NDArray | None = None,
     weights: ArrayLike | None = None,
@@ -157,7 +157,7 @@ def estimates(
     replicates: int = REPLICATES,
 ) -> dict[Metric, Estimate]:
     """Several metrics, each as in `estimate`, all on the same resamples."""
-    graded = _graded(y, p, threshold, metrics, weights)
+    graded = _scored_sample(y, p, threshold, metrics, weights)
 
     def values(drawn: Array) -> dict[Metric, Array]:
         return graded.values(drawn, metrics)
@@ -178,32 +178,32 @@ def difference(
     seed: int = 0,
 ) -> Difference:
     """First minus second on the same resampled groups; arguments as in `estimate`, each with own seeds."""
-    a, b = (_graded(y, p, at, (metric,), weights) for p, at in zip((first, second), thresholds, strict=True))
+    a, b = (_scored_sample(y, p, at, (metric,), weights) for p, at in zip((first, second), thresholds, strict=True))
 
     def values(drawn: Array) -> dict[Metric, Array]:
         return {metric: a.values(drawn, (metric,))[metric] - b.values(drawn, (metric,))[metric]}
 
     found = bootstrap(values, a.y, groups, weights=weights, seed=seed)[metric]
-    whole = weights_of(weights, len(a.y))[None]
+    whole = check_weights(weights, len(a.y))[None]
     ends = (float(graded.values(whole, (metric,))[metric][0]) for graded in (a, b))
     label = metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")
     return Difference(found, *ends, names, label)
 
 
-def _graded(
+def _scored_sample(
     y: ArrayLike, p: ArrayLike, threshold: ArrayLike, metrics: Sequence[Metric], weights: ArrayLike | None
-) -> _Graded:
-    labels, scores = checked(y, p)
+) -> _ScoredSample:
+    labels, scores = check_scores(y, p)
     scores = np.atleast_2d(scores)
     for metric in metrics:
         if isinstance(metric, str):
-            known(metric)
+            check_metric(metric)
         elif weights is not None:
             raise UsageError("A metric that is a function takes no weights. Name one of `metrics.NAMES`, or give none.")
-    return _Graded(labels, scores, thresholds_for(scores, threshold))
+    return _ScoredSample(labels, scores, broadcast_thresholds(scores, threshold))
 
 
-def thresholds_for(scores: Array, threshold: ArrayLike) -> Array:
+def broadcast_thresholds(scores: Array, threshold: ArrayLike) -> Array:
     """One number, (n,) or (seeds, n) thresholds in the shape of the scores; else `UsageError`."""
     try:
         return np.broadcast_to(np.asarray(threshold, float), scores.shape)
@@ -237,11 +237,11 @@ def bootstrap(
 
     `y` (n,) tells the positives that the estimates count.
     """
-    n, codes, scale = len(y), group_codes(groups, len(y)), weights_of(weights, len(y))
+    n, codes, scale = len(y), group_codes(groups, len(y)), check_weights(weights, len(y))
     count = int(codes.max(initial=-1)) + 1
     whole = values(scale[None])
     few = count < MIN_GROUPS
-    weightings = [np.eye(count)[:, codes]] if few else resamples(codes, seed, replicates)
+    weightings = [np.eye(count)[:, codes]] if few else resample_weights(codes, seed, replicates)
     parts = [values(part * scale) for part in weightings] if count else []
     drawn = {name: np.concatenate([part[name] for part in parts] or [np.empty(0)]) for name in whole}
     basis = (n, int(y.sum()), count)
@@ -252,13 +252,13 @@ def bootstrap(
     return {name: _summary(name, float(value[0]), drawn[name], y, codes) for name, value in whole.items()}
 
 
-def share(hits: ArrayLike, groups: Sequence[object] | NDArray | None = None) -> Estimate:
+def estimate_share(hits: ArrayLike, groups: Sequence[object] | NDArray | None = None) -> Estimate:
     """The share of `hits` (n,), 0 or 1, that are 1, with its interval; nan where there are none."""
     hit = np.asarray(hits, float)
     return bootstrap(lambda w: {"share": (w @ hit) / w.sum(axis=1)}, hit, groups)["share"]
 
 
-def weights_of(weights: ArrayLike | None, n: int) -> Array:
+def check_weights(weights: ArrayLike | None, n: int) -> Array:
     """The weight of each photograph (n,), 1 where none is given; `UsageError` unless all are above 0."""
     if weights is None:
         return np.ones(n)
@@ -271,7 +271,7 @@ def weights_of(weights: ArrayLike | None, n: int) -> Array:
     return each
 
 
-def resamples(codes: NDArray[np.int64], seed: int, replicates: int = REPLICATES) -> Iterator[Array]:
+def resample_weights(codes: NDArray[np.int64], seed: int, replicates: int = REPLICATES) -> Iterator[Array]:
     """How often each photograph is drawn when G groups are drawn G times: parts (b, n) of them all."""
     rng = np.random.default_rng(seed)
     count = int(codes.max()) + 1
@@ -315,9 +315,9 @@ def wilson(hits: int, n: int, level: float = LEVEL) -> tuple[float, float]:
     from scipy.special import ndtri
 
     z = float(ndtri((1 + level) / 2))
-    share, scale = hits / n, 1 + z * z / n
-    middle = (share + z * z / (2 * n)) / scale
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / scale
+    estimate_share, scale = hits / n, 1 + z * z / n
+    middle = (estimate_share + z * z / (2 * n)) / scale
+    half = z * math.sqrt(estimate_share * (1 - estimate_share) / n + z * z / (4 * n * n)) / scale
     return (0.0 if hits == 0 else max(0.0, middle - half)), (1.0 if hits == n else min(1.0, middle + half))
 
 

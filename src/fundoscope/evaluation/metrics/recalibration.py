@@ -24,7 +24,7 @@ _TOLERANCE = 1e-9  # of the largest gradient component, relative to the total we
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class RecalibrationLines:
     """Recalibration of B weightings, each field (B,).
 
     `slope` (1 is ideal; below 1 the scores are too extreme) and `intercept` come from one fit of both;
@@ -43,7 +43,7 @@ def log_odds(p: Array) -> Array:
     return np.log(kept) - np.log1p(-kept)
 
 
-def recalibrate(scores: Array, positives: Array, negatives: Array) -> Lines:
+def fit_recalibration(scores: Array, positives: Array, negatives: Array) -> RecalibrationLines:
     """Fit the lines for K ascending distinct probabilities `scores` (K,) and their class weights (B, K)."""
     z = log_odds(scores)
     count = len(positives)
@@ -57,7 +57,7 @@ def recalibrate(scores: Array, positives: Array, negatives: Array) -> Lines:
     )
     lost = fitted & np.isnan(line[:, 0])
     reasons = ["the fit did not converge" if gone else reason for gone, reason in zip(lost, reasons, strict=True)]
-    return Lines(line[:, 1], line[:, 0], large[:, 0], tuple(reasons))
+    return RecalibrationLines(line[:, 1], line[:, 0], large[:, 0], tuple(reasons))
 
 
 def _reasons(z: Array, positives: Array, negatives: Array) -> list[str]:

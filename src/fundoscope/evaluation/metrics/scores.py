@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.errors import UsageError, nearest
-from fundoscope.evaluation.metrics.recalibration import Lines, recalibrate
+from fundoscope.evaluation.metrics.recalibration import RecalibrationLines, fit_recalibration
 
 Array = NDArray[np.float64]
 
@@ -26,15 +26,15 @@ Array = NDArray[np.float64]
 ECE_BINS = 10
 
 
-def measure(y: ArrayLike, p: ArrayLike, threshold: ArrayLike = 0.5) -> dict[str, float]:
+def compute_metrics(y: ArrayLike, p: ArrayLike, threshold: ArrayLike = 0.5) -> dict[str, float]:
     """Every figure of `NAMES` for labels `y` (n,; 0 or 1) and probabilities `p` (n,; 0 to 1).
 
     A photograph is called positive where `p >= threshold`; the threshold is one number or one a photograph
     (each fold has its own). Raises `UsageError` for labels other than 0 and 1 and for probabilities outside 0
     to 1.
     """
-    labels, scores = checked(y, p)
-    values = weighted(labels, scores, np.ones((1, len(labels))), threshold)
+    labels, scores = check_scores(y, p)
+    values = weighted_metrics(labels, scores, np.ones((1, len(labels))), threshold)
     return {name: float(value[0]) for name, value in values.items()}
 
 
@@ -52,22 +52,22 @@ def average_precision(y: ArrayLike, p: ArrayLike) -> float:
     return _single(y, p, "average_precision")
 
 
-def weighted(
+def weighted_metrics(
     y: Array, p: Array, weights: Array, threshold: ArrayLike = 0.5, names: Sequence[str] | None = None
 ) -> dict[str, Array]:
     """The figures called `names` (default: all), each (B,), under B weightings (B, n) of n photographs."""
-    names = NAMES if names is None else names
+    names = METRICS if names is None else names
     for name in names:
-        known(name)
+        check_metric(name)
     if not len(y):
         return {name: np.full(len(weights), np.nan) for name in names}
     if p.size and set(names) & NEED_PROBABILITIES and (p.min() < 0 or p.max() > 1):
         raise UsageError(f"Scores from {p.min():.3g} to {p.max():.3g} are no probabilities. Give values from 0 to 1.")
-    sample = Weighted(y, p, weights, np.broadcast_to(np.asarray(threshold, float), p.shape))
-    return {name: _METRICS[name](sample) for name in names}
+    sample = WeightedSample(y, p, weights, np.broadcast_to(np.asarray(threshold, float), p.shape))
+    return {name: _FUNCTIONS[name](sample) for name in names}
 
 
-def checked(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
+def check_scores(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
     """Labels (n,) and scores (n,) or (seeds, n) as float64; raises `UsageError` where they cannot be used."""
     labels, scores = np.asarray(y, float), np.asarray(p, float)
     if labels.ndim != 1 or scores.ndim not in (1, 2) or scores.shape[-1] != len(labels):
@@ -81,15 +81,15 @@ def checked(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
     return labels, scores
 
 
-def known(name: str) -> str:
+def check_metric(name: str) -> str:
     """`name` itself if it is one of `NAMES`; else `UsageError` with the nearest."""
-    if name not in _METRICS:
-        raise UsageError(f"There is no metric '{name}': {nearest(name, NAMES)}")
+    if name not in _FUNCTIONS:
+        raise UsageError(f"There is no metric '{name}': {nearest(name, METRICS)}")
     return name
 
 
 @dataclass(frozen=True)
-class Weighted:
+class WeightedSample:
     """B weightings (B, n) of one set of labels and scores (n,), with what several figures share."""
 
     y: Array
@@ -118,9 +118,9 @@ class Weighted:
         return scores[starts], positives, negatives
 
     @cached_property
-    def lines(self) -> Lines:
+    def lines(self) -> RecalibrationLines:
         """Logistic recalibration of each weighting."""
-        return recalibrate(*self.masses)
+        return fit_recalibration(*self.masses)
 
 
 def ratio(above: Array, below: Array) -> Array:
@@ -128,7 +128,7 @@ def ratio(above: Array, below: Array) -> Array:
     return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below > 0)
 
 
-def bins_of(positives: Array, negatives: Array, bins: int = ECE_BINS) -> NDArray[np.int64]:
+def equal_mass_bins(positives: Array, negatives: Array, bins: int = ECE_BINS) -> NDArray[np.int64]:
     """Which of `bins` equal-mass bins each distinct score falls into, (B, K); ties are never torn apart."""
     mass = positives + negatives
     total = mass.sum(axis=1, keepdims=True)
@@ -137,42 +137,42 @@ def bins_of(positives: Array, negatives: Array, bins: int = ECE_BINS) -> NDArray
 
 
 def _single(y: ArrayLike, p: ArrayLike, name: str) -> float:
-    labels, scores = checked(y, p)
-    return float(weighted(labels, scores, np.ones((1, len(labels))), names=(name,))[name][0])
+    labels, scores = check_scores(y, p)
+    return float(weighted_metrics(labels, scores, np.ones((1, len(labels))), names=(name,))[name][0])
 
 
-def _accuracy(sample: Weighted) -> Array:
+def _accuracy(sample: WeightedSample) -> Array:
     tp, fp, fn, tn = sample.counts
     return ratio(tp + tn, tp + fp + fn + tn)
 
 
-def _precision(sample: Weighted) -> Array:
+def _precision(sample: WeightedSample) -> Array:
     tp, fp, _, _ = sample.counts
     return ratio(tp, tp + fp)
 
 
-def _f1(sample: Weighted) -> Array:
+def _f1(sample: WeightedSample) -> Array:
     tp, fp, fn, _ = sample.counts
     return ratio(2 * tp, 2 * tp + fp + fn)
 
 
-def _sensitivity(sample: Weighted) -> Array:
+def _sensitivity(sample: WeightedSample) -> Array:
     tp, _, fn, _ = sample.counts
     return ratio(tp, tp + fn)
 
 
-def _specificity(sample: Weighted) -> Array:
+def _specificity(sample: WeightedSample) -> Array:
     _, fp, _, tn = sample.counts
     return ratio(tn, tn + fp)
 
 
-def _auc(sample: Weighted) -> Array:
+def _auc(sample: WeightedSample) -> Array:
     _, positives, negatives = sample.masses
     below = negatives.cumsum(axis=1) - negatives / 2
     return ratio((positives * below).sum(axis=1), positives.sum(axis=1) * negatives.sum(axis=1))
 
 
-def _average_precision(sample: Weighted) -> Array:
+def _average_precision(sample: WeightedSample) -> Array:
     _, positives, negatives = sample.masses
     true = positives[:, ::-1].cumsum(axis=1)
     called = true + negatives[:, ::-1].cumsum(axis=1)
@@ -181,20 +181,20 @@ def _average_precision(sample: Weighted) -> Array:
     return np.where(called[:, -1] > true[:, -1], found, np.nan)
 
 
-def _brier(sample: Weighted) -> Array:
+def _brier(sample: WeightedSample) -> Array:
     return ratio(sample.weights @ (sample.p - sample.y) ** 2, sample.weights.sum(axis=1))
 
 
-def _ece(sample: Weighted) -> Array:
+def _ece(sample: WeightedSample) -> Array:
     """Expected calibration error (Naeini 2015), equal-mass bins; a small sample makes it too high."""
     scores, positives, negatives = sample.masses
     gap = positives - (positives + negatives) * scores
-    bins = bins_of(positives, negatives)
+    bins = equal_mass_bins(positives, negatives)
     summed = sum(np.abs(np.where(bins == index, gap, 0).sum(axis=1)) for index in range(ECE_BINS))
     return ratio(np.asarray(summed), sample.weights.sum(axis=1))
 
 
-_METRICS: dict[str, Callable[[Weighted], Array]] = {
+_FUNCTIONS: dict[str, Callable[[WeightedSample], Array]] = {
     "auc": _auc,
     "average_precision": _average_precision,
     "accuracy": _accuracy,
@@ -210,10 +210,10 @@ _METRICS: dict[str, Callable[[Weighted], Array]] = {
 }
 
 #: Every figure, in the order in which tables show them.
-NAMES: tuple[str, ...] = tuple(_METRICS)
+METRICS: tuple[str, ...] = tuple(_FUNCTIONS)
 
 #: Figures that take the scores at their word as probabilities.
-NEED_PROBABILITIES = frozenset(name for name in NAMES if name in ("brier", "ece") or name.startswith("calibration"))
+NEED_PROBABILITIES = frozenset(name for name in METRICS if name in ("brier", "ece") or name.startswith("calibration"))
 
 #: Figures of which less is better.
 LOWER_IS_BETTER = frozenset({"brier", "ece"})

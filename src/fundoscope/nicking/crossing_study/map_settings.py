@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from fundoscope.bundles.card import Crossings, OperatingPoint
-from fundoscope.datasets import Record
-from fundoscope.evaluation.detection.matching import RADIUS, Outcome, best_f1, matched, outcome
+from fundoscope.datasets import PhotographRecord
+from fundoscope.evaluation.detection import HIT_RADIUS, DetectionOutcome, best_f1, match_detections, score_points
 from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.imaging.places import rescaled
 from fundoscope.learning import maps_of
@@ -52,7 +52,7 @@ class Mapped:
     wide: Mask | None
 
     @classmethod
-    def of(cls, model: VesselNet, record: Record) -> Mapped:
+    def of(cls, model: VesselNet, record: PhotographRecord) -> Mapped:
         """The maps that a network makes of a record, whose photograph must be at the maps' scale already."""
         maps, inside, scale = maps_of(model, record.pixels)
         known = scale == 1
@@ -141,7 +141,7 @@ def settled(mapped: Sequence[Mapped], told: str) -> tuple[Crossings, float]:
 def hits(found: Meetings, each: Mapped) -> Mask:
     """Which proposals are true crossings: the surest by the network's map take them first."""
     assert each.crossings is not None
-    return matched(found.at, found.features[:, 0], each.crossings, RADIUS) >= 0
+    return match_detections(found.at, found.features[:, 0], each.crossings, HIT_RADIUS) >= 0
 
 
 def fit_trust(found: Sequence[Meetings], labels: Sequence[Mask]) -> tuple[float, ...]:
@@ -153,6 +153,6 @@ def fit_trust(found: Sequence[Meetings], labels: Sequence[Mask]) -> tuple[float,
     return (float(model.intercept_[0] - weights @ mean), *(float(w) for w in weights))
 
 
-def judged(found: Meetings, trust: tuple[float, ...], truth: NDArray[np.float64]) -> Outcome:
+def judged(found: Meetings, trust: tuple[float, ...], truth: NDArray[np.float64]) -> DetectionOutcome:
     """What came of the proposals of a photograph at their confidences."""
-    return outcome(found.at, trusted(found, trust), truth)
+    return score_points(found.at, trusted(found, trust), truth)

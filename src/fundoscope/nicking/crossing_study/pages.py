@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fundoscope.evaluation.detection.matching import Instances, matched
-from fundoscope.evaluation.metrics.tables import results_table
+from fundoscope.evaluation.detection import Instances, match_detections
+from fundoscope.evaluation.metrics import results_table
 from fundoscope.imaging import Pixels
 from fundoscope.nicking.crossing_study.run import Found, Shown
 from fundoscope.reports import StudyPage, write_study_report
@@ -103,7 +103,7 @@ def coloured(pixels: Pixels, found: Instances) -> Pixels:
 def hits_and_misses(shown: Shown, found: Instances) -> tuple[Pixels, str]:
     """A photograph with hits, misses and false alarms, and how many there are of each."""
     picture = np.array(shown.pixels)
-    of = matched(found.centres, found.scores, shown.truth.centres)
+    of = match_detections(found.centres, found.scores, shown.truth.centres)
     for box, crossing in zip(found.boxes, of, strict=True):
         _box(picture, box, HIT if crossing >= 0 else ALARM)
     missed = sorted(set(range(len(shown.truth.boxes))) - set(of.tolist()))

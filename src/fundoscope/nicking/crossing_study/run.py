@@ -20,19 +20,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fundoscope.datasets import Dataset, Record, open_dataset
+from fundoscope.datasets import Dataset, PhotographRecord, open_dataset
 from fundoscope.errors import LeakError, UsageError
-from fundoscope.evaluation.detection.coco import CocoScores, coco_lines, coco_scores
-from fundoscope.evaluation.detection.matching import (
+from fundoscope.evaluation.detection import (
+    CocoScores,
+    DetectionOutcome,
     DetectionPoint,
     Instances,
-    Outcome,
     best_f1,
+    coco_lines,
+    coco_scores,
     detection_estimates,
     f1_difference,
-    outcome_of,
+    score_instances,
 )
-from fundoscope.evaluation.metrics.tables import results_table
+from fundoscope.evaluation.metrics import results_table
 from fundoscope.learning.crossing_photographs import Labels, Marked
 from fundoscope.learning.detector_fit import PAPER_STEPS, DetectionFit, detected, fit_step
 from fundoscope.networks.detection_bodies import levels_of, start_from_maps
@@ -121,7 +123,7 @@ class CrossingStudy:
             for record, photograph in self._marked_records(part)
         ]
 
-    def _marked_records(self, part: str) -> Iterator[tuple[Record, Marked]]:
+    def _marked_records(self, part: str) -> Iterator[tuple[PhotographRecord, Marked]]:
         for record in self.split.records(self.sets, part):
             yield record, Marked.of(record, self.options.labels)
 
@@ -154,14 +156,14 @@ class CrossingStudy:
 
     def confidence(self, detector: CrossingDetector) -> DetectionPoint:
         """The confidence from which on a detection counts, chosen on the inner photographs."""
-        return best_f1([outcome_of(detected(detector, each.contrast), each.truth) for each in self._inner])
+        return best_f1([score_instances(detected(detector, each.contrast), each.truth) for each in self._inner])
 
     @cached_property
     def _inner(self) -> list[Shown]:
         return self._whole("inner")
 
 
-def patches_of(record: Record, photograph: Marked, rng: np.random.Generator) -> list[Shown]:
+def patches_of(record: PhotographRecord, photograph: Marked, rng: np.random.Generator) -> list[Shown]:
     """Patches around all crossings of a photograph, and as many without one, as far as such places are found."""
     found = []
     for number, (x1, y1, x2, y2) in enumerate(photograph.boxes):
@@ -222,7 +224,7 @@ class Found:
         self.study = study
         self.coco: list[dict[str, object]] = []
         self.detection: list[dict[str, object]] = []
-        self.outcomes: dict[str, list[list[Outcome]]] = {}
+        self.outcomes: dict[str, list[list[DetectionOutcome]]] = {}
         self.points: dict[str, list[DetectionPoint]] = {}
         self.answers: dict[tuple[str, int], list[Instances]] = {}
         baseline = centre_box(study.patches)
@@ -242,7 +244,7 @@ class Found:
             [detected(last, each.contrast) for each in self.study.patches],
         )
         point = self.study.confidence(first)
-        outcomes = [outcome_of(a, each.truth) for a, each in zip(whole, self.study.tested, strict=True)]
+        outcomes = [score_instances(a, each.truth) for a, each in zip(whole, self.study.tested, strict=True)]
         for dataset, rows in by_set(self.study.tested).items():
             figures = detection_estimates([outcomes[k] for k in rows], point.threshold)
             about = {"detector": pyramid, "seed": seed, "set": dataset, "confidence": point.threshold}

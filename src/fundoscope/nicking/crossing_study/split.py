@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fundoscope.datasets import Dataset, Record
+from fundoscope.datasets import Dataset, PhotographRecord
 from fundoscope.errors import UsageError
 from fundoscope.studies import write_json
 
@@ -63,7 +63,7 @@ class Split:
             raise UsageError(f"{path} is of other photographs. Give another folder to --out, or the same sets.")
         return split
 
-    def records(self, sets: Sequence[Dataset], part: str) -> Iterator[Record]:
+    def records(self, sets: Sequence[Dataset], part: str) -> Iterator[PhotographRecord]:
         """The photographs of a part, read one by one."""
         for known in sets:
             for number, source in enumerate(known.sources):

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fundoscope.datasets import Dataset, Record
+from fundoscope.datasets import Dataset, PhotographRecord
 from fundoscope.errors import UsageError
 from fundoscope.learning import Crops, Drawn, FitOptions, fit_vessels
 from fundoscope.learning.vessel_crops import CAMERAS
@@ -81,7 +81,12 @@ class MapRecipe:
 
 
 def fit_maps(
-    recipe: MapRecipe, part: str, sets: Iterable[Dataset], eyes: Iterable[Record], study: Study, workers: int = 0
+    recipe: MapRecipe,
+    part: str,
+    sets: Iterable[Dataset],
+    eyes: Iterable[PhotographRecord],
+    study: Study,
+    workers: int = 0,
 ) -> VesselNet:
     """Teach the network of a part (`PARTS`) of the photographs; it resumes, and is read where it is done."""
     number = len(recipe.rounds)

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from fundoscope.evaluation.detection.coco import coco_lines, coco_scores
-from fundoscope.evaluation.detection.matching import Instances
-from fundoscope.evaluation.metrics.tables import results_table
+from fundoscope.evaluation.detection import Instances, coco_lines, coco_scores
+from fundoscope.evaluation.metrics import results_table
 from fundoscope.learning.crossing_photographs import Marked
 from fundoscope.learning.detector_fit import DetectionFit, detected, fit_step
 from fundoscope.networks.mask_rcnn import BOX, CrossingDetector, DetectorOptions

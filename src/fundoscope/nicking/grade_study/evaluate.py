@@ -11,9 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.evaluation import estimate
-from fundoscope.evaluation.metrics.grades import grade_difference, grade_estimates, paper_weights
-from fundoscope.evaluation.metrics.intervals import share
-from fundoscope.evaluation.metrics.tables import results_table
+from fundoscope.evaluation.metrics import (
+    estimate_share,
+    grade_difference,
+    grade_estimates,
+    paper_weights,
+    results_table,
+)
 from fundoscope.nicking.grade_study.patch_table import PatchRow
 from fundoscope.nicking.grade_study.train import Fold, log_loss
 from fundoscope.nicking.grading.grades import called
@@ -185,7 +189,7 @@ class GradeAnswers:
 
     def _share(self, arm: str, what: str, said: Said, of: NDArray[np.bool_], right: NDArray[np.bool_]) -> Row:
         groups = [g for g, chosen in zip(said.groups, of, strict=True) if chosen]
-        return {"grader": arm, "what": what, "share": share(right[of], groups)}
+        return {"grader": arm, "what": what, "share": estimate_share(right[of], groups)}
 
     def predictions(self) -> list[Row]:
         """A row a patch and arm: its grade, the probabilities, and what it was told as."""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
-from fundoscope.datasets import Record, open_dataset
+from fundoscope.datasets import PhotographRecord, open_dataset
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.imaging.places import sampled
@@ -64,7 +64,7 @@ class MappedPhotograph:
         return cls(name, pixels, artery, vein, field, scale)
 
     @classmethod
-    def of_record(cls, record: Record) -> MappedPhotograph:
+    def of_record(cls, record: PhotographRecord) -> MappedPhotograph:
         """From a photograph whose arteries and veins are drawn."""
         assert record.artery is not None and record.vein is not None
         name = f"{record.dataset}/{record.name}"

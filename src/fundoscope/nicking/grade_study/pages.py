@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fundoscope.evaluation.metrics.grades import confusion_of
-from fundoscope.evaluation.metrics.intervals import bootstrap
-from fundoscope.evaluation.metrics.tables import results_table
+from fundoscope.evaluation.metrics import bootstrap, grade_counts, results_table
 from fundoscope.imaging import Pixels
 from fundoscope.networks.nick_grader import NickGrader
 from fundoscope.nicking.grade_study.evaluate import GradeAnswers, Row
@@ -61,7 +59,7 @@ def _figures(answers: GradeAnswers, drawn: Path) -> Section:
         said = answers.said(arm)
         nicked = 1 - said.p[said.known][:, 0]
         curves.append(Curve(arm, (said.truth > 0).astype(int), nicked, said.groups))
-        path = grade_confusion(drawn / f"confusion_{arm}.png", confusion_of(said.truth, said.told), arm)
+        path = grade_confusion(drawn / f"confusion_{arm}.png", grade_counts(said.truth, said.told), arm)
         figures.append(ReportFigure(path, f"{arm}: truth by row, grade told by column"))
     first = [
         ReportFigure(roc(drawn / "roc.png", curves, "grade 0 against 1 to 3"), "ROC: nicked or not"),

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fundoscope.cohort import Fold
-from fundoscope.evaluation.decisions.calibration import OperatingPoint, Temperature, fit_temperature, target_sensitivity
+from fundoscope.evaluation.decisions import OperatingPoint, Temperature, fit_temperature, target_sensitivity
 from fundoscope.rop.recipes import Arm, Recipe
 from fundoscope.rop.study.questions import Question
 from fundoscope.rop.study.train import Task, predictions_of

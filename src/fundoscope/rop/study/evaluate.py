@@ -14,9 +14,14 @@ from numpy.typing import NDArray
 
 from fundoscope.bundles.card import Figure as CardFigure
 from fundoscope.evaluation import Difference, Estimate, auc, difference, estimates, results_table
-from fundoscope.evaluation.controls.baselines import majority_class, mean_colour
-from fundoscope.evaluation.controls.nuisance import nuisance_baseline, nuisance_table
-from fundoscope.evaluation.controls.vessel_baseline import vessel_baseline, vessel_table
+from fundoscope.evaluation.controls import (
+    majority_baseline,
+    mean_colour_baseline,
+    nuisance_baseline,
+    nuisance_table,
+    vessel_baseline,
+    vessel_table,
+)
 from fundoscope.imaging import Photograph
 from fundoscope.rop.recipes import STUDENT, Arm
 from fundoscope.rop.study.calibrate import Fits, OutOfFold
@@ -118,12 +123,12 @@ class Assessment:
         inside = np.full(len(self.groups), -1)
         inside[asked.rows] = np.arange(len(asked.rows))
         pairs = [tuple(inside[part][inside[part] >= 0] for part in pair) for pair in self.pairs]
-        constant = {"majority class": majority_class(asked.y, pairs).p}
+        constant = {"majority class": majority_baseline(asked.y, pairs).p}
         photographs = [self.material.photographs[row] for row in asked.rows.tolist()]
         if asked.question.name != ROP:
             vessels = vessel_baseline(vessel_table(photographs), asked.y, pairs, asked.groups).p
             return {"vessel width and tortuosity": vessels, **constant}
-        colour = mean_colour(photographs, asked.y, pairs, asked.groups).p
+        colour = mean_colour_baseline(photographs, asked.y, pairs, asked.groups).p
         return {"nuisance baseline": self.nuisance.p[0], "mean colour": colour, **constant}
 
     def differences(self, asked: Asked) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fundoscope.bundles.card import Figure, Stage
 from fundoscope.bundles.write import write_bundle
-from fundoscope.evaluation.decisions.calibration import fit_temperature, target_sensitivity
+from fundoscope.evaluation.decisions import fit_temperature, target_sensitivity
 from fundoscope.learning import FitOptions, Lesson, distil, fit
 from fundoscope.networks import Classifier
 from fundoscope.rop.recipes import Arm

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from fundoscope.cohort import Cohort, Folds, Groups, Kind, audit, groups_of
+from fundoscope.cohort import Cohort, Folds, Groups, ProblemKind, audit, make_groups
 from fundoscope.errors import CohortError, LeakError, UsageError
 from fundoscope.rop.recipes import USUAL, Arm, Recipe
 from fundoscope.rop.study.calibrate import Fits
@@ -38,7 +38,7 @@ from fundoscope.studies import Progress, Study, command, versions_of
 _PACKAGES = ("fundoscope", "torch", "lightning", "timm", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 
 #: What no fold can mend.
-_STOPPING = (Kind.MISSING, Kind.UNREADABLE, Kind.TWO_LABELS, Kind.TWO_INFANTS)
+_STOPPING = (ProblemKind.MISSING, ProblemKind.UNREADABLE, ProblemKind.TWO_LABELS, ProblemKind.TWO_INFANTS)
 
 #: Simulated photographs that join, without labels, where an arm is extended: a teacher must answer all their views.
 _EXTENSION = 80
@@ -127,14 +127,14 @@ def _audited_groups(cohort: Cohort, voice: Progress) -> Groups:
     stopping = [problem for problem in found.problems if problem.kind in _STOPPING]
     if stopping:
         told = "; ".join(f"{problem.kind}: {', '.join(map(str, problem.paths))}" for problem in stopping[:5])
-        kind = LeakError if any(problem.kind is Kind.TWO_INFANTS for problem in stopping) else CohortError
+        kind = LeakError if any(problem.kind is ProblemKind.TWO_INFANTS for problem in stopping) else CohortError
         raise kind(
             f"{cohort.name}: {len(stopping)} problems stop the study ({told}). "
             "Correct or remove these rows; `fundoscope cohort audit` shows them all."
         )
     if found.pairs:
         voice.say(f"audit: {len(found.pairs)} pairs show one eye; they are kept together in the folds")
-    return groups_of(cohort, found)
+    return make_groups(cohort, found)
 
 
 def _manifest(options: StudyOptions, cohort: Cohort) -> dict[str, object]:

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from fundoscope.bundles.card import Figure, Stage
 from fundoscope.evaluation import estimates, results_table
-from fundoscope.evaluation.decisions.calibration import fit_temperature, target_sensitivity
+from fundoscope.evaluation.decisions import fit_temperature, target_sensitivity
 from fundoscope.learning import UNLABELLED, Squares, fit, logits_of
 from fundoscope.networks import Classifier
 from fundoscope.networks.classifier import freeze

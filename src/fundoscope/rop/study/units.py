@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.cohort import Cohort, Record
-from fundoscope.evaluation.decisions.calibration import target_sensitivity
-from fundoscope.evaluation.decisions.eye_views import Views, choose_rule
+from fundoscope.cohort import Cohort, CohortRow
+from fundoscope.evaluation.decisions import EyeViews, choose_rule, target_sensitivity
 from fundoscope.rop.recipes import Arm
 from fundoscope.rop.study.calibrate import Fits
 from fundoscope.rop.study.questions import Question
@@ -25,28 +24,28 @@ class UnitAnswers:
     rules: tuple[str, ...]
 
 
-def units_of(cohort: Cohort) -> dict[str, Views]:
+def units_of(cohort: Cohort) -> dict[str, EyeViews]:
     """Photographs, and as far as the table tells them apart, eyes (at one exam), exams and infants."""
-    units = {"photograph": Views.of(list(range(len(cohort))))}
+    units = {"photograph": EyeViews.from_keys(list(range(len(cohort))))}
     if not cohort.has_infants:
         return units
     keys = {"eye": _eye, "exam": _exam, "infant": _infant}
-    return units | {name: Views.of([key(record) for record in cohort]) for name, key in keys.items()}
+    return units | {name: EyeViews.from_keys([key(record) for record in cohort]) for name, key in keys.items()}
 
 
-def _eye(record: Record) -> Hashable:
+def _eye(record: CohortRow) -> Hashable:
     return record.infant, record.exam, record.eye
 
 
-def _exam(record: Record) -> Hashable:
+def _exam(record: CohortRow) -> Hashable:
     return record.infant, record.exam
 
 
-def _infant(record: Record) -> Hashable:
+def _infant(record: CohortRow) -> Hashable:
     return record.infant
 
 
-def answers_by_unit(fits: Fits, arm: Arm, question: Question, views: Views) -> UnitAnswers:
+def answers_by_unit(fits: Fits, arm: Arm, question: Question, views: EyeViews) -> UnitAnswers:
     """The units' probabilities by the fold that held them out.
 
     Each fit's rule and threshold come from the units among its own inner photographs; a unit is positive if any of its
@@ -60,7 +59,7 @@ def answers_by_unit(fits: Fits, arm: Arm, question: Question, views: Views) -> U
         seed, fold = inner.task.seed, inner.task.fold
         known = np.isin(inner.rows, question.known(inner.rows))
         chosen = _of(views, inner.rows[known])
-        y = chosen.any(question.labels[inner.rows[known]])
+        y = chosen.any_positive(question.labels[inner.rows[known]])
         rule = choose_rule(y, inner.p[known], chosen).rule
         rules.append(rule)
         if 0 < y.sum() < len(y):
@@ -75,8 +74,8 @@ def answers_by_unit(fits: Fits, arm: Arm, question: Question, views: Views) -> U
     return UnitAnswers(p, thresholds, tuple(rules))
 
 
-def _of(views: Views, rows: NDArray[np.int64]) -> Views:
-    return Views.of(views.codes[rows].tolist())
+def _of(views: EyeViews, rows: NDArray[np.int64]) -> EyeViews:
+    return EyeViews.from_keys(views.codes[rows].tolist())
 
 
 def told(rules: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.errors import UsageError
-from fundoscope.evaluation.metrics.grades import quadratic_kappas
+from fundoscope.evaluation.metrics import quadratic_kappas
 from fundoscope.nicking.grade_study.rivals import trivial
 from fundoscope.nicking.grade_study.rivals.trivial import Floats, Grades
 from fundoscope.vessels.grade_rule import GRADES

@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from fundoscope.evaluation.decisions.abstention import choose_band, coverage_risk
-from fundoscope.evaluation.decisions.cascade import Cascade, score_cascade
-from fundoscope.evaluation.decisions.decision_curve import decision_curve
-from fundoscope.evaluation.decisions.operating_points import Inner, operating_rows
-from fundoscope.evaluation.decisions.predictive_values import predictive_values
-from fundoscope.evaluation.decisions.subgroups import bands, subgroup_rows
-from fundoscope.evaluation.metrics.tables import results_table
+from fundoscope.evaluation.decisions import (
+    Cascade,
+    InnerPredictions,
+    choose_band,
+    coverage_risk,
+    decision_curve,
+    operating_rows,
+    predictive_values,
+    score_cascade,
+)
+from fundoscope.evaluation.metrics import cut_into_bands, results_table, subgroup_rows
 from fundoscope.reports import ReportFigure, Section, Table
 from fundoscope.reports.clinic_plots import coverage, decision
 from fundoscope.rop.study.evaluate import Asked, Assessment
@@ -44,7 +48,9 @@ def unit_rows(found: Assessment) -> tuple[list[dict[str, Any]], list[str]]:
     asked, rows, rules = found.first, [], []
     for name, views in units_of(found.material.cohort).items():
         answers = answers_by_unit(found.fits, found.arm(asked.reference), asked.question, views)
-        unit = Asked(asked.question, views.first, views.any(asked.question.labels), found.groups[views.first], {}, "")
+        unit = Asked(
+            asked.question, views.first, views.any_positive(asked.question.labels), found.groups[views.first], {}, ""
+        )
         rows.append({"unit": name, **unit.estimates(answers.p, answers.thresholds)})
         rules.append(f"{name}: {told(answers.rules)}")
     return rows, rules
@@ -69,7 +75,7 @@ def cascade_rows(found: Assessment) -> list[dict[str, Any]]:
     for name, views in units_of(found.material.cohort).items():
         one, two = (answers_by_unit(found.fits, arm, question, views) for question in (first, second))
         cascade = Cascade(one.p, two.p, one.thresholds, two.thresholds)
-        truth = views.any(second.labels == 1), views.any(first.labels)
+        truth = views.any_positive(second.labels == 1), views.any_positive(first.labels)
         scored = score_cascade(*truth, cascade, found.groups[views.first])
         rows += [{"unit": name, **row} for row in scored]
     return rows
@@ -88,7 +94,7 @@ def _cascade(found: Assessment) -> list[Section]:
     return [Section("The cascade, end to end", paragraphs=(text,), tables=(Table(cells(rows)),))]
 
 
-def _inner(found: Assessment, asked: Asked) -> list[Inner]:
+def _inner(found: Assessment, asked: Asked) -> list[InnerPredictions]:
     """What each fit knew when it chose its threshold, on the question's own photographs."""
     place = np.full(len(found.groups), -1)
     place[asked.rows] = np.arange(len(asked.rows))
@@ -97,7 +103,7 @@ def _inner(found: Assessment, asked: Asked) -> list[Inner]:
         keep = place[inner.rows] >= 0
         tested = place[np.array(inner.task.fold.test)]
         y = asked.question.labels[inner.rows[keep]]
-        known.append(Inner(y, inner.p[keep], tested[tested >= 0], inner.task.seed))
+        known.append(InnerPredictions(y, inner.p[keep], tested[tested >= 0], inner.task.seed))
     return known
 
 
@@ -151,7 +157,7 @@ def _subgroups(found: Assessment) -> list[Section]:
         values: list[str] = [record.extra.get(column, "") for record in cohort]
         if not any(values):
             continue
-        values = bands(values, *_CUTS[column]) if column in _CUTS else values
+        values = cut_into_bands(values, *_CUTS[column]) if column in _CUTS else values
         rows += subgroup_rows(asked.y, asked.ours.p, asked.ours.thresholds, asked.groups, column, values)
     if not rows:
         return []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fundoscope.evaluation.decisions.subgroups import numbers
+from fundoscope.evaluation.metrics import parse_numbers
 from fundoscope.reports import Check, Picture, ReportFigure, Section, Table
 from fundoscope.reports.clinic_plots import histograms
 from fundoscope.rop.study.evaluate import Assessment
@@ -39,7 +39,7 @@ def _histograms(found: Assessment, drawn: Path) -> tuple[ReportFigure, ...]:
     cohort = found.material.cohort
     columns = {}
     for name, unit in _MEASURED.items():
-        values = numbers([record.extra.get(name, "") for record in cohort])
+        values = parse_numbers([record.extra.get(name, "") for record in cohort])
         if np.isfinite(values).any():
             columns[name.replace("_", " ")] = (values, unit)
     if not columns:

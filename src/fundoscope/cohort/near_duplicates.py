@@ -14,8 +14,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.cohort.fingerprints import COARSE, FINE, Fingerprint, Grey, turned
-from fundoscope.cohort.registration import about_centre, fit, moved, peak, start_of
+from fundoscope.cohort.fingerprints import COARSE, FINE, Fingerprint, Grey, apply_turn
+from fundoscope.cohort.registration import (
+    align_squares,
+    correlation_peak,
+    rotation_about_centre,
+    starting_map,
+    warp_square,
+)
 
 #: Correlation of the coarse fingerprints, in place, from which a pair is a copy: copies of RetCam photographs
 #: reach .76 and more, two views of one eye .58, two eyes .45.
@@ -30,7 +36,7 @@ _BLOCK = 256  # photographs compared at once: bounds the memory
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class MatchedPair:
     """Two photographs by index; `TURNS[turn]` brings the second to the first; `similarity` is 0 to 1."""
 
     kind: Literal["near-duplicate", "same eye"]
@@ -49,7 +55,7 @@ class _Candidate:
     coarse: float
 
 
-def near_duplicates(prints: Sequence[Fingerprint]) -> list[Match]:
+def find_near_duplicates(prints: Sequence[Fingerprint]) -> list[MatchedPair]:
     """Copies of one photograph, re-encoded, brightened, cropped, turned or mirrored; ordered by index."""
     best: dict[tuple[int, int], _Candidate] = {}
     for candidate in _in_place(prints):
@@ -60,14 +66,14 @@ def near_duplicates(prints: Sequence[Fingerprint]) -> list[Match]:
     return [match for match in matches if match is not None]
 
 
-def _copy(prints: Sequence[Fingerprint], found: _Candidate) -> Match | None:
+def _copy(prints: Sequence[Fingerprint], found: _Candidate) -> MatchedPair | None:
     first, second = prints[found.first], prints[found.second]
-    warp = about_centre(found.scale, 0, COARSE)
-    shift = peak(first.coarse, moved(turned(second.coarse, found.turn), warp))
-    score = fit(first.fine, turned(second.fine, found.turn), start_of(warp, shift, COARSE, FINE))
+    warp = rotation_about_centre(found.scale, 0, COARSE)
+    shift = correlation_peak(first.coarse, warp_square(apply_turn(second.coarse, found.turn), warp))
+    score = align_squares(first.fine, apply_turn(second.fine, found.turn), starting_map(warp, shift, COARSE, FINE))
     if score.similarity < (SAME_EYE if found.scale == 1 else _STRICT):
         return None
-    return Match("near-duplicate", found.first, found.second, found.turn, score.similarity)
+    return MatchedPair("near-duplicate", found.first, found.second, found.turn, score.similarity)
 
 
 def _in_place(prints: Sequence[Fingerprint]) -> Iterator[_Candidate]:
@@ -75,11 +81,11 @@ def _in_place(prints: Sequence[Fingerprint]) -> Iterator[_Candidate]:
     every = np.arange(len(prints))
     free = np.array([index for index, p in enumerate(prints) if not p.field], np.int64)
     for turn in range(8):
-        squares = [turned(p.coarse, turn) for p in prints]
+        squares = [apply_turn(p.coarse, turn) for p in prints]
         yield from _above(plain, _unit(squares), every, turn, 1.0)
         for scale in _SCALES if len(free) else ():
-            warp = about_centre(scale, 0, COARSE)
-            yield from _above(plain, _unit([moved(squares[index], warp) for index in free]), free, turn, scale)
+            warp = rotation_about_centre(scale, 0, COARSE)
+            yield from _above(plain, _unit([warp_square(squares[index], warp) for index in free]), free, turn, scale)
 
 
 def _above(first: Grey, second: Grey, names: NDArray[np.int64], turn: int, scale: float) -> Iterator[_Candidate]:
