@@ -18,7 +18,7 @@ from simulated_study import cohort_of, told
 
 from fundoscope.cli.console import Console
 from fundoscope.cohort import Cohort
-from fundoscope.networks import COMPARED
+from fundoscope.networks import COMPARED_NETWORKS
 from fundoscope.rop.recipes import USUAL, recipe_of
 from fundoscope.rop.study.run import StudyOptions, run_study
 
@@ -55,7 +55,10 @@ def main() -> None:
         name: replace(getattr(paper, name), learning_rate=1e-3, batch=16) for name in ("teacher_fit", "student_fit")
     }
     recipe = replace(paper, **fits)
-    networks = (*USUAL, *(name for name in COMPARED if name != "mobilenetv2"))  # that one is the undistilled student
+    networks = (
+        *USUAL,
+        *(name for name in COMPARED_NETWORKS if name != "mobilenetv2"),
+    )  # that one is the undistilled student
     run_study(StudyOptions(table, given.out, recipe, networks=networks), Console())
     shutil.rmtree(RESULTS, ignore_errors=True)
     shutil.copytree(given.out / "tables", RESULTS, ignore=shutil.ignore_patterns("out_of_fold.csv", "checklist*"))

@@ -24,8 +24,8 @@ import torch
 
 from fundoscope.cohort import Cohort, Folds, audit, make_groups
 from fundoscope.evaluation import difference, results_table
-from fundoscope.learning import Distillation, Lesson, Squares, distil
-from fundoscope.learning.distillation import Views, taught_batches, teacher_answers
+from fundoscope.learning import Distillation, DistillationPlan, Squares, distil
+from fundoscope.learning.distillation import TeacherViews, distillation_batches, teacher_answers
 from fundoscope.learning.squares import training_batches
 from fundoscope.networks import Classifier
 from fundoscope.rop.recipes import STUDENT, TEACHER, recipe_of
@@ -45,13 +45,13 @@ def epoch_seconds(material: Material, rows: np.ndarray) -> list[dict[str, object
     """Median seconds of an epoch of each way, and their ratios to the student alone."""
     teacher, student = (bare_network(RECIPE, RECIPE.arm(name)) for name in (TEACHER, STUDENT))
     options, squares = RECIPE.student_fit, material.squares
-    views = Views(squares, options.augment, ROUNDS + 1, seed=0)
+    views = TeacherViews(squares, options.augment, ROUNDS + 1, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         answers = teacher_answers(teacher, views, rows, Path(folder))
         once = (time.perf_counter() - start) / views.number
     alone = training_batches(squares, rows, options.augment, options.batch, 0)
-    taught = taught_batches(views, rows, answers, options.batch)
+    taught = distillation_batches(views, rows, answers, options.batch)
     ways = {"student alone": (alone, None), "kept answers": (taught, None), "teacher asked anew": (alone, teacher)}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(ROUNDS + 1):
@@ -77,7 +77,7 @@ def _epoch(student: Classifier, batches: object, teacher: Classifier | None) -> 
             with torch.no_grad():
                 target = torch.cat([target[:, None], teacher.eval()(x)], dim=1)
         loss = (
-            RECIPE.distillation.of(logits, target)
+            RECIPE.distillation.distillation_loss(logits, target)
             if target.ndim == 2
             else torch.nn.functional.cross_entropy(logits, target)
         )
@@ -114,7 +114,7 @@ def aucs(fits: Fits, material: Material, out: Study) -> list[dict[str, object]]:
 def _fit(task: Task, study: Study, squares: Squares, how: Distillation, folder: Path) -> None:
     train, inner = np.array(task.fold.train), np.array(task.fold.inner)
     teacher = fitted_network(task.by(TEACHER), study)
-    lesson = Lesson(teacher, squares, train, inner, folder / "answers")
+    lesson = DistillationPlan(teacher, squares, train, inner, folder / "answers")
     model = distil(initial_network(task, study), lesson, how, task.arm.fit, folder / "fit", task.seed)
     parts = {"test": np.array(task.fold.test), "inner": inner}
     predict(model, {"plain": squares}, parts).to_parquet(folder / "predictions.parquet", index=False)

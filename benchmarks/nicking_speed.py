@@ -21,8 +21,8 @@ from statistics import median
 
 import cv2
 
-from fundoscope.bundles.folder import describe
-from fundoscope.bundles.read_nicking import MAPS_FILE, open_maps
+from fundoscope.bundles.folder import write_card_files
+from fundoscope.bundles.read_nicking import MAPS_FILE, open_nicking_bundle
 from fundoscope.evaluation import results_table
 from fundoscope.imaging import find_field, read
 from fundoscope.imaging.local_contrast import evened, scaled
@@ -59,10 +59,10 @@ def run(arguments: Sequence[str]) -> tuple[float, float]:
 
 def ungraded(bundle: str, out: Path) -> Path:
     """A copy of a bundle that holds no graders."""
-    found = open_maps(bundle)
+    found = open_nicking_bundle(bundle)
     out.mkdir()
     shutil.copy(found.folder / MAPS_FILE, out)
-    describe(found.card.model_copy(update={"grades": None, "parity_grades": None}), (), out)
+    write_card_files(found.card.model_copy(update={"grades": None, "parity_grades": None}), (), out)
     return out
 
 
@@ -87,7 +87,7 @@ def bare(grader: NickingGrader, path: Path, name: str, rounds: int) -> Row:
         start = time.perf_counter()
         grader.grade(path)
         between = time.perf_counter()
-        grader.bundle.maps(contrast)
+        grader.bundle.map_vessels(contrast)
         whole.append(between - start)
         net.append(time.perf_counter() - between)
     ratio = median(whole[1:]) / median(net[1:])

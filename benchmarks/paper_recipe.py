@@ -19,9 +19,9 @@ import numpy as np
 import timm
 
 from fundoscope.evaluation import results_table
-from fundoscope.learning import SQUARE, Lesson, Squares, distil, fit
+from fundoscope.learning import SQUARE, DistillationPlan, Squares, distil, fit
 from fundoscope.networks import count_parameters
-from fundoscope.networks.cost import cost_of
+from fundoscope.networks.cost import measure_cost
 from fundoscope.rop.recipes import STUDENT, TEACHER, recipe_of
 from fundoscope.rop.study.train import bare_network
 from fundoscope.simulate.infants import infant
@@ -40,12 +40,12 @@ def rows() -> list[dict[str, object]]:
     """Measured beside stated."""
     found = []
     for name in list(STATED)[:5]:
-        stock = cost_of(timm.create_model(name, pretrained=False), 224)
+        stock = measure_cost(timm.create_model(name, pretrained=False), 224)
         found.append(_row(name, "1000 classes, 224 px", stock.parameters, stock.macs, STATED[name]))
     recipe = recipe_of("paper").changed(random_weights=True)
     for name, arm in (("MS-ROP", TEACHER), ("MN-ROP", STUDENT)):
         for size in (224, 256):
-            ours = cost_of(bare_network(recipe.changed(size=size), recipe.arm(arm)), size)
+            ours = measure_cost(bare_network(recipe.changed(size=size), recipe.arm(arm)), size)
             found.append(_row(name, f"2 classes, {size} px", ours.parameters, ours.macs, STATED[name]))
     return found
 
@@ -72,7 +72,7 @@ def walk(steps: int, folder: Path) -> None:
     for stage in ("ROP", "TR-ROP"):  # the second begins with the first's weights
         before = teacher.head.weight.clone(), student.head.weight.clone()
         teacher = fit(teacher, squares, np.arange(teacher_n), nothing, recipe.teacher_fit, folder / f"MS-{stage}", 0)
-        lesson = Lesson(teacher, squares, np.arange(student_n), nothing, folder / "answers")
+        lesson = DistillationPlan(teacher, squares, np.arange(student_n), nothing, folder / "answers")
         student = distil(student, lesson, recipe.distillation, recipe.student_fit, folder / f"MN-{stage}", 0)
         moved = [
             float((a - b).abs().max()) for a, b in zip(before, (teacher.head.weight, student.head.weight), strict=True)

@@ -25,7 +25,7 @@ from fundoscope.evaluation import auc, difference, estimate
 from fundoscope.evaluation.controls import nuisance_baseline, nuisance_table
 from fundoscope.evaluation.controls.matched_photographs import Controls
 from fundoscope.imaging import Photograph, read
-from fundoscope.learning import SQUARE, Squares, logits_of
+from fundoscope.learning import SQUARE, Squares, predict_logits
 from fundoscope.rop.recipes import UNDISTILLED, Recipe, recipe_of
 from fundoscope.rop.study.calibrate import Fits, margins
 from fundoscope.rop.study.data import Material
@@ -81,7 +81,7 @@ def alone(retcam: Retcam, study: Path) -> Iterator[Row]:
     model.load_state_dict(load_file(study / step_of(ARM) / "best.safetensors"))
     everyone = np.arange(len(retcam.labels))
     for name, squares in (("as they are", retcam.plain()), ("field and colour alike", retcam.alike())):
-        logits = logits_of(model.eval(), squares.inputs(everyone)).astype(float)
+        logits = predict_logits(model.eval(), squares.inputs(everyone)).astype(float)
         margin = logits[:, 1] - logits[:, 0]
         asked = 0.75 if "alike" in name else ""
         for part, keep in (("all", everyone >= 0), ("half 1", retcam.half == 0), ("half 2", retcam.half == 1)):

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from fundoscope.datasets import PhotographRecord, open_dataset
 from fundoscope.learning import FitOptions
-from fundoscope.learning.vessel_crops import Crops, Drawn
-from fundoscope.learning.vessel_fit import fit_vessels, vessel_probabilities
+from fundoscope.learning.vessel_crops import CropOptions, VesselPhotograph
+from fundoscope.learning.vessel_fit import fit_vessels, predict_vessel_probabilities
 from fundoscope.networks import VesselNet, VesselNetOptions, count_parameters
 from fundoscope.simulate import write_adults
 
@@ -39,7 +39,7 @@ RESULTS = ROOT / "docs" / "results" / "simulated_vessels.csv"
 TRAINING_EYES = (("drive", 200, 101, {"camera": "drive"}), ("hrf", 50, 102, {"camera": "hrf", "size": 900}))
 HELD_EYES = (("held", 16, 103, {"camera": "drive"}),)
 NETWORK = VesselNetOptions()
-CROPS = Crops(side=112, number=1200)
+CROPS = CropOptions(side=112, number=1200)
 OPTIONS = FitOptions(epochs=24, batch=12, learning_rate=2e-3, average=0.99, bfloat16=True, smoothing=0.0)
 THRESHOLDS = np.round(np.arange(0.1, 0.91, 0.05), 2)
 SEED = 1
@@ -70,7 +70,7 @@ def simulated(sets: Iterable[tuple[str, int, int, dict]], eyes: Path, workers: i
 
 
 def trained(arm: str, photographs: list[PhotographRecord], out: Path, workers: int) -> VesselNet:
-    drawn = [Drawn.of(p) for p in photographs]
+    drawn = [VesselPhotograph.of(p) for p in photographs]
     torch.manual_seed(SEED)
     return fit_vessels(VesselNet(NETWORK), drawn, CROPS, OPTIONS, out / arm, SEED, workers)
 
@@ -79,7 +79,7 @@ def counts(model: VesselNet, photographs: list[PhotographRecord]) -> NDArray[np.
     """Hits, pixels called and pixels true, (photograph, threshold, 3), inside the field."""
     rows = []
     for p in photographs:
-        found, true = vessel_probabilities(model, p.pixels)[0][p.field], p.vessel[p.field]
+        found, true = predict_vessel_probabilities(model, p.pixels)[0][p.field], p.vessel[p.field]
         rows.append([[(true & (found >= t)).sum(), (found >= t).sum(), true.sum()] for t in THRESHOLDS])
     return np.array(rows)
 

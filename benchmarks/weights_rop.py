@@ -13,7 +13,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from fundoscope.bundles.card import Source
+from fundoscope.bundles.card import Attribution
 from fundoscope.cli.console import Console
 from fundoscope.cohort import Cohort
 from fundoscope.rop.recipes import USUAL, recipe_of
@@ -21,7 +21,7 @@ from fundoscope.rop.study.export import Origin
 from fundoscope.rop.study.run import StudyOptions, run_study
 
 ROOT = Path(__file__).resolve().parent.parent
-HVDROPDB = Source(
+HVDROPDB = Attribution(
     name="HVDROPDB, RetCam photographs",
     licence="CC BY 4.0",
     citation="Agrawal et al., HVDROPDB datasets for research in retinopathy of prematurity, Data in Brief 52, 2024",

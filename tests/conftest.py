@@ -31,18 +31,18 @@ def tiny_bundle(tmp_path_factory):
     """The folder of a verified bundle around an untrained tiny network."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnx")
-    from fundoscope.bundles import Card, OperatingPoint, Source, Stage
+    from fundoscope.bundles import Attribution, Card, DecisionThreshold, Stage
     from fundoscope.bundles.write import write_bundle
     from fundoscope.imaging import Standard
     from fundoscope.networks import build
 
     torch.manual_seed(1)
-    point = OperatingPoint(threshold=0.5, rule="none", data="none", n_positive=0, sensitivity_bound="none")
+    point = DecisionThreshold(threshold=0.5, rule="none", data="none", n_positive=0, sensitivity_bound="none")
     card = Card(
         name="tiny", task="rop", population="infant", recipe="tiny", seeds=(1,), commands=("pytest",),
         intended_use="tests", trained_on=("nothing",), never_tested_on=("anything",), standard=Standard(size=64),
         stages=(Stage(name="rop", classes=("normal", "rop"), temperature=1.0, operating_point=point),),
-        initial_weights=Source(name="random", licence="none"),
+        initial_weights=Attribution(name="random", licence="none"),
     )  # fmt: skip
     inputs = np.random.default_rng(0).normal(size=(6, 3, 64, 64)).astype(np.float32)
     out = tmp_path_factory.mktemp("bundles") / "tiny"
@@ -56,13 +56,13 @@ def written(tmp_path_factory):
     pytest.importorskip("onnx")
     from test_maps_bundle import SMALL, card, contrast
 
-    from fundoscope.bundles.write_nicking import write_maps
+    from fundoscope.bundles.write_nicking import write_nicking_bundle
     from fundoscope.networks import VesselNet
 
     torch.manual_seed(0)
     network = VesselNet(SMALL).eval()
     said = []
-    out = write_maps(network, card(), [contrast(64, 80)], tmp_path_factory.mktemp("b") / "maps", said.append)
+    out = write_nicking_bundle(network, card(), [contrast(64, 80)], tmp_path_factory.mktemp("b") / "maps", said.append)
     return network, out, said
 
 
@@ -74,7 +74,7 @@ def graded(written, tmp_path_factory):
     from test_nicking_measuring import HOW
 
     from fundoscope.bundles import write_nicking as module
-    from fundoscope.bundles.card import Grades
+    from fundoscope.bundles.card import GradeSettings
     from fundoscope.networks.nick_grader import GraderOptions, NickGrader
 
     network, maps, _ = written
@@ -82,13 +82,13 @@ def graded(written, tmp_path_factory):
     grader = NickGrader(GraderOptions(body="resnet10t", pretrained=False, maps=8))  # few layers: quick to export
     torch.nn.init.normal_(grader.head.weight, std=0.2)  # else all patches are told alike
     check = np.random.default_rng(0).normal(size=(3, 6, 128, 128)).astype(np.float32)
-    graders = module.Graders([grader], (0.7,), check)
-    grades = Grades(side=128, span=12, networks=1, least=0.3, rule="none", learnt_from="nothing")
+    graders = module.GraderNetworks([grader], (0.7,), check)
+    grades = GradeSettings(side=128, span=12, networks=1, minimum_confidence=0.3, rule="none", learnt_from="nothing")
     said = []
     with pytest.MonkeyPatch.context() as patch:
         exported = (maps / module.MAPS_FILE).read_bytes()
         patch.setattr(module, "export_maps", lambda _, path: path.write_bytes(exported))
-        out = module.write_maps(
+        out = module.write_nicking_bundle(
             network, card(crossings=HOW, grades=grades), [np.zeros((3, 64, 64), np.float32)],
             tmp_path_factory.mktemp("graded") / "nicking", said.append, graders,
         )  # fmt: skip
@@ -129,7 +129,7 @@ def patch_rows(patch_table):
 @pytest.fixture(scope="session")
 def fresh_upstream(graded):
     """Maps that have seen no photograph."""
-    from fundoscope.bundles.read_nicking import open_maps
+    from fundoscope.bundles.read_nicking import open_nicking_bundle
     from fundoscope.nicking.grade_study.transfer import Upstream
 
-    return Upstream("shipped", open_maps(graded[1], threads=1))
+    return Upstream("shipped", open_nicking_bundle(graded[1], threads=1))

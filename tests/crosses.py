@@ -3,7 +3,7 @@
 import numpy as np
 from torch import nn
 
-from fundoscope.learning.crossing_photographs import Marked
+from fundoscope.learning.crossing_photographs import CrossingPhotograph
 
 
 class TinyStages(nn.Module):
@@ -32,9 +32,9 @@ class TinyStages(nn.Module):
 
 
 def tiny_body():
-    from fundoscope.networks.detection_bodies import Levels
+    from fundoscope.networks.multiscale_bodies import MultiScaleBody
 
-    return Levels(TinyStages(), TinyStages.channels, fixed_norms=False)
+    return MultiScaleBody(TinyStages(), TinyStages.channels, fixed_norms=False)
 
 
 def draw_cross(pixels, at, side):
@@ -65,4 +65,4 @@ def crossed(seed=0, size=(96, 96), sides=(20, 20, 20), masks=True):
         free[row : row + side, column : column + side] = False
         drawn.append(draw_cross(pixels, (row, column), side))
     boxes = np.array([box for box, _ in drawn], np.int64).reshape(-1, 4)
-    return Marked(pixels, np.ones(size, bool), boxes, tuple(part for _, part in drawn) if masks else None)
+    return CrossingPhotograph(pixels, np.ones(size, bool), boxes, tuple(part for _, part in drawn) if masks else None)

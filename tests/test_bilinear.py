@@ -2,7 +2,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from fundoscope.networks.nick_grader import Excited, GraderOptions, NickGrader, ordinal_loss, outer, signed_root
+from fundoscope.networks.nick_grader import (
+    Excited,
+    GraderOptions,
+    NickGrader,
+    mean_outer_product,
+    ordinal_loss,
+    signed_square_root,
+)
 from fundoscope.vessels.grade_rule import GRADES
 
 SIDE = 64
@@ -37,9 +44,9 @@ def test_pooling_is_the_outer_product_of_the_streams_of_length_one():
     by_hand = (
         sum(torch.einsum("ni,nj->nij", first[:, :, r, c], second[:, :, r, c]) for r in range(4) for c in range(4)) / 16
     )
-    torch.testing.assert_close(outer(first, second), by_hand)
+    torch.testing.assert_close(mean_outer_product(first, second), by_hand)
     grader = NickGrader(GraderOptions(pretrained=False, maps=5))
-    pooled = grader.pooled([first, second])
+    pooled = grader.pool([first, second])
     torch.testing.assert_close(pooled.norm(dim=1), torch.ones(3))
     assert (torch.sign(pooled) == torch.sign(by_hand.flatten(1))).all()
 
@@ -59,11 +66,11 @@ def test_evidence_in_closed_form_is_what_autograd_gives(head):
     torch.manual_seed(1)
     grader = NickGrader(GraderOptions(pretrained=False, maps=6, head=head, dropout=0.0)).double()
     maps = [torch.randn(2, 6, 5, 5, dtype=torch.float64, requires_grad=True) for _ in range(2)]
-    logits = grader.answer(grader.pooled(maps))
+    logits = grader.classify(grader.pool(maps))
     grades = torch.arange(4.0, dtype=torch.float64) - 1.5
     score = logits[:, 0].sum() if head == "ordinal" else (logits @ grades).sum()
     gradients = torch.autograd.grad(score, maps)
-    for found, gradient, each in zip(grader.evidence(maps), gradients, maps, strict=True):
+    for found, gradient, each in zip(grader.activation_maps(maps), gradients, maps, strict=True):
         alpha = gradient.mean(dim=(2, 3), keepdim=True)
         torch.testing.assert_close(found, torch.relu((alpha * each).sum(1)), rtol=1e-3, atol=1e-9)
 
@@ -74,8 +81,8 @@ def test_without_bilinear_pooling_the_evidence_is_the_class_activation(streams):
         GraderOptions(streams=streams, pooled="side by side", pretrained=False, maps=6, dropout=0.0, head="ordinal")
     )
     maps = [torch.randn(2, 6, 5, 5, requires_grad=True) for _ in range(streams)]
-    gradients = torch.autograd.grad(grader.answer(grader.pooled(maps))[:, 0].sum(), maps)
-    for found, gradient, each in zip(grader.evidence(maps), gradients, maps, strict=True):
+    gradients = torch.autograd.grad(grader.classify(grader.pool(maps))[:, 0].sum(), maps)
+    for found, gradient, each in zip(grader.activation_maps(maps), gradients, maps, strict=True):
         alpha = gradient.mean(dim=(2, 3), keepdim=True)
         torch.testing.assert_close(found, torch.relu((alpha * each).sum(1)))
 
@@ -100,7 +107,7 @@ def test_the_loss_is_least_at_the_true_grade():
 
 def test_the_root_keeps_signs_and_has_a_slope_everywhere():
     x = torch.tensor([-4.0, -1e-8, 0.0, 1e-8, 4.0], requires_grad=True)
-    y = signed_root(x)
+    y = signed_square_root(x)
     torch.testing.assert_close(y[[0, 4]], torch.tensor([-2.0, 2.0]), atol=0.01, rtol=0)
     y.sum().backward()
     assert torch.isfinite(x.grad).all()

@@ -9,8 +9,8 @@ pytest.importorskip("onnx")
 from test_maps_bundle import SMALL, card
 
 from fundoscope.bundles import verify
-from fundoscope.bundles.read_nicking import GRADES_FILE, open_maps
-from fundoscope.bundles.write_nicking import Graders, Panel, write_maps
+from fundoscope.bundles.read_nicking import GRADES_FILE, open_nicking_bundle
+from fundoscope.bundles.write_nicking import GraderEnsemble, GraderNetworks, write_nicking_bundle
 from fundoscope.errors import BundleError, StudyError
 from fundoscope.networks import VesselNet
 from fundoscope.networks.nick_grader import GraderOptions, NickGrader
@@ -31,20 +31,20 @@ def asked(graders, x):
             for quarters in (0, 2):
                 way = torch.from_numpy(np.rot90(x, quarters, axes=(2, 3)).copy())
                 told.append(network.probabilities(network(way) / temperature).numpy())
-                maps = np.stack([m.numpy() for m in network.evidence(network.seen(way))], axis=1)
+                maps = np.stack([m.numpy() for m in network.activation_maps(network.stream_maps(way))], axis=1)
                 shown.append(np.rot90(maps, quarters, axes=(2, 3)))
     return np.mean(told, axis=0), np.mean(shown, axis=0)
 
 
 @pytest.fixture(scope="module")
 def bundle(graded):
-    return open_maps(graded[1], threads=1)
+    return open_nicking_bundle(graded[1], threads=1)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_the_file_grades_as_the_networks_do_whatever_their_number(graded, bundle, n):
     x = patches(n)
-    p, attention = bundle.grades(x)
+    p, attention = bundle.grade_patches(x)
     true, shown = asked(graded[0], x)
     assert p.shape == (n, 4) and p.dtype == float and attention.shape == (n, 2, SIDE // 8, SIDE // 8)
     np.testing.assert_allclose(p, true, atol=0.02)
@@ -55,7 +55,7 @@ def test_the_file_grades_as_the_networks_do_whatever_their_number(graded, bundle
 
 def test_a_patch_is_told_the_same_whichever_way_round_it_lies(bundle):
     x = patches(3)
-    (p, shown), (turned, back) = bundle.grades(x), bundle.grades(np.rot90(x, 2, axes=(2, 3)).copy())
+    (p, shown), (turned, back) = bundle.grade_patches(x), bundle.grade_patches(np.rot90(x, 2, axes=(2, 3)).copy())
     np.testing.assert_allclose(p, turned, atol=1e-5)
     np.testing.assert_allclose(shown, np.rot90(back, 2, axes=(2, 3)), atol=1e-4 * shown.max())
 
@@ -64,10 +64,10 @@ def test_several_graders_are_one_by_the_mean_each_at_its_own_temperature(graded)
     torch.manual_seed(9)
     other = NickGrader(graded[0].networks[0].options)
     torch.nn.init.normal_(other.head.weight, std=0.2)
-    graders, x = Graders([graded[0].networks[0], other], (0.7, 3.0), patches(2)), patches(2)
+    graders, x = GraderNetworks([graded[0].networks[0], other], (0.7, 3.0), patches(2)), patches(2)
     with torch.no_grad():
         p, shown = (found.numpy() for found in graders.panel(torch.from_numpy(x)))
-        swapped = Panel(graders.networks, graders.temperatures[::-1]).eval()(torch.from_numpy(x))[0].numpy()
+        swapped = GraderEnsemble(graders.networks, graders.temperatures[::-1]).eval()(torch.from_numpy(x))[0].numpy()
     true, attention = asked(graders, x)
     np.testing.assert_allclose(p, true, atol=1e-5)
     np.testing.assert_allclose(shown, attention, atol=1e-6)
@@ -84,21 +84,21 @@ def test_writing_leaves_the_networks_as_they_were(graded):
 def test_the_card_says_what_grades_and_how_far_it_strays(graded):
     _, out, said = graded
     found = verify(out)
-    assert found.grades.networks == 1 and found.grades.least == 0.3
+    assert found.grades.networks == 1 and found.grades.minimum_confidence == 0.3
     assert 0 < found.parity_grades < 0.02 and 0 <= found.parity < 0.02
     assert GRADES_FILE in found.files and len(said) == 2 and "on 3 patches" in said[1]
     assert said[1] in (out / "card.md").read_text()
 
 
 def test_a_bundle_that_grades_nothing_says_so(tmp_path, graded):
-    bundle = replace(open_maps(graded[1]), graders=None)
+    bundle = replace(open_nicking_bundle(graded[1]), graders=None)
     with pytest.raises(BundleError, match="holds no network that grades. Give a bundle that has one to --bundle"):
-        bundle.grades(patches(1))
+        bundle.grade_patches(patches(1))
     copy = tmp_path / "copy"
     shutil.copytree(graded[1], copy)
     (copy / GRADES_FILE).unlink()
     with pytest.raises(BundleError, match=GRADES_FILE.replace(".", r"\.")):
-        open_maps(copy)
+        open_nicking_bundle(copy)
 
 
 def test_graders_that_stray_are_not_written(tmp_path, monkeypatch, graded):
@@ -108,9 +108,9 @@ def test_graders_that_stray_are_not_written(tmp_path, monkeypatch, graded):
     monkeypatch.setattr(module, "_strayed", lambda *_: 0.0)
     other = NickGrader(GraderOptions(pretrained=False, maps=8))
     monkeypatch.setattr(module, "export_panel", lambda *given: shutil.copy(graded[1] / GRADES_FILE, given[-1]))
-    graders = Graders([other], (1.0,), patches(2))
+    graders = GraderNetworks([other], (1.0,), patches(2))
     with pytest.raises(StudyError, match="strays from the network by .* no bundle was written"):
-        write_maps(VesselNet(SMALL), card(), [], tmp_path / "b", lambda _: None, graders)
+        write_nicking_bundle(VesselNet(SMALL), card(), [], tmp_path / "b", lambda _: None, graders)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -126,7 +126,7 @@ def test_patches_are_judged_in_their_order_by_the_bundle_and_the_measured_widths
     judged = judge_patches(every, [None] * 3, bundle)
     assert [one.patch for one in judged] == every and judge_patches([], [], bundle) == []
     for one, patch in zip(judged, every, strict=True):
-        p, attention = bundle.grades(np.concatenate(patch.inputs)[None])
+        p, attention = bundle.grade_patches(np.concatenate(patch.inputs)[None])
         np.testing.assert_allclose(one.p, p[0], atol=1e-5)
         lying = np.stack([patch.back(m) for m in attention[0]])
         np.testing.assert_allclose(one.attention, lying, rtol=1e-3, atol=1e-5)
@@ -135,7 +135,7 @@ def test_patches_are_judged_in_their_order_by_the_bundle_and_the_measured_widths
 
 
 def test_more_patches_than_one_batch_are_all_judged(bundle, monkeypatch):
-    from fundoscope.nicking import judging
+    from fundoscope.nicking.grading import grades as judging
 
     monkeypatch.setattr(judging, "_BATCH", 2)
     maps = np.zeros((SIDE, SIDE, 3), np.uint8)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from fundoscope.bundles import Card, OperatingPoint, Source, Stage, find_bundles, open_bundle, read, verify
+from fundoscope.bundles import Attribution, Card, DecisionThreshold, Stage, find_bundles, open_bundle, read, verify
 from fundoscope.bundles.card import seal
 from fundoscope.cli.bundle import app
 from fundoscope.errors import BundleError, StudyError, UsageError
@@ -55,7 +55,7 @@ class Tiny(nn.Module):
 
 
 def card_of(**changes) -> Card:
-    point = OperatingPoint(
+    point = DecisionThreshold(
         threshold=0.5, rule="as sure as not", data="made-up squares", n_positive=4, sensitivity_bound="4 of 4"
     )
     stage = Stage(name="rop", classes=("normal", "rop"), temperature=1.5, operating_point=point)
@@ -64,7 +64,7 @@ def card_of(**changes) -> Card:
         "seeds": (0,), "commands": ("fundoscope rop study",), "trained_on": ("squares",),
         "never_tested_on": ("eyes",),
         "standard": Standard(size=SIZE), "stages": (stage,),
-        "initial_weights": Source(name="random", licence="none"),
+        "initial_weights": Attribution(name="random", licence="none"),
         "figures": ({"name": "AUC", "value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "on": "squares"},),
     }  # fmt: skip
     return Card.model_validate({**values, **changes})
@@ -260,7 +260,7 @@ def test_a_head_that_has_no_activation_map_is_refused(head):
     model = Tiny()
     model.head = head
     with pytest.raises(UsageError, match="cannot be exported"):
-        write.Exportable(model)
+        write.ExportedClassifiers(model)
 
 
 # Interrupted
@@ -361,8 +361,8 @@ def test_spacing_and_order_do_not_break_the_seal(bundle):
 
 
 def test_a_newer_schema_names_both_versions_and_the_remedy(bundle):
-    rewrite(bundle, reseal=False, schema_version=3, fundoscope="9.1", unheard="of")
-    with pytest.raises(BundleError, match=r"version 3 \(made by fundoscope 9.1\).* up to 2\. Upgrade"):
+    rewrite(bundle, reseal=False, schema_version=4, fundoscope="9.1", unheard="of")
+    with pytest.raises(BundleError, match=r"version 4 \(made by fundoscope 9.1\).* up to 3\. Upgrade"):
         verify(bundle)
 
 
@@ -459,7 +459,7 @@ def test_an_answer_that_is_no_number_is_never_a_negative(made):
 
 @given(st.floats(-60, 60), st.floats(-60, 60), st.floats(0.05, 20))
 def test_probability_is_the_softmax_over_the_temperature(a, b, temperature):
-    point = OperatingPoint(threshold=0.3, rule="", data="", n_positive=0, sensitivity_bound="")
+    point = DecisionThreshold(threshold=0.3, rule="", data="", n_positive=0, sensitivity_bound="")
     stage = Stage(name="rop", classes=("a", "b"), temperature=temperature, operating_point=point)
     one, other = math.exp((a - max(a, b)) / temperature), math.exp((b - max(a, b)) / temperature)
     p = stage.probabilities(np.array([[a, b]]))

@@ -10,15 +10,15 @@ from fundoscope.imaging import Standard
 from fundoscope.learning import Augment, FitOptions, Squares
 from fundoscope.learning.distillation import (
     Distillation,
-    Hinted,
-    LogitRegression,
-    SoftTargets,
-    Views,
+    HintedStudent,
+    HintonLoss,
+    LogitRegressionLoss,
+    TeacherViews,
+    distillation_batches,
     fingerprint,
-    taught_batches,
     teacher_answers,
 )
-from fundoscope.learning.fit import Material, fit_batches, logits_of
+from fundoscope.learning.fit import TrainingData, fit_batches, predict_logits
 from fundoscope.learning.squares import UNLABELLED
 from fundoscope.networks import build
 
@@ -28,7 +28,7 @@ def views():
     rng = np.random.default_rng(0)
     pixels = [rng.integers(0, 255, (48, 48, 3), dtype=np.uint8) for _ in range(6)]
     squares = Squares(pixels, np.array([0, 1, 0, 1, 0, 1]), Standard(size=32))
-    return Views(squares, Augment(), 3, seed=4)
+    return TeacherViews(squares, Augment(), 3, seed=4)
 
 
 ROWS = np.arange(6)
@@ -45,11 +45,11 @@ def test_soft_targets_against_the_formula_by_hand():
     p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
     kl = (p * np.log(p / q)).sum(1).mean()
     hard = functional.cross_entropy(student, torch.tensor([0, 1])).item()
-    found = SoftTargets()(student, targets([0, 1], teacher)).item()
+    found = HintonLoss()(student, targets([0, 1], teacher)).item()
     assert found == pytest.approx(alpha * t**2 * kl + (1 - alpha) * hard, rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", [SoftTargets(), LogitRegression()])
+@pytest.mark.parametrize("loss", [HintonLoss(), LogitRegressionLoss()])
 def test_the_teachers_own_answer_costs_less_than_another(loss):
     teacher = torch.tensor([[2.0, -1.0], [-1.5, 0.5]])
     right = loss(teacher.clone(), targets([0, 1], teacher))
@@ -57,7 +57,7 @@ def test_the_teachers_own_answer_costs_less_than_another(loss):
     assert right < wrong
 
 
-@pytest.mark.parametrize("loss", [SoftTargets(), LogitRegression()])
+@pytest.mark.parametrize("loss", [HintonLoss(), LogitRegressionLoss()])
 def test_an_unlabelled_photograph_is_learnt_from_the_teacher_alone(loss):
     teacher, student = torch.tensor([[2.0, -1.0]]), torch.tensor([[0.3, 0.1]], requires_grad=True)
     value = loss(student, targets([UNLABELLED], teacher))
@@ -71,11 +71,11 @@ def test_teacher_and_student_see_the_same_view(views, tmp_path):
     teacher = build("tiny").eval()
     answers = teacher_answers(teacher, views, ROWS, tmp_path)
     assert answers.shape == (3, 6, 2)
-    batches = taught_batches(views, ROWS, answers, batch=2)
+    batches = distillation_batches(views, ROWS, answers, batch=2)
     for epoch in range(4):
         batches.sampler.set_epoch(epoch)
         for x, target in batches:
-            np.testing.assert_allclose(logits_of(teacher, x.numpy()), target[:, 1:], atol=2e-3)  # bfloat16
+            np.testing.assert_allclose(predict_logits(teacher, x.numpy()), target[:, 1:], atol=2e-3)  # bfloat16
 
 
 def test_an_answer_is_computed_once(views, tmp_path):
@@ -129,33 +129,35 @@ def test_a_student_comes_near_its_teacher(views, tmp_path):
     tint = np.linspace(-70, 70, 24)
     pixels = [np.clip(rng.normal(120, 20, (48, 48, 3)) + np.array([t, 0, 0]), 0, 255).astype(np.uint8) for t in tint]
     squares = Squares(pixels, np.full(24, 0), Standard(size=32, clahe_when="never"))
-    views, rows, teacher = Views(squares, Augment(colour=0), 2, seed=1), np.arange(24), Teacher()
+    views, rows, teacher = TeacherViews(squares, Augment(colour=0), 2, seed=1), np.arange(24), Teacher()
     answers = teacher_answers(teacher, views, rows, tmp_path / "answers")
     torch.manual_seed(0)
     student = build("tiny")
     options = FitOptions(epochs=30, batch=8, learning_rate=1e-2, average=0.5)
-    batches = taught_batches(views, rows, answers, batch=8, labelled=False)
-    student = fit_batches(student, Material(batches, LogitRegression(1.0)), options, tmp_path / "fit", seed=0)
-    logits = logits_of(student, squares.inputs(rows))
-    wanted = logits_of(teacher, squares.inputs(rows))
+    batches = distillation_batches(views, rows, answers, batch=8, labelled=False)
+    student = fit_batches(student, TrainingData(batches, LogitRegressionLoss(1.0)), options, tmp_path / "fit", seed=0)
+    logits = predict_logits(student, squares.inputs(rows))
+    wanted = predict_logits(teacher, squares.inputs(rows))
     assert np.corrcoef(logits[:, 1] - logits[:, 0], wanted[:, 1] - wanted[:, 0])[0, 1] > 0.9
 
 
 def test_a_hint_reaches_the_students_body_and_costs_less_the_nearer_the_maps():
     torch.manual_seed(3)
-    hinted = Hinted(build("tiny"), maps=5)
+    hinted = HintedStudent(build("tiny"), maps=5)
     x = torch.rand(2, 3, 64, 64)
     output = hinted.train()(x)
     assert output.shape == (2, 2 + 5 * 2 * 2)
     assert hinted.eval()(x).shape == (2, 2)  # the logits alone are what stopping looks at
-    how = Distillation(LogitRegression(1.0), hint=1.0)
+    how = Distillation(LogitRegressionLoss(1.0), hint=1.0)
     wanted = torch.rand(2, 20)
     target = torch.cat([torch.zeros(2, 1), output[:, :2].detach(), wanted], dim=1)
-    (how.of(output, target)).backward()  # the logits are right already: what moves the body is the hint
+    (how.distillation_loss(output, target)).backward()  # the logits are right already: what moves the body is the hint
     assert float(hinted.student.body[0].weight.grad.abs().sum()) > 0
     near, far = (torch.cat([output[:, :2].detach(), share * wanted], dim=1) for share in (0.9, 0.5))
-    assert how.of(near, target) == pytest.approx(0.01, rel=1e-3)  # mean squared error over the maps' mean square
-    assert how.of(far, target) == pytest.approx(0.25, rel=1e-3)
+    assert how.distillation_loss(near, target) == pytest.approx(
+        0.01, rel=1e-3
+    )  # mean squared error over the maps' mean square
+    assert how.distillation_loss(far, target) == pytest.approx(0.25, rel=1e-3)
 
 
 def test_the_teachers_maps_are_kept_beside_its_logits(views, tmp_path):

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from fundoscope.errors import FundoscopeError, UsageError
-from fundoscope.networks import COMPARED, Fused, FusionOptions, Scaling, build, count_parameters
-from fundoscope.networks.timm_bodies import Body
+from fundoscope.networks import COMPARED_NETWORKS, Fused, FusionOptions, Scaling, build, count_parameters
+from fundoscope.networks.timm_bodies import TimmBody
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def test_the_papers_teacher_has_the_papers_size(paper):
 @torch.no_grad()
 def test_the_papers_maps(paper):
     x = torch.rand(1, 3, 256, 256)
-    stacked = paper.body.stacked(x)
+    stacked = paper.body.stack_streams(x)
     assert stacked.shape == (1, 2944, 8, 8)
     fused = paper.features(x)
     assert fused.shape == (1, 256, 8, 8)
@@ -34,7 +34,7 @@ def test_the_papers_maps(paper):
 
 @torch.no_grad()
 def test_each_stream_normalises_the_shared_input_itself():
-    body = Body("resnet18", 64).eval()
+    body = TimmBody("resnet18", 64).eval()
     x = torch.rand(2, 3, 64, 64)
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     own = (x - torch.tensor(mean, dtype=torch.float32)[:, None, None]) / torch.tensor(deviation)[:, None, None]
@@ -44,7 +44,7 @@ def test_each_stream_normalises_the_shared_input_itself():
 @torch.no_grad()
 def test_a_stream_sees_the_same_pixels_however_the_input_is_scaled():
     given = Scaling((0.5, 0.4, 0.3), (0.25, 0.2, 0.1))
-    plain, scaled = Body("resnet18", 64).eval(), Body("resnet18", 64, given=given).eval()
+    plain, scaled = TimmBody("resnet18", 64).eval(), TimmBody("resnet18", 64, given=given).eval()
     scaled.load_state_dict(plain.state_dict())
     x = torch.rand(2, 3, 64, 64)
     mean, deviation = (torch.tensor(part)[:, None, None] for part in (given.mean, given.deviation))
@@ -76,10 +76,10 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch):
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(FundoscopeError, match="--random-weights"):
-        Body("resnet18", 64, pretrained=True)
+        TimmBody("resnet18", 64, pretrained=True)
 
 
-@pytest.mark.parametrize("name", sorted(COMPARED))
+@pytest.mark.parametrize("name", sorted(COMPARED_NETWORKS))
 @torch.no_grad()
 def test_every_comparison_network_gives_maps_and_logits(name):
     # windowed attention needs a size that its windows divide

@@ -10,7 +10,7 @@ import torch
 
 from fundoscope.errors import UsageError
 from fundoscope.imaging import Standard
-from fundoscope.learning import SQUARE, UNLABELLED, Augment, FitOptions, Squares, fit, logits_of
+from fundoscope.learning import SQUARE, UNLABELLED, Augment, FitOptions, Squares, fit, predict_logits
 from fundoscope.learning.squares import Order, training_batches
 from fundoscope.networks import build
 
@@ -77,7 +77,7 @@ def test_fit_learns_what_is_there_and_logs_each_epoch(tmp_path):
     data = squares(32)
     torch.manual_seed(0)
     model = fit(build("tiny"), data, np.arange(24), np.arange(24, 32), QUICK, tmp_path / "f", seed=0)
-    logits = logits_of(model, data.inputs(np.arange(24, 32)))
+    logits = predict_logits(model, data.inputs(np.arange(24, 32)))
     assert ((logits[:, 1] > logits[:, 0]) == data.labels[24:32]).all()
     rows = list(csv.DictReader((tmp_path / "f" / "epochs.csv").open()))
     assert [int(row["epoch"]) for row in rows] == list(range(len(rows)))
@@ -130,7 +130,7 @@ KILLED = """
     torch.manual_seed(0)
     data = squares(32)
     model = module.fit(build("tiny"), data, np.arange(24), np.arange(24, 32), QUICK, Path(sys.argv[1]), seed=5)
-    np.save(sys.argv[1] + ".npy", module.logits_of(model, data.inputs(np.arange(24, 32))))
+    np.save(sys.argv[1] + ".npy", module.predict_logits(model, data.inputs(np.arange(24, 32))))
 """
 
 

@@ -15,16 +15,23 @@ from fundoscope.datasets import PhotographRecord
 from fundoscope.errors import StudyError, UsageError
 from fundoscope.evaluation.detection import coco_scores
 from fundoscope.imaging.places import rescaled
-from fundoscope.learning import detect
+from fundoscope.learning import detector_fit
 from fundoscope.learning.augment import Augment
-from fundoscope.learning.crossing_photographs import Marked
-from fundoscope.learning.detector_fit import COLUMNS, DetectionFit, detected, fit_detector, fit_step, read_steps
+from fundoscope.learning.crossing_photographs import CrossingPhotograph
+from fundoscope.learning.detector_fit import (
+    COLUMNS,
+    DetectorFitOptions,
+    detect_crossings,
+    fit_detector,
+    fit_step,
+    read_steps,
+)
 from fundoscope.networks.mask_rcnn import CrossingDetector, DetectorOptions
 from fundoscope.simulate import adult
 
 CALM = Augment(rotation=0, scale=0, shift=0, field=0, colour=0, light=0, sharpness=0, noise=0, encoding=0)
 SMALL = DetectorOptions(maps=24, hidden=24, rpn_samples=32, roi_samples=32, proposals=50, detections=20)
-QUICK = DetectionFit(epochs=3, learning_rate=3e-3, warm_up=4, augment=CALM)
+QUICK = DetectorFitOptions(epochs=3, learning_rate=3e-3, warm_up=4, augment=CALM)
 
 
 def detector(options=SMALL):
@@ -101,7 +108,7 @@ def record(tmp_path, factor):
 
 
 def test_a_photograph_of_any_size_is_marked_at_one_scale(tmp_path):
-    plain, large = (Marked.of(record(tmp_path, factor)) for factor in (1, 3))
+    plain, large = (CrossingPhotograph.from_record(record(tmp_path, factor)) for factor in (1, 3))
     assert plain.scale == 1 and large.scale == pytest.approx(1 / 3, rel=0.04)
     assert len(plain.boxes) == len(large.boxes) > 5
     away = large.truth.centres - rescaled(plain.truth.centres, 3 * large.scale)
@@ -115,26 +122,26 @@ def test_a_photograph_of_any_size_is_marked_at_one_scale(tmp_path):
 
 def test_scaled_labels_grow_with_the_vein_and_hold_less(tmp_path):
     known = record(tmp_path, 1)
-    paper, ours = Marked.of(known), Marked.of(known, "scaled")
+    paper, ours = CrossingPhotograph.from_record(known), CrossingPhotograph.from_record(known, "scaled")
     sides = [(each.boxes[:, 2:] - each.boxes[:, :2]).max(axis=1) for each in (paper, ours)]
     wide = np.flatnonzero(known.vein_widths > 6)
     assert len(wide) and (sides[1] >= sides[0]).all() and (sides[1][wide] > 30).all()
     same_side = np.flatnonzero(sides[0] == sides[1])
     assert all(not (ours.masks[k] & ~paper.masks[k]).any() for k in same_side)
-    bare = Marked.of(replace(known, vessel=None, artery=None, vein=None))
+    bare = CrossingPhotograph.from_record(replace(known, vessel=None, artery=None, vein=None))
     assert bare.parts is None and set(bare.target) == {"boxes", "labels"}
     with pytest.raises(UsageError, match="not all its crossings"):
-        Marked.of(replace(known, complete=False))
+        CrossingPhotograph.from_record(replace(known, complete=False))
 
 
 def test_the_rate_warms_up_and_falls_in_steps():
-    options = DetectionFit(epochs=20, learning_rate=1.0, warm_up=4, drops=(0.5, 0.8), fall=0.1)
+    options = DetectorFitOptions(epochs=20, learning_rate=1.0, warm_up=4, drops=(0.5, 0.8), fall=0.1)
     assert [options.rate(step, 0) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
     assert [options.rate(99, epoch) for epoch in (9, 10, 15, 16, 19)] == pytest.approx([1, 0.1, 0.1, 0.01, 0.01])
 
 
 def test_patches_are_named_by_their_numbers_and_some_hold_no_crossing():
-    options = DetectionFit(side=48, anywhere=0.5)
+    options = DetectorFitOptions(side=48, anywhere=0.5)
     marked = crossed(7, size=(160, 160), sides=(20, 20))
 
     def taken(seed):
@@ -160,7 +167,7 @@ def test_a_few_steps_lower_the_losses_and_find_crossings_and_show_how_levels_are
     assert losses == pytest.approx([row["total"] for row in rows], rel=1e-4)
     assert all(row["seconds"] > 0 and row["memory_mb"] > 50 for row in rows)
     unseen = [crossed(seed, sides=(14, 20, 36)) for seed in range(50, 56)]
-    found = [detected(model, photograph.contrast) for photograph in unseen]
+    found = [detect_crossings(model, photograph.contrast) for photograph in unseen]
     truths = [photograph.truth for photograph in unseen]
     assert coco_scores(truths, found).ap50 > 0.5 and coco_scores(truths, found, "segm").ap50 > 0.3
     small, large = (weights_at_a_crossing(model, side) for side in (14, 36))
@@ -192,7 +199,7 @@ def test_broken_off_in_an_epoch_it_goes_on_to_the_same_weights(tmp_path, monkeyp
     def run(folder):
         return fit_detector(detector(), photographs, steps, tmp_path / folder, seed=5).state_dict()
 
-    whole, clip, taken = run("whole"), detect.nn.utils.clip_grad_norm_, []
+    whole, clip, taken = run("whole"), detector_fit.nn.utils.clip_grad_norm_, []
 
     def breaking(*given):
         taken.append(given)
@@ -201,7 +208,7 @@ def test_broken_off_in_an_epoch_it_goes_on_to_the_same_weights(tmp_path, monkeyp
         return clip(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(detect.nn.utils, "clip_grad_norm_", breaking)
+        patch.setattr(detector_fit.nn.utils, "clip_grad_norm_", breaking)
         with pytest.raises(CutError):
             run("cut")
     broken = tmp_path / "cut" / ("step_1" if at <= 8 else "step_2")
@@ -215,7 +222,7 @@ def test_after_a_restart_the_log_is_that_of_a_run_that_was_not_broken(tmp_path, 
     photographs = [crossed(seed, (64, 64), (20,)) for seed in range(6)]  # 3 steps an epoch
     options = replace(QUICK, epochs=8)
     fit_step(detector(), photographs, options, tmp_path / "whole", seed=1)
-    keep = detect._Training.keep
+    keep = detector_fit._Training.keep
 
     def breaking(training):
         if training.epoch == 7:  # after row 20 was written, before the epoch that it lies in was kept
@@ -223,7 +230,7 @@ def test_after_a_restart_the_log_is_that_of_a_run_that_was_not_broken(tmp_path, 
         keep(training)
 
     with monkeypatch.context() as patch:
-        patch.setattr(detect._Training, "keep", breaking)
+        patch.setattr(detector_fit._Training, "keep", breaking)
         with pytest.raises(CutError):
             fit_step(detector(), photographs, options, tmp_path / "cut", seed=1)
     assert len(read_steps(tmp_path / "cut" / "steps.csv")) == 2

@@ -6,10 +6,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from fundoscope.bundles import OperatingPoint, Source, open_bundle, verify
-from fundoscope.bundles.card import Crossings, NickingCard
-from fundoscope.bundles.read_nicking import MAPS_FILE, open_maps
-from fundoscope.bundles.write_nicking import write_maps
+from fundoscope.bundles import Attribution, DecisionThreshold, open_bundle, verify
+from fundoscope.bundles.card import CrossingSettings, NickingCard, seal
+from fundoscope.bundles.read_nicking import MAPS_FILE, open_nicking_bundle
+from fundoscope.bundles.write_nicking import write_nicking_bundle
 from fundoscope.errors import BundleError, StudyError
 from fundoscope.networks import VesselNet, VesselNetOptions
 
@@ -17,14 +17,14 @@ SMALL = VesselNetOptions(widths=(8, 8, 8, 8, 12, 16), pretrained=False)
 
 
 def card(**changed):
-    point = OperatingPoint(
+    point = DecisionThreshold(
         threshold=0.4, rule="greatest F1", data="two photographs", n_positive=9, sensitivity_bound="recall 0.7"
     )
     values = {
         "name": "nicking", "task": "nicking", "intended_use": "adults' photographs", "population": "adult", "recipe": "lite",
         "seeds": (1,), "commands": ("make weights-nicking",), "trained_on": ("drawn lines",), "never_tested_on": ("any eye",),
-        "initial_weights": Source(name="random", licence="none"),
-        "crossings": Crossings(diameter=540, vessel=0.5, trust=(0.0,) * 7, confidence=point),
+        "initial_weights": Attribution(name="random", licence="none"),
+        "crossings": CrossingSettings(diameter=540, vessel_threshold=0.5, confidence_weights=(0.0,) * 7, operating_point=point),
     }  # fmt: skip
     return NickingCard(**{**values, **changed})
 
@@ -39,7 +39,7 @@ def test_the_file_answers_as_the_network_does_at_any_size(written, shape):
     x = contrast(*shape, seed=3)
     with torch.no_grad():
         asked = torch.sigmoid(network(torch.from_numpy(x)[None]))[0].numpy()
-    found = open_maps(out).maps(x)
+    found = open_nicking_bundle(out).map_vessels(x)
     assert found.shape == (4, *shape) and found.dtype == np.float32
     np.testing.assert_allclose(found, asked, atol=0.01)
 
@@ -61,12 +61,31 @@ def test_the_card_says_how_it_decides_and_how_far_it_strays(written):
     assert (out / MAPS_FILE).stat().st_size < half + 25_000
 
 
+def test_a_card_with_the_names_of_version_2_is_read(written, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(written[1], copy)
+    values = json.loads((copy / "bundle.json").read_text())
+    today = values["crossings"]
+    values["crossings"] = {name: today[name] for name in ("diameter", "votes")} | {
+        "vessel": today["vessel_threshold"], "trust": today["confidence_weights"], "confidence": today["operating_point"]
+    }  # fmt: skip
+    values["schema_version"] = 2
+    (copy / "bundle.json").write_text(json.dumps({**values, "seal": seal(values)}))
+    assert verify(copy) == verify(written[1])
+    values["schema_version"] = 3  # today's version with yesterday's names is neither
+    (copy / "bundle.json").write_text(json.dumps({**values, "seal": seal(values)}))
+    with pytest.raises(BundleError, match="does not fit its schema, at crossings"):
+        verify(copy)
+
+
 def test_a_bundle_given_to_the_wrong_grader_says_where_it_belongs(written, tiny_bundle):
     _, out, _ = written
     with pytest.raises(BundleError, match="for the task 'nicking'. Give it to `fundoscope nicking`"):
         open_bundle(out)
     with pytest.raises(BundleError, match="for the task 'rop'"):
-        open_maps(tiny_bundle)
+        open_nicking_bundle(tiny_bundle)
 
 
 def test_a_changed_file_is_told(written, tmp_path):
@@ -79,12 +98,12 @@ def test_a_changed_file_is_told(written, tmp_path):
     data[200] ^= 1
     (copy / MAPS_FILE).write_bytes(data)
     with pytest.raises(BundleError, match="was changed or damaged"):
-        open_maps(copy)
+        open_nicking_bundle(copy)
     values = json.loads((copy / "bundle.json").read_text())
-    values["crossings"]["vessel"] = 0.1
+    values["crossings"]["vessel_threshold"] = 0.1
     (copy / "bundle.json").write_text(json.dumps(values))
     with pytest.raises(BundleError, match="was changed after it was written"):
-        open_maps(copy)
+        open_nicking_bundle(copy)
 
 
 def test_a_file_that_strays_is_not_written(written, tmp_path, monkeypatch):
@@ -95,5 +114,5 @@ def test_a_file_that_strays_is_not_written(written, tmp_path, monkeypatch):
     other = VesselNet(SMALL)
     torch.nn.init.constant_(other.head.bias, 1.0)
     with pytest.raises(StudyError, match="no bundle was written"):
-        write_maps(other, card(), [contrast(32, 32)], tmp_path / "b", lambda _: None)
+        write_nicking_bundle(other, card(), [contrast(32, 32)], tmp_path / "b", lambda _: None)
     assert list(tmp_path.iterdir()) == []

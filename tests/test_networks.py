@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from fundoscope.errors import UsageError
-from fundoscope.networks import COMPARED, NAMES, build, count_parameters
+from fundoscope.networks import BODY_NAMES, COMPARED_NETWORKS, build, count_parameters
 
 
-@pytest.mark.parametrize("name", [*(name for name in NAMES if name not in COMPARED), "tiny+tiny"])
+@pytest.mark.parametrize("name", [*(name for name in BODY_NAMES if name not in COMPARED_NETWORKS), "tiny+tiny"])
 def test_shapes_and_the_map_that_sums_to_the_decision(name):
     model = build(name, pretrained=False).eval()
     x = torch.randn(2, 3, 64, 64)

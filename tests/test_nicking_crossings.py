@@ -13,11 +13,11 @@ from fundoscope.cli.main import app
 from fundoscope.datasets import open_dataset
 from fundoscope.errors import LeakError, UsageError
 from fundoscope.evaluation.detection import Instances
-from fundoscope.learning import Crops, FitOptions
-from fundoscope.learning.detector_fit import DetectionFit
+from fundoscope.learning import CropOptions, FitOptions
+from fundoscope.learning.detector_fit import DetectorFitOptions
 from fundoscope.networks import VesselNetOptions
-from fundoscope.networks.detection_bodies import levels_of, start_from_maps
 from fundoscope.networks.mask_rcnn import DetectorOptions
+from fundoscope.networks.multiscale_bodies import build_multiscale_body, load_vessel_net_weights
 from fundoscope.nicking.crossing_study.pages import coloured, hits_and_misses, surer
 from fundoscope.nicking.crossing_study.run import PATCH, CrossingOptions, CrossingStudy, Shown, centre_box, run_study
 from fundoscope.nicking.crossing_study.split import Split
@@ -26,9 +26,19 @@ from fundoscope.simulate import write_adults
 from fundoscope.studies import Study
 
 SMALL = DetectorOptions(
-    pretrained=False, maps=16, hidden=16, rpn_samples=16, roi_samples=16, proposals=20, detections=10, least=0.0
+    pretrained=False,
+    maps=16,
+    hidden=16,
+    rpn_samples=16,
+    roi_samples=16,
+    proposals=20,
+    detections=10,
+    minimum_confidence=0.0,
 )
-STEPS = (DetectionFit(epochs=1, batch=1), DetectionFit(epochs=1, batch=2, side=PATCH, cuts=4, learning_rate=2e-4))
+STEPS = (
+    DetectorFitOptions(epochs=1, batch=1),
+    DetectorFitOptions(epochs=1, batch=2, side=PATCH, cuts=4, learning_rate=2e-4),
+)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +180,7 @@ def test_pictures_show_each_instance_and_what_became_of_it():
 def maps(eyes, tmp_path_factory):
     """Networks of maps of two short rounds: of the training photographs, and of the one that is tested."""
     study = Study.open(tmp_path_factory.mktemp("maps"), {"task": "crossings", "commands": []})
-    crops, fit = Crops(side=32, number=4), FitOptions(epochs=1, batch=2, bfloat16=False, smoothing=0.0)
+    crops, fit = CropOptions(side=32, number=4), FitOptions(epochs=1, batch=2, bfloat16=False, smoothing=0.0)
     drawn = Round(2, crops, fit, eyes=False)
     recipe = MapRecipe(VesselNetOptions(pretrained=False), (Round(1, crops, fit), drawn))
     (training, tested), nothing = both(eyes), []
@@ -197,9 +207,9 @@ def test_a_detector_starts_from_maps_and_refuses_those_that_saw_the_test(eyes, m
         CrossingStudy(options(eyes, tmp_path / "l", maps=maps / "even"), Console(True))
     with pytest.raises(UsageError, match="Give a folder that the crossing task wrote"):
         taught(tmp_path)
-    other = levels_of("resnet18", pretrained=False)
+    other = build_multiscale_body("resnet18", pretrained=False)
     with pytest.raises(UsageError, match="start from ImageNet"):
-        start_from_maps(other, weights)
+        load_vessel_net_weights(other, weights)
 
 
 def test_the_command_says_what_is_wrong(eyes, tmp_path):

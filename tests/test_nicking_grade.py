@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import fundoscope
 from fundoscope.bundles import write_nicking
-from fundoscope.bundles.card import Grades
+from fundoscope.bundles.card import GradeSettings
 from fundoscope.cli.main import app
 from fundoscope.errors import BundleError
 from fundoscope.findings import NICKING_COLUMNS, PATCH_COLUMNS
@@ -22,7 +22,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 
-GRADES = Grades(side=128, span=12, networks=1, least=0.0, rule="the median", learnt_from="nothing")
+GRADES = GradeSettings(side=128, span=12, networks=1, minimum_confidence=0.0, rule="the median", learnt_from="nothing")
 
 
 class Perfect:
@@ -31,7 +31,7 @@ class Perfect:
     def __init__(self, truth):
         self.card, self.truth = card(crossings=HOW), truth
 
-    def maps(self, contrast):
+    def map_vessels(self, contrast):
         assert contrast.shape[1:] == self.truth.field.shape
         return maps_of(self.truth)
 
@@ -42,7 +42,7 @@ class Sure(Perfect):
     def __init__(self, truth):
         self.card, self.truth, self.asked = card(crossings=HOW, grades=GRADES), truth, []
 
-    def grades(self, patches):
+    def grade_patches(self, patches):
         self.asked.append(patches.shape)
         n = len(patches)
         return np.tile([0.02, 0.03, 0.9, 0.05], (n, 1)), np.ones((n, 2, 16, 16), np.float32)
@@ -60,7 +60,7 @@ def bundle(written, tmp_path_factory):
     exported = (out / write_nicking.MAPS_FILE).read_bytes()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(write_nicking, "export_maps", lambda _, path: path.write_bytes(exported))
-        return write_nicking.write_maps(
+        return write_nicking.write_nicking_bundle(
             network, card(crossings=HOW), [np.zeros((3, 64, 64), np.float32)],
             tmp_path_factory.mktemp("b") / "maps", lambda _: None,
         )  # fmt: skip

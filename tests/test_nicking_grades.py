@@ -197,7 +197,7 @@ def test_mdtnet_looks_at_the_patch_alone_and_everyone_is_taught():
     with torch.no_grad():
         assert team(x).shape == (2, 4)
         torch.testing.assert_close(team(x), team(other))
-        said = team.team.answers(x[:, :3])
+        said = team.team.all_logits(x[:, :3])
         logits = torch.cat([said.joined[None], said.plain, said.focal]).transpose(0, 1)
         grades = torch.tensor([0, 3])
         torch.testing.assert_close(team.loss(logits, grades), mdtnet_loss(said, grades))

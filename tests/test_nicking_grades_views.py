@@ -37,7 +37,7 @@ def patch(seed=0, side=SIDE):
 
 
 def test_views_are_named_by_patch_and_number_and_nothing_else(patch_rows, fresh_upstream):
-    maps = fresh_upstream.bundle.maps
+    maps = fresh_upstream.bundle.map_vessels
     first, again = (list(Views(2).draw(patch_rows[0], maps)) for _ in range(2))
     longer, other = list(Views(3).draw(patch_rows[0], maps)), list(Views(2, seed=1).draw(patch_rows[0], maps))
     for k in range(2):
@@ -54,11 +54,13 @@ def test_views_are_drawn_once_and_kept(patch_rows, fresh_upstream, tmp_path):
 
     def maps(contrast):
         asked.append(contrast.shape)
-        return fresh_upstream.bundle.maps(contrast)
+        return fresh_upstream.bundle.map_vessels(contrast)
 
     kept = drawn(patch_rows[:2], maps, Views(1), tmp_path / "v" / "views.npy")
     assert kept.shape == (2, 1, SIDE, SIDE, 7) and len(asked) == 2
-    np.testing.assert_array_equal(kept[1, 0], packed(next(Views(1).draw(patch_rows[1], fresh_upstream.bundle.maps))))
+    np.testing.assert_array_equal(
+        kept[1, 0], packed(next(Views(1).draw(patch_rows[1], fresh_upstream.bundle.map_vessels)))
+    )
     again = drawn(patch_rows[:2], maps, Views(1), tmp_path / "v" / "views.npy")
     np.testing.assert_array_equal(kept, again)
     assert len(asked) == 2 and [path.name for path in (tmp_path / "v").iterdir()] == ["views.npy"]

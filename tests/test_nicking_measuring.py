@@ -3,17 +3,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fundoscope.bundles import OperatingPoint
-from fundoscope.bundles.card import Crossings
+from fundoscope.bundles import DecisionThreshold
+from fundoscope.bundles.card import CrossingSettings
 from fundoscope.nicking.grading.crossing_candidates import FEATURES
 from fundoscope.nicking.grading.measure import NOT_FOLLOWED, measure, seen
 from fundoscope.simulate import adult
 from fundoscope.vessels import vessel_graph
 from fundoscope.vessels.disc import find_disc
 
-POINT = OperatingPoint(threshold=0.5, rule="r", data="d", n_positive=1, sensitivity_bound="s")
+POINT = DecisionThreshold(threshold=0.5, rule="r", data="d", n_positive=1, sensitivity_bound="s")
 #: Peaks of the crossing map and strands that run through each other both speak for a crossing.
-HOW = Crossings(diameter=540, vessel=0.5, trust=(-1.0, 0.5, 0.2, 2.0, 0.5, 0.0, 0.0), confidence=POINT)
+HOW = CrossingSettings(
+    diameter=540, vessel_threshold=0.5, confidence_weights=(-1.0, 0.5, 0.2, 2.0, 0.5, 0.0, 0.0), operating_point=POINT
+)
 
 
 def maps_of(truth):

@@ -70,8 +70,10 @@ def test_pixels_of_both_kinds_or_outside_the_field_are_not_asked(eyes):
 def test_trust_follows_what_speaks_for_a_crossing(eyes, monkeypatch):
     monkeypatch.setattr(upstream, "TRIED", upstream.TRIED[:2])
     how, f1 = settled(eyes, "simulated eyes")
-    assert f1 > 0.8 and len(how.trust) == 1 + len(FEATURES) and how.trust[1] > 0
-    assert how.confidence.data == "simulated eyes" and how.confidence.n_positive == sum(len(e.crossings) for e in eyes)
+    assert f1 > 0.8 and len(how.confidence_weights) == 1 + len(FEATURES) and how.confidence_weights[1] > 0
+    assert how.operating_point.data == "simulated eyes" and how.operating_point.n_positive == sum(
+        len(e.crossings) for e in eyes
+    )
     assert VoteWeights(**how.votes) in upstream.TRIED
 
 

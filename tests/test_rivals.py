@@ -9,8 +9,8 @@ pytest.importorskip("sklearn")
 
 from sklearn.metrics import cohen_kappa_score
 
-from fundoscope.bundles import OperatingPoint
-from fundoscope.bundles.card import Crossings
+from fundoscope.bundles import DecisionThreshold
+from fundoscope.bundles.card import CrossingSettings
 from fundoscope.errors import UsageError
 from fundoscope.nicking.grade_study.rivals import nguyen, roy, trivial
 from fundoscope.nicking.grading.patch_widths import measured_patch
@@ -19,8 +19,8 @@ from fundoscope.simulate.pinch import WarpPlan, is_usable, pinched_patch, pinche
 from fundoscope.vessels import crossings_between
 from fundoscope.vessels.grade_rule import grade_of
 
-POINT = OperatingPoint(threshold=0.5, rule="r", data="d", n_positive=1, sensitivity_bound="s")
-HOW = Crossings(diameter=540, vessel=0.5, trust=(0.0,) * 7, confidence=POINT)
+POINT = DecisionThreshold(threshold=0.5, rule="r", data="d", n_positive=1, sensitivity_bound="s")
+HOW = CrossingSettings(diameter=540, vessel_threshold=0.5, confidence_weights=(0.0,) * 7, operating_point=POINT)
 SIDE, SMALL = 256, 84  # pixels of a patch, and of its maps: 7 a vein's width
 SCALE = SIDE / SMALL
 EVEN = 0.13

@@ -16,9 +16,9 @@ from fundoscope.bundles import open_bundle
 from fundoscope.cli.console import Console
 from fundoscope.cohort import Cohort, Folds, audit, make_groups
 from fundoscope.errors import LeakError, UsageError
-from fundoscope.learning import LogitRegression, SoftTargets
-from fundoscope.networks import COMPARED, build
-from fundoscope.networks.cost import cost_of
+from fundoscope.learning import HintonLoss, LogitRegressionLoss
+from fundoscope.networks import COMPARED_NETWORKS, build
+from fundoscope.networks.cost import measure_cost
 from fundoscope.rop.recipes import ARMS, recipe_of
 from fundoscope.rop.study.questions import TREATMENT, questions_of
 from fundoscope.rop.study.run import StudyOptions, run_study
@@ -150,7 +150,7 @@ def test_without_answers_about_treatment_it_is_not_asked_and_says_so(tmp_path):
 def test_every_comparison_network_goes_through_every_step(tmp_path):
     table = write_cohort(tmp_path)
     recipe = recipe_of("tiny")
-    networks = ("undistilled", *COMPARED)
+    networks = ("undistilled", *COMPARED_NETWORKS)
     out = tmp_path / "s"
     run_study(StudyOptions(table, out, recipe.changed(epochs=1), folds=2, networks=networks), Console(quiet=True))
     for question in ("rop", "treatment"):
@@ -175,15 +175,15 @@ def test_the_papers_recipe_to_the_letter():
         )
         assert fit.schedule == "constant" and fit.average == 0 and fit.smoothing == 0
         assert fit.augment.rotation and fit.augment.scale and not fit.augment.colour
-    assert paper.distillation.loss == SoftTargets(temperature=5.0, alpha=0.95)
-    assert isinstance(recipe_of("lite").distillation.loss, LogitRegression)
+    assert paper.distillation.loss == HintonLoss(temperature=5.0, alpha=0.95)
+    assert isinstance(recipe_of("lite").distillation.loss, LogitRegressionLoss)
 
 
 def test_sizes_and_costs_of_the_papers_networks():
     # table 5 as repaired: 26.59 M and 2.23 M with two classes; MobileNetV2's 0.30 G at 224 px is 1.306 times that at 256
     teacher, student = recipe_of("paper").teacher, recipe_of("paper").student
-    assert cost_of(build(teacher, pretrained=False), 256).parameters == pytest.approx(26.59e6, abs=0.01e6)
-    small, large = (cost_of(build(student, pretrained=False, size=size), size) for size in (224, 256))
+    assert measure_cost(build(teacher, pretrained=False), 256).parameters == pytest.approx(26.59e6, abs=0.01e6)
+    small, large = (measure_cost(build(student, pretrained=False, size=size), size) for size in (224, 256))
     assert small.parameters == pytest.approx(2.2264e6, abs=0.001e6)
     assert small.macs == pytest.approx(0.30e9, rel=0.03)
     assert large.macs / small.macs == pytest.approx((256 / 224) ** 2, rel=0.01)
@@ -191,7 +191,7 @@ def test_sizes_and_costs_of_the_papers_networks():
 
 def test_a_convolutions_cost_by_hand():
     network = torch.nn.Conv2d(3, 5, 3, padding=1, bias=False)
-    assert cost_of(network, 16).macs == 3 * 5 * 9 * 16 * 16
+    assert measure_cost(network, 16).macs == 3 * 5 * 9 * 16 * 16
 
 
 def test_an_unknown_arm_names_the_nearest():

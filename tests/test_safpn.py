@@ -27,7 +27,7 @@ def stirred(maps=16):
 
 def test_it_gives_a_level_for_each_and_weights_that_sum_to_one():
     pyramid = stirred()
-    out, weights = pyramid.weighed(levels())
+    out, weights = pyramid.fuse_with_weights(levels())
     assert list(out) == ["0", "1", "2", "3"]
     assert [tuple(x.shape) for x in out.values()] == [(2, 16, 64 // s, 96 // s) for s in (4, 8, 16, 32)]
     for x, share in zip(out.values(), weights, strict=True):
@@ -40,7 +40,7 @@ def test_it_gives_a_level_for_each_and_weights_that_sum_to_one():
 def test_it_begins_as_a_plain_mean():
     torch.manual_seed(0)
     pyramid, maps = SAFPN(CHANNELS, 16), levels()
-    out, weights = pyramid.weighed(maps)
+    out, weights = pyramid.fuse_with_weights(maps)
     assert all((share == 0.25).all() for share in weights)
     lateral = [layer(x) for layer, x in zip(pyramid.lateral, maps.values(), strict=True)]
     size = lateral[0].shape[2:]
@@ -52,7 +52,7 @@ def test_weights_are_of_the_photograph_and_of_the_place():
     pyramid, maps = stirred(), levels()
     changed = OrderedDict((name, x.clone()) for name, x in maps.items())
     changed["0"][1, :, 8, 12] += 5
-    before, after = (pyramid.weighed(each)[1] for each in (maps, changed))
+    before, after = (pyramid.fuse_with_weights(each)[1] for each in (maps, changed))
     moved = (before[0] - after[0]).abs().amax(dim=1)
     assert moved[0].max() == 0  # the other photograph
     assert moved[1, 8, 12] > 1e-3
@@ -90,7 +90,7 @@ def test_taught_it_reads_small_crossings_from_the_fine_map_and_large_ones_from_t
         optimiser.step()
     maps, _, large = scene(64, generator)
     with torch.no_grad():
-        shares = pyramid.weighed(maps)[1][0].mean(dim=(2, 3))  # (64, levels), of the finest output
+        shares = pyramid.fuse_with_weights(maps)[1][0].mean(dim=(2, 3))  # (64, levels), of the finest output
     assert shares[~large, 0].mean() > shares[large, 0].mean() + 0.2
     assert shares[large, 2].mean() > shares[~large, 2].mean() + 0.2
 

@@ -13,7 +13,7 @@ from test_bundles import card_of
 from test_cli_screen import run
 
 from fundoscope.bundles import open_bundle
-from fundoscope.bundles.write import Exportable, write_bundle
+from fundoscope.bundles.write import ExportedClassifiers, write_bundle
 from fundoscope.imaging import Standard
 from fundoscope.networks import build
 from fundoscope.rop.screening.screener import SIMULATED, Screener
@@ -56,7 +56,7 @@ def test_each_stage_answers_as_its_network_does(folders):
     for (logits, activation), network in zip(answers, networks(), strict=True):
         with torch.no_grad():
             np.testing.assert_allclose(logits, network(torch.from_numpy(x)).numpy(), atol=1e-4)
-            np.testing.assert_allclose(activation, network.evidence(torch.from_numpy(x)).numpy(), atol=1e-4)
+            np.testing.assert_allclose(activation, network.activation_map(torch.from_numpy(x)).numpy(), atol=1e-4)
     np.testing.assert_array_equal(bundle.run(x)[0], answers[0][0])
     card = bundle.card
     assert card.parity.n_photographs == card.parity_second.n_photographs == 6
@@ -66,11 +66,11 @@ def test_each_stage_answers_as_its_network_does(folders):
 def test_a_trunk_that_both_keep_runs_once():
     first = build("tf_efficientnet_lite0", pretrained=False).eval()
     second = build("tf_efficientnet_lite0", pretrained=False).eval()
-    assert not Exportable(first, second).shared
+    assert not ExportedClassifiers(first, second).shared
     second.load_state_dict(first.state_dict())
     with torch.no_grad():
         second.body.last[0].weight += 0.1
-    both = Exportable(first, second).eval()
+    both = ExportedClassifiers(first, second).eval()
     assert both.shared
     calls = []
     first.body.stem.register_forward_hook(lambda *_: calls.append("first"))
@@ -85,7 +85,7 @@ def test_a_trunk_that_both_keep_runs_once():
 
 def test_training_on_leaves_the_trunk_as_it_is():
     model = build("tf_efficientnet_lite0", pretrained=False)
-    model.keep_trunk()
+    model.freeze_trunk()
     x = torch.rand(2, 3, 64, 64)
     model.eval()
     before = model.body.trunk(x)

@@ -10,15 +10,15 @@ from lightning.pytorch.callbacks import Callback
 from fundoscope.datasets import PhotographRecord
 from fundoscope.imaging.local_contrast import DIAMETER, evened, scaled
 from fundoscope.learning import Augment, FitOptions
-from fundoscope.learning.vessel_crops import Crops, Drawn, crop_batches
-from fundoscope.learning.vessel_fit import fit_vessels, vessel_loss, vessel_probabilities
-from fundoscope.networks import KINDS, VesselNet, VesselNetOptions, count_parameters
+from fundoscope.learning.vessel_crops import CropOptions, VesselPhotograph, crop_batches
+from fundoscope.learning.vessel_fit import fit_vessels, predict_vessel_probabilities, vessel_loss
+from fundoscope.networks import VESSEL_MAPS, VesselNet, VesselNetOptions, count_parameters
 from fundoscope.simulate import adult
 
 SMALL = VesselNetOptions(widths=(8, 8, 8, 8, 12, 16), dropout=0.0, pretrained=False)
 CALM = Augment(rotation=0, scale=0, shift=0, field=0, colour=0.2, light=0, sharpness=0, noise=0, encoding=0)
 QUICK = FitOptions(epochs=3, batch=4, learning_rate=1e-2, average=0.5)
-CROPS = Crops(side=32, number=24, augment=CALM)
+CROPS = CropOptions(side=32, number=24, augment=CALM)
 
 
 def eye(side=200):
@@ -47,7 +47,7 @@ def record(folder, side=200, **changed):
 def test_every_pixel_gets_a_logit_a_kind(shape):
     model = VesselNet(SMALL).eval()
     with torch.no_grad():
-        assert model(torch.randn(2, 3, *shape)).shape == (2, len(KINDS), *shape)
+        assert model(torch.randn(2, 3, *shape)).shape == (2, len(VESSEL_MAPS), *shape)
 
 
 def test_the_usual_network_is_small_and_sees_a_window():
@@ -114,7 +114,7 @@ def test_which_of_the_two_a_vessel_is_counts_however_few_its_pixels_are():
 def test_a_vessel_of_unknown_kind_teaches_no_kind(tmp_path):
     *_, artery, vein = eye(540)
     unknown = record(tmp_path, 540, artery=artery & ~vein, vein=np.zeros_like(vein))
-    _, y = Crops(side=400, augment=CALM).take(Drawn.of(unknown), np.random.default_rng(4))
+    _, y = CropOptions(side=400, augment=CALM).take(VesselPhotograph.from_record(unknown), np.random.default_rng(4))
     vessel, counts = y[0] > 0.9, y[4:]
     inside = counts[0] == 1
     alone = vessel & (y[1] < 0.1) & inside
@@ -128,23 +128,23 @@ def test_a_vessel_of_unknown_kind_teaches_no_kind(tmp_path):
      ({"vessel": None, "artery": None, "vein": None}, (False, False, True)), ({"crossings": None}, (True, True, False))],
 )  # fmt: skip
 def test_what_a_set_does_not_say_counts_nothing(tmp_path, changed, known):
-    drawn = Drawn.of(record(tmp_path, 540, **changed))
-    _, y = Crops(side=400, augment=CALM).take(drawn, np.random.default_rng(1))
+    drawn = VesselPhotograph.from_record(record(tmp_path, 540, **changed))
+    _, y = CropOptions(side=400, augment=CALM).take(drawn, np.random.default_rng(1))
     assert (bool(y[4].any()), bool(y[5].any()), bool(y[7].any())) == known
     assert bool(y[6].any()) == known[1]
 
 
 def test_where_both_kinds_may_mean_doubt_neither_is_taught(tmp_path):
-    sure, unsure = (Drawn.of(record(tmp_path, 540, complete=whole)) for whole in (True, False))
+    sure, unsure = (VesselPhotograph.from_record(record(tmp_path, 540, complete=whole)) for whole in (True, False))
     both = [(d.planes[..., 1] > 127) & (d.planes[..., 2] > 127) for d in (sure, unsure)]
     assert both[0].any() and not both[1].any()
     np.testing.assert_array_equal(sure.planes[..., 0], unsure.planes[..., 0])
 
 
 def test_a_crossing_is_a_bump_where_both_kinds_lie(tmp_path):
-    drawn, seen = Drawn.of(record(tmp_path, 900)), 0
+    drawn, seen = VesselPhotograph.from_record(record(tmp_path, 900)), 0
     for seed in range(12):
-        _, y = Crops(side=400, augment=CALM).take(drawn, np.random.default_rng(seed))
+        _, y = CropOptions(side=400, augment=CALM).take(drawn, np.random.default_rng(seed))
         if y[3].max() > 0.95:
             seen += 1
             row, column = np.unravel_index(y[3].argmax(), y[3].shape)
@@ -184,7 +184,7 @@ def test_evened_does_not_see_outside_the_field():
 
 
 def test_crops_are_named_by_their_numbers_and_do_not_depend_on_workers(tmp_path):
-    drawn = [Drawn.of(record(tmp_path, side)) for side in (200, 240)]
+    drawn = [VesselPhotograph.from_record(record(tmp_path, side)) for side in (200, 240)]
     drawn_batches = []
     for workers in (0, 1):
         batches = crop_batches(drawn, CROPS, 6, seed=3, workers=workers)
@@ -195,9 +195,9 @@ def test_crops_are_named_by_their_numbers_and_do_not_depend_on_workers(tmp_path)
 
 
 def test_a_crop_and_its_targets_lie_over_each_other(tmp_path):
-    drawn = Drawn.of(record(tmp_path, 540))
+    drawn = VesselPhotograph.from_record(record(tmp_path, 540))
     for seed in range(12):
-        x, y = Crops(side=96, augment=CALM).take(drawn, np.random.default_rng(seed))
+        x, y = CropOptions(side=96, augment=CALM).take(drawn, np.random.default_rng(seed))
         assert x.shape == (3, 96, 96) and y.shape == (8, 96, 96)
         vessel, field = y[0] > 0.9, y[4] > 0.9
         if vessel.sum() > 50:
@@ -210,13 +210,15 @@ def test_a_few_steps_learn_a_simulated_eye(tmp_path):
     path = tmp_path / "eye.png"
     cv2.imwrite(str(path), photograph.pixels[..., ::-1])
     masks = {"vessel": truth.vessel, "artery": truth.artery, "vein": truth.vein}
-    drawn = [Drawn.of(PhotographRecord("eye", "simulated", path, "eye", truth.field, **masks))]
+    drawn = [VesselPhotograph.of(PhotographRecord("eye", "simulated", path, "eye", truth.field, **masks))]
     torch.manual_seed(0)
     options = FitOptions(epochs=12, batch=4, learning_rate=1e-2, average=0.8)
-    model = fit_vessels(VesselNet(SMALL), drawn, Crops(side=64, number=48, augment=CALM), options, tmp_path / "f", 0)
+    model = fit_vessels(
+        VesselNet(SMALL), drawn, CropOptions(side=64, number=48, augment=CALM), options, tmp_path / "f", 0
+    )
     losses = [float(line.split(",")[1]) for line in (tmp_path / "f" / "epochs.csv").read_text().splitlines()[1:]]
     assert losses[-1] < 0.75 * losses[0]
-    found = vessel_probabilities(model, photograph.pixels)
+    found = predict_vessel_probabilities(model, photograph.pixels)
     assert found.shape == (4, *truth.field.shape)
     hit = (found[0] > 0.5) & truth.vessel
     assert 2 * hit.sum() / ((found[0] > 0.5).sum() + truth.vessel.sum()) > 0.5
@@ -233,7 +235,7 @@ class Breaker(Callback):
 
 
 def test_broken_off_in_an_epoch_it_goes_on_to_the_same_weights(tmp_path, monkeypatch):
-    drawn = [Drawn.of(record(tmp_path))]
+    drawn = [VesselPhotograph.from_record(record(tmp_path))]
 
     def run(folder):
         torch.manual_seed(0)

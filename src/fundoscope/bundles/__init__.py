@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from fundoscope.bundles.card import Card, Figure, OperatingPoint, Parity, Source, Stage
+from fundoscope.bundles.card import Attribution, Card, CardFigure, DecisionThreshold, Parity, Stage
 from fundoscope.bundles.read import Bundle, find_bundles, locate, open_bundle, verify
 
 __all__ = [
+    "Attribution",
     "Bundle",
     "Card",
-    "Figure",
-    "OperatingPoint",
+    "CardFigure",
+    "DecisionThreshold",
     "Parity",
-    "Source",
     "Stage",
     "find_bundles",
     "locate",

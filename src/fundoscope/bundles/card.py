@@ -19,7 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from fundoscope.imaging import Standard
 
-SCHEMA_VERSION = 2  # 1 had one stage only; raise it with every change that an older reader would misunderstand
+#: 1 had one stage only, 2 other names of fields (`RENAMED_SINCE_2`). Raise it with every change that an older reader would misunderstand.
+SCHEMA_VERSION = 3
+
+#: Names of a nicking card's fields in version 2, and today's: part of the card -> old name -> new name.
+RENAMED_SINCE_2 = {
+    "crossings": {"vessel": "vessel_threshold", "trust": "confidence_weights", "confidence": "operating_point"},
+    "grades": {"least": "minimum_confidence"},
+}
 
 RESEARCH_USE_ONLY = (
     "Research use only. Not a medical device: no one's care may rest on what it says, "
@@ -36,7 +43,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class OperatingPoint(_Record):
+class DecisionThreshold(_Record):
     """Where a probability becomes a decision, by which rule, and on whose evidence."""
 
     threshold: Probability  # positive at or above it
@@ -52,7 +59,7 @@ class Stage(_Record):
     name: str
     classes: tuple[str, str]
     temperature: float = Field(gt=0)
-    operating_point: OperatingPoint
+    operating_point: DecisionThreshold
 
     def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
         """Calibrated probability of the positive class, (n,): softmax of logits (n, 2) over the temperature.
@@ -67,7 +74,7 @@ class Stage(_Record):
         return np.asarray(probabilities) >= self.operating_point.threshold
 
 
-class Figure(_Record):
+class CardFigure(_Record):
     """One measured figure with its 95 % interval, the number of photographs, and what it was measured on."""
 
     name: str
@@ -94,7 +101,7 @@ class Parity(_Record):
     int8_auc_change: float | None = None
 
 
-class Source(_Record):
+class Attribution(_Record):
     """Weights or photographs that others made: name, licence, and how to cite them."""
 
     name: str
@@ -127,9 +134,9 @@ class BaseCard(_Record):
     trained_on: tuple[str, ...]
     never_tested_on: tuple[str, ...]
 
-    figures: tuple[Figure, ...] = ()
-    initial_weights: Source
-    attributions: tuple[Source, ...] = ()
+    figures: tuple[CardFigure, ...] = ()
+    initial_weights: Attribution
+    attributions: tuple[Attribution, ...] = ()
     files: dict[FileName, FileRecord] = Field(default_factory=dict)
 
     def sealed_json(self) -> str:
@@ -150,28 +157,34 @@ class Card(BaseCard):
     parity_second: Parity | None = None  # of the second stage, where there is one
 
 
-class Crossings(_Record):
-    """How crossings are told from the network's maps: the field's `diameter` in pixels at which it works, the
-    probability from which on a pixel is `vessel`, the weights of `vessels.artery_vein.VoteWeights` by name, the logistic model
-    `trust` (an offset, then a weight for each of `nicking.meetings.FEATURES`), and the confidence that counts.
+class CrossingSettings(_Record):
+    """How crossings are found on the maps of vessels: thresholds, and the weights of two small models.
+
+    `diameter` is the width in pixels to which the field is brought. A pixel is vessel from the probability
+    `vessel_threshold` on. `votes` are the weights of `vessels.artery_vein.VoteWeights` by name. `confidence_weights` are
+    those of the logistic model that gives a crossing its confidence: an offset, then one weight for each of
+    `nicking.grading.crossing_candidates.FEATURES`. A candidate counts as a crossing from `operating_point` on.
     """
 
     diameter: int
-    vessel: Probability
+    vessel_threshold: Probability
     votes: dict[str, float] = Field(default_factory=dict)
-    trust: tuple[float, ...]
-    confidence: OperatingPoint
+    confidence_weights: tuple[float, ...]
+    operating_point: DecisionThreshold
 
 
-class Grades(_Record):
-    """How nicking is graded: `networks` answer for a patch of `side` pixels that spans `span` widths of its vein, and a
-    patch is graded from a probability of `least` on, by a rule that `rule` says in words; `learnt_from` says from what.
+class GradeSettings(_Record):
+    """How nicking is graded: what the networks are given, and when a patch gets a grade.
+
+    `networks` networks look at a patch of `side` pixels that spans `span` widths of its vein. A patch is graded where
+    the likeliest grade has a probability of `minimum_confidence` or more, by the rule that `rule` states in words.
+    `learnt_from` says which patches trained the networks.
     """
 
     side: int
     span: float
     networks: int = Field(ge=1)
-    least: Probability
+    minimum_confidence: Probability
     rule: str
     learnt_from: str
 
@@ -182,8 +195,8 @@ class NickingCard(BaseCard):
     """
 
     photographs: tuple[str, ...] = ()
-    crossings: Crossings
-    grades: Grades | None = None
+    crossings: CrossingSettings
+    grades: GradeSettings | None = None
     parity: float | None = Field(default=None, ge=0)
     parity_grades: float | None = Field(default=None, ge=0)
 
@@ -192,10 +205,21 @@ class NickingCard(BaseCard):
 CARDS: dict[str, type[BaseCard]] = {"rop": Card, "nicking": NickingCard}
 
 
+def with_todays_names(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a `bundle.json` under the names of `SCHEMA_VERSION`; a card of version 2 reads as one of today's."""
+    if values["schema_version"] != 2:
+        return values
+    renamed = dict(values, schema_version=SCHEMA_VERSION)
+    for part, names in RENAMED_SINCE_2.items():
+        if isinstance(values.get(part), dict):
+            renamed[part] = {names.get(name, name): value for name, value in values[part].items()}
+    return renamed
+
+
 def seal(values: dict[str, Any]) -> str:
     """SHA-256 of a card's values in one canonical form, whatever the file's spacing and order.
 
     It tells edits and damage, as the other checksums do. It is no signature: who may write it may seal it.
     """
-    bare = {key: value for key, value in values.items() if key != "seal"}
-    return hashlib.sha256(json.dumps(bare, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    unsealed = {key: value for key, value in values.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(unsealed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

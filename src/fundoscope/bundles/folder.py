@@ -18,7 +18,7 @@ CARD_PAGE = "card.md"
 
 
 @contextmanager
-def replaced(out: Path) -> Generator[Path]:
+def replace_folder(out: Path) -> Generator[Path]:
     """A folder to write into, which takes the place of `out` when the block ends; if it raises, `out` stays."""
     part = _fresh(out)
     try:
@@ -28,7 +28,7 @@ def replaced(out: Path) -> Generator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def describe(card: BaseCard, parity: Sequence[str], part: Path) -> None:
+def write_card_files(card: BaseCard, parity: Sequence[str], part: Path) -> None:
     """Write `card.md` and `bundle.json` beside the networks, with the checksum of every file."""
     networks = {path.name: _record(path) for path in sorted(part.glob("*.onnx"))}
     page = part / CARD_PAGE

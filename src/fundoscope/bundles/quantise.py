@@ -57,7 +57,7 @@ def quantise(fp32: Path, int8: Path, calibration: NDArray[np.float32]) -> None:
         )
         quantised = onnx.load(nearest)
         refine(quantised, onnx.load(prepared), calibration)
-    onnx.save(bare(quantised), int8)
+    onnx.save(strip_metadata(quantised), int8)
 
 
 def after_features(model: onnx.ModelProto) -> list[str]:
@@ -75,7 +75,7 @@ def after_features(model: onnx.ModelProto) -> list[str]:
     return list(found)
 
 
-def bare(model: onnx.ModelProto) -> onnx.ModelProto:
+def strip_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model, changed in place, less what tools noted in it: traces with paths, shapes, unused opsets."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):

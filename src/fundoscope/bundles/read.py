@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from fundoscope.bundles.card import CARDS, SCHEMA_VERSION, BaseCard, Card, Stage, seal
+from fundoscope.bundles.card import CARDS, SCHEMA_VERSION, BaseCard, Card, Stage, seal, with_todays_names
 from fundoscope.errors import BundleError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Bundle:
             )
         batch = np.ascontiguousarray(batch, np.float32)
         names = [name for stage in OUTPUTS[:stages] for name in stage]
-        outputs = [np.asarray(output) for output in run_to(self.session, names, batch)]
+        outputs = [np.asarray(output) for output in run_outputs(self.session, names, batch)]
         if not all(np.isfinite(logits).all() for logits in outputs[::2]):
             raise BundleError(
                 f"bundle '{self.card.name}' gave a logit that is no finite number. "
@@ -119,7 +119,7 @@ def verify(folder: str | Path) -> BaseCard:
     return card
 
 
-def verified(folder: Path, kind: type[C]) -> C:
+def verify_task(folder: Path, kind: type[C]) -> C:
     """The same where the bundle must be of one kind; BundleError names the command that is for it if it is not."""
     card = verify(folder)
     if not isinstance(card, kind):
@@ -136,7 +136,7 @@ def open_bundle(path_or_name: str | Path, threads: int = 1, precision: Precision
     when anything is missing, changed, newer than this program, or of a task that it does not know.
     """
     folder = locate(path_or_name)
-    card = verified(folder, Card)
+    card = verify_task(folder, Card)
     name = f"model.{precision}.onnx"
     if name not in card.files:
         there = ", ".join(sorted(file for file in card.files if file.endswith(".onnx"))) or "none"
@@ -164,6 +164,7 @@ def _read_card(folder: Path) -> BaseCard:
             f"{', '.join(CARDS)}. Upgrade fundoscope, or use another bundle."
         )
     try:
+        values = with_todays_names(values)
         return CARDS[values["task"]].model_validate({key: value for key, value in values.items() if key != "seal"})
     except ValidationError as error:
         first = error.errors()[0]
@@ -219,7 +220,7 @@ def load_network(model: bytes, name: str, threads: int = 1) -> InferenceSession:
         ) from error
 
 
-def run_to(session: InferenceSession, names: list[str], batch: NDArray[np.float32]) -> list[Any]:
+def run_outputs(session: InferenceSession, names: list[str], batch: NDArray[np.float32]) -> list[Any]:
     """The named outputs for a batch; nodes that only other outputs need are not run."""
     import onnxruntime
 

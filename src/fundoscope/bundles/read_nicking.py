@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.bundles.card import NickingCard
-from fundoscope.bundles.read import checked_bytes, load_network, locate, verified
+from fundoscope.bundles.read import checked_bytes, load_network, locate, verify_task
 from fundoscope.errors import BundleError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ STRIDE = 32  # the sides of what the network is given are multiples of it
 
 
 @dataclass(frozen=True, slots=True)
-class MapsBundle:
+class NickingBundle:
     """Verified networks, ready to run from many threads at once; `graders` is None where the bundle grades nothing."""
 
     folder: Path
@@ -34,7 +34,7 @@ class MapsBundle:
     session: InferenceSession
     graders: InferenceSession | None = None
 
-    def maps(self, contrast: NDArray[np.float32]) -> NDArray[np.float32]:
+    def map_vessels(self, contrast: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities (4, rows, columns) of vessel, artery, vein and crossing, 0 to 1, for local contrast (3, rows,
         columns) as `imaging.evened` gives it; edges are repeated up to a multiple of the stride.
         """
@@ -43,7 +43,7 @@ class MapsBundle:
         (found,) = self.session.run(["maps"], {"contrast": padded[None]})
         return np.asarray(found, np.float32)[0, :, :rows, :columns]
 
-    def grades(self, patches: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    def grade_patches(self, patches: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Probabilities (n, 4) of grades 0 to 3 of patches (n, 6, s, s), local contrast and maps, and where the patch and
         its maps speak for a pinch, (n, 2, s / 8, s / 8; half of that without a pyramid).
 
@@ -55,13 +55,13 @@ class MapsBundle:
         return np.asarray(p, float), np.asarray(attention, np.float32)
 
 
-def open_maps(path_or_name: str | Path, threads: int = 2) -> MapsBundle:
+def open_nicking_bundle(path_or_name: str | Path, threads: int = 2) -> NickingBundle:
     """Verify a bundle of the task `nicking`, shipped (by name) or in a folder, and load its networks.
 
     `threads` work on one photograph. Raises `BundleError` when anything is missing or changed, or for another task.
     """
     folder = locate(path_or_name)
-    card = verified(folder, NickingCard)
+    card = verify_task(folder, NickingCard)
     files = (MAPS_FILE, GRADES_FILE) if card.grades is not None else (MAPS_FILE,)
     sessions = [load_network(checked_bytes(folder, name, card), str(folder / name), threads) for name in files]
-    return MapsBundle(folder, card, *sessions)
+    return NickingBundle(folder, card, *sessions)

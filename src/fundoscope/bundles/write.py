@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fundoscope.bundles.card import Card, Parity, Stage
-from fundoscope.bundles.folder import describe, replaced
-from fundoscope.bundles.quantise import bare, quantise
-from fundoscope.bundles.read import OUTPUTS, load_network, run_to
+from fundoscope.bundles.folder import replace_folder, write_card_files
+from fundoscope.bundles.quantise import quantise, strip_metadata
+from fundoscope.bundles.read import OUTPUTS, load_network, run_outputs
 from fundoscope.errors import StudyError, UsageError
 
 FP32_TOLERANCE = 1e-4  # largest difference of a logit, torch against ONNX, that rounding can explain
@@ -28,7 +28,7 @@ Photographs = NDArray[np.float32]  # (n, 3, size, size), network input
 Logits = NDArray[np.float32]  # (n, 2)
 
 
-class Exportable(nn.Module):
+class ExportedClassifiers(nn.Module):
     """A classifier, or two, as a bundle runs them: photograph (n, 3, s, s) to logits (n, 2), activation (n, h, w).
 
     A classifier has `features(x)`, (n, c, h, w), and `head`, linear, after global average pooling. Head and
@@ -96,15 +96,15 @@ def write_bundle(
 ) -> Path:
     """Write the bundle of `model` to the folder `out`, which it replaces in one step or leaves as it was.
 
-    `model` is a classifier as `Exportable` takes it, or one a stage of the card; it is copied, not changed. `card` comes without parity
+    `model` is a classifier as `ExportedClassifiers` takes it, or one a stage of the card; it is copied, not changed. `card` comes without parity
     and files. `calibration` is inner data, in one array or in batches; `check` real photographs for parity,
     with their `labels` (0 or 1) if AUC is to be compared. Parity is told to `say` and kept in the card.
     Raises StudyError, and writes nothing, when ONNX in fp32 strays from torch by more than `FP32_TOLERANCE`.
     """
     calibration = _photographs(calibration, "calibration")
     check = _photographs(check, "the parity check")
-    network = _plain_copy(Exportable(*([model] if isinstance(model, nn.Module) else model)))
-    with replaced(out) as part:
+    network = _plain_copy(ExportedClassifiers(*([model] if isinstance(model, nn.Module) else model)))
+    with replace_folder(out) as part:
         export(network, card.standard.size, part / FP32_FILE)
         fp32 = _logits(part / FP32_FILE, check)
         worst = _strayed(network, fp32, check)
@@ -118,16 +118,16 @@ def write_bundle(
         if not keep_fp32:
             (part / FP32_FILE).unlink()
         found = dict(zip(("parity", "parity_second"), parities, strict=False))
-        describe(card.model_copy(update=found), lines, part)
+        write_card_files(card.model_copy(update=found), lines, part)
     return out
 
 
-def _plain_copy(model: Exportable) -> Exportable:
+def _plain_copy(model: ExportedClassifiers) -> ExportedClassifiers:
     """The model on the processor, in fp32, in the memory layout that ONNX has, and at rest."""
     return copy.deepcopy(model).to("cpu", torch.float32).to(memory_format=torch.contiguous_format).eval()
 
 
-def export(network: Exportable, size: int, path: Path) -> None:
+def export(network: ExportedClassifiers, size: int, path: Path) -> None:
     """Write a network as ONNX: `photograph` (n, 3, s, s) to the outputs of `read.OUTPUTS`."""
     example = torch.zeros(2, 3, size, size)  # two, since the exporter takes a batch of one for a constant
     program = torch.onnx.export(
@@ -142,7 +142,7 @@ def export(network: Exportable, size: int, path: Path) -> None:
         verbose=False,
     )
     assert program is not None  # dynamo=True always gives one
-    onnx.save(bare(program.model_proto), path)
+    onnx.save(strip_metadata(program.model_proto), path)
 
 
 def _photographs(given: Photographs | Iterable[Photographs], what: str) -> Photographs:
@@ -152,7 +152,7 @@ def _photographs(given: Photographs | Iterable[Photographs], what: str) -> Photo
     return array.astype(np.float32, copy=False)
 
 
-def _strayed(network: Exportable, fp32: list[Logits], check: Photographs) -> list[float]:
+def _strayed(network: ExportedClassifiers, fp32: list[Logits], check: Photographs) -> list[float]:
     """The largest difference of a logit, torch against ONNX, of each stage; StudyError where it is not rounding."""
     with torch.no_grad():
         trained = [np.concatenate(stage) for stage in zip(*(_asked(network, one) for one in check), strict=True)]
@@ -165,7 +165,7 @@ def _strayed(network: Exportable, fp32: list[Logits], check: Photographs) -> lis
     return worst
 
 
-def _asked(network: Exportable, one: NDArray[np.float32]) -> list[Logits]:
+def _asked(network: ExportedClassifiers, one: NDArray[np.float32]) -> list[Logits]:
     return [classifier(torch.from_numpy(one[None])).numpy() for classifier in network.classifiers]
 
 
@@ -185,7 +185,7 @@ def _logits(path: Path, check: Photographs) -> list[Logits]:
     """Logits of each stage."""
     network = load_network(path.read_bytes(), path.name)
     names = [output.name for output in network.get_outputs() if output.name.endswith("logits")]
-    answers = [run_to(network, names, one[None]) for one in check]
+    answers = [run_outputs(network, names, one[None]) for one in check]
     return [np.concatenate(stage) for stage in zip(*answers, strict=True)]
 
 

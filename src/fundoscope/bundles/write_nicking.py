@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fundoscope.bundles.card import NickingCard
-from fundoscope.bundles.folder import describe, replaced
-from fundoscope.bundles.quantise import bare
+from fundoscope.bundles.folder import replace_folder, write_card_files
+from fundoscope.bundles.quantise import strip_metadata
 from fundoscope.bundles.read import load_network
 from fundoscope.bundles.read_nicking import GRADES_FILE, MAPS_FILE, STRIDE
 from fundoscope.bundles.write import OPSET
 from fundoscope.errors import StudyError
-from fundoscope.networks.nick_grader import NickGrader, turned_round
+from fundoscope.networks.nick_grader import NickGrader, rotate_half_turn
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -33,7 +33,7 @@ TOLERANCE, GRADE_TOLERANCE = 0.05, 0.03
 _LEAST = 64  # values of a tensor that is worth shortening
 
 
-class Answers(nn.Module):
+class ProbabilityMaps(nn.Module):
     """Probabilities instead of logits."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -45,7 +45,7 @@ class Answers(nn.Module):
         return torch.sigmoid(self.network(contrast))
 
 
-class Panel(nn.Module):
+class GraderEnsemble(nn.Module):
     """Several graders as one: patches (n, 6, s, s), seen both ways round, to the mean of their probabilities (n, 4), each at
     its temperature, and of their attention (n, 2, s / 8, s / 8; half of that without a pyramid).
     """
@@ -59,10 +59,10 @@ class Panel(nn.Module):
         told, shown = [], []
         for grader, temperature in zip(self.graders, self.temperatures, strict=True):
             assert isinstance(grader, NickGrader)
-            for way in (_as_it_is, turned_round):
-                maps = grader.seen(way(patches))
-                told.append(grader.probabilities(grader.answer(grader.pooled(maps)) / temperature))
-                shown.append(way(torch.stack(grader.evidence(maps), dim=1)))
+            for way in (_as_it_is, rotate_half_turn):
+                maps = grader.stream_maps(way(patches))
+                told.append(grader.probabilities(grader.classify(grader.pool(maps)) / temperature))
+                shown.append(way(torch.stack(grader.activation_maps(maps), dim=1)))
         return torch.stack(told).mean(dim=0), torch.stack(shown).mean(dim=0)
 
 
@@ -71,7 +71,7 @@ def _as_it_is(planes: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Graders:
+class GraderNetworks:
     """What grades in a bundle: networks, the temperature of each, and patches (n, 6, s, s) for parity."""
 
     networks: Sequence[NickGrader]
@@ -79,18 +79,18 @@ class Graders:
     check: NDArray[np.float32]
 
     @property
-    def panel(self) -> Panel:
+    def panel(self) -> GraderEnsemble:
         """All as one."""
-        return _still(Panel(self.networks, self.temperatures))
+        return _still(GraderEnsemble(self.networks, self.temperatures))
 
 
-def write_maps(
+def write_nicking_bundle(
     network: nn.Module,
     card: NickingCard,
     check: Sequence[NDArray[np.float32]],
     out: Path,
     say: Callable[[str], None] = print,
-    graders: Graders | None = None,
+    graders: GraderNetworks | None = None,
 ) -> Path:
     """Write the bundle of a network of maps, and of graders, to the folder `out`, which it replaces in one step or leaves
     as it was.
@@ -98,8 +98,8 @@ def write_maps(
     `check` are local contrasts (3, rows, columns) of real photographs for parity. Raises `StudyError`, and writes
     nothing, where a file strays from its network by more than `TOLERANCE` or `GRADE_TOLERANCE`.
     """
-    answers = _still(Answers(network))
-    with replaced(out) as part:
+    answers = _still(ProbabilityMaps(network))
+    with replace_folder(out) as part:
         export_maps(answers, part / MAPS_FILE)
         parity = _strayed(answers, part / MAPS_FILE, check)
         line = f"torch to ONNX with weights of 16 bits: maps differ by {parity:.1e} at most on {len(check)} photographs"
@@ -112,7 +112,7 @@ def write_maps(
             )
         for each in lines:
             say(each)
-        describe(card.model_copy(update=parities), lines, part)
+        write_card_files(card.model_copy(update=parities), lines, part)
     return out
 
 
@@ -129,10 +129,10 @@ def export_maps(answers: nn.Module, path: Path) -> None:
         input_names=["contrast"], output_names=["maps"], dynamic_shapes=({2: rows, 3: columns},), opset_version=OPSET,
     )  # fmt: skip
     assert program is not None  # dynamo=True always gives one
-    onnx.save(shortened(bare(program.model_proto)), path)
+    onnx.save(store_in_16_bits(strip_metadata(program.model_proto)), path)
 
 
-def export_panel(panel: Panel, example: NDArray[np.float32], path: Path) -> None:
+def export_panel(panel: GraderEnsemble, example: NDArray[np.float32], path: Path) -> None:
     """Write it as ONNX: `patches` (n, 6, s, s) to `probabilities` (n, 4) and `attention` (n, 2, s / 8, s / 8; half of that without a pyramid)."""
     program = torch.onnx.export(
         panel, (torch.from_numpy(example),), dynamo=True, external_data=False, verbose=False,
@@ -140,10 +140,10 @@ def export_panel(panel: Panel, example: NDArray[np.float32], path: Path) -> None
         dynamic_shapes=({0: torch.export.Dim("n", min=1, max=4096)},), opset_version=OPSET,
     )  # fmt: skip
     assert program is not None  # dynamo=True always gives one
-    onnx.save(shortened(bare(program.model_proto)), path)
+    onnx.save(store_in_16_bits(strip_metadata(program.model_proto)), path)
 
 
-def shortened(model: onnx.ModelProto) -> onnx.ModelProto:
+def store_in_16_bits(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its large weights kept in 16 bits, and cast back before they are used: half the file."""
     casts = []
     for weight in model.graph.initializer:
@@ -171,7 +171,7 @@ def _strayed(answers: nn.Module, path: Path, check: Sequence[NDArray[np.float32]
 
 
 @torch.no_grad()
-def _strayed_grades(graders: Graders, path: Path) -> float:
+def _strayed_grades(graders: GraderNetworks, path: Path) -> float:
     session = load_network(path.read_bytes(), path.name)
     p, attention = session.run(["probabilities", "attention"], {"patches": graders.check})
     asked, shown = graders.panel(torch.from_numpy(graders.check))

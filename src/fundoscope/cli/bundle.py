@@ -46,11 +46,11 @@ def _tried(folder: Path) -> str:
 
     from fundoscope.bundles import open_bundle, verify
     from fundoscope.bundles.card import NickingCard
-    from fundoscope.bundles.read_nicking import open_maps
+    from fundoscope.bundles.read_nicking import open_nicking_bundle
 
     card = verify(folder)
     if isinstance(card, NickingCard):
-        open_maps(folder).maps(np.zeros((3, 64, 64), np.float32))
+        open_nicking_bundle(folder).map_vessels(np.zeros((3, 64, 64), np.float32))
     else:
         opened = open_bundle(folder)
         size = opened.card.standard.size

@@ -29,7 +29,7 @@ _MARGIN = 40  # pixels around a patch that its local contrast is measured on, to
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Marked:
+class CrossingPhotograph:
     """A photograph: `pixels` (rows, columns, 3), uint8, RGB, and which of them lie `inside` the field (rows, columns);
     of each crossing its box, x1 y1 x2 y2 (n, 4), whole pixels, and in `parts` the mask of the vessels in that box,
     or None where no vessels are known. `scale` is how many of its pixels make one of the file's.
@@ -42,7 +42,7 @@ class Marked:
     scale: float = 1.0
 
     @classmethod
-    def of(cls, record: PhotographRecord, labels: Labels = "paper") -> Marked:
+    def from_record(cls, record: PhotographRecord, labels: Labels = "paper") -> CrossingPhotograph:
         """A record brought to one scale; labelled as in paper 002 (section 5.2), or with boxes `scaled` by the vein's
         width and the two vessels that meet. Raises `UsageError` unless the record knows all its crossings.
         """
@@ -86,7 +86,7 @@ class Marked:
         """What the network sees, (3, rows, columns)."""
         return torch.from_numpy(evened(self.pixels, self.inside))
 
-    def mirrored(self) -> Marked:
+    def mirrored(self) -> CrossingPhotograph:
         """Left for right."""
         boxes = self.boxes.copy()
         boxes[:, [0, 2]] = self.inside.shape[1] - self.boxes[:, [2, 0]]
@@ -94,7 +94,7 @@ class Marked:
         pixels, inside = np.fliplr(self.pixels), np.fliplr(self.inside)
         return replace(self, pixels=pixels, inside=inside, boxes=boxes, parts=parts)
 
-    def quarter_turned(self) -> Marked:
+    def quarter_turned(self) -> CrossingPhotograph:
         """Turned by 90 degrees to the left."""
         x1, y1, x2, y2 = self.boxes.T
         columns = self.inside.shape[1]
@@ -102,7 +102,7 @@ class Marked:
         parts = None if self.parts is None else tuple(np.rot90(part) for part in self.parts)
         return replace(self, pixels=np.rot90(self.pixels), inside=np.rot90(self.inside), boxes=boxes, parts=parts)
 
-    def cut(self, row: int, column: int, rows: int, columns: int) -> Marked:
+    def cut(self, row: int, column: int, rows: int, columns: int) -> CrossingPhotograph:
         """The window of so many rows and columns from a pixel on, black and outside the field where it goes beyond.
 
         The crossings whose middle lies in it are kept, their boxes as far as they do.
@@ -119,8 +119,12 @@ class Marked:
         return replace(self, pixels=pixels, inside=inside, boxes=boxes, parts=parts)
 
     def patch(
-        self, row: int, column: int, side: int, camera: Callable[[Marked], Marked] = lambda around: around
-    ) -> tuple[Tensor, Marked]:
+        self,
+        row: int,
+        column: int,
+        side: int,
+        camera: Callable[[CrossingPhotograph], CrossingPhotograph] = lambda around: around,
+    ) -> tuple[Tensor, CrossingPhotograph]:
         """The window of `side` pixels around a pixel: what the network sees of it, (3, side, side), and what is in it.
 
         Local contrast is measured on some pixels around it, too; `camera` may change the colours before that.
@@ -130,7 +134,7 @@ class Marked:
         middle = slice(_MARGIN, _MARGIN + side)
         return around.contrast[:, middle, middle].contiguous(), around.cut(_MARGIN, _MARGIN, side, side)
 
-    def augmented(self, augment: Augment, rng: Generator) -> Marked:
+    def augmented(self, augment: Augment, rng: Generator) -> CrossingPhotograph:
         """As another camera could have taken it: the colours, light and sharpness of `augment`, no geometry."""
         rows, columns = self.inside.shape
         side = max(rows, columns)  # `Augment` takes squares

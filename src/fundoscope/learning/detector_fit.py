@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from fundoscope.errors import StudyError, UsageError
 from fundoscope.evaluation.detection import Instances
 from fundoscope.learning.augment import Augment
-from fundoscope.learning.crossing_photographs import Marked
+from fundoscope.learning.crossing_photographs import CrossingPhotograph
 from fundoscope.learning.vessel_crops import CAMERAS
 from fundoscope.networks.mask_rcnn import LOSSES, CrossingDetector
 
@@ -39,7 +39,7 @@ _STEEPEST = 10.0  # norm of the gradient; a step with few crossings in it can be
 
 
 @dataclass(frozen=True)
-class DetectionFit:
+class DetectorFitOptions:
     """Every number of one step of the training.
 
     An epoch takes each photograph `cuts` times: whole, or a patch of `side` pixels, whose middle lies up to a third
@@ -70,7 +70,7 @@ class DetectionFit:
         fallen = sum(epoch >= round(share * self.epochs) for share in self.drops)
         return self.learning_rate * min(1.0, (step + 1) / max(1, self.warm_up)) * self.fall**fallen
 
-    def take(self, photograph: Marked, rng: Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def take(self, photograph: CrossingPhotograph, rng: Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """What the network is shown of a photograph and what it should find: turned, mirrored, cut, other colours."""
         for _ in range(int(rng.integers(4))):
             photograph = photograph.quarter_turned()
@@ -83,7 +83,7 @@ class DetectionFit:
         contrast, patch = photograph.patch(row, column, self.side, lambda x: x.augmented(self.augment, rng))
         return contrast, patch.target
 
-    def _middle(self, photograph: Marked, side: int, rng: Generator) -> tuple[int, int]:
+    def _middle(self, photograph: CrossingPhotograph, side: int, rng: Generator) -> tuple[int, int]:
         """Row and column about which a patch is cut."""
         if len(photograph.boxes) and rng.random() >= self.anywhere:
             x1, y1, x2, y2 = photograph.boxes[rng.integers(len(photograph.boxes))]
@@ -96,13 +96,17 @@ class DetectionFit:
 
 #: Paper 002's two steps: 50 epochs of whole photographs, 10 of patches; the second begins where the first fell to.
 PAPER_STEPS = (
-    DetectionFit(epochs=50),
-    DetectionFit(epochs=10, batch=8, side=128, cuts=16, learning_rate=2e-4, warm_up=20),
+    DetectorFitOptions(epochs=50),
+    DetectorFitOptions(epochs=10, batch=8, side=128, cuts=16, learning_rate=2e-4, warm_up=20),
 )
 
 
 def fit_detector(
-    model: CrossingDetector, photographs: Sequence[Marked], steps: Sequence[DetectionFit], folder: Path, seed: int
+    model: CrossingDetector,
+    photographs: Sequence[CrossingPhotograph],
+    steps: Sequence[DetectorFitOptions],
+    folder: Path,
+    seed: int,
 ) -> CrossingDetector:
     """Train through all steps, each in its folder `step_1`, `step_2`, ...; returns the model in eval mode.
 
@@ -114,7 +118,11 @@ def fit_detector(
 
 
 def fit_step(
-    model: CrossingDetector, photographs: Sequence[Marked], options: DetectionFit, folder: Path, seed: int
+    model: CrossingDetector,
+    photographs: Sequence[CrossingPhotograph],
+    options: DetectorFitOptions,
+    folder: Path,
+    seed: int,
 ) -> CrossingDetector:
     """Train through one step to its last epoch, as `fit_detector`.
 
@@ -141,7 +149,12 @@ class _Training:
     """One step of the training: what it has done so far, and how it goes on."""
 
     def __init__(
-        self, model: CrossingDetector, photographs: Sequence[Marked], options: DetectionFit, folder: Path, seed: int
+        self,
+        model: CrossingDetector,
+        photographs: Sequence[CrossingPhotograph],
+        options: DetectorFitOptions,
+        folder: Path,
+        seed: int,
     ) -> None:
         self.model, self.photographs, self.options, self.seed = model, photographs, options, seed
         self.log, self.last = folder / "steps.csv", folder / "last.ckpt"
@@ -211,7 +224,7 @@ class _Training:
         self.pending = []
 
 
-def _optimiser(model: nn.Module, options: DetectionFit) -> torch.optim.Optimizer:
+def _optimiser(model: nn.Module, options: DetectorFitOptions) -> torch.optim.Optimizer:
     weights = [p for p in model.parameters() if p.requires_grad]
     if options.optimiser == "sgd":
         return torch.optim.SGD(weights, options.learning_rate, momentum=0.9, weight_decay=options.weight_decay)
@@ -248,7 +261,7 @@ def _memory_mb() -> float:
 
 
 @torch.no_grad()
-def detected(model: CrossingDetector, contrast: Tensor) -> Instances:
+def detect_crossings(model: CrossingDetector, contrast: Tensor) -> Instances:
     """The crossings found in local contrast (3, rows, columns), surest first, masks cut at one half."""
     device = next(model.parameters()).device
     (found,) = model.eval()([contrast.to(device)])

@@ -22,7 +22,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from fundoscope.learning.augment import Augment
-from fundoscope.learning.fit import FitOptions, Material, fit_batches, multiplies_bfloat16
+from fundoscope.learning.fit import FitOptions, TrainingData, fit_batches, multiplies_bfloat16
 from fundoscope.learning.squares import UNLABELLED, Index, Order, Squares, plain_batches
 from fundoscope.networks import Classifier
 
@@ -30,7 +30,7 @@ _CLASSES = 2
 
 
 @dataclass(frozen=True)
-class SoftTargets:
+class HintonLoss:
     """alpha T^2 KL(teacher softened || student softened) + (1 - alpha) CE(student, label); paper 000, equations 5 and 9.
 
     The target of a photograph is its label (or `UNLABELLED`) and the teacher's logits, (N, 3).
@@ -49,9 +49,9 @@ class SoftTargets:
 
 
 @dataclass(frozen=True)
-class LogitRegression:
+class LogitRegressionLoss:
     """(1 - share) CE(student, label) + share x half the mean squared difference of the logits' margins (Ba and Caruana
-    2014). With two classes a margin is all that the logits say. The target is as for `SoftTargets`.
+    2014). With two classes a margin is all that the logits say. The target is as for `HintonLoss`.
     """
 
     share: float = 0.7
@@ -74,11 +74,11 @@ def _labelled(logits: Tensor, target: Tensor) -> Tensor:
 class Distillation:
     """How a student is taught: the `loss` on logits, `views` of each photograph, and the weight of the `hint`."""
 
-    loss: SoftTargets | LogitRegression = LogitRegression()
+    loss: HintonLoss | LogitRegressionLoss = LogitRegressionLoss()
     views: int = 10
     hint: float = 0.0
 
-    def of(self, output: Tensor, target: Tensor) -> Tensor:
+    def distillation_loss(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss, a scalar; with a hint both `output` (N, 2 + M) and `target` (N, 3 + M) go on with maps."""
         loss = self.loss(output[:, :_CLASSES], target[:, : 1 + _CLASSES])
         if not self.hint:
@@ -89,7 +89,7 @@ class Distillation:
 
 
 @dataclass(frozen=True)
-class Views:
+class TeacherViews:
     """The augmented views of photographs: `number` of each, drawn by `augment` from `seed`."""
 
     squares: Squares
@@ -102,7 +102,7 @@ class Views:
         return self.squares.input(row, np.random.default_rng((self.seed, view, row)), self.augment)
 
 
-class Hinted(nn.Module):
+class HintedStudent(nn.Module):
     """A student that in training also answers with its maps, (N, 2 + maps h w), brought to the teacher's number."""
 
     def __init__(self, student: Classifier, maps: int) -> None:
@@ -115,7 +115,7 @@ class Hinted(nn.Module):
         if not self.training:
             return self.student(x)
         features = self.student.features(x)
-        return torch.cat([self.student.answer(features), self.adapt(features).flatten(1)], dim=1)
+        return torch.cat([self.student.classify(features), self.adapt(features).flatten(1)], dim=1)
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -125,7 +125,7 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def teacher_answers(
-    teacher: nn.Module, views: Views, rows: NDArray[np.int64], folder: Path, maps: bool = False
+    teacher: nn.Module, views: TeacherViews, rows: NDArray[np.int64], folder: Path, maps: bool = False
 ) -> NDArray[np.float32]:
     """The teacher's answers (views, len(rows), 2 or 2 + M) on every view of these rows, kept in `folder`.
 
@@ -147,7 +147,7 @@ def teacher_answers(
 
 @torch.no_grad()
 def _answered(
-    teacher: nn.Module, views: Views, view: int, rows: NDArray[np.int64], maps: bool, batch: int = 16
+    teacher: nn.Module, views: TeacherViews, view: int, rows: NDArray[np.int64], maps: bool, batch: int = 16
 ) -> NDArray[np.floating]:
     """A batch at a time: a thousand photographs take no more memory than sixteen.
 
@@ -167,16 +167,16 @@ def _answer(teacher: nn.Module, x: Tensor, maps: bool) -> Tensor:
         return teacher(x)
     assert isinstance(teacher, Classifier)
     features = teacher.features(x)
-    return torch.cat([teacher.answer(features), features.flatten(1)], dim=1)
+    return torch.cat([teacher.classify(features), features.flatten(1)], dim=1)
 
 
-def _named(views: Views, rows: NDArray[np.int64]) -> str:
+def _named(views: TeacherViews, rows: NDArray[np.int64]) -> str:
     text = repr((views.augment, views.seed, views.squares.standard, np.asarray(rows).tolist()))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class _Taught(Dataset[tuple[Tensor, Tensor]]):
-    def __init__(self, views: Views, targets: dict[int, NDArray[np.float32]]) -> None:
+    def __init__(self, views: TeacherViews, targets: dict[int, NDArray[np.float32]]) -> None:
         self.views, self.targets = views, targets
 
     def __getitem__(self, index: Index) -> tuple[Tensor, Tensor]:
@@ -185,8 +185,8 @@ class _Taught(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(self.views.input(view, row)), torch.from_numpy(self.targets[row][view])
 
 
-def taught_batches(
-    views: Views, rows: NDArray[np.int64], answers: NDArray[np.float32], batch: int, labelled: bool = True
+def distillation_batches(
+    views: TeacherViews, rows: NDArray[np.int64], answers: NDArray[np.float32], batch: int, labelled: bool = True
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Batches (input, target) of the rows in a new order each epoch, with the teacher's `answers` as targets.
 
@@ -202,7 +202,7 @@ def taught_batches(
 
 
 @dataclass(frozen=True)
-class Lesson:
+class DistillationPlan:
     """Whom a student learns from and on what: the rows `train` (labelled or not) of `squares`, stopping on `inner`.
 
     `cache` is the folder that keeps the teacher's answers.
@@ -216,17 +216,17 @@ class Lesson:
 
 
 def distil(
-    student: Classifier, lesson: Lesson, how: Distillation, options: FitOptions, folder: Path, seed: int
+    student: Classifier, lesson: DistillationPlan, how: Distillation, options: FitOptions, folder: Path, seed: int
 ) -> Classifier:
     """Teach the student; it stops on the labels of the inner rows, and resumes as `fit` does."""
-    views = Views(lesson.squares, options.augment, how.views, seed)
+    views = TeacherViews(lesson.squares, options.augment, how.views, seed)
     answers = teacher_answers(lesson.teacher, views, lesson.train, lesson.cache, maps=how.hint > 0)
-    batches = taught_batches(views, lesson.train, answers, options.batch)
+    batches = distillation_batches(views, lesson.train, answers, options.batch)
     inner = plain_batches(lesson.squares, lesson.inner, options.batch) if len(lesson.inner) else None
-    material = Material(batches, how.of, inner)
+    material = TrainingData(batches, how.distillation_loss, inner)
     if not how.hint:
         return fit_batches(student, material, options, folder, seed)
     assert isinstance(lesson.teacher, Classifier)
     torch.manual_seed(seed)
-    hinted = Hinted(student, lesson.teacher.head.in_features)
+    hinted = HintedStudent(student, lesson.teacher.head.in_features)
     return fit_batches(hinted, material, options, folder, seed).student

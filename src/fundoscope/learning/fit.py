@@ -68,7 +68,7 @@ class FitOptions:
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """What is fitted to what: batches (input, target), the `loss` (output, target) to train by, and `inner` batches
     with the loss that chooses an epoch, or none.
     """
@@ -82,7 +82,7 @@ class Material:
 class _Fit(pl.LightningModule):
     """The training step of a network, its running mean, and one row of log an epoch."""
 
-    def __init__(self, model: nn.Module, material: Material, options: FitOptions, seed: int, log: Path) -> None:
+    def __init__(self, model: nn.Module, material: TrainingData, options: FitOptions, seed: int, log: Path) -> None:
         super().__init__()
         self.model = model.to(memory_format=torch.channels_last)
         self.material, self.options, self.seed, self.log_path = material, options, seed, log
@@ -214,7 +214,7 @@ def fit(
     folder: Path, seed: int,
 ) -> M:  # fmt: skip
     """Train the classifier `model` on the rows `train`, stop on the rows `inner`; as `fit_batches`."""
-    material = Material(
+    material = TrainingData(
         training_batches(squares, train, options.augment, options.batch, seed),
         partial(functional.cross_entropy, label_smoothing=options.smoothing),
         plain_batches(squares, inner, options.batch) if len(inner) else None,
@@ -222,7 +222,7 @@ def fit(
     return fit_batches(model, material, options, folder, seed)
 
 
-def fit_batches(model: M, material: Material, options: FitOptions, folder: Path, seed: int) -> M:
+def fit_batches(model: M, material: TrainingData, options: FitOptions, folder: Path, seed: int) -> M:
     """Train any network, stop on the inner batches; returns it with its best weights, in eval mode.
 
     With no inner batches it trains to the last epoch and keeps the averaged weights it ends with.
@@ -306,7 +306,7 @@ def _trainer(folder: Path, options: FitOptions, stopping: bool) -> pl.Trainer:
 
 
 @torch.no_grad()
-def logits_of(model: nn.Module, inputs: NDArray[np.float32], batch: int = 16) -> NDArray[np.float32]:
+def predict_logits(model: nn.Module, inputs: NDArray[np.float32], batch: int = 16) -> NDArray[np.float32]:
     """Logits (n, classes) of network inputs (n, 3, S, S)."""
     model.eval()
     parts = [model(torch.from_numpy(inputs[i : i + batch])).float().numpy() for i in range(0, len(inputs), batch)]

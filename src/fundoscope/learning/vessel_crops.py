@@ -34,7 +34,7 @@ _MARGIN = 40  # pixels around a crop that its local contrast is measured on, too
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Drawn:
+class VesselPhotograph:
     """A photograph at the scale of `imaging.evened`: `pixels` (rows, columns, 3), uint8, RGB, and `planes` (rows,
     columns, 4), uint8, 0 or 255: vessel, artery, vein, and the field. `crossings` (n, 2), row and column at that scale,
     or None where not all are known; `known` says whether vessels, and whether their kinds, are.
@@ -46,7 +46,7 @@ class Drawn:
     known: tuple[bool, bool]
 
     @classmethod
-    def of(cls, record: PhotographRecord) -> Drawn:
+    def from_record(cls, record: PhotographRecord) -> VesselPhotograph:
         """From a photograph of any size and what its set says of it."""
         pixels = record.pixels
         small, inside = scaled(pixels)
@@ -66,7 +66,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Crops:
+class CropOptions:
     """How crops are taken: `side` pixels, `number` of them an epoch, enlarged or shrunk by up to `zoom` (log)."""
 
     side: int = 112
@@ -74,7 +74,7 @@ class Crops:
     zoom: float = 0.25
     augment: Augment = CAMERAS
 
-    def take(self, drawn: Drawn, rng: Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def take(self, drawn: VesselPhotograph, rng: Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Local contrast (3, side, side) of a crop somewhere in the field, and (8, side, side) in 0 to 1: targets of
         vessel, artery, vein and crossing, then how much each of them counts.
         """
@@ -99,7 +99,7 @@ class Crops:
         columns, rows = (np.exp(-0.5 * ((places - at[:, None]) / BUMP) ** 2) for at in across.T)
         return (rows[:, :, None] * columns[:, None, :]).max(axis=0).astype(np.float32)
 
-    def _matrix(self, drawn: Drawn, rng: Generator, wide: int) -> NDArray[np.float64]:
+    def _matrix(self, drawn: VesselPhotograph, rng: Generator, wide: int) -> NDArray[np.float64]:
         """Photograph to window: a turn by any angle, often a mirror, a zoom, about a point in the field."""
         rows, columns = np.nonzero(drawn.planes[::8, ::8, 3])
         at = int(rng.integers(len(rows)))
@@ -115,7 +115,7 @@ class Crops:
         return float(np.exp(rng.uniform(-self.zoom, self.zoom)))
 
 
-def _weights(drawn: Drawn, targets: NDArray[np.float32], field: NDArray[np.float32]) -> NDArray[np.float32]:
+def _weights(drawn: VesselPhotograph, targets: NDArray[np.float32], field: NDArray[np.float32]) -> NDArray[np.float32]:
     """How much each target counts, (4, side, side): nothing outside the field or where it is not known; a vessel that
     is neither artery nor vein (RITE's white) says nothing of either; places near a crossing count more, as they are few.
     """
@@ -144,7 +144,7 @@ class _Epochs(Sampler[tuple[int, int]]):
 
 
 class _Examples(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    def __init__(self, drawn: Sequence[Drawn], crops: Crops, seed: int) -> None:
+    def __init__(self, drawn: Sequence[VesselPhotograph], crops: CropOptions, seed: int) -> None:
         self.drawn, self.crops, self.seed = drawn, crops, seed
 
     def __getitem__(self, index: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -154,7 +154,7 @@ class _Examples(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def crop_batches(
-    drawn: Sequence[Drawn], crops: Crops, batch: int, seed: int, workers: int = 0
+    drawn: Sequence[VesselPhotograph], crops: CropOptions, batch: int, seed: int, workers: int = 0
 ) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
     """Batches of crops, (N, 3, side, side) and (N, 8, side, side); each epoch has others."""
     return DataLoader(

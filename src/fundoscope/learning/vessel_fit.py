@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.local_contrast import evened, scaled
-from fundoscope.learning.fit import FitOptions, M, Material, fit_batches
-from fundoscope.learning.vessel_crops import Crops, Drawn, crop_batches
-from fundoscope.networks import KINDS
+from fundoscope.learning.fit import FitOptions, M, TrainingData, fit_batches
+from fundoscope.learning.vessel_crops import CropOptions, VesselPhotograph, crop_batches
+from fundoscope.networks import VESSEL_MAPS
 
 
 def vessel_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def _which(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     """Cross-entropy of artery against vein on pixels that are one of them, and not both: few among all pixels, and so
     hardly heard in the loss by kind.
     """
-    artery, vein = KINDS.index("artery"), KINDS.index("vein")
+    artery, vein = VESSEL_MAPS.index("artery"), VESSEL_MAPS.index("vein")
     lean = truth[:, artery] - truth[:, vein]
     counts = lean.abs() * weight[:, artery]
     apart = logits[:, artery] - logits[:, vein]
@@ -49,15 +49,21 @@ def _which(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
 
 
 def fit_vessels(
-    model: M, drawn: Sequence[Drawn], crops: Crops, options: FitOptions, folder: Path, seed: int, workers: int = 0
+    model: M,
+    drawn: Sequence[VesselPhotograph],
+    crops: CropOptions,
+    options: FitOptions,
+    folder: Path,
+    seed: int,
+    workers: int = 0,
 ) -> M:
     """Train on crops of these photographs to the last epoch; resumes as `fit` does."""
     batches = crop_batches(drawn, crops, options.batch, seed, workers)
-    return fit_batches(model, Material(batches, vessel_loss), options, folder, seed)
+    return fit_batches(model, TrainingData(batches, vessel_loss), options, folder, seed)
 
 
 @torch.no_grad()
-def maps_of(model: nn.Module, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:
+def predict_vessel_maps(model: nn.Module, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:
     """Probability of each of `networks.KINDS` at the scale of `imaging.evened`, (4, rows, columns), 0 to 1; which pixels
     lie in the field, (rows, columns); and how many of the photograph's pixels make one of these.
     """
@@ -67,9 +73,9 @@ def maps_of(model: nn.Module, pixels: Pixels) -> tuple[NDArray[np.float32], NDAr
     return found, inside, pixels.shape[0] / small.shape[0]
 
 
-def vessel_probabilities(model: nn.Module, pixels: Pixels) -> NDArray[np.float32]:
+def predict_vessel_probabilities(model: nn.Module, pixels: Pixels) -> NDArray[np.float32]:
     """The same at each pixel of the photograph as it is, (4, rows, columns)."""
-    found, *_ = maps_of(model, pixels)
+    found, *_ = predict_vessel_maps(model, pixels)
     size = (pixels.shape[1], pixels.shape[0])
     if found.shape[1:] == pixels.shape[:2]:
         return found

@@ -6,17 +6,17 @@ from torch import nn
 
 from fundoscope.networks.efficientnet_lite import LiteOptions, lite_body
 from fundoscope.networks.scaling import UNIT, Scaling
-from fundoscope.networks.timm_bodies import COMPARED, Body
+from fundoscope.networks.timm_bodies import COMPARED_NETWORKS, TimmBody
 from fundoscope.networks.tiny import TinyBody
 
 _LITE = {f"tf_efficientnet_lite{size}": size for size in (0, 1, 2)}
 
 #: Names of bodies besides those of timm.
-NAMES = (*_LITE, "tiny", *COMPARED)
+BODY_NAMES = (*_LITE, "tiny", *COMPARED_NETWORKS)
 
 
-def body_of(name: str, size: int = 256, pretrained: bool = True, given: Scaling = UNIT) -> nn.Module:
-    """(N, 3, `size`, `size`) scaled as `given` -> maps (N, `channels`, h, w): a body of `NAMES`, or any name of timm.
+def build_body(name: str, size: int = 256, pretrained: bool = True, given: Scaling = UNIT) -> nn.Module:
+    """(N, 3, `size`, `size`) scaled as `given` -> maps (N, `channels`, h, w): a body of `BODY_NAMES`, or any name of timm.
 
     `pretrained` starts from ImageNet weights: EfficientNet-Lite's from its package, timm's from its hub or cache.
     Raises `UsageError` naming the nearest, `StudyError` for weights that cannot be had.
@@ -25,7 +25,7 @@ def body_of(name: str, size: int = 256, pretrained: bool = True, given: Scaling 
         return lite_body(LiteOptions(_LITE[name], pretrained, given=given))
     if name == "tiny":
         return TinyBody()
-    return Body(COMPARED.get(name, name), size, pretrained, given)
+    return TimmBody(COMPARED_NETWORKS.get(name, name), size, pretrained, given)
 
 
 def channels_of(body: nn.Module) -> int:

@@ -27,20 +27,20 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes) of network input (N, 3, S, S)."""
-        return self.answer(self.features(x))
+        return self.classify(self.features(x))
 
-    def answer(self, features: Tensor) -> Tensor:
+    def classify(self, features: Tensor) -> Tensor:
         """Logits (N, classes) of feature maps (N, C, H, W)."""
         pooled = features.mean(dim=(2, 3))  # (N, C)
         return self.head(self.dropout(pooled))  # (N, classes)
 
-    def keep_trunk(self) -> None:
+    def freeze_trunk(self) -> None:
         """Train no more what another question can share with this one, where the body knows such a part."""
         keep = getattr(self.body, "freeze_trunk", None)
         if callable(keep):
             keep()
 
-    def evidence(self, x: Tensor) -> Tensor:
+    def activation_map(self, x: Tensor) -> Tensor:
         """Class activation maps (N, H, W) of a two-class network: their mean over places is logit 1 minus logit 0."""
         weight, bias = self.head.weight, self.head.bias
         return torch.einsum("c,nchw->nhw", weight[1] - weight[0], self.features(x)) + bias[1] - bias[0]

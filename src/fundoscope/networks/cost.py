@@ -23,7 +23,7 @@ class Cost:
     size: int
 
 
-def cost_of(model: nn.Module, size: int) -> Cost:
+def measure_cost(model: nn.Module, size: int) -> Cost:
     """Measure a network that takes (1, 3, `size`, `size`), with the head that it has."""
     counter = FlopCounterMode(display=False)
     model.eval()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fundoscope.errors import UsageError
-from fundoscope.networks.bodies import body_of, channels_of
+from fundoscope.networks.bodies import build_body, channels_of
 from fundoscope.networks.scaling import UNIT, Scaling
 
 #: Maps that remain after the fusion (paper 000, section 2.2.1).
@@ -37,12 +37,12 @@ class Fused(nn.Module):
 
     def __init__(self, options: FusionOptions = FusionOptions()) -> None:
         super().__init__()
-        bodies = [body_of(name, options.size, options.pretrained, options.given) for name in options.streams]
+        bodies = [build_body(name, options.size, options.pretrained, options.given) for name in options.streams]
         self.streams = nn.ModuleList(bodies)
         self.mix = nn.Conv2d(sum(channels_of(body) for body in bodies), options.maps, 1)
         self.channels, self.names = options.maps, options.streams
 
-    def stacked(self, x: Tensor) -> Tensor:
+    def stack_streams(self, x: Tensor) -> Tensor:
         """The maps of all streams, (N, 2944, 8, 8) for the paper's three at 256 px; `UsageError` for unequal strides."""
         maps = [stream(x) for stream in self.streams]
         if len({m.shape[2:] for m in maps}) > 1:
@@ -52,4 +52,4 @@ class Fused(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The fused maps, which a student may imitate."""
-        return self.mix(self.stacked(x))
+        return self.mix(self.stack_streams(x))

@@ -24,7 +24,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.poolers import LevelMapper
 
 from fundoscope.errors import UsageError, nearest
-from fundoscope.networks.detection_bodies import LITE, STRIDES, Levels, levels_of
+from fundoscope.networks.multiscale_bodies import LITE, STRIDES, MultiScaleBody, build_multiscale_body
 from fundoscope.networks.safpn import SAFPN
 
 #: A crossing's box (paper 002, section 5.2), as a share of the diameter of the field: 20 pixels of DRIVE's 540.
@@ -48,11 +48,11 @@ _PROPOSALS_APART = 0.7  # of two proposals that overlap by more the surer one go
 class DetectorOptions:
     """What a crossing detector is made of.
 
-    `body` is a name for `levels_of`, its first `frozen` stages kept; `maps` is the pyramid's width (64 to 128), `hidden`
+    `body` is a name for `build_multiscale_body`, its first `frozen` stages kept; `maps` is the pyramid's width (64 to 128), `hidden`
     that of the box head. `diameter` is that of the field in the photographs that will be given, in pixels: it sets
     the anchors. `rpn_samples` anchors and `roi_samples` boxes are drawn a photograph and step, half and a quarter of them
     crossings at most; `proposals` go from the first stage to the second, `detections` come out at most, those that
-    overlap a surer one by more than `overlap` (intersection over union) and those below `least` (confidence) left out.
+    overlap a surer one by more than `overlap` (intersection over union) and those below `minimum_confidence` left out.
     """
 
     body: str = LITE
@@ -67,13 +67,13 @@ class DetectorOptions:
     proposals: int = 300
     detections: int = 100
     overlap: float = 0.3
-    least: float = 0.01
+    minimum_confidence: float = 0.01
 
 
 class Pyramidal(nn.Module):
     """A body and a pyramid on it: (N, 3, H, W) -> maps "0" to "3" of `out_channels` each, at strides 4 to 32."""
 
-    def __init__(self, body: Levels, pyramid: nn.Module, maps: int) -> None:
+    def __init__(self, body: MultiScaleBody, pyramid: nn.Module, maps: int) -> None:
         super().__init__()
         self.body, self.pyramid, self.out_channels = body, pyramid, maps
 
@@ -85,7 +85,7 @@ class Pyramidal(nn.Module):
         """For each level of a SAFPN, finest first, the weights (N, 4, h, w) of all levels; `UsageError` for another."""
         if not isinstance(self.pyramid, SAFPN):
             raise UsageError("A plain pyramid weighs nothing. Make the detector with pyramid='safpn'.")
-        return self.pyramid.weighed(self.body(x))[1]
+        return self.pyramid.fuse_with_weights(self.body(x))[1]
 
 
 class CrossingHeads(RoIHeads):
@@ -155,8 +155,8 @@ class CrossingDetector(GeneralizedRCNN):
     of each the `boxes`, `labels`, `scores` and `masks` (n, 1, H, W; 0 to 1), surest first.
     """
 
-    def __init__(self, options: DetectorOptions = DetectorOptions(), body: Levels | None = None) -> None:
-        body = body or levels_of(options.body, options.pretrained, options.frozen)
+    def __init__(self, options: DetectorOptions = DetectorOptions(), body: MultiScaleBody | None = None) -> None:
+        body = body or build_multiscale_body(options.body, options.pretrained, options.frozen)
         backbone = Pyramidal(body, _pyramid(options, body.channels), options.maps)
         super().__init__(backbone, _proposer(options), _heads(options), _AsGiven(1, 1, [0.0], [1.0]))
 
@@ -197,7 +197,7 @@ def _heads(options: DetectorOptions) -> CrossingHeads:
     return CrossingHeads(
         _pooled(_BOX_PLACES, box), TwoMLPHead(maps * _BOX_PLACES**2, hidden), FastRCNNPredictor(hidden, _KINDS),
         0.5, 0.5, options.roi_samples, 0.25, None,  # as in Girshick 2015: IoU of a crossing, samples, share of crossings
-        options.least, options.overlap, options.detections,
+        options.minimum_confidence, options.overlap, options.detections,
         _pooled(_MASK_PLACES, box), MaskRCNNHeads(maps, (maps,) * 4, 1), MaskRCNNPredictor(maps, maps, _KINDS),
     )  # fmt: skip
 

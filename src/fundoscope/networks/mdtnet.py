@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fundoscope.errors import UsageError
-from fundoscope.networks.bodies import body_of, channels_of
+from fundoscope.networks.bodies import build_body, channels_of
 from fundoscope.vessels.grade_rule import GRADES
 
 
@@ -55,7 +55,7 @@ LIGHT = MDTNetOptions(
 )  # fmt: skip
 
 
-class Answers(NamedTuple):
+class MDTNetLogits(NamedTuple):
     """Logits of the `joined` classifier (N, 4), of each plain body (P, N, 4) and of each focal one (F, N, 4), whose
     `gammas` (F,) and `alpha` (4,) are the loss's.
     """
@@ -88,7 +88,7 @@ class MDTNet(nn.Module):
         """What each body says of a patch, (N, its channels)."""
         return [body(x).mean(dim=(2, 3)) for body in self.bodies]
 
-    def answers(self, x: Tensor) -> Answers:
+    def all_logits(self, x: Tensor) -> MDTNetLogits:
         """Everyone's logits, for `mdtnet_loss`."""
         features = self.features(x)
         each = [head(feature) for head, feature in zip(self.heads, features, strict=True)]
@@ -96,10 +96,10 @@ class MDTNet(nn.Module):
         joined = self.joined(torch.cat(kept, dim=1))  # (N, 4)
         n, none = len(self.options.plain), joined.new_zeros(0, len(x), GRADES)
         plain, focal = (torch.stack(part) if part else none for part in (each[:n], each[n:]))
-        return Answers(joined, plain, focal, self.options.gammas, self.options.alpha)
+        return MDTNetLogits(joined, plain, focal, self.options.gammas, self.options.alpha)
 
 
-def mdtnet_loss(answers: Answers, grades: Tensor) -> Tensor:
+def mdtnet_loss(answers: MDTNetLogits, grades: Tensor) -> Tensor:
     """The sum of the joined classifier's cross-entropy and each body's own loss, against grades (N,)."""
     loss = functional.cross_entropy(answers.joined, grades)
     for logits in answers.plain:
@@ -117,8 +117,8 @@ def focal_loss(logits: Tensor, grades: Tensor, gamma: float = 2.0, alpha: tuple[
 
 
 def _body(name: str, options: MDTNetOptions) -> nn.Module:
-    """A body that takes local contrast as it is: that is scaled as photographs of ImageNet are (`detection_bodies`)."""
-    body = body_of(name, options.size, options.pretrained)
+    """A body that takes local contrast as it is: that is scaled as photographs of ImageNet are (`multiscale_bodies`)."""
+    body = build_body(name, options.size, options.pretrained)
     if hasattr(body, "rescale"):
         body.rescale = nn.Identity()
     return body

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import FeaturePyramidNetwork
 
-from fundoscope.networks.detection_bodies import LITE, levels_of
+from fundoscope.networks.multiscale_bodies import LITE, build_multiscale_body
 from fundoscope.networks.safpn import SAFPN
 from fundoscope.vessels.grade_rule import GRADES
 
@@ -32,7 +32,7 @@ _EVEN = 1e-5  # added under the square root, whose slope at 0 has no end
 
 @dataclass(frozen=True)
 class GraderOptions:
-    """What a grader is made of: `streams` 1 (the patch alone) or 2, a `body` for `levels_of` each, its first
+    """What a grader is made of: `streams` 1 (the patch alone) or 2, a `body` for `build_multiscale_body` each, its first
     `frozen` stages kept, `excited` by
     squeeze-and-excitation or not, a `pyramid` of `maps` maps (`none`: the body's own coarse maps, mixed to as many), and
     how two streams are `pooled`.
@@ -55,7 +55,7 @@ class Stream(nn.Module):
 
     def __init__(self, options: GraderOptions) -> None:
         super().__init__()
-        self.body = levels_of(options.body, options.pretrained, options.frozen, _LEVELS)
+        self.body = build_multiscale_body(options.body, options.pretrained, options.frozen, _LEVELS)
         self.body.fixed_norms = (
             False  # batches of patches are large enough; with ImageNet's statistics little is learnt
         )
@@ -115,7 +115,7 @@ class NickGrader(nn.Module):
         self.streams = nn.ModuleList(Stream(options) for _ in range(options.streams))
         self.bilinear = options.streams == 2 and options.pooled == "bilinear"
         width = options.maps**2 if self.bilinear else options.maps * options.streams
-        self.loudness = _LOUD if self.bilinear else 1.0
+        self.logit_scale = _LOUD if self.bilinear else 1.0
         self.dropout = nn.Dropout(options.dropout)
         self.head = nn.Linear(width, 1 if options.head == "ordinal" else GRADES)
         self.first_cut = nn.Parameter(torch.tensor(0.0))
@@ -123,21 +123,21 @@ class NickGrader(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits; with one stream the maps of vessels are not looked at."""
-        return self.answer(self.pooled(self.seen(x)))
+        return self.classify(self.pool(self.stream_maps(x)))
 
-    def seen(self, x: Tensor) -> list[Tensor]:
+    def stream_maps(self, x: Tensor) -> list[Tensor]:
         """What each stream makes of its half of the input, (N, maps, s / 8, s / 8), without a pyramid s / 16."""
         return [stream(half) for stream, half in zip(self.streams, x.chunk(2, dim=1), strict=False)]
 
-    def pooled(self, maps: Sequence[Tensor]) -> Tensor:
+    def pool(self, maps: Sequence[Tensor]) -> Tensor:
         """What the streams' maps (N, C, h, w) say together: (N, C * C) of length 1, or their means (N, C a stream)."""
         if not self.bilinear:
             return torch.cat([each.mean(dim=(2, 3)) for each in maps], dim=1)
-        return functional.normalize(signed_root(outer(*maps)).flatten(1), dim=1)
+        return functional.normalize(signed_square_root(mean_outer_product(*maps)).flatten(1), dim=1)
 
-    def answer(self, pooled: Tensor) -> Tensor:
+    def classify(self, pooled: Tensor) -> Tensor:
         """Logits for what was pooled."""
-        said = self.head(self.dropout(pooled) * self.loudness)
+        said = self.head(self.dropout(pooled) * self.logit_scale)
         return said - self.cuts if self.options.head == "ordinal" else said
 
     @property
@@ -153,7 +153,7 @@ class NickGrader(nn.Module):
         ends = torch.ones_like(above[:, :1])
         return torch.cat([ends, above], dim=1) - torch.cat([above, 0 * ends], dim=1)
 
-    def evidence(self, maps: Sequence[Tensor]) -> list[Tensor]:
+    def activation_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """For each stream, how much each place speaks for a pinch, (N, h, w): the gradient-weighted class activation
         (Selvaraju 2017, ICCV) of the ordinal score, or of the mean grade, in closed form, so that an ONNX graph can give it.
 
@@ -165,8 +165,8 @@ class NickGrader(nn.Module):
             shares = zip(weight.chunk(len(maps)), maps, strict=True)
             return [functional.relu(torch.einsum("c,nchw->nhw", w / m[0, 0].numel(), m)) for w, m in shares]
         first, second = maps
-        product = outer(first, second)  # (N, C, C)
-        root = signed_root(product)
+        product = mean_outer_product(first, second)  # (N, C, C)
+        root = signed_square_root(product)
         length = root.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None]
         unit = root / length
         towards = weight.view(1, *product.shape[1:])
@@ -182,12 +182,12 @@ class NickGrader(nn.Module):
     def _direction(self) -> Tensor:
         """What the head weighs for a pinch."""
         if self.options.head == "ordinal":
-            return self.loudness * self.head.weight[0]
+            return self.logit_scale * self.head.weight[0]
         grades = torch.arange(GRADES, dtype=self.head.weight.dtype)
-        return self.loudness * ((grades - grades.mean()) @ self.head.weight)
+        return self.logit_scale * ((grades - grades.mean()) @ self.head.weight)
 
 
-def turned_round(planes: Tensor) -> Tensor:
+def rotate_half_turn(planes: Tensor) -> Tensor:
     """Planes (..., h, w) turned by half a turn: a vein that was laid level lies level still, and was laid either way round."""
     return torch.flip(planes, (-2, -1))
 
@@ -198,12 +198,12 @@ def ordinal_loss(logits: Tensor, grades: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits, above)
 
 
-def outer(first: Tensor, second: Tensor) -> Tensor:
+def mean_outer_product(first: Tensor, second: Tensor) -> Tensor:
     """The mean over places of the outer product of two streams' maps, (N, C, C)."""
     return torch.einsum("nihw,njhw->nij", first, second) / (first.shape[2] * first.shape[3])
 
 
-def signed_root(x: Tensor) -> Tensor:
+def signed_square_root(x: Tensor) -> Tensor:
     """The square root of the absolute value, with the sign; smooth at 0."""
     return torch.sign(x) * ((x.abs() + _EVEN).sqrt() - _EVEN**0.5)
 

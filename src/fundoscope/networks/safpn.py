@@ -40,9 +40,9 @@ class SAFPN(nn.Module):
 
     def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The pyramid, under the names that the maps came with."""
-        return self.weighed(maps)[0]
+        return self.fuse_with_weights(maps)[0]
 
-    def weighed(self, maps: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
+    def fuse_with_weights(self, maps: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
         """The pyramid, and for each of its levels the weights (N, levels, h, w) of all levels, which sum to 1."""
         lateral = [layer(x) for layer, x in zip(self.lateral, maps.values(), strict=True)]  # (N, M, h_k, w_k)
         squeezed = [functional.relu(layer(x)) for layer, x in zip(self.squeeze, lateral, strict=True)]

@@ -17,7 +17,7 @@ from fundoscope.errors import StudyError, UsageError, nearest
 from fundoscope.networks.scaling import UNIT, Scaling, rescale
 
 #: The networks that the papers compare with, by the name that timm gives a size that trains without a cluster.
-COMPARED = {
+COMPARED_NETWORKS = {
     "resnet18": "resnet18",
     "densenet121": "densenet121",
     "efficientnet_b2": "efficientnet_b2",
@@ -34,7 +34,7 @@ COMPARED = {
 _SIZED = ("vit", "deit", "nest", "swinv2")  # families that must be told the size of their input
 
 
-class Body(nn.Module):
+class TimmBody(nn.Module):
     """(N, 3, S, S) scaled as `given` -> the last maps (N, `channels`, S / stride, S / stride) of the timm network `name`."""
 
     def __init__(self, name: str, size: int = 256, pretrained: bool = False, given: Scaling = UNIT) -> None:

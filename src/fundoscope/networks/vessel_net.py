@@ -17,7 +17,7 @@ from torch.nn import functional
 from fundoscope.networks.efficientnet_lite import LITE_SCALING, LiteOptions, lite_body
 
 #: What the output channels are, in their order.
-KINDS = ("vessel", "artery", "vein", "crossing")
+VESSEL_MAPS = ("vessel", "artery", "vein", "crossing")
 
 _ENDS = (1, 2, 3, 5)  # how many stages of EfficientNet-Lite0 the maps at strides 2, 4, 8 and 16 have behind them,
 _CHANNELS = (16, 24, 40, 112)  # and how many there are
@@ -35,7 +35,7 @@ class VesselNetOptions:
 
 
 class VesselNet(nn.Module):
-    """(N, 3, H, W) local contrast -> (N, 4, H, W) logits of `KINDS`; any H and W."""
+    """(N, 3, H, W) local contrast -> (N, 4, H, W) logits of `VESSEL_MAPS`; any H and W."""
 
     stride = 32
 
@@ -51,7 +51,7 @@ class VesselNet(nn.Module):
         self.up = nn.ModuleList(
             nn.Sequential(_convolved(below + beside, own), _convolved(own, own)) for (own, below), beside in given
         )
-        self.head = nn.Conv2d(widths[0], len(KINDS), 1)
+        self.head = nn.Conv2d(widths[0], len(VESSEL_MAPS), 1)
         assert self.head.bias is not None
         nn.init.constant_(self.head.bias, -2.0)  # about one pixel in eight is a vessel
 

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from fundoscope.bundles.card import Crossings, OperatingPoint
+from fundoscope.bundles.card import CrossingSettings, DecisionThreshold
 from fundoscope.datasets import PhotographRecord
 from fundoscope.evaluation.detection import HIT_RADIUS, DetectionOutcome, best_f1, match_detections, score_points
 from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.imaging.places import rescaled
-from fundoscope.learning import maps_of
+from fundoscope.learning import predict_vessel_maps
 from fundoscope.networks import VesselNet
 from fundoscope.nicking.grading.crossing_candidates import Meetings, meetings
 from fundoscope.nicking.grading.measure import trusted
@@ -54,7 +54,7 @@ class Mapped:
     @classmethod
     def of(cls, model: VesselNet, record: PhotographRecord) -> Mapped:
         """The maps that a network makes of a record, whose photograph must be at the maps' scale already."""
-        maps, inside, scale = maps_of(model, record.pixels)
+        maps, inside, scale = predict_vessel_maps(model, record.pixels)
         known = scale == 1
         crossings = None
         if record.complete and record.crossings is not None:
@@ -111,7 +111,7 @@ def kinds_of(each: Mapped, threshold: float, votes: VoteWeights) -> ArteryVeinMa
     return classify_vessels(each.maps[0] >= threshold, each.maps[1], each.maps[2], votes)
 
 
-def settled(mapped: Sequence[Mapped], told: str) -> tuple[Crossings, float]:
+def settled(mapped: Sequence[Mapped], told: str) -> tuple[CrossingSettings, float]:
     """How crossings are told, and the F1 at which they were on photographs left out of the fit of the trust.
 
     `told` says in words which photographs these were.
@@ -128,9 +128,9 @@ def settled(mapped: Sequence[Mapped], told: str) -> tuple[Crossings, float]:
         assert each.crossings is not None
         outcomes.append(judged(found, trust, each.crossings))
     point = best_f1(outcomes)
-    how = Crossings(
-        diameter=DIAMETER, vessel=threshold, votes=asdict(votes), trust=fit_trust(proposed, labels),
-        confidence=OperatingPoint(
+    how = CrossingSettings(
+        diameter=DIAMETER, vessel_threshold=threshold, votes=asdict(votes), confidence_weights=fit_trust(proposed, labels),
+        operating_point=DecisionThreshold(
             threshold=point.threshold, rule="greatest F1 on photographs left out", data=told,
             n_positive=sum(each.truths for each in outcomes), sensitivity_bound=point.text,
         ),

@@ -35,10 +35,10 @@ from fundoscope.evaluation.detection import (
     score_instances,
 )
 from fundoscope.evaluation.metrics import results_table
-from fundoscope.learning.crossing_photographs import Labels, Marked
-from fundoscope.learning.detector_fit import PAPER_STEPS, DetectionFit, detected, fit_step
-from fundoscope.networks.detection_bodies import levels_of, start_from_maps
+from fundoscope.learning.crossing_photographs import CrossingPhotograph, Labels
+from fundoscope.learning.detector_fit import PAPER_STEPS, DetectorFitOptions, detect_crossings, fit_step
 from fundoscope.networks.mask_rcnn import BOX, CrossingDetector, DetectorOptions
+from fundoscope.networks.multiscale_bodies import build_multiscale_body, load_vessel_net_weights
 from fundoscope.nicking.crossing_study.split import Split
 from fundoscope.nicking.crossing_study.vessel_maps import taught
 from fundoscope.nicking.grade_study.transfer import write_upstream
@@ -61,7 +61,7 @@ class CrossingOptions:
     pyramids: tuple[str, ...] = ("safpn", "fpn")
     seeds: int = 1
     detector: DetectorOptions = field(default_factory=DetectorOptions)
-    steps: tuple[DetectionFit, ...] = PAPER_STEPS
+    steps: tuple[DetectorFitOptions, ...] = PAPER_STEPS
     labels: Labels = "paper"
     maps: Path | None = None
 
@@ -108,7 +108,7 @@ class CrossingStudy:
             self.voice.say(f"{known.folder}: left out, since not all of its crossings are known")
         return whole
 
-    def marked(self, part: str) -> list[Marked]:
+    def marked(self, part: str) -> list[CrossingPhotograph]:
         """The photographs of a part, with their crossings."""
         return [photograph for _, photograph in self._marked_records(part)]
 
@@ -123,9 +123,9 @@ class CrossingStudy:
             for record, photograph in self._marked_records(part)
         ]
 
-    def _marked_records(self, part: str) -> Iterator[tuple[PhotographRecord, Marked]]:
+    def _marked_records(self, part: str) -> Iterator[tuple[PhotographRecord, CrossingPhotograph]]:
         for record in self.split.records(self.sets, part):
-            yield record, Marked.of(record, self.options.labels)
+            yield record, CrossingPhotograph.from_record(record, self.options.labels)
 
     @cached_property
     def patches(self) -> list[Shown]:
@@ -140,9 +140,9 @@ class CrossingStudy:
         """The detector after so many steps of its training, trained as far as that is not done."""
         torch.manual_seed(seed)
         options = replace(self.options.detector, pyramid=pyramid)
-        body = levels_of(options.body, options.pretrained, options.frozen)
+        body = build_multiscale_body(options.body, options.pretrained, options.frozen)
         if self.start is not None:
-            start_from_maps(body, self.start)
+            load_vessel_net_weights(body, self.start)
         detector = CrossingDetector(options, body)
         train = self._training
         for number, step in enumerate(self.options.steps[:steps], start=1):
@@ -151,19 +151,19 @@ class CrossingStudy:
         return detector.eval()
 
     @cached_property
-    def _training(self) -> list[Marked]:
+    def _training(self) -> list[CrossingPhotograph]:
         return self.marked("train")
 
     def confidence(self, detector: CrossingDetector) -> DetectionPoint:
         """The confidence from which on a detection counts, chosen on the inner photographs."""
-        return best_f1([score_instances(detected(detector, each.contrast), each.truth) for each in self._inner])
+        return best_f1([score_instances(detect_crossings(detector, each.contrast), each.truth) for each in self._inner])
 
     @cached_property
     def _inner(self) -> list[Shown]:
         return self._whole("inner")
 
 
-def patches_of(record: PhotographRecord, photograph: Marked, rng: np.random.Generator) -> list[Shown]:
+def patches_of(record: PhotographRecord, photograph: CrossingPhotograph, rng: np.random.Generator) -> list[Shown]:
     """Patches around all crossings of a photograph, and as many without one, as far as such places are found."""
     found = []
     for number, (x1, y1, x2, y2) in enumerate(photograph.boxes):
@@ -233,7 +233,7 @@ class Found:
     def add(self, pyramid: str, seed: int) -> None:
         """Train, if need be, and judge the detector of a pyramid and seed after each step."""
         first = self.study.model(pyramid, seed, 1)
-        whole = [detected(first, each.contrast) for each in self.study.tested]
+        whole = [detect_crossings(first, each.contrast) for each in self.study.tested]
         self._score(pyramid, seed, "whole photographs, step 1", self.study.tested, whole)
         last = self.study.model(pyramid, seed, len(self.study.options.steps))
         self._score(
@@ -241,7 +241,7 @@ class Found:
             seed,
             "patches, last step",
             self.study.patches,
-            [detected(last, each.contrast) for each in self.study.patches],
+            [detect_crossings(last, each.contrast) for each in self.study.patches],
         )
         point = self.study.confidence(first)
         outcomes = [score_instances(a, each.truth) for a, each in zip(whole, self.study.tested, strict=True)]

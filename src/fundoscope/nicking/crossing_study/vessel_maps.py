@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fundoscope.datasets import Dataset, PhotographRecord
 from fundoscope.errors import UsageError
-from fundoscope.learning import Crops, Drawn, FitOptions, fit_vessels
+from fundoscope.learning import CropOptions, FitOptions, VesselPhotograph, fit_vessels
 from fundoscope.learning.vessel_crops import CAMERAS
 from fundoscope.networks import VesselNet, VesselNetOptions
 from fundoscope.nicking.grade_study.transfer import seen_by, write_upstream
@@ -39,7 +39,7 @@ class Round:
     """Crops, drawn by `seed`, and fit of one round, with simulated `eyes` among the photographs or without."""
 
     seed: int = 1
-    crops: Crops = field(default_factory=lambda: Crops(side=192, number=400, zoom=0.3, augment=_CAMERAS))
+    crops: CropOptions = field(default_factory=lambda: CropOptions(side=192, number=400, zoom=0.3, augment=_CAMERAS))
     fit: FitOptions = field(
         default_factory=lambda: FitOptions(
             epochs=30, batch=4, learning_rate=1.5e-3, average=0.995, bfloat16=True, smoothing=0.0
@@ -101,8 +101,8 @@ def fit_maps(
         torch.manual_seed(recipe.seed)
         model = VesselNet(recipe.network)
     last = recipe.rounds[-1]
-    real = [Drawn.of(record) for known in sets for record in taken(known, part)]
-    every = mixed(real, [Drawn.of(record) for record in eyes] if last.eyes else [])
+    real = [VesselPhotograph.from_record(record) for known in sets for record in taken(known, part)]
+    every = mixed(real, [VesselPhotograph.from_record(record) for record in eyes] if last.eyes else [])
     with study.step(step) as folder:
         model = fit_vessels(model, every, last.crops, last.fit, folder / "fit", last.seed, workers)
         torch.save(model.state_dict(), folder / WEIGHTS)

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from fundoscope.evaluation.detection import Instances, coco_lines, coco_scores
 from fundoscope.evaluation.metrics import results_table
-from fundoscope.learning.crossing_photographs import Marked
-from fundoscope.learning.detector_fit import DetectionFit, detected, fit_step
+from fundoscope.learning.crossing_photographs import CrossingPhotograph
+from fundoscope.learning.detector_fit import DetectorFitOptions, detect_crossings, fit_step
 from fundoscope.networks.mask_rcnn import BOX, CrossingDetector, DetectorOptions
 from fundoscope.nicking.grade_study.patch_table import PatchRow
 from fundoscope.nicking.grade_study.train import Fold
@@ -26,22 +26,22 @@ from fundoscope.studies import Progress, Study
 from fundoscope.vessels.grade_rule import SPAN
 
 #: The second of paper 002's two steps, whole patches in place of cut ones.
-STEP = DetectionFit(epochs=10, batch=8, learning_rate=2e-4, warm_up=20)
+STEP = DetectorFitOptions(epochs=10, batch=8, learning_rate=2e-4, warm_up=20)
 
 
-def marked(row: PatchRow) -> Marked:
+def marked(row: PatchRow) -> CrossingPhotograph:
     """A patch at the scale of the maps, the box of its crossing in the middle."""
     side, box = round(SPAN * MAPPED), round(BOX * DetectorOptions().diameter)
     pixels, low = resized(usual(row), side), (side - box) // 2
-    return Marked(pixels, lit(pixels), np.array([[low, low, low + box, low + box]]))
+    return CrossingPhotograph(pixels, lit(pixels), np.array([[low, low, low + box, low + box]]))
 
 
-def centre(each: Marked) -> Instances:
+def centre(each: CrossingPhotograph) -> Instances:
     """The trivial answer."""
     return Instances(each.boxes.astype(float), np.ones(1))
 
 
-def detect(folds: Sequence[Fold], study: Study, voice: Progress, step: DetectionFit = STEP) -> Path:
+def detect(folds: Sequence[Fold], study: Study, voice: Progress, step: DetectorFitOptions = STEP) -> Path:
     """Train on each fold's patches, test on its own; writes tables/detection.csv and returns its path."""
     truths: list[Instances] = []
     found: dict[str, list[Instances]] = {"detector": [], "centre box": []}
@@ -49,7 +49,7 @@ def detect(folds: Sequence[Fold], study: Study, voice: Progress, step: Detection
         detector = _fitted(fold, study, step)
         for each in (marked(fold.tables.rows[k]) for k in fold.tested("")):
             truths.append(each.truth)
-            found["detector"].append(detected(detector, each.contrast))
+            found["detector"].append(detect_crossings(detector, each.contrast))
             found["centre box"].append(centre(each))
     path = study.folder / "tables" / "detection.csv"
     path.parent.mkdir(exist_ok=True)
@@ -57,7 +57,7 @@ def detect(folds: Sequence[Fold], study: Study, voice: Progress, step: Detection
     return path
 
 
-def _fitted(fold: Fold, study: Study, step: DetectionFit) -> CrossingDetector:
+def _fitted(fold: Fold, study: Study, step: DetectorFitOptions) -> CrossingDetector:
     """The detector of a fold: from the upstream's weights, where there are some."""
     torch.manual_seed(0)
     detector = CrossingDetector(DetectorOptions(pretrained=fold.recipe.network.pretrained))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from fundoscope.bundles.read_nicking import MapsBundle
+from fundoscope.bundles.read_nicking import NickingBundle
 from fundoscope.imaging import Pixels, find_field
 from fundoscope.nicking.grade_study.nicked_patches import save_wide, write_rows
 from fundoscope.nicking.grade_study.patch_table import WIDE
@@ -19,7 +19,7 @@ from fundoscope.nicking.grading.grades import confirmed
 from fundoscope.nicking.grading.measure import look, measure
 
 
-def write_ordinary(name: str, take: Callable[[], Pixels], bundle: MapsBundle, out: Path) -> Path:
+def write_ordinary(name: str, take: Callable[[], Pixels], bundle: NickingBundle, out: Path) -> Path:
     """Write the crossings of the photograph that `take` gives to `out`/patches, (288, 288, 3) each, unless that is done;
     gives the table that lists them. `name` is the photograph's, as in a table's `photograph`.
     """
@@ -30,7 +30,7 @@ def write_ordinary(name: str, take: Callable[[], Pixels], bundle: MapsBundle, ou
     pixels = take()
     eye = look(pixels, find_field(pixels), bundle)
     rows = []
-    for number, one in enumerate(measure(pixels, eye, bundle.card.crossings.confidence.threshold)):
+    for number, one in enumerate(measure(pixels, eye, bundle.card.crossings.operating_point.threshold)):
         if confirmed(one.narrowing):
             continue
         width = vein_width(one, eye)

@@ -68,7 +68,7 @@ class Asked:
         """Made, or read from where they were kept."""
         if not path.exists():
             found = [
-                packed(patch_of(VARIANTS[variant](row, np.random.default_rng((0xA5, k))), upstream.bundle.maps))
+                packed(patch_of(VARIANTS[variant](row, np.random.default_rng((0xA5, k))), upstream.bundle.map_vessels))
                 for k, row in enumerate(rows)
             ]
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ class Widths:
 
 
 def _measured(pixels: Pixels, upstream: Upstream) -> tuple[tuple[float, float], NDArray[np.float64]]:
-    maps, _ = mapped(pixels, upstream.bundle.maps)
+    maps, _ = mapped(pixels, upstream.bundle.map_vessels)
     found = measured_patch(pixels, maps, upstream.how, pixels.shape[0] / maps.shape[1])
     sides = (float("nan"), float("nan")) if found is None else (found.side_1, found.side_2)
     return sides, roy.features(found)

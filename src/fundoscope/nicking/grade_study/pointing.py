@@ -38,7 +38,7 @@ def attention(grader: NickGrader, patches: Sequence[Patch]) -> NDArray[np.float3
     """Class activation of each stream (n, streams, SIDE, SIDE), 0 where nothing speaks for a pinch."""
     x = torch.from_numpy(np.array([inputs_of(patch) for patch in patches]))
     with torch.no_grad():
-        maps = grader.eval().evidence(grader.seen(x))
+        maps = grader.eval().activation_maps(grader.stream_maps(x))
     streams = [[patch.back(m) for patch, m in zip(patches, stream.numpy(), strict=True)] for stream in maps]
     return np.stack(streams, axis=1)
 

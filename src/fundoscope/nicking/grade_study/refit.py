@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from fundoscope.bundles.write_nicking import Graders
+from fundoscope.bundles.write_nicking import GraderNetworks
 from fundoscope.networks.nick_grader import NickGrader
 from fundoscope.nicking.grade_study.evaluate import REFUSED, sureness
 from fundoscope.nicking.grade_study.study_arms import GradeArm
@@ -17,7 +17,7 @@ from fundoscope.studies import Study
 _CHECKED = 16  # patches on which torch and the file are compared
 
 
-def final_graders(arm: GradeArm, fold: Fold, seeds: Sequence[int], study: Study) -> tuple[Graders, float]:
+def final_graders(arm: GradeArm, fold: Fold, seeds: Sequence[int], study: Study) -> tuple[GraderNetworks, float]:
     """A network a seed, and the probability from which on their mean is graded, by the inner patches; it resumes."""
     networks, temperatures, inner = [], [], []
     for seed in seeds:
@@ -42,4 +42,4 @@ def final_graders(arm: GradeArm, fold: Fold, seeds: Sequence[int], study: Study)
         inner.append(kept["inner"].numpy())
     least = float(np.quantile(sureness(np.mean(inner, axis=0)), REFUSED))
     check = fold.asked("", "usual").inputs(fold.inner[:_CHECKED])
-    return Graders(networks, temperatures, check), least
+    return GraderNetworks(networks, temperatures, check), least

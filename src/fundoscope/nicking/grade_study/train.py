@@ -14,9 +14,9 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fundoscope.learning.fit import Batches, FitOptions, Loss, Material, fit_batches
-from fundoscope.networks.mdtnet import LIGHT, Answers, MDTNet, MDTNetOptions, mdtnet_loss
-from fundoscope.networks.nick_grader import NickGrader, ordinal_loss, turned_round
+from fundoscope.learning.fit import Batches, FitOptions, Loss, TrainingData, fit_batches
+from fundoscope.networks.mdtnet import LIGHT, MDTNet, MDTNetLogits, MDTNetOptions, mdtnet_loss
+from fundoscope.networks.nick_grader import NickGrader, ordinal_loss, rotate_half_turn
 from fundoscope.nicking.grade_study.folds import GradeFold
 from fundoscope.nicking.grade_study.patch_table import PatchRow
 from fundoscope.nicking.grade_study.perturbed import Asked, Widths
@@ -65,7 +65,7 @@ class Fold:
     def views(self) -> NDArray[np.uint8]:
         """Views of all rows and extra patches."""
         every = [*self.tables.rows, *self.tables.extra]
-        return drawn(every, self.upstream.bundle.maps, Views(self.recipe.views), self._path("views.npy"))
+        return drawn(every, self.upstream.bundle.map_vessels, Views(self.recipe.views), self._path("views.npy"))
 
     def asked(self, table: str, variant: str) -> Asked:
         """The patches of a table ("" is the study's own) in a variant."""
@@ -124,14 +124,14 @@ class Team(nn.Module):
         patch = x[:, :3]
         if not self.training:
             return self.team(patch)
-        said = self.team.answers(patch)
+        said = self.team.all_logits(patch)
         return torch.cat([said.joined[None], said.plain, said.focal]).transpose(0, 1)
 
     def loss(self, logits: Tensor, grades: Tensor) -> Tensor:
         """Of everyone's logits."""
         first = 1 + len(self.options.plain)
         joined, plain, focal = logits[:, 0], logits[:, 1:first].transpose(0, 1), logits[:, first:].transpose(0, 1)
-        return mdtnet_loss(Answers(joined, plain, focal, self.options.gammas, self.options.alpha), grades)
+        return mdtnet_loss(MDTNetLogits(joined, plain, focal, self.options.gammas, self.options.alpha), grades)
 
 
 class Network:
@@ -172,7 +172,7 @@ class Network:
         inner = self._inputs(fold.asked("", "usual"), fold.inner)
         told = fold.tables.labelled[fold.inner]
         batches: Batches = plain_batches(inner, told, _BATCH)
-        material = Material(training_batches(examples, options.batch), self.loss, batches, self.inner_loss)
+        material = TrainingData(training_batches(examples, options.batch), self.loss, batches, self.inner_loss)
         self.model = fit_batches(self.model, material, options, folder, self.seed)
         self.temperature = _temperature(lambda t: self._loss_at(inner, told, t))
 
@@ -188,7 +188,7 @@ class Network:
         """Logits of inputs (n, 6, s, s), as they are and turned round, (2, n, k)."""
         self.model.eval()
         parts = [torch.from_numpy(inputs[k : k + _BATCH]) for k in range(0, len(inputs), _BATCH)]
-        return torch.cat([torch.stack([self.model(x), self.model(turned_round(x))]).float() for x in parts], dim=1)
+        return torch.cat([torch.stack([self.model(x), self.model(rotate_half_turn(x))]).float() for x in parts], dim=1)
 
     def _probabilities(self, logits: Tensor) -> NDArray[np.float64]:
         """The mean of both ways, (n, 4)."""

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from fundoscope.bundles.card import Crossings
-from fundoscope.bundles.read_nicking import MapsBundle, open_maps
+from fundoscope.bundles.card import CrossingSettings
+from fundoscope.bundles.read_nicking import NickingBundle, open_nicking_bundle
 from fundoscope.errors import LeakError, UsageError
 from fundoscope.networks.mask_rcnn import CrossingDetector
 from fundoscope.networks.nick_grader import NickGrader
@@ -29,7 +29,7 @@ class Upstream:
     """One that was trained: `seen` are the photographs that it must not be asked about."""
 
     name: str
-    bundle: MapsBundle
+    bundle: NickingBundle
     seen: frozenset[str] = frozenset()
     detector: Path | None = None
 
@@ -44,11 +44,11 @@ class Upstream:
     @classmethod
     def shipped(cls, bundle: str | Path = "nicking") -> Upstream:
         """The maps of a bundle, which has seen public sets only, and no weights to transfer."""
-        found = open_maps(bundle, _THREADS)
+        found = open_nicking_bundle(bundle, _THREADS)
         return cls("shipped", found, frozenset(found.card.photographs))
 
     @property
-    def how(self) -> Crossings:
+    def how(self) -> CrossingSettings:
         """How its maps are read."""
         return self.bundle.card.crossings
 

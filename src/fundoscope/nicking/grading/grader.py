@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.bundles.read_nicking import MapsBundle, open_maps
+from fundoscope.bundles.read_nicking import NickingBundle, open_nicking_bundle
 from fundoscope.errors import PhotographError
 from fundoscope.findings import NickingFinding, PatchFinding, Status
 from fundoscope.imaging import Photograph, Pixels, find_field, read
@@ -63,12 +63,12 @@ class GradedPatch:
 class NickingGrader:
     """A verified bundle, ready to grade."""
 
-    bundle: MapsBundle
+    bundle: NickingBundle
 
     @classmethod
     def open(cls, bundle: str | Path = "nicking") -> NickingGrader:
         """The grader of a shipped bundle's name, or of a bundle's folder."""
-        return cls(open_maps(bundle))
+        return cls(open_nicking_bundle(bundle))
 
     def grade(self, photographs: Source | Iterable[Source]) -> list[NickingFinding]:
         """Rows of all crossings of photographs, in their order: paths, bytes of files, or arrays (rows, columns, 3), RGB."""
@@ -97,7 +97,7 @@ class NickingGrader:
             refused = NickingFinding(photograph.name, Status.REJECTED, " ".join(verdict.reasons))
             return Graded((refused,), photograph.pixels)
         eye = look(photograph.pixels, field, self.bundle)
-        least = self.bundle.card.crossings.confidence.threshold
+        least = self.bundle.card.crossings.operating_point.threshold
         measured = tuple(measure(photograph.pixels, eye, least))
         judged = self._judged(photograph.pixels, eye, measured)
         told: list[Judged | None] = [*judged] or [None] * len(measured)
@@ -120,7 +120,7 @@ class NickingGrader:
             pixels = square(read(source, name))
         except PhotographError as error:
             return GradedPatch(PatchFinding(name, Status.FAILED, f"{error.cause}. {error.remedy}"))
-        maps, patch = mapped(pixels, self.bundle.maps)
+        maps, patch = mapped(pixels, self.bundle.map_vessels)
         narrowing = measured_patch(pixels, maps, self.bundle.card.crossings, pixels.shape[0] / maps.shape[1])
         (judged,) = judge_patches([patch], [narrowing], self.bundle)
         sides = (None, None) if narrowing is None else (narrowing.side_1, narrowing.side_2)

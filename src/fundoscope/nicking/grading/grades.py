@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.bundles.read_nicking import MapsBundle
+from fundoscope.bundles.read_nicking import NickingBundle
 from fundoscope.errors import BundleError
 from fundoscope.nicking.grading.crossing_patches import Patch
 from fundoscope.vessels import Narrowing
@@ -56,7 +56,9 @@ def grade_called(p: Sequence[float]) -> int:
     return int(called(np.array([p], float))[0])
 
 
-def judge_patches(patches: Sequence[Patch], measured: Sequence[Narrowing | None], bundle: MapsBundle) -> list[Judged]:
+def judge_patches(
+    patches: Sequence[Patch], measured: Sequence[Narrowing | None], bundle: NickingBundle
+) -> list[Judged]:
     """Each patch graded, with the widths that were measured there as the second witness.
 
     Raises `BundleError` where the bundle holds no network that grades.
@@ -67,9 +69,9 @@ def judge_patches(patches: Sequence[Patch], measured: Sequence[Narrowing | None]
     judged: list[Judged] = []
     for first in range(0, len(patches), _BATCH):
         part = patches[first : first + _BATCH]
-        told, attention = bundle.grades(np.stack([np.concatenate(patch.inputs) for patch in part]))
+        told, attention = bundle.grade_patches(np.stack([np.concatenate(patch.inputs) for patch in part]))
         for patch, own, chances, shown in zip(part, measured[first:], told, attention, strict=False):
-            grade, reason = concluded(patch, chances, own, grades.least)
+            grade, reason = concluded(patch, chances, own, grades.minimum_confidence)
             p0, p1, p2, p3 = (float(x) for x in chances)
             judged.append(Judged(patch, (p0, p1, p2, p3), grade, reason, np.stack([patch.back(m) for m in shown])))
     return judged

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.bundles.card import Crossings
-from fundoscope.bundles.read_nicking import MapsBundle
+from fundoscope.bundles.card import CrossingSettings
+from fundoscope.bundles.read_nicking import NickingBundle
 from fundoscope.imaging import Field, Pixels
 from fundoscope.imaging.local_contrast import evened, scaled
 from fundoscope.imaging.places import rescaled
@@ -64,19 +64,21 @@ class Measured:
     reason: str = ""
 
 
-def look(pixels: Pixels, field: Field, bundle: MapsBundle) -> Eye:
+def look(pixels: Pixels, field: Field, bundle: NickingBundle) -> Eye:
     """Vessels, kinds and proposed crossings of a photograph (rows, columns, 3), RGB, uint8."""
     how = bundle.card.crossings
     small, inside = scaled(pixels, field)
-    maps = bundle.maps(evened(small, inside)) * inside
+    maps = bundle.map_vessels(evened(small, inside)) * inside
     return seen(maps, inside, how, pixels.shape[0] / small.shape[0])
 
 
-def seen(maps: NDArray[np.float32], inside: Mask, how: Crossings, scale: float) -> Eye:
+def seen(maps: NDArray[np.float32], inside: Mask, how: CrossingSettings, scale: float) -> Eye:
     """The same from maps (4, rows, columns) that are there already."""
-    kinds = classify_vessels(maps[0] >= how.vessel, maps[1], maps[2], VoteWeights(**how.votes))
+    kinds = classify_vessels(maps[0] >= how.vessel_threshold, maps[1], maps[2], VoteWeights(**how.votes))
     found = meetings(maps, kinds)
-    return Eye(maps, inside, kinds, found, trusted(found, how.trust), find_disc(kinds.graph, inside), scale)
+    return Eye(
+        maps, inside, kinds, found, trusted(found, how.confidence_weights), find_disc(kinds.graph, inside), scale
+    )
 
 
 def trusted(found: Meetings, trust: tuple[float, ...]) -> NDArray[np.float64]:

@@ -133,11 +133,11 @@ def header_of(grader: NickingGrader, kind: Kind) -> NickingHeader:
         "Never tested on": "; ".join(card.never_tested_on),
     }
     if kind == "photograph":
-        point = card.crossings.confidence
+        point = card.crossings.operating_point
         facts["Crossings shown"] = f"from a confidence of {point.threshold:.3g}: {point.rule}, chosen on {point.data}"
     if grades is not None:
         facts["Graded"] = (
-            f"by {grades.networks} network{'s' * (grades.networks > 1)}, from a probability of {grades.least:.2f} on; {grades.rule}"
+            f"by {grades.networks} network{'s' * (grades.networks > 1)}, from a probability of {grades.minimum_confidence:.2f} on; {grades.rule}"
         )
         facts["Grades learnt from"] = grades.learnt_from
     return NickingHeader(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.bundles.card import Crossings
+from fundoscope.bundles.card import CrossingSettings
 from fundoscope.errors import UsageError
 from fundoscope.imaging import Pixels
 from fundoscope.nicking.grading.measure import masked
@@ -25,14 +25,14 @@ from fundoscope.vessels.artery_vein import VoteWeights, classify_vessels
 _OFF = 1 / 3  # of the patch's side: a crossing further from the middle is not the patch's own
 
 
-def measured_patch(pixels: Pixels, maps: NDArray[np.float32], how: Crossings, scale: float) -> Narrowing | None:
+def measured_patch(pixels: Pixels, maps: NDArray[np.float32], how: CrossingSettings, scale: float) -> Narrowing | None:
     """Narrowing of the vein, side 1 the upper one, at the crossing nearest the middle; None where none is near it.
 
     `pixels` (s, s, 3), RGB; `maps` (4, rows, columns), 0 to 1, with `scale` of the patch's pixels for each of theirs.
     Lengths are in the patch's pixels. Raises `UsageError` where pixels, maps and scale do not go together.
     """
     _check(pixels.shape, maps.shape, scale)
-    kinds = classify_vessels(maps[0] >= how.vessel, maps[1], maps[2], VoteWeights(**how.votes))
+    kinds = classify_vessels(maps[0] >= how.vessel_threshold, maps[1], maps[2], VoteWeights(**how.votes))
     found = crossings_between(kinds.artery, kinds.vein)
     middle = (np.array(kinds.vein.shape) - 1) / 2
     own = _middlemost(found, middle) or crossing_through(kinds.graph, middle, maps[1], maps[2])

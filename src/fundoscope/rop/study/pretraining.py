@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fundoscope.cohort import Cohort
 from fundoscope.evaluation import auc
 from fundoscope.imaging import read
-from fundoscope.learning import SQUARE, Squares, fit, logits_of
+from fundoscope.learning import SQUARE, Squares, fit, predict_logits
 from fundoscope.networks import build
 from fundoscope.rop.recipes import Arm, Recipe, Rehearsal
 from fundoscope.rop.study.questions import treatment_question
@@ -70,7 +70,7 @@ def rehearse(recipe: Recipe, arm: Arm, study: Study, voice: Progress) -> None:
         torch.manual_seed(plan.seed)
         model = build(arm.network, pretrained=recipe.pretrained, size=recipe.standard.size, given=recipe.scaling)
         model = fit(model, eyes.squares, train, inner, plan.fit, folder, plan.seed)
-        logits = logits_of(model, eyes.squares.inputs(inner))
+        logits = predict_logits(model, eyes.squares.inputs(inner))
         found = auc(eyes.squares.labels[inner], logits[:, 1] - logits[:, 0])
         write_json(
             folder / "rehearsal.json", {"simulated": True, "photographs": len(train), "inner_auc": round(found, 4)}

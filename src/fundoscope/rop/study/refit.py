@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fundoscope.bundles.card import Figure, Stage
+from fundoscope.bundles.card import CardFigure, Stage
 from fundoscope.bundles.write import write_bundle
 from fundoscope.evaluation.decisions import fit_temperature, target_sensitivity
-from fundoscope.learning import FitOptions, Lesson, distil, fit
+from fundoscope.learning import DistillationPlan, FitOptions, distil, fit
 from fundoscope.networks import Classifier
 from fundoscope.rop.recipes import Arm
 from fundoscope.rop.study.calibrate import Fits, Settled
@@ -70,8 +70,10 @@ class Final:
             options = self._options(question)
             squares, rows = self.material.asked(question), question.known(tuple(range(len(question.labels))))
             model = self._initial(question.name)
-            if self.arm.taught_by:
-                lesson = Lesson(self._teacher(question), squares, rows, _NOTHING, study.folder / "answers" / "final")
+            if self.arm.teacher:
+                lesson = DistillationPlan(
+                    self._teacher(question), squares, rows, _NOTHING, study.folder / "answers" / "final"
+                )
                 how = replace(self.fits.recipe.distillation, hint=0.0)  # an ensemble has no one map to imitate
                 model = distil(model, lesson, how, options, folder, seed=0)
             else:
@@ -103,13 +105,13 @@ class Final:
         return model
 
     def _teacher(self, question: Question) -> nn.Module:
-        teacher = self.fits.recipe.arm(self.arm.taught_by)
+        teacher = self.fits.recipe.arm(self.arm.teacher)
         tasks = [task for task in self.fits.tasks(teacher, question) if task.seed == 0]
         return Ensemble([fitted_network(task, self.fits.study) for task in tasks])
 
 
 def final_bundle(
-    fits: Fits, arm: Arm, material: Material, origin: Origin, figures: Sequence[Figure], voice: Progress
+    fits: Fits, arm: Arm, material: Material, origin: Origin, figures: Sequence[CardFigure], voice: Progress
 ) -> Path:
     """Train on everything and write the bundle `origin.name`, unless that is done; returns its folder.
 

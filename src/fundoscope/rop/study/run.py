@@ -69,7 +69,7 @@ class StudyOptions:
     def arms(self) -> list[Arm]:
         """What is trained, teachers first; a teacher that is needed joins unasked."""
         asked = [self.recipe.arm(name) for name in self.networks or USUAL]
-        teachers = [self.recipe.arm(arm.taught_by) for arm in asked if arm.taught_by]
+        teachers = [self.recipe.arm(arm.teacher) for arm in asked if arm.teacher]
         return in_order({arm.name: arm for arm in (*teachers, *asked)}.values())
 
 

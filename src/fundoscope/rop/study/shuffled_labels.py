@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fundoscope.evaluation import ShuffleControl, auc, shuffle_verdict
 from fundoscope.imaging import Standard
-from fundoscope.learning import Augment, FitOptions, Squares, fit, logits_of
+from fundoscope.learning import Augment, FitOptions, Squares, fit, predict_logits
 from fundoscope.networks import build
 from fundoscope.rop.study.data import Material
 
@@ -56,6 +56,6 @@ def out_of_fold_auc(squares: Squares, folds: list[Rows], seed: int) -> float:
         torch.manual_seed(seed)
         with tempfile.TemporaryDirectory() as folder:
             model = fit(build("tiny"), squares, train, np.array([], np.int64), OPTIONS, Path(folder) / "fit", seed)
-        logits = logits_of(model, squares.inputs(test))
+        logits = predict_logits(model, squares.inputs(test))
         scores[test] = logits[:, 1] - logits[:, 0]
     return auc(squares.labels, scores)

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from fundoscope.bundles.card import Figure, Stage
+from fundoscope.bundles.card import CardFigure, Stage
 from fundoscope.evaluation import estimates, results_table
 from fundoscope.evaluation.decisions import fit_temperature, target_sensitivity
-from fundoscope.learning import UNLABELLED, Squares, fit, logits_of
+from fundoscope.learning import UNLABELLED, Squares, fit, predict_logits
 from fundoscope.networks import Classifier
 from fundoscope.networks.classifier import freeze
 from fundoscope.rop.recipes import Arm
@@ -48,7 +48,7 @@ class SecondStage:
     network: Classifier
     stage: Stage
     source: Literal["simulated", "real"]
-    figures: tuple[Figure, ...] = ()
+    figures: tuple[CardFigure, ...] = ()
 
 
 def second_of_simulated(fits: Fits, arm: Arm, first: Classifier, voice: Progress) -> SecondStage:
@@ -96,7 +96,7 @@ def _choose(fits: Fits, arm: Arm, first: Classifier, eyes: SimulatedEyes, folder
 
 def margin_of(model: Classifier, squares: Squares, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Log-odds (len(rows),) of the photographs as they are, a few at a time."""
-    parts = [logits_of(model, squares.inputs(rows[at : at + 32])) for at in range(0, len(rows), 32)]
+    parts = [predict_logits(model, squares.inputs(rows[at : at + 32])) for at in range(0, len(rows), 32)]
     return np.diff(np.concatenate(parts).astype(float), axis=1)[:, 0]
 
 
@@ -133,6 +133,6 @@ def by_stage_and_zone(
     return table
 
 
-def _figures(overall: Mapping[str, Any], n: int) -> tuple[Figure, ...]:
+def _figures(overall: Mapping[str, Any], n: int) -> tuple[CardFigure, ...]:
     on = f"{n} SIMULATED photographs with ROP, drawn afresh"
     return tuple(card_figure(f"treatment: {name}", overall[name], on) for name in ("auc", "sensitivity", "specificity"))

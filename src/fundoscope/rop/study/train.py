@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from fundoscope.cohort import Fold
-from fundoscope.learning import Lesson, Squares, distil, fit, logits_of
+from fundoscope.learning import DistillationPlan, Squares, distil, fit, predict_logits
 from fundoscope.networks import Classifier, build
 from fundoscope.rop.recipes import STUDENT, Arm, Recipe
 from fundoscope.rop.study.data import Material
@@ -69,7 +69,7 @@ def initial_network(task: Task, study: Study) -> Classifier:
 def freeze_shared(recipe: Recipe, arm: Arm, model: Classifier) -> None:
     """Keep the stages that a student's two questions share; others are free."""
     if recipe.shared_trunk and arm.network == recipe.student:
-        model.keep_trunk()
+        model.freeze_trunk()
 
 
 def fitted_network(task: Task, study: Study) -> Classifier:
@@ -104,15 +104,15 @@ def _fitted(task: Task, study: Study, material: Material, question: Question, fo
     squares = material.asked(question)
     train, inner = question.known(task.fold.train), question.known(task.fold.inner)
     model, options = initial_network(task, study), task.arm.fit
-    if not task.arm.taught_by:
+    if not task.arm.teacher:
         return fit(model, squares, train, inner, options, folder, task.seed)
     if task.arm.extended and material.simulated is not None:
         first = len(squares.labels)
         squares = squares.joined(material.simulated)
         train = np.concatenate([train, np.arange(first, len(squares.labels))])
-    teacher = fitted_network(task.by(task.arm.taught_by), study)
+    teacher = fitted_network(task.by(task.arm.teacher), study)
     cache = study.folder / "answers" / task.question / f"seed-{task.seed}" / f"fold-{task.fold.number}"
-    lesson = Lesson(teacher, squares, train, inner, cache)
+    lesson = DistillationPlan(teacher, squares, train, inner, cache)
     return distil(model, lesson, task.recipe.distillation, options, folder, task.seed)
 
 
@@ -121,7 +121,7 @@ def predict(model: Classifier, variants: Mapping[str, Squares], parts: Mapping[s
     frames = []
     for variant, squares in variants.items():
         for part, rows in parts.items():
-            logits = logits_of(model, squares.inputs(rows)).astype(float)
+            logits = predict_logits(model, squares.inputs(rows)).astype(float)
             columns = {"row": rows, "part": part, "variant": variant, "logit_0": logits[:, 0], "logit_1": logits[:, 1]}
             frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
@@ -139,4 +139,4 @@ def epochs_of(task: Task, study: Study) -> Path:
 
 def in_order(arms: Iterable[Arm]) -> list[Arm]:
     """Teachers before those whom they teach."""
-    return sorted(arms, key=lambda arm: bool(arm.taught_by))
+    return sorted(arms, key=lambda arm: bool(arm.teacher))

@@ -44,7 +44,9 @@ def _picture(found: Assessment, asked: Asked, at: int, verdict: str) -> Picture:
     task = Task(found.fits.recipe, found.arm(asked.reference), asked.question.name, 0, fold)
     squares = found.material.squares
     with torch.no_grad():
-        activation = fitted_network(task, found.fits.study).evidence(torch.from_numpy(squares.inputs(np.array([row]))))
+        activation = fitted_network(task, found.fits.study).activation_map(
+            torch.from_numpy(squares.inputs(np.array([row])))
+        )
     lines = (asked.question.classes[asked.y[at]], f"p {asked.ours.p[0, at]:.2f}", verdict)
     picture = overlay(squares.pixels[row], activation[0].float().numpy())
     return Picture(picture, found.material.cohort[row].image, lines)

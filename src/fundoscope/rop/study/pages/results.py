@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fundoscope.networks.cost import cost_of
+from fundoscope.networks.cost import measure_cost
 from fundoscope.reports import ReportFigure, Section, Table
 from fundoscope.reports.clinic_plots import confusions
 from fundoscope.reports.plots import Curve, precision_recall, reliability, roc
@@ -39,11 +39,11 @@ def network_rows(found: Assessment) -> list[dict[str, Any]]:
     size = found.fits.recipe.standard.size
     rows = []
     for arm in found.arms:
-        cost = cost_of(bare_network(replace(found.fits.recipe, pretrained=False), arm), size)
+        cost = measure_cost(bare_network(replace(found.fits.recipe, pretrained=False), arm), size)
         rows.append({
             "network": arm.name, "made of": arm.network, "parameters (M)": round(cost.parameters / 1e6, 2),
             "MACs (G)": round(cost.macs / 1e9, 3), "input": f"{size} x {size}", "head": "2 classes",
-            "begins with": _beginning(found, arm), "learns from": arm.taught_by or "labels",
+            "begins with": _beginning(found, arm), "learns from": arm.teacher or "labels",
         })  # fmt: skip
     return rows
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fundoscope.errors import UsageError
 from fundoscope.networks.efficientnet_lite import LITE_SCALING, LiteOptions, lite_body
-from fundoscope.networks.timm_bodies import COMPARED, _created
+from fundoscope.networks.timm_bodies import COMPARED_NETWORKS, _created
 
 STRIDES = (4, 8, 16, 32)
 LITE = "tf_efficientnet_lite0"
@@ -24,7 +24,7 @@ _LITE_ENDS = (2, 3, 5, 7)  # how many stages of EfficientNet-Lite each of the fo
 _LITE_CHANNELS = (24, 40, 112, 320)
 
 
-class Levels(nn.Module):
+class MultiScaleBody(nn.Module):
     """(N, 3, H, W), H and W multiples of 32 -> maps "0" to "3" at most, (N, `channels[k]`, H / s, W / s) at s of `STRIDES`.
 
     With `fixed_norms` batch statistics stay as they were given: a detector's batches are too small to measure them.
@@ -39,7 +39,7 @@ class Levels(nn.Module):
         """The maps, finest first."""
         return OrderedDict((str(number), maps) for number, maps in enumerate(self.network(x)))
 
-    def train(self, mode: bool = True) -> Levels:
+    def train(self, mode: bool = True) -> MultiScaleBody:
         """As usual, except for batch statistics that are fixed."""
         super().train(mode)
         for module in self.modules():
@@ -66,7 +66,7 @@ class _LiteStages(nn.Module):
         return maps
 
 
-def start_from_maps(body: Levels, taught: Mapping[str, Tensor]) -> None:
+def load_vessel_net_weights(body: MultiScaleBody, taught: Mapping[str, Tensor]) -> None:
     """Give EfficientNet-Lite0 the weights of a `VesselNet` (its state), as far as that goes: the first five of seven stages.
 
     Raises `UsageError` for another body.
@@ -76,7 +76,9 @@ def start_from_maps(body: Levels, taught: Mapping[str, Tensor]) -> None:
     body.network.load_state_dict(taught, strict=False)  # its way up has no place here
 
 
-def levels_of(name: str, pretrained: bool = True, frozen: int = 0, levels: int = len(STRIDES)) -> Levels:
+def build_multiscale_body(
+    name: str, pretrained: bool = True, frozen: int = 0, levels: int = len(STRIDES)
+) -> MultiScaleBody:
     """The body of that name, as far as the first `levels` maps: `tf_efficientnet_lite0`, `seresnet50`, or any of timm's
     that has the four strides.
 
@@ -85,13 +87,13 @@ def levels_of(name: str, pretrained: bool = True, frozen: int = 0, levels: int =
     that cannot be had.
     """
     if name == LITE:
-        return Levels(_LiteStages(pretrained, frozen, levels), _LITE_CHANNELS[:levels], fixed_norms=pretrained)
+        return MultiScaleBody(_LiteStages(pretrained, frozen, levels), _LITE_CHANNELS[:levels], fixed_norms=pretrained)
     if frozen:
         raise UsageError(f"Stages of '{name}' cannot be frozen. Ask for frozen=0, or take '{LITE}'.")
-    name = COMPARED.get(name, name)
+    name = COMPARED_NETWORKS.get(name, name)
     strides = list(_created(name, False, {"features_only": True}).feature_info.reduction())
     if not set(STRIDES) <= set(strides):
         raise UsageError(f"'{name}' gives maps at strides {strides}, not {STRIDES}. Take '{SE_RESNET}' or '{LITE}'.")
     taken = [strides.index(stride) for stride in STRIDES[:levels]]
     network = _created(name, pretrained, {"features_only": True, "out_indices": taken})
-    return Levels(network, network.feature_info.channels(), fixed_norms=pretrained)
+    return MultiScaleBody(network, network.feature_info.channels(), fixed_norms=pretrained)
