@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from fundoscope.imaging import find_field
 from fundoscope.imaging.measures import measure
-from fundoscope.imaging.quality import Kernel
+from fundoscope.imaging.quality import SupportVectorMachine
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("FUNDOSCOPE_DATA", ROOT / "../shared/data"))
@@ -462,7 +462,7 @@ LIMIT = 3.0  # deviations at which measurements are cut
 
 @dataclass(frozen=True)
 class Machine:
-    """A support vector machine on standardised measurements; `imaging.quality.Kernel` is the same without sklearn."""
+    """A support vector machine on standardised measurements; `imaging.quality.SupportVectorMachine` is the same without sklearn."""
 
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64]
@@ -542,7 +542,7 @@ def answer(question: Question, samples: list[Sample]) -> dict[str, Any]:
 
 def check(entry: dict[str, Any], logits: NDArray[Any], used: list[Sample]) -> None:
     """What is written says the same as scikit-learn's machine, within a hundredth."""
-    ours = np.array([Kernel.from_json(entry).probability(s.values) for s in used])
+    ours = np.array([SupportVectorMachine.from_json(entry).probability(s.values) for s in used])
     worst = float(np.abs(ours - 1 / (1 + np.exp(-logits))).max())
     if worst > 0.01:
         raise SystemExit(f"the table's answers differ from scikit-learn's by {worst:.2g}. Write more digits.")

@@ -25,7 +25,7 @@ from fundoscope.bundles.folder import write_card_files
 from fundoscope.bundles.read_nicking import MAPS_FILE, open_nicking_bundle
 from fundoscope.evaluation import results_table
 from fundoscope.imaging import find_field, read
-from fundoscope.imaging.local_contrast import evened, scaled
+from fundoscope.imaging.local_contrast import local_contrast, scale_to_diameter
 from fundoscope.nicking.grading.grader import NickingGrader
 from fundoscope.simulate import adult, write_adults
 
@@ -81,7 +81,7 @@ def commands(bundle: str | Path, path: Path, out: Path, what: str, name: str, ro
 def bare(grader: NickingGrader, path: Path, name: str, rounds: int) -> Row:
     """A photograph in a running process, over the network of maps alone."""
     pixels = read(path).pixels
-    contrast = evened(*scaled(pixels, find_field(pixels)))
+    contrast = local_contrast(*scale_to_diameter(pixels, find_field(pixels)))
     whole, net = [], []
     for _ in range(rounds + 1):
         start = time.perf_counter()

@@ -20,8 +20,8 @@ import numpy as np
 from fit_quality import DATA, ROOT, Picture, as_other_camera, hash_of, load, pictures_of, retcam, square_of
 
 from fundoscope.errors import PhotographError
-from fundoscope.imaging import Photograph, find_field, read
-from fundoscope.imaging.quality import Eye, Verdict, judge
+from fundoscope.imaging import Prepared, find_field, read
+from fundoscope.imaging.quality import Eye, QualityVerdict, judge_quality
 
 OUTSIDE = "outside the intended use"
 
@@ -38,7 +38,7 @@ class Row:
     met: str
 
 
-def row(kind: str, expects: Eye, verdicts: Iterable[Verdict], needed: str, because: str = "") -> Row:
+def row(kind: str, expects: Eye, verdicts: Iterable[QualityVerdict], needed: str, because: str = "") -> Row:
     """Count refusals (for the reason `because`, when given) and hold them against `needed`, as '<= 0.03'."""
     told = [any(because in reason for reason in v.reasons) if because else not v.gradable for v in verdicts]
     share = sum(told) / max(1, len(told))
@@ -47,9 +47,9 @@ def row(kind: str, expects: Eye, verdicts: Iterable[Verdict], needed: str, becau
     return Row(kind, expects, len(told), sum(told), needed, "yes" if met else "NO")
 
 
-def verdict(picture: Picture, expects: Eye) -> Verdict:
+def verdict(picture: Picture, expects: Eye) -> QualityVerdict:
     picture = np.ascontiguousarray(picture)
-    return judge(Photograph(picture, "picture", 0, "array"), find_field(picture), expects)
+    return judge_quality(Prepared.read(picture), expects)
 
 
 # ---- eyes

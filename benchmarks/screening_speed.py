@@ -27,8 +27,8 @@ import cv2
 import numpy as np
 
 from fundoscope.bundles import Bundle, open_bundle
-from fundoscope.imaging import Photograph, find_field, read
-from fundoscope.imaging.quality import judge
+from fundoscope.imaging import Photograph, Prepared, find_field, read
+from fundoscope.imaging.quality import judge_quality
 from fundoscope.rop.screening.screener import Screener
 from fundoscope.simulate import infant
 
@@ -105,7 +105,7 @@ def stages(bundle: Bundle, files: list[Path]) -> dict[str, float]:
         marks.append(time.perf_counter())
         field = find_field(photograph.pixels)
         marks.append(time.perf_counter())
-        judge(photograph, field, "infant")
+        judge_quality(Prepared(photograph, field), "infant")
         marks.append(time.perf_counter())
         square = standard.square(photograph, field)
         marks.append(time.perf_counter())

@@ -30,7 +30,7 @@ from fundoscope.evaluation import results_table
 from fundoscope.evaluation.detection import DetectionOutcome, detection_estimates, match_detections
 from fundoscope.evaluation.metrics import Estimate, bootstrap
 from fundoscope.imaging import Pixels, find_field, read
-from fundoscope.imaging.local_contrast import evened, scaled
+from fundoscope.imaging.local_contrast import local_contrast, scale_to_diameter
 from fundoscope.learning.crossing_photographs import CrossingPhotograph
 from fundoscope.learning.detector_fit import PAPER_STEPS, fit_detector
 from fundoscope.networks import VesselNet
@@ -272,7 +272,7 @@ def taught(
 
 
 def contrast(pixels: np.ndarray) -> np.ndarray:
-    return evened(*scaled(pixels, find_field(pixels)))
+    return local_contrast(*scale_to_diameter(pixels, find_field(pixels)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from scipy.io import savemat
 from fundoscope.datasets import PhotographRecord, drive_scale, find_map_crossings, open_dataset
 from fundoscope.datasets.drawn_maps import split_colours
 from fundoscope.errors import PhotographError, UsageError
-from fundoscope.imaging.places import rescaled
+from fundoscope.imaging.places import rescale_points
 from fundoscope.simulate import write_adults
 
 
@@ -324,7 +324,7 @@ def test_a_crossing_lies_where_the_bars_cross():
 
 def test_a_crossing_is_the_same_at_another_scale():
     small, large = find_map_crossings(*bars()), find_map_crossings(*bars(scale=5), scale=5)
-    assert np.allclose(large.at, rescaled(small.at, 5))
+    assert np.allclose(large.at, rescale_points(small.at, 5))
     assert large.wide.tolist() == [True] and len(find_map_crossings(*bars(vein=2), scale=5)) == 0
 
 
@@ -375,17 +375,17 @@ def test_map_crossings_lie_at_the_drawn_ones(tmp_path, eyes, filled):
 @given(st.lists(st.tuples(st.floats(0, 4000), st.floats(0, 4000)), max_size=20), st.floats(0.15, 8))
 def test_points_survive_scaling_and_back(at, scale):
     at = np.array(at).reshape(-1, 2)
-    there = rescaled(at, scale)
-    assert np.allclose(rescaled(there, 1 / scale), at, atol=1e-6)
+    there = rescale_points(at, scale)
+    assert np.allclose(rescale_points(there, 1 / scale), at, atol=1e-6)
     if scale >= 1:  # even where the larger picture keeps whole pixels only
-        assert np.abs(rescaled(np.rint(there), 1 / scale) - at).max(initial=0) <= 0.5 + 1e-6
+        assert np.abs(rescale_points(np.rint(there), 1 / scale) - at).max(initial=0) <= 0.5 + 1e-6
 
 
 def test_scaled_points_stay_on_what_they_marked():
     small = np.zeros((30, 40), bool)
     small[12, 33] = True
     rows, columns = np.nonzero(np.kron(small, np.ones((6, 6))))
-    assert np.allclose(rescaled([[12, 33]], 6), [[rows.mean(), columns.mean()]])
+    assert np.allclose(rescale_points([[12, 33]], 6), [[rows.mean(), columns.mean()]])
 
 
 @pytest.mark.parametrize(("diameter", "scale"), [(540, 1), (535, 1), (552, 1), (1080, 2), (270, 0.5)])

@@ -252,5 +252,5 @@ def test_masks_and_the_share_seen_follow_the_circle():
     assert field.mask().sum() == pytest.approx(np.pi * 50**2, rel=0.01)
     assert field.mask((200, 200)).sum() == pytest.approx(np.pi * 100**2, rel=0.01)
     assert field.mask(shrink=0.5).sum() == pytest.approx(np.pi * 25**2, rel=0.02)
-    assert field.seen == pytest.approx(1.0, abs=0.01)
-    assert Field(-0.5, 49.5, 50.0, (100, 100), True, 1.0).seen == pytest.approx(0.5, abs=0.02)
+    assert field.visible_share == pytest.approx(1.0, abs=0.01)
+    assert Field(-0.5, 49.5, 50.0, (100, 100), True, 1.0).visible_share == pytest.approx(0.5, abs=0.02)

@@ -16,7 +16,7 @@ from fundoscope.cli.main import app
 from fundoscope.datasets import PhotographRecord, open_dataset, rle, write_labels
 from fundoscope.datasets.coco import CrossingBox, scaled_side, vessels_at_crossing
 from fundoscope.errors import UsageError
-from fundoscope.imaging.places import rescaled
+from fundoscope.imaging.places import rescale_points
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_points_survive_the_boxes_and_a_change_of_scale(rite):
             inside = (centres > 45).all(axis=1) & (centres < np.array(record.field.shape) - 45).all(axis=1)
             assert inside.sum() > 15
             assert np.abs(centres - record.crossings)[inside].max() <= 0.5 + 1e-9
-            back = rescaled(np.rint(rescaled(centres, 3504 / 565)), 565 / 3504)
+            back = rescale_points(np.rint(rescale_points(centres, 3504 / 565)), 565 / 3504)
             assert np.hypot(*(back - record.crossings)[inside].T).max() < 1
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fundoscope.datasets import PhotographRecord
 from fundoscope.errors import StudyError, UsageError
 from fundoscope.evaluation.detection import coco_scores
-from fundoscope.imaging.places import rescaled
+from fundoscope.imaging.places import rescale_points
 from fundoscope.learning import detector_fit
 from fundoscope.learning.augment import Augment
 from fundoscope.learning.crossing_photographs import CrossingPhotograph
@@ -99,7 +99,7 @@ def record(tmp_path, factor):
 
     cv2.imwrite(str(tmp_path / "eye.png"), larger(eye.pixels[..., ::-1].copy()))
     field, artery, vein = (larger(m.astype(np.uint8)) > 0 for m in (truth.field, truth.artery, truth.vein))
-    at = rescaled(np.array([(c.row, c.col) for c in truth.crossings]), factor)
+    at = rescale_points(np.array([(c.row, c.col) for c in truth.crossings]), factor)
     widths = np.array([c.vein_width_px for c in truth.crossings]) * factor
     path = tmp_path / "eye.png"
     return PhotographRecord(
@@ -111,7 +111,7 @@ def test_a_photograph_of_any_size_is_marked_at_one_scale(tmp_path):
     plain, large = (CrossingPhotograph.from_record(record(tmp_path, factor)) for factor in (1, 3))
     assert plain.scale == 1 and large.scale == pytest.approx(1 / 3, rel=0.04)
     assert len(plain.boxes) == len(large.boxes) > 5
-    away = large.truth.centres - rescaled(plain.truth.centres, 3 * large.scale)
+    away = large.truth.centres - rescale_points(plain.truth.centres, 3 * large.scale)
     assert np.abs(away).max() <= 1.5
     inner = (plain.boxes.min(axis=1) > 0) & (plain.boxes[:, 2:] < plain.inside.shape[::-1]).all(axis=1)
     assert (plain.boxes[inner, 2:] - plain.boxes[inner, :2] == 20).all()

@@ -9,7 +9,7 @@ pytest.importorskip("lightning")
 pytest.importorskip("onnx")
 
 from fundoscope.imaging import read
-from fundoscope.imaging.local_contrast import evened
+from fundoscope.imaging.local_contrast import local_contrast
 from fundoscope.nicking.grade_study.perturbed import VARIANTS, Asked, Widths
 from fundoscope.nicking.grade_study.training_views import (
     Examples,
@@ -137,7 +137,7 @@ def test_a_patch_is_spoilt_without_a_change_of_the_vessels(patch_rows):
     field = np.ones(plain.shape[:2], bool)
     for name in ("blurred", "recompressed", "recoloured"):
         assert np.abs(found[name] - plain).mean() > 0.1
-        contrasts = [evened(picture.astype(np.uint8), field)[1].ravel() for picture in (plain, found[name])]
+        contrasts = [local_contrast(picture.astype(np.uint8), field)[1].ravel() for picture in (plain, found[name])]
         assert np.corrcoef(contrasts)[0, 1] > 0.8
     assert np.abs(found["double the scale"][1::2, 1::2] - plain[32:96, 32:96]).mean() < 6
     assert np.abs(found["half the scale"][32:96, 32:96] - plain[::2, ::2]).mean() < 12

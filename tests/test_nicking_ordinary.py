@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from test_nicking_grade import Perfect
 
-from fundoscope.imaging import find_field, read
+from fundoscope.imaging import Prepared, read
 from fundoscope.nicking.grade_study.natural_crossings import write_ordinary
 from fundoscope.nicking.grade_study.patch_table import WIDE, read_table
 from fundoscope.nicking.grading.crossing_patches import WIDTH
@@ -19,7 +19,7 @@ def eye():
 def test_every_crossing_that_does_not_measure_as_nicked_becomes_a_patch_of_grade_0(eye, tmp_path):
     bundle = Perfect(eye.truth)
     rows = read_table(write_ordinary("drawn/eye", lambda: eye.pixels, bundle, tmp_path))
-    found = measure(eye.pixels, look(eye.pixels, find_field(eye.pixels), bundle), 0.5)
+    found = measure(eye.pixels, look(Prepared.read(eye.pixels), bundle), 0.5)
     quiet = [one for one in found if not confirmed(one.narrowing)]
     assert 0 < len(rows) == len(quiet) < len(found), "this eye has nicked veins, too"
     for row, one in zip(rows, quiet, strict=True):

@@ -7,8 +7,8 @@ import pytest
 from fundoscope.errors import PhotographError
 from fundoscope.findings import PATCH_COLUMNS, PatchFinding, Status
 from fundoscope.imaging import Photograph, read
-from fundoscope.imaging.local_contrast import evened
-from fundoscope.imaging.places import sampled
+from fundoscope.imaging.local_contrast import local_contrast
+from fundoscope.imaging.places import sample_square
 from fundoscope.nicking.grade_study.training_views import turned
 from fundoscope.nicking.grading.crossing_patches import (
     CLOSER,
@@ -62,15 +62,15 @@ def crossing(side=SIDE):
 
 def test_a_sample_of_whole_pixels_is_the_picture_itself():
     plane = picture(40, 50)
-    np.testing.assert_array_equal(sampled(plane, (20, 25), 1.0, 11), plane[15:26, 20:31])
-    np.testing.assert_array_equal(sampled(plane, (19.5, 24.5), 1.0, 10), plane[15:25, 20:30])
+    np.testing.assert_array_equal(sample_square(plane, (20, 25), 1.0, 11), plane[15:26, 20:31])
+    np.testing.assert_array_equal(sample_square(plane, (19.5, 24.5), 1.0, 10), plane[15:25, 20:30])
 
 
 @pytest.mark.parametrize("step", [0.4, 1.7, 3.0])
 def test_a_sample_lies_where_it_was_asked_for_at_any_step(step):
     rows, columns = np.mgrid[:120, :130]
     ramp = (rows + 0.8 * columns).astype(np.uint8)  # at most 222
-    found = sampled(ramp, (60.2, 55.7), step, 15).astype(float)
+    found = sample_square(ramp, (60.2, 55.7), step, 15).astype(float)
     away = step * (np.arange(15) - 7)
     assert found == pytest.approx((60.2 + away)[:, None] + 0.8 * (55.7 + away), abs=1.6)
     assert found.mean() == pytest.approx(60.2 + 0.8 * 55.7, abs=0.6)
@@ -78,11 +78,11 @@ def test_a_sample_lies_where_it_was_asked_for_at_any_step(step):
 
 def test_beyond_the_picture_a_sample_is_nothing_and_coarse_ones_are_means():
     plane = np.full((30, 30), 200, np.uint8)
-    corner = sampled(plane, (0, 0), 1.0, 21)
+    corner = sample_square(plane, (0, 0), 1.0, 21)
     assert corner[:9].max() == 0 == corner[:, :9].max() and corner[11:, 11:].min() == 200
     board = (np.indices((64, 64)).sum(0) % 2 * 200).astype(np.uint8)
-    assert np.ptp(sampled(board, (31.5, 31.5), 4.0, 10)) <= 2
-    assert sampled(board, (31.5, 31.5), 4.0, 10).mean() == pytest.approx(100, abs=2)
+    assert np.ptp(sample_square(board, (31.5, 31.5), 4.0, 10)) <= 2
+    assert sample_square(board, (31.5, 31.5), 4.0, 10).mean() == pytest.approx(100, abs=2)
 
 
 # --- patches
@@ -160,7 +160,7 @@ def test_without_a_vein_a_patch_stays_as_it_lies():
     patch = Patch(picture(SIDE), np.zeros((SIDE, SIDE, 3), np.uint8), np.ones((SIDE, SIDE), bool))
     assert patch.pose == (0, CLOSER)
     closer = patch.cut(zoom=CLOSER)
-    np.testing.assert_array_equal(patch.inputs[0], evened(closer.pixels, closer.inside))
+    np.testing.assert_array_equal(patch.inputs[0], local_contrast(closer.pixels, closer.inside))
 
 
 @pytest.mark.parametrize("side", [96, 128, 400])

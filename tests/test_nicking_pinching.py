@@ -7,7 +7,7 @@ import pytest
 
 from fundoscope.datasets import open_dataset
 from fundoscope.imaging.local_contrast import DIAMETER
-from fundoscope.imaging.places import sampled
+from fundoscope.imaging.places import sample_square
 from fundoscope.nicking import pinching
 from fundoscope.nicking.grade_study.nicked_patches import (
     QUIET,
@@ -143,7 +143,7 @@ def test_patches_of_one_crossing_differ_at_the_vein_only(table):
 def test_around_what_is_changed_a_wide_patch_is_the_photograph_itself(table, photograph, kept):
     for row, crossing in zip(read_table(table)[::PLANS], kept, strict=True):
         side = round(WIDE * WIDTH)
-        itself = sampled(photograph.pixels, crossing.at, map_widths(crossing)[1] / WIDTH, side)
+        itself = sample_square(photograph.pixels, crossing.at, map_widths(crossing)[1] / WIDTH, side)
         beyond = around(row) > 9 * 2**0.5 + 0.5
         assert np.abs(wide(row)[beyond].astype(int) - itself[beyond]).max() <= 1
         assert lit(wide(row))[beyond].any()

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fundoscope.imaging import Photograph, find_field
+from fundoscope.imaging import Prepared, find_field
 from fundoscope.imaging import quality as module
 from fundoscope.imaging.field import shrunk
-from fundoscope.imaging.measures import SIDE, measure, view
-from fundoscope.imaging.quality import Kernel, judge
+from fundoscope.imaging.measures import SIDE, field_square, measure
+from fundoscope.imaging.quality import SupportVectorMachine, judge_quality
 from fundoscope.simulate import adult, infant
 
 OUTSIDE = "outside the intended use"
 
 
 def verdict(picture, expects="infant"):
-    return judge(Photograph(picture, "made up", 0, "array"), find_field(picture), expects)
+    return judge_quality(Prepared.read(picture), expects)
 
 
 def noise(seed=0):
@@ -198,7 +198,7 @@ def test_blood_that_red_light_does_not_show():
 def test_view_centres_the_field():
     picture = np.zeros((300, 500, 3), np.uint8)
     cv2.circle(picture, (180, 150), 140, (200, 120, 60), -1)
-    seen = view(picture, find_field(picture))
+    seen = field_square(picture, find_field(picture))
     inside = np.argwhere(seen.inside)
     assert seen.red.shape == (SIDE, SIDE)
     assert inside.mean(axis=0) == pytest.approx([SIDE / 2, SIDE / 2], abs=2)
@@ -219,7 +219,7 @@ def one_point(**changes):
         "weights": [2],
     }
     numbers = {"gamma": 0.1, "offset": -0.5, "slope": 3, "shift": 0.25, "threshold": 0.4, "upper": 0.6}
-    return Kernel.from_json({**values, **numbers, **changes})
+    return SupportVectorMachine.from_json({**values, **numbers, **changes})
 
 
 def test_kernel_is_the_closed_form():
@@ -270,14 +270,14 @@ def test_a_photograph_cropped_inside_its_field_has_no_rim():
     inner = INFANT[110:370, 110:370]
     field = find_field(inner)
     assert not field.found
-    assert field.lit == 1
+    assert field.lit_share == 1
 
 
 def test_seen_is_the_share_of_the_circle():
     whole = find_field(INFANT)
-    assert whole.seen == pytest.approx(1, abs=0.02)
-    half = type(whole)(row=0.0, column=240.0, radius=200.0, shape=(480, 480), found=True, lit=1.0)
-    assert half.seen == pytest.approx(0.5, abs=0.01)
+    assert whole.visible_share == pytest.approx(1, abs=0.02)
+    half = type(whole)(row=0.0, column=240.0, radius=200.0, shape=(480, 480), found=True, lit_share=1.0)
+    assert half.visible_share == pytest.approx(0.5, abs=0.01)
 
 
 def test_shrunk_halves_by_exact_means():

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 from lightning.pytorch.callbacks import Callback
 
 from fundoscope.datasets import PhotographRecord
-from fundoscope.imaging.local_contrast import DIAMETER, evened, scaled
+from fundoscope.imaging.local_contrast import DIAMETER, local_contrast, scale_to_diameter
 from fundoscope.learning import Augment, FitOptions
 from fundoscope.learning.vessel_crops import CropOptions, VesselPhotograph, crop_batches
 from fundoscope.learning.vessel_fit import fit_vessels, predict_vessel_probabilities, vessel_loss
@@ -157,7 +157,7 @@ def test_a_crossing_is_a_bump_where_both_kinds_lie(tmp_path):
 @pytest.mark.parametrize("size", [900, 300])
 def test_scaled_brings_the_field_to_one_diameter(size):
     pixels, *_ = eye(size)
-    small, inside = scaled(pixels)
+    small, inside = scale_to_diameter(pixels)
     assert np.hypot(*np.ptp(np.argwhere(inside), axis=0)) / np.sqrt(2) == pytest.approx(0.98 * DIAMETER, rel=0.02)
     assert small.shape[:2] == inside.shape
     assert small[inside].min() > 20  # nothing of the black surround
@@ -168,19 +168,19 @@ def test_evened_forgets_light_and_colour():
     inside = photograph.truth.field
     gains = np.array([0.6, 0.9, 0.7])
     other = np.round(photograph.pixels * gains + 5 * inside[..., None]).astype(np.uint8)
-    one, two = (evened(pixels, inside)[1][inside] for pixels in (photograph.pixels, other))
+    one, two = (local_contrast(pixels, inside)[1][inside] for pixels in (photograph.pixels, other))
     assert np.corrcoef(one, two)[0, 1] > 0.98
     assert abs(one.mean()) < 0.1
-    assert evened(photograph.pixels, inside)[:, ~inside].max() == 0
+    assert local_contrast(photograph.pixels, inside)[:, ~inside].max() == 0
 
 
 def test_evened_does_not_see_outside_the_field():
     pixels, *_ = eye(300)
-    inside = scaled(pixels)[1]
-    small = scaled(pixels)[0].copy()
-    before = evened(small, inside)
+    inside = scale_to_diameter(pixels)[1]
+    small = scale_to_diameter(pixels)[0].copy()
+    before = local_contrast(small, inside)
     small[~inside] = 255
-    np.testing.assert_allclose(evened(small, inside), before, atol=1e-5)
+    np.testing.assert_allclose(local_contrast(small, inside), before, atol=1e-5)
 
 
 def test_crops_are_named_by_their_numbers_and_do_not_depend_on_workers(tmp_path):

@@ -36,7 +36,7 @@ class NickingBundle:
 
     def map_vessels(self, contrast: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities (4, rows, columns) of vessel, artery, vein and crossing, 0 to 1, for local contrast (3, rows,
-        columns) as `imaging.evened` gives it; edges are repeated up to a multiple of the stride.
+        columns) as `imaging.local_contrast` gives it; edges are repeated up to a multiple of the stride.
         """
         rows, columns = contrast.shape[1:]
         padded = np.pad(contrast, ((0, 0), (0, -rows % STRIDE), (0, -columns % STRIDE)), mode="edge")

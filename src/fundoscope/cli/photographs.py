@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fundoscope.errors import UsageError
-from fundoscope.imaging.read import SUFFIXES, natural
+from fundoscope.imaging.read import SUFFIXES, natural_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def _in_folder(photo: str, path: Path) -> Iterator[Mention]:
     files = [file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and not _hidden(file, path)]
     if not files:
         raise UsageError(f"{photo}: the folder holds no photograph ({', '.join(SUFFIXES)}). Give another folder.")
-    yield from (Mention(str(file)) for file in sorted(files, key=lambda file: natural(str(file))))
+    yield from (Mention(str(file)) for file in sorted(files, key=lambda file: natural_order(str(file))))
 
 
 def _by_glob(photo: str) -> Iterator[Mention]:
@@ -84,7 +84,7 @@ def _by_glob(photo: str) -> Iterator[Mention]:
         raise UsageError(
             f"{photo}: no file matches. Check the pattern, and quote it if the shell should not expand it."
         )
-    yield from (Mention(file) for file in sorted(files, key=natural))
+    yield from (Mention(file) for file in sorted(files, key=natural_order))
 
 
 def _in_table(path: Path) -> Iterator[Mention]:

@@ -33,7 +33,7 @@ from fundoscope.cohort.columns import (
     treatment_word,
 )
 from fundoscope.errors import CohortError, nearest
-from fundoscope.imaging.read import SUFFIXES, natural
+from fundoscope.imaging.read import SUFFIXES, natural_order
 
 _NAMED = 5  # so many rows or names an error lists before it says how many more there are
 
@@ -307,7 +307,7 @@ def _digest(path: Path) -> str:
 
 
 def _in_order(path: Path) -> list[tuple[int, str]]:
-    return natural(str(path))
+    return natural_order(str(path))
 
 
 def _hidden(path: Path) -> bool:

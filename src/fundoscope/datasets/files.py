@@ -8,7 +8,7 @@ from pathlib import Path
 from fundoscope.datasets.record import PhotographRecord, PhotographSource
 from fundoscope.errors import PhotographError, UsageError
 from fundoscope.imaging import SUFFIXES
-from fundoscope.imaging.read import natural
+from fundoscope.imaging.read import natural_order
 
 _PICTURES = (*SUFFIXES, ".gif")
 
@@ -26,7 +26,7 @@ def list_pictures(folder: Path, suffixes: Sequence[str] = _PICTURES) -> list[Pat
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder, but the set needs it. Copy the set again, whole.")
     found = (path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith("."))
-    return sorted(found, key=lambda path: natural(path.name))
+    return sorted(found, key=lambda path: natural_order(path.name))
 
 
 def match_by_name(

@@ -2,7 +2,20 @@
 
 from fundoscope.imaging.enhance import clahe
 from fundoscope.imaging.field import Field, find_field
-from fundoscope.imaging.read import SUFFIXES, Photograph, Pixels, read
-from fundoscope.imaging.standard import Frame, Standard
+from fundoscope.imaging.prepared import Frame, Prepared
+from fundoscope.imaging.read import SUFFIXES, Photograph, Pixels, Source, read
+from fundoscope.imaging.standard import Standard
 
-__all__ = ["SUFFIXES", "Field", "Frame", "Photograph", "Pixels", "Standard", "clahe", "find_field", "read"]
+__all__ = [
+    "SUFFIXES",
+    "Field",
+    "Frame",
+    "Photograph",
+    "Pixels",
+    "Prepared",
+    "Source",
+    "Standard",
+    "clahe",
+    "find_field",
+    "read",
+]

@@ -27,7 +27,7 @@ class Field:
 
     `row`, `column` (centre) and `radius` are in its pixels, 0-based; `shape` is (rows, columns). `found` is
     False where no rim was seen: then the circle is the one through the corners (a photograph cropped inside
-    the field). `lit` is the share of the circle's visible part that is not black.
+    the field). `lit_share` is the share of the circle's visible part that is not black.
     """
 
     row: float
@@ -35,7 +35,7 @@ class Field:
     radius: float
     shape: tuple[int, int]
     found: bool
-    lit: float
+    lit_share: float
 
     def mask(self, shape: tuple[int, int] | None = None, shrink: float = 0.0) -> NDArray[np.bool_]:
         """Pixels inside the circle, (rows, columns); `shape` asks for another size, `shrink` is in radii."""
@@ -46,7 +46,7 @@ class Field:
         return r[:, None] ** 2 + c[None, :] ** 2 <= (self.radius * (1 - shrink)) ** 2
 
     @property
-    def seen(self) -> float:
+    def visible_share(self) -> float:
         """Share of the whole circle that lies on the photograph, 0 to 1."""
         rows, columns = self.shape
         at = (np.arange(128) + 0.5) / 64 - 1  # across the circle, in radii

@@ -14,14 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.imaging.field import Field, find_field, shrunk
+from fundoscope.imaging.field import Field, find_field
+from fundoscope.imaging.prepared import scale_whole
 from fundoscope.imaging.read import Pixels
 
 #: Diameter in pixels to which fields of view are brought: DRIVE's, where the thinnest vessels seen are a pixel wide.
 DIAMETER = 540
 
-_RIM = 0.02  # of the radius, where the camera's own edge darkens the photograph
-_SAME = 0.03  # relative difference of size below which resampling would only blur
 _MEAN_SIGMA = 12.0  # pixels: twice the widest vein's radius and a half, so that it does not fill its surroundings
 _DEVIATION_SIGMA = 24.0
 _FLOOR = 1.5 / 255  # a deviation that noise alone has; keeps empty places from being blown up
@@ -29,25 +28,12 @@ _LIMIT = 5.0  # in deviations: reflexes and the rim of exudates say no more than
 _STEP = 4  # the broad blurs are computed on this many pixels at once
 
 
-def scaled(pixels: Pixels, field: Field | None = None) -> tuple[Pixels, NDArray[np.bool_]]:
-    """The photograph with its field `DIAMETER` pixels across, and which of its pixels lie in the field, the dark rim left out.
-
-    `pixels` is (rows, columns, 3), uint8, RGB. A size within 3 % is kept as it is.
-    """
-    field = field or find_field(pixels)
-    scale = DIAMETER / (2 * field.radius)
-    if abs(scale - 1) <= _SAME:
-        return pixels, field.mask(shrink=_RIM)
-    shape = tuple(max(1, round(side * scale)) for side in pixels.shape[:2])
-    rows, columns = shape
-    if scale < 1:
-        small = shrunk(pixels, (rows, columns))
-    else:
-        small = np.asarray(cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_LINEAR), np.uint8)
-    return small, field.mask((rows, columns), _RIM)
+def scale_to_diameter(pixels: Pixels, field: Field | None = None) -> tuple[Pixels, NDArray[np.bool_]]:
+    """Return the photograph with its field `DIAMETER` pixels across, and the mask of its field; see `Prepared.whole`."""
+    return scale_whole(pixels, field or find_field(pixels), DIAMETER)
 
 
-def evened(pixels: Pixels, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+def local_contrast(pixels: Pixels, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Local contrast of a scaled photograph, (3, rows, columns), float32: (value - mean) / deviation, by channel.
 
     Mean and deviation are Gaussian-weighted over the pixels `inside` (rows, columns); 0 outside; within -5 to 5.

@@ -28,7 +28,7 @@ Plane = NDArray[Any]  # uint8
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class FieldSquare:
     """The field as a square of 256 pixels: colours, the brightest of them, and where the eye is seen."""
 
     red: Plane
@@ -38,7 +38,7 @@ class View:
     inside: NDArray[np.bool_]
 
 
-def view(pixels: Pixels, field: Field) -> View:
+def field_square(pixels: Pixels, field: Field) -> FieldSquare:
     """The field of a photograph (rows, columns, 3) as a square; without a rim, the whole photograph."""
     rows, columns = field.shape
     half = field.radius if field.found else max(rows, columns) / 2
@@ -59,7 +59,7 @@ def view(pixels: Pixels, field: Field) -> View:
     inside[y0 + 3 : y1 - 3, x0 + 3 : x1 - 3] = True
     if field.found:
         inside &= _DISC
-    return View(red, green, blue, light, inside)
+    return FieldSquare(red, green, blue, light, inside)
 
 
 def _uncut(light: Plane, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[tuple[int, int], ...]:
@@ -75,13 +75,13 @@ def _uncut(light: Plane, rows: tuple[int, int], columns: tuple[int, int]) -> tup
 
 def measure(pixels: Pixels, field: Field) -> dict[str, float]:
     """All measurements of an RGB photograph (rows, columns, 3), uint8, by name; every value is finite."""
-    seen = view(pixels, field)
+    seen = field_square(pixels, field)
     weight = seen.inside.astype(np.float32)
     levels = _pyramid(_contrast(seen.green, weight), weight)
     return {
         "found": float(field.found),
-        "lit": field.lit,
-        "seen": field.seen,
+        "lit": field.lit_share,
+        "seen": field.visible_share,
         "diameter_px": 2 * field.radius,
         **_light(seen),
         **_colours(seen),
@@ -137,7 +137,7 @@ def _pyramid(green: Map, weight: Map) -> list[_Level]:
     return levels
 
 
-def _light(seen: View) -> dict[str, float]:
+def _light(seen: FieldSquare) -> dict[str, float]:
     """Grey levels, 0 to 255: brightness is the brightest channel's median; saturated and dark are shares."""
     mask = seen.inside.view(np.uint8)
     share = np.cumsum(_histogram(seen.light, mask))
@@ -158,7 +158,7 @@ def _histogram(levels: Plane, mask: Plane) -> NDArray[np.float64]:
     return counts / max(1.0, counts.sum())
 
 
-def _colours(seen: View) -> dict[str, float]:
+def _colours(seen: FieldSquare) -> dict[str, float]:
     """Chromaticities of 32 x 32 patches, as shares of r + g + b: means, spread, order of the channels."""
     weight = cv2.resize(seen.inside.view(np.uint8) * 255, (32, 32), interpolation=cv2.INTER_AREA) > 127
     planes = (seen.red, seen.green, seen.blue)
@@ -285,7 +285,7 @@ def _spots(levels: list[_Level]) -> dict[str, float]:
     return out
 
 
-def _channels(seen: View, green: _Level, weight: Map) -> dict[str, float]:
+def _channels(seen: FieldSquare, green: _Level, weight: Map) -> dict[str, float]:
     """How far red and blue follow the green detail: blood is dark in green and hardly so in red."""
     half = tuple(green.raw.shape)
     share = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)

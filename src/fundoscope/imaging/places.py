@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 Points = NDArray[np.float64]
 
 
-def rescaled(points: Points, scale: float) -> Points:
+def rescale_points(points: Points, scale: float) -> Points:
     """Points (n, 2) in a picture that has `scale` pixels for each of theirs; pixel centres lie at whole numbers."""
     return (np.asarray(points, float) + 0.5) * scale - 0.5
 
 
-def sampled(plane: NDArray[np.uint8], at: ArrayLike, step: float, side: int) -> NDArray[np.uint8]:
+def sample_square(plane: NDArray[np.uint8], at: ArrayLike, step: float, side: int) -> NDArray[np.uint8]:
     """(side, side, ...) of a plane (rows, columns, ...) around a place `at` (row, column), a pixel in `step` of its own.
 
     Averaged where that is coarser than the plane; what lies outside is 0.

@@ -18,9 +18,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.imaging.field import Field
 from fundoscope.imaging.measures import measure
-from fundoscope.imaging.read import Photograph
+from fundoscope.imaging.prepared import Prepared
 
 Eye = Literal["infant", "adult"]
 
@@ -53,7 +52,7 @@ _WRONG_EYE = {
 
 
 @dataclass(frozen=True)
-class Verdict:
+class QualityVerdict:
     """Whether a photograph may be graded.
 
     `score` is the overall quality, 0 (nothing of a retina) to 1 (sharp, lit, whole), whatever the kind of
@@ -67,13 +66,13 @@ class Verdict:
     measures: dict[str, float]
 
 
-def judge(photograph: Photograph, field: Field, expects: Eye) -> Verdict:
-    """The verdict on a photograph whose field is known, for a grader of infants' or of adults' eyes."""
-    measures = measure(photograph.pixels, field)
+def judge_quality(photograph: Prepared, expects: Eye) -> QualityVerdict:
+    """Return the verdict on a photograph, for a grader of infants' or of adults' eyes."""
+    measures = measure(photograph.pixels, photograph.field)
     for name, model in _models().items():
         measures[f"p_{name}"] = model.probability(measures)
     reasons = _reasons(measures, expects)
-    return Verdict(not reasons, _score(measures), reasons, measures)
+    return QualityVerdict(not reasons, _score(measures), reasons, measures)
 
 
 def _reasons(m: dict[str, float], expects: Eye) -> tuple[str, ...]:
@@ -109,7 +108,7 @@ def _score(m: dict[str, float]) -> float:
 
 
 @dataclass(frozen=True)
-class Kernel:
+class SupportVectorMachine:
     """A support vector machine with Gaussian kernels (Cortes and Vapnik 1995): plain numbers from a JSON table.
 
     z = (x - `mean`) / `deviation`, cut at `limit` either way so that no camera leads further out than the fit
@@ -131,7 +130,7 @@ class Kernel:
     upper: float
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Kernel:
+    def from_json(cls, values: dict[str, Any]) -> SupportVectorMachine:
         """The model that `benchmarks/fit_quality.py` wrote."""
         return cls(
             names=tuple(values["names"]),
@@ -158,6 +157,6 @@ class Kernel:
 
 
 @lru_cache(maxsize=1)
-def _models() -> dict[str, Kernel]:
+def _models() -> dict[str, SupportVectorMachine]:
     table = json.loads(Path(__file__).with_name("quality_table.json").read_text(encoding="utf-8"))
-    return {name: Kernel.from_json(values) for name, values in table["models"].items()}
+    return {name: SupportVectorMachine.from_json(values) for name, values in table["models"].items()}

@@ -22,6 +22,7 @@ from fundoscope.imaging.decode import decode, format_of
 from fundoscope.imaging.headers import COPY_AGAIN, check_size
 
 Pixels = NDArray[np.uint8]  # (rows, columns, 3), RGB
+Source = str | Path | bytes | NDArray[Any]  # what can be read: a path, the bytes of a file, an array
 
 MAX_PIXELS = 60_000_000  # twice the largest fundus camera known to us (about 30 megapixels)
 MAX_BYTES = 512 * 1024 * 1024
@@ -46,7 +47,7 @@ class Photograph:
     format: str
 
 
-def natural(name: str) -> list[tuple[int, str]]:
+def natural_order(name: str) -> list[tuple[int, str]]:
     """Sorting key in which 9.png stands before 10.png: the order in which folders are gone through."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 

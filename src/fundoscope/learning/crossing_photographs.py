@@ -1,4 +1,4 @@
-"""Photographs with their crossings marked, at the scale of `imaging.evened`: turned, cut, and as a detector takes them."""
+"""Photographs with their crossings marked, at the scale of `imaging.local_contrast`: turned, cut, and as a detector takes them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from fundoscope.datasets.coco import CrossingBox, paper_side, scaled_side, vesse
 from fundoscope.errors import UsageError
 from fundoscope.evaluation.detection import Instances
 from fundoscope.imaging import Pixels
-from fundoscope.imaging.local_contrast import evened, scaled
-from fundoscope.imaging.places import rescaled
+from fundoscope.imaging.local_contrast import local_contrast, scale_to_diameter
+from fundoscope.imaging.places import rescale_points
 from fundoscope.learning.augment import Augment
 
 Mask = NDArray[np.bool_]
@@ -48,11 +48,11 @@ class CrossingPhotograph:
         """
         if record.crossings is None or not record.complete:
             raise UsageError(f"{record.name}: not all its crossings are known. Leave it out of training.")
-        pixels, inside = scaled(record.pixels)
+        pixels, inside = scale_to_diameter(record.pixels)
         scale = pixels.shape[0] / record.field.shape[0]
         small = _rescaled(record, scale, inside)
         boxes, parts = [], []
-        for number, at in enumerate(rescaled(record.crossings, scale)):
+        for number, at in enumerate(rescale_points(record.crossings, scale)):
             box = CrossingBox.around(at, _side(small, number, labels), (inside.shape[0], inside.shape[1]))
             boxes.append((box.col, box.row, box.col + box.cols, box.row + box.rows))
             parts.append(_part(small, at, box, labels))
@@ -84,7 +84,7 @@ class CrossingPhotograph:
     @property
     def contrast(self) -> Tensor:
         """What the network sees, (3, rows, columns)."""
-        return torch.from_numpy(evened(self.pixels, self.inside))
+        return torch.from_numpy(local_contrast(self.pixels, self.inside))
 
     def mirrored(self) -> CrossingPhotograph:
         """Left for right."""

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fundoscope.datasets import PhotographRecord
 from fundoscope.imaging import Pixels
-from fundoscope.imaging.local_contrast import evened, scaled
-from fundoscope.imaging.places import rescaled
+from fundoscope.imaging.local_contrast import local_contrast, scale_to_diameter
+from fundoscope.imaging.places import rescale_points
 from fundoscope.learning.augment import Augment
 
 Points = NDArray[np.float64]
@@ -35,7 +35,7 @@ _MARGIN = 40  # pixels around a crop that its local contrast is measured on, too
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VesselPhotograph:
-    """A photograph at the scale of `imaging.evened`: `pixels` (rows, columns, 3), uint8, RGB, and `planes` (rows,
+    """A photograph at the scale of `imaging.local_contrast`: `pixels` (rows, columns, 3), uint8, RGB, and `planes` (rows,
     columns, 4), uint8, 0 or 255: vessel, artery, vein, and the field. `crossings` (n, 2), row and column at that scale,
     or None where not all are known; `known` says whether vessels, and whether their kinds, are.
     """
@@ -49,7 +49,7 @@ class VesselPhotograph:
     def from_record(cls, record: PhotographRecord) -> VesselPhotograph:
         """From a photograph of any size and what its set says of it."""
         pixels = record.pixels
-        small, inside = scaled(pixels)
+        small, inside = scale_to_diameter(pixels)
         nothing = np.zeros(record.field.shape, bool)
         masks = [nothing if mask is None else mask for mask in (record.vessel, record.artery, record.vein)]
         if not record.complete and record.crossing_map is not None:
@@ -60,7 +60,7 @@ class VesselPhotograph:
         planes = planes if small is pixels else cv2.resize(planes, size, interpolation=method)
         crossings = None
         if record.complete and record.crossings is not None:
-            crossings = rescaled(record.crossings, small.shape[0] / pixels.shape[0])
+            crossings = rescale_points(record.crossings, small.shape[0] / pixels.shape[0])
         known = (record.vessel is not None, record.artery is not None)
         return cls(small, np.dstack([planes, inside.astype(np.uint8) * 255]), crossings, known)
 
@@ -82,7 +82,7 @@ class CropOptions:
         matrix = self._matrix(drawn, rng, wide)
         pixels = cv2.warpAffine(drawn.pixels, matrix, (wide, wide), flags=cv2.INTER_LINEAR)
         planes = cv2.warpAffine(drawn.planes, matrix, (wide, wide), flags=cv2.INTER_LINEAR)
-        contrast = evened(self.augment(np.asarray(pixels, np.uint8), rng), planes[..., 3] > 127)
+        contrast = local_contrast(self.augment(np.asarray(pixels, np.uint8), rng), planes[..., 3] > 127)
         middle = slice(_MARGIN, _MARGIN + self.side)
         *masks, field = planes[middle, middle].transpose(2, 0, 1).astype(np.float32) / 255
         targets = np.stack([*masks, self._bumps(drawn.crossings, matrix)])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fundoscope.imaging import Pixels
-from fundoscope.imaging.local_contrast import evened, scaled
+from fundoscope.imaging.local_contrast import local_contrast, scale_to_diameter
 from fundoscope.learning.fit import FitOptions, M, TrainingData, fit_batches
 from fundoscope.learning.vessel_crops import CropOptions, VesselPhotograph, crop_batches
 from fundoscope.networks import VESSEL_MAPS
@@ -64,11 +64,11 @@ def fit_vessels(
 
 @torch.no_grad()
 def predict_vessel_maps(model: nn.Module, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:
-    """Probability of each of `networks.KINDS` at the scale of `imaging.evened`, (4, rows, columns), 0 to 1; which pixels
+    """Probability of each of `networks.KINDS` at the scale of `imaging.local_contrast`, (4, rows, columns), 0 to 1; which pixels
     lie in the field, (rows, columns); and how many of the photograph's pixels make one of these.
     """
-    small, inside = scaled(pixels)
-    x = torch.from_numpy(evened(small, inside))[None].to(memory_format=torch.channels_last)
+    small, inside = scale_to_diameter(pixels)
+    x = torch.from_numpy(local_contrast(small, inside))[None].to(memory_format=torch.channels_last)
     found: NDArray[Any] = torch.sigmoid(model.eval()(x))[0].float().numpy() * inside
     return found, inside, pixels.shape[0] / small.shape[0]
 

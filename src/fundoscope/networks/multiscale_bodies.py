@@ -1,7 +1,7 @@
 """Bodies that give maps at strides 4, 8, 16 and 32, or the first of these, for a feature pyramid.
 
 EfficientNet-Lite0 with its ImageNet weights (offline), or any convolutional network of timm: `seresnet50` (ResNet50 with
-squeeze-and-excitation, Hu 2018, CVPR) is paper 002's. Their input is local contrast (`imaging.evened`), whose mean is
+squeeze-and-excitation, Hu 2018, CVPR) is paper 002's. Their input is local contrast (`imaging.local_contrast`), whose mean is
 about 0 and deviation about 1, as in the scaled photographs of ImageNet, and so it goes in as it is.
 """
 

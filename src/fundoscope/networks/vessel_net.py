@@ -1,6 +1,6 @@
 """A photograph to its vessels, arteries, veins and where these cross: a U-Net (Ronneberger 2015, MICCAI) on EfficientNet-Lite0.
 
-It works on local contrast (`imaging.evened`) at one scale, so that it need know neither cameras nor sizes. The body's
+It works on local contrast (`imaging.local_contrast`) at one scale, so that it need know neither cameras nor sizes. The body's
 maps at half, quarter, eighth and sixteenth size, and its own at full size and at a thirty-second, are joined on the
 way up by bilinear enlargement, concatenation and two 3x3 convolutions with batch normalisation and ReLU.
 """

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from fundoscope.imaging import Pixels
-from fundoscope.imaging.places import sampled
+from fundoscope.imaging.places import sample_square
 from fundoscope.simulate.truth import CrossingTruth, SimulatedPhotograph
 from fundoscope.vessels.grade_rule import SPAN
 
@@ -18,7 +18,7 @@ SIDE = 256  # pixels
 
 def crossing_patch(pixels: Pixels, crossing: CrossingTruth, side: int = SIDE) -> Pixels:
     """(side, side, 3) of `pixels`, (rows, columns, 3), centred on the crossing; what lies outside is black."""
-    return sampled(pixels, (crossing.row, crossing.col), SPAN * crossing.vein_width_px / side, side)
+    return sample_square(pixels, (crossing.row, crossing.col), SPAN * crossing.vein_width_px / side, side)
 
 
 # as small as by OpenCV's defaults, in two thirds of the time

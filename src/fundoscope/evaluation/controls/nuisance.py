@@ -95,7 +95,14 @@ def _shape(field: Field) -> list[float]:
     )
     cut = [max(0.0, length) / radius for length in over]
     offset = [(field.row - (rows - 1) / 2) / radius, (field.column - (columns - 1) / 2) / radius]
-    return [radius / float(np.hypot(rows, columns)), *offset, *cut, field.seen, field.lit, float(field.found)]
+    return [
+        radius / float(np.hypot(rows, columns)),
+        *offset,
+        *cut,
+        field.visible_share,
+        field.lit_share,
+        float(field.found),
+    ]
 
 
 def _colour(inside: Pixels) -> list[float]:

@@ -18,7 +18,7 @@ from fundoscope.bundles.card import CrossingSettings, DecisionThreshold
 from fundoscope.datasets import PhotographRecord
 from fundoscope.evaluation.detection import HIT_RADIUS, DetectionOutcome, best_f1, match_detections, score_points
 from fundoscope.imaging.local_contrast import DIAMETER
-from fundoscope.imaging.places import rescaled
+from fundoscope.imaging.places import rescale_points
 from fundoscope.learning import predict_vessel_maps
 from fundoscope.networks import VesselNet
 from fundoscope.nicking.grading.crossing_candidates import Meetings, meetings
@@ -58,7 +58,7 @@ class Mapped:
         known = scale == 1
         crossings = None
         if record.complete and record.crossings is not None:
-            crossings = rescaled(record.crossings, 1 / scale)
+            crossings = rescale_points(record.crossings, 1 / scale)
         masks = [mask if known else None for mask in (record.vessel, record.artery, record.vein)]
         return cls(record.name, maps, inside, *masks, crossings, record.wide)
 

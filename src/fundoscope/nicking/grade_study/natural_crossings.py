@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fundoscope.bundles.read_nicking import NickingBundle
-from fundoscope.imaging import Pixels, find_field
+from fundoscope.imaging import Pixels, Prepared
 from fundoscope.nicking.grade_study.nicked_patches import save_wide, write_rows
 from fundoscope.nicking.grade_study.patch_table import WIDE
 from fundoscope.nicking.grading.grader import vein_width
@@ -28,7 +28,7 @@ def write_ordinary(name: str, take: Callable[[], Pixels], bundle: NickingBundle,
         return table
     (out / "patches").mkdir(parents=True, exist_ok=True)
     pixels = take()
-    eye = look(pixels, find_field(pixels), bundle)
+    eye = look(Prepared.read(pixels), bundle)
     rows = []
     for number, one in enumerate(measure(pixels, eye, bundle.card.crossings.operating_point.threshold)):
         if confirmed(one.narrowing):

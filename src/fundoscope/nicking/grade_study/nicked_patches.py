@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from fundoscope.datasets import PhotographRecord, open_dataset
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.local_contrast import DIAMETER
-from fundoscope.imaging.places import sampled
+from fundoscope.imaging.places import sample_square
 from fundoscope.nicking.grade_study.patch_table import COLUMNS, WIDE
 from fundoscope.nicking.grading.crossing_patches import WIDTH
 from fundoscope.simulate import adult
@@ -214,7 +214,7 @@ def _about(name: str, vein_px: float, sides: tuple[float, float]) -> Row:
 
 def save_wide(path: Path, pixels: Pixels, at: ArrayLike, width: float) -> None:
     """Write the wide patch around a place `at` (row, column) whose vein is `width` pixels wide."""
-    wide = sampled(pixels, at, width / WIDTH, round(WIDE * WIDTH))
+    wide = sample_square(pixels, at, width / WIDTH, round(WIDE * WIDTH))
     cv2.imwrite(str(path), cv2.cvtColor(wide, cv2.COLOR_RGB2BGR))
 
 

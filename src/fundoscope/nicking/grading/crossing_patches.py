@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from fundoscope.errors import PhotographError
 from fundoscope.imaging import Photograph, Pixels
 from fundoscope.imaging.field import shrunk
-from fundoscope.imaging.local_contrast import evened
-from fundoscope.imaging.places import sampled
+from fundoscope.imaging.local_contrast import local_contrast
+from fundoscope.imaging.places import sample_square
 from fundoscope.vessels.grade_rule import SPAN
 
 SIDE = 128  # pixels of what the network sees
@@ -91,7 +91,7 @@ class Patch:
         """
         posed = self.cut(*self.pose)
         maps = posed.maps.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
-        return evened(posed.pixels, posed.inside), np.ascontiguousarray(maps)
+        return local_contrast(posed.pixels, posed.inside), np.ascontiguousarray(maps)
 
     def back(self, plane: Plane) -> Plane:
         """A plane (h, w) of what was found in the inputs, (SIDE, SIDE), lying as the patch does."""
@@ -131,7 +131,7 @@ def _with(found: Plane, pixels: Pixels, span: float = SPAN) -> Patch:
 
 def _maps_at(pixels: Pixels, maps: Maps, side: float) -> Plane:
     small = resized(pixels, max(_SMALLEST, round(side)))
-    return maps(evened(small, lit(small)))
+    return maps(local_contrast(small, lit(small)))
 
 
 def lit(pixels: Pixels) -> NDArray[np.bool_]:
@@ -146,13 +146,13 @@ def patch_at(
     pixels, of which `scale` make one of `maps` (4, rows, columns) and `inside` (rows, columns).
     """
     step = width / WIDTH  # of the photograph's pixels, a pixel of the patch
-    square = sampled(pixels, at, step, SIDE)
+    square = sample_square(pixels, at, step, SIDE)
     there = (at + 0.5) / scale - 0.5
     low, high = _window(there, SIDE * step / scale, maps.shape[1:])
     small = as_bytes(maps[:, low[0] : high[0], low[1] : high[1]])
     field = inside[low[0] : high[0], low[1] : high[1]].astype(np.uint8) * 255
-    known = sampled(field, there - low, step / scale, SIDE) > 127
-    return Patch(square, sampled(small, there - low, step / scale, SIDE), np.asarray(known, bool))
+    known = sample_square(field, there - low, step / scale, SIDE) > 127
+    return Patch(square, sample_square(small, there - low, step / scale, SIDE), np.asarray(known, bool))
 
 
 def as_bytes(maps: Plane) -> NDArray[np.uint8]:

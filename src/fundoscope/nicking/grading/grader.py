@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from fundoscope.bundles.read_nicking import NickingBundle, open_nicking_bundle
 from fundoscope.errors import PhotographError
 from fundoscope.findings import NickingFinding, PatchFinding, Status
-from fundoscope.imaging import Photograph, Pixels, find_field, read
-from fundoscope.imaging.quality import judge
+from fundoscope.imaging import Pixels, Prepared, read
+from fundoscope.imaging.quality import judge_quality
 from fundoscope.nicking.grading.crossing_patches import MAPPED, mapped, patch_at, square
 from fundoscope.nicking.grading.grades import Judged, judge_patches
 from fundoscope.nicking.grading.measure import Eye, Measured, look, measure
@@ -85,18 +85,17 @@ class NickingGrader:
     def look_at(self, source: Source, name: str) -> Graded:
         """Read, judge and measure one photograph."""
         try:
-            photograph = read(source, name)
+            photograph = Prepared.read(source, name)
         except PhotographError as error:
             return Graded((NickingFinding(name, Status.FAILED, f"{error.cause}. {error.remedy}"),))
         return self._graded(photograph)
 
-    def _graded(self, photograph: Photograph) -> Graded:
-        field = find_field(photograph.pixels)
-        verdict = judge(photograph, field, "adult")
+    def _graded(self, photograph: Prepared) -> Graded:
+        verdict = judge_quality(photograph, "adult")
         if not verdict.gradable:
             refused = NickingFinding(photograph.name, Status.REJECTED, " ".join(verdict.reasons))
             return Graded((refused,), photograph.pixels)
-        eye = look(photograph.pixels, field, self.bundle)
+        eye = look(photograph, self.bundle)
         least = self.bundle.card.crossings.operating_point.threshold
         measured = tuple(measure(photograph.pixels, eye, least))
         judged = self._judged(photograph.pixels, eye, measured)

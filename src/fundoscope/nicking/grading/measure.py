@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from fundoscope.bundles.card import CrossingSettings
 from fundoscope.bundles.read_nicking import NickingBundle
-from fundoscope.imaging import Field, Pixels
-from fundoscope.imaging.local_contrast import evened, scaled
-from fundoscope.imaging.places import rescaled
+from fundoscope.imaging import Pixels, Prepared
+from fundoscope.imaging.local_contrast import DIAMETER, local_contrast
+from fundoscope.imaging.places import rescale_points
 from fundoscope.nicking.grading.crossing_candidates import Meetings, meetings
 from fundoscope.vessels import (
     CalibreModel,
@@ -64,12 +64,12 @@ class Measured:
     reason: str = ""
 
 
-def look(pixels: Pixels, field: Field, bundle: NickingBundle) -> Eye:
-    """Vessels, kinds and proposed crossings of a photograph (rows, columns, 3), RGB, uint8."""
+def look(photograph: Prepared, bundle: NickingBundle) -> Eye:
+    """Vessels, kinds and proposed crossings of a photograph."""
     how = bundle.card.crossings
-    small, inside = scaled(pixels, field)
-    maps = bundle.map_vessels(evened(small, inside)) * inside
-    return seen(maps, inside, how, pixels.shape[0] / small.shape[0])
+    small, inside = photograph.whole(DIAMETER)
+    maps = bundle.map_vessels(local_contrast(small, inside)) * inside
+    return seen(maps, inside, how, photograph.pixels.shape[0] / small.shape[0])
 
 
 def seen(maps: NDArray[np.float32], inside: Mask, how: CrossingSettings, scale: float) -> Eye:
@@ -93,7 +93,7 @@ def measure(pixels: Pixels, eye: Eye, least: float) -> list[Measured]:
     crossings = [_through(eye, k) for k in kept]
     strands = [strand.scaled(eye.scale) for c in crossings if c for strand in (c.first, c.second)]
     ruler = CalibreModel.fit(pixels, strands)
-    places = rescaled(eye.meetings.at[kept], eye.scale)
+    places = rescale_points(eye.meetings.at[kept], eye.scale)
     return [
         _measured(ruler, eye, crossing, place, float(eye.confidence[k]))
         for k, crossing, place in zip(kept, crossings, places, strict=True)

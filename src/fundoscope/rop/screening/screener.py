@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from fundoscope.bundles import Bundle
 from fundoscope.errors import PhotographError
 from fundoscope.findings import RopFinding, Status
-from fundoscope.imaging import Photograph, Pixels, find_field, read
-from fundoscope.imaging.quality import judge
+from fundoscope.imaging import Pixels, Prepared
+from fundoscope.imaging.quality import judge_quality
 
 #: The reason in every row that tells what was learnt from simulated eyes.
 SIMULATED = "SIMULATED: what is said of treatment was learnt from simulated eyes only"
@@ -76,16 +76,15 @@ class Screener:
         """Read, judge and grade one photograph."""
         start = time.perf_counter()
         try:
-            photograph = read(source, name)
+            photograph = Prepared.read(source, name)
         except PhotographError as error:
             return Screened(RopFinding(name, Status.FAILED, f"{error.cause}. {error.remedy}", seconds=_since(start)))
         return self._grade(photograph, start)
 
-    def _grade(self, photograph: Photograph, start: float) -> Screened:
-        standard, size = self.bundle.card.standard, photograph.pixels.shape[:2]
-        field = find_field(photograph.pixels)
-        verdict = judge(photograph, field, "infant")
-        picture = standard.square(photograph, field)
+    def _grade(self, photograph: Prepared, start: float) -> Screened:
+        standard, size = self.bundle.card.standard, photograph.shape
+        verdict = judge_quality(photograph, "infant")
+        picture = standard.square(photograph)
         score = round(verdict.score, 4)
         if not verdict.gradable:
             reason = " ".join(verdict.reasons)
