@@ -81,7 +81,7 @@ def test_a_faded_vessel_is_as_wide_and_less_deep():
     for share in (1.0, 0.5):
         dark, points = straight(10, 70, (0.1, 0.4))
         strand = Centreline(points, np.full(len(points), 5.0), 0)
-        found.append(CalibreModel(photograph(share * dark)[..., 1].astype(np.float32), 1.2).rays(strand))
+        found.append(CalibreModel(photograph(share * dark)[..., 1].astype(np.float32), 1.2).measure_widths(strand))
     assert np.median(found[1].width) == pytest.approx(np.median(found[0].width), abs=0.1)
     assert np.median(found[1].depth) == pytest.approx(0.5 * np.median(found[0].depth), rel=0.05)
 
