@@ -46,7 +46,7 @@ from fundoscope.vessels import (
     find_vessels,
     vessel_graph,
 )
-from fundoscope.vessels.graph import along
+from fundoscope.vessels.graph import arc_length
 from fundoscope.vessels.lines import THRESHOLD
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -166,7 +166,11 @@ def drawn_strands(
         inside &= field[at[:, 0], at[:, 1]]
         runs = np.split(np.flatnonzero(inside), np.flatnonzero(np.diff(np.flatnonzero(inside)) > 1) + 1)
         run = max(runs, key=len)
-        if len(run) > 5 and np.ptp(width[run]) < 0.02 * width[run][0] and along(points[run])[-1] > 3 * width[run][0]:
+        if (
+            len(run) > 5
+            and np.ptp(width[run]) < 0.02 * width[run][0]
+            and arc_length(points[run])[-1] > 3 * width[run][0]
+        ):
             rough = np.full(len(run), width[run][0] / 2 * rng.uniform(0.8, 1.2))
             found.append((k, float(width[run][0]), Centreline(points[run] + rng.normal(0, 0.4, 2), rough, 0)))
     return found

@@ -9,8 +9,16 @@ from skimage.morphology import skeletonize
 
 from fundoscope.simulate import adult
 from fundoscope.vessels import crossings_between, crossings_on, find_vessels, line_strength, tortuosity, vessel_graph
-from fundoscope.vessels.graph import _trace, along, branches_at, edge_paths, extend_branch, length, smoothed
-from fundoscope.vessels.lines import cleaned
+from fundoscope.vessels.graph import (
+    _trace,
+    arc_length,
+    branches_at,
+    edge_paths,
+    extend_branch,
+    smooth_path,
+    total_length,
+)
+from fundoscope.vessels.lines import without_specks
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +35,7 @@ def drawn(*lines, width=5.0, shape=(160, 160)):
 
 
 def _dense(line):
-    way = along(line)
+    way = arc_length(line)
     at = np.arange(0, way[-1] + 1e-9, 0.2)
     return np.column_stack([np.interp(at, way, line[:, k]) for k in (0, 1)])
 
@@ -100,7 +108,7 @@ def test_the_map_does_not_depend_on_the_size_of_the_photograph(eye):
 def test_an_x_is_four_arms(turn, width):
     graph = vessel_graph(drawn(through((80, 80), turn), through((80, 80), turn + 80), width=width))
     assert degrees_of(graph) in ([1, 1, 1, 1, 4], [1, 1, 1, 1, 3, 3])
-    assert length(graph) == pytest.approx(4 * 65, abs=4 * width)
+    assert total_length(graph) == pytest.approx(4 * 65, abs=4 * width)
 
 
 @pytest.mark.parametrize("turn", [0, 30, 77])
@@ -110,16 +118,16 @@ def test_a_y_is_one_branching_in_its_place(turn):
     assert degrees_of(graph) == [1, 1, 1, 3]
     node = next(n for n, degree in graph.degree() if degree == 3)
     assert np.hypot(*(graph.nodes[node]["at"] - 80)) < 3
-    assert length(graph) == pytest.approx(180, abs=12)
+    assert total_length(graph) == pytest.approx(180, abs=12)
     for arm in branches_at(graph, node):
-        assert min(np.degrees(np.arccos(arm.heading(4) @ (line[1] - 80) / 60)) for line in lines) < 8
+        assert min(np.degrees(np.arccos(arm.direction(4) @ (line[1] - 80) / 60)) for line in lines) < 8
 
 
 @pytest.mark.parametrize("radius", [12, 30])
 def test_a_ring_keeps_its_length(radius):
     rows, columns = np.indices((90, 90))
     ring = np.abs(np.hypot(rows - 45, columns - 45) - radius) < 2.5
-    assert length(vessel_graph(ring)) == pytest.approx(2 * np.pi * radius, rel=0.05)
+    assert total_length(vessel_graph(ring)) == pytest.approx(2 * np.pi * radius, rel=0.05)
 
 
 def test_a_ring_with_a_handle_is_a_loop():
@@ -134,12 +142,12 @@ def test_a_ring_with_a_handle_is_a_loop():
 def test_a_spur_is_cut_and_a_branch_is_not(spur, edges):
     graph = vessel_graph(drawn([(80, 10), (80, 150)], [(80, 70), (80 - spur, 70)], width=7))
     assert graph.number_of_edges() == edges
-    assert length(graph) == pytest.approx(140 + (spur if edges > 1 else 0), abs=10)
+    assert total_length(graph) == pytest.approx(140 + (spur if edges > 1 else 0), abs=10)
 
 
 @pytest.mark.parametrize("width", [1.5, 2.8, 4.0])
 def test_a_thin_diagonal_vessel_is_not_erased(width):
-    assert length(vessel_graph(drawn(through((80, 80), 45), width=width))) == pytest.approx(130, abs=5)
+    assert total_length(vessel_graph(drawn(through((80, 80), 45), width=width))) == pytest.approx(130, abs=5)
 
 
 def test_radius_is_half_the_drawn_width():
@@ -188,15 +196,15 @@ def test_an_arm_goes_straight_on_through_a_branching():
     start = min(graph, key=lambda node: graph.nodes[node]["at"][1])
     arm = extend_branch(graph, branches_at(graph, start)[0], 1000)
     assert arm.path[-1] == pytest.approx([80, 150], abs=5)
-    assert along(arm.path)[-1] == pytest.approx(140, abs=6)
+    assert arc_length(arm.path)[-1] == pytest.approx(140, abs=6)
 
 
 def test_smoothing_keeps_a_line_and_its_ends():
     line = np.column_stack([np.linspace(0, 30, 50), np.linspace(5, 60, 50)])
-    np.testing.assert_allclose(smoothed(line), line, atol=1e-9)
+    np.testing.assert_allclose(smooth_path(line), line, atol=1e-9)
     stairs = np.round(line)
-    assert np.abs(smoothed(stairs) - line).max() < 0.6
-    np.testing.assert_array_equal(smoothed(line[:2]), line[:2])
+    assert np.abs(smooth_path(stairs) - line).max() < 0.6
+    np.testing.assert_array_equal(smooth_path(line[:2]), line[:2])
 
 
 # crossings
@@ -251,7 +259,7 @@ def test_vessels_that_touch_side_by_side_do_not_cross(apart, turn):
     lines = [80 + np.column_stack([sign * bow * c + at * s, -sign * bow * s + at * c]) for sign in (-1, 1)]
     first, second = (drawn(line) for line in lines)
     assert (first & second).any() or apart > 4
-    assert crossings_on(vessel_graph(cleaned(first | second))) == []
+    assert crossings_on(vessel_graph(without_specks(first | second))) == []
     assert crossings_between(first, second) == []
 
 

@@ -1,6 +1,7 @@
 """Vessels measured by geometry alone, without a network: lines, graph, crossings, calibre, narrowing, tortuosity.
 
-Places are (row, column) in pixels, 0-based, sub-pixel. Each measurement can draw itself on the photograph.
+Positions are (row, column) in pixels, 0-based, with fractions. `VesselMap`, `MeasuredCrossing`, `WidthProfile` and
+`Narrowing` have a method `draw`, which draws the measurement onto the photograph.
 """
 
 from fundoscope.vessels.calibre import CalibreModel, WidthProfile

@@ -1,10 +1,10 @@
-"""Artery or vein: each vessel of the graph made one kind, by vote along it, on through branchings and across crossings.
+"""Artery or vein: each vessel of the graph is made one or the other, by votes along it, through branchings and crossings.
 
-A network judges pixels, and changes its mind along a vessel. Here each stretch of the vessel graph pools the evidence on
-its centreline, and stretches that meet persuade each other: a vessel that runs straight on stays what it is, the branches
-of one vessel are of its kind, and where two vessels cross they are of different kinds (arteries do not cross arteries,
-nor veins veins). The votes settle by mean-field iteration (Parisi 1988, Statistical Field Theory, ch. 3). Each pixel then
-hears the vote of its stretch beside its own evidence, since two vessels that run side by side share one centreline.
+A network judges pixels, and changes its mind along a vessel. Here each stretch of the vessel graph averages the network's
+evidence on its centreline, and neighbouring stretches influence each other: a vessel that runs straight on stays what it
+is, the branches of one vessel are alike, and of two vessels that cross one is an artery and one a vein. The scores are
+the fixed point of a mean-field iteration (Parisi 1988, Statistical Field Theory, ch. 3). Each pixel is then decided by the
+score of its stretch and by its own evidence, since two vessels side by side may share one centreline.
 """
 
 from __future__ import annotations
@@ -19,25 +19,29 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fundoscope.vessels.graph import Branch, Mask, Points, along, branches_at, vessel_graph
+from fundoscope.vessels.graph import Branch, Mask, Points, arc_length, branches_at, vessel_graph
 
 Plane = NDArray[np.floating[Any]]
 Edge = tuple[int, int, int]
 
-_EVEN = 1e-3  # keeps the odds of a pixel that is surely neither kind finite
-_LOUDEST = 3.0  # log odds beyond which a pixel is not heard any louder
-_HEADED = 10.0  # pixels over which the direction of an edge is taken
-_LINK = 1.5  # vessel widths: joints nearer than that are one
+_EPSILON = 1e-3  # keeps the odds of a pixel that is surely neither finite
+_MAX_LOG_ODDS = 3.0  # evidence of one pixel beyond which it counts no more
+_DIRECTION_SKIP, _DIRECTION_PIXELS = 2.0, 10.0  # at a joint, and over which the direction of a branch is taken
+_JOINED = 1.5  # vessel widths: joints that are nearer than that are one
 _ROUNDS, _DAMPING = 60, 0.5
 _STRETCH = 20  # points of a centreline that vote as one
-_SUREST = 0.99  # a vote is heard no louder than that
+_MAX_SCORE = 0.99  # a stretch's score counts no more than that
+_STRAIGHT_THROUGH = 0.7  # straightness of a pair of branches that runs through a joint of four
+_BOTH = 0.5  # probability from which on of artery and of vein a pixel belongs to both
 
 
 @dataclass(frozen=True)
 class VoteWeights:
-    """How much each witness weighs: `evidence` of a stretch's own pixels, in log odds; `onward` for a vessel that runs
-    straight on, `branch` for all who meet at a joint of three, `across` against those whom one crosses; and `pixel`, a
-    pixel's own evidence against the vote of its stretch.
+    """How strongly each influence counts, in log odds.
+
+    `evidence` the network's evidence of a stretch; `onward` between parts of a vessel that run straight on; `branch`
+    between all branches of a joint of three; `across` against the vessel that one crosses; `pixel` a pixel's own evidence
+    beside the score of its stretch. The names are those in a bundle's card.
     """
 
     evidence: float = 1.0
@@ -49,8 +53,9 @@ class VoteWeights:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArteryVeinMap:
-    """The vessel graph, whose edges carry `artery_score` (n,), from -1 (vein) to 1 (artery) at each point of their path, and the
-    masks (rows, columns) of both kinds, which share the pixels where they cross.
+    """The vessel graph and the masks (rows, columns) of arteries and veins, which share the pixels where they cross.
+
+    Each edge of the graph has `artery_score` (n,) at the points of its path, from -1 (vein) to 1 (artery).
     """
 
     graph: nx.MultiGraph
@@ -58,48 +63,64 @@ class ArteryVeinMap:
     vein: Mask
 
 
-def classify_vessels(vessel: Mask, artery: Plane, vein: Plane, votes: VoteWeights = VoteWeights()) -> ArteryVeinMap:
-    """Kinds of the vessels in a mask (rows, columns), from each pixel's probabilities of being artery and of being vein."""
-    return classify_graph(vessel_graph(vessel), vessel, artery, vein, votes)
+def classify_vessels(vessel: Mask, artery: Plane, vein: Plane, weights: VoteWeights = VoteWeights()) -> ArteryVeinMap:
+    """Arteries and veins of a vessel mask, from each pixel's probabilities of artery and of vein; all (rows, columns)."""
+    return classify_graph(vessel_graph(vessel), vessel, artery, vein, weights)
 
 
-def classify_graph(graph: nx.MultiGraph, vessel: Mask, artery: Plane, vein: Plane, votes: VoteWeights) -> ArteryVeinMap:
-    """The same where the mask's graph is there already; its edges are given their kinds."""
-    vote_along_edges(graph, artery, vein, votes)
-    # no stretch anywhere (a speck without a centreline): the pixels speak for themselves
-    vote = 2 * np.arctanh(np.clip(np.nan_to_num(_spread(graph, vessel)), -_SUREST, _SUREST))
-    is_artery = votes.pixel * log_odds(artery, vein) + vote > 0
-    both = vessel & (np.minimum(artery, vein) >= 0.5)
+def classify_graph(
+    graph: nx.MultiGraph, vessel: Mask, artery: Plane, vein: Plane, weights: VoteWeights
+) -> ArteryVeinMap:
+    """The same for a mask whose graph exists already; its edges are given their `artery_score`."""
+    vote_along_edges(graph, artery, vein, weights)
+    # without any edge (a speck has no centreline) the pixels alone decide
+    score = np.clip(np.nan_to_num(_nearest_score(graph, vessel)), -_MAX_SCORE, _MAX_SCORE)
+    is_artery = weights.pixel * _artery_log_odds(artery, vein) + 2 * np.arctanh(score) > 0
+    both = vessel & (np.minimum(artery, vein) >= _BOTH)
     return ArteryVeinMap(graph, vessel & is_artery | both, vessel & ~is_artery | both)
 
 
-def log_odds(artery: Plane, vein: Plane) -> Plane:
-    """How much each pixel speaks for an artery against a vein, bounded."""
-    return np.clip(np.log((artery + _EVEN) / (vein + _EVEN)), -_LOUDEST, _LOUDEST)
+def _artery_log_odds(artery: Plane, vein: Plane) -> Plane:
+    """Log odds of artery against vein at each pixel, within `_MAX_LOG_ODDS`."""
+    return np.clip(np.log((artery + _EPSILON) / (vein + _EPSILON)), -_MAX_LOG_ODDS, _MAX_LOG_ODDS)
 
 
-def vote_along_edges(graph: nx.MultiGraph, artery: Plane, vein: Plane, votes: VoteWeights) -> None:
-    """Give each edge its `artery_score`, a value a point."""
-    odds = log_odds(artery, vein)
+def _nearest_score(graph: nx.MultiGraph, vessel: Mask) -> Plane:
+    """The `artery_score` of the nearest point of an edge at each pixel (rows, columns); all NaN without an edge."""
+    score = np.full(vessel.shape, np.nan)
+    for *_, data in graph.edges(data=True):
+        rows, columns = np.clip(np.round(data["path"]).astype(int), 0, np.array(vessel.shape) - 1).T
+        score[rows, columns] = data["artery_score"]
+    if np.isnan(score).all():
+        return score
+    nearest = ndimage.distance_transform_edt(np.isnan(score), return_distances=False, return_indices=True)
+    return score[tuple(nearest)]
+
+
+def vote_along_edges(graph: nx.MultiGraph, artery: Plane, vein: Plane, weights: VoteWeights) -> None:
+    """Give each edge of the graph its `artery_score` (n,), from the probabilities `artery` and `vein` (rows, columns)."""
+    log_odds = _artery_log_odds(artery, vein)
     stretches = _Stretches.of(graph)
-    heard = [_evidence(graph, edge, len(numbers), odds) for edge, numbers in stretches.of_edge.items()]
-    own = votes.evidence * np.array([value for edge in heard for value in edge])
-    pull = np.zeros((len(own), len(own)))
-    for first, second, strength in (*stretches.onward(votes), *_at_joints(graph, stretches, votes)):
+    evidence = [_evidence(graph, edge, len(own), log_odds) for edge, own in stretches.of_edge.items()]
+    field = weights.evidence * np.array([value for edge in evidence for value in edge])
+    coupling = np.zeros((len(field), len(field)))
+    for first, second, strength in (*stretches.consecutive(weights), *_at_joints(graph, stretches, weights)):
         if first != second:
-            pull[first, second] += strength
-            pull[second, first] += strength
-    kind = np.tanh(own / 2)
+            coupling[first, second] += strength
+            coupling[second, first] += strength
+    score = np.tanh(field / 2)
     for _ in range(_ROUNDS):
-        kind = _DAMPING * kind + (1 - _DAMPING) * np.tanh((own + pull @ kind) / 2)
-    for edge, numbers in stretches.of_edge.items():
-        lengths = [len(stretches.paths[number]) for number in numbers]
-        graph.edges[edge]["artery_score"] = np.repeat(kind[numbers], lengths)
+        score = _DAMPING * score + (1 - _DAMPING) * np.tanh((field + coupling @ score) / 2)
+    for edge, own in stretches.of_edge.items():
+        lengths = [len(stretches.paths[k]) for k in own]
+        graph.edges[edge]["artery_score"] = np.repeat(score[own], lengths)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Stretches:
-    """The edges cut into stretches: the path of each, and the numbers of an edge's stretches in order."""
+    """The edges of a graph cut into short stretches: the path of each stretch, and for each edge the indices of its
+    stretches in order.
+    """
 
     paths: list[Points]
     of_edge: dict[Edge, list[int]]
@@ -114,83 +135,65 @@ class _Stretches:
             paths += parts
         return cls(paths, of_edge)
 
-    def onward(self, votes: VoteWeights) -> list[tuple[int, int, float]]:
-        """Each stretch and the next of its edge."""
-        return [(a, b, votes.onward) for numbers in self.of_edge.values() for a, b in pairwise(numbers)]
+    def consecutive(self, weights: VoteWeights) -> list[tuple[int, int, float]]:
+        """Coupling of each stretch with the next one of its edge."""
+        return [(a, b, weights.onward) for own in self.of_edge.values() for a, b in pairwise(own)]
 
-    def leaving(self, arm: Branch) -> int:
-        """The stretch with which an arm leaves its joint."""
-        numbers = self.of_edge[arm.edge]
-        first = np.array_equal(arm.path[0], self.paths[numbers[0]][0])
-        return numbers[0] if first else numbers[-1]
-
-
-def _at_joints(graph: nx.MultiGraph, stretches: _Stretches, votes: VoteWeights) -> Iterator[tuple[int, int, float]]:
-    for joint in _joints(graph):
-        for a, b, strength in _couplings(joint, votes):
-            yield stretches.leaving(a), stretches.leaving(b), strength
+    def first_of(self, branch: Branch) -> int:
+        """Index of the stretch with which a branch leaves its joint."""
+        own = self.of_edge[branch.edge]
+        starts_here = np.array_equal(branch.path[0], self.paths[own[0]][0])
+        return own[0] if starts_here else own[-1]
 
 
-def _evidence(graph: nx.MultiGraph, edge: Edge, parts: int, odds: Plane) -> list[float]:
-    """What the centreline of each stretch of an edge says; what lies under the vessels of a joint is not heard."""
+def _evidence(graph: nx.MultiGraph, edge: Edge, parts: int, log_odds: Plane) -> list[float]:
+    """Mean log odds on the centreline of each stretch of an edge; pixels under the vessels of its joints do not count."""
     path, radius = graph.edges[edge]["path"], graph.edges[edge]["radius"]
-    rows, columns = np.clip(np.round(path).astype(int), 0, np.array(odds.shape) - 1).T
-    way = along(path)
+    rows, columns = np.clip(np.round(path).astype(int), 0, np.array(log_odds.shape) - 1).T
+    way = arc_length(path)
     clear = (way > radius[0] + 1) & (way < way[-1] - radius[-1] - 1)
-    heard = np.array_split(np.where(clear, odds[rows, columns], 0.0), parts)
-    return [float(each.sum()) / max(_STRETCH, len(each)) for each in heard]
+    stretches = np.array_split(np.where(clear, log_odds[rows, columns], 0.0), parts)
+    return [float(each.sum()) / max(_STRETCH, len(each)) for each in stretches]
 
 
-def _joints(graph: nx.MultiGraph) -> list[list[Branch]]:
-    """The arms that leave each joint; joints that a short edge links are one, and that edge is none of its arms."""
+def _at_joints(graph: nx.MultiGraph, stretches: _Stretches, weights: VoteWeights) -> Iterator[tuple[int, int, float]]:
+    """Couplings of the stretches that meet at each joint; joints that a short edge links are one joint."""
     linked = nx.Graph()
     linked.add_nodes_from(graph)
     for u, v, data in graph.edges(data=True):
-        if u != v and along(data["path"])[-1] <= _LINK * 2 * float(data["radius"].max()):
+        if u != v and arc_length(data["path"])[-1] <= _JOINED * 2 * float(data["radius"].max()):
             linked.add_edge(u, v)
-    found = []
     for nodes in nx.connected_components(linked):
-        leaving = [arm for node in nodes for arm in branches_at(graph, node) if arm.end not in nodes or len(nodes) == 1]
-        if len(leaving) > 1:
-            found.append(leaving)
-    return found
+        branches = [b for node in nodes for b in branches_at(graph, node) if b.end not in nodes or len(nodes) == 1]
+        if len(branches) > 1:
+            for i, j, strength in _couplings(branches, weights):
+                yield stretches.first_of(branches[i]), stretches.first_of(branches[j]), strength
 
 
-def _couplings(joint: list[Branch], votes: VoteWeights) -> list[tuple[Branch, Branch, float]]:
-    """How strongly the arms of a joint pull each other to one kind, or, below zero, apart."""
-    headings = np.array([arm.heading(2.0, _HEADED) for arm in joint])
-    straight = ((1 - headings @ headings.T) / 2) ** 2  # 1 straight on, 0 straight back
-    through = _through(straight) if len(joint) >= 4 else set()
-    found = []
-    for i, j in combinations(range(len(joint)), 2):
-        if (i, j) in through:
-            strength = votes.onward
-        elif through:
-            partners = {k for pair in through for k in pair}
-            strength = -votes.across if i in partners and j in partners else 0.0
+def _couplings(branches: list[Branch], weights: VoteWeights) -> Iterator[tuple[int, int, float]]:
+    """How strongly each two branches of a joint are alike, or, below zero, unlike.
+
+    Where two pairs run straight through a joint of four or more, they are two vessels that cross: each pair is alike, the
+    two are unlike, and further branches stand aside. Elsewhere all are alike, the more so the straighter.
+    """
+    directions = np.array([branch.direction(_DIRECTION_SKIP, _DIRECTION_PIXELS) for branch in branches])
+    straightness = ((1 - directions @ directions.T) / 2) ** 2  # 1 straight on, 0 straight back
+    crossing = _crossing_pairs(straightness) if len(branches) >= 4 else []
+    in_crossing = {k for pair in crossing for k in pair}
+    for i, j in combinations(range(len(branches)), 2):
+        if (i, j) in crossing:
+            yield i, j, weights.onward
+        elif crossing:
+            yield i, j, -weights.across if i in in_crossing and j in in_crossing else 0.0
         else:
-            strength = votes.branch + (votes.onward - votes.branch) * straight[i, j]
-        found.append((joint[i], joint[j], float(strength)))
-    return found
+            yield i, j, float(weights.branch + (weights.onward - weights.branch) * straightness[i, j])
 
 
-def _through(straight: NDArray[np.float64], least: float = 0.7) -> set[tuple[int, int]]:
-    """The two pairs of arms that run straight through a joint of four or more; none unless there are two."""
-    pairs = sorted(combinations(range(len(straight)), 2), key=lambda pair: -straight[pair])
-    taken: set[tuple[int, int]] = set()
+def _crossing_pairs(straightness: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """The two pairs of branches that run straightest through a joint; none unless there are two."""
+    pairs = sorted(combinations(range(len(straightness)), 2), key=lambda pair: -straightness[pair])
+    chosen: list[tuple[int, int]] = []
     for pair in pairs:
-        if straight[pair] >= least and not any(set(pair) & set(other) for other in taken):
-            taken.add(pair)
-    return taken if len(taken) == 2 else set()
-
-
-def _spread(graph: nx.MultiGraph, vessel: Mask) -> Plane:
-    """The kind of the nearest point of an edge at each pixel of the mask; NaN everywhere if there is no edge."""
-    kind = np.full(vessel.shape, np.nan)
-    for *_, data in graph.edges(data=True):
-        rows, columns = np.clip(np.round(data["path"]).astype(int), 0, np.array(vessel.shape) - 1).T
-        kind[rows, columns] = data["artery_score"]
-    if np.isnan(kind).all():
-        return kind
-    nearest = ndimage.distance_transform_edt(np.isnan(kind), return_distances=False, return_indices=True)
-    return kind[tuple(nearest)]
+        if straightness[pair] >= _STRAIGHT_THROUGH and not any(set(pair) & set(other) for other in chosen):
+            chosen.append(pair)
+    return chosen if len(chosen) == 2 else []

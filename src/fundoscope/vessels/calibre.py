@@ -1,9 +1,12 @@
 """Calibre: a vessel's width from sub-pixel edges found on the photograph, not on a thresholded map.
 
-Across the vessel the photograph is fitted by a column of blood seen through the photograph's own blur, on a background
-that slopes: width, place and depth come out together (a physical cousin of the profile fits of Lowell et al. 2004, IEEE
-TMI 23:1196). Because blur belongs to the model it does not widen thin vessels, and the area of the profile, width
-times depth, is what the eye sees of a vein that tapers and fades.
+Cross-sections of the photograph are fitted by a model: a column of blood, seen through the photograph's own blur, on a
+background that slopes. Width, position and depth of the column come out together (a physical relative of the profile
+fits of Lowell et al. 2004, IEEE TMI 23:1196). Blur is part of the model, so it does not widen thin vessels. The area of
+the fitted column, width times depth, is the apparent width of a vein that tapers and fades.
+
+The fit is a search over templates with a parabola through the best one. It stays ours: one matrix product fits all
+cross-sections of a vessel, where `scipy.optimize` fits one at a time.
 """
 
 from __future__ import annotations
@@ -20,37 +23,37 @@ from scipy.special import ndtr
 
 from fundoscope.imaging import Pixels
 from fundoscope.vessels import draw
-from fundoscope.vessels.graph import Centreline, Mask, Points, along
+from fundoscope.vessels.graph import Centreline, Mask, Points, arc_length
 
 Floats = NDArray[np.float64]
 
-#: The round column of blood as nested boxes: share of the depth and of the width of each.
+#: The round column of blood as nested boxes: (share of the depth, share of the width) of each.
 COLUMN = ((0.68, 1.0), (0.32, 0.62))
-_CREST = 0.22  # share of the width that the light reflex on the crest takes
-_LIT = 0.3  # widths: through more blur the light reflex cannot be told from the column, and is taken as
-_USUAL = 0.2  # of the column's depth
-_REACH = 1.75  # widths to each side that a ray goes
-_SAMPLES = 71  # on a ray
-#: Where a ray is sampled, in rough widths from its centre.
+_REFLEX_WIDTH = 0.22  # share of the vessel's width that the light reflex on its crest takes
+_REFLEX_DEPTH = 0.2  # of the column's depth, where blur hides the reflex and it cannot be fitted
+_REFLEX_BLUR = 0.3  # vessel widths of blur from which on the reflex is hidden
+_REACH = 1.75  # rough widths that a cross-section extends to each side
+_SAMPLES = 71  # of a cross-section
+#: Positions of the samples of a cross-section, in rough widths from its centre.
 OFFSETS = _REACH * np.linspace(-1, 1, _SAMPLES)
-_MIDDLE = 0.7  # widths to each side that hold a vessel and its walls
-_STEEPEST = 1.4  # steps along the vessel for one square to it that a leaning ray takes at most
-_KNOWN = 0.02  # weight below which nothing is known of a sample
-_WIDTHS = np.exp(np.linspace(np.log(0.3), np.log(2.2), 41))  # tried, in rough widths
-_PLACES = np.linspace(-0.5, 0.5, 13)
-_FINE = 20  # blurs told apart are 5 % from each other
-_BLURS = 0.35 * 1.35 ** np.arange(12)  # pixels, tried
-_TELLING = 120  # strands, the widest, whose rays tell the blur: the few widest lie on each other beside the disc
-_SPARSE = 4  # of the rays that tell the blur, averaged over a width as they are, one in so many is enough
-_STEP = 0.5  # pixels between rays at the least; an eighth of a wide vessel's width
+_VESSEL_REACH = 0.7  # rough widths to each side that hold a vessel and its walls
+_MAX_SLANT = 1.4  # steps along the vessel for one step across it that a slanted cross-section takes at most
+_MIN_WEIGHT = 0.02  # weight below which a sample counts as unknown
+_WIDTHS = np.exp(np.linspace(np.log(0.3), np.log(2.2), 41))  # of the templates, in rough widths
+_POSITIONS = np.linspace(-0.5, 0.5, 13)  # of the templates, in rough widths
+_BLUR_STEPS = 20  # templates are kept for blurs 5 % apart
+_BLURS = 0.35 * 1.35 ** np.arange(12)  # pixels, tried when the photograph's blur is fitted
+_BLUR_VESSELS = 120  # widest vessels that the blur is fitted on: enough that those beside the disc do not decide
+_BLUR_STRIDE = 4  # every so many of their cross-sections are used: neighbours are averaged and nearly equal
+_MIN_STEP = 0.5  # pixels between cross-sections at the least; an eighth of a wide vessel's width
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WidthProfile:
-    """Rays laid across a vessel and what they found; all (n,) unless said, lengths in pixels of the photograph.
+    """Widths measured along a vessel, one row a cross-section; lengths in pixels of the photograph.
 
-    `centres` and unit `normals` (n, 2; row, column), `way` the length along the vessel, `width`, `depth` of the blood
-    column (grey levels), `fit` the share of the ray's variance that the column explains.
+    `centres` and unit `normals` (n, 2; row, column); (n,) each: `way` the length along the vessel, `width`, `depth` of
+    the blood column in grey levels, `fit` the share of the cross-section's variance that the column explains (0 to 1).
     """
 
     centres: Points
@@ -62,59 +65,64 @@ class WidthProfile:
 
     @property
     def edges(self) -> Floats:
-        """The two walls of each ray, (n, 2, 2): ray, side, (row, column)."""
+        """Both walls at each cross-section, (n, 2, 2): cross-section, side, (row, column)."""
         half = (self.width / 2)[:, None] * self.normals
         return np.stack([self.centres - half, self.centres + half], axis=1)
 
     def draw(self, canvas: Pixels) -> None:
-        """Every ray from wall to wall, on the photograph (rows, columns, 3) itself."""
+        """Draw each cross-section from wall to wall onto the photograph (rows, columns, 3)."""
         for edge in self.edges:
             draw.line(canvas, edge, draw.WALL)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CalibreModel:
-    """Measures vessels of one photograph: its green `plane` (rows, columns), float32, and its `blur`, the deviation in
-    pixels of the Gaussian that its edges were seen through.
+    """Measures the vessels of one photograph: its green `plane` (rows, columns), float32, and its `blur`, the standard
+    deviation in pixels of the Gaussian through which edges are seen.
     """
 
     plane: NDArray[np.float32]
     blur: float
 
     @classmethod
-    def fit(cls, pixels: Pixels, strands: Iterable[Centreline]) -> CalibreModel:
-        """The ruler of an RGB photograph (rows, columns, 3), its blur told by its wider vessels."""
+    def fit(cls, pixels: Pixels, centrelines: Iterable[Centreline]) -> CalibreModel:
+        """The model of an RGB photograph (rows, columns, 3), its blur fitted on its wider vessels (1 without any)."""
         plane = np.ascontiguousarray(pixels[..., 1], np.float32)
-        long = [s for s in strands if len(s.points) > 8]
-        wide = sorted(long, key=lambda s: -float(np.median(s.radius)))[:_TELLING]
-        blurs = [_own_blurs(plane, strand) for strand in wide]
+        long = [line for line in centrelines if len(line.points) > 8]
+        wide = sorted(long, key=lambda line: -float(np.median(line.radius)))[:_BLUR_VESSELS]
+        blurs = [_fitted_blurs(plane, line) for line in wide]
         return cls(plane, float(np.median(np.concatenate(blurs))) if wide else 1.0)
 
-    def measure_widths(self, strand: Centreline, hidden: Mask | None = None, smoothing: float = 0.35) -> WidthProfile:
-        """Rays along a strand, averaged over `smoothing` widths (deviation) along it; `hidden` (rows, columns) marks
-        pixels of other vessels that a ray must not look at.
+    def measure_widths(
+        self, centreline: Centreline, hidden: Mask | None = None, smoothing: float = 0.35
+    ) -> WidthProfile:
+        """Widths along a vessel.
+
+        Cross-sections are averaged along it over `smoothing` vessel widths (standard deviation). Pixels of `hidden`
+        (rows, columns), those of other vessels, are left out.
         """
-        rough = max(2 * float(np.median(strand.radius)), 1.5)
-        for _ in range(2):
-            across = sample_cross_sections(self.plane, strand, rough, smoothing * rough, hidden)
-            profiles = across.filled()
-            width, place, depth, left = _best(profiles, self.blur / rough)
+        rough = max(2 * float(np.median(centreline.radius)), 1.5)
+        for _ in range(2):  # again if the rough width was far off
+            sections = sample_cross_sections(self.plane, centreline, rough, smoothing * rough, hidden)
+            grey = sections.filled()
+            width, position, depth, residual = _fit_columns(grey, self.blur / rough)
             typical = float(np.median(width))
             if 0.8 < typical < 1.25:
                 break
             rough *= min(max(typical, 0.5), 2.0)
-        variance = profiles.var(axis=1) + 1e-9
-        fit = 1 - left / variance
-        centres = across.centres + (place * rough)[:, None] * across.normals
-        return WidthProfile(centres, across.normals, across.way, width * rough, depth, np.clip(fit, 0, 1))
+        fit = 1 - residual / (grey.var(axis=1) + 1e-9)
+        centres = sections.centres + (position * rough)[:, None] * sections.normals
+        return WidthProfile(centres, sections.normals, sections.way, width * rough, depth, np.clip(fit, 0, 1))
 
 
 def apparent_widths(grey: Floats, weight: Floats, blur: float) -> Floats:
-    """How much of a vessel each ray sees, (n,): width (in rough widths) times depth (grey levels) of the column that
-    fits best, by least squares over what could be looked at. `grey` and `weight` are (n, samples), `blur` is in rough
-    widths. The area of a profile is not changed by blur, and falls alike with a vein's calibre and its contrast.
+    """Apparent width of a vessel at each cross-section, (n,): width (in rough widths) times depth (grey levels) of the
+    column that fits best, by weighted least squares.
+
+    `grey` and `weight` are (n, samples), `blur` is in rough widths. Blur does not change this area, and it falls alike
+    with a vein's calibre and with its contrast.
     """
-    design, area = _designs(round(float(np.log(blur)) * _FINE))
+    design, area = _least_squares_templates(round(float(np.log(blur)) * _BLUR_STEPS))
     normal = np.einsum("ns,isp,jsp->npij", weight, design, design, optimize=True) + 1e-6 * np.eye(3)
     right = np.einsum("ns,isp->npi", weight * grey, design, optimize=True)
     solved = np.linalg.solve(normal, right[..., None])[..., 0]
@@ -124,39 +132,38 @@ def apparent_widths(grey: Floats, weight: Floats, blur: float) -> Floats:
 
 
 @lru_cache(maxsize=64)
-def _designs(step: int) -> tuple[Floats, Floats]:
-    """Ground, slope and column (3, samples, templates), and the width of each template."""
-    widths, places = np.exp(np.linspace(np.log(0.3), np.log(1.3), 12)), np.linspace(-0.3, 0.3, 9)
-    width, place = (grid.ravel() for grid in np.meshgrid(widths, places, indexing="ij"))
+def _least_squares_templates(step: int) -> tuple[Floats, Floats]:
+    """Constant, slope and column of each template, (3, samples, templates), and its width in rough widths.
+
+    The blur is exp(step / _BLUR_STEPS) rough widths.
+    """
+    widths, positions = np.exp(np.linspace(np.log(0.3), np.log(1.3), 12)), np.linspace(-0.3, 0.3, 9)
+    width, position = (grid.ravel() for grid in np.meshgrid(widths, positions, indexing="ij"))
     column = np.zeros((_SAMPLES, len(width)))
     for share, part in COLUMN:
-        column += share * _box(OFFSETS, place, part * width, float(np.exp(step / _FINE)))
-    ground = np.ones_like(column)
-    return np.stack([ground, ground * OFFSETS[:, None], -column]), width
+        column += share * _blurred_box(OFFSETS, position, part * width, float(np.exp(step / _BLUR_STEPS)))
+    constant = np.ones_like(column)
+    return np.stack([constant, constant * OFFSETS[:, None], -column]), width
 
 
-def _own_blurs(plane: NDArray[np.float32], strand: Centreline) -> Floats:
-    """The blur, in pixels, with which the column fits each of this strand's rays best."""
-    rough = 2 * float(np.median(strand.radius))
-    profiles = sample_cross_sections(plane, strand, rough, rough).grey[::_SPARSE]
-    return _lowest(np.log(_BLURS), np.stack([_best(profiles, blur / rough)[3] for blur in _BLURS]))
-
-
-def _lowest(logs: Floats, left: Floats) -> Floats:
-    """Where the parabola through the lowest of each column of `left` and its neighbours has its foot; the exponential
-    of it.
-    """
-    k, each = left.argmin(axis=0).clip(1, len(left) - 2), np.arange(left.shape[1])
-    low, mid, high = (left[k + d, each] for d in (-1, 0, 1))
-    bend = low - 2 * mid + high
-    shift = np.where(bend > 0, 0.5 * (low - high) / np.where(bend > 0, bend, 1.0), 0.0)
+def _fitted_blurs(plane: NDArray[np.float32], centreline: Centreline) -> Floats:
+    """The blur in pixels with which the column fits best, for every few cross-sections of one vessel."""
+    rough = 2 * float(np.median(centreline.radius))
+    grey = sample_cross_sections(plane, centreline, rough, rough).grey[::_BLUR_STRIDE]
+    residual = np.stack([_fit_columns(grey, blur / rough)[3] for blur in _BLURS])
+    logs, k, each = np.log(_BLURS), residual.argmin(axis=0).clip(1, len(residual) - 2), np.arange(residual.shape[1])
+    low, mid, high = (residual[k + d, each] for d in (-1, 0, 1))
+    curvature = low - 2 * mid + high  # of the parabola through the best blur and its two neighbours
+    shift = np.where(curvature > 0, 0.5 * (low - high) / np.where(curvature > 0, curvature, 1.0), 0.0)
     return np.exp(logs[k] + shift.clip(-1, 1) * (logs[1] - logs[0]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CrossSections:
-    """Rays as they were read: `grey` (n, samples) averaged along the vessel, `weight` (n, samples) how much of that
-    could be looked at, `centres` and unit `normals` (n, 2), `way` (n,) along the vessel.
+    """Grey levels read across a vessel, one row a cross-section.
+
+    `grey` (n, samples) averaged along the vessel, `weight` (n, samples) the share of that average that was not hidden,
+    `centres` and unit `normals` (n, 2), `way` (n,) the length along the vessel in pixels.
     """
 
     grey: Floats
@@ -166,47 +173,55 @@ class CrossSections:
     way: Floats
 
     @property
-    def clear(self) -> Floats:
-        """Share of the vessel and its walls that could be looked at, (n,)."""
-        return self.weight[:, np.abs(OFFSETS) < _MIDDLE].mean(axis=1)
+    def visible(self) -> Floats:
+        """Share of the vessel and its walls that is not hidden at each cross-section, (n,)."""
+        return self.weight[:, np.abs(OFFSETS) < _VESSEL_REACH].mean(axis=1)
 
     def filled(self) -> Floats:
-        """The grey levels, with the ray's own background where nothing could be looked at."""
-        known = self.weight > _KNOWN
+        """The grey levels (n, samples), with the median of the cross-section's background in place of hidden samples."""
+        known = self.weight > _MIN_WEIGHT
         if known.all():
             return self.grey
-        levels = np.where(known & (np.abs(OFFSETS) > 0.75), self.grey, np.nan)
-        some = np.isfinite(levels).any(axis=1)
-        levels[~some] = np.median(self.grey)
-        return np.where(known, self.grey, np.nanmedian(levels, axis=1)[:, None])
+        background = np.where(known & (np.abs(OFFSETS) > 0.75), self.grey, np.nan)
+        background[~np.isfinite(background).any(axis=1)] = np.median(self.grey)
+        return np.where(known, self.grey, np.nanmedian(background, axis=1)[:, None])
 
 
 def sample_cross_sections(
     plane: NDArray[np.float32],
-    strand: Centreline,
+    centreline: Centreline,
     rough: float,
     smoothing: float,
     hidden: Mask | None = None,
-    beside: Points | None = None,
+    parallel_to: Points | None = None,
 ) -> CrossSections:
-    """Grey levels across a strand at `OFFSETS` times `rough` pixels, averaged along it with `smoothing` pixels'
-    deviation; `hidden` pixels are left out.
+    """Grey levels across a vessel at `OFFSETS` times `rough` pixels.
 
-    Rays are normal to the strand, or lean along `beside` (2,), the direction of a vessel that crosses it: then such a ray
-    lies all beside that vessel or all on it. Offsets count square to the strand all the same.
+    They are averaged along the vessel with a standard deviation of `smoothing` pixels, without the pixels of `hidden`
+    (rows, columns). Cross-sections are square to the vessel; or they slant along `parallel_to`, the unit direction (2,)
+    of a vessel that crosses it: then each lies beside that vessel or on it as a whole. Offsets are counted square to the
+    vessel all the same.
     """
-    way = along(strand.points)
-    at = np.arange(0, way[-1] + 1e-9, max(_STEP, rough / 8))
-    centres = np.column_stack([np.interp(at, way, strand.points[:, k]) for k in (0, 1)])
+    way = arc_length(centreline.points)
+    at = np.arange(0, way[-1] + 1e-9, max(_MIN_STEP, rough / 8))
+    centres = np.column_stack([np.interp(at, way, centreline.points[:, k]) for k in (0, 1)])
     step = at[1] - at[0] if len(at) > 1 else 1.0
-    even = gaussian_filter1d(centres, max(1.0, 0.4 * rough / step), axis=0, mode="nearest") if len(at) > 2 else centres
-    run = np.gradient(even, axis=0) if len(at) > 1 else np.array([[1.0, 0.0]])
-    run = run / np.maximum(np.hypot(run[:, 0], run[:, 1]), 1e-9)[:, None]
-    normals = np.column_stack([-run[:, 1], run[:, 0]])
-    rays = normals if beside is None else normals + _lean(normals, run, beside)[:, None] * run
+    smooth = (
+        gaussian_filter1d(centres, max(1.0, 0.4 * rough / step), axis=0, mode="nearest") if len(at) > 2 else centres
+    )
+    tangents = np.gradient(smooth, axis=0) if len(at) > 1 else np.array([[1.0, 0.0]])
+    tangents = tangents / np.maximum(np.hypot(tangents[:, 0], tangents[:, 1]), 1e-9)[:, None]
+    normals = np.column_stack([-tangents[:, 1], tangents[:, 0]])
+    rays = normals
+    if parallel_to is not None:
+        across = normals @ parallel_to
+        across = np.where(np.abs(across) < 0.1, 0.1, across)
+        slant = np.clip((tangents @ parallel_to) / across, -_MAX_SLANT, _MAX_SLANT)
+        rays = normals + slant[:, None] * tangents
     rows, columns = (centres[:, k, None] + rays[:, k, None] * (rough * OFFSETS) for k in (0, 1))
     grey = _sampled(plane, rows, columns, cv2.INTER_CUBIC)
-    sure = ((rows >= 0) & (columns >= 0) & (rows <= plane.shape[0] - 1) & (columns <= plane.shape[1] - 1)).astype(float)
+    inside = (rows >= 0) & (columns >= 0) & (rows <= plane.shape[0] - 1) & (columns <= plane.shape[1] - 1)
+    sure = inside.astype(float)
     if hidden is not None:
         sure *= _sampled(hidden.astype(np.float32), rows, columns, cv2.INTER_LINEAR) < 0.05
     deviation = max(smoothing / step, 1e-3)
@@ -215,79 +230,81 @@ def sample_cross_sections(
     return CrossSections(total / np.maximum(weight, 1e-9), weight, centres, normals, at)
 
 
-def _lean(normals: Points, run: Points, beside: Points) -> Floats:
-    """How far rays go along the vessel for each step square to it, (n,)."""
-    square = normals @ beside
-    square = np.where(np.abs(square) < 0.1, 0.1, square)
-    return np.clip((run @ beside) / square, -_STEEPEST, _STEEPEST)
-
-
-def _sampled(plane: NDArray[np.float32], rows: Floats, columns: Floats, how: int) -> Floats:
+def _sampled(plane: NDArray[np.float32], rows: Floats, columns: Floats, interpolation: int) -> Floats:
+    """Values of the plane at sub-pixel positions (n, samples)."""
     x, y = columns.astype(np.float32), rows.astype(np.float32)
     parts = [slice(i, i + 30_000) for i in range(0, len(x), 30_000)]  # OpenCV maps no more than 32767 rows
-    return np.vstack([cv2.remap(plane, x[p], y[p], how, borderMode=cv2.BORDER_REPLICATE) for p in parts]).astype(float)
+    values = [cv2.remap(plane, x[p], y[p], interpolation, borderMode=cv2.BORDER_REPLICATE) for p in parts]
+    return np.vstack(values).astype(float)
 
 
-def _best(profiles: Floats, blur: float) -> tuple[Floats, Floats, Floats, Floats]:
-    """Width and place (in rough widths), depth and mean squared rest of the column that fits each ray best."""
-    base, column, reflex, norm = _templates(round(float(np.log(blur)) * _FINE))
-    profiles = (profiles - profiles.mean(axis=1, keepdims=True)).astype(np.float32)  # half the time of float64
-    energy = (profiles**2).sum(1) - ((profiles @ base) ** 2).sum(1)
-    dark = np.maximum(-(profiles @ column), 0)
+def _fit_columns(grey: Floats, blur: float) -> tuple[Floats, Floats, Floats, Floats]:
+    """Width and position (in rough widths), depth (grey levels) and mean squared residual of the column that fits each
+    cross-section (n, samples) best, (n,) each; `blur` is in rough widths.
+    """
+    background, column, reflex, length = _templates(round(float(np.log(blur)) * _BLUR_STEPS))
+    grey = (grey - grey.mean(axis=1, keepdims=True)).astype(np.float32)  # half the time of float64
+    energy = (grey**2).sum(1) - ((grey @ background) ** 2).sum(1)
+    dark = np.maximum(-(grey @ column), 0)
     gain = dark * dark
-    lit = len(norm) - reflex.shape[1]  # the narrower ones have no reflex
-    bright = np.maximum(profiles @ reflex, 0)
-    gain[:, lit:] += bright * bright * (dark[:, lit:] > 0)
-    k = gain.argmax(1)
-    amount = dark[np.arange(len(k)), k] / norm[k]
-    n_places = len(_PLACES)
-    width = _refined(gain, k, n_places, len(_WIDTHS), np.log(_WIDTHS), major=True)
-    place = _refined(gain, k, n_places, len(_WIDTHS), _PLACES, major=False)
-    rest = (energy - gain[np.arange(len(k)), k]).clip(0) / _SAMPLES
-    return np.exp(width), place, amount, rest
+    first_lit = len(length) - reflex.shape[1]  # the narrower templates have no reflex
+    bright = np.maximum(grey @ reflex, 0)
+    gain[:, first_lit:] += bright * bright * (dark[:, first_lit:] > 0)
+    best, row = gain.argmax(1), np.arange(len(gain))
+    shape = (len(_WIDTHS), len(_POSITIONS))
+    width = _parabola_top(gain, best, shape, np.log(_WIDTHS), axis=0)
+    position = _parabola_top(gain, best, shape, _POSITIONS, axis=1)
+    residual = (energy - gain[row, best]).clip(0) / _SAMPLES
+    return np.exp(width), position, dark[row, best] / length[best], residual
 
 
-def _refined(gain: Floats, k: NDArray[np.int64], n_places: int, n_widths: int, values: Floats, major: bool) -> Floats:
-    """The value at the top of a parabola through the best template and its two neighbours."""
-    index = k // n_places if major else k % n_places
-    stride, last = (n_places, n_widths - 1) if major else (1, n_places - 1)
-    inner = np.clip(index, 1, last - 1)
-    centre = k + (inner - index) * stride
-    rows = np.arange(len(k))
-    low, mid, high = (gain[rows, centre + d * stride] for d in (-1, 0, 1))
-    bend = low - 2 * mid + high
-    shift = np.where(bend < -1e-12, 0.5 * (low - high) / np.where(bend < -1e-12, bend, 1.0), 0.0)
+def _parabola_top(gain: Floats, best: NDArray[np.int64], shape: tuple[int, int], values: Floats, axis: int) -> Floats:
+    """Value (of width or position) at the top of a parabola through the best template and its two neighbours, (n,).
+
+    `gain` is (n, templates), templates are numbered over `shape` (widths, positions), and `values` go along `axis`.
+    """
+    stride = shape[1] if axis == 0 else 1
+    index = best // stride % shape[axis]
+    inner = np.clip(index, 1, shape[axis] - 2)
+    centre = best + (inner - index) * stride
+    row = np.arange(len(best))
+    low, mid, high = (gain[row, centre + d * stride] for d in (-1, 0, 1))
+    curvature = low - 2 * mid + high
+    peaked = curvature < -1e-12
+    shift = np.where(peaked, 0.5 * (low - high) / np.where(peaked, curvature, 1.0), 0.0)
     shift = np.where(inner == index, np.clip(shift, -1, 1), index - inner)
     return values[inner] + shift * (values[1] - values[0])
 
 
 @lru_cache(maxsize=128)
 def _templates(step: int) -> tuple[Floats, Floats, Floats, Floats]:
-    """Orthonormal ground (samples, 2); for each width and place the column beyond it, (samples, templates), and for the last of
-    these, the wide ones in which the blur does not hide it, the reflex beyond both, each of length 1; and the column's
-    length before that. The blur is exp(step / _FINE) rough widths: few enough blurs that their templates are kept.
+    """Templates for a blur of exp(step / _BLUR_STEPS) rough widths: few enough blurs that all can be kept.
+
+    Returns the orthonormal background (samples, 2); the column of each width and position, orthogonal to it and of
+    length 1, (samples, templates); the light reflex, orthogonal to both, of the last templates only, those wide enough
+    that blur does not hide it; and the length of each column before it was made 1, (templates,).
     """
-    blur = float(np.exp(step / _FINE))
+    blur = float(np.exp(step / _BLUR_STEPS))
     x = _REACH * np.linspace(-1, 1, _SAMPLES)
-    base, _ = np.linalg.qr(np.column_stack([np.ones_like(x), x]))
-    width, place = (grid.ravel() for grid in np.meshgrid(_WIDTHS, _PLACES, indexing="ij"))
+    background, _ = np.linalg.qr(np.column_stack([np.ones_like(x), x]))
+    width, position = (grid.ravel() for grid in np.meshgrid(_WIDTHS, _POSITIONS, indexing="ij"))
     column = np.zeros((_SAMPLES, len(width)))
     for share, part in COLUMN:
-        column += share * _box(x, place, part * width, blur)
-    crest = _box(x, place, _CREST * width, blur)
-    column -= np.where(blur < _LIT * width, 0.0, _USUAL) * crest
-    column -= base @ (base.T @ column)
-    norm = np.linalg.norm(column, axis=0)
-    column /= norm
-    lit = blur < _LIT * width
-    reflex, beneath = crest[:, lit], column[:, lit]
-    reflex -= base @ (base.T @ reflex)
+        column += share * _blurred_box(x, position, part * width, blur)
+    crest = _blurred_box(x, position, _REFLEX_WIDTH * width, blur)
+    has_reflex = blur < _REFLEX_BLUR * width
+    column -= np.where(has_reflex, 0.0, _REFLEX_DEPTH) * crest
+    column -= background @ (background.T @ column)
+    length = np.linalg.norm(column, axis=0)
+    column /= length
+    reflex, beneath = crest[:, has_reflex], column[:, has_reflex]
+    reflex -= background @ (background.T @ reflex)
     reflex -= beneath * (beneath * reflex).sum(0)
     reflex /= np.maximum(np.linalg.norm(reflex, axis=0), 1e-9)
-    return base, column.astype(np.float32), reflex.astype(np.float32), norm
+    return background, column.astype(np.float32), reflex.astype(np.float32), length
 
 
-def _box(x: Floats, place: Floats, width: Floats, blur: float) -> Floats:
-    """A box of depth 1 seen through a Gaussian blur, (samples, templates)."""
-    from_centre = x[:, None] - place
+def _blurred_box(x: Floats, position: Floats, width: Floats, blur: float) -> Floats:
+    """Boxes of depth 1 seen through a Gaussian of standard deviation `blur`, (samples, templates)."""
+    from_centre = x[:, None] - position
     return ndtr((from_centre + width / 2) / blur) - ndtr((from_centre - width / 2) / blur)

@@ -1,7 +1,7 @@
 """Vessels found by lines: the multi-scale line detector of Nguyen et al. 2013 (Pattern Recognition 46:703).
 
-A vessel is darker along a line than in the window around it. Lines of several lengths, turned to every direction,
-are laid through each pixel; long ones are sure, short ones keep two close vessels apart.
+A vessel is darker along a line than in the window around it. Lines of several lengths are laid through each pixel in
+every direction: long ones respond to noise least, short ones keep two close vessels apart.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from fundoscope.vessels import draw
 Mask = NDArray[np.bool_]
 Plane = NDArray[np.float32]
 
-DIAMETER = 540.0  # pixels of the field across at which lines are laid: DRIVE's, whose mean vessel is 7 px wide
-#: Pixels of the window, which is the longest line: about twice the mean vessel (section 2.1; there 15). Window, shortest
-#: line and threshold had the best accuracy on the DRIVE training photographs; lines under 7 px add noise to vessels.
+DIAMETER = 540.0  # pixels across the field at which lines are laid: DRIVE's, where the mean vessel is 7 pixels wide
+#: Pixels of the window, which is also the longest line: about twice the mean vessel (section 2.1; there 15). Window,
+#: shortest line and threshold had the best accuracy on the DRIVE training photographs; shorter lines add noise.
 WINDOW, SHORTEST = 17, 7
-_DIRECTIONS = 12  # 15 degrees apart
-_RIM = 5  # pixels inside the field's edge whose light is the rim's: what lies inside them is continued outwards
-#: Strength above which a pixel is a vessel's.
+#: Strength above which a pixel belongs to a vessel.
 THRESHOLD = 0.8
-_AS_IT_IS = 0.03  # a photograph this near to the right scale is not resized
-_NOTHING = -3.0  # strength outside the field
+_DIRECTIONS = 12  # 15 degrees apart
+_RIM = 5  # pixels inside the field's edge where the light is the rim's; they are replaced by what lies further inside
+_SAME_SCALE = 0.03  # a photograph whose scale is off by less is not resized
+_OUTSIDE = -3.0  # strength outside the field
 _SPECK = 60  # pixels: smaller islands are noise
 _HOLE = 12  # pixels: smaller holes are light reflexes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VesselMap:
-    """Vessels of a photograph at `DIAMETER` pixels across the field.
+    """Vessels of a photograph whose field is brought to `DIAMETER` pixels across.
 
-    `strength` (rows, columns) float32, standardised inside the field; `mask` and `field` booleans of the same shape;
-    `scale` the photograph's pixels for one of the map's.
+    `strength` (rows, columns) float32 has mean 0 and standard deviation 1 inside the field; `mask` and `field` are
+    booleans of the same shape; `scale` is the photograph's pixels for one of the map's.
     """
 
     strength: Plane
@@ -52,43 +52,49 @@ class VesselMap:
         return (np.asarray(points, float) + 0.5) * self.scale - 0.5
 
     def draw(self, pixels: Pixels) -> Pixels:
-        """The photograph (rows, columns, 3) with its vessels tinted."""
+        """A copy of the photograph (rows, columns, 3) with its vessels tinted."""
         size = (pixels.shape[1], pixels.shape[0])
         mask = cv2.resize(self.mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         return draw.tinted(pixels, mask.astype(bool), draw.WALL)
 
 
 def find_vessels(pixels: Pixels, field: Field | None = None, threshold: float = THRESHOLD) -> VesselMap:
-    """The vessels of an RGB photograph (rows, columns, 3), uint8, by the line detector."""
+    """The vessels of an RGB photograph (rows, columns, 3), uint8, by the line detector on its green channel."""
     field = field or find_field(pixels)
     scale = 2 * field.radius / DIAMETER
-    scale = 1.0 if abs(scale - 1) < _AS_IT_IS else scale
+    scale = 1.0 if abs(scale - 1) < _SAME_SCALE else scale
     shape = (max(1, round(pixels.shape[0] / scale)), max(1, round(pixels.shape[1] / scale)))
     method = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR
     green = np.asarray(cv2.resize(pixels[..., 1], shape[::-1], interpolation=method), np.float32)
     inside = field.mask(shape)
     strength = line_strength(255 - green, inside)
-    return VesselMap(strength, cleaned((strength > threshold) & inside), inside, pixels.shape[0] / shape[0])
+    mask = without_specks((strength > threshold) & inside)
+    return VesselMap(strength, mask, inside, pixels.shape[0] / shape[0])
 
 
 def line_strength(dark: Plane, field: Mask, window: int = WINDOW) -> Plane:
-    """How much each pixel of `dark` (rows, columns; vessels bright) lies on a line; mean 0, deviation 1 inside `field`.
+    """How strongly each pixel of `dark` (rows, columns; vessels bright) lies on a line; mean 0, deviation 1 in `field`.
 
-    Mean over the lengths `SHORTEST`, + 2, ... `window` of the best line's mean less the window's, each standardised in
-    the field, and of the standardised image itself (equations 2 to 5).
+    For each length `SHORTEST`, + 2, ... `window`: the mean along the best line less the mean of the window, standardised
+    in the field. The strength is the mean of these and of the standardised image (equations 2 to 5).
     """
     rim = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _RIM + 1, 2 * _RIM + 1))
-    even = continued(dark, cv2.erode(field.astype(np.uint8), rim, borderValue=0).astype(bool))
-    around = cv2.blur(even, (window, window), borderType=cv2.BORDER_REPLICATE)
-    total = _standardised(even, field)
-    lengths = range(SHORTEST, window + 1, 2)
-    for length in lengths:
-        total += _standardised(_best_line(even, length) - around, field)
-    return np.where(field, _standardised(total, field), np.float32(_NOTHING)).astype(np.float32)
+    filled = extended_outwards(dark, cv2.erode(field.astype(np.uint8), rim, borderValue=0).astype(bool))
+    around = cv2.blur(filled, (window, window), borderType=cv2.BORDER_REPLICATE)
+    total = _standardised(filled, field)
+    for length in range(SHORTEST, window + 1, 2):
+        best = np.full(filled.shape, -np.inf, np.float32)
+        for kernel in _line_kernels(length):
+            np.maximum(best, cv2.filter2D(filled, -1, kernel, borderType=cv2.BORDER_REPLICATE), out=best)
+        total += _standardised(best - around, field)
+    return np.where(field, _standardised(total, field), np.float32(_OUTSIDE)).astype(np.float32)
 
 
-def continued(plane: Plane, field: Mask) -> Plane:
-    """The plane with each pixel outside the field replaced by the nearest one inside."""
+def extended_outwards(plane: Plane, field: Mask) -> Plane:
+    """The plane (rows, columns) with each pixel outside the field replaced by the nearest pixel inside.
+
+    OpenCV's distance transform, since SciPy's exact one takes several times as long.
+    """
     if field.all() or not field.any():
         return plane
     outside = (~field).astype(np.uint8)
@@ -99,16 +105,12 @@ def continued(plane: Plane, field: Mask) -> Plane:
     return value[labels]
 
 
-def _best_line(plane: Plane, length: int) -> Plane:
-    best = np.full(plane.shape, -np.inf, np.float32)
-    for kernel in _kernels(length):
-        np.maximum(best, cv2.filter2D(plane, -1, kernel, borderType=cv2.BORDER_REPLICATE), out=best)
-    return best
-
-
 @lru_cache(maxsize=32)
-def _kernels(length: int) -> tuple[Plane, ...]:
-    """A line of so many samples in each direction, its samples shared among the four nearest pixels."""
+def _line_kernels(length: int) -> tuple[Plane, ...]:
+    """Averaging kernels (length + 2, length + 2) of a line of `length` samples in each of `_DIRECTIONS` directions.
+
+    Each sample is shared among the four pixels around it, by bilinear weights.
+    """
     half = (length - 1) // 2
     along = np.arange(-half, half + 1)
     kernels = []
@@ -132,6 +134,6 @@ def _standardised(plane: Plane, field: Mask) -> Plane:
     return (plane - inside.mean()) / max(float(inside.std()), 1e-6)
 
 
-def cleaned(mask: Mask) -> Mask:
-    """A vessel mask without specks and pinholes."""
+def without_specks(mask: Mask) -> Mask:
+    """A vessel mask without islands under 60 pixels and without holes under 12."""
     return remove_small_holes(remove_small_objects(mask, max_size=_SPECK, connectivity=2), max_size=_HOLE)

@@ -1,8 +1,8 @@
 """Narrowing of a vein on both sides of the artery that crosses it: the measure behind every grade of nicking.
 
-After Nguyen et al. 2013 (IEEE TBME 60:3194): width near the crossing against width away from it, for each venous side.
-The width is what can be seen, calibre times contrast, because a nicked vein tapers and fades; both come from the
-sub-pixel column fitted across the vein on the photograph (`calibre`), never from a thresholded map or a network.
+After Nguyen et al. 2013 (IEEE TBME 60:3194): width near the crossing against width away from it, for each side of the
+vein. It is the apparent width, calibre times contrast, because a nicked vein tapers and fades; both come from the
+sub-pixel model fitted across the vein on the photograph (`calibre`), never from a thresholded map or a network.
 """
 
 from __future__ import annotations
@@ -17,33 +17,43 @@ from scipy.ndimage import gaussian_filter1d
 
 from fundoscope.imaging import Pixels
 from fundoscope.vessels import draw
-from fundoscope.vessels.calibre import CalibreModel, CrossSections, WidthProfile, apparent_widths, sample_cross_sections
+from fundoscope.vessels.calibre import (
+    CalibreModel,
+    CrossSections,
+    WidthProfile,
+    apparent_widths,
+    sample_cross_sections,
+)
 from fundoscope.vessels.crossings import MeasuredCrossing
-from fundoscope.vessels.graph import Centreline, Mask, Points, along
+from fundoscope.vessels.graph import Centreline, Mask, Points, arc_length
 
 Floats = NDArray[np.float64]
 
-_UNDER, _BEGINS = -0.05, 0.7  # vein widths from the artery's wall between which the vein must come into sight,
-_NEAR = 0.45  # and for how many from there a nick is looked for
-_AWAY = (2.0, 4.5)  # and where the vein is taken to be undisturbed
-_AT_LEAST = 1.2  # where a short vein's undisturbed part may begin, if it has no better
-_CLEAR = 0.8  # share of the vein and its walls that a ray must see
+# Lengths in vein widths from the artery's wall, unless said otherwise
+_FIRST_SEEN = (-0.05, 0.7)  # the vein must come into sight within this range,
+_NICK_LENGTH = 0.45  # and a nick is looked for over so much of it from there
+_UNDISTURBED = (2.0, 4.5)  # where the vein is taken to be undisturbed
+_UNDISTURBED_SHORT = 1.2  # where that may begin in a vein too short for it
+_BRANCHES = 1.8  # a vein that is not visible in `_FEWEST_BESIDE` bins up to here branches beside the artery
+_FEWEST_BESIDE = 4
+_FEWEST_UNDISTURBED = 3  # bins
+_BIN = 0.25
+_FEWEST_IN_BIN = 2  # cross-sections
+_SMOOTHING = 0.05  # vein widths: deviation of the averaging along the vein before cross-sections are pooled
+_VISIBLE = 0.8  # share of the vein and its walls that a cross-section must see
 _HALO = 1.0  # blurs beyond the artery's wall where it still hides the vein in part
-_FITS = 0.5  # share of a ray's variance that the column must explain
-_ALONG = 0.05  # vein widths: deviation of the averaging along the vein before rays are pooled
-_BIN = 0.25  # vein widths
-_FEWEST = 2  # rays in a bin
-_FEWEST_AWAY = 3  # undisturbed bins
-_ROOM, _FEWEST_BESIDE = 1.8, 4  # a vein that does not run on for so many widths, clear in so many bins, branches here
+_GOOD_FIT = 0.5  # share of a cross-section's variance that the column must explain
 _THINNEST = 1.0  # pixel: a map's vessel may be one pixel wide, of radius 0
-_TUBE = 1.7  # vein widths around a strand that are the vein's own; other veins' pixels are not looked at
+_OWN_WIDTHS = 1.7  # vein widths around its centreline that belong to the vein; other veins' pixels are hidden
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VeinProfile:
-    """Rays pooled along the vein, a bin a quarter of its width: `place` (n,) widths from the artery's wall, `side` (n,)
-    1 or 2, `seen` (n,) width times depth, in the vein's widths and grey levels; `centres` and unit `normals` (n, 2) in
-    the photograph, `beside` (n,) whether it is the bin where a nick is looked for.
+    """Apparent width of a vein along its course, in bins of a quarter of its width.
+
+    (n,) each: `distance` of the bin's start from the artery's wall in vein widths, `side` 1 or 2, `apparent_width` (vein
+    widths times grey levels), `beside_artery` whether it is the bin where a nick is looked for. `centres` and unit
+    `normals` (n, 2; row, column) are in the photograph.
     """
 
     distance: Floats
@@ -54,70 +64,67 @@ class VeinProfile:
     beside_artery: Mask
 
     @classmethod
-    def of(cls, across: CrossSections, from_wall: Floats, side: NDArray[np.int64], blur: float) -> VeinProfile:
-        """The bins of all rays that see enough of the vein."""
-        sure = across.clear >= _CLEAR
-        pooled = []
+    def of(cls, sections: CrossSections, from_wall: Floats, side: NDArray[np.int64], blur: float) -> VeinProfile:
+        """The profile of all cross-sections that see enough of the vein; `from_wall` (n,) and `blur` in vein widths."""
+        visible = sections.visible >= _VISIBLE
+        bins: list[tuple[float, int, bool, Mask]] = []  # distance, side, beside the artery, its cross-sections
         for k in (1, 2):
-            own = sure & (side == k) & (from_wall >= _UNDER)
+            own = visible & (side == k) & (from_wall >= _FIRST_SEEN[0])
             first = float(from_wall[own].min(initial=np.inf))
-            start = first if first <= _BEGINS else _BEGINS
-            lows = start + np.concatenate([[0.0], np.arange(_NEAR, _AWAY[1] + 2, _BIN)])
-            for low, high in pairwise(lows):
-                rays = own & (from_wall >= low) & (from_wall < high)
-                if rays.sum() >= _FEWEST:
-                    pooled.append((low, k, low == first, rays))
-        if not pooled:
-            return cls(
-                np.zeros(0), np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, bool)
-            )
-        weight = np.stack([across.weight[rays].sum(axis=0) for *_, rays in pooled])
-        total = np.stack([(across.weight * across.grey)[rays].sum(axis=0) for *_, rays in pooled])
-        seen = apparent_widths(total / np.maximum(weight, 1e-9), weight, blur)
-        centres, normals = (
-            np.stack([of[rays].mean(axis=0) for *_, rays in pooled]) for of in (across.centres, across.normals)
-        )
-        place, of_side, beside = (np.array([bin_[part] for bin_ in pooled]) for part in range(3))
-        return cls(place, of_side, seen, centres, normals, beside)
+            start = first if first <= _FIRST_SEEN[1] else _FIRST_SEEN[1]
+            edges = start + np.concatenate([[0.0], np.arange(_NICK_LENGTH, _UNDISTURBED[1] + 2, _BIN)])
+            for low, high in pairwise(edges):
+                inside = own & (from_wall >= low) & (from_wall < high)
+                if inside.sum() >= _FEWEST_IN_BIN:
+                    bins.append((low, k, low == first, inside))
+        if not bins:
+            nothing, nowhere = np.zeros(0), np.zeros((0, 2))
+            return cls(nothing, np.zeros(0, np.int64), nothing, nowhere, nowhere, np.zeros(0, bool))
+        weight = np.stack([sections.weight[inside].sum(axis=0) for *_, inside in bins])
+        total = np.stack([(sections.weight * sections.grey)[inside].sum(axis=0) for *_, inside in bins])
+        width = apparent_widths(total / np.maximum(weight, 1e-9), weight, blur)
+        centres = np.stack([sections.centres[inside].mean(axis=0) for *_, inside in bins])
+        normals = np.stack([sections.normals[inside].mean(axis=0) for *_, inside in bins])
+        distance, of_side, beside_artery = (np.array([each[part] for each in bins]) for part in range(3))
+        return cls(distance, of_side, width, centres, normals, beside_artery)
 
     def width_beside(self, side: int) -> float:
-        """What is seen of the vein just beside the artery, on one side; nan where nothing is."""
+        """Apparent width just beside the artery on one side (1 or 2); nan where it is hidden or the vein branches."""
         own = self.side == side
-        here = own & self.beside_artery
-        runs_on = (own & (self.distance < _ROOM)).sum() >= _FEWEST_BESIDE
-        return float(self.apparent_width[here][0]) if here.any() and runs_on else float("nan")
+        nearest = own & self.beside_artery
+        runs_on = (own & (self.distance < _BRANCHES)).sum() >= _FEWEST_BESIDE
+        return float(self.apparent_width[nearest][0]) if nearest.any() and runs_on else float("nan")
 
     @property
     def undisturbed_bins(self) -> Mask:
-        """The bins in which the vein is taken to be undisturbed: nearer by where it is short, none where too short."""
-        for start in (_AWAY[0], (_AWAY[0] + _AT_LEAST) / 2, _AT_LEAST):
-            away = (self.distance >= start) & (self.distance < _AWAY[1])
-            if away.sum() >= _FEWEST_AWAY:
+        """The bins (n,) where the vein is taken to be undisturbed; in a short vein they begin nearer, or there are none."""
+        for start in (_UNDISTURBED[0], (_UNDISTURBED[0] + _UNDISTURBED_SHORT) / 2, _UNDISTURBED_SHORT):
+            away = (self.distance >= start) & (self.distance < _UNDISTURBED[1])
+            if away.sum() >= _FEWEST_UNDISTURBED:
                 return away
         return np.zeros(len(self.distance), bool)
 
     def undisturbed_width(self) -> float:
-        """What is seen of it away from the crossing; nan where too little."""
-        return (
-            (float(np.median(self.apparent_width[self.undisturbed_bins])) or float("nan"))
-            if self.undisturbed_bins.any()
-            else float("nan")
-        )
+        """Median apparent width away from the crossing, of both sides; nan where too little is visible."""
+        away = self.undisturbed_bins
+        return (float(np.median(self.apparent_width[away])) or float("nan")) if away.any() else float("nan")
 
     def variation(self) -> float:
-        """Half the spread of the middle half of the undisturbed bins, as a share of their median; nan without any."""
-        if not self.undisturbed_bins.any():
+        """Half the interquartile range of the undisturbed bins as a share of their median; nan without any."""
+        away = self.undisturbed_bins
+        if not away.any():
             return float("nan")
-        low, high = np.percentile(self.apparent_width[self.undisturbed_bins], [25, 75])
+        low, high = np.percentile(self.apparent_width[away], [25, 75])
         return float((high - low) / 2 / self.undisturbed_width())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Narrowing:
-    """1 - seen width beside the artery / undisturbed seen width, of side 1 (the vein's points before the crossing) and
-    2; nan where too little of the vein is clear. Widths in pixels; it may be negative.
+    """Narrowing of a vein at a crossing: 1 - apparent width beside the artery / undisturbed apparent width.
 
-    `profile` holds the widths along the vein.
+    `side_1` holds it for the vein's points before the crossing, `side_2` for those after it; it is nan where too little
+    of the vein is visible, and negative where the vein is wider. Widths are in pixels; `profile` holds the widths along
+    the vein.
     """
 
     side_1: float
@@ -128,12 +135,12 @@ class Narrowing:
 
     @property
     def larger_measured(self) -> float:
-        """The larger of the two, of those that could be measured; nan if none could."""
-        known = [side for side in (self.side_1, self.side_2) if np.isfinite(side)]
-        return max(known, default=float("nan"))
+        """The larger narrowing among the sides that were measured, so an unmeasured side counts as less; nan if none was."""
+        measured = [side for side in (self.side_1, self.side_2) if np.isfinite(side)]
+        return max(measured, default=float("nan"))
 
     def draw(self, canvas: Pixels) -> None:
-        """The vein between the walls it is seen to have, bin by bin, on the photograph (rows, columns, 3) itself."""
+        """Draw the vein's walls, as far apart as its apparent width, onto the photograph (rows, columns, 3)."""
         share = self.profile.apparent_width / self.profile.undisturbed_width()
         for side in (1, 2):
             own = self.profile.side == side
@@ -143,107 +150,109 @@ class Narrowing:
 
 
 def measure_narrowing(
-    ruler: CalibreModel, crossing: MeasuredCrossing, arteries: Mask | None = None, veins: Mask | None = None
+    model: CalibreModel, crossing: MeasuredCrossing, arteries: Mask | None = None, veins: Mask | None = None
 ) -> Narrowing:
-    """Narrowing of the vein (`second`) of a crossing by its artery (`first`), in the ruler's photograph.
+    """Narrowing of the vein (`second`) of a crossing by its artery (`first`), in the photograph of `model`.
 
-    `arteries` and `veins` (rows, columns) mark pixels that are not looked at, but for the vein's own; without them the
-    crossing's own artery is drawn from its strand.
+    `arteries` and `veins` (rows, columns) are the photograph's vessels: all but the vein itself are left out of its
+    cross-sections. Without them, only the crossing's own artery is, drawn from its centreline.
     """
     rough = max(2 * float(np.median(crossing.second.radius)), _THINNEST)
-    beneath = _drawn(ruler.plane.shape, crossing.first) if arteries is None else arteries
-    hidden = _widened(beneath, _HALO * ruler.blur)
+    artery_mask = _drawn_vessel(model.plane.shape, crossing.first) if arteries is None else arteries
+    hidden = _dilated(artery_mask, _HALO * model.blur)
     if veins is not None:
-        hidden |= veins & ~_drawn(ruler.plane.shape, crossing.second, _TUBE)
-    vein = _within(crossing.second, (_AWAY[1] + 2.5) * rough)
-    rays = ruler.measure_widths(vein, hidden)
-    from_wall, _ = _from_walls(beneath, vein, rays.way)
-    width = _undisturbed(rays.width, from_wall / rough, rays.fit > _FITS) or rough
-    vein = _centred(vein, rays, width)
-    across = sample_cross_sections(ruler.plane, vein, width, _ALONG * width, hidden, _direction(crossing.first, width))
-    from_wall, side = _from_walls(beneath, vein, across.way)
-    bins = VeinProfile.of(across, from_wall / width, side, ruler.blur / width)
-    sides = [bins.width_beside(k) / bins.undisturbed_width() for k in (1, 2)]
-    return Narrowing(1 - sides[0], 1 - sides[1], _artery_width(ruler, crossing, rough), width, bins)
+        hidden |= veins & ~_drawn_vessel(model.plane.shape, crossing.second, _OWN_WIDTHS)
+    vein = _part_near_crossing(crossing.second, (_UNDISTURBED[1] + 2.5) * rough)
+    widths = model.measure_widths(vein, hidden)
+    from_wall, _ = _distance_from_wall(artery_mask, vein, widths.way)
+    width = _undisturbed_median(widths.width, from_wall / rough, widths.fit > _GOOD_FIT) or rough
+    vein = _recentred(vein, widths, width)
+    artery_direction = _direction_at_crossing(crossing.first, width)
+    sections = sample_cross_sections(model.plane, vein, width, _SMOOTHING * width, hidden, artery_direction)
+    from_wall, side = _distance_from_wall(artery_mask, vein, sections.way)
+    profile = VeinProfile.of(sections, from_wall / width, side, model.blur / width)
+    remaining = [profile.width_beside(k) / profile.undisturbed_width() for k in (1, 2)]
+    return Narrowing(1 - remaining[0], 1 - remaining[1], _artery_width(model, crossing, rough), width, profile)
 
 
-def _centred(vein: Centreline, rays: WidthProfile, width: float) -> Centreline:
-    """The strand moved onto the vein as the rays saw it; between rays that saw it well it runs on smoothly."""
-    off = np.hypot(*(rays.centres - _place(vein, rays.way)).T)
-    good = (rays.fit > _FITS) & (off < 0.5 * width)
+def _recentred(vein: Centreline, widths: WidthProfile, width: float) -> Centreline:
+    """The centreline moved to the middle that the cross-sections found; smooth where their fit is poor."""
+    offset = np.hypot(*(widths.centres - _points_at(vein, widths.way)).T)
+    good = (widths.fit > _GOOD_FIT) & (offset < 0.5 * width)
     if good.sum() < 5:
         return vein
-    step = float(rays.way[1] - rays.way[0])
-    centres = np.column_stack([np.interp(rays.way, rays.way[good], rays.centres[good, k]) for k in (0, 1)])
+    step = float(widths.way[1] - widths.way[0])
+    centres = np.column_stack([np.interp(widths.way, widths.way[good], widths.centres[good, k]) for k in (0, 1)])
     centres = gaussian_filter1d(centres, 0.5 * width / step, axis=0, mode="nearest")
-    here = int(np.hypot(*(centres - vein.points[vein.crossing_index]).T).argmin())
-    return Centreline(centres, np.interp(rays.way, along(vein.points), vein.radius), here)
+    crossing_index = int(np.hypot(*(centres - vein.points[vein.crossing_index]).T).argmin())
+    return Centreline(centres, np.interp(widths.way, arc_length(vein.points), vein.radius), crossing_index)
 
 
-def _direction(strand: Centreline, reach: float) -> Floats:
-    """Unit direction (2,) of a strand over `reach` pixels to each side of its `here`."""
-    way = along(strand.points)
-    ends = _place(strand, np.clip(way[strand.crossing_index] + np.array([-reach, reach]), 0, way[-1]))
+def _direction_at_crossing(line: Centreline, reach: float) -> Floats:
+    """Unit direction (2,) of a centreline over `reach` pixels to each side of the crossing."""
+    way = arc_length(line.points)
+    ends = _points_at(line, np.clip(way[line.crossing_index] + np.array([-reach, reach]), 0, way[-1]))
     run = ends[1] - ends[0]
     return run / max(float(np.hypot(*run)), 1e-9)
 
 
-def _place(strand: Centreline, way: Floats) -> Points:
-    return np.column_stack([np.interp(way, along(strand.points), strand.points[:, k]) for k in (0, 1)])
+def _points_at(line: Centreline, way: Floats) -> Points:
+    """The points (n, 2) of a centreline at lengths `way` (n,) along it."""
+    return np.column_stack([np.interp(way, arc_length(line.points), line.points[:, k]) for k in (0, 1)])
 
 
-def _from_walls(arteries: Mask, vein: Centreline, way: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """Distance along the vein from where it comes out from under the artery (negative beneath it), and the side."""
-    way_of = along(vein.points)
+def _distance_from_wall(arteries: Mask, vein: Centreline, way: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """Distance along the vein from the artery's wall (negative beneath the artery) and side (1 or 2) at lengths `way`."""
+    vein_way = arc_length(vein.points)
     rows, columns = np.clip(np.round(vein.points).astype(int), 0, np.array(arteries.shape) - 1).T
     beneath = arteries[rows, columns]
-    here = vein.crossing_index
-    before, after = np.flatnonzero(~beneath[: here + 1]), np.flatnonzero(~beneath[here:])
-    low = way_of[before[-1]] if len(before) else way_of[0]
-    high = way_of[here + after[0]] if len(after) else way_of[-1]
-    first = way < way_of[here]
-    return np.where(first, low - way, way - high), np.where(first, 1, 2)
+    crossing = vein.crossing_index
+    before, after = np.flatnonzero(~beneath[: crossing + 1]), np.flatnonzero(~beneath[crossing:])
+    low = vein_way[before[-1]] if len(before) else vein_way[0]
+    high = vein_way[crossing + after[0]] if len(after) else vein_way[-1]
+    is_before = way < vein_way[crossing]
+    return np.where(is_before, low - way, way - high), np.where(is_before, 1, 2)
 
 
-def _artery_width(ruler: CalibreModel, crossing: MeasuredCrossing, vein_width: float) -> float:
-    """Median width of the artery beside the vein, sub-pixel; the mask's where it cannot be measured."""
+def _artery_width(model: CalibreModel, crossing: MeasuredCrossing, vein_width: float) -> float:
+    """Median width of the artery beside the vein, pixels; the mask's width where it cannot be measured."""
     rough = max(2 * float(np.median(crossing.first.radius)), _THINNEST)
-    artery = _within(crossing.first, vein_width + 2.5 * rough)
-    rays = ruler.measure_widths(artery)
-    place = np.abs(rays.way - along(artery.points)[artery.crossing_index])
-    beside = (place > vein_width / 2 + ruler.blur) & (rays.fit > _FITS)
-    width = float(np.median(rays.width[beside])) if beside.any() else rough
+    artery = _part_near_crossing(crossing.first, vein_width + 2.5 * rough)
+    widths = model.measure_widths(artery)
+    distance = np.abs(widths.way - arc_length(artery.points)[artery.crossing_index])
+    beside = (distance > vein_width / 2 + model.blur) & (widths.fit > _GOOD_FIT)
+    width = float(np.median(widths.width[beside])) if beside.any() else rough
     return width if 0.5 < width / rough < 2 else rough
 
 
-def _within(strand: Centreline, reach: float) -> Centreline:
-    """The part of a strand within `reach` pixels of its `here`."""
-    way = along(strand.points)
-    keep = np.abs(way - way[strand.crossing_index]) <= reach
-    return Centreline(strand.points[keep], strand.radius[keep], int(keep[: strand.crossing_index].sum()))
+def _part_near_crossing(line: Centreline, reach: float) -> Centreline:
+    """The part of a centreline within `reach` pixels of the crossing, along it."""
+    way = arc_length(line.points)
+    near = np.abs(way - way[line.crossing_index]) <= reach
+    return Centreline(line.points[near], line.radius[near], int(near[: line.crossing_index].sum()))
 
 
-def _widened(mask: Mask, by: float) -> Mask:
-    """The mask with what lies within `by` pixels of it."""
-    size = 2 * int(np.ceil(by)) + 1
+def _dilated(mask: Mask, radius: float) -> Mask:
+    """The mask and all pixels within `radius` pixels of it."""
+    size = 2 * int(np.ceil(radius)) + 1
     at = np.arange(size) - size // 2
-    disc = (at[:, None] ** 2 + at[None, :] ** 2 <= max(by, 0.5) ** 2).astype(np.uint8)
+    disc = (at[:, None] ** 2 + at[None, :] ** 2 <= max(radius, 0.5) ** 2).astype(np.uint8)
     return cv2.dilate(mask.astype(np.uint8), disc).astype(bool)
 
 
-def _drawn(shape: tuple[int, ...], strand: Centreline, share: float = 1.0) -> Mask:
-    """A strand drawn at `share` of its width."""
+def _drawn_vessel(shape: tuple[int, ...], line: Centreline, share: float = 1.0) -> Mask:
+    """A mask of the vessel along a centreline, drawn at `share` of its median width."""
     canvas = np.zeros(shape[:2], np.uint8)
-    points = np.round(strand.points[:, ::-1] * 16).astype(np.int32)
-    thickness = max(1, round(2 * share * float(np.median(strand.radius))))
+    points = np.round(line.points[:, ::-1] * 16).astype(np.int32)
+    thickness = max(1, round(2 * share * float(np.median(line.radius))))
     cv2.polylines(canvas, [points[:, None]], isClosed=False, color=1, thickness=thickness, shift=4)
     return canvas.astype(bool)
 
 
-def _undisturbed(seen: Floats, widths_from_wall: Floats, sure: Mask) -> float:
-    """Median away from the crossing; from nearer by where the vein is short, 0 where it is too short for that."""
-    for start in (_AWAY[0], (_AWAY[0] + _AT_LEAST) / 2, _AT_LEAST):
-        away = sure & (widths_from_wall > start) & (widths_from_wall < _AWAY[1])
+def _undisturbed_median(width: Floats, from_wall: Floats, good: Mask) -> float:
+    """Median width away from the crossing, from nearer by where the vein is short; 0 where it is too short for that."""
+    for start in (_UNDISTURBED[0], (_UNDISTURBED[0] + _UNDISTURBED_SHORT) / 2, _UNDISTURBED_SHORT):
+        away = good & (from_wall > start) & (from_wall < _UNDISTURBED[1])
         if away.sum() >= 5:
-            return float(np.median(seen[away]))
+            return float(np.median(width[away]))
     return 0.0

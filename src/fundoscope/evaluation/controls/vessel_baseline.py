@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.evaluation.controls.baselines import BaselinePredictions, FoldRows, predict_out_of_fold
 from fundoscope.imaging import Photograph, find_field
-from fundoscope.vessels.graph import along, edge_paths, vessel_graph
+from fundoscope.vessels.graph import arc_length, edge_paths, vessel_graph
 from fundoscope.vessels.lines import find_vessels
 from fundoscope.vessels.tortuosity import tortuosity
 
@@ -39,7 +39,7 @@ def vessel_features(photograph: Photograph) -> dict[str, float]:
     field = find_field(photograph.pixels)
     found = find_vessels(photograph.pixels, field)
     density = float(found.mask.sum() / max(1, found.field.sum()))
-    every = [(points, radius, along(points)[-1]) for points, radius in edge_paths(vessel_graph(found.mask))]
+    every = [(points, radius, arc_length(points)[-1]) for points, radius in edge_paths(vessel_graph(found.mask))]
     long = [segment for segment in every if segment[2] >= _SHORTEST]
     if not long:
         return dict.fromkeys(VESSEL_FEATURES, 0.0) | {"density": density}

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.vessels.graph import Centreline, along
+from fundoscope.vessels.graph import Centreline, arc_length
 
 Floats = NDArray[np.float64]
 Plane = NDArray[np.float32]
@@ -36,14 +36,14 @@ class Course:
 
     @classmethod
     def _even(cls, line: Floats, at: Floats, width: float) -> Course:
-        length = along(line)
+        length = arc_length(line)
         n = max(8, round(length[-1] * _FINENESS / width))
         steps = np.linspace(0, length[-1], n)
         points = np.column_stack([np.interp(steps, length, line[:, k]) for k in (0, 1)])
         points = _softened(points, 0.3 * _FINENESS)
         here = int(np.hypot(*(points - at).T).argmin())
         run = points[min(here + 1, n - 1)] - points[max(here - 1, 0)]
-        way = along(points)
+        way = arc_length(points)
         return cls(points, way - way[here] - float((at - points[here]) @ run) / float(np.hypot(*run)), width)
 
     @property

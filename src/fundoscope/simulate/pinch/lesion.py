@@ -18,7 +18,7 @@ from fundoscope.simulate.pinch.shams import WarpPlan
 from fundoscope.simulate.pinch.site import Site
 from fundoscope.simulate.truth import CrossingTruth
 from fundoscope.vessels.crossings import MeasuredCrossing
-from fundoscope.vessels.graph import Centreline, Mask, along
+from fundoscope.vessels.graph import Centreline, Mask, arc_length
 
 _WINDOW = 9.0  # vein widths around the crossing that are resampled: a patch, however it is turned
 _ALONE = 3.5  # vein widths to the next crossing
@@ -61,7 +61,10 @@ def is_usable(
     wall = artery / 2 / sine
     room = wall + _ROOM * vein
     alone = sum(float(np.hypot(*(crossing.at - other.at))) < wall + _ALONE * vein for other in others) <= 1
-    near = np.abs(along(crossing.second.points) - along(crossing.second.points)[crossing.second.crossing_index]) < room
+    near = (
+        np.abs(arc_length(crossing.second.points) - arc_length(crossing.second.points)[crossing.second.crossing_index])
+        < room
+    )
     radius = crossing.second.radius[near]
     even = float(np.std(radius)) < _UNEVEN * float(np.mean(radius))
     runs = course.way[0] < -room and course.way[-1] > room
