@@ -45,8 +45,8 @@ from fundoscope.nicking.grade_study.refit import final_graders
 from fundoscope.nicking.grade_study.study_arms import RECIPES, arm_of
 from fundoscope.nicking.grade_study.train import Fold, Tables
 from fundoscope.nicking.grade_study.transfer import Upstream, write_upstream
-from fundoscope.nicking.grading.crossing_candidates import meetings
-from fundoscope.nicking.grading.crossing_patches import SIDE
+from fundoscope.nicking.grading.crossing_candidates import find_candidates
+from fundoscope.nicking.grading.crossing_patches import PATCH_SIDE
 from fundoscope.simulate import adult, write_adults
 from fundoscope.studies import Study
 from fundoscope.vessels.artery_vein import VoteWeights
@@ -136,10 +136,10 @@ def measured(name: str, photographs: list[Mapped], how: CrossingSettings) -> Ite
     outcomes, wide = [], []
     for each, k in zip(photographs, kinds, strict=True):
         assert each.crossings is not None
-        found = meetings(each.maps, k)
+        found = find_candidates(each.maps, k)
         outcomes.append(judged(found, how.confidence_weights, each.crossings))
         if each.wide is not None:
-            wide.append(of_wide(outcomes[-1], each, found.at))
+            wide.append(of_wide(outcomes[-1], each, found.places))
     asked = {"f1": 0.75 if told else 0.60}
     for what, figure in detection_estimates(outcomes, how.operating_point.threshold).items():
         yield {"on": name, "what": f"crossings, {what}", "value": figure, "asked": asked.get(what)}
@@ -264,7 +264,7 @@ def taught(
     graders, least = final_graders(arm_of("ours", recipe), fold, SEEDS, study)
     real = sum("simulated/" not in row.photograph for row in (*rows, *drawn))
     grades = GradeSettings(
-        side=SIDE, span=SPAN, networks=len(SEEDS), minimum_confidence=least,
+        side=PATCH_SIDE, span=SPAN, networks=len(SEEDS), minimum_confidence=least,
         rule="the least grade that is not exceeded with a probability over one half; nine tenths of the inner patches are graded",
         learnt_from=f"{real} pinched and sham-warped crossings of DRIVE training and HRF, {len(rows) + len(drawn) - real} of simulated eyes, {len(ordinary)} of ordinary photographs and of simulated ones taken as not nicked; no nicked vein of a patient",
     )  # fmt: skip

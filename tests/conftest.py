@@ -71,7 +71,7 @@ def graded(written, tmp_path_factory):
     """An untrained grader, and the folder of a bundle around it and the same network of maps."""
     import torch
     from test_maps_bundle import card
-    from test_nicking_measuring import HOW
+    from test_nicking_widths import HOW
 
     from fundoscope.bundles import write_nicking as module
     from fundoscope.bundles.card import GradeSettings

@@ -14,12 +14,12 @@ from fundoscope.bundles.write_nicking import GraderEnsemble, GraderNetworks, wri
 from fundoscope.errors import BundleError, StudyError
 from fundoscope.networks import VesselNet
 from fundoscope.networks.nick_grader import GraderOptions, NickGrader
-from fundoscope.nicking.grading.crossing_patches import SIDE, Patch
-from fundoscope.nicking.grading.grades import UNTOLD, concluded, judge_patches
+from fundoscope.nicking.grading.crossing_patches import PATCH_SIDE, CrossingPatch
+from fundoscope.nicking.grading.grades import NO_ARTERY_AND_VEIN, decide_grade, grade_patches
 
 
 def patches(n, seed=1):
-    return np.random.default_rng(seed).normal(size=(n, 6, SIDE, SIDE)).astype(np.float32)
+    return np.random.default_rng(seed).normal(size=(n, 6, PATCH_SIDE, PATCH_SIDE)).astype(np.float32)
 
 
 def asked(graders, x):
@@ -46,7 +46,7 @@ def test_the_file_grades_as_the_networks_do_whatever_their_number(graded, bundle
     x = patches(n)
     p, attention = bundle.grade_patches(x)
     true, shown = asked(graded[0], x)
-    assert p.shape == (n, 4) and p.dtype == float and attention.shape == (n, 2, SIDE // 8, SIDE // 8)
+    assert p.shape == (n, 4) and p.dtype == float and attention.shape == (n, 2, PATCH_SIDE // 8, PATCH_SIDE // 8)
     np.testing.assert_allclose(p, true, atol=0.02)
     np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
     assert shown.max() > 0
@@ -118,31 +118,42 @@ def test_patches_are_judged_in_their_order_by_the_bundle_and_the_measured_widths
     rng = np.random.default_rng(5)
     every = []
     for k in range(3):
-        maps = np.zeros((SIDE, SIDE, 3), np.uint8)
+        maps = np.zeros((PATCH_SIDE, PATCH_SIDE, 3), np.uint8)
         maps[60:68, :, :2] = maps[:, 60:68, ::2] = 255
         if k == 2:
             maps[:] = 0
-        every.append(Patch(rng.integers(40, 200, (SIDE, SIDE, 3), dtype=np.uint8), maps, np.ones((SIDE, SIDE), bool)))
-    judged = judge_patches(every, [None] * 3, bundle)
-    assert [one.patch for one in judged] == every and judge_patches([], [], bundle) == []
+        every.append(
+            CrossingPatch(
+                rng.integers(40, 200, (PATCH_SIDE, PATCH_SIDE, 3), dtype=np.uint8),
+                maps,
+                np.ones((PATCH_SIDE, PATCH_SIDE), bool),
+            )
+        )
+    judged = grade_patches(every, [None] * 3, bundle)
+    assert [one.patch for one in judged] == every and grade_patches([], [], bundle) == []
     for one, patch in zip(judged, every, strict=True):
         p, attention = bundle.grade_patches(np.concatenate(patch.inputs)[None])
-        np.testing.assert_allclose(one.p, p[0], atol=1e-5)
-        lying = np.stack([patch.back(m) for m in attention[0]])
+        np.testing.assert_allclose(one.probabilities, p[0], atol=1e-5)
+        lying = np.stack([patch.unposed(m) for m in attention[0]])
         np.testing.assert_allclose(one.attention, lying, rtol=1e-3, atol=1e-5)
-        assert (one.grade, one.reason) == concluded(patch, p[0], None, 0.3)
-    assert judged[2].reason == UNTOLD and UNTOLD not in (judged[0].reason, judged[1].reason)
+        assert (one.grade, one.reason) == decide_grade(patch, p[0], None, 0.3)
+    assert judged[2].reason == NO_ARTERY_AND_VEIN and NO_ARTERY_AND_VEIN not in (judged[0].reason, judged[1].reason)
 
 
 def test_more_patches_than_one_batch_are_all_judged(bundle, monkeypatch):
     from fundoscope.nicking.grading import grades as judging
 
     monkeypatch.setattr(judging, "_BATCH", 2)
-    maps = np.zeros((SIDE, SIDE, 3), np.uint8)
+    maps = np.zeros((PATCH_SIDE, PATCH_SIDE, 3), np.uint8)
     maps[60:68, :, :2] = maps[:, 60:68, ::2] = 255
-    every = [Patch(np.full((SIDE, SIDE, 3), 60 + k, np.uint8), maps, np.ones((SIDE, SIDE), bool)) for k in range(5)]
+    every = [
+        CrossingPatch(
+            np.full((PATCH_SIDE, PATCH_SIDE, 3), 60 + k, np.uint8), maps, np.ones((PATCH_SIDE, PATCH_SIDE), bool)
+        )
+        for k in range(5)
+    ]
     told = []
-    monkeypatch.setattr(judging, "concluded", lambda patch, p, own, least: told.append(own) or (None, str(own)))
-    judged = judge_patches(every, list("abcde"), bundle)
+    monkeypatch.setattr(judging, "decide_grade", lambda patch, p, own, least: told.append(own) or (None, str(own)))
+    judged = grade_patches(every, list("abcde"), bundle)
     assert [one.patch for one in judged] == every and told == list("abcde")
     assert [one.reason for one in judged] == told

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 from test_maps_bundle import card
-from test_nicking_measuring import HOW, maps_of
+from test_nicking_widths import HOW, maps_of
 from typer.testing import CliRunner
 
 import fundoscope
@@ -250,7 +250,7 @@ def test_patches_need_a_bundle_that_grades(files, bundle, tmp_path):
         assert isinstance(result.exception, BundleError) and result.exception.exit_code == 3
         assert "holds no network that grades" in str(result.exception) and not (tmp_path / "r").exists()
     with pytest.raises(BundleError, match="no network that grades"):
-        fundoscope.load("nicking", bundle).look_at_patch(files / "patch 0.png", "p")
+        fundoscope.load("nicking", bundle).grade_patch(files / "patch 0.png", "p")
 
 
 def test_whole_photographs_are_graded_by_the_same_bundle(files, grading_bundle, tmp_path):

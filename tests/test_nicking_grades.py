@@ -25,8 +25,8 @@ from fundoscope.nicking.grade_study.pointing import Pointed, flanks, pointed
 from fundoscope.nicking.grade_study.run import GradeOptions, _untransferred, run_study
 from fundoscope.nicking.grade_study.study_arms import NAMES, RULES, USUAL, arm_of, arms_of, names_of, recipe_of
 from fundoscope.nicking.grade_study.train import Fold, Network, Tables, Team, run_arm
-from fundoscope.nicking.grading.crossing_patches import SIDE, WIDTH, Patch
-from fundoscope.nicking.grading.grades import grade_called
+from fundoscope.nicking.grading.crossing_patches import PATCH_SIDE, VEIN_WIDTH, CrossingPatch
+from fundoscope.nicking.grading.grades import median_grade
 
 TINY = recipe_of("tiny")
 ARMS = ("ours", "majority", "nguyen")
@@ -58,10 +58,10 @@ def lines(path):
         return list(csv.DictReader(file))
 
 
-def patch(seed=0, side=SIDE):
+def patch(seed=0, side=PATCH_SIDE):
     rng = np.random.default_rng(seed)
     pixels, maps = rng.integers(20, 255, (2, side, side, 3), dtype=np.uint8)
-    return Patch(pixels, maps, rng.random((side, side)) > 0.2)
+    return CrossingPatch(pixels, maps, rng.random((side, side)) > 0.2)
 
 
 # --- arms
@@ -101,7 +101,7 @@ def test_names_of_several_are_spelt_out_and_unknown_ones_name_the_nearest():
 
 def test_grades_are_called_alike_in_studies_and_in_screening():
     p = np.random.default_rng(0).dirichlet(np.ones(4), 200)
-    assert [grade_called(each) for each in p] == called(p).tolist()
+    assert [median_grade(each) for each in p] == called(p).tolist()
 
 
 # --- fits
@@ -159,7 +159,7 @@ def test_pseudo_labels_are_given_to_unlabelled_patches_of_training_photographs_o
 def test_a_masked_network_is_asked_about_masked_patches(fold):
     class Tell(torch.nn.Module):
         def forward(self, x):
-            return x[:, :4, SIDE // 2, SIDE // 2]
+            return x[:, :4, PATCH_SIDE // 2, PATCH_SIDE // 2]
 
     asked, ranks = fold.asked("", "usual"), fold.inner
     told = []
@@ -218,16 +218,20 @@ def test_only_patches_with_a_grade_that_were_asked_about_are_counted():
 
 
 def crossing():
-    maps = np.zeros((SIDE, SIDE, 3), np.uint8)
+    maps = np.zeros((PATCH_SIDE, PATCH_SIDE, 3), np.uint8)
     maps[59:69, :, :2] = 255
     maps[:, 59:69] = 255, 0, 255
-    return Patch(np.full((SIDE, SIDE, 3), 120, np.uint8), maps, np.ones((SIDE, SIDE), bool))
+    return CrossingPatch(
+        np.full((PATCH_SIDE, PATCH_SIDE, 3), 120, np.uint8), maps, np.ones((PATCH_SIDE, PATCH_SIDE), bool)
+    )
 
 
 def test_flanks_are_the_vein_beside_the_artery():
     there = flanks(crossing())
     rows, columns = np.nonzero(there)
-    assert (np.abs(columns - (SIDE - 1) / 2) < 9).all() and np.abs(rows - (SIDE - 1) / 2).max() < 2.5 * WIDTH + 3
+    assert (np.abs(columns - (PATCH_SIDE - 1) / 2) < 9).all() and np.abs(
+        rows - (PATCH_SIDE - 1) / 2
+    ).max() < 2.5 * VEIN_WIDTH + 3
     assert there[64 - 20, 64] and there[64 + 20, 64] and not there[64, 64] and not there[64, 64 + 20]
 
 
@@ -236,21 +240,21 @@ def test_pointing_at_the_flanks_scores_more_than_chance_and_elsewhere_less():
     on = pointed(there.astype(np.float32), patch)
     assert on == pointed(3 * there.astype(np.float32), patch) or on.score == pytest.approx(1 / there.mean())
     assert on.mass == pytest.approx(1) and on.area == pytest.approx(there.mean())
-    assert pointed(np.ones((SIDE, SIDE), np.float32), patch).score == pytest.approx(1)
+    assert pointed(np.ones((PATCH_SIDE, PATCH_SIDE), np.float32), patch).score == pytest.approx(1)
     assert pointed((~there).astype(np.float32), patch).score == 0
-    assert pointed(np.zeros((SIDE, SIDE), np.float32), patch) is None
-    assert pointed(np.ones((SIDE, SIDE), np.float32), replace(patch, maps=0 * patch.maps)) is None
+    assert pointed(np.zeros((PATCH_SIDE, PATCH_SIDE), np.float32), patch) is None
+    assert pointed(np.ones((PATCH_SIDE, PATCH_SIDE), np.float32), replace(patch, maps=0 * patch.maps)) is None
     assert Pointed(0.3, 0.1).score == pytest.approx(3)
 
 
 def test_pictures_show_patch_kinds_and_activation_beside_each_other():
     patch = crossing()
-    shown = side_by_side(patch, np.stack([flanks(patch), np.zeros((SIDE, SIDE))]).astype(np.float32))
-    assert shown.shape == (SIDE, 4 * SIDE, 3)
-    np.testing.assert_array_equal(shown[:, :SIDE], patch.pixels)
+    shown = side_by_side(patch, np.stack([flanks(patch), np.zeros((PATCH_SIDE, PATCH_SIDE))]).astype(np.float32))
+    assert shown.shape == (PATCH_SIDE, 4 * PATCH_SIDE, 3)
+    np.testing.assert_array_equal(shown[:, :PATCH_SIDE], patch.pixels)
     kinds = kinds_picture(patch)
     assert kinds[64, 10].tolist() == [255, 63, 63] and kinds[10, 64].tolist() == [63, 63, 255]
-    assert (shown[44, 2 * SIDE + 64] != patch.pixels[44, 64]).any()
+    assert (shown[44, 2 * PATCH_SIDE + 64] != patch.pixels[44, 64]).any()
 
 
 # --- the whole study
@@ -266,7 +270,7 @@ def test_every_graded_patch_is_told_once_by_each_arm(study, patch_rows):
             p = np.array([float(row[f"p{k}"]) for k in range(4)])
             assert p.sum() == pytest.approx(1, abs=3e-3)
             if np.abs(p.cumsum()[:3] - 0.5).min() > 3e-3:
-                assert int(row["told"]) == grade_called(p)
+                assert int(row["told"]) == median_grade(p)
 
 
 def test_what_a_network_said_of_a_patch_stands_in_its_row(study, patch_rows):

@@ -24,13 +24,13 @@ from fundoscope.nicking.grade_study.training_views import (
     unpacked,
     usual,
 )
-from fundoscope.nicking.grading.crossing_patches import SIDE, WIDTH, Patch
+from fundoscope.nicking.grading.crossing_patches import PATCH_SIDE, VEIN_WIDTH, CrossingPatch
 
 
-def patch(seed=0, side=SIDE):
+def patch(seed=0, side=PATCH_SIDE):
     rng = np.random.default_rng(seed)
     pixels, maps = rng.integers(20, 255, (2, side, side, 3), dtype=np.uint8)
-    return Patch(pixels, maps, rng.random((side, side)) > 0.2)
+    return CrossingPatch(pixels, maps, rng.random((side, side)) > 0.2)
 
 
 # --- views
@@ -57,10 +57,8 @@ def test_views_are_drawn_once_and_kept(patch_rows, fresh_upstream, tmp_path):
         return fresh_upstream.bundle.map_vessels(contrast)
 
     kept = drawn(patch_rows[:2], maps, Views(1), tmp_path / "v" / "views.npy")
-    assert kept.shape == (2, 1, SIDE, SIDE, 7) and len(asked) == 2
-    np.testing.assert_array_equal(
-        kept[1, 0], packed(next(Views(1).draw(patch_rows[1], fresh_upstream.bundle.map_vessels)))
-    )
+    assert kept.shape == (2, 1, PATCH_SIDE, PATCH_SIDE, 7) and len(asked) == 2
+    np.testing.assert_array_equal(kept[1, 0], packed(next(Views(1).draw(patch_rows[1], fresh_upstream.bundle.map_vessels))))
     again = drawn(patch_rows[:2], maps, Views(1), tmp_path / "v" / "views.npy")
     np.testing.assert_array_equal(kept, again)
     assert len(asked) == 2 and [path.name for path in (tmp_path / "v").iterdir()] == ["views.npy"]
@@ -68,10 +66,10 @@ def test_views_are_drawn_once_and_kept(patch_rows, fresh_upstream, tmp_path):
 
 def test_the_usual_patch_and_views_from_more_around_are_the_same_cut(patch_rows):
     whole = np.pad(read(patch_rows[0].path).pixels, ((16, 16), (16, 16), (0, 0)), mode="reflect")  # 288 pixels
-    wide = Patch(whole, whole, np.ones(whole.shape[:2], bool))
+    wide = CrossingPatch(whole, whole, np.ones(whole.shape[:2], bool))
     for turn, zoom, shift in ((0.0, 1.0, (0.0, 0.0)), (33.0, 1.3, (4.0, -9.0))):
         np.testing.assert_array_equal(around(whole, turn, zoom, shift), wide.cut(turn, zoom, shift).pixels)
-    assert usual(patch_rows[0]).shape == (SIDE, SIDE, 3)
+    assert usual(patch_rows[0]).shape == (PATCH_SIDE, PATCH_SIDE, 3)
     corner = around(np.full((288, 288, 3), 90, np.uint8), zoom=0.3)
     assert corner.min() == 90  # edges are repeated
 
@@ -86,9 +84,9 @@ def test_packed_and_unpacked_it_is_the_same_patch():
 
 
 def test_masked_the_crossing_is_not_seen_and_all_else_is():
-    x = np.random.default_rng(0).normal(size=(6, SIDE, SIDE)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(6, PATCH_SIDE, PATCH_SIDE)).astype(np.float32)
     kept, hidden = x.copy(), masked(x)
-    away = np.hypot(*(np.indices((SIDE, SIDE)) - (SIDE - 1) / 2)) / WIDTH
+    away = np.hypot(*(np.indices((PATCH_SIDE, PATCH_SIDE)) - (PATCH_SIDE - 1) / 2)) / VEIN_WIDTH
     assert np.abs(hidden[:, away < 3.9]).max() == 0
     np.testing.assert_array_equal(hidden[:, away > 4.1], x[:, away > 4.1])
     np.testing.assert_array_equal(x, kept)
@@ -102,13 +100,13 @@ def examples(grades, seed=0, mask=False):
 def test_examples_are_named_by_seed_epoch_and_rank():
     some, other = examples([0, 1, 2]), examples([0, 1, 2], seed=1)
     x, grade = some[4, 2]
-    assert grade == 2 and x.shape == (6, SIDE, SIDE)
+    assert grade == 2 and x.shape == (6, PATCH_SIDE, PATCH_SIDE)
     torch.testing.assert_close(x, some[4, 2][0])
     assert any(not torch.equal(some[epoch, 2][0], other[epoch, 2][0]) for epoch in range(4))
     ways = {float(some[epoch, 2][0][3, 0, 0]) for epoch in range(40)}
     assert len(ways) == 4  # each corner has come to the upper left
     hidden = examples([0, 1, 2], mask=True)
-    assert float(hidden[0, 1][0][:, SIDE // 2, SIDE // 2].abs().max()) == 0
+    assert float(hidden[0, 1][0][:, PATCH_SIDE // 2, PATCH_SIDE // 2].abs().max()) == 0
 
 
 def test_an_epoch_has_each_grade_as_often_and_each_patch_of_a_grade_as_often():
@@ -146,10 +144,10 @@ def test_a_patch_is_spoilt_without_a_change_of_the_vessels(patch_rows):
 def test_patches_are_asked_about_as_they_are_kept(patch_rows, fresh_upstream, tmp_path):
     asked = Asked.of(patch_rows[:3], "usual", fresh_upstream, tmp_path / "a" / "own.npy")
     found = asked.inputs(np.array([2, 0]))
-    assert found.shape == (2, 6, SIDE, SIDE)
+    assert found.shape == (2, 6, PATCH_SIDE, PATCH_SIDE)
     np.testing.assert_array_equal(found[0], inputs_of(unpacked(asked.kept[2])))
     np.testing.assert_array_equal(unpacked(asked.kept[0]).pixels, usual(patch_rows[0]))
-    assert asked.inputs(np.array([], int)).shape == (0, 6, SIDE, SIDE)
+    assert asked.inputs(np.array([], int)).shape == (0, 6, PATCH_SIDE, PATCH_SIDE)
     again = Asked.of(patch_rows[:3], "usual", replace(fresh_upstream, bundle=None), tmp_path / "a" / "own.npy")
     np.testing.assert_array_equal(again.kept, asked.kept)
 

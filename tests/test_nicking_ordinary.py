@@ -5,9 +5,11 @@ from test_nicking_grade import Perfect
 from fundoscope.imaging import Prepared, read
 from fundoscope.nicking.grade_study.natural_crossings import write_ordinary
 from fundoscope.nicking.grade_study.patch_table import WIDE, read_table
-from fundoscope.nicking.grading.crossing_patches import WIDTH
-from fundoscope.nicking.grading.grades import confirmed
-from fundoscope.nicking.grading.measure import look, measure
+from fundoscope.nicking.grading.crossing_candidates import find_candidates
+from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH
+from fundoscope.nicking.grading.grades import measures_as_nicked
+from fundoscope.nicking.grading.vessel_maps import map_photograph
+from fundoscope.nicking.grading.widths import measure_crossings
 from fundoscope.simulate import adult
 
 
@@ -19,16 +21,18 @@ def eye():
 def test_every_crossing_that_does_not_measure_as_nicked_becomes_a_patch_of_grade_0(eye, tmp_path):
     bundle = Perfect(eye.truth)
     rows = read_table(write_ordinary("drawn/eye", lambda: eye.pixels, bundle, tmp_path))
-    found = measure(eye.pixels, look(Prepared.read(eye.pixels), bundle), 0.5)
-    quiet = [one for one in found if not confirmed(one.narrowing)]
+    photograph = map_photograph(Prepared.read(eye.pixels), bundle)
+    candidates = find_candidates(photograph.maps, photograph.artery_vein)
+    found = measure_crossings(photograph, candidates, bundle.card.crossings)
+    quiet = [one for one in found if not measures_as_nicked(one.narrowing)]
     assert 0 < len(rows) == len(quiet) < len(found), "this eye has nicked veins, too"
     for row, one in zip(rows, quiet, strict=True):
         assert (row.grade, row.photograph, row.span, row.sham) == (0, "drawn/eye", WIDE, "ordinary")
         patch = read(row.path).pixels
-        assert patch.shape == (round(WIDE * WIDTH),) * 2 + (3,)
+        assert patch.shape == (round(WIDE * VEIN_WIDTH),) * 2 + (3,)
         middle = patch.shape[0] // 2
         seen = patch[middle - 4 : middle + 4, middle - 4 : middle + 4].mean(axis=(0, 1))
-        r, c = np.round(one.at).astype(int)
+        r, c = np.round(one.place).astype(int)
         assert seen == pytest.approx(eye.pixels[r - 1 : r + 2, c - 1 : c + 2].mean(axis=(0, 1)), abs=14)
         assert row.vein_px == pytest.approx(one.narrowing.vein_width if one.narrowing else row.vein_px, rel=0.5)
 

@@ -11,28 +11,30 @@ from fundoscope.imaging.local_contrast import local_contrast
 from fundoscope.imaging.places import sample_square
 from fundoscope.nicking.grade_study.training_views import turned
 from fundoscope.nicking.grading.crossing_patches import (
-    CLOSER,
-    MAPPED,
-    SIDE,
-    WIDTH,
-    Patch,
-    as_bytes,
-    lit,
-    patch_at,
-    patch_of,
-    resized,
-    square,
+    INPUT_ZOOM,
+    PATCH_SIDE,
+    VEIN_WIDTH,
+    CrossingPatch,
+    crop_square,
+    cut_patch,
+    lit_pixels,
+    map_patch,
+    map_patch_of_span,
+    maps_as_bytes,
+    resize_square,
 )
 from fundoscope.nicking.grading.grades import (
     CONTRADICTED,
+    NO_ARTERY_AND_VEIN,
     NOT_SURE,
-    UNSEEN,
-    UNTOLD,
-    concluded,
-    grade_called,
+    UNCONFIRMED,
+    decide_grade,
     measured_grade,
-    told_apart,
+    median_grade,
+    shows_artery_and_vein,
 )
+from fundoscope.nicking.grading.vessel_maps import MappedPhotograph
+from fundoscope.nicking.grading.widths import WIDE_VEIN
 from fundoscope.vessels import Narrowing
 from fundoscope.vessels.grade_rule import SPAN
 
@@ -48,13 +50,13 @@ def darkness(contrast):
     return np.concatenate([np.clip(contrast / 8 + 0.5, 0, 1), 0 * contrast[:1]]).astype(np.float32)
 
 
-def crossing(side=SIDE):
+def crossing(side=PATCH_SIDE):
     """An artery across and a vein down, on grey."""
     maps = np.zeros((side, side, 3), np.uint8)
     middle = slice(side // 2 - 5, side // 2 + 5)
     maps[middle, :, :2] = 255
     maps[:, middle] = 255, 0, 255
-    return Patch(np.full((side, side, 3), 120, np.uint8), maps, np.ones((side, side), bool))
+    return CrossingPatch(np.full((side, side, 3), 120, np.uint8), maps, np.ones((side, side), bool))
 
 
 # --- sampling
@@ -89,15 +91,15 @@ def test_beyond_the_picture_a_sample_is_nothing_and_coarse_ones_are_means():
 
 
 def test_the_usual_patch_is_the_middle_of_a_wide_one():
-    wide = Patch(picture(288), picture(288, seed=1), picture(288, seed=2)[..., 0] > 130)
+    wide = CrossingPatch(picture(288), picture(288, seed=1), picture(288, seed=2)[..., 0] > 130)
     cut, middle = wide.cut(), np.s_[80:208, 80:208]
     for one, whole in ((cut.pixels, wide.pixels), (cut.maps, wide.maps), (cut.inside, wide.inside)):
         np.testing.assert_array_equal(one, whole[middle])
-    assert cut.side == SIDE
+    assert cut.side == PATCH_SIDE
 
 
 def test_a_patch_is_turned_and_moved_about_its_middle():
-    wide = Patch(picture(288), picture(288, seed=1), picture(288, seed=2)[..., 0] > 130)
+    wide = CrossingPatch(picture(288), picture(288, seed=1), picture(288, seed=2)[..., 0] > 130)
     turned = wide.cut(turn=90)
     np.testing.assert_array_equal(turned.pixels, np.rot90(wide.cut().pixels))
     np.testing.assert_array_equal(turned.maps, np.rot90(wide.cut().maps))
@@ -107,7 +109,7 @@ def test_a_patch_is_turned_and_moved_about_its_middle():
 
 
 def test_mirrored_twice_it_is_the_same():
-    patch = Patch(picture(SIDE), picture(SIDE, seed=1), picture(SIDE, seed=2)[..., 0] > 130)
+    patch = CrossingPatch(picture(PATCH_SIDE), picture(PATCH_SIDE, seed=1), picture(PATCH_SIDE, seed=2)[..., 0] > 130)
     once = patch.mirrored()
     for name in ("pixels", "maps", "inside"):
         one, other = getattr(patch, name), getattr(once, name)
@@ -117,11 +119,13 @@ def test_mirrored_twice_it_is_the_same():
 def test_the_streams_are_given_contrast_and_maps_from_minus_one_to_one_with_the_vein_level():
     patch = turned(crossing(), 1)  # the vein lies level already
     contrast, maps = patch.inputs
-    assert contrast.shape == maps.shape == (3, SIDE, SIDE)
+    assert contrast.shape == maps.shape == (3, PATCH_SIDE, PATCH_SIDE)
     assert (maps.min(), maps.max()) == (-1.0, 1.0)
     assert ((maps[2] > 0) == (patch.cut(*patch.pose).maps[..., 2] > 127)).all()
-    dark = Patch(picture(SIDE), patch.maps, np.arange(SIDE)[:, None] + 0 * np.arange(SIDE) > 50)
-    edge = round((50 - SIDE / 2) * patch.pose[1] + SIDE / 2)
+    dark = CrossingPatch(
+        picture(PATCH_SIDE), patch.maps, np.arange(PATCH_SIDE)[:, None] + 0 * np.arange(PATCH_SIDE) > 50
+    )
+    edge = round((50 - PATCH_SIDE / 2) * patch.pose[1] + PATCH_SIDE / 2)
     assert np.abs(dark.inputs[0][:, : edge - 2]).max() == 0 < np.abs(dark.inputs[0][:, edge + 2]).min()
 
 
@@ -130,7 +134,7 @@ def test_however_the_vein_lies_the_streams_see_it_level(degrees):
     patch = turned(crossing(), 1).cut(degrees)
     slope, zoom = patch.pose
     assert (slope + degrees + 90) % 180 - 90 == pytest.approx(0, abs=1.5) and -90 <= slope <= 90
-    assert zoom == pytest.approx(CLOSER * WIDTH / 10, abs=0.12)
+    assert zoom == pytest.approx(INPUT_ZOOM * VEIN_WIDTH / 10, abs=0.12)
     contrast, maps = patch.inputs
     assert (maps[2, 59:69, 20:108] > 0).mean() > 0.97 and (maps[2, :50, 40:88] > 0).mean() < 0.03
     assert np.ptp(contrast) < 1e-3  # the corners that no pixel fills are beyond the field
@@ -139,27 +143,33 @@ def test_however_the_vein_lies_the_streams_see_it_level(degrees):
 @pytest.mark.parametrize("degrees", [0, 33, 90, 118])
 def test_what_is_found_in_the_inputs_lies_where_it_is_in_the_patch(degrees):
     patch = turned(crossing(), 1).cut(degrees)
-    found = patch.back(cv2.resize(patch.inputs[1][2], (SIDE // 8, SIDE // 8), interpolation=cv2.INTER_AREA))
-    rows, columns = np.indices((SIDE, SIDE)) - (SIDE - 1) / 2
+    found = patch.unposed(
+        cv2.resize(patch.inputs[1][2], (PATCH_SIDE // 8, PATCH_SIDE // 8), interpolation=cv2.INTER_AREA)
+    )
+    rows, columns = np.indices((PATCH_SIDE, PATCH_SIDE)) - (PATCH_SIDE - 1) / 2
     inner, vein = np.hypot(rows, columns) < 35, patch.maps[..., 2] > 127
     assert found[inner & vein].mean() > 0.2 and found[inner & ~vein].mean() < -0.7
 
 
 @pytest.mark.parametrize("width", [5, 8, 14, 20, 40])
 def test_at_whatever_scale_a_patch_is_given_the_vein_gets_its_usual_width(width):
-    maps = np.zeros((SIDE, SIDE, 3), np.uint8)
+    maps = np.zeros((PATCH_SIDE, PATCH_SIDE, 3), np.uint8)
     maps[64 - width // 2 : 64 + (width + 1) // 2] = 255, 0, 255
-    patch = Patch(np.full((SIDE, SIDE, 3), 120, np.uint8), maps, np.ones((SIDE, SIDE), bool))
+    patch = CrossingPatch(
+        np.full((PATCH_SIDE, PATCH_SIDE, 3), 120, np.uint8), maps, np.ones((PATCH_SIDE, PATCH_SIDE), bool)
+    )
     _, zoom = patch.pose
-    assert zoom == pytest.approx(CLOSER * min(2, max(0.5, WIDTH / width)))
+    assert zoom == pytest.approx(INPUT_ZOOM * min(2, max(0.5, VEIN_WIDTH / width)))
     seen = (patch.inputs[1][2] > 0).sum(axis=0)[50:78]
     assert np.abs(seen - zoom * width).max() <= 2
 
 
 def test_without_a_vein_a_patch_stays_as_it_lies():
-    patch = Patch(picture(SIDE), np.zeros((SIDE, SIDE, 3), np.uint8), np.ones((SIDE, SIDE), bool))
-    assert patch.pose == (0, CLOSER)
-    closer = patch.cut(zoom=CLOSER)
+    patch = CrossingPatch(
+        picture(PATCH_SIDE), np.zeros((PATCH_SIDE, PATCH_SIDE, 3), np.uint8), np.ones((PATCH_SIDE, PATCH_SIDE), bool)
+    )
+    assert patch.pose == (0, INPUT_ZOOM)
+    closer = patch.cut(zoom=INPUT_ZOOM)
     np.testing.assert_array_equal(patch.inputs[0], local_contrast(closer.pixels, closer.inside))
 
 
@@ -171,15 +181,19 @@ def test_a_patch_of_any_size_is_mapped_and_seen_at_one_scale(side):
         asked.append(contrast.shape)
         return 0 * darkness(contrast)
 
-    patch = patch_of(picture(side), maps)
-    assert asked == [(3, round(SPAN * MAPPED), round(SPAN * MAPPED))]
-    assert patch.side == SIDE == SPAN * WIDTH and patch.maps.shape == (SIDE, SIDE, 3) and patch.inside.all()
-    assert patch.pixels.astype(float) == pytest.approx(resized(picture(side), SIDE).astype(float), abs=1)
+    patch = map_patch(picture(side), maps)[1]
+    assert asked == [(3, round(SPAN * WIDE_VEIN), round(SPAN * WIDE_VEIN))]
+    assert (
+        patch.side == PATCH_SIDE == SPAN * VEIN_WIDTH
+        and patch.maps.shape == (PATCH_SIDE, PATCH_SIDE, 3)
+        and patch.inside.all()
+    )
+    assert patch.pixels.astype(float) == pytest.approx(resize_square(picture(side), PATCH_SIDE).astype(float), abs=1)
 
 
 @pytest.mark.parametrize(("width", "again"), [(10, 1), (5, 2), (21, 2)])
 def test_a_patch_of_another_scale_is_mapped_anew_at_that_of_its_vein(width, again):
-    pixels = np.full((SIDE, SIDE, 3), 180, np.uint8)
+    pixels = np.full((PATCH_SIDE, PATCH_SIDE, 3), 180, np.uint8)
     pixels[64 - width // 2 : 64 + (width + 1) // 2] = 90
     seen = []
 
@@ -188,23 +202,25 @@ def test_a_patch_of_another_scale_is_mapped_anew_at_that_of_its_vein(width, agai
         seen.append(int(vein.sum(axis=0)[vein.shape[1] // 2]))
         return np.stack([vein, 0 * vein, vein, 0 * vein])
 
-    patch = patch_of(pixels, maps)
-    assert len(seen) == again and seen[-1] == pytest.approx(MAPPED, abs=1)
+    patch = map_patch(pixels, maps)[1]
+    assert len(seen) == again and seen[-1] == pytest.approx(WIDE_VEIN, abs=1)
     _, zoom = patch.pose
-    assert zoom == pytest.approx(CLOSER * WIDTH / width, rel=0.15) and patch.side == SIDE
+    assert zoom == pytest.approx(INPUT_ZOOM * VEIN_WIDTH / width, rel=0.15) and patch.side == PATCH_SIDE
 
 
 def test_a_wide_patch_keeps_the_scale_and_a_known_width_sets_that_of_its_maps():
     asked = []
-    patch = patch_of(picture(300), lambda c: asked.append(c.shape[1]) or darkness(c), span=27, width=4.0)
+    patch = map_patch_of_span(picture(300), lambda c: asked.append(c.shape[1]) or darkness(c), span=27, vein_width=4.0)
     assert asked == [108] and patch.side == 288
 
 
 def test_the_black_around_a_field_is_not_inside():
-    pixels = picture(SIDE)
+    pixels = picture(PATCH_SIDE)
     pixels[:, :40] = 3
-    patch = patch_of(pixels, darkness)
-    np.testing.assert_array_equal(lit(pixels), np.arange(SIDE)[None] + 0 * np.arange(SIDE)[:, None] >= 40)
+    patch = map_patch(pixels, darkness)[1]
+    np.testing.assert_array_equal(
+        lit_pixels(pixels), np.arange(PATCH_SIDE)[None] + 0 * np.arange(PATCH_SIDE)[:, None] >= 40
+    )
     assert not patch.inside[:, :40].any() and patch.inside[:, 40:].all()
 
 
@@ -219,30 +235,32 @@ def test_a_patch_of_a_photograph_has_crossing_and_maps_in_its_middle(scale):
     there = (at + 0.5) / scale - 0.5
     maps = np.stack([np.exp(-((y - there[0]) ** 2 + (x - there[1]) ** 2) * scale**2 / 200)] * 4).astype(np.float32)
     inside = (x + 0.5) * scale > 100
-    patch = patch_at(pixels, inside, maps, at, 12.0, scale)
-    step = 12.0 / WIDTH
-    assert patch.side == SIDE
+    patch = cut_patch(MappedPhotograph(pixels, maps, inside, None, scale), at, 12.0)
+    step = 12.0 / VEIN_WIDTH
+    assert patch.side == PATCH_SIDE
     assert patch.pixels.astype(int) == pytest.approx(patch.maps.astype(int), abs=12)
     for plane in (patch.pixels, patch.maps):
         weight = plane[..., 1].astype(float)
         middle = [(weight * np.indices(weight.shape)[axis]).sum() / weight.sum() for axis in (0, 1)]
-        assert middle == pytest.approx([(SIDE - 1) / 2] * 2, abs=0.5)
-    rim = (100 - at[1]) / step + SIDE / 2
+        assert middle == pytest.approx([(PATCH_SIDE - 1) / 2] * 2, abs=0.5)
+    rim = (100 - at[1]) / step + PATCH_SIDE / 2
     known = np.flatnonzero(patch.inside.all(axis=0))
-    assert known[0] == pytest.approx(rim, abs=2 * scale / step + 1) and known[-1] == SIDE - 1
+    assert known[0] == pytest.approx(rim, abs=2 * scale / step + 1) and known[-1] == PATCH_SIDE - 1
 
 
 def test_a_patch_at_the_edge_is_black_and_unknown_beyond_it():
     pixels, maps = picture(100), np.ones((4, 100, 100), np.float32)
-    patch = patch_at(pixels, np.ones((100, 100), bool), maps, np.array([1.0, 50.0]), WIDTH, 1.0)
-    beyond = np.arange(SIDE) < SIDE / 2 - 3
+    patch = cut_patch(
+        MappedPhotograph(pixels, maps, np.ones((100, 100), bool), None), np.array([1.0, 50.0]), VEIN_WIDTH
+    )
+    beyond = np.arange(PATCH_SIDE) < PATCH_SIDE / 2 - 3
     assert patch.pixels[beyond].max() == 0 == patch.maps[beyond].max() and not patch.inside[beyond].any()
     assert patch.maps[70:, 30:100].min() == 255 and patch.inside[70:, 30:100].all()
 
 
 def test_probabilities_are_kept_as_bytes():
     maps = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
-    kept = as_bytes(maps)
+    kept = maps_as_bytes(maps)
     assert kept.dtype == np.uint8 and kept.shape == (5, 6, 3)
     assert kept / 255 == pytest.approx(maps[:3].transpose(1, 2, 0), abs=0.5 / 255 + 1e-6)
 
@@ -252,16 +270,16 @@ def test_probabilities_are_kept_as_bytes():
 
 def test_a_file_that_is_nearly_square_is_cut_to_its_middle():
     pixels = picture(100, 120)
-    np.testing.assert_array_equal(square(read(pixels, "p")), pixels[:, 10:110])
+    np.testing.assert_array_equal(crop_square(read(pixels, "p")), pixels[:, 10:110])
     np.testing.assert_array_equal(
-        square(read(pixels.transpose(1, 0, 2).copy(), "p")), pixels.transpose(1, 0, 2)[10:110]
+        crop_square(read(pixels.transpose(1, 0, 2).copy(), "p")), pixels.transpose(1, 0, 2)[10:110]
     )
 
 
 @pytest.mark.parametrize(
     ("shape", "words"),
     [
-        ((100, 130), "130 x 100 pixels, and no square.*fundoscope nicking grade"),
+        ((100, 130), "130 x 100 pixels, and no crop_square.*fundoscope nicking grade"),
         ((47, 47), "47 x 47.*48 pixels a side"),
     ],
 )
@@ -269,7 +287,7 @@ def test_a_file_that_is_no_patch_says_what_to_do(shape, words):
     photograph = read(picture(*shape), "thing.png")
     assert isinstance(photograph, Photograph)
     with pytest.raises(PhotographError, match=f"thing.png: is {words}"):
-        square(photograph)
+        crop_square(photograph)
 
 
 # --- judging
@@ -287,7 +305,7 @@ def widths(*sides):
      ((0.1, 0.1, 0.2, 0.6), 3), ((0.0, 0.0, 0.0, 1.0), 3)],
 )  # fmt: skip
 def test_the_grade_is_the_median_of_its_probabilities(p, grade):
-    assert grade_called(p) == grade
+    assert median_grade(p) == grade
 
 
 @pytest.mark.parametrize(
@@ -300,37 +318,37 @@ def test_measured_widths_give_a_grade_where_both_sides_are_known(sides, grade):
 
 def test_artery_and_vein_are_told_apart_near_the_middle_only():
     patch = crossing()
-    assert told_apart(patch)
+    assert shows_artery_and_vein(patch)
     for kind in (1, 2):
         one_kind = patch.maps.copy()
         one_kind[..., kind] = 0
-        assert not told_apart(Patch(patch.pixels, one_kind, patch.inside))
+        assert not shows_artery_and_vein(CrossingPatch(patch.pixels, one_kind, patch.inside))
     alike = patch.maps.copy()
     alike[..., 1] = alike[..., 2] = 130
-    assert not told_apart(Patch(patch.pixels, alike, patch.inside))
+    assert not shows_artery_and_vein(CrossingPatch(patch.pixels, alike, patch.inside))
     faint = np.minimum(patch.maps, 120)
-    assert not told_apart(Patch(patch.pixels, faint, patch.inside))
+    assert not shows_artery_and_vein(CrossingPatch(patch.pixels, faint, patch.inside))
     outside = patch.maps.copy()
-    outside[SIDE // 3 : -(SIDE // 3), SIDE // 3 : -(SIDE // 3)] = 0
-    assert not told_apart(Patch(patch.pixels, outside, patch.inside))
+    outside[PATCH_SIDE // 3 : -(PATCH_SIDE // 3), PATCH_SIDE // 3 : -(PATCH_SIDE // 3)] = 0
+    assert not shows_artery_and_vein(CrossingPatch(patch.pixels, outside, patch.inside))
 
 
 def test_no_grade_is_given_where_witnesses_are_unsure_or_contradict_each_other():
     patch, sure, unsure = crossing(), np.array([0.9, 0.05, 0.03, 0.02]), np.array([0.3, 0.25, 0.25, 0.2])
-    assert concluded(patch, sure, None, 0.5) == (0, "")
-    assert concluded(patch, unsure, None, 0.5) == (None, NOT_SURE)
-    assert concluded(patch, unsure, None, 0.3) == (1, "")
-    assert concluded(patch, sure, widths(0.3, 0.0), 0.5) == (0, "")  # one grade apart
-    assert concluded(patch, sure, widths(0.5, 0.0), 0.5) == (None, CONTRADICTED.format(0, 2))
+    assert decide_grade(patch, sure, None, 0.5) == (0, "")
+    assert decide_grade(patch, unsure, None, 0.5) == (None, NOT_SURE)
+    assert decide_grade(patch, unsure, None, 0.3) == (1, "")
+    assert decide_grade(patch, sure, widths(0.3, 0.0), 0.5) == (0, "")  # one grade apart
+    assert decide_grade(patch, sure, widths(0.5, 0.0), 0.5) == (None, CONTRADICTED.format(0, 2))
     moderate = np.array([0.1, 0.15, 0.65, 0.1])
-    assert concluded(patch, moderate, None, 0.5) == (None, UNSEEN.format(2))
-    assert concluded(patch, moderate, widths(np.nan, 0.05), 0.5) == (None, UNSEEN.format(2))
-    assert concluded(patch, moderate, widths(np.nan, 0.2), 0.5) == (2, "")
-    assert concluded(patch, np.array([0.1, 0.05, 0.7, 0.15]), None, 0.5) == (2, "")  # sure enough alone
-    assert concluded(patch, sure[::-1].copy(), widths(0.0, 0.0), 0.5) == (None, CONTRADICTED.format(3, 0))
-    assert concluded(patch, sure, widths(0.9, np.nan), 0.5) == (0, "")
-    blind = Patch(patch.pixels, 0 * patch.maps, patch.inside)
-    assert concluded(blind, sure, widths(0.0, 0.0), 0.5) == (None, UNTOLD)
+    assert decide_grade(patch, moderate, None, 0.5) == (None, UNCONFIRMED.format(2))
+    assert decide_grade(patch, moderate, widths(np.nan, 0.05), 0.5) == (None, UNCONFIRMED.format(2))
+    assert decide_grade(patch, moderate, widths(np.nan, 0.2), 0.5) == (2, "")
+    assert decide_grade(patch, np.array([0.1, 0.05, 0.7, 0.15]), None, 0.5) == (2, "")  # sure enough alone
+    assert decide_grade(patch, sure[::-1].copy(), widths(0.0, 0.0), 0.5) == (None, CONTRADICTED.format(3, 0))
+    assert decide_grade(patch, sure, widths(0.9, np.nan), 0.5) == (0, "")
+    blind = CrossingPatch(patch.pixels, 0 * patch.maps, patch.inside)
+    assert decide_grade(blind, sure, widths(0.0, 0.0), 0.5) == (None, NO_ARTERY_AND_VEIN)
 
 
 # --- rows

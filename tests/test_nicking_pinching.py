@@ -19,7 +19,7 @@ from fundoscope.nicking.grade_study.nicked_patches import (
     write_simulated,
 )
 from fundoscope.nicking.grade_study.patch_table import COLUMNS, WIDE, read_table
-from fundoscope.nicking.grading.crossing_patches import WIDTH, lit
+from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH, lit_pixels
 from fundoscope.simulate import adult, write_adults
 from fundoscope.simulate.pinch import SHAMS, pinch
 from fundoscope.simulate.pinch.lesion import map_widths
@@ -121,7 +121,7 @@ def test_each_crossing_gets_every_plan_and_the_row_says_what_was_done(table, kep
     for row in rows:
         assert row.photograph == "simulated/a00001" and row.span == WIDE
         assert grade_of(*row.narrowing) == row.grade
-        assert wide(row).shape == (round(WIDE * WIDTH),) * 2 + (3,)
+        assert wide(row).shape == (round(WIDE * VEIN_WIDTH),) * 2 + (3,)
     widths = [map_widths(crossing)[1] for crossing in kept]
     assert [row.vein_px for row in rows[::PLANS]] == pytest.approx(widths, rel=0.05)
 
@@ -129,7 +129,7 @@ def test_each_crossing_gets_every_plan_and_the_row_says_what_was_done(table, kep
 def around(row):
     """Distance of each pixel of a wide patch from its middle, in vein widths."""
     side = len(wide(row))
-    return np.hypot(*(np.indices((side, side)) - (side - 1) / 2)) / WIDTH
+    return np.hypot(*(np.indices((side, side)) - (side - 1) / 2)) / VEIN_WIDTH
 
 
 def test_patches_of_one_crossing_differ_at_the_vein_only(table):
@@ -142,11 +142,11 @@ def test_patches_of_one_crossing_differ_at_the_vein_only(table):
 
 def test_around_what_is_changed_a_wide_patch_is_the_photograph_itself(table, photograph, kept):
     for row, crossing in zip(read_table(table)[::PLANS], kept, strict=True):
-        side = round(WIDE * WIDTH)
-        itself = sample_square(photograph.pixels, crossing.at, map_widths(crossing)[1] / WIDTH, side)
+        side = round(WIDE * VEIN_WIDTH)
+        itself = sample_square(photograph.pixels, crossing.at, map_widths(crossing)[1] / VEIN_WIDTH, side)
         beyond = around(row) > 9 * 2**0.5 + 0.5
         assert np.abs(wide(row)[beyond].astype(int) - itself[beyond]).max() <= 1
-        assert lit(wide(row))[beyond].any()
+        assert lit_pixels(wide(row))[beyond].any()
 
 
 def turned(crossing):
@@ -167,7 +167,7 @@ def test_the_upper_side_is_said_first(folder, tmp_path, monkeypatch, way):
     monkeypatch.setattr(pinching, "even", lambda photograph: [way(c) for c in even(photograph)])
     plans = Pinching(1, ((0, ("none",)), (2, ("none", "none", "none"))))
     rows = read_table(write_pinched(folder, tmp_path / "out", plans))
-    middle = slice(round((WIDE / 2 - 2) * WIDTH), round((WIDE / 2 + 2) * WIDTH))
+    middle = slice(round((WIDE / 2 - 2) * VEIN_WIDTH), round((WIDE / 2 + 2) * VEIN_WIDTH))
     upper_first = set()
     for first in range(0, len(rows), 4):
         plain = wide(rows[first])[..., 1].astype(float)

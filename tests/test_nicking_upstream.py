@@ -3,9 +3,9 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
-from test_nicking_measuring import maps_of
+from test_nicking_widths import maps_of
 
-from fundoscope.nicking import upstream
+from fundoscope.nicking.crossing_study import map_settings
 from fundoscope.nicking.crossing_study.map_settings import (
     Mapped,
     best_votes,
@@ -46,16 +46,16 @@ def eyes():
 
 def test_the_threshold_is_where_dice_is_greatest(eyes):
     best = vessel_threshold(eyes)
-    assert best == min(upstream.THRESHOLDS, key=lambda t: -np.mean([dice(each, t) for each in eyes]))
+    assert best == min(map_settings.THRESHOLDS, key=lambda t: -np.mean([dice(each, t) for each in eyes]))
     assert np.mean([dice(each, best) for each in eyes]) > 0.95
 
 
 def test_the_votes_that_are_best_are_taken(eyes, monkeypatch):
     deaf = VoteWeights(evidence=1.0, onward=0.0, branch=0.0, across=0.0, pixel=0.0)
-    monkeypatch.setattr(upstream, "TRIED", (VoteWeights(evidence=-1.0, pixel=-1.0), deaf, VoteWeights()))
+    monkeypatch.setattr(map_settings, "TRIED", (VoteWeights(evidence=-1.0, pixel=-1.0), deaf, VoteWeights()))
     best = best_votes(eyes[:2], 0.5)
     shares = {}
-    for votes in upstream.TRIED:
+    for votes in map_settings.TRIED:
         right, asked = np.sum([kinds_right(each, kinds_of(each, 0.5, votes)) for each in eyes[:2]], axis=0)
         shares[votes] = right / asked
     assert shares[best] == max(shares.values()) > 0.9 > 0.3 > min(shares.values())
@@ -68,26 +68,23 @@ def test_pixels_of_both_kinds_or_outside_the_field_are_not_asked(eyes):
 
 
 def test_trust_follows_what_speaks_for_a_crossing(eyes, monkeypatch):
-    monkeypatch.setattr(upstream, "TRIED", upstream.TRIED[:2])
+    monkeypatch.setattr(map_settings, "TRIED", map_settings.TRIED[:2])
     how, f1 = settled(eyes, "simulated eyes")
     assert f1 > 0.8 and len(how.confidence_weights) == 1 + len(FEATURES) and how.confidence_weights[1] > 0
-    assert how.operating_point.data == "simulated eyes" and how.operating_point.n_positive == sum(
-        len(e.crossings) for e in eyes
-    )
-    assert VoteWeights(**how.votes) in upstream.TRIED
+    assert how.operating_point.data == "simulated eyes" and how.operating_point.n_positive == sum(len(e.crossings) for e in eyes)
+    assert VoteWeights(**how.votes) in map_settings.TRIED
 
 
 def test_trust_is_the_same_whatever_a_features_unit(eyes):
     from dataclasses import replace
 
-    from fundoscope.nicking.grading.crossing_candidates import meetings
-    from fundoscope.nicking.grading.measure import trusted
+    from fundoscope.nicking.grading.crossing_candidates import find_candidates
 
-    found = [meetings(each.maps, kinds_of(each, 0.5, VoteWeights())) for each in eyes[:3]]
+    found = [find_candidates(each.maps, kinds_of(each, 0.5, VoteWeights())) for each in eyes[:3]]
     labels = [hits(one, each) for one, each in zip(found, eyes, strict=False)]
     scaled = [replace(one, features=one.features * [1, 1, 1, 1, 1, 100]) for one in found]
     np.testing.assert_allclose(
-        trusted(found[0], fit_trust(found, labels)), trusted(scaled[0], fit_trust(scaled, labels)), atol=1e-4
+        found[0].confidence(fit_trust(found, labels)), scaled[0].confidence(fit_trust(scaled, labels)), atol=1e-4
     )
 
 

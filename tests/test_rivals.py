@@ -13,7 +13,7 @@ from fundoscope.bundles import DecisionThreshold
 from fundoscope.bundles.card import CrossingSettings
 from fundoscope.errors import UsageError
 from fundoscope.nicking.grade_study.rivals import nguyen, roy, trivial
-from fundoscope.nicking.grading.patch_widths import measured_patch
+from fundoscope.nicking.grading.widths import measure_patch
 from fundoscope.simulate import adult
 from fundoscope.simulate.pinch import WarpPlan, is_usable, pinched_patch, pinched_truth
 from fundoscope.vessels import crossings_between
@@ -51,7 +51,7 @@ def crossings():
         widths = true.artery_width_px, true.vein_width_px
         maps = maps_around(eye.truth, one.at, widths[1])
         patches = {name: pinched_patch(eye.pixels, one, WarpPlan(n, 0.7), widths) for name, n in PLANS.items()}
-        even = measured_patch(patches["none"], maps, HOW, SCALE)
+        even = measure_patch(patches["none"], maps, HOW, SCALE)
         if even and abs(even.side_1) < EVEN and abs(even.side_2) < EVEN:  # and both are known
             kept.append((patches, maps, pinched_truth(one, WarpPlan(), widths).side_1_up))
     assert len(kept) >= 3
@@ -61,7 +61,7 @@ def crossings():
 def test_the_pinched_side_is_the_narrowed_one_and_side_1_is_the_upper(crossings):
     for patches, maps, first_is_up in crossings:
         for name, asked in PLANS.items():
-            found = measured_patch(patches[name], maps, HOW, SCALE)
+            found = measure_patch(patches[name], maps, HOW, SCALE)
             upper, lower = asked if first_is_up else asked[::-1]
             assert (found.side_1, found.side_2) == pytest.approx((upper, lower), abs=0.16)
 
@@ -69,17 +69,17 @@ def test_the_pinched_side_is_the_narrowed_one_and_side_1_is_the_upper(crossings)
 def test_a_patch_upside_down_has_its_sides_exchanged(crossings):
     patches, maps, first_is_up = crossings[0]
     patch = patches["first" if first_is_up else "second"]
-    found = measured_patch(patch, maps, HOW, SCALE)
-    turned = measured_patch(np.ascontiguousarray(patch[::-1]), np.ascontiguousarray(maps[:, ::-1]), HOW, SCALE)
+    found = measure_patch(patch, maps, HOW, SCALE)
+    turned = measure_patch(np.ascontiguousarray(patch[::-1]), np.ascontiguousarray(maps[:, ::-1]), HOW, SCALE)
     assert found.side_1 > found.side_2 + 0.3
     assert (turned.side_2, turned.side_1) == pytest.approx((found.side_1, found.side_2), abs=0.08)
 
 
 def test_widths_are_in_the_patchs_pixels(crossings):
     patches, maps, _ = crossings[0]
-    assert measured_patch(patches["none"], maps, HOW, SCALE).vein_width == pytest.approx(SIDE / 12, rel=0.1)
+    assert measure_patch(patches["none"], maps, HOW, SCALE).vein_width == pytest.approx(SIDE / 12, rel=0.1)
     larger = cv2.resize(patches["none"], None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    assert measured_patch(larger, maps, HOW, 2 * SCALE).vein_width == pytest.approx(SIDE / 6, rel=0.1)
+    assert measure_patch(larger, maps, HOW, 2 * SCALE).vein_width == pytest.approx(SIDE / 6, rel=0.1)
 
 
 def cross(row, column):
@@ -93,16 +93,16 @@ def cross(row, column):
 def test_a_crossing_far_from_the_middle_is_not_the_patchs():
     pixels = np.full((SIDE, SIDE, 3), 128, np.uint8)
     pixels[np.repeat(np.repeat(cross(42, 42)[0] > 0, 4, axis=0), 4, axis=1)[:SIDE, :SIDE]] = 60
-    assert measured_patch(pixels, cross(50, 50), HOW, SCALE) is not None
-    assert measured_patch(pixels, cross(20, 20), HOW, SCALE) is None
-    assert measured_patch(pixels, np.zeros((4, SMALL, SMALL), np.float32), HOW, SCALE) is None
+    assert measure_patch(pixels, cross(50, 50), HOW, SCALE) is not None
+    assert measure_patch(pixels, cross(20, 20), HOW, SCALE) is None
+    assert measure_patch(pixels, np.zeros((4, SMALL, SMALL), np.float32), HOW, SCALE) is None
 
 
 def test_of_two_crossings_that_nearest_the_middle_is_measured():
     maps = np.maximum(cross(40, 20), cross(40, 45))
     pixels = np.full((SIDE, SIDE, 3), 150, np.uint8)
     pixels[round(37 * SCALE) : round(44 * SCALE)] = 70
-    found = measured_patch(pixels, maps, HOW, SCALE)
+    found = measure_patch(pixels, maps, HOW, SCALE)
     assert found is not None
     side = {k: found.profile.centres[found.profile.side == k, 1].mean() for k in (1, 2)}
     assert min(side.values()) < 45 * SCALE < max(side.values())
@@ -115,7 +115,7 @@ def test_of_two_crossings_that_nearest_the_middle_is_measured():
 )
 def test_what_does_not_go_together_is_refused(pixels, maps, scale):
     with pytest.raises(UsageError, match=r"256, .*Give a square"):
-        measured_patch(np.zeros(pixels, np.uint8), np.zeros(maps, np.float32), HOW, scale)
+        measure_patch(np.zeros(pixels, np.uint8), np.zeros(maps, np.float32), HOW, scale)
 
 
 def planted(n, seed=0):
@@ -200,7 +200,7 @@ def test_what_is_no_training_part_is_refused(sides, grades, told):
 def test_the_features_of_a_crossing_tell_of_the_pinch_and_not_of_the_order(crossings):
     named = [
         {
-            name: dict(zip(roy.FEATURES, roy.features(measured_patch(patch, maps, HOW, SCALE)), strict=True))
+            name: dict(zip(roy.FEATURES, roy.features(measure_patch(patch, maps, HOW, SCALE)), strict=True))
             for name, patch in patches.items()
         }
         for patches, maps, _ in crossings
@@ -213,7 +213,7 @@ def test_the_features_of_a_crossing_tell_of_the_pinch_and_not_of_the_order(cross
         assert of["first"]["mean share on the worse side"] < of["first"]["mean share on the lesser side"]
         assert of["none"]["vein over artery width"] == pytest.approx(of["both"]["vein over artery width"], rel=0.6)
     patches, maps, _ = crossings[0]
-    found = measured_patch(patches["first"], maps, HOW, SCALE)
+    found = measure_patch(patches["first"], maps, HOW, SCALE)
     bins = replace(found.profile, side=3 - found.profile.side)
     turned = replace(found, side_1=found.side_2, side_2=found.side_1, profile=bins)
     np.testing.assert_allclose(roy.features(turned), roy.features(found))
@@ -222,7 +222,7 @@ def test_the_features_of_a_crossing_tell_of_the_pinch_and_not_of_the_order(cross
 def test_without_a_crossing_nothing_is_known(crossings):
     assert np.isnan(roy.features(None)).all() and roy.features(None).shape == (len(roy.FEATURES),)
     patches, maps, _ = crossings[0]
-    found = measured_patch(patches["both"], maps, HOW, SCALE)
+    found = measure_patch(patches["both"], maps, HOW, SCALE)
     half = dict(zip(roy.FEATURES, roy.features(replace(found, side_1=float("nan"))), strict=True))
     assert half["worse narrowing"] == pytest.approx(found.side_2) and np.isnan(half["lesser narrowing"])
 

@@ -21,8 +21,7 @@ from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.imaging.places import rescale_points
 from fundoscope.learning import predict_vessel_maps
 from fundoscope.networks import VesselNet
-from fundoscope.nicking.grading.crossing_candidates import Meetings, meetings
-from fundoscope.nicking.grading.measure import trusted
+from fundoscope.nicking.grading.crossing_candidates import CrossingCandidates, find_candidates
 from fundoscope.vessels import vessel_graph
 from fundoscope.vessels.artery_vein import ArteryVeinMap, VoteWeights, classify_graph, classify_vessels
 
@@ -119,7 +118,7 @@ def settled(mapped: Sequence[Mapped], told: str) -> tuple[CrossingSettings, floa
     threshold = vessel_threshold(mapped)
     votes = best_votes(mapped, threshold)
     known = [each for each in mapped if each.crossings is not None]
-    proposed = [meetings(each.maps, kinds_of(each, threshold, votes)) for each in known]
+    proposed = [find_candidates(each.maps, kinds_of(each, threshold, votes)) for each in known]
     labels = [hits(found, each) for found, each in zip(proposed, known, strict=True)]
     outcomes = []
     for k, (found, each) in enumerate(zip(proposed, known, strict=True)):
@@ -138,13 +137,13 @@ def settled(mapped: Sequence[Mapped], told: str) -> tuple[CrossingSettings, floa
     return how, point.f1
 
 
-def hits(found: Meetings, each: Mapped) -> Mask:
+def hits(found: CrossingCandidates, each: Mapped) -> Mask:
     """Which proposals are true crossings: the surest by the network's map take them first."""
     assert each.crossings is not None
-    return match_detections(found.at, found.features[:, 0], each.crossings, HIT_RADIUS) >= 0
+    return match_detections(found.places, found.features[:, 0], each.crossings, HIT_RADIUS) >= 0
 
 
-def fit_trust(found: Sequence[Meetings], labels: Sequence[Mask]) -> tuple[float, ...]:
+def fit_trust(found: Sequence[CrossingCandidates], labels: Sequence[Mask]) -> tuple[float, ...]:
     """The logistic model of proposals that are hits: an offset, then a weight a feature."""
     x, y = np.concatenate([each.features for each in found]), np.concatenate(labels)
     mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
@@ -153,6 +152,6 @@ def fit_trust(found: Sequence[Meetings], labels: Sequence[Mask]) -> tuple[float,
     return (float(model.intercept_[0] - weights @ mean), *(float(w) for w in weights))
 
 
-def judged(found: Meetings, trust: tuple[float, ...], truth: NDArray[np.float64]) -> DetectionOutcome:
+def judged(found: CrossingCandidates, trust: tuple[float, ...], truth: NDArray[np.float64]) -> DetectionOutcome:
     """What came of the proposals of a photograph at their confidences."""
-    return score_points(found.at, trusted(found, trust), truth)
+    return score_points(found.places, found.confidence(trust), truth)

@@ -21,7 +21,8 @@ from fundoscope.networks.mask_rcnn import BOX, CrossingDetector, DetectorOptions
 from fundoscope.nicking.grade_study.patch_table import PatchRow
 from fundoscope.nicking.grade_study.train import Fold
 from fundoscope.nicking.grade_study.training_views import usual
-from fundoscope.nicking.grading.crossing_patches import MAPPED, lit, resized
+from fundoscope.nicking.grading.crossing_patches import lit_pixels, resize_square
+from fundoscope.nicking.grading.widths import WIDE_VEIN
 from fundoscope.studies import Progress, Study
 from fundoscope.vessels.grade_rule import SPAN
 
@@ -31,9 +32,9 @@ STEP = DetectorFitOptions(epochs=10, batch=8, learning_rate=2e-4, warm_up=20)
 
 def marked(row: PatchRow) -> CrossingPhotograph:
     """A patch at the scale of the maps, the box of its crossing in the middle."""
-    side, box = round(SPAN * MAPPED), round(BOX * DetectorOptions().diameter)
-    pixels, low = resized(usual(row), side), (side - box) // 2
-    return CrossingPhotograph(pixels, lit(pixels), np.array([[low, low, low + box, low + box]]))
+    side, box = round(SPAN * WIDE_VEIN), round(BOX * DetectorOptions().diameter)
+    pixels, low = resize_square(usual(row), side), (side - box) // 2
+    return CrossingPhotograph(pixels, lit_pixels(pixels), np.array([[low, low, low + box, low + box]]))
 
 
 def centre(each: CrossingPhotograph) -> Instances:

@@ -20,7 +20,7 @@ from fundoscope.evaluation.metrics import (
 )
 from fundoscope.nicking.grade_study.patch_table import PatchRow
 from fundoscope.nicking.grade_study.train import Fold, log_loss
-from fundoscope.nicking.grading.grades import called
+from fundoscope.nicking.grading.grades import median_grades
 from fundoscope.simulate.pinch import SHAMS
 
 REFUSED = 0.1  # share of the inner patches, the least sure ones, that is not to be graded
@@ -55,7 +55,7 @@ class Said:
     @property
     def told(self) -> NDArray[np.int64]:
         """What they were told as."""
-        return called(self.p[self.known])
+        return median_grades(self.p[self.known])
 
     @property
     def groups(self) -> list[str]:

@@ -14,9 +14,10 @@ from fundoscope.bundles.read_nicking import NickingBundle
 from fundoscope.imaging import Pixels, Prepared
 from fundoscope.nicking.grade_study.nicked_patches import save_wide, write_rows
 from fundoscope.nicking.grade_study.patch_table import WIDE
-from fundoscope.nicking.grading.grader import vein_width
-from fundoscope.nicking.grading.grades import confirmed
-from fundoscope.nicking.grading.measure import look, measure
+from fundoscope.nicking.grading.crossing_candidates import find_candidates
+from fundoscope.nicking.grading.grades import measures_as_nicked
+from fundoscope.nicking.grading.vessel_maps import map_photograph
+from fundoscope.nicking.grading.widths import measure_crossings
 
 
 def write_ordinary(name: str, take: Callable[[], Pixels], bundle: NickingBundle, out: Path) -> Path:
@@ -28,14 +29,15 @@ def write_ordinary(name: str, take: Callable[[], Pixels], bundle: NickingBundle,
         return table
     (out / "patches").mkdir(parents=True, exist_ok=True)
     pixels = take()
-    eye = look(Prepared.read(pixels), bundle)
+    photograph = map_photograph(Prepared.read(pixels), bundle)
+    candidates = find_candidates(photograph.maps, photograph.artery_vein)
     rows = []
-    for number, one in enumerate(measure(pixels, eye, bundle.card.crossings.operating_point.threshold)):
-        if confirmed(one.narrowing):
+    for number, one in enumerate(measure_crossings(photograph, candidates, bundle.card.crossings)):
+        if measures_as_nicked(one.narrowing):
             continue
-        width = vein_width(one, eye)
+        width = one.map_vein_width
         path = f"patches/{table.stem}_{number:02d}.png"
-        save_wide(out / path, pixels, one.at, width)
+        save_wide(out / path, pixels, one.place, width)
         about = {"patch": path, "grade": 0, "photograph": name, "sham": "ordinary"}
-        rows.append({**about, "span": WIDE, "vein_px": round(width / eye.scale, 2)})
+        rows.append({**about, "span": WIDE, "vein_px": round(width / photograph.scale, 2)})
     return write_rows(table, rows)

@@ -24,7 +24,7 @@ from fundoscope.imaging import Pixels
 from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.imaging.places import sample_square
 from fundoscope.nicking.grade_study.patch_table import COLUMNS, WIDE
-from fundoscope.nicking.grading.crossing_patches import WIDTH
+from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH
 from fundoscope.simulate import adult
 from fundoscope.simulate.pinch import SHAMS, Sham, WarpPlan, draw_plan, is_usable, pinch
 from fundoscope.simulate.pinch.lesion import map_widths, pinched_truth
@@ -214,7 +214,7 @@ def _about(name: str, vein_px: float, sides: tuple[float, float]) -> Row:
 
 def save_wide(path: Path, pixels: Pixels, at: ArrayLike, width: float) -> None:
     """Write the wide patch around a place `at` (row, column) whose vein is `width` pixels wide."""
-    wide = sample_square(pixels, at, width / WIDTH, round(WIDE * WIDTH))
+    wide = sample_square(pixels, at, width / VEIN_WIDTH, round(WIDE * VEIN_WIDTH))
     cv2.imwrite(str(path), cv2.cvtColor(wide, cv2.COLOR_RGB2BGR))
 
 

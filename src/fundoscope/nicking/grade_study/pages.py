@@ -19,7 +19,7 @@ from fundoscope.nicking.grade_study.pointing import attention, pointed
 from fundoscope.nicking.grade_study.study_arms import GradeRecipe, arm_of
 from fundoscope.nicking.grade_study.train import Fold
 from fundoscope.nicking.grade_study.training_views import unpacked
-from fundoscope.nicking.grading.crossing_patches import Patch
+from fundoscope.nicking.grading.crossing_patches import CrossingPatch
 from fundoscope.reports import StudyPage, write_study_report
 from fundoscope.reports.overlay import overlay
 from fundoscope.reports.plots import Curve, grade_confusion, learning_curve, precision_recall, roc
@@ -157,7 +157,7 @@ class Looking:
                 yield Picture(side_by_side(patch, streams), f"grade {fold.tables.labelled[k]}, {variant}", side=128 * 4)
 
 
-def side_by_side(patch: Patch, streams: NDArray[np.float32]) -> Pixels:
+def side_by_side(patch: CrossingPatch, streams: NDArray[np.float32]) -> Pixels:
     """The patch, its arteries (red) and veins (blue), and the activation of each stream on the patch."""
     shown = [
         patch.pixels,
@@ -167,7 +167,7 @@ def side_by_side(patch: Patch, streams: NDArray[np.float32]) -> Pixels:
     return np.ascontiguousarray(np.concatenate(shown, axis=1))
 
 
-def kinds_picture(patch: Patch) -> Pixels:
+def kinds_picture(patch: CrossingPatch) -> Pixels:
     """The maps as a picture: red arteries, blue veins."""
     vessel, artery, vein = cv2.split(patch.maps)
     return np.dstack([np.maximum(artery, vessel // 4), vessel // 4, np.maximum(vein, vessel // 4)])

@@ -17,8 +17,8 @@ from fundoscope.nicking.grade_study.patch_table import PatchRow
 from fundoscope.nicking.grade_study.rivals import roy
 from fundoscope.nicking.grade_study.training_views import around, inputs_of, packed, unpacked, usual
 from fundoscope.nicking.grade_study.transfer import Upstream
-from fundoscope.nicking.grading.crossing_patches import SIDE, WIDTH, mapped, patch_of, resized, square
-from fundoscope.nicking.grading.patch_widths import measured_patch
+from fundoscope.nicking.grading.crossing_patches import PATCH_SIDE, VEIN_WIDTH, crop_square, map_patch, resize_square
+from fundoscope.nicking.grading.widths import measure_patch
 
 _RECOLOURED = Augment(rotation=0, scale=0, shift=0, field=0, colour=1.0, light=1.0, sharpness=0, noise=0, encoding=0)
 _BLUR = 0.15  # vein widths: deviation
@@ -28,11 +28,11 @@ Spoiler = Callable[[PatchRow, Generator], Pixels]
 
 
 def _at(zoom: float) -> Spoiler:
-    return lambda row, _: around(resized(square(read(row.path)), round(row.span * WIDTH)), zoom=zoom)
+    return lambda row, _: around(resize_square(crop_square(read(row.path)), round(row.span * VEIN_WIDTH)), zoom=zoom)
 
 
 def _blurred(row: PatchRow, _: Generator) -> Pixels:
-    return np.asarray(cv2.GaussianBlur(usual(row), (0, 0), _BLUR * WIDTH), np.uint8)
+    return np.asarray(cv2.GaussianBlur(usual(row), (0, 0), _BLUR * VEIN_WIDTH), np.uint8)
 
 
 def _recompressed(row: PatchRow, rng: Generator) -> Pixels:
@@ -59,7 +59,7 @@ VARIANTS: dict[str, Spoiler] = {
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Patches of a table in one variant with one upstream's maps: `kept` (n, SIDE, SIDE, 7), packed."""
+    """Patches of a table in one variant with one upstream's maps: `kept` (n, PATCH_SIDE, PATCH_SIDE, 7), packed."""
 
     kept: NDArray[np.uint8]
 
@@ -68,17 +68,19 @@ class Asked:
         """Made, or read from where they were kept."""
         if not path.exists():
             found = [
-                packed(patch_of(VARIANTS[variant](row, np.random.default_rng((0xA5, k))), upstream.bundle.map_vessels))
+                packed(map_patch(VARIANTS[variant](row, np.random.default_rng((0xA5, k))), upstream.bundle.map_vessels)[1])
                 for k, row in enumerate(rows)
             ]
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path.with_suffix(".part.npy"), np.array(found, np.uint8).reshape(-1, SIDE, SIDE, 7))
+            np.save(path.with_suffix(".part.npy"), np.array(found, np.uint8).reshape(-1, PATCH_SIDE, PATCH_SIDE, 7))
             path.with_suffix(".part.npy").replace(path)
         return cls(np.load(path, mmap_mode="r"))
 
     def inputs(self, ranks: NDArray[np.int64]) -> NDArray[np.float32]:
-        """What a network is given, (n, 6, SIDE, SIDE)."""
-        return np.array([inputs_of(unpacked(self.kept[k])) for k in ranks], np.float32).reshape(-1, 6, SIDE, SIDE)
+        """What a network is given, (n, 6, PATCH_SIDE, PATCH_SIDE)."""
+        return np.array([inputs_of(unpacked(self.kept[k])) for k in ranks], np.float32).reshape(
+            -1, 6, PATCH_SIDE, PATCH_SIDE
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +104,7 @@ class Widths:
 
 
 def _measured(pixels: Pixels, upstream: Upstream) -> tuple[tuple[float, float], NDArray[np.float64]]:
-    maps, _ = mapped(pixels, upstream.bundle.map_vessels)
-    found = measured_patch(pixels, maps, upstream.how, pixels.shape[0] / maps.shape[1])
+    maps, _ = map_patch(pixels, upstream.bundle.map_vessels)
+    found = measure_patch(pixels, maps, upstream.how, pixels.shape[0] / maps.shape[1])
     sides = (float("nan"), float("nan")) if found is None else (found.side_1, found.side_2)
     return sides, roy.features(found)

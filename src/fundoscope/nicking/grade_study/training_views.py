@@ -24,7 +24,16 @@ from fundoscope.imaging import Pixels, read
 from fundoscope.learning.augment import Augment
 from fundoscope.learning.vessel_crops import CAMERAS
 from fundoscope.nicking.grade_study.patch_table import PatchRow
-from fundoscope.nicking.grading.crossing_patches import SIDE, WIDTH, Maps, Patch, patch_of, resized, square
+from fundoscope.nicking.grading.crossing_patches import (
+    PATCH_SIDE,
+    VEIN_WIDTH,
+    CrossingPatch,
+    PredictMaps,
+    crop_square,
+    map_patch,
+    map_patch_of_span,
+    resize_square,
+)
 from fundoscope.vessels.grade_rule import SPAN
 
 #: Milder than for whole photographs: a nick is a few pixels.
@@ -42,39 +51,43 @@ class Views:
     camera: Augment = _CAMERAS
     seed: int = 0
 
-    def draw(self, row: PatchRow, maps: Maps) -> Iterator[Patch]:
+    def draw(self, row: PatchRow, maps: PredictMaps) -> Iterator[CrossingPatch]:
         """The views of a patch: its maps from what lies around it, or from the view alone, at a scale that is only guessed."""
-        whole = resized(square(read(row.path)), round(row.span * WIDTH))
+        whole = resize_square(crop_square(read(row.path)), round(row.span * VEIN_WIDTH))
         for view in range(self.number):
             rng = np.random.default_rng((self.seed, view, _number(row)))
-            turn, shift = rng.uniform(0, 360), rng.uniform(-_SHIFT, _SHIFT, 2) * WIDTH
+            turn, shift = rng.uniform(0, 360), rng.uniform(-_SHIFT, _SHIFT, 2) * VEIN_WIDTH
             zoom = float(np.exp(np.clip(rng.normal(0, 0.4), np.log(_LESS), np.log(_MORE))))
             if row.span > SPAN and rng.random() < _ALONE:
-                yield patch_of(self.camera(around(whole, turn, zoom, shift), rng), maps)
+                yield map_patch(self.camera(around(whole, turn, zoom, shift), rng), maps)[1]
             else:
                 width = None if np.isnan(row.vein_px) else row.vein_px
-                yield patch_of(self.camera(whole, rng), maps, row.span, width).cut(turn, zoom, (shift[0], shift[1]))
+                yield map_patch_of_span(self.camera(whole, rng), maps, row.span, width).cut(
+                    turn, zoom, (shift[0], shift[1])
+                )
 
 
 def around(whole: Pixels, turn: float = 0.0, zoom: float = 1.0, shift: ArrayLike = (0.0, 0.0)) -> Pixels:
     """The usual patch as a user would cut it from a wider one: turned, enlarged, off the middle; edges are repeated."""
     middle = whole.shape[0] / 2 - 0.5
     matrix = cv2.getRotationMatrix2D((middle, middle), turn, zoom)
-    matrix[:, 2] += SIDE / 2 - 0.5 - middle + np.array(shift)
-    return np.asarray(cv2.warpAffine(whole, matrix, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    matrix[:, 2] += PATCH_SIDE / 2 - 0.5 - middle + np.array(shift)
+    return np.asarray(
+        cv2.warpAffine(whole, matrix, (PATCH_SIDE, PATCH_SIDE), borderMode=cv2.BORDER_REPLICATE), np.uint8
+    )
 
 
 def usual(row: PatchRow) -> Pixels:
-    """The usual patch of a row, (SIDE, SIDE, 3), its vein's width `WIDTH` pixels, as a file of a user would hold it."""
-    return around(resized(square(read(row.path)), round(row.span * WIDTH)))
+    """The usual patch of a row, (PATCH_SIDE, PATCH_SIDE, 3), its vein's width `VEIN_WIDTH` pixels, as a file of a user would hold it."""
+    return around(resize_square(crop_square(read(row.path)), round(row.span * VEIN_WIDTH)))
 
 
-def drawn(rows: Sequence[PatchRow], maps: Maps, views: Views, path: Path) -> NDArray[np.uint8]:
-    """All views of all patches, (n, views, SIDE, SIDE, 6 + 1): pixels, maps, and what is field; kept in a file."""
+def drawn(rows: Sequence[PatchRow], maps: PredictMaps, views: Views, path: Path) -> NDArray[np.uint8]:
+    """All views of all patches, (n, views, PATCH_SIDE, PATCH_SIDE, 6 + 1): pixels, maps, and what is field; kept in a file."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(".part.npy")
-        shape = (len(rows), views.number, SIDE, SIDE, 7)
+        shape = (len(rows), views.number, PATCH_SIDE, PATCH_SIDE, 7)
         kept = np.lib.format.open_memmap(beside, "w+", np.uint8, shape)
         for k, row in enumerate(rows):
             for view, patch in enumerate(views.draw(row, maps)):
@@ -84,17 +97,17 @@ def drawn(rows: Sequence[PatchRow], maps: Maps, views: Views, path: Path) -> NDA
     return np.load(path, mmap_mode="r")
 
 
-def packed(patch: Patch) -> NDArray[np.uint8]:
-    """A patch as one array (SIDE, SIDE, 7)."""
+def packed(patch: CrossingPatch) -> NDArray[np.uint8]:
+    """A patch as one array (PATCH_SIDE, PATCH_SIDE, 7)."""
     return np.dstack([patch.pixels, patch.maps, patch.inside.astype(np.uint8)])
 
 
-def unpacked(array: NDArray[np.uint8]) -> Patch:
+def unpacked(array: NDArray[np.uint8]) -> CrossingPatch:
     """The patch that was packed."""
-    return Patch(*(np.ascontiguousarray(p) for p in (array[..., :3], array[..., 3:6])), array[..., 6] > 0)
+    return CrossingPatch(*(np.ascontiguousarray(p) for p in (array[..., :3], array[..., 3:6])), array[..., 6] > 0)
 
 
-def inputs_of(patch: Patch) -> NDArray[np.float32]:
+def inputs_of(patch: CrossingPatch) -> NDArray[np.float32]:
     """What a network is given, (6, s, s): local contrast, then maps."""
     return np.concatenate(patch.inputs)
 
@@ -110,7 +123,7 @@ class Examples(Dataset[tuple[Tensor, Tensor]]):
     masked: bool = False
 
     def __getitem__(self, index: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """(6, SIDE, SIDE) and the grade."""
+        """(6, PATCH_SIDE, PATCH_SIDE) and the grade."""
         epoch, k = index
         rng = np.random.default_rng((self.seed, epoch, k))
         patch = unpacked(self.kept[self.ranks[k], epoch % self.kept.shape[1]])
@@ -119,7 +132,7 @@ class Examples(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(masked(x) if self.masked else x), torch.tensor(self.grades[k])
 
 
-def turned(patch: Patch, quarters: int) -> Patch:
+def turned(patch: CrossingPatch, quarters: int) -> CrossingPatch:
     """By quarters to the left."""
     return replace(
         patch,
@@ -134,7 +147,7 @@ def masked(x: NDArray[np.float32]) -> NDArray[np.float32]:
     out = x.copy()
     rows, columns = np.ogrid[: x.shape[1], : x.shape[2]]
     middle = (x.shape[1] - 1) / 2
-    out[:, (rows - middle) ** 2 + (columns - middle) ** 2 < (4 * WIDTH) ** 2] = 0
+    out[:, (rows - middle) ** 2 + (columns - middle) ** 2 < (4 * VEIN_WIDTH) ** 2] = 0
     return out
 
 

@@ -1,8 +1,8 @@
-"""Where arteries and veins meet: the network's map of crossings and the vessels' geometry, weighed together.
+"""Step 2: the places where an artery may cross a vein, and how likely each is a crossing. No torch.
 
-Two witnesses propose: peaks of the network's crossing map, and the places where the graph has an arterial and a venous
-strand run through each other. Each proposal is described by what both say of it, and a logistic model, fitted on
-photographs whose maps come from a network that had not seen them, turns that into a confidence.
+Candidates come from two sources: peaks of the network's crossing map, and places where the vessel graph has an artery
+and a vein that run through each other. Each candidate is described by six features of both sources. A logistic model,
+fitted on photographs that the network of maps had not seen, turns the features into a confidence.
 """
 
 from __future__ import annotations
@@ -18,99 +18,102 @@ from scipy.spatial import KDTree
 from fundoscope.vessels import MeasuredCrossing, crossings_between, crossings_on
 from fundoscope.vessels.artery_vein import ArteryVeinMap
 
-#: What is known of a proposal, in this order.
+#: The features of a candidate, in this order: logit of the crossing map's peak; logit of the lower of the highest artery
+#: and vein probabilities around it; whether an artery and a vein cross here by their own graphs (0 or 1); whether any
+#: two vessels cross here by the graph of all vessels (0 or 1); their angle as a share of 90 degrees; log of the thinner
+#: one's width.
 FEATURES = ("heat", "both", "strands", "graph", "angle", "width")
 
-NEAR = 8.0  # pixels at DRIVE's scale within which two witnesses speak of one place: a wide vein's width
-_SMOOTH = 1.5  # pixels: deviation by which the map is smoothed before its peaks are sought
-_LEAST = 0.04  # of the map, at a peak that is worth a look
-_AROUND = 4.0  # pixels in which the kinds at a place are looked for
-_EVEN = 1e-3
+SAME_PLACE = 8.0  # pixels at DRIVE's scale within which both sources mean one crossing: a wide vein's width
+_PEAK_BLUR = 1.5  # pixels: standard deviation by which the crossing map is smoothed before peaks are taken
+_PEAK_MINIMUM = 0.04  # probability of the crossing map at a peak
+_PEAK_REACH = 3  # pixels around a peak over which its centre of mass is taken
+_NEIGHBOURHOOD = 4.0  # pixels around a place in which artery and vein are looked for
+_LOGIT_MARGIN = 1e-3  # keeps logits of 0 and 1 finite
 
 Points = NDArray[np.float64]
 Plane = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Meetings:
-    """Proposals: `at` (n, 2), row and column at the maps' scale, `features` (n, 6) in the order of `FEATURES`, and the
-    strands that cross there, `first` the artery, or None where the graph shows no two.
+class CrossingCandidates:
+    """Possible crossings of a photograph.
+
+    `places` (n, 2), row and column at the maps' scale; `features` (n, 6) in the order of `FEATURES`; `vessels` (n), the
+    two vessels that cross there (`first` the artery), or None where the artery's and the vein's own graphs show no two.
     """
 
-    at: Points
+    places: Points
     features: NDArray[np.float64]
-    crossings: tuple[MeasuredCrossing | None, ...]
+    vessels: tuple[MeasuredCrossing | None, ...]
 
     def __len__(self) -> int:
-        return len(self.at)
+        return len(self.places)
+
+    def confidence(self, weights: tuple[float, ...]) -> NDArray[np.float64]:
+        """The probability that each candidate is a crossing, (n,), by a logistic model: an offset, then a weight a feature."""
+        return 1 / (1 + np.exp(-np.clip(weights[0] + self.features @ np.array(weights[1:]), -30, 30)))
 
 
-def meetings(maps: Plane, kinds: ArteryVeinMap) -> Meetings:
-    """The proposals of a photograph's maps (4, rows, columns: vessel, artery, vein, crossing; 0 to 1)."""
+def find_candidates(maps: Plane, artery_vein: ArteryVeinMap) -> CrossingCandidates:
+    """The candidates of maps (4, rows, columns: vessel, artery, vein, crossing; 0 to 1) and their arteries and veins."""
     _, artery, vein, heat = maps
-    heat = np.asarray(cv2.GaussianBlur(np.asarray(heat, np.float32), (0, 0), _SMOOTH), np.float32)
-    strands = crossings_between(kinds.artery, kinds.vein)
-    peaks = _peaks(heat)
-    at = np.array([*peaks, *_unnamed([crossing.at for crossing in strands], peaks)], float).reshape(-1, 2)
-    of_kind = _nearest(at, [crossing.at for crossing in strands])
-    of_graph = _nearest(at, [crossing.at for crossing in crossings_on(kinds.graph)])
-    both = np.minimum(_highest(artery, at), _highest(vein, at))
-    found = [strands[k] if k >= 0 else None for k in of_kind]
+    heat = np.asarray(cv2.GaussianBlur(np.asarray(heat, np.float32), (0, 0), _PEAK_BLUR), np.float32)
+    crossings = crossings_between(artery_vein.artery, artery_vein.vein)
+    crossing_places = [crossing.at for crossing in crossings]
+    peaks = _find_peaks(heat)
+    far_from_peaks = _nearest(np.array(crossing_places).reshape(-1, 2), list(peaks)) < 0
+    places = np.array([*peaks, *(p for p, far in zip(crossing_places, far_from_peaks, strict=True) if far)], float)
+    places = places.reshape(-1, 2)
+
+    of_artery_and_vein = _nearest(places, crossing_places)
+    of_any_two = _nearest(places, [crossing.at for crossing in crossings_on(artery_vein.graph)])
+    vessels = [crossings[k] if k >= 0 else None for k in of_artery_and_vein]
     features = np.column_stack([
-        _logit(_highest(heat, at)),
-        _logit(both),
-        of_kind >= 0,
-        of_graph >= 0,
-        [crossing.angle / 90 if crossing else 0.0 for crossing in found],
-        [_thinner(crossing) if crossing else 0.0 for crossing in found],
+        _logit(_highest_near(heat, places)),
+        _logit(np.minimum(_highest_near(artery, places), _highest_near(vein, places))),
+        of_artery_and_vein >= 0,
+        of_any_two >= 0,
+        [crossing.angle / 90 if crossing else 0.0 for crossing in vessels],
+        [_log_thinner_width(crossing) if crossing else 0.0 for crossing in vessels],
     ])  # fmt: skip
-    return Meetings(at, features.reshape(-1, len(FEATURES)), tuple(found))
+    return CrossingCandidates(places, features.reshape(-1, len(FEATURES)), tuple(vessels))
 
 
-def _peaks(heat: Plane) -> Points:
-    """Places (n, 2) that are the highest within `NEAR` / 2 pixels, to a part of a pixel."""
-    window = np.ones((2 * round(NEAR / 2) + 1,) * 2, np.uint8)
-    highest = (heat >= cv2.dilate(heat, window)) & (heat >= _LEAST)
-    return np.array([_refined(heat, int(row), int(column)) for row, column in np.argwhere(highest)]).reshape(-1, 2)
+def _find_peaks(heat: Plane) -> Points:
+    """Places (n, 2) that are the highest within half of `SAME_PLACE`, to a part of a pixel (centre of mass)."""
+    window = np.ones((2 * round(SAME_PLACE / 2) + 1,) * 2, np.uint8)
+    highest = (heat >= cv2.dilate(heat, window)) & (heat >= _PEAK_MINIMUM)
+    peaks = []
+    for row, column in np.argwhere(highest).tolist():
+        rows = np.arange(max(0, row - _PEAK_REACH), min(heat.shape[0], row + _PEAK_REACH + 1))
+        columns = np.arange(max(0, column - _PEAK_REACH), min(heat.shape[1], column + _PEAK_REACH + 1))
+        part = heat[np.ix_(rows, columns)]
+        peaks.append(np.array([(part.sum(1) @ rows), (part.sum(0) @ columns)]) / part.sum())
+    return np.array(peaks).reshape(-1, 2)
 
 
-def _refined(heat: Plane, row: int, column: int, reach: int = 3) -> Points:
-    """The centre of mass around a peak."""
-    rows = np.arange(max(0, row - reach), min(heat.shape[0], row + reach + 1))
-    columns = np.arange(max(0, column - reach), min(heat.shape[1], column + reach + 1))
-    part = heat[np.ix_(rows, columns)]
-    return np.array([(part.sum(1) @ rows), (part.sum(0) @ columns)]) / part.sum()
+def _nearest(places: Points, others: list[Points]) -> NDArray[np.int64]:
+    """For each place the index of the nearest other place within `SAME_PLACE`, -1 where there is none, (n,)."""
+    if not len(others) or not len(places):
+        return np.full(len(places), -1)
+    distance, index = KDTree(np.array(others)).query(places)
+    return np.where(distance <= SAME_PLACE, index, -1)
 
 
-def _unnamed(places: list[Points], known: Points) -> list[Points]:
-    """Those places that are near none of the known ones."""
-    return [
-        place
-        for place, near in zip(places, _nearest(np.array(places).reshape(-1, 2), list(known)), strict=True)
-        if near < 0
-    ]
-
-
-def _nearest(at: Points, places: list[Points]) -> NDArray[np.int64]:
-    """The index of the nearest place within `NEAR`, -1 where there is none, (n,)."""
-    if not len(places) or not len(at):
-        return np.full(len(at), -1)
-    distance, which = KDTree(np.array(places)).query(at)
-    return np.where(distance <= NEAR, which, -1)
-
-
-def _highest(plane: Plane, at: Points) -> Points:
-    """The highest value within a few pixels of each place, (n,)."""
-    side = 2 * round(_AROUND) + 1
-    wide = cv2.dilate(np.asarray(plane, np.float32), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
-    rows, columns = np.clip(np.round(at).astype(int), 0, np.array(plane.shape) - 1).T
-    return wide[rows, columns].astype(float)
+def _highest_near(plane: Plane, places: Points) -> Points:
+    """The highest value of a plane within a few pixels of each place, (n,)."""
+    side = 2 * round(_NEIGHBOURHOOD) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    dilated = cv2.dilate(np.asarray(plane, np.float32), disc)
+    rows, columns = np.clip(np.round(places).astype(int), 0, np.array(plane.shape) - 1).T
+    return dilated[rows, columns].astype(float)
 
 
 def _logit(p: Points) -> Points:
-    return np.log((p + _EVEN) / (1 - p + _EVEN))
+    return np.log((p + _LOGIT_MARGIN) / (1 - p + _LOGIT_MARGIN))
 
 
-def _thinner(crossing: MeasuredCrossing) -> float:
+def _log_thinner_width(crossing: MeasuredCrossing) -> float:
     """Log of the width of the thinner of the two vessels, pixels."""
-    return float(np.log(2 * min(np.median(strand.radius) for strand in (crossing.first, crossing.second)) + 1))
+    return float(np.log(2 * min(np.median(vessel.radius) for vessel in (crossing.first, crossing.second)) + 1))

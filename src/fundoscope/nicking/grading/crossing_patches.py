@@ -1,7 +1,7 @@
-"""A crossing as the grader sees it: the square around it, and the maps of its vessels, at one scale.
+"""Step 4: the patch of a crossing that the networks grade: its pixels and its vessel maps, at one scale. No torch.
 
-A patch spans so many widths of its vein, usually 12, and is brought to `SIDE` / 12 pixels a width. Its maps come from the
-photograph's, or, where there is only the patch, from the network's view of it at the scale of a wide vein.
+A patch spans 12 widths of its vein, and is brought to `PATCH_SIDE` pixels. In a photograph its maps are cut out of the
+photograph's. Of a patch file only its own pixels are known, so its maps are made anew, at the scale of a wide vein.
 """
 
 from __future__ import annotations
@@ -19,33 +19,36 @@ from fundoscope.imaging import Photograph, Pixels
 from fundoscope.imaging.field import shrunk
 from fundoscope.imaging.local_contrast import local_contrast
 from fundoscope.imaging.places import sample_square
+from fundoscope.nicking.grading.vessel_maps import MappedPhotograph
+from fundoscope.nicking.grading.widths import WIDE_VEIN, CrossingWidths
 from fundoscope.vessels.grade_rule import SPAN
 
-SIDE = 128  # pixels of what the network sees
-WIDTH = SIDE / SPAN  # pixels of a vein's width in it
-CLOSER = 1.5  # times that is its width in the inputs of the networks: a nick ends two widths from the crossing
-MAPPED = 6.0  # pixels at which a vein is mapped where only its patch is known; in photographs most are 4 to 7 wide
-SEEN = ("vessel", "artery", "vein")  # the maps that a patch keeps
+PATCH_SIDE = 128  # pixels of a patch, and of the inputs of the networks
+VEIN_WIDTH = PATCH_SIDE / SPAN  # pixels of the vein's width in a patch
+INPUT_ZOOM = 1.5  # times wider the vein is in the inputs of the networks: a nick ends two widths from the crossing
+PATCH_MAPS = ("vessel", "artery", "vein")  # the maps that a patch keeps, in this order
 
-_AROUND = 2.5  # vein widths: deviation of how the vein is weighed around the middle when its slope is taken
-_OFF_LINE, _FAR = 2.25, 4.5  # widths across and along from the middle, within which a level vein's width is measured
-_LESS, _MORE = 0.5, 2.0  # times a patch is enlarged for its vein to have the usual width, at least and at most
-_OTHER = 1.3  # times wider or thinner than expected: a patch is mapped anew
-_SMALLEST = 16  # pixels of a side that is mapped
-_THERE = 127  # of 255: from which probability on a vessel is there
-_VEIN = SEEN.index("vein")
-_LEAST = 48  # pixels of a patch that can be graded
-_BLACK = 12  # of 255 in every channel: nothing was seen there
-_LONGEST = 1.25  # of one side to the other: a patch is square
+_VEIN = PATCH_MAPS.index("vein")
+_VESSEL_LEVEL = 127  # of 255: a pixel above it is vessel
+_BLACK = 12  # of 255 in every channel: pixels at or below lie outside the field
+_SMALLEST_FILE = 48  # pixels a side of a patch file that can be graded
+_MOST_UNEQUAL = 1.25  # of one side of a patch file to the other
+_SMALLEST_MAPPED = 16  # pixels a side for which maps are made
+_SCALE_TOLERANCE = 1.3  # times wider or thinner than expected: the maps are made anew at the vein's own scale
+_SLOPE_REACH = 2.5  # vein widths: standard deviation of the weights around the middle when the vein's slope is taken
+_WIDTH_ACROSS, _WIDTH_ALONG = 2.25, 4.5  # vein widths from the middle within which a level vein's width is taken
+_SMALLEST_ZOOM, _LARGEST_ZOOM = 0.5, 2.0  # that bring the vein to its usual width
 
 Plane = NDArray[np.float32]
-Maps = Callable[[Plane], Plane]  # local contrast (3, h, w) -> the four probabilities (4, h, w)
+PredictMaps = Callable[[Plane], Plane]  # local contrast (3, h, w) -> the four probabilities (4, h, w)
 
 
 @dataclass(frozen=True, eq=False)
-class Patch:
-    """`pixels` (s, s, 3), uint8, RGB; `maps` (s, s, 3), uint8, 0 to 255: the probabilities of `SEEN`; `inside` (s, s) is
-    what lies in the field. `WIDTH` pixels are a width of its vein.
+class CrossingPatch:
+    """A square around a crossing, in which `VEIN_WIDTH` pixels are a width of its vein.
+
+    `pixels` (s, s, 3), uint8, RGB; `maps` (s, s, 3), uint8, the probabilities of `PATCH_MAPS` times 255; `inside`
+    (s, s), the pixels of the field.
     """
 
     pixels: Pixels
@@ -57,111 +60,121 @@ class Patch:
         """Pixels of its side."""
         return self.pixels.shape[0]
 
-    def cut(self, turn: float = 0.0, zoom: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)) -> Patch:
-        """The usual patch, `SIDE` pixels: turned about the middle by `turn` degrees, enlarged, shifted by pixels."""
+    def cut(self, turn: float = 0.0, zoom: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)) -> CrossingPatch:
+        """The patch of `PATCH_SIDE` pixels, turned about its middle by `turn` degrees, enlarged by `zoom`, and shifted by
+        pixels (x, y).
+        """
         matrix = _about_middle(self.side, turn, zoom, shift)
-        size, mode = (SIDE, SIDE), cv2.INTER_LINEAR
-        pixels = np.asarray(
-            cv2.warpAffine(self.pixels, matrix, size, flags=mode, borderMode=cv2.BORDER_REPLICATE), np.uint8
-        )
-        maps = np.asarray(cv2.warpAffine(self.maps, matrix, size, flags=mode), np.uint8)
+        size, mode = (PATCH_SIDE, PATCH_SIDE), cv2.INTER_LINEAR
+        pixels = cv2.warpAffine(self.pixels, matrix, size, flags=mode, borderMode=cv2.BORDER_REPLICATE)
+        maps = cv2.warpAffine(self.maps, matrix, size, flags=mode)
         inside = cv2.warpAffine(self.inside.astype(np.uint8) * 255, matrix, size, flags=mode)
-        return Patch(pixels, maps, inside > 127)
+        return CrossingPatch(np.asarray(pixels, np.uint8), np.asarray(maps, np.uint8), inside > 127)
 
-    def mirrored(self) -> Patch:
-        """Left for right."""
+    def mirrored(self) -> CrossingPatch:
+        """The patch with left and right exchanged."""
         pixels, maps = (np.ascontiguousarray(np.fliplr(plane)) for plane in (self.pixels, self.maps))
-        return Patch(pixels, maps, np.fliplr(self.inside))
+        return CrossingPatch(pixels, maps, np.fliplr(self.inside))
 
     @cached_property
     def pose(self) -> tuple[float, float]:
-        """How `cut` brings it to where the streams want it: by how many degrees to turn it for its vein to lie level, and
-        how much to enlarge it for the vein to be `CLOSER` times `WIDTH` pixels wide; by the maps, whatever scale the patch
-        was given at.
-        """
+        """Rotation (degrees) and zoom that lay the vein level at `INPUT_ZOOM` x `VEIN_WIDTH` pixels, found on its map."""
         vein = np.ascontiguousarray(self.maps[..., _VEIN])
-        slope = _slope(vein)
-        level = cv2.warpAffine(vein, _about_middle(self.side, slope, 1.0), (SIDE, SIDE), flags=cv2.INTER_LINEAR)
-        return slope, CLOSER * float(np.clip(WIDTH / _width(np.asarray(level, np.uint8)), _LESS, _MORE))
+        slope = _vein_slope(vein)
+        matrix = _about_middle(self.side, slope, 1.0)
+        level = cv2.warpAffine(vein, matrix, (PATCH_SIDE, PATCH_SIDE), flags=cv2.INTER_LINEAR)
+        zoom = np.clip(VEIN_WIDTH / _level_vein_width(np.asarray(level, np.uint8)), _SMALLEST_ZOOM, _LARGEST_ZOOM)
+        return slope, INPUT_ZOOM * float(zoom)
 
     @property
     def inputs(self) -> tuple[Plane, Plane]:
-        """What the two streams are given of the patch in its `pose`, (3, SIDE, SIDE) each: local contrast, and the maps from
-        -1 to 1.
+        """Inputs of the two streams of a grader, (3, PATCH_SIDE, PATCH_SIDE) each, with the vein laid level: local contrast,
+        and the maps from -1 to 1.
         """
         posed = self.cut(*self.pose)
         maps = posed.maps.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
         return local_contrast(posed.pixels, posed.inside), np.ascontiguousarray(maps)
 
-    def back(self, plane: Plane) -> Plane:
-        """A plane (h, w) of what was found in the inputs, (SIDE, SIDE), lying as the patch does."""
-        matrix = cv2.invertAffineTransform(_about_middle(SIDE, *self.pose))
-        posed = cv2.resize(plane, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(cv2.warpAffine(posed, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR), np.float32)
+    def unposed(self, plane: Plane) -> Plane:
+        """A plane (h, w) over the inputs, such as attention, laid over the patch as it is, (PATCH_SIDE, PATCH_SIDE)."""
+        matrix = cv2.invertAffineTransform(_about_middle(PATCH_SIDE, *self.pose))
+        size = (PATCH_SIDE, PATCH_SIDE)
+        enlarged = cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR)
+        return np.asarray(cv2.warpAffine(enlarged, matrix, size, flags=cv2.INTER_LINEAR), np.float32)
 
 
-def patch_of(pixels: Pixels, maps: Maps, span: float = SPAN, width: float | None = None) -> Patch:
-    """The patch of a square photograph (s, s, 3) that spans so many widths of its vein; `maps` is the network of maps.
+def cut_crossing(photograph: MappedPhotograph, crossing: CrossingWidths) -> CrossingPatch:
+    """The patch of a measured crossing of a photograph."""
+    return cut_patch(photograph, crossing.place, crossing.map_vein_width)
 
-    `width` is that of the vein at the scale of the maps, in pixels; where neither is known it is found.
+
+def cut_patch(photograph: MappedPhotograph, place: NDArray[np.float64], vein_width: float) -> CrossingPatch:
+    """The patch around a place (row, column) whose vein is `vein_width` wide, both in pixels of the file."""
+    scale, step = photograph.scale, vein_width / VEIN_WIDTH  # pixels of the file for a pixel of the patch
+    pixels = sample_square(photograph.pixels, place, step, PATCH_SIDE)
+    at = (place + 0.5) / scale - 0.5
+    # only what the patch needs of the maps is turned to bytes
+    shape, reach = np.array(photograph.inside.shape), PATCH_SIDE * step / scale / 2
+    low = np.clip(np.floor(at - reach - 2).astype(int), 0, shape - 1)
+    high = np.clip(np.ceil(at + reach + 3).astype(int), low + 1, shape)
+    maps = maps_as_bytes(photograph.maps[:, low[0] : high[0], low[1] : high[1]])
+    inside = photograph.inside[low[0] : high[0], low[1] : high[1]].astype(np.uint8) * 255
+    maps, inside = (sample_square(plane, at - low, step / scale, PATCH_SIDE) for plane in (maps, inside))
+    return CrossingPatch(pixels, maps, np.asarray(inside > 127, bool))
+
+
+def map_patch(pixels: Pixels, predict_maps: PredictMaps) -> tuple[Plane, CrossingPatch]:
+    """The four maps (4, h, w) of a square (s, s, 3) of any scale, and its patch.
+
+    The maps are made as if the square spanned the usual 12 vein widths. Where the vein has quite another width in them,
+    they are made anew at the scale at which it is `WIDE_VEIN` pixels wide.
     """
-    if span == SPAN and width is None:
-        return mapped(pixels, maps)[1]
-    return _with(_maps_at(pixels, maps, span * (width or MAPPED)), pixels, span)
+    maps = _predict_at(pixels, predict_maps, SPAN * WIDE_VEIN)
+    patch = _with_maps(pixels, maps)
+    zoom = patch.pose[1] / INPUT_ZOOM
+    if 1 / _SCALE_TOLERANCE < zoom < _SCALE_TOLERANCE:
+        return maps, patch
+    maps = _predict_at(pixels, predict_maps, SPAN * WIDE_VEIN * zoom)
+    return maps, _with_maps(pixels, maps)
 
 
-def mapped(pixels: Pixels, maps: Maps) -> tuple[Plane, Patch]:
-    """A patch of any scale, and its four maps (4, h, w): made as if it spanned the usual `SPAN`, and where the vein has
-    quite another width in them, anew at the scale at which it is `MAPPED` pixels wide.
+def map_patch_of_span(
+    pixels: Pixels, predict_maps: PredictMaps, span: float, vein_width: float | None
+) -> CrossingPatch:
+    """The patch of a square (s, s, 3) that is known to span so many widths of its vein; a wide patch stays wide.
+
+    `vein_width` is the vein's at the maps' scale, in pixels; where it is not known that of a wide vein is taken, and for a
+    square of the usual span the scale is found as by `map_patch`.
     """
-    found = _maps_at(pixels, maps, SPAN * MAPPED)
-    patch = _with(found, pixels)
-    zoom = patch.pose[1] / CLOSER
-    if 1 / _OTHER < zoom < _OTHER:
-        return found, patch
-    found = _maps_at(pixels, maps, SPAN * MAPPED * zoom)
-    return found, _with(found, pixels)
+    if span == SPAN and vein_width is None:
+        return map_patch(pixels, predict_maps)[1]
+    return _with_maps(pixels, _predict_at(pixels, predict_maps, span * (vein_width or WIDE_VEIN)), span)
 
 
-def _with(found: Plane, pixels: Pixels, span: float = SPAN) -> Patch:
-    """The patch of a square photograph (s, s, 3) whose maps (4, h, w) are there."""
-    square = resized(pixels, round(span * WIDTH))
-    return Patch(square, resized(as_bytes(found), square.shape[0]), lit(square))
+def _predict_at(pixels: Pixels, predict_maps: PredictMaps, side: float) -> Plane:
+    """The maps of a square brought to `side` pixels."""
+    small = resize_square(pixels, max(_SMALLEST_MAPPED, round(side)))
+    return predict_maps(local_contrast(small, lit_pixels(small)))
 
 
-def _maps_at(pixels: Pixels, maps: Maps, side: float) -> Plane:
-    small = resized(pixels, max(_SMALLEST, round(side)))
-    return maps(local_contrast(small, lit(small)))
+def _with_maps(pixels: Pixels, maps: Plane, span: float = SPAN) -> CrossingPatch:
+    """The patch of a square (s, s, 3) and its maps (4, h, w)."""
+    square = resize_square(pixels, round(span * VEIN_WIDTH))
+    return CrossingPatch(square, resize_square(maps_as_bytes(maps), square.shape[0]), lit_pixels(square))
 
 
-def lit(pixels: Pixels) -> NDArray[np.bool_]:
-    """Where a patch is retina and not the black beyond the field, (rows, columns)."""
+def lit_pixels(pixels: Pixels) -> NDArray[np.bool_]:
+    """Which pixels of a patch are retina and not the black beyond the field, (rows, columns)."""
     return pixels.max(axis=2) > _BLACK
 
 
-def patch_at(
-    pixels: Pixels, inside: NDArray[np.bool_], maps: Plane, at: NDArray[np.float64], width: float, scale: float
-) -> Patch:
-    """The usual patch around a place of a photograph: `at` row and column, and `width` of its vein, in the photograph's
-    pixels, of which `scale` make one of `maps` (4, rows, columns) and `inside` (rows, columns).
-    """
-    step = width / WIDTH  # of the photograph's pixels, a pixel of the patch
-    square = sample_square(pixels, at, step, SIDE)
-    there = (at + 0.5) / scale - 0.5
-    low, high = _window(there, SIDE * step / scale, maps.shape[1:])
-    small = as_bytes(maps[:, low[0] : high[0], low[1] : high[1]])
-    field = inside[low[0] : high[0], low[1] : high[1]].astype(np.uint8) * 255
-    known = sample_square(field, there - low, step / scale, SIDE) > 127
-    return Patch(square, sample_square(small, there - low, step / scale, SIDE), np.asarray(known, bool))
+def maps_as_bytes(maps: Plane) -> NDArray[np.uint8]:
+    """The probabilities of `PATCH_MAPS` of maps (4, h, w) as (h, w, 3), 0 to 255."""
+    return np.ascontiguousarray(np.round(maps[: len(PATCH_MAPS)] * 255).astype(np.uint8).transpose(1, 2, 0))
 
 
-def as_bytes(maps: Plane) -> NDArray[np.uint8]:
-    """The probabilities of `SEEN` of maps (4, h, w) as (h, w, 3), 0 to 255."""
-    return np.ascontiguousarray(np.round(maps[: len(SEEN)] * 255).astype(np.uint8).transpose(1, 2, 0))
-
-
-def resized(pixels: Pixels, side: int) -> Pixels:
-    """A square (s, s, 3) of so many pixels a side."""
+def resize_square(pixels: Pixels, side: int) -> Pixels:
+    """A square (s, s, 3) resized to so many pixels a side."""
     if pixels.shape[0] == side:
         return pixels
     if pixels.shape[0] > side:
@@ -169,17 +182,17 @@ def resized(pixels: Pixels, side: int) -> Pixels:
     return np.asarray(cv2.resize(pixels, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def square(photograph: Photograph) -> Pixels:
-    """The pixels of a patch's file; `PhotographError` where it is no square, or too small to be graded."""
+def crop_square(photograph: Photograph) -> Pixels:
+    """The middle square of a patch file; `PhotographError` where it is far from square, or too small to be graded."""
     rows, columns = photograph.pixels.shape[:2]
-    if max(rows, columns) > _LONGEST * min(rows, columns):
+    if max(rows, columns) > _MOST_UNEQUAL * min(rows, columns):
         raise PhotographError(
             photograph.name, f"is {columns} x {rows} pixels, and no square around a crossing",
             "Give a patch, or the whole photograph to: fundoscope nicking grade",
         )  # fmt: skip
-    if min(rows, columns) < _LEAST:
+    if min(rows, columns) < _SMALLEST_FILE:
         raise PhotographError(
-            photograph.name, f"is {columns} x {rows} pixels", f"Give a patch of {_LEAST} pixels a side or more."
+            photograph.name, f"is {columns} x {rows} pixels", f"Give a patch of {_SMALLEST_FILE} pixels a side or more."
         )
     side = min(rows, columns)
     row, column = (rows - side) // 2, (columns - side) // 2
@@ -187,38 +200,31 @@ def square(photograph: Photograph) -> Pixels:
 
 
 def _about_middle(side: int, turn: float, zoom: float, shift: tuple[float, float] = (0.0, 0.0)) -> NDArray[np.float64]:
-    """The affine map, (2, 3), from a square's pixels to those of its `cut`."""
+    """The affine map, (2, 3), from pixels (x, y) of a square to those of its `cut`."""
     middle = side / 2 - 0.5
     matrix = cv2.getRotationMatrix2D((middle, middle), turn, zoom)
-    matrix[:, 2] += SIDE / 2 - 0.5 - middle + np.array(shift)
+    matrix[:, 2] += PATCH_SIDE / 2 - 0.5 - middle + np.array(shift)
     return np.asarray(matrix, float)
 
 
-def _slope(vein: NDArray[np.uint8]) -> float:
-    """Degrees, -90 to 90, from level to the long axis of the vein's probability around the middle, by its second moments."""
+def _vein_slope(vein: NDArray[np.uint8]) -> float:
+    """Degrees, -90 to 90, from level to the long axis of the vein's probability around the middle, by second moments."""
     rows, columns = np.indices(vein.shape) - (vein.shape[0] - 1) / 2
-    weight = vein * np.exp(-(rows**2 + columns**2) / (2 * (_AROUND * WIDTH) ** 2))
+    weight = vein * np.exp(-(rows**2 + columns**2) / (2 * (_SLOPE_REACH * VEIN_WIDTH) ** 2))
     total = weight.sum() + 1e-6
     down, right = rows - (weight * rows).sum() / total, columns - (weight * columns).sum() / total
     across, along, mixed = ((weight * each).sum() for each in (down * down, right * right, down * right))
     return float(np.degrees(np.arctan2(2 * mixed, along - across)) / 2)
 
 
-def _width(level: NDArray[np.uint8]) -> float:
-    """Pixels of the width of a vein that lies level: the median over columns; `WIDTH` where too little is seen of it."""
-    columns = np.pad(level > _THERE, ((1, 1), (0, 0))).T.astype(np.int8)
+def _level_vein_width(level: NDArray[np.uint8]) -> float:
+    """Width in pixels of a vein that lies level: the median over columns; `VEIN_WIDTH` where too few columns show it."""
+    columns = np.pad(level > _VESSEL_LEVEL, ((1, 1), (0, 0))).T.astype(np.int8)
     steps = np.diff(columns, axis=1)
     (column, first), (_, end) = np.nonzero(steps == 1), np.nonzero(steps == -1)  # each run of vein down a column
     middle = (level.shape[0] - 1) / 2
     off = np.abs((first + end - 1) / 2 - middle)
-    near = (off < _OFF_LINE * WIDTH) & (np.abs(column - middle) < _FAR * WIDTH)
+    near = (off < _WIDTH_ACROSS * VEIN_WIDTH) & (np.abs(column - middle) < _WIDTH_ALONG * VEIN_WIDTH)
     order = np.flatnonzero(near)[np.argsort(off[near], kind="stable")]
     chosen = order[np.unique(column[order], return_index=True)[1]]  # the run nearest the middle in each column
-    return float(np.median(end[chosen] - first[chosen])) if len(chosen) >= WIDTH else WIDTH
-
-
-def _window(at: NDArray[np.float64], side: float, shape: tuple[int, ...]) -> tuple[NDArray, NDArray]:
-    """First and last pixel (row, column) of what a patch needs of a plane."""
-    low = np.clip(np.floor(at - side / 2 - 2).astype(int), 0, np.array(shape) - 1)
-    high = np.clip(np.ceil(at + side / 2 + 3).astype(int), low + 1, np.array(shape))
-    return low, high
+    return float(np.median(end[chosen] - first[chosen])) if len(chosen) >= VEIN_WIDTH else VEIN_WIDTH

@@ -19,15 +19,16 @@ from typing import Any, TypeVar
 from fundoscope.errors import BundleError
 from fundoscope.findings import NICKING_COLUMNS, PATCH_COLUMNS, CsvTable, JsonTable, PatchFinding, Status
 from fundoscope.imaging import Pixels
-from fundoscope.nicking.grading.crossing_patches import patch_at
-from fundoscope.nicking.grading.grader import MEASURED_ONLY, Graded, GradedPatch, NickingGrader, vein_width
-from fundoscope.nicking.grading.grades import Judged
-from fundoscope.nicking.grading.measure import Eye, Measured
+from fundoscope.nicking.grading.crossing_patches import cut_crossing
+from fundoscope.nicking.grading.grader import MEASURED_ONLY, NickingGrader, PatchGrading, PhotographGrading
+from fundoscope.nicking.grading.grades import PatchGrade
+from fundoscope.nicking.grading.vessel_maps import MappedPhotograph
+from fundoscope.nicking.grading.widths import CrossingWidths
 from fundoscope.reports.nicking import Card, Kind, NickingHeader, NickingReport
 from fundoscope.reports.pictures import make_folder, save_pictures
 from fundoscope.vessels import Narrowing
 
-G = TypeVar("G", Graded, GradedPatch)
+G = TypeVar("G", PhotographGrading, PatchGrading)
 Named = Iterable[tuple[str, Path]]
 
 
@@ -40,21 +41,25 @@ class Files:
         self.tables = (CsvTable(out / "results.csv", columns), JsonTable(out / "results.json"))
         self.report = NickingReport(out / "report.html", header_of(grader, kind))
 
-    def add(self, number: int, path: str, rows: Iterable[dict[str, Any]], graded: Graded | GradedPatch) -> None:
+    def add(
+        self, number: int, path: str, rows: Iterable[dict[str, Any]], graded: PhotographGrading | PatchGrading
+    ) -> None:
         """What came of one photograph or patch, in every file; `rows` are its findings'."""
         for row in rows:
             for table in self.tables:
                 table.add(row)
-        shown = self._photograph(number, graded) if isinstance(graded, Graded) else self._patch(number, graded)
+        shown = (
+            self._photograph(number, graded) if isinstance(graded, PhotographGrading) else self._patch(number, graded)
+        )
         if shown is not None:
             save_pictures(self.pictures, number, Path(path).stem, *shown)
 
-    def _photograph(self, number: int, graded: Graded) -> tuple[Pixels] | None:
+    def _photograph(self, number: int, graded: PhotographGrading) -> tuple[Pixels] | None:
         picture = self.report.add_photograph(number, graded.findings, graded.pixels, cards_of(graded))
         return None if picture is None else (picture,)
 
-    def _patch(self, number: int, graded: GradedPatch) -> tuple[Pixels, Pixels | None] | None:
-        said = graded.judged
+    def _patch(self, number: int, graded: PatchGrading) -> tuple[Pixels, Pixels | None] | None:
+        said = graded.grade
         card = None if said is None else _card(said, graded.narrowing)
         laid = self.report.add_patch(number, graded.finding, card)
         return None if card is None else (card.pixels, laid)
@@ -70,22 +75,22 @@ class Files:
         self.report.close(whole=kind is None)
 
 
-def grade_all(grader: NickingGrader, named: Named, out: Path | None, print_json: bool) -> Iterator[Graded]:
+def grade_all(grader: NickingGrader, named: Named, out: Path | None, print_json: bool) -> Iterator[PhotographGrading]:
     """Grade and write as it goes; yields what was found in each photograph once it is written, in the order given.
 
     `named` are photographs: the path as given, and where the file lies.
     """
-    return _run(grader, named, out, print_json, "photograph", grader.look_at)
+    return _run(grader, named, out, print_json, "photograph", grader.grade_photograph)
 
 
-def grade_patches(grader: NickingGrader, named: Named, out: Path | None, print_json: bool) -> Iterator[GradedPatch]:
+def grade_patches(grader: NickingGrader, named: Named, out: Path | None, print_json: bool) -> Iterator[PatchGrading]:
     """The same for patches. Raises `BundleError`, and writes nothing, where the bundle holds no network that grades."""
     if grader.bundle.card.grades is None:
         raise BundleError(
             f"{grader.bundle.card.name}: this bundle holds no network that grades. Give one that does to --bundle; "
             "whole photographs are measured all the same: fundoscope nicking grade"
         )
-    return _run(grader, named, out, print_json, "patch", grader.look_at_patch)
+    return _run(grader, named, out, print_json, "patch", grader.grade_patch)
 
 
 def _run(
@@ -104,22 +109,22 @@ def _run(
             yield graded
 
 
-def cards_of(graded: Graded) -> list[Card]:
+def cards_of(graded: PhotographGrading) -> list[Card]:
     """What a report shows of each crossing of a photograph."""
-    pixels, eye = graded.pixels, graded.eye
-    if pixels is None or eye is None:
+    pixels, mapped = graded.pixels, graded.mapped
+    if pixels is None or mapped is None:
         return []
-    if graded.judged:
-        return [_card(said, one.narrowing) for said, one in zip(graded.judged, graded.measured, strict=True)]
-    return [_measured_card(pixels, eye, one) for one in graded.measured]
+    if graded.grades:
+        return [_card(said, one.narrowing) for said, one in zip(graded.grades, graded.crossings, strict=True)]
+    return [_measured_card(mapped, one) for one in graded.crossings]
 
 
-def _card(said: Judged, narrowing: Narrowing | None) -> Card:
+def _card(said: PatchGrade, narrowing: Narrowing | None) -> Card:
     return Card(said.patch.pixels, said.patch.maps, said.attention[0], narrowing)
 
 
-def _measured_card(pixels: Pixels, eye: Eye, one: Measured) -> Card:
-    patch = patch_at(pixels, eye.inside, eye.maps, one.at, vein_width(one, eye), eye.scale)
+def _measured_card(mapped: MappedPhotograph, one: CrossingWidths) -> Card:
+    patch = cut_crossing(mapped, one)
     return Card(patch.pixels, patch.maps, None, one.narrowing)
 
 
@@ -146,7 +151,7 @@ def header_of(grader: NickingGrader, kind: Kind) -> NickingHeader:
     )  # fmt: skip
 
 
-def summary(graded: Graded | GradedPatch) -> Counter[str]:
+def summary(graded: PhotographGrading | PatchGrading) -> Counter[str]:
     """To which end a photograph or a patch came, and how many crossings were found and graded in it."""
     counts = Counter({graded.findings[0].status.value: 1})
     for one in graded.findings:

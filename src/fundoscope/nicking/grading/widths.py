@@ -1,0 +1,160 @@
+"""Step 3: the widths of both vessels at a crossing, and how much the vein narrows beside the artery. No torch.
+
+Widths and narrowing are read off the photograph's own pixels, at the places that the maps gave. A patch file is measured
+in the same way: its own crossing is the one nearest its middle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fundoscope.bundles.card import CrossingSettings
+from fundoscope.errors import UsageError
+from fundoscope.imaging import Pixels
+from fundoscope.imaging.places import rescale_points
+from fundoscope.nicking.grading.crossing_candidates import CrossingCandidates
+from fundoscope.nicking.grading.vessel_maps import MappedPhotograph, classify_map_vessels
+from fundoscope.vessels import (
+    MeasuredCrossing,
+    Narrowing,
+    CalibreModel,
+    Centreline,
+    crossing_through,
+    crossings_between,
+    measure_narrowing,
+)
+
+NOT_FOLLOWED = "the two vessels could not be followed through the crossing"
+NOT_CLEAR = "too little of the vein is clear of other vessels to be measured"
+
+WIDE_VEIN = 6.0  # pixels at the maps' scale: width of a vein that is mapped well; in photographs most are 4 to 7 wide
+_THINNEST_VEIN = 2.0  # pixels at the maps' scale: no vein is taken for thinner
+_REACH = 14.0  # vein widths around a crossing within which it is measured
+_OFF_MIDDLE = 1 / 3  # of a patch's side: a crossing further from the middle is not the patch's own
+
+Mask = NDArray[np.bool_]
+Points = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CrossingWidths:
+    """A crossing of a photograph with its confidence and widths, in pixels of the file.
+
+    `place`, row and column. `map_vein_width`, the vein's width by the maps' centreline, a wide vein's where it could not
+    be followed. `vessels` (`first` the artery) and `narrowing` of the vein (side 1 is nearer the disc) are None where the
+    two vessels could not be followed; `reason` says why something is missing.
+    """
+
+    place: Points
+    confidence: float
+    map_vein_width: float
+    vessels: MeasuredCrossing | None = None
+    narrowing: Narrowing | None = None
+    reason: str = ""
+
+
+def measure_crossings(
+    photograph: MappedPhotograph, candidates: CrossingCandidates, settings: CrossingSettings
+) -> list[CrossingWidths]:
+    """The candidates of at least the settings' confidence, by row, then column, measured on the photograph's pixels."""
+    scale, artery_vein = photograph.scale, photograph.artery_vein
+    confidence = candidates.confidence(settings.confidence_weights)
+    kept = np.flatnonzero(confidence >= settings.operating_point.threshold)
+    kept = kept[np.lexsort(candidates.places[kept].T[::-1])]
+    _, artery, vein, _ = photograph.maps
+    # where artery's and vein's own graphs show no two, the stumps of a torn vessel may still be joined
+    crossings = [
+        candidates.vessels[k] or crossing_through(artery_vein.graph, candidates.places[k], artery, vein) for k in kept
+    ]
+    vessels = [
+        vessel.scaled(scale) for crossing in crossings if crossing for vessel in (crossing.first, crossing.second)
+    ]
+    calibre = CalibreModel.fit(photograph.pixels, vessels)  # one blur and one plane for the whole photograph
+    measured = []
+    for k, crossing in zip(kept, crossings, strict=True):
+        place, own_confidence = rescale_points(candidates.places[k], scale), float(confidence[k])
+        if crossing is None:
+            measured.append(CrossingWidths(place, own_confidence, WIDE_VEIN * scale, reason=NOT_FOLLOWED))
+            continue
+        crossing = _disc_first(crossing, photograph.disc).scaled(scale)
+        window, crossing_in_window = _measured_window(crossing, calibre.plane.shape)
+        calibre_in_window = replace(calibre, plane=np.ascontiguousarray(calibre.plane[window]))
+        masks = [_enlarged_window(mask, window, scale) for mask in (artery_vein.artery, artery_vein.vein)]
+        narrowing = measure_narrowing(calibre_in_window, crossing_in_window, *masks)
+        width = max(2 * float(np.median(crossing.second.radius)), _THINNEST_VEIN * scale)
+        reason = "" if np.isfinite(narrowing.larger_measured) else NOT_CLEAR
+        measured.append(CrossingWidths(place, own_confidence, width, crossing, narrowing, reason))
+    return measured
+
+
+def measure_patch(pixels: Pixels, maps: NDArray[np.float32], settings: CrossingSettings, scale: float) -> Narrowing | None:
+    """Narrowing of the vein, side 1 the upper one, at the crossing nearest a patch's middle; None where none is near it.
+
+    `pixels` (s, s, 3), RGB; `maps` (4, rows, columns), 0 to 1, with `scale` of the patch's pixels for each of theirs.
+    Lengths are in the patch's pixels. Raises `UsageError` where pixels, maps and scale do not go together.
+    """
+    is_square = len(pixels.shape) == 3 and pixels.shape[0] == pixels.shape[1] and pixels.shape[2] == 3
+    is_four_maps = len(maps.shape) == 3 and maps.shape[0] == 4
+    same_extent = all(abs(side * scale - pixels.shape[0]) <= max(scale, 1.0) for side in maps.shape[1:])
+    if not (is_square and is_four_maps and same_extent):
+        raise UsageError(
+            f"A patch of pixels {pixels.shape} does not go with maps {maps.shape} at {scale:g} of its pixels for each of "
+            "theirs. Give a square photograph, RGB, its four maps, and the ratio of their sides."
+        )
+    artery_vein = classify_map_vessels(maps, settings)
+    crossings = crossings_between(artery_vein.artery, artery_vein.vein)
+    middle = (np.array(artery_vein.vein.shape) - 1) / 2
+    distances = [float(np.hypot(*(crossing.at - middle))) for crossing in crossings]
+    if distances and min(distances) <= _OFF_MIDDLE * 2 * middle.min():
+        own = crossings[int(np.argmin(distances))]
+    else:
+        own = crossing_through(artery_vein.graph, middle, maps[1], maps[2])
+    if own is None:
+        return None
+    vessels = [vessel.scaled(scale) for each in (own, *crossings) for vessel in (each.first, each.second)]
+    calibre = CalibreModel.fit(pixels, vessels)
+    whole = np.s_[0 : pixels.shape[0], 0 : pixels.shape[1]]
+    masks = [_enlarged_window(mask, whole, scale) for mask in (artery_vein.artery, artery_vein.vein)]
+    return measure_narrowing(calibre, _upper_first(own).scaled(scale), *masks)
+
+
+def _disc_first(crossing: MeasuredCrossing, disc: Points | None) -> MeasuredCrossing:
+    """The crossing with the vein's points in the order from the disc outwards, so that side 1 is nearer the disc."""
+    points = crossing.second.points
+    if disc is None or np.hypot(*(points[0] - disc)) <= np.hypot(*(points[-1] - disc)):
+        return crossing
+    return _vein_reversed(crossing)
+
+
+def _upper_first(crossing: MeasuredCrossing) -> MeasuredCrossing:
+    """The crossing with the vein's points in such an order that those before the crossing are the upper ones."""
+    vein = crossing.second
+    if vein.points[: vein.crossing_index + 1, 0].mean() <= vein.points[vein.crossing_index :, 0].mean():
+        return crossing
+    return _vein_reversed(crossing)
+
+
+def _vein_reversed(crossing: MeasuredCrossing) -> MeasuredCrossing:
+    vein = crossing.second
+    return replace(crossing, second=Centreline(vein.points[::-1], vein.radius[::-1], len(vein.points) - 1 - vein.crossing_index))
+
+
+def _measured_window(crossing: MeasuredCrossing, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], MeasuredCrossing]:
+    """Rows and columns of the file within which a crossing is measured, and the crossing counted from their first."""
+    reach = _REACH * max(2 * float(np.median(crossing.second.radius)), 3.0)
+    low = np.maximum(np.floor(crossing.at - reach).astype(int), 0)
+    high = np.minimum(np.ceil(crossing.at + reach).astype(int) + 1, shape[:2])
+    first, second = (replace(vessel, points=vessel.points - low) for vessel in (crossing.first, crossing.second))
+    return np.s_[low[0] : high[0], low[1] : high[1]], MeasuredCrossing(crossing.at - low, crossing.angle, first, second)
+
+
+def _enlarged_window(mask: Mask, window: tuple[slice, slice], scale: float) -> Mask:
+    """A window of a mask, given in the file's rows and columns, enlarged from the maps' scale to the file's."""
+    rows, columns = (
+        np.clip(((np.arange(part.start, part.stop) + 0.5) / scale).astype(int), 0, side - 1)
+        for part, side in zip(window, mask.shape, strict=True)
+    )
+    return mask[np.ix_(rows, columns)]
