@@ -18,10 +18,10 @@ from fundoscope.imaging.places import rescale_points
 from fundoscope.nicking.grading.crossing_candidates import CrossingCandidates
 from fundoscope.nicking.grading.vessel_maps import MappedPhotograph, classify_map_vessels
 from fundoscope.vessels import (
-    MeasuredCrossing,
-    Narrowing,
     CalibreModel,
     Centreline,
+    MeasuredCrossing,
+    Narrowing,
     crossing_through,
     crossings_between,
     measure_narrowing,
@@ -139,10 +139,14 @@ def _upper_first(crossing: MeasuredCrossing) -> MeasuredCrossing:
 
 def _vein_reversed(crossing: MeasuredCrossing) -> MeasuredCrossing:
     vein = crossing.second
-    return replace(crossing, second=Centreline(vein.points[::-1], vein.radius[::-1], len(vein.points) - 1 - vein.crossing_index))
+    return replace(
+        crossing, second=Centreline(vein.points[::-1], vein.radius[::-1], len(vein.points) - 1 - vein.crossing_index)
+    )
 
 
-def _measured_window(crossing: MeasuredCrossing, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], MeasuredCrossing]:
+def _measured_window(
+    crossing: MeasuredCrossing, shape: tuple[int, ...]
+) -> tuple[tuple[slice, slice], MeasuredCrossing]:
     """Rows and columns of the file within which a crossing is measured, and the crossing counted from their first."""
     reach = _REACH * max(2 * float(np.median(crossing.second.radius)), 3.0)
     low = np.maximum(np.floor(crossing.at - reach).astype(int), 0)
