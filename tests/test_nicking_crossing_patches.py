@@ -279,7 +279,7 @@ def test_a_file_that_is_nearly_square_is_cut_to_its_middle():
 @pytest.mark.parametrize(
     ("shape", "words"),
     [
-        ((100, 130), "130 x 100 pixels, and no crop_square.*fundoscope nicking grade"),
+        ((100, 130), "130 x 100 pixels, and no square.*fundoscope nicking grade"),
         ((47, 47), "47 x 47.*48 pixels a side"),
     ],
 )
