@@ -58,7 +58,9 @@ def test_views_are_drawn_once_and_kept(patch_rows, fresh_upstream, tmp_path):
 
     kept = drawn(patch_rows[:2], maps, Views(1), tmp_path / "v" / "views.npy")
     assert kept.shape == (2, 1, PATCH_SIDE, PATCH_SIDE, 7) and len(asked) == 2
-    np.testing.assert_array_equal(kept[1, 0], packed(next(Views(1).draw(patch_rows[1], fresh_upstream.bundle.map_vessels))))
+    np.testing.assert_array_equal(
+        kept[1, 0], packed(next(Views(1).draw(patch_rows[1], fresh_upstream.bundle.map_vessels)))
+    )
     again = drawn(patch_rows[:2], maps, Views(1), tmp_path / "v" / "views.npy")
     np.testing.assert_array_equal(kept, again)
     assert len(asked) == 2 and [path.name for path in (tmp_path / "v").iterdir()] == ["views.npy"]

@@ -71,7 +71,9 @@ def test_trust_follows_what_speaks_for_a_crossing(eyes, monkeypatch):
     monkeypatch.setattr(map_settings, "TRIED", map_settings.TRIED[:2])
     how, f1 = settled(eyes, "simulated eyes")
     assert f1 > 0.8 and len(how.confidence_weights) == 1 + len(FEATURES) and how.confidence_weights[1] > 0
-    assert how.operating_point.data == "simulated eyes" and how.operating_point.n_positive == sum(len(e.crossings) for e in eyes)
+    assert how.operating_point.data == "simulated eyes" and how.operating_point.n_positive == sum(
+        len(e.crossings) for e in eyes
+    )
     assert VoteWeights(**how.votes) in map_settings.TRIED
 
 

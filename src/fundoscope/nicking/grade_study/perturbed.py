@@ -68,7 +68,9 @@ class Asked:
         """Made, or read from where they were kept."""
         if not path.exists():
             found = [
-                packed(map_patch(VARIANTS[variant](row, np.random.default_rng((0xA5, k))), upstream.bundle.map_vessels)[1])
+                packed(
+                    map_patch(VARIANTS[variant](row, np.random.default_rng((0xA5, k))), upstream.bundle.map_vessels)[1]
+                )
                 for k, row in enumerate(rows)
             ]
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -90,7 +90,9 @@ def measure_crossings(
     return measured
 
 
-def measure_patch(pixels: Pixels, maps: NDArray[np.float32], settings: CrossingSettings, scale: float) -> Narrowing | None:
+def measure_patch(
+    pixels: Pixels, maps: NDArray[np.float32], settings: CrossingSettings, scale: float
+) -> Narrowing | None:
     """Narrowing of the vein, side 1 the upper one, at the crossing nearest a patch's middle; None where none is near it.
 
     `pixels` (s, s, 3), RGB; `maps` (4, rows, columns), 0 to 1, with `scale` of the patch's pixels for each of theirs.
