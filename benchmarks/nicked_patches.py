@@ -20,7 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from fundoscope.imaging import Pixels
-from fundoscope.nicking.grade_study.nicked_patches import Pinching, write_pinched, write_rows, write_simulated
+from fundoscope.nicking.grade_study.nicked_patches import (
+    LesionRecipe,
+    write_nicked_patches,
+    write_patch_table,
+    write_simulated_patches,
+)
 from fundoscope.simulate.pinch import WarpPlan
 from fundoscope.simulate.pinch.second_renderer import redraw
 from fundoscope.vessels import MeasuredCrossing
@@ -48,7 +53,7 @@ def joined(tables: list[Path], out: Path, ranks: tuple[int, ...] = (0, 1), every
             ]
         ordinary = [row for row in found if row["grade"] == "0"]
         rows += [row for row in found if row["grade"] != "0"] + ordinary[::every]
-    write_rows(out, rows)
+    write_patch_table(out, rows)
     print(f"{out}: {len(rows)} patches of {len({row['photograph'] for row in rows})} photographs")
 
 
@@ -59,13 +64,17 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     out = given.out
-    for table, how in (("real", Pinching(seed=1)), ("redrawn", Pinching(2, REDRAWN, redrawn))):
+    for table, how in (("real", LesionRecipe(seed=1)), ("redrawn", LesionRecipe(2, REDRAWN, redrawn))):
         parts = [
-            write_pinched(given.data / folder, out / table / name, how, given.workers) for name, folder in SETS.items()
+            write_nicked_patches(given.data / folder, out / table / name, how, given.workers)
+            for name, folder in SETS.items()
         ]
         for half, rank in (("even", 0), ("odd", 1)):
             joined(parts, out / f"{table}_{half}.csv", (rank,))
-    eyes = [write_simulated(seeds, camera, size, out / "eyes" / camera, given.workers) for camera, size, seeds in EYES]
+    eyes = [
+        write_simulated_patches(seeds, camera, size, out / "eyes" / camera, given.workers)
+        for camera, size, seeds in EYES
+    ]
     joined(eyes, out / "eyes.csv", every=4)
 
 

@@ -38,12 +38,12 @@ from fundoscope.networks.mask_rcnn import CrossingDetector, DetectorOptions
 from fundoscope.networks.nick_grader import GraderOptions
 from fundoscope.nicking.crossing_study.map_settings import Mapped, dice, judged, kinds_of, kinds_right, settled
 from fundoscope.nicking.crossing_study.vessel_maps import MapRecipe, fit_maps, names_of, taken
-from fundoscope.nicking.grade_study.folds import GradeFold, grade_folds
-from fundoscope.nicking.grade_study.natural_crossings import write_ordinary
-from fundoscope.nicking.grade_study.patch_table import PatchRow, read_table
-from fundoscope.nicking.grade_study.refit import final_graders
-from fundoscope.nicking.grade_study.study_arms import RECIPES, arm_of
-from fundoscope.nicking.grade_study.train import Fold, Tables
+from fundoscope.nicking.grade_study.folds import GradeFold, make_grade_folds
+from fundoscope.nicking.grade_study.natural_crossings import write_natural_crossings
+from fundoscope.nicking.grade_study.patch_table import PatchRow, read_patch_table
+from fundoscope.nicking.grade_study.refit import refit_graders
+from fundoscope.nicking.grade_study.study_arms import RECIPES, build_arm
+from fundoscope.nicking.grade_study.train import GradeFoldData, PatchTables
 from fundoscope.nicking.grade_study.transfer import Upstream, write_upstream
 from fundoscope.nicking.grading.crossing_candidates import find_candidates
 from fundoscope.nicking.grading.crossing_patches import PATCH_SIDE
@@ -227,7 +227,7 @@ def handed_down(
         seen = names_of(sets, HALF)
         write_nicking_bundle(net, card.model_copy(update={"photographs": seen}), check, folder / "maps", lambda _: None)
         write_upstream(folder, seen, detector_of(HALF, sets[:2], study))
-    return Upstream.of(folder)
+    return Upstream.read(folder)
 
 
 def ordinary_rows(upstream: Upstream, sets: Sequence[Dataset], study: Study) -> list[PatchRow]:
@@ -239,8 +239,8 @@ def ordinary_rows(upstream: Upstream, sets: Sequence[Dataset], study: Study) -> 
         (f"simulated/{seed}", partial(_quiet, seed, camera, size)) for camera, size, seeds in QUIET for seed in seeds
     ]
     out = study.folder / "ordinary"
-    tables = [write_ordinary(name, take, upstream.bundle, out) for name, take in (*real, *simulated)]
-    return [row for table in tables if len(table.read_text().splitlines()) > 1 for row in read_table(table)]
+    tables = [write_natural_crossings(name, take, upstream.bundle, out) for name, take in (*real, *simulated)]
+    return [row for table in tables if len(table.read_text().splitlines()) > 1 for row in read_patch_table(table)]
 
 
 def _pixels(path: Path) -> Pixels:
@@ -256,12 +256,14 @@ def taught(
 ) -> tuple[GraderNetworks, GradeSettings]:
     """The graders, and how they are to be read; patches of photographs that the upstream had not seen choose."""
     recipe = RECIPES["lite"]
-    rows = read_table(patches / f"real_{OTHER}.csv")
-    drawn = [row for name in (f"real_{HALF}", "eyes") for row in read_table(patches / f"{name}.csv")]
+    rows = read_patch_table(patches / f"real_{OTHER}.csv")
+    drawn = [row for name in (f"real_{HALF}", "eyes") for row in read_patch_table(patches / f"{name}.csv")]
     extra = [*drawn, *ordinary]
-    inner = grade_folds(rows, [upstream], 4, 0, study.folder / "folds.json")[0].inner
-    fold = Fold(Tables(rows, extra, {}), GradeFold(0, 0, frozenset(), inner), upstream, study.folder / "shown", recipe)
-    graders, least = final_graders(arm_of("ours", recipe), fold, SEEDS, study)
+    inner = make_grade_folds(rows, [upstream], 4, 0, study.folder / "folds.json")[0].inner
+    fold = GradeFoldData(
+        PatchTables(rows, extra, {}), GradeFold(0, 0, frozenset(), inner), upstream, study.folder / "shown", recipe
+    )
+    graders, least = refit_graders(build_arm("ours", recipe), fold, SEEDS, study)
     real = sum("simulated/" not in row.photograph for row in (*rows, *drawn))
     grades = GradeSettings(
         side=PATCH_SIDE, span=SPAN, networks=len(SEEDS), minimum_confidence=least,

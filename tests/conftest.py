@@ -121,9 +121,9 @@ def patch_table(tmp_path_factory):
 @pytest.fixture(scope="session")
 def patch_rows(patch_table):
     """Its rows."""
-    from fundoscope.nicking.grade_study.patch_table import read_table
+    from fundoscope.nicking.grade_study.patch_table import read_patch_table
 
-    return read_table(patch_table)
+    return read_patch_table(patch_table)
 
 
 @pytest.fixture(scope="session")

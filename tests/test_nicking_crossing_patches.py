@@ -9,7 +9,7 @@ from fundoscope.findings import PATCH_COLUMNS, PatchFinding, Status
 from fundoscope.imaging import Photograph, read
 from fundoscope.imaging.local_contrast import local_contrast
 from fundoscope.imaging.places import sample_square
-from fundoscope.nicking.grade_study.training_views import turned
+from fundoscope.nicking.grade_study.training_views import rotate_quarters
 from fundoscope.nicking.grading.crossing_patches import (
     INPUT_ZOOM,
     PATCH_SIDE,
@@ -117,7 +117,7 @@ def test_mirrored_twice_it_is_the_same():
 
 
 def test_the_streams_are_given_contrast_and_maps_from_minus_one_to_one_with_the_vein_level():
-    patch = turned(crossing(), 1)  # the vein lies level already
+    patch = rotate_quarters(crossing(), 1)  # the vein lies level already
     contrast, maps = patch.inputs
     assert contrast.shape == maps.shape == (3, PATCH_SIDE, PATCH_SIDE)
     assert (maps.min(), maps.max()) == (-1.0, 1.0)
@@ -131,7 +131,7 @@ def test_the_streams_are_given_contrast_and_maps_from_minus_one_to_one_with_the_
 
 @pytest.mark.parametrize("degrees", [0, 20, 45, 70, 90, 130, 170])
 def test_however_the_vein_lies_the_streams_see_it_level(degrees):
-    patch = turned(crossing(), 1).cut(degrees)
+    patch = rotate_quarters(crossing(), 1).cut(degrees)
     slope, zoom = patch.pose
     assert (slope + degrees + 90) % 180 - 90 == pytest.approx(0, abs=1.5) and -90 <= slope <= 90
     assert zoom == pytest.approx(INPUT_ZOOM * VEIN_WIDTH / 10, abs=0.12)
@@ -142,7 +142,7 @@ def test_however_the_vein_lies_the_streams_see_it_level(degrees):
 
 @pytest.mark.parametrize("degrees", [0, 33, 90, 118])
 def test_what_is_found_in_the_inputs_lies_where_it_is_in_the_patch(degrees):
-    patch = turned(crossing(), 1).cut(degrees)
+    patch = rotate_quarters(crossing(), 1).cut(degrees)
     found = patch.unposed(
         cv2.resize(patch.inputs[1][2], (PATCH_SIDE // 8, PATCH_SIDE // 8), interpolation=cv2.INTER_AREA)
     )

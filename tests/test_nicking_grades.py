@@ -15,16 +15,16 @@ from typer.testing import CliRunner
 from fundoscope.cli.console import Console
 from fundoscope.cli.main import app
 from fundoscope.errors import FundoscopeError, LeakError, StudyError, UsageError
-from fundoscope.nicking.grade_study import fitting
+from fundoscope.nicking.grade_study import train
 from fundoscope.nicking.grade_study.evaluate import Said, called
-from fundoscope.nicking.grade_study.folds import grade_folds
+from fundoscope.nicking.grade_study.folds import make_grade_folds
 from fundoscope.nicking.grade_study.pages import kinds_picture, side_by_side
-from fundoscope.nicking.grade_study.patch_table import PatchRow, read_table
+from fundoscope.nicking.grade_study.patch_table import PatchRow, read_patch_table
 from fundoscope.nicking.grade_study.perturbed import VARIANTS
 from fundoscope.nicking.grade_study.pointing import Pointed, flanks, pointed
 from fundoscope.nicking.grade_study.run import GradeOptions, _untransferred, run_study
-from fundoscope.nicking.grade_study.study_arms import NAMES, RULES, USUAL, arm_of, arms_of, names_of, recipe_of
-from fundoscope.nicking.grade_study.train import Fold, Network, Tables, Team, run_arm
+from fundoscope.nicking.grade_study.study_arms import NAMES, RULES, USUAL, build_arm, build_arms, names_of, recipe_of
+from fundoscope.nicking.grade_study.train import GradeFoldData, Network, PatchTables, Team, run_arm
 from fundoscope.nicking.grading.crossing_patches import PATCH_SIDE, VEIN_WIDTH, CrossingPatch
 from fundoscope.nicking.grading.grades import median_grade
 
@@ -36,8 +36,8 @@ ARMS = ("ours", "majority", "nguyen")
 def fold(patch_rows, fresh_upstream, tmp_path_factory):
     """The first of two folds, with what is shown in it."""
     folder = tmp_path_factory.mktemp("fold")
-    made = grade_folds(patch_rows, [fresh_upstream], 2, 0, folder / "folds.json")
-    return Fold(Tables(patch_rows, [], {}), made[0], fresh_upstream, folder / "shown", TINY)
+    made = make_grade_folds(patch_rows, [fresh_upstream], 2, 0, folder / "folds.json")
+    return GradeFoldData(PatchTables(patch_rows, [], {}), made[0], fresh_upstream, folder / "shown", TINY)
 
 
 def command(table, out, bundle, *more):
@@ -68,33 +68,33 @@ def patch(seed=0, side=PATCH_SIDE):
 
 
 def test_each_arm_is_ours_or_the_published_one_but_for_one_part():
-    ours = arm_of("ours", TINY)
-    assert ours.network == TINY.network and ours == replace(arm_of("masked", TINY), name="ours", masked=False)
-    published = arm_of("published", TINY)
+    ours = build_arm("ours", TINY)
+    assert ours.network == TINY.network and ours == replace(build_arm("masked", TINY), name="ours", masked=False)
+    published = build_arm("published", TINY)
     whole = replace(TINY.network, excited=True, pyramid="safpn", head="plain")
     assert published.transferred and published.network == whole and not ours.transferred
-    assert arm_of("no-transfer", TINY) == replace(published, name="no-transfer", transferred=False)
+    assert build_arm("no-transfer", TINY) == replace(published, name="no-transfer", transferred=False)
     changed = {
         "pseudo": {"pseudo": True}, "masked": {"masked": True}, "shuffled": {"shuffled": True},
     }  # fmt: skip
     for name, change in changed.items():
-        assert arm_of(name, TINY) == replace(ours, name=name, **change)
+        assert build_arm(name, TINY) == replace(ours, name=name, **change)
     networks = {
         "plain-pyramid": {"pyramid": "fpn"}, "no-excitation": {"excited": False}, "side-by-side": {"pooled": "side by side"},
         "ordinal-head": {"head": "ordinal"}, "one-stream": {"streams": 1},
     }  # fmt: skip
     for name, change in networks.items():
-        assert arm_of(name, TINY) == replace(published, name=name, network=replace(whole, **change))
-    assert all(arm_of(rule, TINY).network is None for rule in RULES)
-    assert {arm_of(name, TINY).name for name in NAMES} == set(NAMES)
+        assert build_arm(name, TINY) == replace(published, name=name, network=replace(whole, **change))
+    assert all(build_arm(rule, TINY).network is None for rule in RULES)
+    assert {build_arm(name, TINY).name for name in NAMES} == set(NAMES)
 
 
 def test_names_of_several_are_spelt_out_and_unknown_ones_name_the_nearest():
     assert names_of("usual") == USUAL == names_of("") and set(names_of("all")) == set(NAMES)
     assert names_of("roy, ours,roy") == ("roy", "ours")
-    assert [arm.name for arm in arms_of(("roy", "ours", "roy"), TINY)] == ["ours", "roy"]
+    assert [arm.name for arm in build_arms(("roy", "ours", "roy"), TINY)] == ["ours", "roy"]
     with pytest.raises(UsageError, match="no way of grading 'our': did you mean 'ours'"):
-        arm_of("our", TINY)
+        build_arm("our", TINY)
     with pytest.raises(UsageError, match="no recipe 'tinny': did you mean 'tiny'"):
         recipe_of("tinny")
 
@@ -124,8 +124,8 @@ class Recorder:
 
 def taught(name, fold, seed, tmp_path, monkeypatch):
     Recorder.taught = []
-    monkeypatch.setattr(fitting, "Network", Recorder)
-    run_arm(arm_of(name, TINY), fold, seed, ("usual",), tmp_path)
+    monkeypatch.setattr(train, "Network", Recorder)
+    run_arm(build_arm(name, TINY), fold, seed, ("usual",), tmp_path)
     return Recorder.taught
 
 
@@ -150,7 +150,7 @@ def test_pseudo_labels_are_given_to_unlabelled_patches_of_training_photographs_o
     assert not {rows[k].photograph for k in added} & (fold.fold.test | fold.fold.inner)
     assert (second[0][added] == 2).all() and (first[0][added] == -1).all()
     assert (second[0][fold.train] == fold.tables.labelled[fold.train]).all() and second[2] != first[2]
-    monkeypatch.setattr(fitting, "_SURE", 0.95)
+    monkeypatch.setattr(train, "_SURE", 0.95)
     unsure = taught("pseudo", fold, 0, tmp_path, monkeypatch)[1]
     np.testing.assert_array_equal(unsure[1], fold.train)
     assert len(taught("ours", fold, 0, tmp_path, monkeypatch)) == 1
@@ -164,7 +164,7 @@ def test_a_masked_network_is_asked_about_masked_patches(fold):
     asked, ranks = fold.asked("", "usual"), fold.inner
     told = []
     for name in ("ours", "masked"):
-        network = Network(arm_of(name, TINY), fold, 0)
+        network = Network(build_arm(name, TINY), fold, 0)
         network.model = Tell()
         told.append(network.answers(asked, ranks))
     np.testing.assert_allclose(told[1], 0.25)
@@ -172,9 +172,9 @@ def test_a_masked_network_is_asked_about_masked_patches(fold):
 
 
 def test_the_temperature_is_that_of_the_least_loss(fold):
-    assert fitting._temperature(lambda t: (np.log(t) - 0.7) ** 2) == pytest.approx(np.exp(0.7), rel=1e-3)
-    assert fitting._temperature(lambda t: t) == pytest.approx(np.exp(-1.5), rel=1e-2)
-    network = Network(arm_of("ours", TINY), fold, 0)
+    assert train._temperature(lambda t: (np.log(t) - 0.7) ** 2) == pytest.approx(np.exp(0.7), rel=1e-3)
+    assert train._temperature(lambda t: t) == pytest.approx(np.exp(-1.5), rel=1e-2)
+    network = Network(build_arm("ours", TINY), fold, 0)
     inputs = fold.asked("", "usual").inputs(fold.inner)
     told = fold.tables.labelled[fold.inner]
     network.temperature = 2.0
@@ -183,7 +183,7 @@ def test_the_temperature_is_that_of_the_least_loss(fold):
 
 
 def test_a_seed_is_a_start_of_its_own(fold):
-    heads = [Network(arm_of("ours", TINY), fold, seed).model.head.weight for seed in (0, 0, 1)]
+    heads = [Network(build_arm("ours", TINY), fold, seed).model.head.weight for seed in (0, 0, 1)]
     assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
 
 
@@ -360,11 +360,11 @@ def test_a_study_of_rules_alone_and_of_another_table_runs(patch_table, graded, t
     assert result.exit_code == 0, result.exception
     elsewhere = lines(tmp_path / "s" / "tables" / "elsewhere.csv")
     assert [(row["on"], row["grader"]) for row in elsewhere] == [("eyes", "majority"), ("eyes", "nguyen")]
-    assert int(elsewhere[0]["n"]) == len(read_table(patch_table.parent / "patches.csv"))
+    assert int(elsewhere[0]["n"]) == len(read_patch_table(patch_table.parent / "patches.csv"))
 
 
 def test_an_arm_without_weights_to_transfer_is_told(fresh_upstream):
-    arms = [arm_of(name, TINY) for name in ("ours", "published", "no-transfer", "plain-pyramid")]
+    arms = [build_arm(name, TINY) for name in ("ours", "published", "no-transfer", "plain-pyramid")]
     assert _untransferred(arms, [fresh_upstream]) == ["published", "plain-pyramid"]
     taught = replace(fresh_upstream, detector=Path("detector.safetensors"))
     assert _untransferred(arms, [taught, fresh_upstream]) == ["published", "plain-pyramid"]
@@ -410,7 +410,7 @@ def test_an_upstream_that_saw_a_patch_of_another_table_stops_the_study(patch_tab
     (upstream / "maps").symlink_to(graded[1])
     (upstream / "seen.json").write_text('["other"]')
     other = tmp_path / "other.csv"
-    other.write_text(f"patch,grade,photograph\n{read_table(patch_table)[0].path},1,other\n")
+    other.write_text(f"patch,grade,photograph\n{read_patch_table(patch_table)[0].path},1,other\n")
     options = GradeOptions(
         patch_table, tmp_path / "s", TINY, ("majority",), 2, also=(other,), upstream=(upstream,), bundle=str(graded[1])
     )

@@ -4,7 +4,7 @@ import layouts
 import pytest
 
 from fundoscope.errors import PhotographError, UsageError
-from fundoscope.nicking.grade_study.patch_table import PatchRow, read_table
+from fundoscope.nicking.grade_study.patch_table import PatchRow, read_patch_table
 from fundoscope.simulate import write_adults
 from fundoscope.vessels.grade_rule import SPAN
 
@@ -20,14 +20,14 @@ def write(folder, *lines, header="patch,grade,photograph"):
 def test_a_row_says_what_the_table_says(tmp_path):
     header = "patch,grade,photograph,span,vein_px,narrowing_1,narrowing_2,sham"
     table = write(tmp_path, "a.png,2,eye 1,27.0,5.5,0.4,-0.1,artery", " b.png , ,eye 2,,,,,", header=header)
-    one, two = read_table(table)
+    one, two = read_patch_table(table)
     assert one == PatchRow(tmp_path / "a.png", 2, "eye 1", 27.0, 5.5, (0.4, -0.1), "artery")
     assert (two.path, two.grade, two.photograph, two.span, two.sham) == (tmp_path / "b.png", None, "eye 2", SPAN, "")
     assert all(math.isnan(x) for x in (two.vein_px, *two.narrowing))
 
 
 def test_three_columns_are_enough_and_image_is_another_name_for_the_photograph(tmp_path):
-    (row,) = read_table(write(tmp_path, "a.png,3,eye.jpg", header="patch,grade,image"))
+    (row,) = read_patch_table(write(tmp_path, "a.png,3,eye.jpg", header="patch,grade,image"))
     assert (row.grade, row.photograph, row.span) == (3, "eye.jpg", SPAN)
 
 
@@ -46,7 +46,7 @@ def test_three_columns_are_enough_and_image_is_another_name_for_the_photograph(t
 def test_a_wrong_line_is_told_with_file_number_and_remedy(tmp_path, line, words):
     table = write(tmp_path, "a.png,0,e", line, header="patch,grade,photograph,span")
     with pytest.raises(UsageError, match=rf"{table}, line 3: {words}"):
-        read_table(table)
+        read_patch_table(table)
 
 
 @pytest.mark.parametrize(
@@ -60,22 +60,22 @@ def test_a_wrong_line_is_told_with_file_number_and_remedy(tmp_path, line, words)
 )
 def test_a_table_without_columns_or_rows_says_which_it_needs(tmp_path, header, words):
     with pytest.raises(UsageError, match=words):
-        read_table(write(tmp_path, header=header))
+        read_patch_table(write(tmp_path, header=header))
 
 
 def test_what_is_no_table_is_told(tmp_path):
     with pytest.raises(
         UsageError, match=r"none.csv: cannot be read .*Give a CSV with the columns patch,grade,photograph"
     ):
-        read_table(tmp_path / "none.csv")
+        read_patch_table(tmp_path / "none.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\xff")
     with pytest.raises(UsageError, match="binary.csv: cannot be read"):
-        read_table(tmp_path / "binary.csv")
+        read_patch_table(tmp_path / "binary.csv")
 
 
 def test_the_folder_of_the_90_patches_is_a_table(tmp_path):
     layouts.avn(tmp_path / "avn", layouts.eyes())
-    rows = read_table(tmp_path / "avn")
+    rows = read_patch_table(tmp_path / "avn")
     assert [(row.path.name, row.grade, row.photograph) for row in rows] == [
         ("CERA_01_cy_100_cx_250.png", 1, "01"), ("CERA_01_cy_200_cx_250.png", 2, "01"),
         ("CERA_02_cy_100_cx_250.png", 2, "02"), ("CERA_02_cy_200_cx_250.png", 3, "02"),
@@ -83,13 +83,13 @@ def test_the_folder_of_the_90_patches_is_a_table(tmp_path):
     assert all(row.path.is_file() and row.span == SPAN for row in rows)
     rows[0].path.unlink()
     with pytest.raises(PhotographError, match=r"cy_100_cx_250.png: is not below .*Copy the set again"):
-        read_table(tmp_path / "avn")
+        read_patch_table(tmp_path / "avn")
 
 
 def test_simulated_eyes_bring_their_table_and_as_a_folder_are_none(tmp_path):
     write_adults(1, tmp_path / "eyes", seed=3, camera="drive")
-    rows = read_table(tmp_path / "eyes" / "patches.csv")
+    rows = read_patch_table(tmp_path / "eyes" / "patches.csv")
     assert len(rows) > 5 and {row.photograph for row in rows} == {"images/a00000.jpg"}
     assert all(row.path.is_file() and row.grade in range(4) and not math.isnan(row.narrowing[0]) for row in rows)
     with pytest.raises(UsageError, match=r"eyes: is no folder of graded patches. Give one with grading.txt"):
-        read_table(tmp_path / "eyes")
+        read_patch_table(tmp_path / "eyes")

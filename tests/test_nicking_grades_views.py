@@ -19,8 +19,8 @@ from fundoscope.nicking.grade_study.training_views import (
     inputs_of,
     masked,
     packed,
+    rotate_quarters,
     training_batches,
-    turned,
     unpacked,
     usual,
 )
@@ -81,8 +81,8 @@ def test_packed_and_unpacked_it_is_the_same_patch():
     two = unpacked(packed(one))
     for name in ("pixels", "maps", "inside"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
-        np.testing.assert_array_equal(getattr(turned(one, 1), name), np.rot90(getattr(one, name)))
-        np.testing.assert_array_equal(getattr(turned(one, 4), name), getattr(one, name))
+        np.testing.assert_array_equal(getattr(rotate_quarters(one, 1), name), np.rot90(getattr(one, name)))
+        np.testing.assert_array_equal(getattr(rotate_quarters(one, 4), name), getattr(one, name))
 
 
 def test_masked_the_crossing_is_not_seen_and_all_else_is():

@@ -3,8 +3,8 @@ import pytest
 from test_nicking_grade import Perfect
 
 from fundoscope.imaging import Prepared, read
-from fundoscope.nicking.grade_study.natural_crossings import write_ordinary
-from fundoscope.nicking.grade_study.patch_table import WIDE, read_table
+from fundoscope.nicking.grade_study.natural_crossings import write_natural_crossings
+from fundoscope.nicking.grade_study.patch_table import WIDE_SPAN, read_patch_table
 from fundoscope.nicking.grading.crossing_candidates import find_candidates
 from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH
 from fundoscope.nicking.grading.grades import measures_as_nicked
@@ -20,16 +20,16 @@ def eye():
 
 def test_every_crossing_that_does_not_measure_as_nicked_becomes_a_patch_of_grade_0(eye, tmp_path):
     bundle = Perfect(eye.truth)
-    rows = read_table(write_ordinary("drawn/eye", lambda: eye.pixels, bundle, tmp_path))
+    rows = read_patch_table(write_natural_crossings("drawn/eye", lambda: eye.pixels, bundle, tmp_path))
     photograph = map_photograph(Prepared.read(eye.pixels), bundle)
     candidates = find_candidates(photograph.maps, photograph.artery_vein)
     found = measure_crossings(photograph, candidates, bundle.card.crossings)
     quiet = [one for one in found if not measures_as_nicked(one.narrowing)]
     assert 0 < len(rows) == len(quiet) < len(found), "this eye has nicked veins, too"
     for row, one in zip(rows, quiet, strict=True):
-        assert (row.grade, row.photograph, row.span, row.sham) == (0, "drawn/eye", WIDE, "ordinary")
+        assert (row.grade, row.photograph, row.span, row.sham) == (0, "drawn/eye", WIDE_SPAN, "ordinary")
         patch = read(row.path).pixels
-        assert patch.shape == (round(WIDE * VEIN_WIDTH),) * 2 + (3,)
+        assert patch.shape == (round(WIDE_SPAN * VEIN_WIDTH),) * 2 + (3,)
         middle = patch.shape[0] // 2
         seen = patch[middle - 4 : middle + 4, middle - 4 : middle + 4].mean(axis=(0, 1))
         r, c = np.round(one.place).astype(int)
@@ -38,6 +38,9 @@ def test_every_crossing_that_does_not_measure_as_nicked_becomes_a_patch_of_grade
 
 
 def test_a_photograph_that_was_cut_is_not_cut_again(eye, tmp_path):
-    table = write_ordinary("drawn/eye", lambda: eye.pixels, Perfect(eye.truth), tmp_path)
+    table = write_natural_crossings("drawn/eye", lambda: eye.pixels, Perfect(eye.truth), tmp_path)
     before = table.stat().st_mtime_ns
-    assert write_ordinary("drawn/eye", pytest.fail, None, tmp_path) == table and table.stat().st_mtime_ns == before
+    assert (
+        write_natural_crossings("drawn/eye", pytest.fail, None, tmp_path) == table
+        and table.stat().st_mtime_ns == before
+    )

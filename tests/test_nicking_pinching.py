@@ -8,24 +8,24 @@ import pytest
 from fundoscope.datasets import open_dataset
 from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.imaging.places import sample_square
-from fundoscope.nicking import pinching
+from fundoscope.nicking.grade_study import nicked_patches
 from fundoscope.nicking.grade_study.nicked_patches import (
     QUIET,
+    LesionRecipe,
     MappedPhotograph,
-    Pinching,
-    even,
-    window_of,
-    write_pinched,
-    write_simulated,
+    crossing_window,
+    undisturbed_crossings,
+    write_nicked_patches,
+    write_simulated_patches,
 )
-from fundoscope.nicking.grade_study.patch_table import COLUMNS, WIDE, read_table
+from fundoscope.nicking.grade_study.patch_table import COLUMNS, WIDE_SPAN, read_patch_table
 from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH, lit_pixels
 from fundoscope.simulate import adult, write_adults
 from fundoscope.simulate.pinch import SHAMS, pinch
 from fundoscope.simulate.pinch.lesion import map_widths
 from fundoscope.vessels.grade_rule import grade_of
 
-HOW = Pinching(1, ((0, ("none", "artery")), (2, ("none",)), (3, (None,))))
+HOW = LesionRecipe(1, ((0, ("none", "artery")), (2, ("none",)), (3, (None,))))
 PLANS = 4
 
 
@@ -44,12 +44,12 @@ def photograph(folder):
 
 @pytest.fixture(scope="module")
 def kept(photograph):
-    return even(photograph)
+    return undisturbed_crossings(photograph)
 
 
 @pytest.fixture(scope="module")
 def table(folder, tmp_path_factory):
-    return write_pinched(folder, tmp_path_factory.mktemp("pinched") / "out", HOW)
+    return write_nicked_patches(folder, tmp_path_factory.mktemp("pinched") / "out", HOW)
 
 
 def lines(path):
@@ -76,7 +76,9 @@ def test_a_crossing_that_was_pinched_is_left_out(photograph, kept):
 
     crossing = kept[0]
     pinched = pinch(photograph.pixels, crossing, WarpPlan((0.6, 0.6), 0.8))
-    found = even(MappedPhotograph(photograph.name, pinched, photograph.artery, photograph.vein, photograph.field))
+    found = undisturbed_crossings(
+        MappedPhotograph(photograph.name, pinched, photograph.artery, photograph.vein, photograph.field)
+    )
     assert len(found) == len(kept) - 1
     assert min(np.hypot(*(each.at - crossing.at)) for each in found) > 5
     assert 0 < QUIET < 0.36
@@ -91,7 +93,7 @@ def test_maps_of_large_photographs_are_brought_to_drives_size_and_crossings_back
     whole = MappedPhotograph.of("hrf", np.full((1400, 1500, 3), 90, np.uint8), (artery & field, vein & field, field))
     assert whole.scale == pytest.approx(1296 / DIAMETER, rel=1e-3)
     assert np.ptp(np.flatnonzero(whole.field.any(axis=0))) == pytest.approx(DIAMETER, abs=3)
-    assert pinching._map_scale(whole) == pytest.approx(1296 / DIAMETER, rel=0.01)
+    assert nicked_patches._map_scale(whole) == pytest.approx(1296 / DIAMETER, rel=0.01)
     (crossing,) = whole.crossings()
     assert crossing.at == pytest.approx([697.5, 751.5], abs=2)
     assert map_widths(crossing) == pytest.approx([16, 24], rel=0.2)
@@ -103,7 +105,7 @@ def test_maps_of_large_photographs_are_brought_to_drives_size_and_crossings_back
 
 def test_a_window_holds_the_crossing_where_it_is(photograph, kept):
     for crossing in kept:
-        window, here = window_of(crossing)
+        window, here = crossing_window(crossing)
         low = np.array([window[0].start, window[1].start])
         np.testing.assert_allclose(here.at + low, crossing.at)
         np.testing.assert_allclose(here.second.points + low, crossing.second.points)
@@ -113,15 +115,15 @@ def test_a_window_holds_the_crossing_where_it_is(photograph, kept):
 
 
 def test_each_crossing_gets_every_plan_and_the_row_says_what_was_done(table, kept):
-    rows = read_table(table)
+    rows = read_patch_table(table)
     assert tuple(lines(table)[0]) == COLUMNS
     assert len(rows) == PLANS * len(kept)
     assert [row.grade for row in rows] == [0, 0, 2, 3] * len(kept)
     assert [row.sham for row in rows[:3]] == ["none", "artery", "none"] and {row.sham for row in rows} <= set(SHAMS)
     for row in rows:
-        assert row.photograph == "simulated/a00001" and row.span == WIDE
+        assert row.photograph == "simulated/a00001" and row.span == WIDE_SPAN
         assert grade_of(*row.narrowing) == row.grade
-        assert wide(row).shape == (round(WIDE * VEIN_WIDTH),) * 2 + (3,)
+        assert wide(row).shape == (round(WIDE_SPAN * VEIN_WIDTH),) * 2 + (3,)
     widths = [map_widths(crossing)[1] for crossing in kept]
     assert [row.vein_px for row in rows[::PLANS]] == pytest.approx(widths, rel=0.05)
 
@@ -133,7 +135,7 @@ def around(row):
 
 
 def test_patches_of_one_crossing_differ_at_the_vein_only(table):
-    rows = read_table(table)
+    rows = read_patch_table(table)
     for first in range(0, len(rows), PLANS):
         plain, pinched = (wide(rows[first + k]).astype(int) for k in (0, 2))
         changed, away = np.abs(plain - pinched).max(axis=2), around(rows[first])
@@ -141,8 +143,8 @@ def test_patches_of_one_crossing_differ_at_the_vein_only(table):
 
 
 def test_around_what_is_changed_a_wide_patch_is_the_photograph_itself(table, photograph, kept):
-    for row, crossing in zip(read_table(table)[::PLANS], kept, strict=True):
-        side = round(WIDE * VEIN_WIDTH)
+    for row, crossing in zip(read_patch_table(table)[::PLANS], kept, strict=True):
+        side = round(WIDE_SPAN * VEIN_WIDTH)
         itself = sample_square(photograph.pixels, crossing.at, map_widths(crossing)[1] / VEIN_WIDTH, side)
         beyond = around(row) > 9 * 2**0.5 + 0.5
         assert np.abs(wide(row)[beyond].astype(int) - itself[beyond]).max() <= 1
@@ -164,10 +166,12 @@ def turned(crossing):
 @pytest.mark.parametrize("way", [lambda crossing: crossing, turned])
 def test_the_upper_side_is_said_first(folder, tmp_path, monkeypatch, way):
     """In a patch of grade 2 one side is pinched: there it differs most from the untouched patch."""
-    monkeypatch.setattr(pinching, "even", lambda photograph: [way(c) for c in even(photograph)])
-    plans = Pinching(1, ((0, ("none",)), (2, ("none", "none", "none"))))
-    rows = read_table(write_pinched(folder, tmp_path / "out", plans))
-    middle = slice(round((WIDE / 2 - 2) * VEIN_WIDTH), round((WIDE / 2 + 2) * VEIN_WIDTH))
+    monkeypatch.setattr(
+        nicked_patches, "undisturbed_crossings", lambda photograph: [way(c) for c in undisturbed_crossings(photograph)]
+    )
+    plans = LesionRecipe(1, ((0, ("none",)), (2, ("none", "none", "none"))))
+    rows = read_patch_table(write_nicked_patches(folder, tmp_path / "out", plans))
+    middle = slice(round((WIDE_SPAN / 2 - 2) * VEIN_WIDTH), round((WIDE_SPAN / 2 + 2) * VEIN_WIDTH))
     upper_first = set()
     for first in range(0, len(rows), 4):
         plain = wide(rows[first])[..., 1].astype(float)
@@ -186,22 +190,22 @@ def test_cut_off_it_goes_on_by_photograph_and_ends_the_same(folder, table):
     pixels, marked = patch.read_bytes(), parts[0].stat().st_mtime_ns
     patch.write_bytes(b"kept")
     table.unlink()
-    write_pinched(folder, table.parent, HOW)
+    write_nicked_patches(folder, table.parent, HOW)
     assert table.read_text() == text and patch.read_bytes() == b"kept"
     parts[1].unlink()
-    write_pinched(folder, table.parent, HOW)
+    write_nicked_patches(folder, table.parent, HOW)
     assert table.read_text() == text and patch.read_bytes() == pixels
     assert parts[0].stat().st_mtime_ns == marked
 
 
 def test_the_usual_plans_are_every_sham_of_grade_0_and_each_grade():
-    drawn = list(Pinching().draws(np.random.default_rng(0)))
+    drawn = list(LesionRecipe().draws(np.random.default_rng(0)))
     assert [plan.sham for plan in drawn[: len(SHAMS)]] == list(SHAMS)
     assert [plan.grade for plan in drawn] == [0] * len(SHAMS) + [1, 1, 2, 2, 3, 3]
 
 
 def test_simulated_eyes_give_their_truth(tmp_path):
-    rows = read_table(write_simulated([6, 7], "drive", 700, tmp_path / "s"))
+    rows = read_patch_table(write_simulated_patches([6, 7], "drive", 700, tmp_path / "s"))
     assert {row.photograph for row in rows} <= {"simulated/6", "simulated/7"} and rows
     for row in rows:
         eye = adult(int(row.photograph.split("/")[1]), camera="drive", size=700, grade=int(row.photograph[-1]) % 4)

@@ -21,7 +21,7 @@ from fundoscope.errors import UsageError
 from fundoscope.learning import CropOptions, FitOptions, VesselPhotograph, fit_vessels
 from fundoscope.learning.vessel_crops import CAMERAS
 from fundoscope.networks import VesselNet, VesselNetOptions
-from fundoscope.nicking.grade_study.transfer import seen_by, write_upstream
+from fundoscope.nicking.grade_study.transfer import read_seen_photographs, write_upstream
 from fundoscope.studies import Study
 
 #: Milder than for patches: thin vessels, and which is which, do not survive more.
@@ -117,7 +117,7 @@ def names_of(sets: Iterable[Dataset], part: str) -> tuple[str, ...]:
 
 def taught(folder: Path) -> tuple[dict[str, Tensor], frozenset[str]]:
     """The weights that `fit_maps` wrote to a folder, and which photographs they have seen; `UsageError` where there are none."""
-    seen = seen_by(folder)
+    seen = read_seen_photographs(folder)
     try:
         return torch.load(folder / WEIGHTS, weights_only=True), seen
     except (OSError, RuntimeError) as error:

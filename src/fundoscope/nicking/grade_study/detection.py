@@ -19,7 +19,7 @@ from fundoscope.learning.crossing_photographs import CrossingPhotograph
 from fundoscope.learning.detector_fit import DetectorFitOptions, detect_crossings, fit_step
 from fundoscope.networks.mask_rcnn import BOX, CrossingDetector, DetectorOptions
 from fundoscope.nicking.grade_study.patch_table import PatchRow
-from fundoscope.nicking.grade_study.train import Fold
+from fundoscope.nicking.grade_study.train import GradeFoldData
 from fundoscope.nicking.grade_study.training_views import usual
 from fundoscope.nicking.grading.crossing_patches import lit_pixels, resize_square
 from fundoscope.nicking.grading.widths import WIDE_VEIN
@@ -42,7 +42,7 @@ def centre(each: CrossingPhotograph) -> Instances:
     return Instances(each.boxes.astype(float), np.ones(1))
 
 
-def detect(folds: Sequence[Fold], study: Study, voice: Progress, step: DetectorFitOptions = STEP) -> Path:
+def detect(folds: Sequence[GradeFoldData], study: Study, voice: Progress, step: DetectorFitOptions = STEP) -> Path:
     """Train on each fold's patches, test on its own; writes tables/detection.csv and returns its path."""
     truths: list[Instances] = []
     found: dict[str, list[Instances]] = {"detector": [], "centre box": []}
@@ -58,7 +58,7 @@ def detect(folds: Sequence[Fold], study: Study, voice: Progress, step: DetectorF
     return path
 
 
-def _fitted(fold: Fold, study: Study, step: DetectorFitOptions) -> CrossingDetector:
+def _fitted(fold: GradeFoldData, study: Study, step: DetectorFitOptions) -> CrossingDetector:
     """The detector of a fold: from the upstream's weights, where there are some."""
     torch.manual_seed(0)
     detector = CrossingDetector(DetectorOptions(pretrained=fold.recipe.network.pretrained))

@@ -19,7 +19,7 @@ from fundoscope.evaluation.metrics import (
     results_table,
 )
 from fundoscope.nicking.grade_study.patch_table import PatchRow
-from fundoscope.nicking.grade_study.train import Fold, log_loss
+from fundoscope.nicking.grade_study.train import GradeFoldData, log_loss
 from fundoscope.nicking.grading.grades import median_grades
 from fundoscope.simulate.pinch import SHAMS
 
@@ -67,7 +67,7 @@ class Said:
 class GradeAnswers:
     """The answers of all arms: `where(arm, seed, fold)` is the folder of one."""
 
-    folds: dict[int, list[Fold]]
+    folds: dict[int, list[GradeFoldData]]
     where: dict[tuple[str, int, int], Path]
     arms: Sequence[str]
     variants: Sequence[str]
@@ -114,7 +114,7 @@ class GradeAnswers:
             np.mean([log_loss(kept["inner"], fold.tables.labelled[fold.inner]) for fold, kept in self._kept_of(arm)])
         )
 
-    def _kept_of(self, arm: str) -> Iterator[tuple[Fold, Mapping[str, Floats]]]:
+    def _kept_of(self, arm: str) -> Iterator[tuple[GradeFoldData, Mapping[str, Floats]]]:
         """Each fold of each seed, and what the arm answered there, by table and variant."""
         for seed, folds in self.folds.items():
             for fold in folds:

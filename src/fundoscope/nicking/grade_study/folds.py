@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from fundoscope.errors import UsageError
 from fundoscope.nicking.grade_study.patch_table import PatchRow
-from fundoscope.nicking.grade_study.transfer import Upstream, free_of
+from fundoscope.nicking.grade_study.transfer import Upstream, upstreams_free_of
 from fundoscope.studies import write_json
 
 _INNER = 5  # the training photographs of a fold in so many parts, one of which chooses
@@ -37,7 +37,7 @@ class GradeFold:
         return "test" if row.photograph in self.test else "inner" if row.photograph in self.inner else "train"
 
 
-def grade_folds(
+def make_grade_folds(
     rows: Sequence[PatchRow], upstreams: Sequence[Upstream], k: int, seed: int, path: Path
 ) -> list[GradeFold]:
     """The folds of a seed, made once and kept in `path`; `UsageError` where there are too few photographs or upstreams."""
@@ -55,7 +55,7 @@ def _made(rows: Sequence[PatchRow], upstreams: Sequence[Upstream], k: int, seed:
     known = [row for row in rows if row.grade is not None]
     halves: dict[int, list[PatchRow]] = {}
     for row in known:
-        halves.setdefault(free_of(upstreams, row.photograph)[-1], []).append(row)
+        halves.setdefault(upstreams_free_of(upstreams, row.photograph)[-1], []).append(row)
     if k < 2 or k < len(halves):
         raise UsageError(
             f"--folds {k}: there are {len(halves)} upstreams in use. Give at least {max(2, len(halves))} folds."

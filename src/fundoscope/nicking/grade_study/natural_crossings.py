@@ -12,15 +12,15 @@ from pathlib import Path
 
 from fundoscope.bundles.read_nicking import NickingBundle
 from fundoscope.imaging import Pixels, Prepared
-from fundoscope.nicking.grade_study.nicked_patches import save_wide, write_rows
-from fundoscope.nicking.grade_study.patch_table import WIDE
+from fundoscope.nicking.grade_study.nicked_patches import save_wide_patch, write_patch_table
+from fundoscope.nicking.grade_study.patch_table import WIDE_SPAN
 from fundoscope.nicking.grading.crossing_candidates import find_candidates
 from fundoscope.nicking.grading.grades import measures_as_nicked
 from fundoscope.nicking.grading.vessel_maps import map_photograph
 from fundoscope.nicking.grading.widths import measure_crossings
 
 
-def write_ordinary(name: str, take: Callable[[], Pixels], bundle: NickingBundle, out: Path) -> Path:
+def write_natural_crossings(name: str, take: Callable[[], Pixels], bundle: NickingBundle, out: Path) -> Path:
     """Write the crossings of the photograph that `take` gives to `out`/patches, (288, 288, 3) each, unless that is done;
     gives the table that lists them. `name` is the photograph's, as in a table's `photograph`.
     """
@@ -37,7 +37,7 @@ def write_ordinary(name: str, take: Callable[[], Pixels], bundle: NickingBundle,
             continue
         width = one.map_vein_width
         path = f"patches/{table.stem}_{number:02d}.png"
-        save_wide(out / path, pixels, one.place, width)
+        save_wide_patch(out / path, pixels, one.place, width)
         about = {"patch": path, "grade": 0, "photograph": name, "sham": "ordinary"}
-        rows.append({**about, "span": WIDE, "vein_px": round(width / photograph.scale, 2)})
-    return write_rows(table, rows)
+        rows.append({**about, "span": WIDE_SPAN, "vein_px": round(width / photograph.scale, 2)})
+    return write_patch_table(table, rows)

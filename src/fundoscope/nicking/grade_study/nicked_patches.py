@@ -23,7 +23,7 @@ from fundoscope.datasets import PhotographRecord, open_dataset
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.imaging.places import sample_square
-from fundoscope.nicking.grade_study.patch_table import COLUMNS, WIDE
+from fundoscope.nicking.grade_study.patch_table import COLUMNS, WIDE_SPAN
 from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH
 from fundoscope.simulate import adult
 from fundoscope.simulate.pinch import SHAMS, Sham, WarpPlan, draw_plan, is_usable, pinch
@@ -36,7 +36,7 @@ _PLANS = (
     (0, SHAMS),
     *((grade, (None, None)) for grade in (1, 2, 3)),
 )  # grade 0 with each sham, others as they are drawn
-_AROUND = WIDE + 2  # vein radii: half a wide patch's side, and a rim to interpolate from
+_AROUND = WIDE_SPAN + 2  # vein radii: half a wide patch's side, and a rim to interpolate from
 _SEEN = (4.0, 6.0)  # pixels of artery and vein in a simulated eye: in thinner ones no narrowing is asked for
 
 Mask = NDArray[np.bool_]
@@ -88,7 +88,7 @@ class MappedPhotograph:
 
 
 @dataclass(frozen=True)
-class Pinching:
+class LesionRecipe:
     """What is done at each crossing: `plans` of (grade, shams; None where one is drawn), by a renderer of lesions."""
 
     seed: int = 0
@@ -109,7 +109,7 @@ def _smaller(mask: Mask, scale: float) -> Mask:
     return cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5
 
 
-def window_of(crossing: MeasuredCrossing) -> tuple[tuple[slice, slice], MeasuredCrossing]:
+def crossing_window(crossing: MeasuredCrossing) -> tuple[tuple[slice, slice], MeasuredCrossing]:
     """As much around a crossing as is changed, measured or cut out, and the crossing there."""
     reach = _AROUND * float(np.median(crossing.second.radius))
     low = np.maximum(np.floor(crossing.at - reach).astype(int), 0)
@@ -118,7 +118,7 @@ def window_of(crossing: MeasuredCrossing) -> tuple[tuple[slice, slice], Measured
     return np.s_[low[0] : high[0], low[1] : high[1]], MeasuredCrossing(crossing.at - low, crossing.angle, first, second)
 
 
-def even(photograph: MappedPhotograph) -> list[MeasuredCrossing]:
+def undisturbed_crossings(photograph: MappedPhotograph) -> list[MeasuredCrossing]:
     """The crossings that can be pinched and measure as not narrowed when they are only resampled."""
     crossings = photograph.crossings()
     if not crossings:
@@ -126,7 +126,7 @@ def even(photograph: MappedPhotograph) -> list[MeasuredCrossing]:
     ruler = CalibreModel.fit(photograph.pixels, [s for c in crossings for s in (c.first, c.second)])
     kept = []
     for crossing in crossings:
-        window, here = window_of(crossing)
+        window, here = crossing_window(crossing)
         only = pinch(photograph.pixels[window], here, WarpPlan())
         plane = np.ascontiguousarray(only[..., 1], np.float32)
         found = measure_narrowing(replace(ruler, plane=plane), here, *(mask[window] for mask in photograph.full))
@@ -135,17 +135,17 @@ def even(photograph: MappedPhotograph) -> list[MeasuredCrossing]:
     return kept
 
 
-def write_pinched(folder: Path, out: Path, how: Pinching = Pinching(), workers: int = 1) -> Path:
+def write_nicked_patches(folder: Path, out: Path, how: LesionRecipe = LesionRecipe(), workers: int = 1) -> Path:
     """Pinched and sham-warped patches of a set whose arteries and veins are drawn: `out`/patches.csv and the patches.
 
-    It goes on where it was cut off, by photograph. Patches span `WIDE` vein widths, so that they can be turned and shrunk.
+    It goes on where it was cut off, by photograph. Patches span `WIDE_SPAN` vein widths, so that they can be turned and shrunk.
     """
     sources = range(len(open_dataset(folder)))
     return _written(partial(_pinched, folder, out, how), sources, out, workers)
 
 
-def write_simulated(seeds: Iterable[int], camera: str, size: int, out: Path, workers: int = 1) -> Path:
-    """Patches of simulated eyes, a photograph a seed, as `write_pinched` writes them."""
+def write_simulated_patches(seeds: Iterable[int], camera: str, size: int, out: Path, workers: int = 1) -> Path:
+    """Patches of simulated eyes, a photograph a seed, as `write_nicked_patches` writes them."""
     return _written(partial(_simulated, camera, size, out), seeds, out, workers)
 
 
@@ -157,27 +157,27 @@ def _written(one: Callable[[int], Path], numbers: Iterable[int], out: Path, work
     else:
         parts = [one(number) for number in numbers]
     rows = [row for part in parts for row in _rows(part)]
-    return write_rows(out / "patches.csv", rows)
+    return write_patch_table(out / "patches.csv", rows)
 
 
-def _pinched(folder: Path, out: Path, how: Pinching, number: int) -> Path:
+def _pinched(folder: Path, out: Path, how: LesionRecipe, number: int) -> Path:
     part = out / "patches" / f"{number:04d}.csv"
     if part.exists():
         return part
     photograph = MappedPhotograph.of_record(open_dataset(folder)[number])
     rows = []
-    for k, crossing in enumerate(even(photograph)):
+    for k, crossing in enumerate(undisturbed_crossings(photograph)):
         rng = np.random.default_rng((how.seed, number, k))
-        window, here = window_of(crossing)
+        window, here = crossing_window(crossing)
         for j, plan in enumerate(how.draws(rng)):
             drawn = how.render(photograph.pixels[window], here, plan)
             told = pinched_truth(here, plan)
             sides = plan.narrowing if told.side_1_up else plan.narrowing[::-1]
             path = f"patches/{number:04d}_{k:02d}_{j:02d}.png"
             about = _about(photograph.name, map_widths(crossing)[1] / _map_scale(photograph), sides)
-            save_wide(out / path, drawn, (told.row, told.col), told.vein_width_px)
+            save_wide_patch(out / path, drawn, (told.row, told.col), told.vein_width_px)
             rows.append({"patch": path, **about, "sham": plan.sham, "grade": plan.grade})
-    return write_rows(part, rows)
+    return write_patch_table(part, rows)
 
 
 def _simulated(camera: str, size: int, out: Path, seed: int) -> Path:
@@ -194,9 +194,9 @@ def _simulated(camera: str, size: int, out: Path, seed: int) -> Path:
                 f"simulated/{seed}", true.vein_width_px * DIAMETER / diameter, sides if true.side_1_up else sides[::-1]
             )
             path = f"patches/{seed:06d}_{k:03d}.png"
-            save_wide(out / path, eye.pixels, (true.row, true.col), true.vein_width_px)
+            save_wide_patch(out / path, eye.pixels, (true.row, true.col), true.vein_width_px)
             rows.append({"patch": path, **about, "sham": "none", "grade": true.grade})
-    return write_rows(part, rows)
+    return write_patch_table(part, rows)
 
 
 def _map_scale(photograph: MappedPhotograph) -> float:
@@ -207,18 +207,18 @@ def _map_scale(photograph: MappedPhotograph) -> float:
 def _about(name: str, vein_px: float, sides: tuple[float, float]) -> Row:
     """What a row says besides its patch: in patches side 1 is the upper one."""
     return {
-        "photograph": name, "span": WIDE, "vein_px": round(vein_px, 2),
+        "photograph": name, "span": WIDE_SPAN, "vein_px": round(vein_px, 2),
         "narrowing_1": round(sides[0], 4), "narrowing_2": round(sides[1], 4),
     }  # fmt: skip
 
 
-def save_wide(path: Path, pixels: Pixels, at: ArrayLike, width: float) -> None:
+def save_wide_patch(path: Path, pixels: Pixels, at: ArrayLike, width: float) -> None:
     """Write the wide patch around a place `at` (row, column) whose vein is `width` pixels wide."""
-    wide = sample_square(pixels, at, width / VEIN_WIDTH, round(WIDE * VEIN_WIDTH))
+    wide = sample_square(pixels, at, width / VEIN_WIDTH, round(WIDE_SPAN * VEIN_WIDTH))
     cv2.imwrite(str(path), cv2.cvtColor(wide, cv2.COLOR_RGB2BGR))
 
 
-def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
+def write_patch_table(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
     """Write a table of patches in one step."""
     beside = path.with_suffix(".part")
     with beside.open("w", newline="", encoding="utf-8") as file:

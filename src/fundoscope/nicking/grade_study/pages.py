@@ -16,8 +16,8 @@ from fundoscope.networks.nick_grader import NickGrader
 from fundoscope.nicking.grade_study.evaluate import GradeAnswers, Row
 from fundoscope.nicking.grade_study.perturbed import VARIANTS
 from fundoscope.nicking.grade_study.pointing import attention, pointed
-from fundoscope.nicking.grade_study.study_arms import GradeRecipe, arm_of
-from fundoscope.nicking.grade_study.train import Fold
+from fundoscope.nicking.grade_study.study_arms import GradeRecipe, build_arm
+from fundoscope.nicking.grade_study.train import GradeFoldData
 from fundoscope.nicking.grade_study.training_views import unpacked
 from fundoscope.nicking.grading.crossing_patches import CrossingPatch
 from fundoscope.reports import StudyPage, write_study_report
@@ -102,11 +102,11 @@ class Looking:
 
     def networks(self) -> list[str]:
         """Arms whose network gives a map."""
-        return [a for a in self.answers.arms if a != "mdtnet" and arm_of(a, self.recipe).network is not None]
+        return [a for a in self.answers.arms if a != "mdtnet" and build_arm(a, self.recipe).network is not None]
 
-    def grader(self, arm: str, fold: Fold) -> NickGrader:
+    def grader(self, arm: str, fold: GradeFoldData) -> NickGrader:
         """The network of an arm in a fold."""
-        options = arm_of(arm, self.recipe).network
+        options = build_arm(arm, self.recipe).network
         assert options is not None
         grader = NickGrader(options)
         folder = self.answers.where[arm, self.seed, fold.fold.number]

@@ -19,7 +19,9 @@ from fundoscope.errors import UsageError
 from fundoscope.vessels.grade_rule import GRADES, SPAN
 
 COLUMNS = ("patch", "grade", "photograph", "span", "vein_px", "narrowing_1", "narrowing_2", "sham")
-WIDE = 27.0  # vein widths of a patch from which the usual one can be cut turned, at half its size, and off its middle
+WIDE_SPAN = (
+    27.0  # vein widths of a patch from which the usual one can be cut turned, at half its size, and off its middle
+)
 _GROUPS = ("photograph", "image")
 
 
@@ -38,7 +40,7 @@ class PatchRow:
     sham: str = ""
 
 
-def read_table(path: Path) -> list[PatchRow]:
+def read_patch_table(path: Path) -> list[PatchRow]:
     """The rows of a table, or of a folder of the 90-patch set.
 
     Raises `UsageError` for a table that cannot be read, a column that is missing, a value that is none, a patch that

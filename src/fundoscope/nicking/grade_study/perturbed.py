@@ -107,6 +107,6 @@ class Widths:
 
 def _measured(pixels: Pixels, upstream: Upstream) -> tuple[tuple[float, float], NDArray[np.float64]]:
     maps, _ = map_patch(pixels, upstream.bundle.map_vessels)
-    found = measure_patch(pixels, maps, upstream.how, pixels.shape[0] / maps.shape[1])
+    found = measure_patch(pixels, maps, upstream.map_settings, pixels.shape[0] / maps.shape[1])
     sides = (float("nan"), float("nan")) if found is None else (found.side_1, found.side_2)
     return sides, roy.features(found)

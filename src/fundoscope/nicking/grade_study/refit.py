@@ -11,13 +11,15 @@ from fundoscope.bundles.write_nicking import GraderNetworks
 from fundoscope.networks.nick_grader import NickGrader
 from fundoscope.nicking.grade_study.evaluate import REFUSED, sureness
 from fundoscope.nicking.grade_study.study_arms import GradeArm
-from fundoscope.nicking.grade_study.train import Fold, Network
+from fundoscope.nicking.grade_study.train import GradeFoldData, Network
 from fundoscope.studies import Study
 
 _CHECKED = 16  # patches on which torch and the file are compared
 
 
-def final_graders(arm: GradeArm, fold: Fold, seeds: Sequence[int], study: Study) -> tuple[GraderNetworks, float]:
+def refit_graders(
+    arm: GradeArm, fold: GradeFoldData, seeds: Sequence[int], study: Study
+) -> tuple[GraderNetworks, float]:
     """A network a seed, and the probability from which on their mean is graded, by the inner patches; it resumes."""
     networks, temperatures, inner = [], [], []
     for seed in seeds:

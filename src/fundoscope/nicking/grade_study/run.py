@@ -19,12 +19,12 @@ from pathlib import Path
 from fundoscope.errors import UsageError
 from fundoscope.nicking.grade_study.detection import detect
 from fundoscope.nicking.grade_study.evaluate import GradeAnswers
-from fundoscope.nicking.grade_study.folds import grade_folds
-from fundoscope.nicking.grade_study.patch_table import PatchRow, read_table
+from fundoscope.nicking.grade_study.folds import make_grade_folds
+from fundoscope.nicking.grade_study.patch_table import PatchRow, read_patch_table
 from fundoscope.nicking.grade_study.perturbed import VARIANTS
-from fundoscope.nicking.grade_study.study_arms import RECIPES, USUAL, GradeArm, GradeRecipe, arms_of
-from fundoscope.nicking.grade_study.train import Fold, Tables, run_arm
-from fundoscope.nicking.grade_study.transfer import Upstream, free_of
+from fundoscope.nicking.grade_study.study_arms import RECIPES, USUAL, GradeArm, GradeRecipe, build_arms
+from fundoscope.nicking.grade_study.train import GradeFoldData, PatchTables, run_arm
+from fundoscope.nicking.grade_study.transfer import Upstream, upstreams_free_of
 from fundoscope.studies import Progress, Study, command, versions_of
 
 _PACKAGES = ("fundoscope", "torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn")
@@ -54,13 +54,13 @@ def run_study(options: GradeOptions, voice: Progress) -> Path:
     """Run or continue the study in `options.out`; returns the path of its report."""
     from fundoscope.nicking.grade_study.pages import write_report
 
-    arms = arms_of(options.names, options.recipe)
-    tables = Tables(
-        read_table(options.table),
-        [row for path in options.extra for row in read_table(path)],
-        {_name(path): read_table(path) for path in options.also},
+    arms = build_arms(options.names, options.recipe)
+    tables = PatchTables(
+        read_patch_table(options.table),
+        [row for path in options.extra for row in read_patch_table(path)],
+        {_name(path): read_patch_table(path) for path in options.also},
     )
-    upstreams = [Upstream.of(folder) for folder in options.upstream] or [Upstream.shipped(options.bundle)]
+    upstreams = [Upstream.read(folder) for folder in options.upstream] or [Upstream.from_bundle(options.bundle)]
     _check(options, tables, upstreams)
     for name in _untransferred(arms, upstreams):
         voice.say(
@@ -84,7 +84,7 @@ def _name(table: Path) -> str:
     return table.parent.name if table.name == "patches.csv" else table.stem
 
 
-def _check(options: GradeOptions, tables: Tables, upstreams: Sequence[Upstream]) -> None:
+def _check(options: GradeOptions, tables: PatchTables, upstreams: Sequence[Upstream]) -> None:
     """Names are what kept views and figures are told apart by; a tested photograph needs an upstream that has not seen it."""
     told = {"--also": ["own", *map(_name, options.also)], "--upstream": [each.name for each in upstreams]}
     for option, names in told.items():
@@ -93,7 +93,7 @@ def _check(options: GradeOptions, tables: Tables, upstreams: Sequence[Upstream])
             raise UsageError(f"{option}: '{twice}' would be the name of two. Rename one of the files or folders.")
     for rows in tables.others.values():
         for row in rows:
-            free_of(upstreams, row.photograph)
+            upstreams_free_of(upstreams, row.photograph)
 
 
 def _untransferred(arms: Sequence[GradeArm], upstreams: Sequence[Upstream]) -> list[str]:
@@ -103,14 +103,16 @@ def _untransferred(arms: Sequence[GradeArm], upstreams: Sequence[Upstream]) -> l
     return [arm.name for arm in arms if arm.transferred]
 
 
-def _folds(study: Study, options: GradeOptions, tables: Tables, upstreams: Sequence[Upstream], seed: int) -> list[Fold]:
-    made = grade_folds(tables.rows, upstreams, options.folds, seed, study.folder / f"folds_{seed}.json")
+def _folds(
+    study: Study, options: GradeOptions, tables: PatchTables, upstreams: Sequence[Upstream], seed: int
+) -> list[GradeFoldData]:
+    made = make_grade_folds(tables.rows, upstreams, options.folds, seed, study.folder / f"folds_{seed}.json")
     shown = study.folder / "shown"
-    return [Fold(tables, fold, upstreams[fold.upstream], shown, options.recipe) for fold in made]
+    return [GradeFoldData(tables, fold, upstreams[fold.upstream], shown, options.recipe) for fold in made]
 
 
 def _fit_all(
-    study: Study, arms: Sequence[GradeArm], folds: dict[int, list[Fold]], voice: Progress
+    study: Study, arms: Sequence[GradeArm], folds: dict[int, list[GradeFoldData]], voice: Progress
 ) -> dict[tuple[str, int, int], Path]:
     """Every arm, seed and fold; gives where each one's answers lie."""
     where = {}
@@ -125,7 +127,7 @@ def _fit_all(
     return where
 
 
-def _manifest(options: GradeOptions, tables: Tables, upstreams: Sequence[Upstream]) -> dict[str, object]:
+def _manifest(options: GradeOptions, tables: PatchTables, upstreams: Sequence[Upstream]) -> dict[str, object]:
     return {
         "task": "grades",
         "patches": _counts(tables.rows),

@@ -52,7 +52,7 @@ def names_of(given: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for part in parts for name in several.get(part, (part,)))) or USUAL
 
 
-def arm_of(name: str, recipe: GradeRecipe) -> GradeArm:
+def build_arm(name: str, recipe: GradeRecipe) -> GradeArm:
     """The arm of that name (`NAMES`)."""
     ours = GradeArm(name, recipe.network)
     alone = replace(recipe.network, streams=1)
@@ -79,9 +79,9 @@ def arm_of(name: str, recipe: GradeRecipe) -> GradeArm:
     return arms[name]
 
 
-def arms_of(names: Sequence[str], recipe: GradeRecipe) -> list[GradeArm]:
+def build_arms(names: Sequence[str], recipe: GradeRecipe) -> list[GradeArm]:
     """The arms of these names, each once, `ours` first where it is among them."""
-    return [arm_of(name, recipe) for name in sorted(dict.fromkeys(names), key=lambda n: n != "ours")]
+    return [build_arm(name, recipe) for name in sorted(dict.fromkeys(names), key=lambda n: n != "ours")]
 
 
 _FIT = FitOptions(epochs=15, patience=15, batch=16, learning_rate=1e-3, weight_decay=1e-2, average=0.97, smoothing=0.0)

@@ -38,7 +38,7 @@ _COOL, _HOT = -1.5, 1.5  # log of a temperature, at most
 
 
 @dataclass(frozen=True, eq=False)
-class Tables:
+class PatchTables:
     """The patches of a study: `rows` are folded and tested, `extra` only train, `others` are only tested, by name."""
 
     rows: Sequence[PatchRow]
@@ -52,10 +52,10 @@ class Tables:
 
 
 @dataclass(frozen=True, eq=False)
-class Fold:
+class GradeFoldData:
     """A fold with all that is shown in it: everything is kept in `folder`, by upstream, for all arms and seeds."""
 
-    tables: Tables
+    tables: PatchTables
     fold: GradeFold
     upstream: Upstream
     folder: Path
@@ -83,7 +83,7 @@ class Fold:
         """
         if not table:
             return self.fold.rows(self.tables.rows, "test")
-        known = self.upstream.seen | {row.photograph for row in (*self.tables.rows, *self.tables.extra)}
+        known = self.upstream.seen_photographs | {row.photograph for row in (*self.tables.rows, *self.tables.extra)}
         rows = self.tables.others[table]
         return np.array(
             [k for k, r in enumerate(rows) if r.photograph in self.fold.test or r.photograph not in known], np.int64
@@ -137,7 +137,7 @@ class Team(nn.Module):
 class Network:
     """A network of an arm: how it is made, taught, and asked for probabilities."""
 
-    def __init__(self, arm: GradeArm, fold: Fold, seed: int) -> None:
+    def __init__(self, arm: GradeArm, fold: GradeFoldData, seed: int) -> None:
         assert arm.network is not None
         self.arm, self.fold, self.seed = arm, fold, seed
         torch.manual_seed(seed)
@@ -145,7 +145,7 @@ class Network:
         team = MDTNetOptions() if fold.recipe.name == "paper" else light
         self.model: nn.Module = Team(team) if arm.name == "mdtnet" else NickGrader(arm.network)
         if arm.transferred and isinstance(self.model, NickGrader) and fold.upstream.detector is not None:
-            fold.upstream.hand_down(self.model)
+            fold.upstream.transfer_weights(self.model)
         self.temperature = 1.0
 
     @property
@@ -216,14 +216,14 @@ def _temperature(loss_at: Callable[[float], float]) -> float:
     return float(np.exp(found.x))
 
 
-def run_arm(arm: GradeArm, fold: Fold, seed: int, variants: Sequence[str], folder: Path) -> None:
+def run_arm(arm: GradeArm, fold: GradeFoldData, seed: int, variants: Sequence[str], folder: Path) -> None:
     """Fit and ask; `folder` then holds answers.npz, an entry a table and variant, and fit/ with its curves and weights."""
     answers = _rule(arm.name, fold) if arm.network is None else _network(arm, fold, seed, variants, folder)
     np.savez(folder / "answers.npz", allow_pickle=False, **answers)
 
 
 def _network(
-    arm: GradeArm, fold: Fold, seed: int, variants: Sequence[str], folder: Path
+    arm: GradeArm, fold: GradeFoldData, seed: int, variants: Sequence[str], folder: Path
 ) -> dict[str, NDArray[np.float64]]:
     network = Network(arm, fold, seed)
     grades, ranks = fold.tables.labelled.copy(), fold.train
@@ -246,7 +246,7 @@ def _network(
     return answers
 
 
-def _rule(name: str, fold: Fold) -> dict[str, NDArray[np.float64]]:
+def _rule(name: str, fold: GradeFoldData) -> dict[str, NDArray[np.float64]]:
     train = np.concatenate([fold.fold.rows(fold.tables.rows, "train"), fold.inner])  # a rule chooses nothing
     grades, own = fold.tables.labelled[train], fold.widths("")
     ask = _fitted(name, own.narrowing[train], own.features[train], grades)

@@ -127,12 +127,12 @@ class Examples(Dataset[tuple[Tensor, Tensor]]):
         epoch, k = index
         rng = np.random.default_rng((self.seed, epoch, k))
         patch = unpacked(self.kept[self.ranks[k], epoch % self.kept.shape[1]])
-        patch = turned(patch, int(rng.integers(4)))
+        patch = rotate_quarters(patch, int(rng.integers(4)))
         x = inputs_of(patch.mirrored() if rng.random() < 0.5 else patch)
         return torch.from_numpy(masked(x) if self.masked else x), torch.tensor(self.grades[k])
 
 
-def turned(patch: CrossingPatch, quarters: int) -> CrossingPatch:
+def rotate_quarters(patch: CrossingPatch, quarters: int) -> CrossingPatch:
     """By quarters to the left."""
     return replace(
         patch,

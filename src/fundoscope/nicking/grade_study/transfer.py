@@ -26,33 +26,33 @@ _THREADS = 1
 
 @dataclass(frozen=True)
 class Upstream:
-    """One that was trained: `seen` are the photographs that it must not be asked about."""
+    """One that was trained: `seen_photographs` are the photographs that it must not be asked about."""
 
     name: str
     bundle: NickingBundle
-    seen: frozenset[str] = frozenset()
+    seen_photographs: frozenset[str] = frozenset()
     detector: Path | None = None
 
     @classmethod
-    def of(cls, folder: Path) -> Upstream:
+    def read(cls, folder: Path) -> Upstream:
         """Read a folder; `UsageError` where it is none."""
-        seen = seen_by(folder)
+        seen = read_seen_photographs(folder)
         maps, detector = folder / "maps", folder / DETECTOR
-        own = cls.shipped(maps if maps.exists() else "nicking")
-        return cls(folder.name, own.bundle, seen | own.seen, detector if detector.exists() else None)
+        own = cls.from_bundle(maps if maps.exists() else "nicking")
+        return cls(folder.name, own.bundle, seen | own.seen_photographs, detector if detector.exists() else None)
 
     @classmethod
-    def shipped(cls, bundle: str | Path = "nicking") -> Upstream:
+    def from_bundle(cls, bundle: str | Path = "nicking") -> Upstream:
         """The maps of a bundle, which has seen public sets only, and no weights to transfer."""
         found = open_nicking_bundle(bundle, _THREADS)
         return cls("shipped", found, frozenset(found.card.photographs))
 
     @property
-    def how(self) -> CrossingSettings:
+    def map_settings(self) -> CrossingSettings:
         """How its maps are read."""
         return self.bundle.card.crossings
 
-    def hand_down(self, grader: NickGrader) -> None:
+    def transfer_weights(self, grader: NickGrader) -> None:
         """Give the grader's streams the detector's weights, as far as they have the same name and shape.
 
         Raises `UsageError` where there is no detector.
@@ -66,7 +66,7 @@ class Upstream:
             stream.load_state_dict({**own, **fitting})
 
 
-def seen_by(folder: Path) -> frozenset[str]:
+def read_seen_photographs(folder: Path) -> frozenset[str]:
     """Names of the photographs that what is in a folder has seen; `UsageError` where it does not say."""
     path = folder / SEEN
     try:
@@ -84,9 +84,9 @@ def write_upstream(folder: Path, seen: Iterable[str], detector: CrossingDetector
     write_json(folder / SEEN, sorted(seen))
 
 
-def free_of(upstreams: Sequence[Upstream], photograph: str) -> tuple[int, ...]:
+def upstreams_free_of(upstreams: Sequence[Upstream], photograph: str) -> tuple[int, ...]:
     """Which upstreams have not seen a photograph; `LeakError` where all have."""
-    free = tuple(k for k, each in enumerate(upstreams) if photograph not in each.seen)
+    free = tuple(k for k, each in enumerate(upstreams) if photograph not in each.seen_photographs)
     if not free:
         names = ", ".join(each.name for each in upstreams)
         raise LeakError(
