@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "distillation")
     given = parser.parse_args()
     cohort = Cohort.read(given.study.with_suffix(".csv"))
-    groups = make_groups(cohort, audit(cohort))
+    groups = make_groups(cohort, audit(cohort).pairs)
     folds = Folds.read(given.study / "folds.json", cohort)
     material = Material.of(cohort, groups, folds, RECIPE.standard)
     fits = Fits(Study(given.study, {}), RECIPE, folds.folds, 1)

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from fundoscope.cohort import Cohort, Folds, Groups, audit, make_groups
-from fundoscope.evaluation import shuffle_verdict
+from fundoscope.evaluation.controls import shuffle_verdict
 from fundoscope.imaging import read
 from fundoscope.learning import Squares
 from fundoscope.rop.study.shuffled_labels import STANDARD, out_of_fold_auc, shuffled
@@ -48,7 +48,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     cohort = Cohort.from_folders(DATA / "hvdropdb_retcam")
-    groups = make_groups(cohort, audit(cohort))
+    groups = make_groups(cohort, audit(cohort).pairs)
     numbers = np.array(groups.numbers)
     folds = folds_of(cohort, groups)
     pictures = [STANDARD.square(read(record.path), size=64) for record in cohort]

@@ -50,7 +50,7 @@ class Retcam:
 
     def __init__(self, study: Path) -> None:
         self.cohort = Cohort.read(study.with_suffix(".csv"))
-        self.groups = make_groups(self.cohort, audit(self.cohort))
+        self.groups = make_groups(self.cohort, audit(self.cohort).pairs)
         self.numbers = np.array(self.groups.numbers)
         self.folds = Folds.read(study / "folds.json", self.cohort)
         self.photographs = [read(record.path, record.image) for record in self.cohort]

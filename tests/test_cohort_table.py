@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fundoscope.cohort import Cohort
+from fundoscope.cohort.sheet import clean_cell, is_blank
 from fundoscope.errors import CohortError
 
 PLAIN = "image,label,treatment_requiring,infant,eye,camera\na b/Ä.png,Normal,,7,OD,x\nc.png,ROP,yes,8,l,y\n"
@@ -115,8 +116,10 @@ def test_any_bytes_give_a_cohort_or_a_reason(tmp_path_factory, data):
     assert Cohort.read(cohort.write(path.with_name("again.csv"))).labels.tolist() == cohort.labels.tolist()
 
 
-words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).map(str.strip).filter(bool)
-cells = words | st.sampled_from(['a"b', "a,b", "a;b\tc", "=1+1", "<script>", "a\nb"])
+words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(
+    lambda text: not is_blank(clean_cell(text))
+)
+cells = words | st.sampled_from(['a"b', "a,b", "a;b\tc", "=1+1", "<script>", "'a'", "\u00a07\u200b", '"a"b'])
 
 
 @settings(max_examples=60, deadline=None)

@@ -284,7 +284,7 @@ def test_a_line_that_grades_nothing_is_named(line, tmp_path, eyes, filled):
     layouts.save(tmp_path / "patch.png", eyes["01"].pixels[:40, :40])
     with (tmp_path / "grading.txt").open("a") as file:
         file.write(line + "\n")
-    with pytest.raises(UsageError, match="grading.txt(, line 6|: 'patch')"):
+    with pytest.raises(UsageError, match="grading.txt(, row 6|: 'patch')"):
         open_dataset(tmp_path)
 
 

@@ -18,8 +18,9 @@ from fundoscope.evaluation.metrics import (
     quadratic_kappa,
     quadratic_kappas,
 )
+from fundoscope.vessels import grade_rule
 
-GRADES = range(4)
+GRADES = range(grade_rule.GRADES)
 
 
 def told(seed=0, n=120, error=0.4):

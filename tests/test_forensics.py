@@ -39,7 +39,7 @@ HEADLINE = ("0.9222", "0.9365", "0.9440", "0.9516", "0.8571")
 
 
 def examine(row, splits):
-    return forensics.examine(row, splits, patience=10)
+    return forensics.examine_row(row, splits, patience=10)
 
 
 HEADER = ",".join(("name", *FIGURES)) + "\n"
@@ -329,7 +329,7 @@ WRONG = {
     "nothing": (HEADER + "x,,,,,\n", GOOD_FOLDS, "reports no figure"),
     "empty": ("", GOOD_FOLDS, "is empty"),
     "twice": (HEADER + "x,0.9,,,,\nx,0.9,,,,\n", GOOD_FOLDS, "there already"),
-    "too wide": (HEADER + "x,0.9,,,,,,\n", GOOD_FOLDS, "cells for"),
+    "too wide": (HEADER + "x,0.9,,,,,,0.8\n", GOOD_FOLDS, "has 8 cells, the header 6"),
     "negative count": (HEADER + "x,0.9,,,,\n", GOOD_FOLDS.replace("30", "-3"), "n is '-3'"),
     "unknown part": (HEADER + "x,0.9,,,,\n", GOOD_FOLDS.replace("validation", "valid"), "'validation'"),
     "unknown class": (HEADER + "x,0.9,,,,\n", GOOD_FOLDS.replace("negative", "normal"), "class is 'normal'"),
@@ -348,7 +348,7 @@ def test_wrong_calls_say_what_to_do(case, tmp_path):
 
 
 def test_what_cannot_be_read_exits_with_2(tmp_path):
-    (tmp_path / "table.csv").write_bytes(b"\xff\xfe\x00\x01")
+    (tmp_path / "table.csv").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
     done = subprocess.run(
         [sys.executable, "-m", "fundoscope.cli.main", "forensics", tmp_path / "table.csv", "--folds", "none.csv",
          "--out", tmp_path / "out"], capture_output=True, text=True)  # fmt: skip

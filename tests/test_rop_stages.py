@@ -143,7 +143,7 @@ def test_without_answers_about_treatment_it_is_not_asked_and_says_so(tmp_path):
         draw(tmp_path / f"{number}.png", ("normal", "rop")[number % 2], number)
     (tmp_path / "cohort.csv").write_text("image,label,infant\n" + rows)
     table = Cohort.read(tmp_path / "cohort.csv")
-    questions, why = questions_of(table, Folds.make(table, make_groups(table, audit(table)), 2))
+    questions, why = questions_of(table, Folds.make(table, make_groups(table, audit(table).pairs), 2))
     assert [question.name for question in questions] == ["rop"] and "stage 2 was not trained" in why
 
 

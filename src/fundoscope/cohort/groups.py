@@ -1,23 +1,20 @@
-"""Groups: what must never be parted when photographs are divided, the infant where the table tells it."""
+"""Groups of photographs that must stay together when a cohort is divided: one infant's, where the table names infants."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fundoscope.cohort.problems import SameEyePair
 from fundoscope.cohort.table import Cohort
-
-if TYPE_CHECKING:
-    from fundoscope.cohort.auditing import Audit
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """The group of each photograph, `names`, in the table's order; `rule` says in words how they were made."""
+    """The name of each photograph's group, `names`, in the table's order; `rule` says in words how they were made."""
 
     names: tuple[str, ...]
     rule: str
@@ -33,48 +30,29 @@ class Groups:
         return len(set(self.names))
 
 
-def make_groups(cohort: Cohort, audit: Audit | None = None) -> Groups:
-    """The groups of a cohort: infants, joined where photographs of two are duplicates or near-duplicates.
+def make_groups(cohort: Cohort, pairs: Sequence[SameEyePair] | None = None) -> Groups:
+    """The groups of a cohort: infants, joined where photographs of two infants show one eye.
 
-    Without an infant column each photograph is a group of its own, joined with its near-duplicates. `audit`
-    is what `audit(cohort)` gave; without it only the table and the files' bytes speak.
+    Without an infant column each photograph is a group of its own, joined with its near-duplicates. `pairs` are those that
+    `audit(cohort)` found; without them only photographs whose files are identical are joined.
     """
-    pairs = _equal(cohort.digests)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    edges = _pair_equal(cohort.digests) + [(pair.first, pair.second) for pair in pairs or ()]
     if cohort.has_infants:
-        pairs += _equal([record.infant or "" for record in cohort])
-    if audit is not None:
-        pairs += audit.pairs
-    first = _joined(len(cohort), pairs)
-    return Groups(tuple(_name(cohort, row) for row in first), _rule(cohort.has_infants, audit is not None))
+        edges += _pair_equal(row.infant or "" for row in cohort)
+    ends = np.array(edges, np.int64).reshape(-1, 2).T
+    links = coo_array((np.ones(len(edges), bool), tuple(ends)), shape=(len(cohort), len(cohort)))
+    group = connected_components(links, directed=False)[1]
+    first = np.unique(group, return_index=True)[1][group]  # the first photograph of each one's group names it
+    heads = [cohort[row] for row in first.tolist()]
+    names = [f"photograph {head.image}" if head.infant is None else f"infant {head.infant}" for head in heads]
+    unit = "infants" if cohort.has_infants else "photographs (infants unknown)"
+    return Groups(tuple(names), f"{unit}, joined by {'identical files' if pairs is None else 'near-duplicates'}")
 
 
-def _rule(infants: bool, audited: bool) -> str:
-    alone = "infants" if infants else "photographs (infants unknown)"
-    return f"{alone}, joined by {'near-duplicates' if audited else 'identical files'}"
-
-
-def _name(cohort: Cohort, row: int) -> str:
-    record = cohort[row]
-    return f"infant {record.infant}" if record.infant is not None else f"photograph {record.image}"
-
-
-def _equal(values: Iterable[str]) -> list[tuple[int, int]]:
+def _pair_equal(values: Iterable[str]) -> list[tuple[int, int]]:
     """Each row paired with the first row of the same value; blank ones are not paired."""
     first: dict[str, int] = {}
     return [(first.setdefault(value, row), row) for row, value in enumerate(values) if value]
-
-
-def _joined(n: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """The first row of each row's connected component (union-find with path halving)."""
-    parent = list(range(n))
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
-    for a, b in pairs:
-        low, high = sorted((root(a), root(b)))
-        parent[high] = low
-    return [root(row) for row in range(n)]

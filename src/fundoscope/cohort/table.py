@@ -1,19 +1,18 @@
-"""`Cohort`: a table of photographs and what is known of each.
+"""`Cohort`: photographs with their labels, and what is known of each.
 
     image,label[,treatment_requiring,infant,eye,exam,...]
 
-`image` is a path relative to the table, `label` is normal or rop, `treatment_requiring` yes, no or blank,
-`infant` whatever tells one infant from another; columns beyond these are kept. Spreadsheets write such tables
-in many ways: a byte-order mark, semicolons or tabs, CRLF, UTF-16 and capital letters are all read.
+`image` is a path relative to the table, `label` is normal or rop, `treatment_requiring` yes, no or blank, `infant` a name or
+number that tells infants apart; further columns are kept. `sheet` reads the file.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,15 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.cohort.columns import (
-    COLUMNS,
-    LABELS,
-    match_header,
-    parse_eye,
-    parse_label,
-    parse_treatment,
-    treatment_word,
-)
+from fundoscope.cohort.columns import COLUMNS, LABELS, parse_eye, parse_label, parse_treatment, treatment_word
+from fundoscope.cohort.sheet import Sheet, SheetRow, is_blank, read_sheet
 from fundoscope.errors import CohortError, nearest
 from fundoscope.imaging.read import SUFFIXES, natural_order
 
@@ -42,9 +34,9 @@ _NAMED = 5  # so many rows or names an error lists before it says how many more 
 class CohortRow:
     """One photograph of a cohort.
 
-    `row` counts from 0 and is the index into every array made of the cohort; `line` is the row as a
-    spreadsheet numbers it (the header is 1). `image` is the path as written, `path` the absolute one. `label`
-    is normal or rop, blank only in a table to be screened.
+    `row` counts from 0 and is the index into every array made of the cohort; `line` is the row as a spreadsheet numbers it
+    (the header is 1). `image` is the path as written, `path` the absolute one. `label` is normal or rop, blank only in a
+    table to be screened. `extra` maps the further columns to their text.
     """
 
     row: int
@@ -59,7 +51,7 @@ class CohortRow:
     line: int = 0
 
     def content(self) -> dict[str, Any]:
-        """What the table says of the photograph, as JSON can hold it; the place of the file is left out."""
+        """The row's cells as JSON can hold them; where the file lies is left out."""
         return {
             "image": self.image,
             "label": self.label,
@@ -72,7 +64,11 @@ class CohortRow:
 
 
 class Cohort:
-    """Photographs with their labels, in the order of the table; `name` is how errors call it."""
+    """Photographs with their labels, in the order of the table; `name` is what errors call it.
+
+    Raises `CohortError` for a cohort without photographs, for infants that are blank in some rows only, and for one
+    photograph under two labels.
+    """
 
     def __init__(self, records: Sequence[CohortRow], name: str) -> None:
         self.records = tuple(records)
@@ -88,37 +84,27 @@ class Cohort:
 
         `labelled=False` also takes a table that is to be screened: without labels, or with blank ones.
         """
-        path = Path(path)
-        header, rows = _cells_of(path)
-        place = match_header(header, str(path), COLUMNS[: 1 + labelled])
-        base = path.absolute().parent  # not resolved: a linked table keeps its neighbours
-        records: list[CohortRow] = []
-        for line, cells in rows:
-            where = f"{path}, row {line}"
-            _check_width(cells, header, where)
-            cells = [cell.strip() for cell in cells] + [""] * (len(header) - len(cells))
-            records.append(_record(len(records), line, cells, header, place, base, where, labelled))
-        return cls(records, str(path))
+        sheet = read_sheet(path, COLUMNS[: 1 + labelled], CohortError)
+        base = Path(path).absolute().parent  # not resolved: a linked table keeps its neighbours
+        return cls._from_sheet(sheet, base, labelled)
 
     @classmethod
     def from_rows(cls, rows: Iterable[Mapping[str, str]], folder: str | Path, name: str = "cohort") -> Cohort:
         """The cohort of rows given as mappings from column to text; paths are relative to `folder`."""
-        records: list[CohortRow] = []
-        for number, row in enumerate(rows):
-            header = list(row)
-            where = f"{name}, row {number + 2}"
-            cells = [str(value).strip() for value in row.values()]
-            place = match_header(header, where)
-            base = Path(folder).absolute()
-            records.append(_record(number, number + 2, cells, header, place, base, where))
-        return cls(records, name)
+        return cls._from_sheet(Sheet.from_rows(rows, name, CohortError), Path(folder).absolute())
+
+    @classmethod
+    def _from_sheet(cls, sheet: Sheet, base: Path, labelled: bool = True) -> Cohort:
+        if len(sheet):
+            sheet.check_columns(COLUMNS[: 1 + labelled], COLUMNS[1 + labelled :])
+        records = [_parse_row(number, row, sheet, base, labelled) for number, row in enumerate(sheet)]
+        return cls(records, sheet.name)
 
     @classmethod
     def from_folders(cls, folder: str | Path) -> Cohort:
         """The cohort of a folder that holds one folder a label, normal and rop, each searched to its depth.
 
-        Raises `CohortError` naming every folder of another name, and photographs that lie in no label's
-        folder.
+        Raises `CohortError` naming every folder of another name, and photographs that lie in no label's folder.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -126,7 +112,7 @@ class Cohort:
         children = sorted((c for c in folder.iterdir() if not _hidden(c)), key=_in_order)
         _check_folders(folder, children)
         rows = [
-            {"image": photograph.relative_to(folder).as_posix(), "label": child.name.casefold()}
+            {"image": photograph.relative_to(folder).as_posix(), "label": child.name.strip().casefold()}
             for child in children
             if child.is_dir()
             for photograph in sorted(_photographs_in(child), key=_in_order)
@@ -146,12 +132,12 @@ class Cohort:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """0 for normal, 1 for rop, one a photograph."""
+        """0 for normal, 1 for rop, (n,)."""
         return np.array([LABELS.index(record.label) for record in self.records])
 
     @property
     def treatments(self) -> NDArray[np.int64]:
-        """1 where treatment is required, 0 where not, -1 where the table does not say, one a photograph."""
+        """1 where treatment is required, 0 where not, -1 where the table does not say, (n,)."""
         return np.array([-1 if r.treatment_requiring is None else int(r.treatment_requiring) for r in self.records])
 
     @property
@@ -180,7 +166,8 @@ class Cohort:
     def write(self, path: str | Path) -> Path:
         """Write the table as CSV, its image paths relative to where it is written; returns `path`."""
         path = Path(path)
-        columns = self._columns()
+        used = [c for c in COLUMNS[2:] if any(getattr(record, c) is not None for record in self.records)]
+        columns = [*COLUMNS[:2], *used]
         extra = sorted({name for record in self.records for name in record.extra})
         with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -192,10 +179,6 @@ class Cohort:
                 }
                 writer.writerow([cells[c] or "" for c in columns] + [record.extra.get(name, "") for name in extra])
         return path
-
-    def _columns(self) -> list[str]:
-        used = [c for c in COLUMNS[2:] if any(getattr(record, c) is not None for record in self.records)]
-        return [*COLUMNS[:2], *used]
 
     def _check_infants(self) -> None:
         blank = [str(record.line) for record in self.records if record.infant is None]
@@ -216,79 +199,50 @@ class Cohort:
                 )
 
 
-def _cells_of(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Header and rows that are not blank, each with its number in the file (the header is 1)."""
-    text = _text_of(path)
-    delimiter = _delimiter(text)
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-    except csv.Error as error:
-        raise CohortError(f"{path}: is not a CSV table ({error}). Save it as CSV (UTF-8).") from error
-    filled = [(number, cells) for number, cells in enumerate(rows, 1) if any(cell.strip() for cell in cells)]
-    if not filled:
-        raise CohortError(f"{path}: the table is empty. Write a header 'image,label' and a row a photograph.")
-    return [name.strip() for name in filled[0][1]], filled[1:]
+def list_some(names: Sequence[str], between: str = ", ") -> str:
+    """The first five of the names, and how many more there are."""
+    shown = between.join(names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
 
 
-def _text_of(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise CohortError(f"{path}: cannot be read ({reason}). Give the path of the cohort's CSV table.") from error
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", errors="replace")
-    if b"\0" in data:
-        raise CohortError(f"{path}: is not a text file. Save the table as CSV (UTF-8) and give that.")
-    # names that are no UTF-8 keep their bytes, as Python's own file names do
-    return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="surrogateescape")
-
-
-def _delimiter(text: str) -> str:
-    """Comma, semicolon or tab: whichever parts the first line that is not blank most often."""
-    header = next((line for line in text.splitlines() if line.strip()), "")
-    return max(",;\t", key=header.count)
-
-
-def _check_width(cells: list[str], header: list[str], where: str) -> None:
-    if any(cell.strip() for cell in cells[len(header) :]):
-        raise CohortError(
-            f"{where}: has {len(cells)} cells, the header {len(header)}. "
-            "Put quotes around a name that holds the delimiter."
-        )
-
-
-def _record(
-    row: int, line: int, cells: list[str], header: list[str], place: dict[str, int], base: Path, where: str,
-    labelled: bool = True,
-) -> CohortRow:  # fmt: skip
-    def cell(column: str) -> str:
-        return cells[place[column]] if column in place else ""
-
-    image = cell("image")
+def _parse_row(number: int, row: SheetRow, sheet: Sheet, base: Path, labelled: bool) -> CohortRow:
+    image = row["image"]
     if not image:
-        raise CohortError(f"{where}: the image is blank. Fill in its path, or remove the row.")
-    label = parse_label(cell("label"), where) if labelled or cell("label") else ""
-    known = set(place.values())
+        raise CohortError(f"{row.where}: the image is blank. Fill in its path, or remove the row.")
+    label = parse_label(row["label"], row.where) if labelled or not is_blank(row["label"]) else ""
     return CohortRow(
-        row=row,
+        row=number,
         image=image,
-        path=_resolve(image, base),
+        path=_find_image(image, base, sheet.encoding),
         label=label,
-        treatment_requiring=parse_treatment(cell("treatment_requiring"), label, where),
-        infant=cell("infant") or None,
-        eye=parse_eye(cell("eye"), where),
-        exam=cell("exam") or None,
-        extra={name: cells[at] for at, name in enumerate(header) if at not in known and name},
-        line=line,
+        treatment_requiring=parse_treatment(row["treatment_requiring"], label, row.where),
+        infant=None if is_blank(row["infant"]) else row["infant"],
+        eye=parse_eye(row["eye"], row.where),
+        exam=None if is_blank(row["exam"]) else row["exam"],
+        extra={sheet.titles[column]: text for column, text in row.cells.items() if column not in COLUMNS},
+        line=row.line,
     )
 
 
-def _resolve(image: str, base: Path) -> Path:
-    path = Path(os.path.normpath(base / image))
-    if "\\" in image and not os.path.lexists(path):  # a table that was written on Windows
-        return Path(os.path.normpath(base / image.replace("\\", "/")))
-    return path
+def _find_image(image: str, base: Path, encoding: str) -> Path:
+    """The absolute path that a table's cell names: the first of its readings that exists, else the plain one.
+
+    Tables come from other machines: with backslashes, as file URLs, with accents that macOS takes apart, with names in the
+    bytes of an older encoding.
+    """
+    plain = Path(os.path.normpath(base / image))
+    if os.path.lexists(plain):
+        return plain
+    text = image.removeprefix("file://").replace("\\", "/")
+    readings = [text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)]
+    if text.startswith("~"):
+        readings.append(os.path.expanduser(text))  # noqa: PTH111 (pathlib's fails without a home)
+    if encoding == "cp1252":
+        readings.append(os.fsdecode(text.encode(encoding)))
+    found = [Path(os.path.normpath(base / reading)) for reading in readings]
+    if "\\" in image:  # written on Windows: with or without the file, its parts are what is meant
+        return next((path for path in found if os.path.lexists(path)), found[0])
+    return next((path for path in found if os.path.lexists(path)), plain)
 
 
 def _relative(image: Path, table: Path) -> str:
@@ -319,16 +273,10 @@ def _photographs_in(folder: Path) -> list[Path]:
 
 
 def _check_folders(folder: Path, children: list[Path]) -> None:
-    unknown = [child.name for child in children if child.is_dir() and child.name.casefold() not in LABELS]
+    unknown = [c.name for c in children if c.is_dir() and c.name.strip().casefold() not in LABELS]
     if unknown:
         hint = nearest(unknown[0].casefold(), LABELS)
         raise CohortError(f"{folder}: no label is called {list_some(unknown)}; {hint} Name each folder normal or rop.")
     loose = [child.name for child in children if child.is_file() and child.suffix.lower() in SUFFIXES]
     if loose:
         raise CohortError(f"{folder}: {list_some(loose)} lies in no label's folder. Move it into normal/ or rop/.")
-
-
-def list_some(names: Sequence[str], between: str = ", ") -> str:
-    """The first few of the names, and how many more there are."""
-    shown = between.join(names[:_NAMED])
-    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"

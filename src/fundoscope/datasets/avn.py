@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fundoscope.cohort.sheet import read_sheet
 from fundoscope.datasets.record import PhotographRecord, PhotographSource
 from fundoscope.errors import PhotographError, UsageError
 from fundoscope.imaging import read
@@ -26,7 +27,7 @@ def avn_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     patch without a grade and a grade without its patch.
     """
     table = folder / "grading.txt"
-    grades, patches = _grades(table), {path.stem: path for path in sorted(folder.rglob("*.png"))}
+    grades, patches = _read_grades(table), {path.stem: path for path in sorted(folder.rglob("*.png"))}
     for stem in sorted(grades.keys() - patches.keys()):
         raise PhotographError(
             f"{stem}.png", f"is not below {folder}, but {table} grades it", "Copy the set again, whole."
@@ -39,23 +40,17 @@ def avn_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     ]
 
 
-def _grades(path: Path) -> dict[str, int]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}). Copy the file again from its source.") from error
+def _read_grades(path: Path) -> dict[str, int]:
+    """The grade of each patch by its name without suffix; the columns are told by their order, whatever they are called."""
     grades: dict[str, int] = {}
-    for number, line in enumerate(lines[1:], 2):
-        cells = [cell.strip() for cell in line.split(",")]
-        if cells == [""]:
-            continue
+    for row in read_sheet(path):
+        cells = list(row.cells.values())
         if len(cells) != 3 or not cells[2].isdecimal() or int(cells[2]) >= GRADES:
-            raise UsageError(
-                f"{path}, line {number}: '{line}' is not 'index, patch name, grade 0 to 3'. Mend the line."
-            )
+            text = ", ".join(cells)
+            raise UsageError(f"{row.where}: '{text}' is not 'index, patch name, grade 0 to 3'. Mend the row.")
         stem = cells[1].removesuffix(".png")
         if stem in grades:
-            raise UsageError(f"{path}, line {number}: {stem} stands there twice. Remove one of the two lines.")
+            raise UsageError(f"{row.where}: {stem} stands there twice. Remove one of the two rows.")
         grades[stem] = int(cells[2])
     return grades
 
@@ -63,7 +58,7 @@ def _grades(path: Path) -> dict[str, int]:
 def _image(path: Path, stem: str) -> str:
     name = _NAME.fullmatch(stem)
     if name is None:
-        raise UsageError(f"{path}: '{stem}' is not named CERA_<image>_cy_<row>_cx_<col>. Mend the line.")
+        raise UsageError(f"{path}: '{stem}' is not named CERA_<image>_cy_<row>_cx_<col>. Mend the row.")
     return name["image"]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from fundoscope.cohort.sheet import read_sheet
 from fundoscope.datasets.files import list_pictures
 from fundoscope.datasets.record import PhotographRecord, PhotographSource
 from fundoscope.errors import PhotographError, UsageError
@@ -22,9 +22,9 @@ def simulated_sources(folder: Path, dataset: str) -> list[PhotographSource]:
 
     Raises `UsageError` for tables that cannot be read, and `PhotographError` for missing photographs and masks.
     """
-    cohort = _table(folder / "cohort.csv", "image")
+    cohort = _read_rows(folder / "cohort.csv", "image")
     crossings: dict[str, list[Row]] = {row["image"]: [] for row in cohort}
-    for row in _table(folder / "crossings.csv", "image", "row", "col", "artery_width_px", "vein_width_px", "grade"):
+    for row in _read_rows(folder / "crossings.csv", "image", "row", "col", "artery_width_px", "vein_width_px", "grade"):
         if row["image"] not in crossings:
             raise UsageError(f"{folder / 'crossings.csv'}: {row['image']} is not in cohort.csv. Simulate them again.")
         crossings[row["image"]].append(row)
@@ -63,13 +63,8 @@ def _read(crossings: list[Row], source: PhotographSource) -> PhotographRecord:
     )
 
 
-def _table(path: Path, *columns: str) -> list[Row]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot be read ({error}). Simulate them again.") from error
-    missing = [name for name in columns if rows and name not in rows[0]]
-    if missing:
-        raise UsageError(f"{path}: has no column '{missing[0]}'. Simulate them again.")
-    return rows
+def _read_rows(path: Path, *needed: str) -> list[Row]:
+    sheet = read_sheet(path, needed)
+    if len(sheet):  # eyes without crossings have a table without rows
+        sheet.check_columns(needed)
+    return [row.cells for row in sheet]

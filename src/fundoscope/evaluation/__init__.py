@@ -11,7 +11,6 @@ Each part exports its public names: `from fundoscope.evaluation.decisions import
 study needs stand here too.
 """
 
-from fundoscope.evaluation.controls.shuffled_labels import ShuffleControl, shuffle_verdict
 from fundoscope.evaluation.decisions.operating_points import OperatingPoint, max_accuracy, target_sensitivity, youden
 from fundoscope.evaluation.decisions.temperature import Temperature, fit_temperature
 from fundoscope.evaluation.metrics.intervals import (
@@ -32,7 +31,6 @@ __all__ = [
     "Difference",
     "Estimate",
     "OperatingPoint",
-    "ShuffleControl",
     "Temperature",
     "auc",
     "average_precision",
@@ -45,7 +43,6 @@ __all__ = [
     "lower_bound_with_no_misses",
     "max_accuracy",
     "results_table",
-    "shuffle_verdict",
     "target_sensitivity",
     "wilson",
     "youden",

@@ -1,4 +1,7 @@
-"""What a paper reports: figures as they are printed, each a window as wide as its last decimal, and the class counts of its folds."""
+"""What a paper reports: rows of figures as they are printed, and the class counts of its folds.
+
+A printed figure stands for a window of values, as wide as its last decimal.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fundoscope.cohort.sheet import Sheet, is_blank, read_sheet
 from fundoscope.errors import UsageError, nearest
-from fundoscope.evaluation.forensics.sheets import read_sheet
 
 FIGURES = ("accuracy", "precision", "f1", "sensitivity", "specificity")
 
-_BLANK = {"", "-", "–", "—", "nan", "na", "n/a"}
 _MOST_DECIMALS = 9  # with these, counts up to ten millions stay exact in 64 bits
+_FOLD_COLUMNS = ("fold", "part", "class", "n")
+_PARTS = ("training", "validation")
+_CLASSES = ("positive", "negative")
+_MOST_IMAGES = 10_000_000  # beyond it the arithmetic is no longer exact
 
 
 @dataclass(frozen=True, slots=True)
 class RoundingWindow:
-    """All ratios from `low / scale` to `high / scale`, both ends included unless `open_above`."""
+    """The values that are printed alike: from `low / scale` to `high / scale`, both ends included unless `open_above`."""
 
     low: int
     high: int
@@ -42,7 +48,7 @@ class RoundingWindow:
 
 @dataclass(frozen=True, slots=True)
 class ReportedFigure:
-    """`digits` / 10 ** `decimals`, as printed: a fraction from 0 to 1 (94.56 % is 0.9456)."""
+    """A printed fraction from 0 to 1: `digits` / 10 ** `decimals` (94.56 % has the digits 9456 and 4 decimals)."""
 
     digits: int
     decimals: int
@@ -54,17 +60,17 @@ class ReportedFigure:
         return f"{float(self):.{self.decimals}f}"
 
     def rounded(self, widened: int = 1) -> RoundingWindow:
-        """All that rounds to the figure, halves up or to even; `widened` times as wide about it."""
+        """The values that round to the figure, halves up or to even; `widened` makes the window so many times as wide."""
         return RoundingWindow(2 * self.digits - widened, 2 * self.digits + widened, 2 * 10**self.decimals)
 
     def truncated(self) -> RoundingWindow:
-        """All that gives the figure when its further decimals are cut off."""
+        """The values that give the figure when their further decimals are cut off."""
         return RoundingWindow(self.digits, self.digits + 1, 10**self.decimals, open_above=True)
 
 
 @dataclass(frozen=True, slots=True)
 class ReportedRow:
-    """One line of a paper's table: its name, and the figures that it reports by their names."""
+    """One row of a paper's table: its name, and the figures that it reports by their names in `FIGURES`."""
 
     name: str
     figures: dict[str, ReportedFigure]
@@ -73,22 +79,29 @@ class ReportedRow:
 def read_reported_table(path: str | Path) -> list[ReportedRow]:
     """The rows of a CSV `name,accuracy,precision,f1,sensitivity,specificity`; blank cells are not reported.
 
-    Figures are fractions or percentages; a row that holds one above 1 or a % sign is in percent. How many
-    decimals count is read from the text, so zeros at the end belong there. Raises `UsageError` naming the row.
+    Figures are fractions or percentages; a row that holds one above 1 or a % sign is in percent. The number of decimals is
+    read from the text, so zeros at the end must be kept. Raises `UsageError` naming the row.
     """
     rows: list[ReportedRow] = []
-    for where, cells in read_sheet(Path(path), ("name", *FIGURES), ("name",)):
-        name = cells.pop("name")
-        if not name or name in {row.name for row in rows}:
-            raise UsageError(f"{where}: the name '{name}' is {'there already' if name else 'blank'}. Give it its own.")
-        rows.append(ReportedRow(name, _figures(cells, where)))
+    for row in _read_closed(path, ("name",), FIGURES):
+        name = row["name"]
+        if not name or name in {other.name for other in rows}:
+            fault = "there already" if name else "blank"
+            raise UsageError(f"{row.where}: the name '{name}' is {fault}. Give it its own.")
+        texts = {figure: row[figure] for figure in FIGURES if not is_blank(row[figure])}
+        if not texts:
+            raise UsageError(f"{row.where}: reports no figure. Fill in one at least, or remove the row.")
+        try:
+            rows.append(ReportedRow(name, _parse_figures(texts)))
+        except UsageError as error:
+            raise UsageError(f"{row.where}: {error}") from error
     return rows
 
 
 def parse_figure(text: str, percent: bool = False) -> ReportedFigure:
     """A figure from its text, such as 0.9456, 94.56 % or .95; raises `UsageError` for anything outside 0 to 1."""
-    number, signed = _number(text)
-    percent = percent or signed
+    number, has_sign = _parse_number(text)
+    percent = percent or has_sign
     if not 0 <= number <= (100 if percent else 1):
         raise UsageError(f"{text} lies outside {'0 to 100' if percent else '0 to 1'}. Correct it, or leave it blank.")
     exponent = number.as_tuple().exponent
@@ -96,50 +109,9 @@ def parse_figure(text: str, percent: bool = False) -> ReportedFigure:
     return ReportedFigure(round(number.scaleb(decimals - 2 * percent)), decimals)
 
 
-def _figures(cells: dict[str, str], where: str) -> dict[str, ReportedFigure]:
-    told = {name: text for name, text in cells.items() if text.casefold() not in _BLANK}
-    if not told:
-        raise UsageError(f"{where}: reports no figure. Fill in one at least, or remove the row.")
-    try:
-        numbers = {name: _number(text) for name, text in told.items()}
-        percent = any(number > 1 or signed for number, signed in numbers.values())
-        if percent and any(0 < number <= 1 and not signed for number, signed in numbers.values()):
-            raise UsageError("fractions and percentages are mixed. Write all as fractions, or all with a % sign.")
-        return _with_whole_ones({name: parse_figure(text, percent) for name, text in told.items()})
-    except UsageError as error:
-        raise UsageError(f"{where}: {error}") from error
-
-
-def _with_whole_ones(figures: dict[str, ReportedFigure]) -> dict[str, ReportedFigure]:
-    """A bare 0 or 1 among decimals is one whose zeros a spreadsheet dropped, not half of all that there is."""
-    decimals = max(2, *(one.decimals for one in figures.values()), 0)
-    return {
-        name: one if one.decimals else ReportedFigure(one.digits * 10**decimals, decimals)
-        for name, one in figures.items()
-    }
-
-
-def _number(text: str) -> tuple[Decimal, bool]:
-    """The number, and whether it carries a % sign; a decimal comma is read as a point."""
-    plain = re.sub(r"\s*%$", "", text.strip())
-    try:
-        number = Decimal(plain.replace(",", "."))
-    except InvalidOperation:
-        number = Decimal("nan")
-    if not number.is_finite():
-        raise UsageError(f"'{text}' is no number. Write it like 0.9456 or 94.56, without its interval.")
-    return number, plain != text.strip()
-
-
-_FOLD_COLUMNS = ("fold", "part", "class", "n")
-_PARTS = ("training", "validation")
-_CLASSES = ("positive", "negative")
-_MOST_IMAGES = 10_000_000  # images; beyond it the arithmetic is no longer exact
-
-
 @dataclass(frozen=True, slots=True)
 class ReportedPart:
-    """Images of one part of one fold, by class."""
+    """Numbers of images of one part of one fold, by class; `part` is training or validation."""
 
     fold: str
     part: str
@@ -158,7 +130,7 @@ class ReportedPart:
 
 @dataclass(frozen=True, slots=True)
 class ReportedFolds:
-    """The stated parts of all folds, in the order of the file."""
+    """The parts of all folds that a paper states, in the order of the file."""
 
     parts: tuple[ReportedPart, ...]
 
@@ -175,9 +147,8 @@ class ReportedFolds:
     @property
     def union(self) -> ReportedPart:
         """All validation parts together."""
-        return ReportedPart(
-            "all", "validation", sum(p.positive for p in self.validation), sum(p.negative for p in self.validation)
-        )
+        positive, negative = (sum(getattr(part, name) for part in self.validation) for name in _CLASSES)
+        return ReportedPart("all", "validation", positive, negative)
 
     @property
     def wholes(self) -> list[ReportedPart]:
@@ -211,39 +182,68 @@ class ReportedFolds:
 def read_reported_folds(path: str | Path) -> ReportedFolds:
     """The folds in a CSV `fold,part,class,n`: part training or validation, class positive or negative.
 
-    Training parts may be left out. Raises `UsageError` naming the row, for unknown words, counts that are
-    negative or not whole, a line that stands twice, and a part that lacks a class.
+    Training parts may be left out. Raises `UsageError` naming the row, for unknown words, counts that are negative or not
+    whole, a row that stands twice, and a part that lacks a class.
     """
     counts: dict[tuple[str, str], dict[str, int]] = {}
-    for where, cells in read_sheet(Path(path), _FOLD_COLUMNS, _FOLD_COLUMNS):
-        part, name = _word(cells["part"], "part", _PARTS, where), _word(cells["class"], "class", _CLASSES, where)
-        if not cells["fold"]:
+    for row in _read_closed(path, _FOLD_COLUMNS):
+        where, fold, text = row.where, row["fold"], row["n"]
+        words = {}
+        for column, known in (("part", _PARTS), ("class", _CLASSES)):
+            words[column] = row[column].casefold()
+            if words[column] not in known:
+                hint = f"{nearest(words[column], known)} Write one of: {', '.join(known)}."
+                raise UsageError(f"{where}: {column} is '{row[column]}'; {hint}")
+        if not fold:
             raise UsageError(f"{where}: fold is blank. Write its number.")
-        own = counts.setdefault((cells["fold"], part), {})
-        if name in own:
-            raise UsageError(f"{where}: {part} of fold {cells['fold']}, {name}, stands twice. Remove one of them.")
-        own[name] = _count(cells["n"], where)
-    parts = tuple(_part(path, fold, part, own) for (fold, part), own in counts.items())
+        if not text.isascii() or not text.isdigit() or int(text) > _MOST_IMAGES:
+            raise UsageError(f"{where}: n is '{text}'. Write a whole number of images from 0 to {_MOST_IMAGES}.")
+        own = counts.setdefault((fold, words["part"]), {})
+        if words["class"] in own:
+            what = f"{words['part']} of fold {fold}, {words['class']}"
+            raise UsageError(f"{where}: {what}, stands twice. Remove one of them.")
+        own[words["class"]] = int(text)
+    for (fold, part), own in counts.items():
+        for name in _CLASSES:
+            if name not in own:
+                raise UsageError(f"{path}: {part} of fold {fold} lacks the class {name}. Add its row (n may be 0).")
+    parts = tuple(ReportedPart(*key, own["positive"], own["negative"]) for key, own in counts.items())
     if not any(part.part == "validation" and part.total for part in parts):
         raise UsageError(f"{path}: no validation part holds images. Add rows with the part 'validation'.")
     return ReportedFolds(parts)
 
 
-def _word(text: str, column: str, known: tuple[str, ...], where: str) -> str:
-    word = text.casefold()
-    if word not in known:
-        raise UsageError(f"{where}: {column} is '{text}'; {nearest(word, known)} Write one of: {', '.join(known)}.")
-    return word
+def _read_closed(path: str | Path, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> Sheet:
+    """A table that holds these columns only, and at least one row."""
+    sheet = read_sheet(path, needed)
+    sheet.check_columns(needed, optional, closed=True)
+    if not len(sheet):
+        raise UsageError(f"{path}: holds a header only. Write a row for each entry below it.")
+    return sheet
 
 
-def _count(text: str, where: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > _MOST_IMAGES:
-        raise UsageError(f"{where}: n is '{text}'. Write a whole number of images from 0 to {_MOST_IMAGES}.")
-    return int(text)
+def _parse_figures(texts: dict[str, str]) -> dict[str, ReportedFigure]:
+    """The figures of one row, all fractions or all percentages."""
+    numbers = {name: _parse_number(text) for name, text in texts.items()}
+    percent = any(number > 1 or has_sign for number, has_sign in numbers.values())
+    if percent and any(0 < number <= 1 and not has_sign for number, has_sign in numbers.values()):
+        raise UsageError("fractions and percentages are mixed. Write all as fractions, or all with a % sign.")
+    figures = {name: parse_figure(text, percent) for name, text in texts.items()}
+    # a bare 0 or 1 among decimals is one whose zeros a spreadsheet dropped, not a window as wide as half of all values
+    decimals = max(2, *(one.decimals for one in figures.values()), 0)
+    return {
+        name: one if one.decimals else ReportedFigure(one.digits * 10**decimals, decimals)
+        for name, one in figures.items()
+    }
 
 
-def _part(path: str | Path, fold: str, part: str, counts: dict[str, int]) -> ReportedPart:
-    for name in _CLASSES:
-        if name not in counts:
-            raise UsageError(f"{path}: {part} of fold {fold} lacks the class {name}. Add its row (n may be 0).")
-    return ReportedPart(fold, part, counts["positive"], counts["negative"])
+def _parse_number(text: str) -> tuple[Decimal, bool]:
+    """The number, and whether it carries a % sign; a decimal comma is read as a point."""
+    plain = re.sub(r"\s*%$", "", text.strip())
+    try:
+        number = Decimal(plain.replace(",", "."))
+    except InvalidOperation:
+        number = Decimal("nan")
+    if not number.is_finite():
+        raise UsageError(f"'{text}' is no number. Write it like 0.9456 or 94.56, without its interval.")
+    return number, plain != text.strip()

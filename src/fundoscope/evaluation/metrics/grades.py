@@ -15,17 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 from fundoscope.errors import UsageError
 from fundoscope.evaluation.metrics.intervals import Difference, Estimate, bootstrap
 from fundoscope.evaluation.metrics.scores import ratio
-from fundoscope.vessels.grade_rule import GRADES
 
 Array = NDArray[np.float64]
 
 #: Shares of the grades in the 90-patch set: 48, 16, 14, 12 (paper 002, table 6.1).
 PAPER_MIX = (48, 16, 14, 12)
+_GRADES = len(PAPER_MIX)  # those of `vessels.grade_rule`, whose import would load its image libraries
 GRADE_METRICS = (
-    "quadratic_kappa", "kappa", "accuracy", *(f"recall_{grade}" for grade in range(GRADES)), "recall_2_or_3", "specificity_2_or_3",
+    "quadratic_kappa", "kappa", "accuracy", *(f"recall_{grade}" for grade in range(_GRADES)), "recall_2_or_3", "specificity_2_or_3",
 )  # fmt: skip
 
-_QUADRATIC = (np.arange(GRADES)[:, None] - np.arange(GRADES)) ** 2
+_QUADRATIC = (np.arange(_GRADES)[:, None] - np.arange(_GRADES)) ** 2
 
 
 def grade_estimates(
@@ -57,13 +57,13 @@ def quadratic_kappa(y: ArrayLike, called: ArrayLike) -> float:
 
 def grade_counts(y: ArrayLike, called: ArrayLike) -> NDArray[np.int64]:
     """How often each grade (row) was told as each (column), (4, 4)."""
-    return _pairs(y, called)[0].sum(axis=0).astype(np.int64).reshape(GRADES, GRADES)
+    return _pairs(y, called)[0].sum(axis=0).astype(np.int64).reshape(_GRADES, _GRADES)
 
 
 def paper_weights(y: ArrayLike) -> Array:
     """The weight of each patch that gives grades the shares of the 90-patch set, of mean 1."""
     grades = np.asarray(y, int)
-    counts = np.bincount(grades, minlength=GRADES)
+    counts = np.bincount(grades, minlength=_GRADES)
     share = np.array(PAPER_MIX) / sum(PAPER_MIX)
     weights = (share / np.maximum(counts, 1))[grades]
     return weights / weights.mean()
@@ -74,9 +74,9 @@ def _pairs(y: ArrayLike, called: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
     truth, told = np.asarray(y, int), np.asarray(called, int)
     if truth.shape != told.shape or truth.ndim != 1:
         raise UsageError(f"{told.shape} calls stand beside {truth.shape} grades. Give one call a patch.")
-    if len(truth) and (min(truth.min(), told.min()) < 0 or max(truth.max(), told.max()) >= GRADES):
+    if len(truth) and (min(truth.min(), told.min()) < 0 or max(truth.max(), told.max()) >= _GRADES):
         raise UsageError("Grades hold values other than 0 to 3. Leave patches that are not graded out.")
-    return np.eye(GRADES**2)[truth * GRADES + told], truth
+    return np.eye(_GRADES**2)[truth * _GRADES + told], truth
 
 
 def quadratic_kappas(cells: Array) -> Array:
@@ -88,11 +88,11 @@ def quadratic_kappas(cells: Array) -> Array:
 
 def _figures(counts: Array) -> dict[str, Array]:
     """Each figure (B,) of weightings' counts of the pairs (B, 16)."""
-    cells = counts.reshape(-1, GRADES, GRADES)
+    cells = counts.reshape(-1, _GRADES, _GRADES)
     n = cells.sum(axis=(1, 2))
     chance = cells.sum(axis=2)[:, :, None] * cells.sum(axis=1)[:, None, :] / np.maximum(n, 1e-12)[:, None, None]
     right, expected = np.trace(cells, axis1=1, axis2=2), np.trace(chance, axis1=1, axis2=2)
-    recall = {f"recall_{k}": ratio(cells[:, k, k], cells[:, k].sum(axis=1)) for k in range(GRADES)}
+    recall = {f"recall_{k}": ratio(cells[:, k, k], cells[:, k].sum(axis=1)) for k in range(_GRADES)}
     kappas = {"quadratic_kappa": quadratic_kappas(cells), "kappa": ratio(right - expected, n - expected)}
     told = {
         "recall_2_or_3": ratio(cells[:, 2:, 2:].sum(axis=(1, 2)), cells[:, 2:].sum(axis=(1, 2))),

@@ -134,7 +134,7 @@ def _audited_groups(cohort: Cohort, voice: Progress) -> Groups:
         )
     if found.pairs:
         voice.say(f"audit: {len(found.pairs)} pairs show one eye; they are kept together in the folds")
-    return make_groups(cohort, found)
+    return make_groups(cohort, found.pairs)
 
 
 def _manifest(options: StudyOptions, cohort: Cohort) -> dict[str, object]:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fundoscope.evaluation import ShuffleControl, auc, shuffle_verdict
+from fundoscope.evaluation import auc
+from fundoscope.evaluation.controls import ShuffleControl, shuffle_verdict
 from fundoscope.imaging import Standard
 from fundoscope.learning import Augment, FitOptions, Squares, fit, predict_logits
 from fundoscope.networks import build
