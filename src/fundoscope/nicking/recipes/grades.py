@@ -1,0 +1,172 @@
+"""The recipe of a study of grades: its fields, with units and ranges. No torch: whoever reads a study can read its recipe.
+
+`paper` is the published system with its SE-ResNet50 bodies, `lite` what we train and ship, `tiny` for tests.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field as Key
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+
+from fundoscope.nicking.recipes import RecipeSection, find_recipe_file, read_recipe_file
+
+#: Names of the recipes that come with the program.
+GRADE_RECIPE_NAMES = ("paper", "lite", "tiny")
+
+
+class GraderNetwork(RecipeSection):
+    """The network of arm `ours`, as `networks.nick_grader.GraderOptions` has it. Other arms change single fields of it."""
+
+    streams: Literal[1, 2]
+    body: str
+    pretrained: bool  # starts from ImageNet weights
+    frozen: int = Key(ge=0, le=7)  # stages of EfficientNet-Lite that keep their ImageNet weights
+    excited: bool  # squeeze-and-excitation
+    pyramid: Literal["safpn", "fpn", "none"]
+    maps: PositiveInt
+    pooled: Literal["bilinear", "side by side"]
+    head: Literal["plain", "ordinal"]
+    dropout: float = Key(ge=0, lt=1)
+
+
+class TeamNetwork(RecipeSection):
+    """The bodies of MDTNet, as `networks.mdtnet.MDTNetOptions` has them; they start from ImageNet where `network` does."""
+
+    plain: tuple[str, ...]  # bodies that learn by cross-entropy
+    focal_body: str
+    gammas: tuple[NonNegativeFloat, ...]  # one body a gamma of the focal loss
+    hidden: tuple[PositiveInt, ...]
+
+
+class GradeFit(RecipeSection):
+    """The numbers of one fit, as `learning.FitOptions` has them."""
+
+    epochs: PositiveInt  # at most
+    patience: PositiveInt  # epochs without a lower inner loss after which it stops
+    batch: PositiveInt
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    optimiser: Literal["adamw", "adam"]
+    schedule: Literal["cosine", "constant"]
+    warm_up: float = Key(ge=0, le=1)  # share of the steps
+    average: float = Key(ge=0, lt=1)  # decay of the running mean of the weights at each step; 0 for none
+    bfloat16: bool
+
+
+class GradeFoldNumbers(RecipeSection):
+    """The training photographs of a fold are dealt into `inner_parts`, of which one chooses epoch and temperature."""
+
+    inner_parts: int = Key(ge=2)
+
+
+class CameraNumbers(RecipeSection):
+    """What another camera changes, as `learning.Augment` has it; 0 switches a part off."""
+
+    colour: NonNegativeFloat  # 1: gains within a factor 1.35, hue within 12 degrees
+    light: float = Key(ge=0, le=1)  # probability of another slope of light
+    sharpness: float = Key(ge=0, le=1)  # probability of blur, of sharpening
+    noise: float = Key(ge=0, le=1)  # probability of sensor noise
+    encoding: float = Key(ge=0, le=1)  # probability of a lower resolution, of JPEG
+
+
+class AugmentedViews(RecipeSection):
+    """How the augmented views of a training patch are drawn.
+
+    A view is turned by any angle. Its zoom is the exponential of a normal number of standard deviation `zoom_deviation`,
+    clipped to `smallest_zoom` and `largest_zoom`. For the share `maps_from_patch_alone` the vessel maps are made from
+    the view alone, as for a file of a user, else from all that is known around the patch.
+    """
+
+    number: PositiveInt  # views of each patch
+    seed: int
+    zoom_deviation: NonNegativeFloat
+    smallest_zoom: PositiveFloat
+    largest_zoom: PositiveFloat
+    shift: NonNegativeFloat  # vein widths off the middle, at most
+    maps_from_patch_alone: float = Key(ge=0, le=1)
+    camera: CameraNumbers
+
+
+class MaskedMiddle(RecipeSection):
+    """Arm `masked` sees nothing within `radius` vein widths of the middle of a patch."""
+
+    radius: PositiveFloat
+
+
+class PseudoLabels(RecipeSection):
+    """Arm `pseudo` takes its own grade of an unlabelled patch as true from `minimum_confidence` on, and is fitted again."""
+
+    minimum_confidence: float = Key(gt=0, lt=1)
+    warm_up: float = Key(ge=0, le=1)  # share of the steps of the second fit
+
+
+class GradePrediction(RecipeSection):
+    """Patches that go through a network at once, when its epochs are compared and when it predicts."""
+
+    batch: PositiveInt
+
+
+class GradeCalibration(RecipeSection):
+    """What is settled on the inner patches of a fold: the temperature within bounds, and from which confidence on a patch
+    is graded: all but the share `refused_share` of the inner patches are.
+    """
+
+    lowest_log_temperature: float
+    highest_log_temperature: float
+    refused_share: float = Key(ge=0, lt=1)
+
+
+class PerturbationNumbers(RecipeSection):
+    """How strongly tested patches are perturbed; their scale is halved and doubled besides."""
+
+    blur: PositiveFloat  # standard deviation in vein widths
+    jpeg_quality: int = Key(ge=1, le=100)
+    colour: NonNegativeFloat  # as the camera's
+    light: float = Key(ge=0, le=1)
+
+
+class ExplanationNumbers(RecipeSection):
+    """Where activation is expected: on the vein between `artery_half_width` and `reach` vein widths from the crossing."""
+
+    patches: PositiveInt  # nicked patches of a fold whose activation is measured, at most
+    reach: PositiveFloat
+    artery_half_width: NonNegativeFloat
+
+
+class PatchDetection(RecipeSection):
+    """The second detection step of paper 002 on the patches themselves (`--detection`)."""
+
+    epochs: PositiveInt
+    batch: PositiveInt
+    learning_rate: PositiveFloat
+    warm_up: int = Key(ge=0)  # steps
+
+
+class GradeRecipe(RecipeSection):
+    """Every number of a study of grades: one section of the recipe file each."""
+
+    name: str
+    network: GraderNetwork
+    mdtnet: TeamNetwork
+    fit: GradeFit
+    folds: GradeFoldNumbers
+    views: AugmentedViews
+    masked: MaskedMiddle
+    pseudo: PseudoLabels
+    prediction: GradePrediction
+    calibration: GradeCalibration
+    perturbed: PerturbationNumbers
+    explanation: ExplanationNumbers
+    detection: PatchDetection
+
+
+def read_grade_recipe(name: str | Path, epochs: int | None = None) -> GradeRecipe:
+    """The recipe `paper`, `lite` or `tiny`, or the one in a TOML file of yours; `epochs` replaces those of every network.
+
+    Raises `UsageError` that names the file, the key and what to do.
+    """
+    changes = {} if epochs is None else {"fit": {"epochs": epochs, "patience": epochs}}
+    return read_recipe_file(find_recipe_file(name, "grades", GRADE_RECIPE_NAMES), GradeRecipe, changes)
