@@ -20,7 +20,10 @@ def test_a_file_of_ones_own_changes_what_it_says_and_keeps_the_rest_of_its_base(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('base = "grades_tiny"\n[fit]\nepoch = 3\n', r"no key 'fit.epoch': did you mean 'epochs'.*Correct or remove it"),
+        (
+            'base = "grades_tiny"\n[fit]\nepoch = 3\n',
+            r"no key 'fit.epoch': did you mean 'epochs'.*Correct or remove it",
+        ),
         ('base = "grades_tiny"\n[views.camera]\nlite = 3\n', r"no key 'views.camera.lite': did you mean 'light'"),
         ('base = "grades_tiny"\n[fit]\nepochs = 0\n', r"fit.epochs: .*greater than 0 \(it says 0\). Correct this key"),
         ('name = "mine"\n', r"network: Field required. Correct this key"),
