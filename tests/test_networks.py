@@ -32,10 +32,10 @@ def test_imagenet_weights_tell_a_cat_from_a_rocket():
     import timm
 
     from fundoscope.imaging import Standard, read
-    from fundoscope.networks.efficientnet_lite import LiteOptions, _imagenet, lite_body
+    from fundoscope.networks.efficientnet_lite import LiteOptions, imagenet_weights, lite_body
 
     network = timm.create_model("efficientnet_lite0", pretrained=False)
-    network.load_state_dict(_imagenet(0, network.state_dict()))
+    network.load_state_dict(imagenet_weights(0))
     network.eval()
     folder = pathlib.Path(skimage.__file__).parent / "data"
     standard = Standard(size=256, clahe_when="never", mean=(127 / 255,) * 3, deviation=(128 / 255,) * 3)

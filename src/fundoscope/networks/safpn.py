@@ -1,9 +1,9 @@
-"""A feature pyramid whose levels are weighed against each other at every place of every photograph (SAFPN, paper 002).
+"""A feature pyramid that weighs its levels at every place of every photograph (SAFPN, paper 002).
 
-A plain pyramid (Lin 2017, CVPR) adds each coarser map to the finer one with weight 1, wherever and whatever it shows.
-Here each output level is a mean of all levels, brought to its size, with weights that the maps themselves decide, place
-by place (as in Liu 2019, arXiv 1911.09516): a small crossing can be read from a fine map and a large one from a coarse
-map. Paper 002 gives the idea and no equations; these are ours.
+A plain pyramid (Lin 2017, CVPR) adds each coarser map to the finer one with weight 1 at all places. Here each output
+level is a weighted mean of all levels, brought to its size; the maps themselves decide the weights, place by place (as
+in Liu 2019, arXiv 1911.09516). So a small crossing can be read from a fine map and a large one from a coarse map.
+Paper 002 gives the idea and no equations; these are ours.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_SQUEEZED = 8  # maps of each level that the attention looks at
+_SQUEEZED = 8  # maps of each level from which the weights are computed
 
 
 class SAFPN(nn.Module):
@@ -35,31 +35,31 @@ class SAFPN(nn.Module):
             nn.init.zeros_(layer.bias)
         for layer in self.attention:
             assert isinstance(layer, nn.Conv2d) and layer.bias is not None
-            nn.init.zeros_(layer.weight)  # a plain mean to begin with
+            nn.init.zeros_(layer.weight)  # equal weights to begin with: a plain mean
             nn.init.zeros_(layer.bias)
 
     def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The pyramid, under the names that the maps came with."""
+        """The pyramid, under the names of the maps that were given."""
         return self.fuse_with_weights(maps)[0]
 
     def fuse_with_weights(self, maps: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
         """The pyramid, and for each of its levels the weights (N, levels, h, w) of all levels, which sum to 1."""
         lateral = [layer(x) for layer, x in zip(self.lateral, maps.values(), strict=True)]  # (N, M, h_k, w_k)
         squeezed = [functional.relu(layer(x)) for layer, x in zip(self.squeeze, lateral, strict=True)]
-        merged, weights = [], []
+        fused, weights = [], []
         for own, attention, output in zip(lateral, self.attention, self.output, strict=True):
             size = (own.shape[2], own.shape[3])
-            looked_at = torch.cat([_resized(x, size) for x in squeezed], dim=1)  # (N, levels * 8, h, w)
-            share = attention(looked_at).softmax(dim=1)  # (N, levels, h, w)
-            mean = sum(share[:, k : k + 1] * _resized(x, size) for k, x in enumerate(lateral))
-            merged.append(output(mean))  # (N, M, h, w)
+            context = torch.cat([resize_maps(x, size) for x in squeezed], dim=1)  # (N, levels * 8, h, w)
+            share = attention(context).softmax(dim=1)  # (N, levels, h, w)
+            mean = sum(share[:, k : k + 1] * resize_maps(x, size) for k, x in enumerate(lateral))
+            fused.append(output(mean))  # (N, M, h, w)
             weights.append(share)
-        return OrderedDict(zip(maps, merged, strict=True)), weights
+        return OrderedDict(zip(maps, fused, strict=True)), weights
 
 
-def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Coarser maps enlarged; of finer ones the strongest answer within a place, so that what is small is not lost."""
-    if x.shape[2:] == size:
+def resize_maps(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (N, C, h, w) brought to `size`: smaller ones bilinearly; larger ones by the maximum, which keeps small things."""
+    if tuple(x.shape[2:]) == size:
         return x
     if x.shape[2] > size[0]:
         return functional.adaptive_max_pool2d(x, size)

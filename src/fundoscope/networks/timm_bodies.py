@@ -39,7 +39,7 @@ class TimmBody(nn.Module):
 
     def __init__(self, name: str, size: int = 256, pretrained: bool = False, given: Scaling = UNIT) -> None:
         super().__init__()
-        self.network = _created(name, pretrained, _told(name, size))
+        self.network = create_network(name, pretrained, num_classes=0, **_size_options(name, size))
         self.channels = int(self.network.num_features)
         own = self.network.pretrained_cfg
         self.rescale = rescale(given, Scaling(tuple(own["mean"]), tuple(own["std"])))
@@ -54,8 +54,8 @@ class TimmBody(nn.Module):
         return features if features.shape[1] == self.channels else features.permute(0, 3, 1, 2)  # Swin: channels last
 
 
-def _told(name: str, size: int) -> dict[str, Any]:
-    """What a family must be told of the size of its input."""
+def _size_options(name: str, size: int) -> dict[str, Any]:
+    """Options by which some families learn the size of their input."""
     if name.startswith(_SIZED):
         return {"img_size": size}
     if name.startswith("halonet") and size < 256:  # blocks of attention that divide the last maps
@@ -63,11 +63,15 @@ def _told(name: str, size: int) -> dict[str, Any]:
     return {}
 
 
-def _created(name: str, pretrained: bool, sized: dict[str, Any]) -> Any:
+def create_network(name: str, pretrained: bool, **options: Any) -> Any:
+    """Timm's network of that name, made with these options of `timm.create_model`.
+
+    Raises `UsageError` for a name that timm does not have, `StudyError` where ImageNet weights cannot be fetched.
+    """
     if not timm.is_model(name):
         raise UsageError(f"timm has no network '{name}': {nearest(name, timm.list_models())}")
     try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=0, **sized)
+        return timm.create_model(name, pretrained=pretrained, **options)
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise

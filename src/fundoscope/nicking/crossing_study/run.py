@@ -140,7 +140,7 @@ class CrossingStudy:
         """The detector after so many steps of its training, trained as far as that is not done."""
         torch.manual_seed(seed)
         options = replace(self.options.detector, pyramid=pyramid)
-        body = build_multiscale_body(options.body, options.pretrained, options.frozen)
+        body = build_multiscale_body(options.body, options.pretrained, options.frozen_stages)
         if self.start is not None:
             load_vessel_net_weights(body, self.start)
         detector = CrossingDetector(options, body)

@@ -87,14 +87,14 @@ def build_arms(names: Sequence[str], recipe: GradeRecipe) -> list[GradeArm]:
 _FIT = FitOptions(epochs=15, patience=15, batch=16, learning_rate=1e-3, weight_decay=1e-2, average=0.97, smoothing=0.0)
 #: Two streams pooled bilinearly, and nothing else of paper 002: with a few hundred patches no other part can be told to help
 #: (docs/explanation/nicking.md).
-_LITE = GraderOptions(frozen=2, excited=False, pyramid="none")
+_LITE = GraderOptions(frozen_stages=2, excited=False, pyramid="none")
 _PAPER = GraderOptions(body="seresnet50", maps=256)
 
 RECIPES = {
     "paper": GradeRecipe("paper", _PAPER, replace(_FIT, epochs=50)),
     "lite": GradeRecipe("lite", _LITE, _FIT),
     "tiny": GradeRecipe(
-        "tiny", replace(_LITE, pretrained=False, frozen=0, maps=8), replace(_FIT, epochs=1, batch=4), views=1
+        "tiny", replace(_LITE, pretrained=False, frozen_stages=0, maps=8), replace(_FIT, epochs=1, batch=4), views=1
     ),
 }
 
