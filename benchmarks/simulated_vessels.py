@@ -70,7 +70,7 @@ def simulated(sets: Iterable[tuple[str, int, int, dict]], eyes: Path, workers: i
 
 
 def trained(arm: str, photographs: list[PhotographRecord], out: Path, workers: int) -> VesselNet:
-    drawn = [VesselPhotograph.of(p) for p in photographs]
+    drawn = [VesselPhotograph.from_record(p) for p in photographs]
     torch.manual_seed(SEED)
     return fit_vessels(VesselNet(NETWORK), drawn, CROPS, OPTIONS, out / arm, SEED, workers)
 

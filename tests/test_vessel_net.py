@@ -210,7 +210,7 @@ def test_a_few_steps_learn_a_simulated_eye(tmp_path):
     path = tmp_path / "eye.png"
     cv2.imwrite(str(path), photograph.pixels[..., ::-1])
     masks = {"vessel": truth.vessel, "artery": truth.artery, "vein": truth.vein}
-    drawn = [VesselPhotograph.of(PhotographRecord("eye", "simulated", path, "eye", truth.field, **masks))]
+    drawn = [VesselPhotograph.from_record(PhotographRecord("eye", "simulated", path, "eye", truth.field, **masks))]
     torch.manual_seed(0)
     options = FitOptions(epochs=12, batch=4, learning_rate=1e-2, average=0.8)
     model = fit_vessels(

@@ -23,7 +23,7 @@ class GraderNetwork(RecipeSection):
     streams: Literal[1, 2]
     body: str
     pretrained: bool  # starts from ImageNet weights
-    frozen: int = Key(ge=0, le=7)  # stages of EfficientNet-Lite that keep their ImageNet weights
+    frozen_stages: int = Key(ge=0, le=7)  # stages of EfficientNet-Lite that keep their ImageNet weights
     excited: bool  # squeeze-and-excitation
     pyramid: Literal["safpn", "fpn", "none"]
     maps: PositiveInt
