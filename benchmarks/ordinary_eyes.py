@@ -10,28 +10,29 @@ it). Writes docs/results/ordinary_eyes.csv.
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
 from pathlib import Path
 
 from fundoscope.datasets import Dataset, open_dataset
 from fundoscope.evaluation import results_table
 from fundoscope.evaluation.metrics import Estimate, clopper_pearson
-from fundoscope.findings import NickingFinding
+from fundoscope.findings import Mention, Row
 from fundoscope.nicking.grading.grader import NickingGrader
-from fundoscope.nicking.grading.outputs import grade_all
+from fundoscope.runs import run
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results" / "ordinary_eyes.csv"
 
 
-def told(name: str, findings: list[NickingFinding]) -> dict[str, object]:
+def counts_by_grade(name: str, findings: list[Row]) -> dict[str, object]:
     """Counts by grade, and the share graded 2 or 3 of those that were graded."""
-    crossings = [f for f in findings if f.crossing is not None]
-    graded = Counter(f.grade for f in crossings if f.grade is not None)
+    crossings = [row for row in findings if row["crossing"] is not None]
+    graded = Counter(row["grade"] for row in crossings if row["grade"] is not None)
     n, high = sum(graded.values()), graded[2] + graded[3]
     low, top = clopper_pearson(high, n) if n else (float("nan"), float("nan"))
     return {
-        "on": name, "photographs": len({f.file for f in findings}), "refused": sum(f.status != "ok" for f in findings),
+        "on": name, "photographs": len({row["file"] for row in findings}), "refused": sum(row["status"] != "ok" for row in findings),
         "crossings": len(crossings), "graded": n, **{f"grade_{g}": graded[g] for g in range(4)},
         "share_2_or_3": Estimate(high / n if n else float("nan"), low, top, n, high, n), "asked_at_most": 0.05,
     }  # fmt: skip
@@ -49,9 +50,10 @@ def main() -> None:
     }  # fmt: skip
     rows = []
     for name, known in sets.items():
-        named = [(str(source.path), source.path) for source in known.sources]
+        photographs = [Mention(str(source.path)) for source in known.sources]
         out = given.out / name.replace(", ", "-").replace(" ", "-")
-        rows.append(told(name, [f for graded in grade_all(grader, named, out, False) for f in graded.findings]))
+        run(grader, photographs, out, replace=True)
+        rows.append(counts_by_grade(name, json.loads((out / "results.json").read_text())))
     for row in results_table(rows, RESULTS):
         print("  ".join(f"{key} {value}" for key, value in row.items()))
 

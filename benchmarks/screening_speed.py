@@ -29,7 +29,7 @@ import numpy as np
 from fundoscope.bundles import Bundle, open_bundle
 from fundoscope.imaging import Photograph, Prepared, find_field, read
 from fundoscope.imaging.quality import judge_quality
-from fundoscope.rop.screening.screener import Screener
+from fundoscope.rop.screening.grader import RopGrader
 from fundoscope.simulate import infant
 
 ROUNDS = 7
@@ -79,14 +79,14 @@ def seconds(work: Callable[[list[Path]], object], files: list[Path]) -> float:
 
 def rates(bundle: Bundle, files: list[Path]) -> tuple[float, float]:
     """Photographs per second of both sides, medians over interleaved rounds on parts of the files."""
-    ours, theirs = Screener(bundle), plain_torch(bundle)
+    ours, theirs = RopGrader(bundle), plain_torch(bundle)
     theirs(files[:3])
-    list(ours.screen(files[:3]))
+    ours.screen(files[:3])
     found: dict[str, list[float]] = {"ours": [], "torch": []}
     part = max(8, len(files) // ROUNDS)
     for number in range(ROUNDS):
         files_now = files[number * part : (number + 1) * part] or files[:part]
-        found["ours"].append(len(files_now) / seconds(lambda some: list(ours.screen(some)), files_now))
+        found["ours"].append(len(files_now) / seconds(ours.screen, files_now))
         some_files = files_now[: max(8, part // 4)]
         found["torch"].append(len(some_files) / seconds(theirs, some_files))
     return statistics.median(found["ours"]), statistics.median(found["torch"])

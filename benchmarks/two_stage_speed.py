@@ -16,7 +16,7 @@ from statistics import median
 
 from fundoscope.bundles import open_bundle
 from fundoscope.evaluation import results_table
-from fundoscope.rop.screening.screener import Screener
+from fundoscope.rop.screening.grader import RopGrader
 from fundoscope.simulate import write_infants
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,9 +39,9 @@ def main() -> None:
         paths = sorted((table.parent / "images").iterdir())
         for turn in range(given.rounds + 1):
             for name, both in arms.items():
-                screener = Screener(bundle, allow_simulated=both)
+                grader = RopGrader(bundle, allow_simulated=both)
                 start = time.perf_counter()
-                asked = sum(one.finding.p_tr is not None for one in screener.screen(paths))
+                asked = sum(finding.p_tr is not None for finding in grader.screen(paths))
                 if turn:  # the first round warms up
                     seconds[name].append(1000 * (time.perf_counter() - start) / len(paths))
     rows = [{"what": name, "ms_a_photograph": round(median(each), 2), "least": round(min(each), 2),

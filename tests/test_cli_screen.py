@@ -112,9 +112,9 @@ def test_from_python_paths_arrays_and_bytes_agree(eyes, tiny_bundle):
     assert [finding.status for finding in findings] == ["ok", "ok", "ok", "failed"]
     assert len({finding.p_rop for finding in findings[:3]}) == 1
     assert grader.screen(eyes[0])[0].p_rop == findings[0].p_rop
-    (look,) = grader.look([eyes[0]])
+    (graded,) = grader.screen_with_evidence([eyes[0]])
     margin = np.log(findings[0].p_rop / (1 - findings[0].p_rop))
-    assert look.activation.mean() == pytest.approx(margin, abs=1e-3)
+    assert graded.evidence.activation.mean() == pytest.approx(margin, abs=1e-3)
 
 
 def test_an_unknown_task_names_the_known_one():

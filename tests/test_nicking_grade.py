@@ -1,5 +1,7 @@
 import csv
+import gc
 import json
+import weakref
 
 import cv2
 import numpy as np
@@ -13,8 +15,10 @@ from fundoscope.bundles import write_nicking
 from fundoscope.bundles.card import GradeSettings
 from fundoscope.cli.main import app
 from fundoscope.errors import BundleError
-from fundoscope.findings import NICKING_COLUMNS, PATCH_COLUMNS
-from fundoscope.nicking.grading.grader import MEASURED_ONLY, NickingGrader
+from fundoscope.findings import NICKING_COLUMNS, PATCH_COLUMNS, Mention
+from fundoscope.nicking.grading.evidence import MEASURED_ONLY
+from fundoscope.nicking.grading.grader import NickingGrader
+from fundoscope.runs import run
 from fundoscope.simulate import adult, infant
 from fundoscope.simulate.crossing_patches import crossing_patch
 
@@ -130,83 +134,65 @@ def test_json_prints_an_object_a_row(files, bundle):
     assert result.exit_code == 0 and list(json.loads(line)) == list(NICKING_COLUMNS)
 
 
-def test_crossings_are_drawn_with_their_numbers(photograph, files, tmp_path):
-    from fundoscope.nicking.grading.outputs import grade_all
+class Watched(NickingGrader):
+    """Keeps what it has graded without its pixels, and tells how many photographs were held when one was begun."""
 
-    grader = NickingGrader(Perfect(photograph.truth))
-    (graded,) = grade_all(grader, [("as given.png", files / "adult.png")], tmp_path, print_json=False)
-    assert {finding.file for finding in graded.findings} == {"as given.png"}
+    def grade_one(self, source, name):
+        gc.collect()
+        held.append(sum(one() is not None for one in alive))
+        graded = super().grade_one(source, name)
+        alive.append(weakref.ref(graded.evidence.pixels) if graded.evidence.pixels is not None else lambda: None)
+        findings.extend(graded.findings)
+        return graded
+
+
+held, alive, findings = [], [], []
+
+
+@pytest.fixture
+def watched():
+    for one in (held, alive, findings):
+        one.clear()
+    return Watched
+
+
+def test_crossings_are_drawn_with_their_numbers(photograph, files, tmp_path, watched):
+    run(watched(Perfect(photograph.truth)), [Mention("as given.png", location=files / "adult.png")], tmp_path)
+    assert {finding.file for finding in findings} == {"as given.png"}
     assert max(cv2.imread(str(tmp_path / "pictures/0001_as_given.jpg")).shape) == 1000
     page = (tmp_path / "report.html").read_text()
-    assert page.count('class="crossing open"') == len(graded.findings) and MEASURED_ONLY in page
+    assert page.count('class="crossing open"') == len(findings) and MEASURED_ONLY in page
     table = rows(tmp_path / "results.csv")
-    assert len(table) == len(graded.findings) and table[0]["crossing"] == "1"
+    assert len(table) == len(findings) and table[0]["crossing"] == "1"
 
 
-def test_crossings_are_graded_where_the_bundle_can(photograph, files, tmp_path):
-    from fundoscope.nicking.grading.outputs import grade_all, summary
-
+def test_crossings_are_graded_where_the_bundle_can(photograph, files, tmp_path, watched):
     bundle = Sure(photograph.truth)
-    (graded,) = grade_all(NickingGrader(bundle), [("a.png", files / "adult.png")], tmp_path, print_json=False)
-    assert sum(shape[0] for shape in bundle.asked) == len(graded.findings)
+    counts = run(watched(bundle), [Mention(str(files / "adult.png"))], tmp_path).counts
+    assert sum(shape[0] for shape in bundle.asked) == len(findings)
     assert all(shape[1:] == (6, 128, 128) for shape in bundle.asked)
-    for one in graded.findings:
+    for one in findings:
         assert one.probabilities == (0.02, 0.03, 0.9, 0.05), "kept where no grade is given, too"
         assert one.grade in (2, None) and (one.grade == 2 or one.reason)
-    counts = summary(graded)
-    assert counts["grade 2"] and counts["grade 2"] == sum(one.grade == 2 for one in graded.findings)
-    assert counts["crossings"] == len(graded.findings) and counts["ok"] == 1
+    assert counts["grade 2"] and counts["grade 2"] == sum(one.grade == 2 for one in findings)
+    assert counts["crossings"] == len(findings) and counts["ok"] == 1
     page = (tmp_path / "report.html").read_text()
     assert page.count('class="crossing graded-2"') == counts["grade 2"]
-    assert page.count("with what spoke for a pinch") == len(graded.findings)
-    assert [row["grade"] for row in rows(tmp_path / "results.csv")] == [str(f.grade or "") for f in graded.findings]
+    assert page.count("with what spoke for a pinch") == len(findings)
+    assert [row["grade"] for row in rows(tmp_path / "results.csv")] == [str(f.grade or "") for f in findings]
 
 
-def test_rows_are_made_once_and_written_before_the_next_photograph(photograph, files, tmp_path, monkeypatch, capsys):
-    from fundoscope.findings import NickingFinding
-    from fundoscope.nicking.grading.outputs import grade_all
-
-    made, as_row = [], NickingFinding.as_row
-    monkeypatch.setattr(NickingFinding, "as_row", lambda self: made.append(self) or as_row(self))
-    named = [*2 * [("a.png", files / "adult.png")], ("b.png", files / "broken.png")]
-    written, shown = [], []
-    for graded in grade_all(NickingGrader(Perfect(photograph.truth)), named, tmp_path, print_json=True):
-        written += graded.findings
-        shown += [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert len(shown) == len(written)
-        page = (tmp_path / "report.html").read_text()
-        assert page.count('class="crossing open"') == sum(one.crossing is not None for one in written)
-    assert made == written
-    assert json.loads((tmp_path / "results.json").read_text()) == shown
+def test_each_mention_is_worked_afresh_and_nothing_of_a_photograph_is_held(
+    photograph, files, tmp_path, watched, capsys
+):
+    named = [*2 * [Mention("a.png", location=files / "adult.png")], Mention(str(files / "broken.png"))]
+    run(watched(Perfect(photograph.truth)), named, tmp_path, print_json=True)
+    assert held == [0, 0, 0]
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert json.loads((tmp_path / "results.json").read_text()) == shown == [one.as_row() for one in findings]
     assert [row["file"] for row in rows(tmp_path / "results.csv")] == [row["file"] for row in shown]
-    n = (len(written) - 1) // 2
-    assert shown[:n] == shown[n:-1], "worked afresh"
-
-
-def test_nothing_of_a_photograph_is_held(photograph, files, tmp_path):
-    import gc
-    import weakref
-
-    from fundoscope.nicking.grading.outputs import grade_all
-
-    alive = []
-    grader, named = NickingGrader(Perfect(photograph.truth)), 2 * [("a.png", files / "adult.png")]
-    for graded in grade_all(grader, named, tmp_path, print_json=False):
-        alive.append(weakref.ref(graded.pixels))
-        del graded
-        gc.collect()
-        assert sum(one() is not None for one in alive) <= 1, "only the one that was yielded last"
-
-
-def test_a_run_that_is_stopped_leaves_files_that_read(photograph, files, tmp_path):
-    from fundoscope.nicking.grading.outputs import grade_all
-
-    running = grade_all(NickingGrader(Perfect(photograph.truth)), 2 * [("a.png", files / "adult.png")], tmp_path, False)
-    graded = next(running)
-    running.close()
-    assert len(json.loads((tmp_path / "results.json").read_text())) == len(rows(tmp_path / "results.csv"))
-    assert len(rows(tmp_path / "results.csv")) == len(graded.findings)
-    assert "The run was stopped after 1 photograph" in (tmp_path / "report.html").read_text()
+    n = (len(shown) - 1) // 2
+    assert shown[:n] == shown[n:-1]
 
 
 # --- patches

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from test_reports import HOSTILE, Page, assert_policy_fits, assert_self_contained
 
-from fundoscope.errors import UsageError
+from fundoscope.errors import OutputError
 from fundoscope.findings import NickingFinding, PatchFinding, Status
-from fundoscope.reports.nicking import WORDS, Card, NickingHeader, NickingReport, eye_of
-from fundoscope.reports.nicking_pictures import COLOURS, SIDE, UNGRADED, boxed, looked, vessels
-from fundoscope.reports.profile import HEIGHT, WIDTH, percent, profile_of, signed
+from fundoscope.reports.nicking import WORDS, CrossingCard, NickingHeader, NickingReport, summarise_eye
+from fundoscope.reports.nicking_pictures import COLOURS, SIDE, UNGRADED, draw_attention, draw_boxes, draw_vessels
+from fundoscope.reports.profile import HEIGHT, WIDTH, draw_profile, percent, signed
 from fundoscope.vessels import Narrowing, draw
 from fundoscope.vessels.narrowing import VeinProfile
 
@@ -45,7 +45,7 @@ def card(**changed):
         "attention": rng.random((16, 16)).astype(np.float32),
         "narrowing": narrowing(),
     }
-    return Card(**values | changed)
+    return CrossingCard(**values | changed)
 
 
 def crossing(number, grade=None, file="a.png", **changed):
@@ -131,8 +131,8 @@ def test_boxes_lie_on_the_photograph_and_lead_to_cards(tmp_path):
 
 
 def test_an_eye_is_summed_up_in_a_line(tmp_path):
-    eye = eye_of([*FOUR, crossing(5, 0, artery_width_px=3.0, vein_width_px=6.0)])
-    assert eye["counts"] == [2, 0, 1, 1] and eye["worst"] == 3 and eye["ungraded"] == 1 and eye["crossings"] == 5
+    eye = summarise_eye([*FOUR, crossing(5, 0, artery_width_px=3.0, vein_width_px=6.0)])
+    assert eye["by_grade"] == [2, 0, 1, 1] and eye["worst"] == 3 and eye["ungraded"] == 1 and eye["crossings"] == 5
     assert eye["ratio"] == pytest.approx(6 / 9) and eye["measured"] == 5
     line = photographs(tmp_path / "report.html", [FOUR]).text(".line")
     assert "4 crossings" in line and "grade 3 severe, both sides" in line and "0.67 (4 measured)" in line
@@ -142,10 +142,10 @@ def test_an_eye_is_summed_up_in_a_line(tmp_path):
 def test_the_ratio_is_of_medians_and_of_what_was_measured_only():
     widths = [(4.0, 8.0), (5.0, 10.0), (9.0, 9.0)]
     crossings = [crossing(k, 0, artery_width_px=a, vein_width_px=v) for k, (a, v) in enumerate(widths, 1)]
-    assert eye_of(crossings)["ratio"] == pytest.approx(5 / 9)
+    assert summarise_eye(crossings)["ratio"] == pytest.approx(5 / 9)
     unknown = replace(crossings[0], narrowing_1=None, narrowing_2=float("nan"))
-    assert eye_of([unknown, *crossings[1:]])["measured"] == 2
-    assert eye_of([unknown])["ratio"] is None and eye_of([])["worst"] is None
+    assert summarise_eye([unknown, *crossings[1:]])["measured"] == 2
+    assert summarise_eye([unknown])["ratio"] is None and summarise_eye([])["worst"] is None
 
 
 def test_tiles_and_foot_count_all_pages(tmp_path):
@@ -243,7 +243,7 @@ def test_four_hundred_crossings_are_a_file_that_opens(tmp_path):
 
 def test_a_page_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"report\.html"):
+    with pytest.raises(OutputError, match=r"report\.html"):
         NickingReport(tmp_path / "file" / "report.html", header())
 
 
@@ -251,7 +251,7 @@ def test_a_page_that_cannot_be_written_is_told(tmp_path):
 
 
 def test_the_curve_shows_the_pinch_where_it_is():
-    shown = profile_of(narrowing(0.4, -0.1))
+    shown = draw_profile(narrowing(0.4, -0.1))
     left, right = shown["sides"]
     assert left["told"] == "40 % narrower" and right["told"] == "10 % wider"
     floor, level = shown["bottom"], shown["level"]
@@ -269,18 +269,18 @@ def test_the_curve_is_broken_where_the_vein_was_not_seen():
     whole = narrowing()
     kept = (whole.profile.distance < 1) | (whole.profile.distance > 2.5)
     bins = VeinProfile(*(getattr(whole.profile, name)[kept] for name in VeinProfile.__dataclass_fields__))
-    assert [len(side["curves"]) for side in profile_of(replace(whole, profile=bins))["sides"]] == [2, 2]
+    assert [len(side["curves"]) for side in draw_profile(replace(whole, profile=bins))["sides"]] == [2, 2]
 
 
 def test_without_a_level_there_is_a_curve_and_no_number():
     whole = narrowing()
     near = whole.profile.distance < 1
     bins = VeinProfile(*(getattr(whole.profile, name)[near] for name in VeinProfile.__dataclass_fields__))
-    shown = profile_of(replace(whole, side_1=float("nan"), side_2=float("nan"), profile=bins))
+    shown = draw_profile(replace(whole, side_1=float("nan"), side_2=float("nan"), profile=bins))
     assert shown["level"] is None and [side["told"] for side in shown["sides"]] == 2 * ["not measured"]
     assert shown["sides"][0]["points"]
     nothing = VeinProfile(*(getattr(whole.profile, name)[:0] for name in VeinProfile.__dataclass_fields__))
-    assert profile_of(replace(whole, profile=nothing)) is None and profile_of(None) is None
+    assert draw_profile(replace(whole, profile=nothing)) is None and draw_profile(None) is None
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_narrowing_in_words_and_as_a_number(value, words, number):
 def test_each_box_has_its_grades_colour_and_surrounds_its_crossing():
     black = np.zeros((1000, 1000, 3), np.uint8)
     found = [crossing(k + 1, g, row=200.0 * k + 100, col=500.0) for k, g in enumerate([0, 1, 2, 3])]
-    picture, boxes = boxed(black, [*found, crossing(5, row=900.0, col=100.0)])
+    picture, boxes = draw_boxes(black, [*found, crossing(5, row=900.0, col=100.0)])
     assert picture.shape == black.shape and not black.any()
     for one, box, colour in zip(found, boxes, COLOURS, strict=False):
         x, y, width, height = box
@@ -313,7 +313,7 @@ def test_each_box_has_its_grades_colour_and_surrounds_its_crossing():
 def test_a_photograph_is_shown_at_one_size_with_boxes_where_they_belong(shape, size):
     share = size[0] / shape[0]
     one = crossing(1, 2, row=shape[0] / 2, col=shape[1] / 4, vein_width_px=12 / share)
-    picture, (box,) = boxed(np.zeros((*shape, 3), np.uint8), [one])
+    picture, (box,) = draw_boxes(np.zeros((*shape, 3), np.uint8), [one])
     assert picture.shape[:2] == size and max(size) <= SIDE
     assert (box[0] + box[2] / 2, box[1] + box[3] / 2) == pytest.approx((size[1] / 4, size[0] / 2), abs=1.5)
     assert box[2] == 60
@@ -321,30 +321,30 @@ def test_a_photograph_is_shown_at_one_size_with_boxes_where_they_belong(shape, s
 
 def test_numbers_of_crossings_that_lie_close_do_not_hide_each_other():
     near = [crossing(k, 0, row=300.0, col=300.0 + 4 * k) for k in (1, 2)]
-    one, _ = boxed(np.zeros((1000, 1000, 3), np.uint8), near[:1])
-    two, _ = boxed(np.zeros((1000, 1000, 3), np.uint8), near)
+    one, _ = draw_boxes(np.zeros((1000, 1000, 3), np.uint8), near[:1])
+    two, _ = draw_boxes(np.zeros((1000, 1000, 3), np.uint8), near)
     tags = [(picture == COLOURS[0]).all(axis=2).sum() for picture in (one, two)]
     assert tags[1] > 1.5 * tags[0]
 
 
 def test_a_box_at_the_edge_keeps_its_number_in_the_picture():
     for row, col in ((0.0, 0.0), (999.0, 999.0), (0.0, 999.0)):
-        picture, _ = boxed(np.zeros((1000, 1000, 3), np.uint8), [crossing(88, 1, row=row, col=col)])
+        picture, _ = draw_boxes(np.zeros((1000, 1000, 3), np.uint8), [crossing(88, 1, row=row, col=col)])
         assert (picture == COLOURS[1]).all(axis=2).sum() > 150
 
 
 def test_arteries_are_red_and_veins_blue():
     grey, maps = np.full((20, 30, 3), 100, np.uint8), np.zeros((20, 30, 3), np.uint8)
     maps[:, :10], maps[:, 10:20] = (255, 255, 0), (255, 0, 255)
-    picture = vessels(grey, maps)
+    picture = draw_vessels(grey, maps)
     assert tuple(picture[5, 5]) == draw.ARTERY and tuple(picture[5, 15]) == draw.VEIN
     assert np.ptp(picture[5, 25].astype(int)) == 0 and 30 < picture[5, 25, 0] < 100
 
 
 def test_attention_of_nothing_is_the_patch_itself():
     shown = card()
-    np.testing.assert_array_equal(looked(shown.pixels, np.zeros((16, 16), np.float32)), shown.pixels)
-    assert (looked(shown.pixels, 1e-6 * shown.attention) != shown.pixels).any()
+    np.testing.assert_array_equal(draw_attention(shown.pixels, np.zeros((16, 16), np.float32)), shown.pixels)
+    assert (draw_attention(shown.pixels, 1e-6 * shown.attention) != shown.pixels).any()
 
 
 def test_every_grade_has_a_word_and_a_colour():

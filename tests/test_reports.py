@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fundoscope import reports
-from fundoscope.errors import UsageError
+from fundoscope.errors import OutputError, UsageError
 from fundoscope.findings import NOTHING_SEEN, RopFinding, Status
-from fundoscope.reports import OperatingPoint, ScreeningHeader, ScreeningReport, page, save_pictures
+from fundoscope.reports import ReportedThreshold, ScreeningHeader, ScreeningReport, page, save_pictures
 from fundoscope.reports.study import (
     Check,
     EstimateCell,
@@ -79,7 +79,7 @@ def header(**changes) -> ScreeningHeader:
         "version": "1",
         "trained_on": "98 RetCam photographs",
         "never_tested_on": "other hospitals",
-        "operating_point": OperatingPoint(0.4, "sensitivity 0.95", "inner folds"),
+        "operating_point": ReportedThreshold(0.4, "sensitivity 0.95", "inner folds"),
         "temperature": 1.3,
         "date": "2026-11-21",
     }
@@ -292,7 +292,7 @@ def test_add_gives_back_the_overlay_it_drew(tmp_path):
         laid = report.add(1, finding(), PICTURE, np.full((4, 4), 3.0))
         assert laid.shape == PICTURE.shape and (laid != PICTURE).any()
         assert report.add(2, REFUSED, PICTURE) is None
-        assert report.counts == reports.Counts(suspected=1, refused=1)
+        assert report.counts == reports.ScreeningCounts(suspected=1, refused=1)
 
 
 def test_eyes_say_a_common_rule_once_and_leave_out_blank_columns(tmp_path):
@@ -316,11 +316,11 @@ def test_eyes_say_a_common_rule_once_and_leave_out_blank_columns(tmp_path):
     assert answer.source.index('id="eyes"') > answer.source.rindex("photograph-1")
 
 
-def test_a_page_that_cannot_be_written_is_a_usage_error(tmp_path):
+def test_a_page_that_cannot_be_written_is_an_output_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"file/report\.html"):
+    with pytest.raises(OutputError, match=r"file/report\.html"):
         ScreeningReport(tmp_path / "file" / "report.html", header())
-    with pytest.raises(UsageError, match="file"):
+    with pytest.raises(OutputError, match="file"):
         save_pictures(tmp_path / "file", 1, "a", PICTURE)
 
 

@@ -16,7 +16,8 @@ from fundoscope.bundles import open_bundle
 from fundoscope.bundles.write import ExportedClassifiers, write_bundle
 from fundoscope.imaging import Standard
 from fundoscope.networks import build
-from fundoscope.rop.screening.screener import SIMULATED, Screener
+from fundoscope.rop.screening.grader import RopGrader
+from fundoscope.rop.screening.screener import SIMULATED
 
 SIZE = 64
 
@@ -101,19 +102,19 @@ def test_training_on_leaves_the_trunk_as_it_is():
     ("simulated", False, False), ("simulated", True, True), ("real", False, True), ("real", True, True),
 ])  # fmt: skip
 def test_what_was_learnt_from_simulated_eyes_is_told_only_if_asked(folders, eyes, source, allowed, told):
-    screener = Screener(open_bundle(folders[source]), allow_simulated=allowed)
-    (found,) = screener.screen([eyes[0]])
-    assert found.finding.rop is True
-    assert (found.finding.p_tr is not None) == told
-    assert (found.finding.treatment_requiring is not None) == told
-    assert found.finding.reason == (SIMULATED if told and source == "simulated" else "")
+    grader = RopGrader(open_bundle(folders[source]), allow_simulated=allowed)
+    (found,) = grader.screen([eyes[0]])
+    assert found.rop is True
+    assert (found.p_tr is not None) == told
+    assert (found.treatment_requiring is not None) == told
+    assert found.reason == (SIMULATED if told and source == "simulated" else "")
 
 
 def test_treatment_is_asked_only_where_rop_is_suspected(eyes, tmp_path):
     card = two_stage_card(first=1.0, stage2="real")
     bundle = write_bundle(networks(), card, inputs(6), inputs(6, 1), tmp_path / "b", say=lambda line: None)
-    (found,) = Screener(open_bundle(bundle)).screen([eyes[0]])
-    assert found.finding.rop is False and found.finding.p_tr is None and found.finding.treatment_requiring is None
+    (found,) = RopGrader(open_bundle(bundle)).screen([eyes[0]])
+    assert found.rop is False and found.p_tr is None and found.treatment_requiring is None
 
 
 def test_every_file_says_simulated(folders, eyes, tmp_path):

@@ -1,18 +1,19 @@
-"""What was concluded of one photograph: the row of a results table, and the exit code that all rows add up to.
+"""Rows of the results tables, and the protocol `Grader` that command line, runs and servers work with.
 
-A refusal and a failure are findings too: whatever was named on the command line has its row.
+A refusal and a failure are findings too: every photograph that is named has its row.
 """
 
 from __future__ import annotations
 
-import csv
-import json
+import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 ROP_COLUMNS = ("file", "status", "reason", "p_rop", "rop", "p_tr", "treatment_requiring", "quality", "seconds")
 
@@ -27,6 +28,13 @@ PATCH_COLUMNS = ("file", "status", "reason", "narrowing_1", "narrowing_2", "p0",
 NOTHING_SEEN = "no ROP seen in this view; this excludes nothing"
 
 
+#: A photograph: a path, the bytes of an image file, or an array (rows, columns) or (rows, columns, 3) in RGB.
+PhotographSource = str | Path | bytes | NDArray[Any]
+
+#: One line of a results table: column -> text, number, or None where the cell is blank.
+Row = dict[str, Any]
+
+
 class Status(StrEnum):
     """ok: graded; rejected: read, but not graded, for the reason given; failed: could not be read."""
 
@@ -37,7 +45,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RopFinding:
-    """One photograph's row: probabilities and quality are 0 to 1, None where there is none; times in seconds."""
+    """The row of one infant's photograph: probabilities and quality 0 to 1, None where there is none; times in seconds."""
 
     file: str
     status: Status
@@ -49,16 +57,16 @@ class RopFinding:
     quality: float | None = None
     seconds: float = 0.0
 
-    def row(self) -> dict[str, Any]:
-        """The columns of `ROP_COLUMNS` with numbers rounded, yes and no spelled out, and None where blank."""
+    def as_row(self) -> Row:
+        """The columns of `ROP_COLUMNS`: numbers with 4 decimals, yes and no as words, None where blank."""
         values = {column: getattr(self, column) for column in ROP_COLUMNS}
         values["status"] = self.status.value
-        return {column: _plain(value) for column, value in values.items()}
+        return {column: _cell(value) for column, value in values.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class NickingFinding:
-    """One crossing's row, numbered from 1 in its photograph; a photograph without one has a row with `crossing` None.
+    """The row of one crossing, numbered from 1 in its photograph; a photograph without crossings has one row, `crossing` None.
 
     `row` and `col` are pixels of the file, 0-based; widths in its pixels; `narrowing` 1 - width beside the artery over
     undisturbed width, side 1 nearer the disc; `probabilities` of grades 0 to 3, None where it was not graded.
@@ -78,14 +86,14 @@ class NickingFinding:
     probabilities: tuple[float, float, float, float] | None = None
     grade: int | None = None
 
-    def as_row(self) -> dict[str, Any]:
-        """The columns of `NICKING_COLUMNS` with numbers rounded, and None where blank."""
+    def as_row(self) -> Row:
+        """The columns of `NICKING_COLUMNS`: numbers with 4 decimals, None where blank."""
         return _graded_row(self, NICKING_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
 class PatchFinding:
-    """One patch's row; the rest as in `NickingFinding`, side 1 being the upper one."""
+    """The row of one patch; columns as in `NickingFinding`, except that side 1 is the upper one."""
 
     file: str
     status: Status
@@ -95,19 +103,19 @@ class PatchFinding:
     probabilities: tuple[float, float, float, float] | None = None
     grade: int | None = None
 
-    def as_row(self) -> dict[str, Any]:
-        """The columns of `PATCH_COLUMNS` with numbers rounded, and None where blank."""
+    def as_row(self) -> Row:
+        """The columns of `PATCH_COLUMNS`: numbers with 4 decimals, None where blank."""
         return _graded_row(self, PATCH_COLUMNS)
 
 
-def _graded_row(finding: NickingFinding | PatchFinding, columns: tuple[str, ...]) -> dict[str, Any]:
+def _graded_row(finding: NickingFinding | PatchFinding, columns: tuple[str, ...]) -> Row:
     p = dict(zip(("p0", "p1", "p2", "p3"), finding.probabilities or (None,) * 4, strict=True))
     values = {column: p[column] if column in p else getattr(finding, column) for column in columns}
     values["status"] = finding.status.value
-    return {column: _plain(value) for column, value in values.items()}
+    return {column: _cell(value) for column, value in values.items()}
 
 
-def _plain(value: Any) -> Any:
+def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -115,43 +123,163 @@ def _plain(value: Any) -> Any:
     return value
 
 
-class CsvTable:
-    """A results table written row by row, so that a thousand photographs take no more memory than one."""
-
-    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
-        self._file: TextIO = path.open("w", newline="", encoding="utf-8", errors="surrogateescape")
-        self._writer = csv.DictWriter(self._file, columns)
-        self._writer.writeheader()
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Write one row; None is an empty cell."""
-        self._writer.writerow({key: "" if value is None else value for key, value in row.items()})
-
-    def close(self) -> None:
-        """Finish the file."""
-        self._file.close()
+def plural(noun: str) -> str:
+    """The plural of a regular noun: "photographs", "patches"."""
+    return noun + ("es" if noun.endswith(("ch", "s", "x")) else "s")
 
 
-class JsonTable:
-    """The same rows as one JSON array, an object a line; None is null."""
-
-    def __init__(self, path: Path) -> None:
-        self._file: TextIO = path.open("w", encoding="utf-8")
-        self._file.write("[")
-        self._first = True
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Write one object."""
-        self._file.write("\n" if self._first else ",\n")
-        self._file.write(json.dumps(row))
-        self._first = False
-
-    def close(self) -> None:
-        """Finish the file."""
-        self._file.write("\n]\n")
-        self._file.close()
+def counted(n: int, noun: str) -> str:
+    """A number with its noun: "1 photograph", "3 patches"."""
+    return f"{n} {noun if n == 1 else plural(noun)}"
 
 
 def exit_code(statuses: Iterable[Status]) -> int:
     """0 when every photograph was read (refused ones included), 1 when some could not be."""
     return 1 if any(status is Status.FAILED for status in statuses) else 0
+
+
+# --- graders
+
+
+class Finding(Protocol):
+    """One row of a results table, whatever the grader."""
+
+    @property
+    def file(self) -> str:
+        """The photograph as it was named."""
+        ...
+
+    @property
+    def status(self) -> Status:
+        """Whether the photograph was graded, refused or not readable."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it was not graded, or what is remarkable; blank for an unremarkable `ok`."""
+        ...
+
+    def as_row(self) -> Row:
+        """The cells of the row, in the order of the table's columns."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GradedPhotograph:
+    """The rows of one photograph (at least one), and the `evidence` behind them, which only the grader's own page reads."""
+
+    findings: tuple[Finding, ...]
+    evidence: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """One photograph named on a command line: `path` as given, and whose eye it shows where a cohort table says so.
+
+    `location` is where the file lies when that is not `path` itself, `table` the cohort table that named it.
+    """
+
+    path: str
+    infant: str | None = None
+    eye: str | None = None
+    exam: str | None = None
+    location: Path | None = None
+    table: Path | None = None
+
+    @property
+    def file(self) -> Path:
+        """Where the photograph lies."""
+        return self.location or Path(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleIdentity:
+    """Name, day and digest of a bundle: equal for two bundles only if every file of theirs is."""
+
+    name: str
+    made: str
+    digest: str
+
+    @classmethod
+    def from_card(cls, name: str, made: object, card_json: str) -> BundleIdentity:
+        """The identity of the bundle whose card, which holds the hashes of all its files, reads `card_json`."""
+        return cls(name, str(made), hashlib.sha256(card_json.encode()).hexdigest()[:16])
+
+
+class Sink(Protocol):
+    """One answer file that grows photograph by photograph."""
+
+    @property
+    def position(self) -> int:
+        """Length in bytes of the part of the file that holds finished photographs."""
+        ...
+
+    def add(self, number: int, mention: Mention, graded: GradedPhotograph, rows: Sequence[Row]) -> Sequence[str]:
+        """Write photograph `number` (from 1) and flush; gives the names of pictures made beside the file."""
+        ...
+
+    def recount(self, mention: Mention, rows: Sequence[Row]) -> None:
+        """Count a photograph that an earlier, interrupted run has written."""
+        ...
+
+    def close(self, whole: bool) -> None:
+        """Finish the file; `whole` is False when the run was stopped before its end."""
+        ...
+
+
+class Grader(Protocol):
+    """Everything that command line, runs and servers know of a grader; a third grader needs nothing else of them."""
+
+    @property
+    def name(self) -> str:
+        """The command that runs it, such as "rop screen"."""
+        ...
+
+    @property
+    def noun(self) -> str:
+        """What it grades, in the singular: "photograph" or "patch"."""
+        ...
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of its rows."""
+        ...
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that its own sinks may write."""
+        ...
+
+    @property
+    def identity(self) -> BundleIdentity:
+        """The bundle that answers."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Options that change its answers, as plain JSON."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """How many photographs it works on at once."""
+        ...
+
+    def grade_one(self, source: PhotographSource, name: str) -> GradedPhotograph:
+        """The rows of one photograph; `name` is its `file` in them. May raise: see `failed`."""
+        ...
+
+    def failed(self, name: str, reason: str) -> GradedPhotograph:
+        """The row of a photograph that could not be read or graded."""
+        ...
+
+    def count(self, rows: Sequence[Row]) -> Mapping[str, int]:
+        """What the rows of one photograph add to each count of the summary; every count is named, in its order."""
+        ...
+
+    def open_sinks(self, folder: Path, started: str, positions: Mapping[str, int]) -> Mapping[str, Sink]:
+        """The grader's own sinks in `folder`, by the name of their file: its page with pictures, its extra tables.
+
+        `started` is the time at which the run began, in words. A file named in `positions` is cut there and goes on.
+        """
+        ...

@@ -84,8 +84,3 @@ class _PlainProgress:
         seconds = now - self._started
         left = f", about {seconds / (done - self._first) * (total - done):.0f} s left" if done > self._first else ""
         self._say(f"{stage}: {done} of {total} after {seconds:.0f} s{left}")
-
-
-def counted(n: int, one: str, many: str | None = None) -> str:
-    """A number with its noun, such as "1 photograph" or "3 patches"; `many` where the plural is not `one` + s."""
-    return f"{n} {one if n == 1 else many or one + 's'}"

@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from fundoscope.cli import bundle, cohort, doctor, forensics, nicking, rop, simulate
-from fundoscope.errors import FundoscopeError
+from fundoscope.errors import FundoscopeError, OutputError, UsageError
+
+#: Errors of the system that tell that there is no room or no right to write.
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+#: Options that name a file or a folder: an empty name would be the folder that one stands in.
+_PLACES = ("--out", "--bundle", "--folds", "--maps", "--upstream")
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; refuses empty names of files and folders for all of them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        refuse_empty_places(args)
+        return super().parse_args(ctx, args)
+
+
+def refuse_empty_places(args: Sequence[str]) -> None:
+    """Raise `UsageError` where an option that names a file or a folder is given an empty name."""
+    for option, value in zip(args, [*args[1:], "-"], strict=True):
+        if (option in _PLACES and not value.strip()) or option.rstrip() in [f"{name}=" for name in _PLACES]:
+            raise UsageError(f"{option.rstrip().rstrip('=')}: is empty. Name a file or a folder.")
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="Grade retinas with little data: honestly evaluated, explained, small enough for the bedside. Research use only.",
     no_args_is_help=True,
     add_completion=False,
@@ -46,18 +72,26 @@ def options(
 
 
 def run() -> None:
-    """Run the command line; exits with 0, 1, 2 or 3 as docs/reference/command-line.md says."""
+    """Run the command line; exits with the codes that docs/reference/command-line.md lists."""
     try:
         app()
     except FundoscopeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+        _leave(str(error), error.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nothing more to say
-        sys.exit(1)
+        _leave("", OutputError.exit_code)  # the reader of standard output left, as `head` does: nothing more to say
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        _leave(str(OutputError(error.filename or "an answer", error)), OutputError.exit_code)
+
+
+def _leave(message: str, code: int) -> None:
+    if message:
+        print(f"error: {message}", file=sys.stderr)
+    if code == OutputError.exit_code:  # what standard output could not take must not be tried again at the end
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fundoscope.cli.options import BundleName, Json, Quiet, Report, check_answer
+from fundoscope.cli.options import BundleName, Json, Quiet, Replace, Report, grade_photographs
 
 app = typer.Typer(help="Artery-vein crossings in adults' photographs, and their nicking.", no_args_is_help=True)
 
@@ -25,16 +23,19 @@ def grade(
     out: Report = None,
     json: Json = False,
     bundle: BundleName = "nicking",
+    replace: Replace = False,
     quiet: Quiet = False,
 ) -> None:
     """Find artery-vein crossings in adults' photographs, measure and grade their nicking. Research use only.
 
-    Exit codes: 0 all were read (refused ones included), 1 some could not be, 2 the call is wrong, 3 the bundle is
-    missing or broken.
-    """
-    from fundoscope.nicking.grading.outputs import grade_all
+    A run that was cut off goes on when the same command is given again.
 
-    _run(photos, out, json, bundle, quiet, "photographs", grade_all)
+    Exit codes: 0 all were read (refused ones included), 1 some could not be, 2 the call is wrong, 3 the bundle is
+    missing or broken, 4 the answers could not be written.
+    """
+    from fundoscope.nicking.grading.grader import NickingGrader
+
+    grade_photographs(photos, out, json, replace, quiet, lambda: NickingGrader.open(bundle))
 
 
 @app.command("grade-patches")
@@ -45,43 +46,19 @@ def grade_patches(
     out: Report = None,
     json: Json = False,
     bundle: BundleName = "nicking",
+    replace: Replace = False,
     quiet: Quiet = False,
 ) -> None:
     """Grade the nicking in patches, squares centred near a crossing that span 12 widths of its vein. Research use only.
 
+    A run that was cut off goes on when the same command is given again.
+
     Exit codes: 0 all were read, 1 some could not be, 2 the call is wrong, 3 the bundle is missing, broken or grades
-    nothing.
+    nothing, 4 the answers could not be written.
     """
-    from fundoscope.nicking.grading.outputs import grade_patches
+    from fundoscope.nicking.grading.grader import NickingGrader, PatchGrader
 
-    _run(patches, out, json, bundle, quiet, "patches", grade_patches)
-
-
-def _run(
-    given: list[str], out: Path | None, json: bool, bundle: str, quiet: bool, what: str, run: Callable[..., Iterator]
-) -> None:
-    """Grade what was given with `run` of `nicking.run`, console about it, and leave with the exit code."""
-    from fundoscope.cli.console import Console
-    from fundoscope.cli.photographs import mentions
-    from fundoscope.findings import exit_code
-    from fundoscope.nicking.grading.grader import NickingGrader
-    from fundoscope.nicking.grading.outputs import summary
-
-    check_answer(out, json)
-    named = [(mention.path, mention.file) for mention in mentions(given)]
-    grader = NickingGrader.open(bundle)
-    running = run(grader, named, out, json)
-    console, card = Console(quiet or json), grader.bundle.card
-    console.header(**{"bundle": f"{card.name} ({card.created})", what: len(named), "use": "research use only"})
-    statuses, counted = [], Counter[str]()
-    for graded in console.follow(running, len(named), "grading"):
-        statuses.append(graded.findings[0].status)
-        counted.update(summary(graded))
-    grades = [f"grade {grade}" for grade in range(4)] if card.grades is not None else []
-    console.say("  ".join(f"{name}: {counted[name]}" for name in ("ok", "rejected", "failed", "crossings", *grades)))
-    if out is not None:
-        console.say(f"report: {out / 'report.html'}")
-    raise typer.Exit(exit_code(statuses))
+    grade_photographs(patches, out, json, replace, quiet, lambda: PatchGrader(NickingGrader.open(bundle)))
 
 
 @app.command("make-labels")

@@ -1,21 +1,55 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the call that all graders' commands make."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from fundoscope.findings import Grader
+
 Report = Annotated[Path | None, typer.Option(help="Folder for results.csv, results.json, report.html and pictures.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a row on standard output.")]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Remove the run that lies in --out, its own files only, and begin anew.")
+]
 BundleName = Annotated[str, typer.Option(help="A bundle's folder, or the name of a shipped one.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 
 
-def check_answer(out: Path | None, json: bool) -> None:
-    """Raise `UsageError` unless the answer goes somewhere."""
+def grade_photographs(
+    photos: list[str], out: Path | None, json: bool, replace: bool, quiet: bool, open_grader: Callable[[], Grader]
+) -> None:
+    """Grade all photographs with the grader that `open_grader` opens, print a summary, and leave with the exit code."""
+    from fundoscope.cli.console import Console
     from fundoscope.errors import UsageError
+    from fundoscope.findings import counted, plural
+    from fundoscope.runs import run, walk
+    from fundoscope.studies import command
 
     if out is None and not json:
         raise UsageError("Say where the answer shall go: --out DIR, --json, or both.")
+    if replace and out is None:
+        raise UsageError("--replace removes the run that lies in --out: name that folder, or leave --replace out.")
+    found = walk(photos)
+    grader = open_grader()
+    console, identity = Console(quiet or json), grader.identity
+    facts = {plural(grader.noun): len(found.mentions), "use": "research use only"}
+    console.header(bundle=f"{identity.name} ({identity.made})", **facts)
+    if found.skipped:
+        console.say(f"skipped: {found.describe_skipped()}")
+    try:
+        summary = run(grader, found.mentions, out, json, replace, command(), console)
+    except SystemExit:
+        console.say("stopped: the same command goes on where it was" if out is not None else "stopped")
+        raise
+    if summary.kept:
+        console.say(f"{counted(summary.kept, grader.noun)} of an earlier run were kept")
+    console.say("  ".join(f"{name}: {count}" for name, count in summary.counts.items()))
+    console.say(f"{counted(summary.photographs - summary.kept, grader.noun)} in {summary.seconds:.1f} s")
+    if out is not None:
+        console.say(f"report: {out / 'report.html'}")
+    raise typer.Exit(summary.exit_code)

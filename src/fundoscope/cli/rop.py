@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fundoscope.cli.options import BundleName, Json, Quiet, Report, check_answer
+from fundoscope.cli.options import BundleName, Json, Quiet, Replace, Report, grade_photographs
 
 app = typer.Typer(help="Retinopathy of prematurity in infants' photographs.", no_args_is_help=True)
 
@@ -23,35 +23,27 @@ def screen(
     allow_simulated: Annotated[
         bool, typer.Option(help="Show answers on treatment that were learnt from simulated eyes only.")
     ] = False,
+    replace: Replace = False,
     quiet: Quiet = False,
 ) -> None:
     """Screen infants' photographs for retinopathy of prematurity. Research use only.
 
-    Exit codes: 0 all were read (refused ones included), 1 some could not be, 2 the call is wrong, 3 the bundle is
-    missing or broken.
-    """
-    from fundoscope.bundles import open_bundle
-    from fundoscope.cli.console import Console
-    from fundoscope.cli.photographs import mentions
-    from fundoscope.findings import exit_code
-    from fundoscope.rop.screening.outputs import screen_all, summary
-    from fundoscope.rop.screening.screener import Screener
+    A run that was cut off goes on when the same command is given again.
 
-    check_answer(out, json)
-    named = mentions(photos)
-    loaded = open_bundle(bundle)
-    console = Console(quiet or json)
-    console.header(
-        bundle=f"{loaded.card.name} ({loaded.card.created})", photographs=len(named), use="research use only"
-    )
-    if allow_simulated and loaded.card.stage2 != "simulated":
-        console.say("This bundle has no stage learnt from simulated eyes: --allow-simulated changes nothing.")
-    screener = Screener(loaded, allow_simulated=allow_simulated)
-    findings = list(console.follow(screen_all(screener, named, out, json), len(named), "screening"))
-    console.say("  ".join(f"{name}: {count}" for name, count in summary(findings).items()))
-    if out is not None:
-        console.say(f"report: {out / 'report.html'}")
-    raise typer.Exit(exit_code(finding.status for finding in findings))
+    Exit codes: 0 all were read (refused ones included), 1 some could not be, 2 the call is wrong, 3 the bundle is
+    missing or broken, 4 the answers could not be written.
+    """
+    from fundoscope.rop.screening.grader import RopGrader
+
+    def open_grader() -> RopGrader:
+        grader = RopGrader.open(bundle, allow_simulated)
+        if allow_simulated and grader.bundle.card.stage2 != "simulated" and not (quiet or json):
+            typer.echo(
+                "--allow-simulated changes nothing: this bundle has learnt nothing from simulated eyes.", err=True
+            )
+        return grader
+
+    grade_photographs(photos, out, json, replace, quiet, open_grader)
 
 
 @app.command()

@@ -72,7 +72,8 @@ def _progress(n: int, quiet: bool) -> Generator[StepCallback]:
     """A bar on standard error, and at the end how fast it went."""
     import time
 
-    from fundoscope.cli.console import Console, counted
+    from fundoscope.cli.console import Console
+    from fundoscope.findings import counted
 
     console = Console(quiet)
     start = time.perf_counter()

@@ -5,7 +5,7 @@ from tables and from figures drawn elsewhere. All three need numpy, OpenCV and J
 """
 
 from fundoscope.reports.pictures import save_pictures
-from fundoscope.reports.screening import Counts, ScreeningReport
+from fundoscope.reports.screening import ScreeningCounts, ScreeningReport
 from fundoscope.reports.study import (
     Check,
     EstimateCell,
@@ -16,15 +16,15 @@ from fundoscope.reports.study import (
     Table,
     write_study_report,
 )
-from fundoscope.reports.wording import OperatingPoint, ScreeningHeader
+from fundoscope.reports.wording import ReportedThreshold, ScreeningHeader
 
 __all__ = [
     "Check",
-    "Counts",
     "EstimateCell",
-    "OperatingPoint",
     "Picture",
     "ReportFigure",
+    "ReportedThreshold",
+    "ScreeningCounts",
     "ScreeningHeader",
     "ScreeningReport",
     "Section",

@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.findings import NickingFinding, PatchFinding, Status
+from fundoscope.findings import NickingFinding, PatchFinding, Row, Status
 from fundoscope.imaging import Pixels
 from fundoscope.reports import page
-from fundoscope.reports.nicking_pictures import SIDE, boxed, looked, vessels
+from fundoscope.reports.nicking_pictures import SIDE, draw_attention, draw_boxes, draw_vessels
 from fundoscope.reports.overlay import jpeg_uri, legend
-from fundoscope.reports.profile import profile_of, signed
+from fundoscope.reports.profile import draw_profile, signed
 from fundoscope.reports.streamed import State, StreamedReport
 from fundoscope.vessels import Narrowing
 
@@ -33,14 +33,14 @@ _ADVICE = {
     Status.FAILED: "Check the file and grade it again. Nothing is known of it.",
 }
 
-Kind = Literal["photograph", "patch"]
+ReportKind = Literal["photograph", "patch"]
 
 
 @dataclass(frozen=True, slots=True)
 class NickingHeader:
-    """What a report says of the run: `facts` of the bundle, and a `note` that holds for every row and is said once."""
+    """Facts about the run at the head of a report: `facts` of the bundle, and a `note` that holds for every row and is shown once."""
 
-    kind: Kind
+    kind: ReportKind
     bundle: str
     date: str
     program: str
@@ -49,9 +49,11 @@ class NickingHeader:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Card:
-    """What is shown of a crossing: its patch (s, s, 3), RGB; the probabilities of vessel, artery and vein there, (s, s, 3), 0
-    to 255; where the networks saw a pinch, (h, w); the measured vein.
+class CrossingCard:
+    """The pictures and the measured vein of one crossing.
+
+    `pixels` is its patch (s, s, 3), RGB; `maps` the probabilities of vessel, artery and vein there, (s, s, 3), 0 to 255;
+    `attention` (h, w) is high where something speaks for a pinch.
     """
 
     pixels: Pixels
@@ -61,8 +63,8 @@ class Card:
 
 
 @dataclass(slots=True)
-class Tally:
-    """What a page has shown: `rows` photographs or patches by status, `grades` crossings by grade, None where there is none."""
+class NickingCounts:
+    """Counts of a page: photographs or patches by status (`rows`), crossings by grade (`grades`), None for ungraded ones."""
 
     rows: Counter[Status] = field(default_factory=Counter)
     grades: Counter[int | None] = field(default_factory=Counter)
@@ -71,60 +73,74 @@ class Tally:
 class NickingReport(StreamedReport):
     """Writes the page at `path`; use it in a `with` block, and add each photograph, or each patch, as it is done.
 
-    Raises `UsageError` where `path` cannot be written. Nothing of a row is kept but what `tally` counts.
+    Raises `OutputError` where `path` cannot be written. With a `position` the page goes on (see `StreamedReport`):
+    `recount` then tells it of the photographs that it holds.
     """
 
-    def __init__(self, path: Path, header: NickingHeader) -> None:
-        self.header, self.tally = header, Tally()
+    def __init__(self, path: Path, header: NickingHeader, position: int | None = None) -> None:
+        self.header, self.counts = header, NickingCounts()
         self._page = page.shell([page.RESEARCH_USE], page.resource("nicking.js"))
         title = TITLES[header.kind]
-        super().__init__(path, page.render("nicking_head.html.j2", page=self._page, title=title, header=header))
+        head = page.render("nicking_head.html.j2", page=self._page, title=title, header=header)
         colours = jpeg_uri(legend(480, 28), side=480, quality=92)
         facts = [*header.facts.items(), ("Use", f"{page.RESEARCH_USE}. {DISCLAIMER}")]
-        self._write(page.render("nicking_guide.html.j2", header=header, legend=colours, facts=facts, words=WORDS))
+        guide = page.render("nicking_guide.html.j2", header=header, legend=colours, facts=facts, words=WORDS)
+        super().__init__(path, head, guide, position)
 
     def add_photograph(
-        self, number: int, findings: Sequence[NickingFinding], pixels: Pixels | None = None, cards: Sequence[Card] = ()
+        self,
+        number: int,
+        findings: Sequence[NickingFinding],
+        pixels: Pixels | None = None,
+        cards: Sequence[CrossingCard] = (),
     ) -> Pixels | None:
-        """Write one photograph with its crossings, a card each, and give back the picture with their boxes (None without
-        one). `number` counts from 1.
+        """Write one photograph with its crossings, a card each; returns the picture with their boxes (None without one).
+
+        `number` counts from 1.
         """
         first, crossings = findings[0], [one for one in findings if one.crossing is not None]
-        self._count(first.status, crossings)
-        picture, boxes = (None, []) if pixels is None else boxed(pixels, crossings)
+        self._count(first.status, [one.grade for one in crossings])
+        picture, boxes = (None, []) if pixels is None else draw_boxes(pixels, crossings)
         values = {
             "number": number, "file": first.file, "status": first.status.value,
             "reason": "" if crossings else first.reason, "advice": _ADVICE.get(first.status, ""),
             "picture": None if picture is None else {"uri": jpeg_uri(picture, SIDE), "size": picture.shape[1::-1]},
-            "boxes": boxes, "eye": eye_of(crossings), "words": WORDS, "graded": not self.header.note,
+            "boxes": boxes, "eye": summarise_eye(crossings), "words": WORDS, "graded": not self.header.note,
             "cards": [self._card(number, one, card) for one, card in zip(crossings, cards, strict=True)],
         }  # fmt: skip
         self._write(page.render("nicking_photograph.html.j2", **values))
         return picture
 
-    def add_patch(self, number: int, finding: PatchFinding, card: Card | None = None) -> Pixels | None:
-        """Write one patch, and give back the picture of where the networks saw a pinch (None without one)."""
-        self._count(finding.status, [finding] if finding.status is Status.OK else [])
+    def add_patch(self, number: int, finding: PatchFinding, card: CrossingCard | None = None) -> Pixels | None:
+        """Write one patch; returns the picture of what speaks for a pinch in it (None without attention)."""
+        self._count(finding.status, [finding.grade] if finding.status is Status.OK else [])
         values = {
             "number": number, "file": finding.file, "status": finding.status.value, "reason": finding.reason,
             "advice": _ADVICE.get(finding.status, ""), "words": WORDS,
             "card": None if card is None else self._card(number, finding, card),
         }  # fmt: skip
         self._write(page.render("nicking_patch.html.j2", **values))
-        return None if card is None or card.attention is None else looked(card.pixels, card.attention)
+        return None if card is None or card.attention is None else draw_attention(card.pixels, card.attention)
 
-    def _count(self, status: Status, graded: Sequence[NickingFinding | PatchFinding]) -> None:
-        self.tally.rows[status] += 1
-        self.tally.grades.update(one.grade for one in graded)
+    def recount(self, rows: Sequence[Row]) -> None:
+        """Count a photograph, or a patch, whose part of the page is there already, by its rows of the results table."""
+        status = Status(rows[0]["status"])
+        if self.header.kind == "photograph":
+            rows = [row for row in rows if row["crossing"] is not None]
+        self._count(status, [row["grade"] for row in rows] if status is Status.OK else [])
 
-    def _card(self, number: int, finding: NickingFinding | PatchFinding, card: Card) -> dict[str, Any]:
+    def _count(self, status: Status, grades: Sequence[int | None]) -> None:
+        self.counts.rows[status] += 1
+        self.counts.grades.update(grades)
+
+    def _card(self, number: int, finding: NickingFinding | PatchFinding, card: CrossingCard) -> dict[str, Any]:
         crossing = isinstance(finding, NickingFinding)
         name = f"Crossing {finding.crossing}" if crossing else f"Patch {number}"
         return {
             "id": f"crossing-{number}-{finding.crossing}" if crossing else f"patch-{number}",
             "name": name, "finding": finding, "grade": finding.grade,
             "reason": "" if finding.reason == self.header.note else finding.reason,
-            "pictures": _pictures(card, name), "profile": profile_of(card.narrowing),
+            "pictures": _pictures(card, name), "profile": draw_profile(card.narrowing),
             "sides": ("nearer the disc", "further from it") if crossing else ("upper", "lower"),
             "narrowed": [signed(value) for value in (finding.narrowing_1, finding.narrowing_2)],
         }  # fmt: skip
@@ -136,18 +152,19 @@ class NickingReport(StreamedReport):
         return page.render("nicking_foot.html.j2", page=self._page, disclaimer=DISCLAIMER, **self._counted())
 
     def _counted(self) -> dict[str, Any]:
-        return {"kind": self.header.kind, "tally": self.tally, "graded": not self.header.note}
+        return {"kind": self.header.kind, "counts": self.counts, "graded": not self.header.note}
 
 
-def eye_of(crossings: Sequence[NickingFinding]) -> dict[str, Any]:
-    """An eye in a line: how many crossings of each grade, the worst, how many were not graded, and the ratio of the median
-    widths of arteries and veins over the `measured` crossings.
+def summarise_eye(crossings: Sequence[NickingFinding]) -> dict[str, Any]:
+    """Counts of one eye's crossings by grade, the worst grade, and the ratio of median artery to median vein width.
+
+    The ratio is over the `measured` crossings; it is not the AVR of the literature, which is CRAE / CRVE (Knudtson 2003).
     """
     grades = [one.grade for one in crossings if one.grade is not None]
-    widths = np.array([(one.artery_width_px, one.vein_width_px) for one in crossings if _measured(one)], float)
+    widths = np.array([(one.artery_width_px, one.vein_width_px) for one in crossings if _is_measured(one)], float)
     artery, vein = np.median(widths, axis=0) if len(widths) else (0.0, 0.0)
     return {
-        "counts": [grades.count(grade) for grade in range(len(WORDS))],
+        "by_grade": [grades.count(grade) for grade in range(len(WORDS))],
         "worst": max(grades, default=None),
         "ungraded": len(crossings) - len(grades),
         "crossings": len(crossings),
@@ -156,19 +173,25 @@ def eye_of(crossings: Sequence[NickingFinding]) -> dict[str, Any]:
     }
 
 
-def _measured(one: NickingFinding) -> bool:
-    """Whether something was read off its vein's edges: else its widths are the maps'."""
+def _is_measured(one: NickingFinding) -> bool:
+    """Whether a width was read off the vein's own edges; otherwise the widths come from the maps."""
     sides = [side for side in (one.narrowing_1, one.narrowing_2) if side is not None]
     return bool(one.artery_width_px and one.vein_width_px and np.isfinite(sides).any())
 
 
-def _pictures(card: Card, name: str) -> list[dict[str, str]]:
+def _pictures(card: CrossingCard, name: str) -> list[dict[str, str]]:
     shown = [
         ("Photograph", "as photographed", card.pixels),
-        ("Arteries red, veins blue", "with its arteries in red and its veins in blue", vessels(card.pixels, card.maps)),
+        (
+            "Arteries red, veins blue",
+            "with its arteries in red and its veins in blue",
+            draw_vessels(card.pixels, card.maps),
+        ),
     ]
     if card.attention is not None:
-        shown.append(("Evidence for a pinch", "with what spoke for a pinch", looked(card.pixels, card.attention)))
+        shown.append(
+            ("Evidence for a pinch", "with what spoke for a pinch", draw_attention(card.pixels, card.attention))
+        )
     return [
         {"uri": jpeg_uri(pixels, _PATCH), "caption": caption, "alt": f"{name} {alt}"} for caption, alt, pixels in shown
     ]

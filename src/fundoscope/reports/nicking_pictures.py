@@ -1,4 +1,4 @@
-"""What a report of nicking shows: crossings boxed by grade on their photograph, a patch's vessels, and where the networks look.
+"""Pictures of a report of nicking: crossings boxed by grade on their photograph, a patch's vessels, its attention map.
 
 The colours of the grades are Okabe and Ito's (2008), told apart by all; the number beside a box leads to its crossing.
 """
@@ -32,10 +32,8 @@ _GROUND = 0.55  # of the patch's brightness, behind its vessels
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels of the picture
 
 
-def boxed(pixels: Pixels, crossings: Sequence[NickingFinding]) -> tuple[Pixels, list[Box]]:
-    """The photograph, about `SIDE` pixels large, with a box and a number at each crossing, worse grades above; and the
-    boxes.
-    """
+def draw_boxes(pixels: Pixels, crossings: Sequence[NickingFinding]) -> tuple[Pixels, list[Box]]:
+    """The photograph, its longer side `SIDE` pixels, with a numbered box at each crossing, worse grades above; and the boxes."""
     share = min(_LARGER, SIDE / max(pixels.shape[:2]))
     size = (round(pixels.shape[1] * share), round(pixels.shape[0] * share))
     method = cv2.INTER_AREA if share < 1 else cv2.INTER_CUBIC
@@ -69,7 +67,7 @@ def _frame(picture: Pixels, box: Box, grade: int | None) -> None:
 
 
 def _tag(picture: Pixels, box: Box, one: NickingFinding, taken: Sequence[Box]) -> Box:
-    """The number, at that corner of the box where it hides the least of other numbers; gives its place."""
+    """Draw the crossing's number at the corner of its box where it hides the least of `taken`; returns its place."""
     number = str(one.crossing)
     (long, high), _ = cv2.getTextSize(number, _FONT, _SIZE, 1)
     width, height = long + 2 * _ROOM, high + 2 * _ROOM
@@ -91,9 +89,10 @@ def _common(one: Box, other: Box) -> int:
     return max(sides[0], 0) * max(sides[1], 0)
 
 
-def vessels(pixels: Pixels, maps: NDArray[np.uint8]) -> Pixels:
-    """A patch (s, s, 3) in grey with its arteries in red and its veins in blue; `maps` (s, s, 3) are the probabilities of
-    vessel, artery and vein, 0 to 255.
+def draw_vessels(pixels: Pixels, maps: NDArray[np.uint8]) -> Pixels:
+    """A patch (s, s, 3) in grey with its arteries in red and its veins in blue.
+
+    `maps` (s, s, 3) are the probabilities of vessel, artery and vein, 0 to 255.
     """
     vessel, artery, vein = (plane[..., None] / 255 for plane in np.moveaxis(maps.astype(np.float32), 2, 0))
     colour = (artery * np.array(draw.ARTERY) + vein * np.array(draw.VEIN)) / np.maximum(artery + vein, 0.05)
@@ -102,6 +101,6 @@ def vessels(pixels: Pixels, maps: NDArray[np.uint8]) -> Pixels:
     return np.ascontiguousarray(np.clip((1 - share) * grey + share * colour, 0, 255).astype(np.uint8))
 
 
-def looked(pixels: Pixels, attention: NDArray[np.float32]) -> Pixels:
-    """The patch with what spoke for a pinch, (h, w), by its own maximum."""
+def draw_attention(pixels: Pixels, attention: NDArray[np.float32]) -> Pixels:
+    """The patch with its attention map (h, w) laid over it, scaled by the map's own maximum."""
     return overlay(pixels, attention, max(float(attention.max()), 1e-9))

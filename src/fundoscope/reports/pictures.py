@@ -6,27 +6,18 @@ import re
 import unicodedata
 from pathlib import Path
 
-from fundoscope.errors import UsageError
+from fundoscope.errors import OutputError
 from fundoscope.imaging import Pixels
 from fundoscope.reports.overlay import jpeg
 
 _LONGEST_STEM = 80  # characters: with number and suffix well below the 255 bytes that file systems allow
 
 
-def make_folder(out: Path) -> Path:
-    """Make the folder of a report, and in it `pictures`; UsageError where that cannot be."""
-    try:
-        (out / "pictures").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be made a folder ({error.strerror}). Give another one to --out.") from error
-    return out
-
-
 def save_pictures(out_dir: Path, number: int, stem: str, picture: Pixels, overlay: Pixels | None = None) -> list[Path]:
-    """Write `NNNN_stem.jpg` and, given an overlay, `NNNN_stem_activation.jpg` there; gives their paths.
+    """Write `NNNN_stem.jpg` and, given an overlay, `NNNN_stem_activation.jpg` into `out_dir`; returns their paths.
 
     The stem is made safe (`safe_stem`); the number keeps files apart whose names repeat.
-    Raises `UsageError` where the folder cannot be written.
+    Raises `OutputError` where the folder cannot be written.
     """
     base = f"{number:04d}_{safe_stem(stem)}"
     files = {f"{base}.jpg": picture} | ({} if overlay is None else {f"{base}_activation.jpg": overlay})
@@ -35,7 +26,7 @@ def save_pictures(out_dir: Path, number: int, stem: str, picture: Pixels, overla
         for name, pixels in files.items():
             (out_dir / name).write_bytes(jpeg(pixels))
     except OSError as error:
-        raise UsageError(f"{out_dir}: cannot be written ({error.strerror}). Give a folder that can.") from error
+        raise OutputError(out_dir, error) from error
     return [out_dir / name for name in files]
 
 

@@ -1,4 +1,4 @@
-"""The width that is seen of a vein on both sides of its artery, as the lines and marks of a small drawing."""
+"""The small drawing of a vein's width on both sides of its artery: lines and marks for the template."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _HIGHEST = 1.5  # undisturbed widths
 _ARTERY = (6.0, 24.0)  # pixels that half an artery may take in the drawing
 
 
-def profile_of(narrowing: Narrowing | None) -> dict[str, Any] | None:
-    """Points of the drawing, `WIDTH` by `HEIGHT`: a curve a side, the bin beside the artery, what it lacks; None where
-    nothing was seen of the vein.
+def draw_profile(narrowing: Narrowing | None) -> dict[str, Any] | None:
+    """Coordinates of the drawing, `WIDTH` by `HEIGHT` pixels: a curve a side, the ringed bin beside the artery.
 
-    Widths are in undisturbed widths, or, where none could be measured, in those of the median, and `level` is None.
+    Heights are in undisturbed widths of the vein; where none could be measured, in its median width, and `level` is
+    None. None where no width of the vein was measured at all.
     """
     if narrowing is None or not len(narrowing.profile.distance):
         return None

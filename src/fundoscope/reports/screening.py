@@ -1,8 +1,6 @@
 """The report of a screening: one HTML file that opens offline, written row by row.
 
-Nothing is held back: head, rows and foot go to the file as they come, so a thousand photographs take no
-more memory than one, and a run that is stopped leaves a page that reads. Only the summary at the top is
-written last, into room that was kept for it.
+Each row goes to the file as it comes: see `streamed`.
 """
 
 from __future__ import annotations
@@ -12,22 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fundoscope.findings import NOTHING_SEEN, RopFinding
+from fundoscope.findings import NOTHING_SEEN, RopFinding, Row, Status
 from fundoscope.imaging import Pixels
 from fundoscope.reports import page, wording
 from fundoscope.reports.overlay import FULL_SCALE, Activation, jpeg_uri, legend, overlay, strongest
 from fundoscope.reports.pictures import save_pictures
 from fundoscope.reports.streamed import State, StreamedReport
-from fundoscope.reports.wording import OperatingPoint, ScreeningHeader
+from fundoscope.reports.wording import ReportedThreshold, ScreeningHeader
 
-__all__ = ["Counts", "OperatingPoint", "ScreeningHeader", "ScreeningReport", "save_pictures"]
+__all__ = ["ReportedThreshold", "ScreeningCounts", "ScreeningHeader", "ScreeningReport", "save_pictures"]
 
 _SIDE = 224  # pixels of an embedded picture: two of about 10 KB each a row
 
 
 @dataclass(slots=True)
-class Counts:
-    """How many photographs came to which end; `unseen` are those below the threshold."""
+class ScreeningCounts:
+    """How many photographs came to which end; `unseen` are those below the threshold, `refused` were not graded."""
 
     suspected: int = 0
     unseen: int = 0
@@ -43,12 +41,13 @@ class Counts:
 class ScreeningReport(StreamedReport):
     """Writes the page at `path`; use it in a `with` block, and `add` each photograph as it is done.
 
-    Raises `UsageError` where `path` cannot be written. `counts` holds the summary at any time.
+    Raises `OutputError` where `path` cannot be written. `counts` holds the summary at any time. With a `position` the page
+    goes on (see `StreamedReport`): `recount` then tells it of the photographs that it holds.
     """
 
-    def __init__(self, path: Path, header: ScreeningHeader) -> None:
+    def __init__(self, path: Path, header: ScreeningHeader, position: int | None = None) -> None:
         self.header = header
-        self.counts = Counts()
+        self.counts = ScreeningCounts()
         self._page = page.shell(header.stamps, page.resource("screening.js"))
         self._eyes = 0
         self._rows_open = True
@@ -59,8 +58,7 @@ class ScreeningReport(StreamedReport):
             header=header,
             simulated=wording.SIMULATED_TEXT,
         )
-        super().__init__(path, head)
-        self._write(page.render("screening_guide.html.j2", **self._guide()))
+        super().__init__(path, head, page.render("screening_guide.html.j2", **self._guide()), position)
 
     def add(
         self,
@@ -70,23 +68,30 @@ class ScreeningReport(StreamedReport):
         activation: Activation | None = None,
         original_size: tuple[int, int] | None = None,
     ) -> Pixels | None:
-        """Write one photograph's row, and give back the overlay it drew (None without picture or activation).
+        """Write one photograph's row; returns the overlay drawn for it (None without picture or activation).
 
         `number` counts from 1; `picture` is the standard square, uint8 RGB, None where nothing could be
         read; `activation` (h, w) in logit differences, None where nothing was graded; `original_size`
         (rows, columns).
         """
         laid = None if picture is None or activation is None else overlay(picture, activation)
-        kind = wording.kind_of(finding)
         values = {
             "number": number,
             "side": _SIDE,
             "pictures": _pictures(number, finding.file, picture, laid, activation),
-            **wording.row_of(finding, self.header, original_size),
+            **wording.describe_photograph(finding, self.header, original_size),
         }
         self._write(page.render("screening_row.html.j2", **values))
-        setattr(self.counts, kind, getattr(self.counts, kind) + 1)
+        self._count(finding.status, finding.rop)
         return laid
+
+    def recount(self, row: Row) -> None:
+        """Count a photograph whose part of the page is there already, by its row of the results table."""
+        self._count(Status(row["status"]), {"yes": True, "no": False, None: None}[row["rop"]])
+
+    def _count(self, status: Status, rop: bool | None) -> None:
+        kind = wording.kind_of(status, rop)
+        setattr(self.counts, kind, getattr(self.counts, kind) + 1)
 
     def add_eyes(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the table of eyes, after the last photograph: a mapping an eye, with the keys of the first.
@@ -98,7 +103,7 @@ class ScreeningReport(StreamedReport):
             return
         self._close_rows()
         self._eyes = len(rows)
-        self._write(page.render("screening_eyes.html.j2", **wording.eyes_of(rows)))
+        self._write(page.render("screening_eyes.html.j2", **wording.describe_eyes(rows)))
 
     def _close_rows(self) -> None:
         if self._rows_open:
@@ -119,7 +124,7 @@ class ScreeningReport(StreamedReport):
             "full_scale": f"{FULL_SCALE:g}",
             "threshold": f"{self.header.operating_point.threshold:.2f}",
             "nothing_seen": NOTHING_SEEN,
-            "facts": wording.facts_of(self.header),
+            "facts": wording.describe_bundle(self.header),
         }
 
 

@@ -1,7 +1,7 @@
 """A page that is written piece by piece, so that a thousand rows take no more memory than one.
 
-A run that is stopped leaves a page that reads. Only the summary at the top is written last, into room that was kept
-for it.
+A run that is stopped or killed leaves a page that reads. Only the summary at the top is written last, into room that
+was kept for it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
 
-from fundoscope.errors import UsageError
+from fundoscope.errors import OutputError
 
 State = Literal["running", "whole", "stopped"]
 
@@ -19,25 +19,30 @@ _SUMMARY_ROOM = 4096  # bytes kept for the summary, which holds a few numbers an
 
 
 class StreamedReport(ABC):
-    """A page at `path`: head, summary, whatever is written, foot. Use it in a `with` block.
+    """A page at `path`: head, summary, guide, rows, foot. Use it in a `with` block.
 
-    Raises `UsageError` where `path` cannot be written.
+    `head` and `guide` are written at once. With a `position`, the page lies there already: it is cut at that byte, the
+    end of its last finished row, and goes on; `head` must then be what it was. Raises `OutputError` where `path` cannot
+    be written.
     """
 
-    def __init__(self, path: Path, head: bytes) -> None:
+    def __init__(self, path: Path, head: bytes, guide: bytes, position: int | None = None) -> None:
         self._path = path
-        self._file: BinaryIO = _open(path)
-        self._write(head)
-        self._summary_at = self._file.tell()
-        self._write(self._summary("running").ljust(_SUMMARY_ROOM))
+        self._file = _open(path, position)
+        self._summary_at = len(head)
+        self.position = position or 0
+        if position is None:
+            self._write(head + self._padded_summary("running") + guide)
+        else:
+            self._write_summary("running")
 
     @abstractmethod
     def _summary(self, state: State) -> bytes:
-        """What stands at the top, by what is known now."""
+        """The summary at the top of the page, by what is known now."""
 
     @abstractmethod
     def _foot(self) -> bytes:
-        """What ends the page."""
+        """The end of the page."""
 
     def __enter__(self) -> Self:
         return self
@@ -56,22 +61,35 @@ class StreamedReport(ABC):
             return
         with self._file:
             self._write(self._foot())
-            self._file.seek(self._summary_at)
-            self._write(self._summary("whole" if whole else "stopped").ljust(_SUMMARY_ROOM))
+            self._write_summary("whole" if whole else "stopped")
 
     def _write(self, data: bytes) -> None:
+        """Append to the page and flush, so that a run that is killed keeps every finished row."""
+        self._write_at(self.position, data)
+        self.position += len(data)
+
+    def _write_summary(self, state: State) -> None:
+        self._write_at(self._summary_at, self._padded_summary(state))
+
+    def _padded_summary(self, state: State) -> bytes:
+        return self._summary(state).ljust(_SUMMARY_ROOM)
+
+    def _write_at(self, position: int, data: bytes) -> None:
         try:
+            self._file.seek(position)
             self._file.write(data)
-            self._file.flush()  # a run that is killed keeps every finished row
+            self._file.flush()
         except OSError as error:
-            raise UsageError(
-                f"{self._path}: cannot be written ({error.strerror}). Free space, or give another folder."
-            ) from error
+            raise OutputError(self._path, error) from error
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path, position: int | None) -> BinaryIO:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("wb")
+        if position is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("wb")
+        file = path.open("r+b")
+        file.truncate(position)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror}). Give a folder that can.") from error
+        raise OutputError(path, error) from error
+    return file

@@ -1,4 +1,4 @@
-"""What a screening report says: its header, and the words and numbers of each photograph and each eye."""
+"""The words of a screening report: of its header, and of each photograph and each eye."""
 
 from __future__ import annotations
 
@@ -26,14 +26,20 @@ _ADVICE = {
     "refused": "Photograph this eye again, or have it examined. A refusal is no negative result.",
     "failed": "Check the file and screen it again. Nothing is known of this eye.",
 }
-_DECISIONS = ("rop", "decision")  # columns of an eye that may hold its decision, the plainer one first
+_DECISIONS = {
+    "suspected": SUSPECTED,
+    "unseen": NOTHING_SEEN,  # never a bare "no"
+    "refused": "Refused, not graded",
+    "failed": "Could not be read",
+}
+_DECISION_COLUMNS = ("rop", "decision")  # columns of an eye that may hold its decision, the plainer one first
 _YES, _NO = ("yes", "True"), ("no", "False")
 _EYE_HEADS = {"p_rop": "highest probability", "decision": "taken together", "rop": "taken together"}
 
 
 @dataclass(frozen=True, slots=True)
-class OperatingPoint:
-    """The probability from which on disease is suspected, the rule that chose it, and the data behind it."""
+class ReportedThreshold:
+    """The probability from which on disease is suspected, the rule that chose it, and the data it was chosen on, in words."""
 
     threshold: float
     rule: str
@@ -42,7 +48,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class ScreeningHeader:
-    """What a report says of the run: all in words as the reader shall see them.
+    """Facts about the run at the head of a report, in words as the reader shall see them.
 
     `second_stage` shows what was found of treatment-requiring ROP, with `treatment_point` as its operating
     point; `simulated` stamps the page because that stage was learnt from simulated eyes.
@@ -52,50 +58,41 @@ class ScreeningHeader:
     version: str
     trained_on: str
     never_tested_on: str
-    operating_point: OperatingPoint
+    operating_point: ReportedThreshold
     temperature: float
     date: str
     intended_use: str = ""
     program: str = ""
     simulated: bool = False
     second_stage: bool = False
-    treatment_point: OperatingPoint | None = None
+    treatment_point: ReportedThreshold | None = None
 
     @property
     def stamps(self) -> list[str]:
-        """What stands at the top of the page and of each printed page."""
+        """The stamps at the top of the page and of each printed page."""
         return [page.SIMULATED, page.RESEARCH_USE] if self.simulated else [page.RESEARCH_USE]
 
 
-def kind_of(finding: RopFinding) -> str:
-    """How a finding is counted and coloured: suspected, unseen, refused or failed."""
-    if finding.status is Status.FAILED:
+def kind_of(status: Status, rop: bool | None) -> str:
+    """The kind under which a finding is counted and coloured: suspected, unseen, refused or failed."""
+    if status is Status.FAILED:
         return "failed"
-    if finding.status is Status.REJECTED or finding.rop is None:
+    if status is Status.REJECTED or rop is None:
         return "refused"
-    return "suspected" if finding.rop else "unseen"
+    return "suspected" if rop else "unseen"
 
 
-def decision_of(finding: RopFinding) -> str:
-    """The decision as a person reads it; never a bare yes or no."""
-    words = {
-        "suspected": SUSPECTED,
-        "unseen": NOTHING_SEEN,
-        "refused": "Refused, not graded",
-        "failed": "Could not be read",
-    }
-    return words[kind_of(finding)]
-
-
-def row_of(finding: RopFinding, header: ScreeningHeader, original_size: tuple[int, int] | None) -> dict[str, Any]:
-    """What the template of a photograph's row shows of its finding; `original_size` is (rows, columns)."""
-    kind = kind_of(finding)
+def describe_photograph(
+    finding: RopFinding, header: ScreeningHeader, original_size: tuple[int, int] | None
+) -> dict[str, Any]:
+    """The values that the template of a photograph's row shows; `original_size` is (rows, columns)."""
+    kind = kind_of(finding.status, finding.rop)
     return {
         "kind": kind + (" ungraded" if kind in _ADVICE else ""),
         "p": finding.p_rop,
         "file": page.printable(finding.file),
         "reason": page.printable(finding.reason),
-        "decision": decision_of(finding),
+        "decision": _DECISIONS[kind],
         "advice": _ADVICE.get(kind, ""),
         "gauges": _gauges(finding, header),
         "details": _details(finding, original_size),
@@ -116,7 +113,7 @@ def _gauges(finding: RopFinding, header: ScreeningHeader) -> list[dict[str, Any]
     return shown
 
 
-def _gauge(name: str, value: float, point: OperatingPoint | None) -> dict[str, Any]:
+def _gauge(name: str, value: float, point: ReportedThreshold | None) -> dict[str, Any]:
     threshold = None if point is None else point.threshold
     shown, mark = _shown(value, threshold)
     note = f"threshold {mark}" if mark else ""
@@ -150,7 +147,7 @@ def _details(finding: RopFinding, original_size: tuple[int, int] | None) -> list
     return [*size, f"{finding.seconds:.2f} s"]
 
 
-def facts_of(header: ScreeningHeader) -> list[tuple[str, str]]:
+def describe_bundle(header: ScreeningHeader) -> list[tuple[str, str]]:
     """The bundle and its limits as pairs of name and text."""
     point, second = header.operating_point, header.treatment_point
     pairs = [
@@ -167,8 +164,8 @@ def facts_of(header: ScreeningHeader) -> list[tuple[str, str]]:
     return [*((name, value) for name, value in pairs if value), ("Use", f"{page.RESEARCH_USE}. {DISCLAIMER}")]
 
 
-def eyes_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the table of eyes shows: its columns, which of them are numbers, rows, and the common rule."""
+def describe_eyes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The values that the table of eyes shows: its columns, which of them are numbers, its rows, and the common rule."""
     hidden = {"rop"} if "decision" in rows[0] else set()
     rules = {row.get("rule") for row in rows}
     if len(rules) == 1:
@@ -185,13 +182,13 @@ def eyes_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _eye_cell(name: str, row: Mapping[str, Any]) -> Any:
     value = row.get(name)
-    if name in _DECISIONS and (_blank(value) or str(value) in (*_YES, *_NO)):
+    if name in _DECISION_COLUMNS and (_blank(value) or str(value) in (*_YES, *_NO)):
         return {"suspected": SUSPECTED, "unseen": NOTHING_SEEN, "refused": "not graded"}[_kind_of_eye(row)]
     return "—" if _blank(value) else value
 
 
 def _kind_of_eye(row: Mapping[str, Any]) -> str:
-    decision = next((str(row[name]) for name in _DECISIONS if name in row), "")
+    decision = next((str(row[name]) for name in _DECISION_COLUMNS if name in row), "")
     if decision in (*_YES, SUSPECTED):
         return "suspected"
     return "unseen" if decision in (*_NO, NOTHING_SEEN) else "refused"

@@ -6,74 +6,57 @@ work on one photograph, so photographs are graded one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fundoscope.bundles.read_nicking import NickingBundle, open_nicking_bundle
-from fundoscope.errors import PhotographError
-from fundoscope.findings import NickingFinding, PatchFinding, Status
-from fundoscope.imaging import Pixels, Prepared, read
+from fundoscope.errors import BundleError, PhotographError
+from fundoscope.findings import (
+    NICKING_COLUMNS,
+    PATCH_COLUMNS,
+    BundleIdentity,
+    GradedPhotograph,
+    NickingFinding,
+    PatchFinding,
+    PhotographSource,
+    Row,
+    Sink,
+    Status,
+)
+from fundoscope.imaging import Prepared, read
 from fundoscope.imaging.quality import judge_quality
 from fundoscope.nicking.grading.crossing_candidates import find_candidates
 from fundoscope.nicking.grading.crossing_patches import crop_square, cut_crossing, map_patch
+from fundoscope.nicking.grading.evidence import MEASURED_ONLY, PatchGrading, PhotographGrading
 from fundoscope.nicking.grading.grades import PatchGrade, grade_patches
-from fundoscope.nicking.grading.vessel_maps import MappedPhotograph, map_photograph
+from fundoscope.nicking.grading.outputs import open_page
+from fundoscope.nicking.grading.vessel_maps import map_photograph
 from fundoscope.nicking.grading.widths import CrossingWidths, measure_crossings, measure_patch
-from fundoscope.vessels import Narrowing
-
-#: In every row of a crossing while the bundle holds no network that grades.
-MEASURED_ONLY = "measured, not graded: this bundle holds no network that grades"
-
-Source = str | Path | bytes | NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class PhotographGrading:
-    """The rows of one photograph, and the evidence behind them.
-
-    `pixels` are None where it could not be read, `mapped` is None where it was refused. `grades` are those of the
-    `crossings`, in their order; none where the bundle does not grade.
-    """
-
-    findings: tuple[NickingFinding, ...]
-    pixels: Pixels | None = None
-    mapped: MappedPhotograph | None = None
-    crossings: tuple[CrossingWidths, ...] = ()
-    grades: tuple[PatchGrade, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class PatchGrading:
-    """The row of one patch file, and the evidence behind it: the file's `pixels`, cut to a square; None where unread."""
-
-    finding: PatchFinding
-    pixels: Pixels | None = None
-    narrowing: Narrowing | None = None
-    grade: PatchGrade | None = None
-
-    @property
-    def findings(self) -> tuple[PatchFinding]:
-        """Its row, as a photograph has rows."""
-        return (self.finding,)
 
 
 @dataclass(frozen=True)
 class NickingGrader:
-    """A verified bundle, ready to grade."""
+    """A verified bundle, ready to grade photographs of adults; a `Grader`."""
 
     bundle: NickingBundle
+
+    name = "nicking grade"
+    noun = "photograph"
+    columns = NICKING_COLUMNS
+    files = ("report.html",)
+    options: ClassVar[Mapping[str, Any]] = {}  # none changes the answers
+    threads = 1
 
     @classmethod
     def open(cls, bundle: str | Path = "nicking") -> NickingGrader:
         """The grader of a shipped bundle's name, or of a bundle's folder."""
         return cls(open_nicking_bundle(bundle))
 
-    def grade(self, photographs: Source | Iterable[Source]) -> list[NickingFinding]:
+    def grade(self, photographs: PhotographSource | Iterable[PhotographSource]) -> list[NickingFinding]:
         """Rows of all crossings of photographs, in their order: paths, bytes of files, or arrays (rows, columns, 3), RGB."""
         sources: Iterable[Any] = (
             [photographs] if isinstance(photographs, str | Path | bytes | np.ndarray) else photographs
@@ -84,7 +67,32 @@ class NickingGrader:
             findings += self.grade_photograph(source, name).findings
         return findings
 
-    def grade_photograph(self, source: Source, name: str) -> PhotographGrading:
+    @property
+    def identity(self) -> BundleIdentity:
+        """Name, day and digest of the bundle."""
+        card = self.bundle.card
+        return BundleIdentity.from_card(card.name, card.created, card.model_dump_json())
+
+    def grade_one(self, source: PhotographSource, name: str) -> GradedPhotograph:
+        """The rows of one photograph, with its `PhotographGrading`."""
+        grading = self.grade_photograph(source, name)
+        return GradedPhotograph(grading.findings, grading)
+
+    def failed(self, name: str, reason: str) -> GradedPhotograph:
+        """The row of a photograph that could not be read or graded."""
+        grading = PhotographGrading((NickingFinding(name, Status.FAILED, reason),))
+        return GradedPhotograph(grading.findings, grading)
+
+    def count(self, rows: Sequence[Row]) -> dict[str, int]:
+        """Which end a photograph came to, its crossings, and its grades where the bundle grades."""
+        crossings = [row for row in rows if row["crossing"] is not None]
+        return _counts(rows[0]["status"], crossings, graded=self.bundle.card.grades is not None)
+
+    def open_sinks(self, folder: Path, started: str, positions: Mapping[str, int]) -> Mapping[str, Sink]:
+        """`report.html` with its pictures."""
+        return open_page(self.bundle.card, "photograph", folder, started, positions)
+
+    def grade_photograph(self, source: PhotographSource, name: str) -> PhotographGrading:
         """The rows of one photograph, a row a crossing, and the evidence behind them."""
         try:
             photograph = Prepared.read(source, name)
@@ -111,7 +119,7 @@ class NickingGrader:
         findings = tuple(rows) or (NickingFinding(photograph.name, Status.OK),)
         return PhotographGrading(findings, photograph.pixels, mapped, tuple(crossings), tuple(grades))
 
-    def grade_patch(self, source: Source, name: str) -> PatchGrading:
+    def grade_patch(self, source: PhotographSource, name: str) -> PatchGrading:
         """The row of one patch file, and the evidence behind it.
 
         Raises `BundleError` where the bundle holds no network that grades.
@@ -126,6 +134,61 @@ class NickingGrader:
         sides = (None, None) if narrowing is None else (narrowing.side_1, narrowing.side_2)
         row = PatchFinding(name, Status.OK, grade.reason, *sides, grade.probabilities, grade.grade)
         return PatchGrading(row, pixels, narrowing, grade)
+
+
+@dataclass(frozen=True)
+class PatchGrader:
+    """A `NickingGrader` of patch files, squares around a crossing; a `Grader`.
+
+    Raises `BundleError` where the bundle holds no network that grades.
+    """
+
+    grader: NickingGrader
+
+    name = "nicking grade-patches"
+    noun = "patch"
+    columns = PATCH_COLUMNS
+    files = ("report.html",)
+    options: ClassVar[Mapping[str, Any]] = {}
+    threads = 1
+
+    def __post_init__(self) -> None:
+        card = self.grader.bundle.card
+        if card.grades is None:
+            raise BundleError(
+                f"{card.name}: this bundle holds no network that grades. Give one that does to --bundle; "
+                "whole photographs are measured all the same: fundoscope nicking grade"
+            )
+
+    @property
+    def identity(self) -> BundleIdentity:
+        """Name, day and digest of the bundle."""
+        return self.grader.identity
+
+    def grade_one(self, source: PhotographSource, name: str) -> GradedPhotograph:
+        """The row of one patch, with its `PatchGrading`."""
+        grading = self.grader.grade_patch(source, name)
+        return GradedPhotograph(grading.findings, grading)
+
+    def failed(self, name: str, reason: str) -> GradedPhotograph:
+        """The row of a patch that could not be read or graded."""
+        grading = PatchGrading(PatchFinding(name, Status.FAILED, reason))
+        return GradedPhotograph(grading.findings, grading)
+
+    def count(self, rows: Sequence[Row]) -> dict[str, int]:
+        """Which end a patch came to, and its grade."""
+        return _counts(rows[0]["status"], [row for row in rows if row["status"] == Status.OK], graded=True)
+
+    def open_sinks(self, folder: Path, started: str, positions: Mapping[str, int]) -> Mapping[str, Sink]:
+        """`report.html` with its pictures."""
+        return open_page(self.grader.bundle.card, "patch", folder, started, positions)
+
+
+def _counts(status: str, crossings: Sequence[Row], graded: bool) -> dict[str, int]:
+    counts = {name.value: int(status == name) for name in Status} | {"crossings": len(crossings)}
+    if graded:
+        counts |= {f"grade {grade}": sum(row["grade"] == grade for row in crossings) for grade in range(4)}
+    return counts
 
 
 def _photograph_row(name: str, number: int, crossing: CrossingWidths, grade: PatchGrade | None) -> NickingFinding:

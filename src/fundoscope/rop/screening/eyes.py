@@ -1,11 +1,10 @@
-"""Several views of an eye to one decision."""
+"""Several views of an eye taken together to one decision."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from fundoscope.findings import NOTHING_SEEN, RopFinding, Status
+from fundoscope.findings import NOTHING_SEEN, Row, Status
 
 EYE_COLUMNS = (
     "infant", "eye", "exam", "views", "views_graded", "views_refused", "views_failed", "p_rop", "rop", "p_tr",
@@ -15,61 +14,53 @@ EYE_COLUMNS = (
 #: One suspicious view is enough: ROP is seen in part of the retina, and a view that misses it says nothing.
 RULE = "ROP is suspected if any graded view is; an eye without a graded view is not graded"
 
-Key = tuple[str, str, str]
+#: How the decision of an eye reads, by its `rop`.
+DECISIONS = {
+    "yes": "ROP suspected",
+    "no": NOTHING_SEEN,
+    None: "not graded: photograph the eye again, or have it examined",
+}
 
 
-@dataclass
-class _Views:
-    findings: list[RopFinding] = field(default_factory=list)
-
-    def count(self, status: Status) -> int:
-        return sum(finding.status is status for finding in self.findings)
-
-
-class Eyes:
-    """Gathers findings by (infant, eye, exam), in the order in which the eyes first appear."""
+class EyeViews:
+    """The rows of all views of each eye, by (infant, eye, exam), in the order in which the eyes first appear."""
 
     def __init__(self) -> None:
-        self._views: dict[Key, _Views] = {}
+        self._views: dict[tuple[str, str, str], list[Row]] = {}
 
-    def add(self, infant: str | None, eye: str | None, exam: str | None, finding: RopFinding) -> None:
-        """Count one view; a photograph of an unknown infant stands for itself, under its file's name."""
-        key = (infant or f"(unknown: {finding.file})", eye or "", exam or "")
-        self._views.setdefault(key, _Views()).findings.append(finding)
+    def add(self, infant: str | None, eye: str | None, exam: str | None, row: Row) -> None:
+        """Add one view; a photograph of an unknown infant stands for itself, under its file's name."""
+        key = (infant or f"(unknown: {row['file']})", eye or "", exam or "")
+        self._views.setdefault(key, []).append(row)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Row]:
         """One row an eye, in the columns of `EYE_COLUMNS`."""
-        return [_row(key, views) for key, views in self._views.items()]
+        return [decide_eye(*key, views) for key, views in self._views.items()]
 
 
-def _row(key: Key, views: _Views) -> dict[str, Any]:
-    infant, eye, exam = key
-    graded = [finding for finding in views.findings if finding.status is Status.OK]
-    p_rop = max((finding.p_rop or 0.0 for finding in graded), default=None)
-    rop = any(finding.rop for finding in graded) if graded else None
-    asked = [finding for finding in graded if finding.p_tr is not None]
-    p_tr = max((finding.p_tr or 0.0 for finding in asked), default=None)
-    requiring = any(finding.treatment_requiring for finding in asked) if asked else None
+def decide_eye(infant: str, eye: str, exam: str, views: Sequence[Row]) -> Row:
+    """The row of one eye: views counted by status, the highest probabilities, the decision, its rule, what is missing."""
+    graded = [row for row in views if row["status"] == Status.OK]
+    of_treatment = [row for row in graded if row["p_tr"] is not None]
+    rop = _any_yes(row["rop"] for row in graded) if graded else None
+    flags = ["infant unknown"] if infant.startswith("(unknown") else []
+    flags += [] if eye else ["laterality missing: both eyes may be mixed in this row"]
+    flags += dict.fromkeys(row["reason"] for row in graded if row["reason"])
     return {
-        "infant": infant, "eye": eye, "exam": exam, "views": len(views.findings), "views_graded": len(graded),
-        "views_refused": views.count(Status.REJECTED), "views_failed": views.count(Status.FAILED),
-        "p_rop": None if p_rop is None else round(p_rop, 4), "rop": _yes(rop),
-        "p_tr": None if p_tr is None else round(p_tr, 4), "treatment_requiring": _yes(requiring),
-        "decision": _words(rop), "rule": RULE, "flag": _flag(infant, eye, graded),
+        "infant": infant, "eye": eye, "exam": exam,
+        "views": len(views),
+        "views_graded": len(graded),
+        "views_refused": sum(row["status"] == Status.REJECTED for row in views),
+        "views_failed": sum(row["status"] == Status.FAILED for row in views),
+        "p_rop": max((row["p_rop"] or 0.0 for row in graded), default=None),
+        "rop": rop,
+        "p_tr": max((row["p_tr"] for row in of_treatment), default=None),
+        "treatment_requiring": _any_yes(row["treatment_requiring"] for row in of_treatment) if of_treatment else None,
+        "decision": DECISIONS[rop],
+        "rule": RULE,
+        "flag": "; ".join(flags),
     }  # fmt: skip
 
 
-def _yes(answer: bool | None) -> str | None:
-    return None if answer is None else "yes" if answer else "no"
-
-
-def _words(rop: bool | None) -> str:
-    if rop is None:
-        return "not graded: photograph the eye again, or have it examined"
-    return "ROP suspected" if rop else NOTHING_SEEN
-
-
-def _flag(infant: str, eye: str, graded: list[RopFinding]) -> str:
-    flags = ["infant unknown"] if infant.startswith("(unknown") else []
-    flags += [] if eye else ["laterality missing: both eyes may be mixed in this row"]
-    return "; ".join([*flags, *dict.fromkeys(finding.reason for finding in graded if finding.reason)])
+def _any_yes(answers: Iterable[str | None]) -> str:
+    return "yes" if "yes" in answers else "no"

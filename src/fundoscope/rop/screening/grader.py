@@ -1,39 +1,108 @@
-"""Screening from Python: `fundoscope.load("rop").screen(paths | arrays)`."""
+"""`RopGrader`: screening from Python, `fundoscope.load("rop").screen(paths | arrays)`, and for command line and runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from fundoscope.bundles import Bundle, open_bundle
-from fundoscope.findings import RopFinding
-from fundoscope.rop.screening.screener import Screened, Screener, Source
+from fundoscope.bundles.card import Stage
+from fundoscope.findings import (
+    ROP_COLUMNS,
+    BundleIdentity,
+    GradedPhotograph,
+    PhotographSource,
+    RopFinding,
+    Row,
+    Sink,
+    Status,
+)
+from fundoscope.rop.screening.outputs import open_sinks
+from fundoscope.rop.screening.screener import RopEvidence, screen_photograph
+from fundoscope.runs.engines import grade_isolated, map_in_order
 
 
 @dataclass(frozen=True)
 class RopGrader:
-    """A verified bundle, ready to screen; with `allow_simulated` it also tells what it learnt from simulated eyes only."""
+    """A verified bundle, ready to screen infants' photographs; a `Grader`.
+
+    Whether treatment is required is told where ROP is suspected and the bundle knows; with `allow_simulated` also if it
+    has learnt that from simulated eyes only. `threads` photographs are worked on at once, by default one more than there
+    are processors, at most five: while one thread waits for Python's lock, another decodes.
+    """
 
     bundle: Bundle
     allow_simulated: bool = False
+    threads: int = min(4, os.cpu_count() or 1) + 1
+
+    name = "rop screen"
+    noun = "photograph"
+    columns = ROP_COLUMNS
+    files = ("eyes.csv", "report.html")
 
     @classmethod
     def open(cls, bundle: str | Path, allow_simulated: bool = False) -> RopGrader:
         """The grader of a shipped bundle's name, or of a bundle's folder."""
         return cls(open_bundle(bundle), allow_simulated)
 
-    def screen(self, photographs: Source | Iterable[Source]) -> list[RopFinding]:
+    @property
+    def identity(self) -> BundleIdentity:
+        """Name, day and digest of the bundle."""
+        card = self.bundle.card
+        return BundleIdentity.from_card(card.name, card.created, card.model_dump_json())
+
+    @property
+    def options(self) -> Mapping[str, bool]:
+        """Options that change the answers."""
+        return {"allow_simulated": self.allow_simulated}
+
+    @property
+    def second(self) -> Stage | None:
+        """The stage that tells whether treatment is required; None where the bundle has none that may be shown."""
+        shown = {"real": True, "simulated": self.allow_simulated}
+        return self.bundle.second if shown.get(self.bundle.card.stage2, False) else None
+
+    def screen(self, photographs: PhotographSource | Iterable[PhotographSource]) -> list[RopFinding]:
         """One finding a photograph, in their order: paths, bytes of files, or arrays (rows, columns, 3) in RGB.
 
-        A photograph that is refused or cannot be read is a finding too; nothing is raised for it.
+        A photograph that is refused or cannot be read is a finding too; nothing is raised for it. No picture is kept.
         """
-        return [screened.finding for screened in self.look(photographs)]
+        return [cast(RopFinding, graded.findings[0]) for graded in self.screen_with_evidence(photographs)]
 
-    def look(self, photographs: Source | Iterable[Source]) -> list[Screened]:
-        """The same with the standard picture and the class activation map behind each finding."""
+    def screen_with_evidence(
+        self, photographs: PhotographSource | Iterable[PhotographSource]
+    ) -> Iterator[GradedPhotograph]:
+        """The same, a photograph at a time, with the standard picture and the class activation map of each finding."""
         one = isinstance(photographs, str | Path | bytes | np.ndarray)
-        screener = Screener(self.bundle, allow_simulated=self.allow_simulated)
-        return list(screener.screen([photographs] if one else photographs))  # type: ignore[list-item]
+        named = ((source, _name_of(source, n)) for n, source in enumerate([photographs] if one else photographs, 1))
+        return map_in_order(lambda pair: grade_isolated(self, *pair), named, self.threads)
+
+    def grade_one(self, source: PhotographSource, name: str) -> GradedPhotograph:
+        """The finding of one photograph, with `RopEvidence`; raises `PhotographError` for what cannot be read."""
+        return screen_photograph(source, name, self.bundle, self.second)
+
+    def failed(self, name: str, reason: str) -> GradedPhotograph:
+        """The row of a photograph that could not be read or graded."""
+        return GradedPhotograph((RopFinding(name, Status.FAILED, reason),), RopEvidence())
+
+    def count(self, rows: Sequence[Row]) -> dict[str, int]:
+        """Which end a photograph came to: suspected, nothing seen, rejected, failed."""
+        ends = ("ROP suspected", "no ROP seen", "rejected", "failed")
+        (row,) = rows
+        end = ends[row["rop"] == "no"] if row["status"] == "ok" else row["status"]
+        return {name: int(name == end) for name in ends}
+
+    def open_sinks(self, folder: Path, started: str, positions: Mapping[str, int]) -> Mapping[str, Sink]:
+        """`eyes.csv` for photographs from a cohort table, and `report.html` with its pictures."""
+        return open_sinks(self.bundle, self.second, folder, started, positions)
+
+
+def _name_of(source: PhotographSource, number: int) -> str:
+    if isinstance(source, str | Path):
+        return str(source)
+    return f"array {number}" if isinstance(source, np.ndarray) else f"bytes {number}"

@@ -1,133 +1,111 @@
-"""A whole screening with its files: results.csv, results.json, report.html, pictures, and eyes.csv for a cohort."""
+"""The sinks of a screening: report.html with its pictures, and eyes.csv for photographs from a cohort table."""
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
-import json
-import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol
+from typing import cast
 
+from fundoscope.bundles import Bundle
 from fundoscope.bundles.card import Stage
-from fundoscope.findings import ROP_COLUMNS, CsvTable, JsonTable, RopFinding, Status
-from fundoscope.reports.pictures import make_folder
-from fundoscope.reports.screening import OperatingPoint, ScreeningHeader, ScreeningReport, save_pictures
-from fundoscope.rop.screening.eyes import EYE_COLUMNS, Eyes
-from fundoscope.rop.screening.screener import Screened, Screener
+from fundoscope.findings import GradedPhotograph, Mention, RopFinding, Row, Sink
+from fundoscope.reports.pictures import save_pictures
+from fundoscope.reports.screening import ReportedThreshold, ScreeningHeader, ScreeningReport
+from fundoscope.rop.screening.eyes import EYE_COLUMNS, EyeViews
+from fundoscope.rop.screening.screener import RopEvidence
+from fundoscope.runs.folder import PICTURES
+from fundoscope.runs.sinks import CsvTable
 
 
-class Named(Protocol):
-    """A photograph to screen: `path` as given, `file` where it lies, and whose eye it is where that is known."""
+def open_sinks(
+    bundle: Bundle, second: Stage | None, folder: Path, started: str, positions: Mapping[str, int]
+) -> dict[str, Sink]:
+    """`eyes.csv` and `report.html` in `folder`; see `Grader.open_sinks`."""
+    eyes = EyeViews()
+    report = ScreeningReport(folder / "report.html", header_of(bundle, second, started), positions.get("report.html"))
+    return {"eyes.csv": EyeTable(folder / "eyes.csv", eyes), "report.html": ScreeningPage(report, folder, eyes)}
+
+
+class EyeTable:
+    """`eyes.csv`, a row an eye, for photographs from a cohort table; it is written when the run ends."""
+
+    position = 0
+
+    def __init__(self, path: Path, eyes: EyeViews) -> None:
+        self._path = path
+        self._eyes = eyes
+
+    def add(self, number: int, mention: Mention, graded: GradedPhotograph, rows: Sequence[Row]) -> Sequence[str]:
+        """Count one view of an eye."""
+        self.recount(mention, rows)
+        return ()
+
+    def recount(self, mention: Mention, rows: Sequence[Row]) -> None:
+        """Count one view of an eye."""
+        if mention.table is not None:
+            self._eyes.add(mention.infant, mention.eye, mention.exam, *rows)
+
+    def close(self, whole: bool) -> None:
+        """Write the table; without a cohort table there is none."""
+        if rows := self._eyes.rows():
+            table = CsvTable(self._path, EYE_COLUMNS)
+            table.add_rows(rows)
+            table.close(whole)
+
+
+class ScreeningPage:
+    """`report.html`, and in `pictures/` each photograph with its activation map."""
+
+    def __init__(self, report: ScreeningReport, folder: Path, eyes: EyeViews) -> None:
+        self._report = report
+        self._folder = folder
+        self._eyes = eyes
 
     @property
-    def path(self) -> str: ...
-    @property
-    def infant(self) -> str | None: ...
-    @property
-    def eye(self) -> str | None: ...
-    @property
-    def exam(self) -> str | None: ...
-    @property
-    def from_table(self) -> bool: ...
-    @property
-    def file(self) -> Path: ...
+    def position(self) -> int:
+        """Length in bytes of the page without its foot."""
+        return self._report.position
+
+    def add(self, number: int, mention: Mention, graded: GradedPhotograph, rows: Sequence[Row]) -> Sequence[str]:
+        """Write one photograph's part of the page, and its pictures."""
+        (finding,), evidence = cast(tuple[RopFinding], graded.findings), cast(RopEvidence, graded.evidence)
+        overlay = self._report.add(number, finding, evidence.picture, evidence.activation, evidence.size)
+        if evidence.picture is None:
+            return ()
+        stem = Path(mention.path).stem
+        paths = save_pictures(self._folder / PICTURES, number, stem, evidence.picture, overlay)
+        return [f"{PICTURES}/{path.name}" for path in paths]
+
+    def recount(self, mention: Mention, rows: Sequence[Row]) -> None:
+        """Count a photograph whose part of the page is there."""
+        self._report.recount(*rows)
+
+    def close(self, whole: bool) -> None:
+        """Write the table of eyes, the foot and the summary."""
+        self._report.add_eyes(self._eyes.rows())
+        self._report.close(whole)
 
 
-class Files:
-    """The files of a screening in one folder, written row by row."""
-
-    def __init__(self, out: Path, screener: Screener) -> None:
-        self.out = make_folder(out)
-        self.table = CsvTable(out / "results.csv", ROP_COLUMNS)
-        self.objects = JsonTable(out / "results.json")
-        self.report = ScreeningReport(out / "report.html", header_of(screener))
-        self.eyes = Eyes()
-
-    def add(self, number: int, mention: Named, screened: Screened) -> None:
-        """One photograph's row in every file."""
-        row = screened.finding.row()
-        self.table.add(row)
-        self.objects.add(row)
-        overlay = self.report.add(number, screened.finding, screened.picture, screened.activation, screened.size)
-        if screened.picture is not None:
-            save_pictures(self.out / "pictures", number, Path(mention.path).stem, screened.picture, overlay)
-        if mention.from_table:
-            self.eyes.add(mention.infant, mention.eye, mention.exam, screened.finding)
-
-    def __enter__(self) -> Files:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._finish(whole=kind is None)
-
-    def _finish(self, whole: bool) -> None:
-        """Close every file; eyes.csv is written when the photographs came from a cohort table."""
-        if rows := self.eyes.rows():
-            eyes = CsvTable(self.out / "eyes.csv", EYE_COLUMNS)
-            for row in rows:
-                eyes.add(row)
-            eyes.close()
-            self.report.add_eyes(rows)
-        self.table.close()
-        self.objects.close()
-        self.report.close(whole)
-
-
-def screen_all(screener: Screener, named: Iterable[Named], out: Path | None, print_json: bool) -> Iterator[RopFinding]:
-    """Screen and write as it goes; yields each finding once it is written, in the order given."""
-    named = list(named)
-    with ExitStack() as stack:
-        files = stack.enter_context(Files(out, screener)) if out is not None else None
-        screened = screener.screen(mention.file for mention in named)
-        for number, (mention, one) in enumerate(zip(named, screened, strict=True), 1):
-            one = replace(one, finding=replace(one.finding, file=mention.path))
-            if files is not None:
-                files.add(number, mention, one)
-            if print_json:
-                sys.stdout.write(json.dumps(one.finding.row()) + "\n")
-                sys.stdout.flush()
-            yield one.finding
-
-
-def header_of(screener: Screener) -> ScreeningHeader:
-    """What the report says of the bundle that spoke."""
-    card, second = screener.bundle.card, screener.second
+def header_of(bundle: Bundle, second: Stage | None, started: str) -> ScreeningHeader:
+    """The head of the report: the bundle, what it was trained on, its thresholds."""
+    card = bundle.card
     return ScreeningHeader(
         bundle=card.name,
         version=f"made {card.created.isoformat()} by fundoscope {card.fundoscope}, recipe {card.recipe}",
         trained_on="; ".join(card.trained_on),
         never_tested_on="; ".join(card.never_tested_on),
-        operating_point=_point(screener.bundle.stage),
-        temperature=screener.bundle.stage.temperature,
-        date=datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
+        operating_point=_threshold(bundle.stage),
+        temperature=bundle.stage.temperature,
+        date=started,
         intended_use=card.intended_use,
         program=f"fundoscope {importlib.metadata.version('fundoscope')}",
         simulated=second is not None and card.stage2 == "simulated",
         second_stage=second is not None,
-        treatment_point=None if second is None else _point(second),
+        treatment_point=None if second is None else _threshold(second),
     )
 
 
-def _point(stage: Stage) -> OperatingPoint:
+def _threshold(stage: Stage) -> ReportedThreshold:
     point = stage.operating_point
-    return OperatingPoint(point.threshold, point.rule, point.data)
-
-
-def summary(findings: Iterable[RopFinding]) -> dict[str, int]:
-    """How many photographs came to which end: suspected, nothing seen, rejected, failed."""
-    counts = Counter(_end(finding) for finding in findings)
-    return {name: counts[name] for name in ("ROP suspected", "no ROP seen", "rejected", "failed")}
-
-
-def _end(finding: RopFinding) -> str:
-    if finding.status is Status.OK:
-        return "ROP suspected" if finding.rop else "no ROP seen"
-    return finding.status.value
+    return ReportedThreshold(point.threshold, point.rule, point.data)

@@ -1,0 +1,141 @@
+"""Where rows go: results.csv, results.json, and JSON lines on standard output. Each row is flushed at once."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from fundoscope.errors import OutputError
+from fundoscope.findings import GradedPhotograph, Mention, Row
+
+
+class GrowingFile:
+    """A file that grows piece by piece and is flushed at once, so that a run that is killed loses nothing finished.
+
+    With a `position` the file is cut there and goes on; without, it begins anew. Raises `OutputError` when it cannot
+    be written.
+    """
+
+    def __init__(self, path: Path, position: int | None = None) -> None:
+        self.path = path
+        try:
+            if position is None:
+                path.unlink(missing_ok=True)  # never write through a link
+                self._file: BinaryIO = path.open("xb")
+            else:
+                self._file = path.open("r+b")
+                self._file.truncate(position)
+                self._file.seek(position)
+        except OSError as error:
+            raise OutputError(path, error) from error
+        self.position = position or 0
+
+    def write(self, data: bytes, tail: bytes = b"") -> None:
+        """Write `data`, and after it `tail`, which the next write overwrites."""
+        try:
+            self._file.seek(self.position)
+            self._file.write(data + tail)
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(self.path, error) from error
+        self.position += len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        try:
+            self._file.close()
+        except OSError as error:
+            raise OutputError(self.path, error) from error
+
+
+class CsvTable:
+    """A table with a header; None is an empty cell."""
+
+    def __init__(self, path: Path, columns: Sequence[str], position: int | None = None) -> None:
+        self._columns = columns
+        self._file = GrowingFile(path, position)
+        if position is None:
+            self._file.write(self._lines([dict(zip(columns, columns, strict=True))]))
+
+    @property
+    def position(self) -> int:
+        """Length in bytes of what is written."""
+        return self._file.position
+
+    def add(self, number: int, mention: Mention, graded: GradedPhotograph | None, rows: Sequence[Row]) -> Sequence[str]:
+        """Write the rows of a photograph."""
+        self.add_rows(rows)
+        return ()
+
+    def add_rows(self, rows: Sequence[Row]) -> None:
+        """Write rows."""
+        self._file.write(self._lines(rows))
+
+    def recount(self, mention: Mention, rows: Sequence[Row]) -> None:
+        """Nothing is counted here."""
+
+    def close(self, whole: bool) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _lines(self, rows: Sequence[Row]) -> bytes:
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self._columns).writerows(
+            {key: "" if value is None else value for key, value in row.items()} for row in rows
+        )
+        return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+class JsonTable:
+    """The same rows as a JSON array, an object a line; None is null. The file is whole after every photograph."""
+
+    def __init__(self, path: Path, position: int | None = None) -> None:
+        self._file = GrowingFile(path, position)
+        self._file.write(b"[" if position is None else b"", tail=b"\n]\n")
+
+    @property
+    def position(self) -> int:
+        """Length in bytes of what is written, without the closing bracket."""
+        return self._file.position
+
+    def add(self, number: int, mention: Mention, graded: GradedPhotograph | None, rows: Sequence[Row]) -> Sequence[str]:
+        """Write the rows of a photograph."""
+        before = "\n" if self._file.position == 1 else ",\n"
+        self._file.write((before + ",\n".join(json.dumps(row) for row in rows)).encode(), tail=b"\n]\n")
+        return ()
+
+    def recount(self, mention: Mention, rows: Sequence[Row]) -> None:
+        """Nothing is counted here."""
+
+    def close(self, whole: bool) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class JsonLines:
+    """The same rows on standard output, an object a line, those of an interrupted run's finished photographs first."""
+
+    position = 0
+
+    def add(self, number: int, mention: Mention, graded: GradedPhotograph | None, rows: Sequence[Row]) -> Sequence[str]:
+        """Print the rows of a photograph."""
+        try:
+            sys.stdout.writelines(json.dumps(row) + "\n" for row in rows)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read has left, as `head` does: the command line ends quietly
+            raise
+        except OSError as error:
+            raise OutputError("standard output", error) from error
+        return ()
+
+    def recount(self, mention: Mention, rows: Sequence[Row]) -> None:
+        """Print the rows of a photograph that an interrupted run has finished."""
+        self.add(0, mention, None, rows)
+
+    def close(self, whole: bool) -> None:
+        """Standard output stays open."""

@@ -1,0 +1,161 @@
+import io
+import json
+import os
+
+import pytest
+
+from fundoscope.errors import UsageError
+from fundoscope.imaging.read import natural_order
+from fundoscope.runs import walk
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b/10.png", "b/9.png", "a.JPG", ".hidden.png", "note.txt", "[x].png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    return tmp_path
+
+
+def paths(*photos):
+    return [mention.path for mention in walk([str(photo) for photo in photos]).mentions]
+
+
+def report_folder(path):
+    (path / "pictures").mkdir(parents=True)
+    (path / "run.json").write_text(json.dumps({"kind": "fundoscope run"}))
+    (path / "pictures" / "0001_a.jpg").touch()
+
+
+def test_a_folder_gives_its_photographs_in_natural_order(folder):
+    assert paths(folder) == [str(folder / name) for name in ("[x].png", "a.JPG", "b/9.png", "b/10.png")]
+
+
+def test_files_are_taken_as_given_repeats_and_missing_ones_included(folder):
+    given = [folder / "a.JPG", folder / "missing.png", folder / "a.JPG", folder / "note.txt"]
+    assert paths(*given) == [str(path) for path in given]
+
+
+def test_globs_match_and_a_name_with_brackets_is_a_name(folder):
+    assert paths(folder / "b" / "*.png") == [str(folder / "b" / "9.png"), str(folder / "b" / "10.png")]
+    assert paths(folder / "[x].png") == [str(folder / "[x].png")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("**/*.png", ["[[]x].png", "b/9.png", "b/10.png"]),
+        ("./**/9.png", ["b/9.png"]),
+        ("**/b/*", ["b/9.png", "b/10.png"]),
+        ("b/**", ["b/9.png", "b/10.png"]),
+        ("*/9.*", ["b/9.png"]),
+    ],
+)
+def test_deep_patterns_give_what_glob_gives_and_paths_as_they_were_typed(folder, monkeypatch, pattern, names):
+    import glob
+
+    monkeypatch.chdir(folder)
+    found = paths(pattern)
+    expected = [name for name in glob.glob(pattern, recursive=True) if os.path.isfile(name)]  # noqa: PTH207, PTH113
+    assert found == sorted(expected, key=natural_order) and len(found) == len(names)
+
+
+@pytest.mark.parametrize("empty", ["none/*.png", "b/*.tif", "none/**/*.png", "b/**/*.tif"])
+def test_a_glob_that_holds_nothing_is_a_wrong_call(folder, empty):
+    with pytest.raises(UsageError, match="no file matches"):
+        paths(folder / empty)
+
+
+def test_an_empty_folder_is_a_wrong_call_that_tells_what_is_in_it(tmp_path):
+    with pytest.raises(UsageError, match="holds no photograph"):
+        paths(tmp_path)
+    (tmp_path / "a.txt").touch()
+    (tmp_path / ".b.png").touch()
+    with pytest.raises(UsageError, match="hidden .*: 1, other files: 1"):
+        paths(tmp_path)
+
+
+def test_a_list_on_standard_input_may_hold_any_name(folder, monkeypatch):
+    def give(data):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    give(f"{folder}/a.JPG\n\n{folder}/b\r\n".encode())
+    assert len(paths("-")) == 3
+    give(b"caf\xe9.png\n")  # no UTF-8
+    assert [os.fsencode(path) for path in paths("-")] == [b"caf\xe9.png"]
+    give(b"\n")
+    with pytest.raises(UsageError, match="No photograph was named"):
+        paths("-")
+
+
+def test_a_cohort_table_tells_whose_eye_it_is(folder):
+    (folder / "c.csv").write_text("image,infant,eye\nb/9.png,7,OD\nb/10.png,7,left\n")
+    found = walk([str(folder / "c.csv")]).mentions
+    assert [(m.path, m.infant, m.eye, m.table) for m in found] == [
+        ("b/9.png", "7", "right", folder / "c.csv"),
+        ("b/10.png", "7", "left", folder / "c.csv"),
+    ]
+    assert found[0].file == folder / "b" / "9.png"
+
+
+def test_names_that_no_file_system_holds_are_still_mentions():
+    assert paths("x" * 5000, "a\0b") == ["x" * 5000, "a\0b"]
+
+
+def test_natural_order():
+    assert sorted(["a10", "a9", "b1"], key=natural_order) == ["a9", "a10", "b1"]
+
+
+def test_links_are_followed_once_and_loops_end(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "c.png").touch()
+    (folder / "a-link").symlink_to(other)
+    (folder / "b" / "loop").symlink_to(folder)
+    (folder / "a-way-to-b").symlink_to(folder / "b")  # sorts before b, which keeps its own name
+    (folder / "b" / "gone.png").symlink_to(folder / "nowhere.png")
+    found = walk([str(folder)])
+    names = [os.path.relpath(mention.path, folder) for mention in found.mentions]
+    assert names == ["[x].png", "a-link/c.png", "a.JPG", "b/9.png", "b/10.png", "b/gone.png"]
+    assert found.skipped["links to a folder that was entered already"] == 2
+    assert paths(folder / "**" / "9.png") == [str(folder / "b" / "9.png")]
+
+
+def test_what_is_skipped_is_counted(folder):
+    for name in ("__MACOSX/a.png", ".git/b.png", "b/@eaDir/9.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    found = walk([str(folder)])
+    assert len(found.mentions) == 4
+    assert found.skipped == {"hidden or system files and folders": 4, "other files": 1}
+    assert "other files: 1" in found.describe_skipped()
+
+
+def test_pictures_of_our_reports_are_not_photographs_but_others_beside_them_are(folder):
+    report_folder(folder / "out")
+    (folder / "out" / "mine.png").touch()
+    (folder / "pictures").mkdir()
+    (folder / "pictures" / "theirs.png").touch()
+    found = walk([str(folder)])
+    names = {os.path.relpath(mention.path, folder) for mention in found.mentions}
+    assert {"out/mine.png", "pictures/theirs.png"} <= names and len(names) == 6
+    assert found.skipped["report folders"] == 1
+    for pattern in ("**/*.jpg", "*/*/*.jpg"):
+        with pytest.raises(UsageError, match="no file matches"):
+            paths(folder / pattern)
+    named = folder / "out" / "pictures"  # who names them means them
+    assert paths(named) == paths(named / "*.jpg") == [str(named / "0001_a.jpg")]
+
+
+def test_a_folder_that_cannot_be_read_is_counted(folder, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    assert walk([str(folder)]).skipped["folders that cannot be read"] == 1
+    with pytest.raises(UsageError, match="Permission denied"):
+        paths(folder / "b")
