@@ -147,21 +147,21 @@ def shot(
     side = "left" if rng.random() < 0.5 else "right"
     rng.choice(len(cameras.LEVELS), p=cameras.ADULT_LEVEL_SHARES)
     cast = cameras.draw_cast(rng, 0.5)
-    exposure = cameras.expose(kind.resized(size), cameras.level_named(level), cast, rng)
+    exposure = cameras.draw_exposure(kind.resized(size), cameras.level_named(level), cast, rng)
     projection = adults.draw_projection(exposure, side, rng)
     eye = adults.grow_eye(seed, side, 0, kind.laser)
-    taken = adults.take(eye, exposure, projection)
+    taken = adults.photograph_eye(eye, exposure, projection)
     return eye, projection, taken.pixels, taken.truth.field
 
 
-def drawn_strands(
+def drawn_centrelines(
     eye: adults.AdultEye, projection: adults.Projection, field: Mask
 ) -> list[tuple[int, float, Centreline]]:
-    """Each stretch of even width in the field: its number, its drawn width, and a strand that knows it only roughly."""
+    """Each stretch of even width in the field: its number, its drawn width, and a centreline that has it only roughly."""
     found, rng = [], np.random.default_rng(0)
     for k, vessel in enumerate(eye.arteries + eye.veins):
         points, width = projection.to_pixels(vessel.points)[:, ::-1], 2 * vessel.radius * projection.scale
-        inside = ((points >= 3) & (points < np.array(field.shape) - 4)).all(axis=1) & (vessel.seen > 0.97)
+        inside = ((points >= 3) & (points < np.array(field.shape) - 4)).all(axis=1) & (vessel.visible > 0.97)
         at = np.clip(points.astype(int), 0, np.array(field.shape) - 1)
         inside &= field[at[:, 0], at[:, 1]]
         runs = np.split(np.flatnonzero(inside), np.flatnonzero(np.diff(np.flatnonzero(inside)) > 1) + 1)
@@ -179,13 +179,13 @@ def drawn_strands(
 def measured(seed: int, camera: str, level: str, size: int | None) -> tuple[Values, Values]:
     """Drawn width and error, (n, 2), of the stretches, and of the single rays."""
     eye, projection, pixels, field = shot(seed, camera, level, size)
-    strands = drawn_strands(eye, projection, field)
+    centrelines = drawn_centrelines(eye, projection, field)
     lines = [projection.to_pixels(vessel.points)[:, ::-1] for vessel in eye.arteries + eye.veins]
     owner, tree = np.repeat(np.arange(len(lines)), [len(line) for line in lines]), KDTree(np.vstack(lines))
-    ruler = CalibreModel.fit(pixels, [strand for *_, strand in strands])
+    model = CalibreModel.fit(pixels, [centreline for *_, centreline in centrelines])
     stretches, single = [], []
-    for k, width, strand in strands:
-        rays = ruler.measure_widths(strand)
+    for k, width, centreline in centrelines:
+        rays = model.measure_widths(centreline)
         apart, which = tree.query(rays.centres, k=40)
         alone = np.where(owner[which] != k, apart, np.inf).min(axis=1) > ALONE * width
         error = (rays.width - width)[alone & (rays.fit > FITS)]
@@ -218,8 +218,8 @@ def half_pixel(seeds: tuple[int, ...]) -> Iterator[Row]:
             replace(projection, origin=origin, scale=4 * projection.scale),
             (4 * field.shape[0], 4 * field.shape[1]),
         )
-        vein, artery = adults.render.layers(eye.arteries, eye.veins, projection, field.shape)
-        fine_vein, fine_artery = adults.render.layers(eye.arteries, eye.veins, large, size)
+        vein, artery = (adults.render.draw_layer(tree, projection, field.shape) for tree in (eye.veins, eye.arteries))
+        fine_vein, fine_artery = (adults.render.draw_layer(tree, large, size) for tree in (eye.veins, eye.arteries))
         for small, fine in ((vein, fine_vein), (artery, fine_artery)):
             edges.append(_edge_distance(small.mask & field, fine.mask) / 4)
         where = {
@@ -248,16 +248,16 @@ def _edge_distance(small: Mask, fine: Mask) -> Values:
 # the same vessels twice
 
 
-def strands_of(mask: Mask, scale: float, least: float) -> list[Centreline]:
+def centrelines_of(mask: Mask, scale: float, least: float) -> list[Centreline]:
     """The stretches of a vessel mask, in a picture `scale` times as large, where they are `least` pixels wide."""
     every = [Centreline(path, radius, 0).scaled(scale) for path, radius in edge_paths(vessel_graph(mask))]
     return [s for s in every if 2 * np.median(s.radius) >= least and s.length > 6 * np.median(s.radius)]
 
 
-def widths(pixels: Pixels, strands: list[Centreline]) -> Values:
+def widths(pixels: Pixels, centrelines: list[Centreline]) -> Values:
     """Median width of each, nan where its rays do not fit."""
-    ruler = CalibreModel.fit(pixels, strands)
-    every = [ruler.measure_widths(s) for s in strands]
+    model = CalibreModel.fit(pixels, centrelines)
+    every = [model.measure_widths(s) for s in centrelines]
     return np.array([np.median(r.width[r.fit > FITS]) if (r.fit > FITS).sum() > 10 else np.nan for r in every])
 
 
@@ -274,8 +274,10 @@ def two_sizes(limit: int) -> Iterator[Row]:
         quarter, shape = cv2.resize(pixels, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA), pixels.shape
         small = (shape[1] // 4, shape[0] // 4)
         masks = [cv2.resize(mask.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.5 for mask in (p.artery, p.vein)]  # fmt: skip
-        strands = [s for mask in masks for s in strands_of(mask, 4.0, 12.0)]
-        differences.append(compared(widths(pixels, strands), 4 * widths(quarter, [s.scaled(0.25) for s in strands])))
+        centrelines = [s for mask in masks for s in centrelines_of(mask, 4.0, 12.0)]
+        differences.append(
+            compared(widths(pixels, centrelines), 4 * widths(quarter, [s.scaled(0.25) for s in centrelines]))
+        )
     yield row("size", "HRF, quarter size against full", "median difference", differences, "within 0.05")
     yield row(
         "size",
@@ -292,13 +294,13 @@ def repeated(limit: int) -> Iterator[Row]:
         differences = []
         for p in drive(part)[:limit]:
             pixels = p.pixels
-            strands = [s for mask in (p.artery, p.vein) for s in strands_of(mask, 1.0, 4.0)]
+            centrelines = [s for mask in (p.artery, p.vein) for s in centrelines_of(mask, 1.0, 4.0)]
             shape = pixels.shape
             turn = cv2.getRotationMatrix2D((shape[1] / 2, shape[0] / 2), rng.uniform(2, 6) * rng.choice([-1, 1]), 1)
             turn[:, 2] += rng.uniform(-0.5, 0.5, 2)
             moved = cv2.warpAffine(pixels, turn, shape[1::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-            also = [replace(s, points=(s.points[:, ::-1] @ turn[:, :2].T + turn[:, 2])[:, ::-1]) for s in strands]
-            differences.append(compared(widths(pixels, strands), widths(moved, also)))
+            also = [replace(s, points=(s.points[:, ::-1] @ turn[:, :2].T + turn[:, 2])[:, ::-1]) for s in centrelines]
+            differences.append(compared(widths(pixels, centrelines), widths(moved, also)))
         name = f"DRIVE {part}, shifted and turned"
         yield row("repeat", name, "median difference", differences, "within 0.05")
         yield row("repeat", name, "median |difference|", [np.abs(d) for d in differences], "at most 0.05")

@@ -14,11 +14,11 @@ from scipy.interpolate import CubicSpline
 from fundoscope import simulate
 from fundoscope.errors import UsageError
 from fundoscope.imaging import find_field, read
-from fundoscope.simulate import adults, cameras, grow, infants, lesions, nicking, noise
-from fundoscope.simulate.draw import Canvas
+from fundoscope.simulate import adults, cameras, infants, lesions, nicking, noise, vessel_skeletons
 from fundoscope.simulate.projection import Projection
+from fundoscope.simulate.ribbons import ribbon_coverage
 from fundoscope.simulate.truth import Findings
-from fundoscope.simulate.vessels import find_crossings
+from fundoscope.simulate.vessel_trees import find_crossings
 from fundoscope.vessels.grade_rule import grade_of
 
 SIZE = 200
@@ -96,18 +96,17 @@ def test_arteries_are_narrower_than_veins():
 
 def test_vessels_stop_at_the_border(infant_eye):
     for vessel in infant_eye.arteries + infant_eye.veins:
-        assert infant_eye.edge.inside(vessel.points, -0.2).all()
+        assert infant_eye.border.inside(vessel.points, -0.2).all()
 
 
 @given(width=st.floats(1.5, 30), angle=st.floats(0, np.pi), shift=st.tuples(st.floats(0, 1), st.floats(0, 1)))
 @settings(max_examples=60, deadline=None)
 def test_a_ribbon_is_as_wide_as_stated(width, angle, shift):
-    canvas = Canvas((128, 128))
     way = np.array([np.cos(angle), np.sin(angle)])
     points = np.array([64, 64]) + shift + np.linspace(-100, 100, 81)[:, None] * way
-    canvas.ribbon(points, np.full(81, width / 2), np.ones(81))
+    coverage = ribbon_coverage((128, 128), points, np.full(81, width / 2), np.ones(81))
     across = np.array([64, 64]) + shift + np.linspace(-24, 24, 961)[:, None] * np.array([-way[1], way[0]])
-    profile = cv2.remap(canvas.coverage(), *across.T.astype(np.float32)[:, None], cv2.INTER_LINEAR)[0]
+    profile = cv2.remap(coverage, *across.T.astype(np.float32)[:, None], cv2.INTER_LINEAR)[0]
     assert profile.sum() * 0.05 == pytest.approx(width, abs=0.35)
     if width > 3:
         middle = np.average(np.linspace(-24, 24, 961), weights=profile)
@@ -119,9 +118,9 @@ def test_a_ribbon_is_as_wide_as_stated(width, angle, shift):
 def test_masks_are_as_wide_as_the_vessels(kind):
     eye = infants.grow_eye(8, Findings())
     camera = cameras.CAMERAS["retcam"]
-    exposure = cameras.expose(camera, 0, (1, 1, 1), np.random.default_rng(0))
+    exposure = cameras.draw_exposure(camera, 0, (1, 1, 1), np.random.default_rng(0))
     projection = infants.draw_projection(exposure, "posterior", eye.side, np.random.default_rng(1))
-    photograph = infants.take(eye, exposure, projection, "posterior")
+    photograph = infants.photograph_eye(eye, exposure, projection, "posterior")
     vessels = eye.arteries if kind == "artery" else eye.veins
     mask = getattr(photograph.truth, kind).astype(np.float32)
     others = np.concatenate([projection.to_pixels(v.points) for v in vessels])
@@ -147,8 +146,8 @@ def test_zones_by_distance():
     assert [lesions.zone_of(d) for d in (1.0, 1.99, 2.0, 2.79, 2.81)] == [1, 1, 2, 2, 3]
     for zone in (1, 2, 3):
         for seed in range(8):
-            eye_border = infants._draw_border(Findings(2, zone, "none"), np.random.default_rng(seed))
-            lesion = lesions.ridge(eye_border, 2, np.random.default_rng(seed + 50))
+            eye_border = infants.draw_border(Findings(2, zone, "none"), np.random.default_rng(seed))
+            lesion = lesions.draw_ridge(eye_border, 2, np.random.default_rng(seed + 50))
             assert lesions.zone_of(np.hypot(*lesion.points.T).min()) == zone
 
 
@@ -157,10 +156,10 @@ def test_a_ridge_is_marked_exactly_where_a_lesion_is_seen():
     for seed in range(6):
         truth = photographed(seed, infants.DISEASES[seed % 3]).truth
         assert truth.ridge.any() == (truth.stage > 0)
-        assert truth.stage in (0, truth.whole_eye.stage)
+        assert truth.stage in (0, truth.of_eye.stage)
         assert not truth.ridge[~truth.field].any()
-        if truth.whole_eye.stage == 0:
-            assert truth.seen == Findings()
+        if truth.of_eye.stage == 0:
+            assert truth.in_view == Findings()
         seen.append(truth.stage > 0)
     assert any(seen)
     assert not all(seen)
@@ -201,8 +200,10 @@ def test_each_level_shows_less_than_the_one_before():
 def _detail(eye, level, seed):
     """Contrast of the fine structure, in grey levels, without the sensor's noise."""
     rng = np.random.default_rng(seed)
-    exposure = cameras.expose(cameras.CAMERAS["retcam"].resized(320), level, (1, 1, 1), rng)
-    photograph = infants.take(eye, exposure, infants.draw_projection(exposure, "posterior", "right", rng), "posterior")
+    exposure = cameras.draw_exposure(cameras.CAMERAS["retcam"].resized(320), level, (1, 1, 1), rng)
+    photograph = infants.photograph_eye(
+        eye, exposure, infants.draw_projection(exposure, "posterior", "right", rng), "posterior"
+    )
     assert photograph.truth.level == simulate.LEVELS[level]
     assert find_field(photograph.pixels).radius == pytest.approx(158, rel=0.1)
     green = photograph.pixels[..., 1].astype(np.float32)
@@ -228,7 +229,7 @@ def test_crossings_lie_on_both_vessels(adult_photograph):
     assert np.mean([both[round(c.row), round(c.col)] > 0 for c in wide if both.shape[0] - 1 > c.row > 1]) > 0.9
 
 
-def test_meetings_are_where_polylines_intersect(infant_eye):
+def test_crossings_are_where_polylines_intersect(infant_eye):
     eye = infant_eye
     for met in find_crossings(eye.arteries, eye.veins)[:40]:
         for vessel, k in ((eye.arteries[met.artery], met.artery_sample), (eye.veins[met.vein], met.vein_sample)):
@@ -238,7 +239,7 @@ def test_meetings_are_where_polylines_intersect(infant_eye):
             assert -1e-9 <= way @ to <= way @ way + 1e-9
 
 
-def test_no_meeting_is_missed(infant_eye):
+def test_no_crossing_is_missed(infant_eye):
     eye = infant_eye
     ends = [np.stack([v.points[:-1], v.points[1:]], axis=1) for v in eye.veins]
     veins, count = np.concatenate(ends), 0
@@ -258,9 +259,9 @@ def test_no_meeting_is_missed(infant_eye):
 def test_points_near_are_found_as_by_trying_all(seed, reach):
     rng = np.random.default_rng(seed)
     points, asked = rng.normal(0, 1, (60, 2)), rng.normal(0, 1, (40, 2))
-    near = grow._Near(reach, points)
+    near = vessel_skeletons._NearbyPoints(reach, points)
     apart = np.hypot(*(asked[:, None] - points).transpose(2, 0, 1))
-    np.testing.assert_array_equal([near.any(one[None]) for one in asked], (apart < reach).any(axis=1))
+    np.testing.assert_array_equal([near.any_near(one[None]) for one in asked], (apart < reach).any(axis=1))
 
 
 @pytest.mark.parametrize("n", [4, 5, 9])
@@ -268,7 +269,7 @@ def test_a_bent_line_is_the_cubic_spline_without_a_knot_near_its_ends(n):
     points = np.cumsum(np.random.default_rng(n).uniform(0.2, 1, (n, 2)), axis=0)
     way = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
     spline = CubicSpline(way, points)(np.linspace(0, way[-1], 50))
-    np.testing.assert_allclose(noise.bend(points, 50), spline, atol=1e-8)
+    np.testing.assert_allclose(noise.spline_through(points, 50), spline, atol=1e-8)
 
 
 def test_sensor_noise_is_normal():
@@ -298,7 +299,7 @@ def test_generated_narrowing_reads_as_its_grade():
     rng = np.random.default_rng(0)
     for grade in range(4):
         for _ in range(100):
-            nick = nicking._draw(tuple(np.eye(4)[grade]), 1.0, rng)
+            nick = nicking.draw_nick(tuple(np.eye(4)[grade]), 1.0, rng)
             assert nick.grade == grade
             assert nick.artery_above or grade == 0
 
@@ -310,9 +311,9 @@ def test_nicked_veins_are_as_narrow_as_stated(adult_eye):
     assert nicked
     for met, nick in nicked:
         vein, wall = adult_eye.veins[met.vein], adult_eye.arteries[met.artery].radius[met.artery_sample] / nick.sine
-        along = nicking._along_point(vein.points, met.at)
+        along = nicking.distance_along(vein.points, met.at)
         width = nick.vein_radius * 2
-        visible = vein.radius * vein.seen / nick.vein_radius
+        visible = vein.radius * vein.visible / nick.vein_radius
         for side, sign in ((0, -1), (1, 1)):
             beside = visible[np.abs(along - sign * (wall + 0.2 * width)) < 0.15 * width]
             assert 1 - beside.min() == pytest.approx(nick.narrowing[side], abs=0.03)
@@ -331,7 +332,7 @@ def test_a_patch_spans_twelve_vein_widths():
 
 @given(st.floats(-2, 2), st.floats(-2, 2), st.floats(-3, 3), st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_view_is_undone_by_its_inverse(x, y, turn, mirrored):
+def test_a_projection_is_undone_by_its_inverse(x, y, turn, mirrored):
     projection = Projection((0.3, -0.2), (320, 250), 215, turn, mirrored)
     np.testing.assert_allclose(projection.to_eye(projection.to_pixels(np.array([[x, y]]))), [[x, y]], atol=1e-9)
 

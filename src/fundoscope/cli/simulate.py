@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from fundoscope.simulate.cohort import Progress as StepCallback
+    from fundoscope.simulate.cohort_files import Progress as StepCallback
 
 app = typer.Typer(no_args_is_help=True, help="Make photographs of simulated eyes with exact truth.")
 

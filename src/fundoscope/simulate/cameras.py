@@ -1,12 +1,12 @@
 """Cameras: field, light, haze, focus, glare, noise, colour cast and JPEG, from a perfect photograph to an ungradable one.
 
-Everything here is drawn without a look at the disease, so that normal and diseased eyes share cameras, colours and
-sharpness. Lengths are stated for the camera's native size and scale with the photograph.
+Nothing here depends on the disease, so that normal and diseased eyes share cameras, colours and sharpness. Lengths are
+stated for the camera's native size and scale with the photograph.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ from fundoscope.simulate.truth import Mask
 Image = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
-#: Quality, best first: its share among photographs follows in `LEVEL_SHARES`.
+#: Levels of quality, best first, and the share of each among photographs of infants and of adults.
 LEVELS = ("perfect", "good", "fair", "poor", "ungradable")
 LEVEL_SHARES = (0.08, 0.34, 0.34, 0.19, 0.05)
 ADULT_LEVEL_SHARES = (0.3, 0.4, 0.22, 0.07, 0.01)  # adults look where they are asked to
@@ -28,42 +28,41 @@ ADULT_LEVEL_SHARES = (0.3, 0.4, 0.22, 0.07, 0.01)  # adults look where they are 
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A camera's geometry: `shape` (rows, columns); circle `centre` (row, column) and `radius` in pixels, each with
-    the `play` in pixels from one photograph to the next; `columns` the first and last lit column; `reach` the
-    field's radius in eye units.
+    """A camera's geometry.
+
+    `shape` (rows, columns); `centre` (row, column) and `radius` of the lit circle in pixels, and `jitter`, the standard
+    deviation by which they differ from one photograph to the next; `columns` the first and the last lit column;
+    `field_radius` the range of the circle's radius on the retina, eye units; `laser` a scanning laser ophthalmoscope.
     """
 
     name: str
     shape: tuple[int, int]
     centre: tuple[float, float]
     radius: float
-    play: float
+    jitter: float
     columns: tuple[int, int]
-    reach: tuple[float, float]
+    field_radius: tuple[float, float]
     infant: bool
     laser: bool = False
 
     def resized(self, size: int | None) -> Camera:
-        """The same camera with `size` pixels along its longer side."""
+        """The same camera with `size` pixels along its longer side; raises `UsageError` under 32."""
         if size is None:
             return self
         if size < 32:
             raise UsageError(f"a photograph of {size} pixels is too small to draw. Ask for 32 or more.")
         s = size / max(self.shape)
-        return Camera(
-            self.name,
-            (round(self.shape[0] * s), round(self.shape[1] * s)),
-            (self.centre[0] * s, self.centre[1] * s),
-            self.radius * s,
-            self.play * s,
-            (round(self.columns[0] * s), round(self.columns[1] * s)),
-            self.reach,
-            self.infant,
-            self.laser,
+        return replace(
+            self,
+            shape=(round(self.shape[0] * s), round(self.shape[1] * s)),
+            centre=(self.centre[0] * s, self.centre[1] * s),
+            radius=self.radius * s,
+            jitter=self.jitter * s,
+            columns=(round(self.columns[0] * s), round(self.columns[1] * s)),
         )
 
 
-#: Circle and lit columns of the RetCam as measured on public photographs (HVDROPDB); the others by their makers' data.
+#: Circle and lit columns of the RetCam as measured on public photographs (HVDROPDB), the others by their makers' data.
 CAMERAS = {
     camera.name: camera
     for camera in (
@@ -77,7 +76,7 @@ CAMERAS = {
 
 
 def camera_named(name: str, infant: bool) -> Camera:
-    """The camera called `name` among those for infants or for adults; raises `UsageError` with the nearest one."""
+    """The camera of this name among those for infants or for adults; else `UsageError` that names the nearest one."""
     fitting = {key: camera for key, camera in CAMERAS.items() if camera.infant == infant}
     if name not in fitting:
         whom = "infants" if infant else "adults"
@@ -86,7 +85,7 @@ def camera_named(name: str, infant: bool) -> Camera:
 
 
 def level_named(name: str) -> int:
-    """Place of a level in `LEVELS`; raises `UsageError` with the nearest known one."""
+    """Index of a level in `LEVELS`; `UsageError` that names the nearest one for an unknown name."""
     if name not in LEVELS:
         raise UsageError(f"no quality level is called '{name}': {nearest(name, LEVELS)}")
     return LEVELS.index(name)
@@ -94,7 +93,9 @@ def level_named(name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """One photograph's conditions: where the circle fell, how far its light, haze and focus were from ideal."""
+    """The conditions of one photograph: `centre` (row, column) and `radius` of the lit circle in pixels, index of the
+    quality `level`, colour `cast` (factors on red, green, blue), and the `seed` of haze, light, glare and noise.
+    """
 
     camera: Camera
     centre: tuple[float, float]
@@ -105,11 +106,11 @@ class Exposure:
 
     @property
     def unit(self) -> float:
-        """Pixels of this photograph for one pixel of a RetCam photograph."""
-        return self.radius / 316
+        """Pixels of this photograph for one pixel of a RetCam photograph at its native size."""
+        return self.radius / CAMERAS["retcam"].radius
 
     def field(self) -> Mask:
-        """(rows, columns): True where the retina is lit."""
+        """Where the retina is lit, (rows, columns)."""
         rows, columns = self.camera.shape
         r = np.arange(rows)[:, None] - self.centre[0]
         c = np.arange(columns)[None, :] - self.centre[1]
@@ -119,16 +120,16 @@ class Exposure:
         return inside
 
 
-def expose(camera: Camera, level: int, cast: tuple[float, float, float], rng: np.random.Generator) -> Exposure:
-    """Draw the conditions of one photograph."""
-    play = camera.play
-    centre = (camera.centre[0] + rng.normal(0, play), camera.centre[1] + rng.normal(0, 1.2 * play))
-    radius = camera.radius + rng.normal(0, 0.5 * play)
+def draw_exposure(camera: Camera, level: int, cast: tuple[float, float, float], rng: np.random.Generator) -> Exposure:
+    """The conditions of one photograph at a given quality level."""
+    jitter = camera.jitter
+    centre = (camera.centre[0] + rng.normal(0, jitter), camera.centre[1] + rng.normal(0, 1.2 * jitter))
+    radius = camera.radius + rng.normal(0, 0.5 * jitter)
     return Exposure(camera, (float(centre[0]), float(centre[1])), float(radius), level, cast, int(rng.integers(2**31)))
 
 
 def draw_cast(rng: np.random.Generator, spread: float = 1.0) -> tuple[float, float, float]:
-    """A camera's white balance and gain, as channel factors; `spread` scales how far they stray."""
+    """Gain and white balance of a camera as factors on red, green and blue; `spread` scales their variation."""
     gain = np.exp(spread * rng.normal(-0.04, 0.12))
     red, green, blue = gain * np.exp(spread * rng.normal(0, [0.05, 0.08, 0.2]))
     return float(red), float(green), float(blue)
@@ -139,20 +140,21 @@ _HAZE = ((0.0, 0.2), (0.3, 0.75), (0.6, 1.0), (0.85, 1.1), (1.0, 1.2))
 _VIGNETTE = ((0.15, 0.35), (0.2, 0.5), (0.25, 0.6), (0.25, 0.65), (0.3, 0.7))
 _DEFOCUS = ((0.45, 0.6), (0.55, 0.9), (0.75, 1.3), (1.2, 2.4), (3.0, 6.0))
 _GLARE = (0.1, 0.35, 0.5, 0.6, 0.7)
-_HAZES = np.array([[0.74, 0.64, 0.40], [0.62, 0.44, 0.42], [0.56, 0.56, 0.36], [0.84, 0.66, 0.42], [0.42, 0.34, 0.22]])
-_HAZE_OF_RETINA = 0.2  # share of the retina's own mean colour in the haze before it: it is lit from behind
+_HAZE_COLOURS = np.array(
+    [[0.74, 0.64, 0.40], [0.62, 0.44, 0.42], [0.56, 0.56, 0.36], [0.84, 0.66, 0.42], [0.42, 0.34, 0.22]]
+)
+_HAZE_OF_RETINA = 0.2  # share of the retina's mean colour in the haze in front of it, which is lit from behind
 _WIDE_FIELD, _NARROW_FIELD = 1.35, 0.8  # a wide field loses more light towards its rim
-_ADULT_CLARITY = 0.35  # adults' media are clear and still: their haze is this share of an infant's
+_ADULT_HAZE, _ADULT_GLARE = 0.35, 0.4  # of an infant's: adults' media are clear and their eyes still
+_GLARE_SIDE, _HAZE_SIDE = 640, 320  # pixels along the longer side at which glare, and haze and light, are drawn
+_SENSOR_NOISE = (3.2, 5.2)  # grey levels, before the camera's own smoothing
 
 
-_FINE, _COARSE = 640, 320  # pixels along the longer side at which glare and, smoother yet, haze and light are drawn
-
-
-def haze(exposure: Exposure) -> Image:
-    """(rows, columns) in 0..1, of the whole field at a lower resolution: how much of the retina is veiled."""
+def draw_haze(exposure: Exposure) -> Image:
+    """Share of the retina that haze veils at each pixel (rows, columns), 0 to 1, at a lower resolution."""
     rng = np.random.default_rng([exposure.seed, 1])
-    dense = rng.uniform(*_HAZE[exposure.level]) * (1.0 if exposure.camera.infant else _ADULT_CLARITY)
-    u, v = _disc_coordinates(exposure, _COARSE)
+    dense = rng.uniform(*_HAZE[exposure.level]) * (1.0 if exposure.camera.infant else _ADULT_HAZE)
+    u, v = _field_coordinates(exposure, _HAZE_SIDE)
     angle, edge = rng.uniform(0, 2 * np.pi), rng.uniform(-0.35, 0.6)
     side = noise.smoothstep(edge - 0.75, edge + 0.75, u * np.cos(angle) + v * np.sin(angle))
     centre, size = rng.normal(0, 0.35, 2), rng.uniform(0.35, 0.8)
@@ -165,8 +167,8 @@ def haze(exposure: Exposure) -> Image:
     return np.clip(veil, 0, 0.97).astype(np.float32)
 
 
-def _disc_coordinates(exposure: Exposure, side: int) -> tuple[Image, Image]:
-    """Column and row, in radii from the centre of the field, of each pixel of a picture at most `side` pixels long."""
+def _field_coordinates(exposure: Exposure, side: int) -> tuple[Image, Image]:
+    """Column and row, in field radii from the field's centre, of each pixel of a picture at most `side` pixels long."""
     rows, columns = exposure.camera.shape
     step = max(1.0, max(rows, columns) / side)
     v = ((np.arange(round(rows / step)) + 0.5) * step - 0.5 - exposure.centre[0]) / exposure.radius
@@ -175,9 +177,10 @@ def _disc_coordinates(exposure: Exposure, side: int) -> tuple[Image, Image]:
     return grid[0], grid[1]
 
 
-def photograph(retina: Image, veil: Image, exposure: Exposure) -> bytes:
-    """The JPEG that the camera stores of `retina` (3, rows, columns) in 0..1, which is used up; `veil` comes from
-    `haze`.
+def take_photograph(retina: Image, veil: Image, exposure: Exposure) -> bytes:
+    """The JPEG that the camera stores of `retina` (3, rows, columns; 0 to 1), seen through `veil` (from `draw_haze`).
+
+    `retina` is overwritten.
     """
     rng = np.random.default_rng([exposure.seed, 2])
     size = exposure.camera.shape[::-1]
@@ -190,14 +193,17 @@ def photograph(retina: Image, veil: Image, exposure: Exposure) -> bytes:
         for shape, colour in glares:
             plane += cv2.resize(shape, size) * colour[channel]
         cv2.GaussianBlur(plane, (0, 0), sigma, dst=plane)
-    return _record(retina, exposure, rng)
+    return _jpeg(retina, exposure, rng)
 
 
 def _light(
     exposure: Exposure, veil: Image, behind: NDArray[np.floating], rng: np.random.Generator
 ) -> tuple[Image, Image]:
-    """Factor on, and light added to, the retina's own; both (3, rows, columns) at the veil's resolution."""
-    u, v = _disc_coordinates(exposure, _COARSE)
+    """The factor on the retina's light and the light added to it, both (3, rows, columns) at the veil's resolution.
+
+    `behind` (3,) is the retina's mean colour.
+    """
+    u, v = _field_coordinates(exposure, _HAZE_SIDE)
     lost = rng.uniform(*_VIGNETTE[exposure.level]) * (_WIDE_FIELD if exposure.camera.infant else _NARROW_FIELD)
     aim = rng.normal(0, 0.3, 2)  # the lamp seldom points where the lens does
     level = 1.1 - lost * ((u - aim[0]) ** 2 + (v - aim[1]) ** 2)
@@ -205,18 +211,18 @@ def _light(
     cast = np.array(exposure.cast, np.float32)[:, None, None]
     # light that has crossed more blood is redder: where it is dim, green and blue are lost first
     factor = level ** np.array([0.9, 1.1, 1.0], np.float32)[:, None, None] * cast * (1 - veil)
-    murk = rng.dirichlet(np.full(len(_HAZES), 0.4)) @ _HAZES * rng.uniform(0.75, 1.2)
+    murk = rng.dirichlet(np.full(len(_HAZE_COLOURS), 0.4)) @ _HAZE_COLOURS * rng.uniform(0.75, 1.2)
     murk = _HAZE_OF_RETINA * behind + (1 - _HAZE_OF_RETINA) * murk
     added = veil * (0.55 + 0.45 * level) * cast * murk.astype(np.float32)[:, None, None]
     return factor.astype(np.float32), added.astype(np.float32)
 
 
-Glare = tuple[Image, tuple[float, float, float]]  # its strength (rows, columns), and its colour
+Glare = tuple[Image, tuple[float, float, float]]  # strength (rows, columns) and colour
 
 
 def _glares(exposure: Exposure, rng: np.random.Generator) -> list[Glare]:
-    """A crescent at the rim, a thin bright rim, and a lens reflex, as far as chance brings them."""
-    chance = _GLARE[exposure.level] * (1.0 if exposure.camera.infant else 0.4)
+    """Up to three glares, each by chance: a crescent at the rim, a thin bright rim, a reflex of the lens."""
+    chance = _GLARE[exposure.level] * (1.0 if exposure.camera.infant else _ADULT_GLARE)
     strong, where, width = rng.uniform(0.15, 0.5), rng.uniform(0, 2 * np.pi), rng.uniform(0.03, 0.12)
     crescent = rng.random() < chance
     bright, place = rng.uniform(0.05, 0.4), rng.uniform(0, 2 * np.pi)
@@ -225,7 +231,7 @@ def _glares(exposure: Exposure, rng: np.random.Generator) -> list[Glare]:
     reflex = rng.random() < 0.3 * chance
     if not (crescent or rim or reflex):
         return []
-    u, v = _disc_coordinates(exposure, _FINE)
+    u, v = _field_coordinates(exposure, _GLARE_SIDE)
     radius = np.maximum(np.sqrt(u * u + v * v), 1e-6)
     glares: list[Glare] = []
     if crescent:
@@ -240,13 +246,10 @@ def _glares(exposure: Exposure, rng: np.random.Generator) -> list[Glare]:
     return glares
 
 
-_NOISE = (3.2, 5.2)  # grey levels, before the camera's own smoothing
-
-
-def _record(picture: Image, exposure: Exposure, rng: np.random.Generator) -> bytes:
-    """Sensor noise, the black surround and JPEG."""
+def _jpeg(picture: Image, exposure: Exposure, rng: np.random.Generator) -> bytes:
+    """The picture (3, rows, columns; 0 to 1) with sensor noise and a black surround, as JPEG."""
     shape = picture.shape[1:]
-    sigma, surround = rng.uniform(*_NOISE), round(rng.uniform(0, 3))
+    sigma, surround = rng.uniform(*_SENSOR_NOISE), round(rng.uniform(0, 3))
     field = exposure.field()
     common = noise.grain(shape, rng)
     planes = []
@@ -258,6 +261,6 @@ def _record(picture: Image, exposure: Exposure, rng: np.random.Generator) -> byt
     return data.tobytes()  # OpenCV writes blue first
 
 
-def decoded(file: bytes) -> Pixels:
-    """The pixels (rows, columns, 3), RGB, of a JPEG."""
+def decode(file: bytes) -> Pixels:
+    """The pixels (rows, columns, 3), RGB, of a stored photograph."""
     return read(file, "a simulated photograph").pixels

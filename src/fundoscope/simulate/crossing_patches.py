@@ -1,4 +1,4 @@
-"""Patches: the square around a crossing that spans 12 widths of its vein."""
+"""Patches: the square around a crossing, 12 widths of its vein to a side."""
 
 from __future__ import annotations
 
@@ -17,27 +17,26 @@ SIDE = 256  # pixels
 
 
 def crossing_patch(pixels: Pixels, crossing: CrossingTruth, side: int = SIDE) -> Pixels:
-    """(side, side, 3) of `pixels`, (rows, columns, 3), centred on the crossing; what lies outside is black."""
+    """The square (side, side, 3) around a crossing of a photograph (rows, columns, 3); black where that has no pixels."""
     return sample_square(pixels, (crossing.row, crossing.col), SPAN * crossing.vein_width_px / side, side)
 
 
-# as small as by OpenCV's defaults, in two thirds of the time
-_PNG = (
+_PNG = (  # files as small as by OpenCV's defaults, in two thirds of the time
     cv2.IMWRITE_PNG_COMPRESSION, 1,
     cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
     cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP,
 )  # fmt: skip
-_SEEN = (2.0, 3.0)  # pixels of artery and vein: in a thinner one no narrowing can be seen
+_THINNEST = (2.0, 3.0)  # pixels of artery and vein: in thinner ones no narrowing can be seen
 
 
 def write_patches(out: Path, name: str, photograph: SimulatedPhotograph) -> tuple[dict[str, Any], ...]:
-    """Write `patches/` of the photograph `name` in the folder `out`; gives the rows of `patches.csv`.
+    """Write the patches of a photograph into `out`/patches and return their rows of `patches.csv`.
 
-    In a patch side 1 is the upper one.
+    There, side 1 is the upper one in the patch.
     """
     rows, pixels = [], cv2.cvtColor(photograph.pixels, cv2.COLOR_RGB2BGR)
     for k, crossing in enumerate(photograph.truth.crossings, 1):
-        if crossing.artery_width_px < _SEEN[0] or crossing.vein_width_px < _SEEN[1]:
+        if crossing.artery_width_px < _THINNEST[0] or crossing.vein_width_px < _THINNEST[1]:
             continue
         path = f"patches/{name}_{k:03d}.png"
         cv2.imwrite(str(out / path), crossing_patch(np.asarray(pixels, np.uint8), crossing), _PNG)

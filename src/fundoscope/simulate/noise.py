@@ -1,4 +1,4 @@
-"""Smooth random numbers: along a line, over a picture, and around a circle."""
+"""Smooth random numbers along a line, over a picture and around a circle, and two smooth curves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Image = NDArray[np.float32]
 
 
 def line(n: int, wavelength: float, rng: np.random.Generator) -> Floats:
-    """`n` values of band-limited noise of unit deviation; `wavelength` is in samples."""
+    """Band-limited noise (n,) of standard deviation 1, whose features are about `wavelength` samples long."""
     pad = int(2 * wavelength) + 8
     raw = rng.standard_normal(n + 2 * pad)
     narrow, wide = wavelength / 6, wavelength / 2.5
@@ -25,14 +25,14 @@ def line(n: int, wavelength: float, rng: np.random.Generator) -> Floats:
 
 
 def _bell(sigma: float) -> Floats:
-    """Gaussian weights that add up to one, out to four deviations."""
+    """Gaussian weights that add up to 1, out to four standard deviations."""
     reach = int(4 * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     return weights / weights.sum()
 
 
 class Waves:
-    """A long band-limited curve of unit deviation, of which each vessel takes its own piece at its own wavelength."""
+    """A long curve of band-limited noise; each vessel gets its own piece of it, stretched to its own wavelength."""
 
     _WAVELENGTH = 24.0  # samples
 
@@ -40,9 +40,9 @@ class Waves:
         self._curve = line(4096, self._WAVELENGTH, rng)
         self._rng = rng
 
-    def take(self, counts: NDArray[np.integer], wavelengths: Floats) -> Floats:
-        """A piece for each vessel, laid end to end: `counts` (k,) values whose features are `wavelengths` (k,) samples
-        long.
+    def pieces(self, counts: NDArray[np.integer], wavelengths: Floats) -> Floats:
+        """A piece for each of k vessels, laid end to end, (sum of counts,): `counts` (k,) values with features
+        `wavelengths` (k,) samples long.
         """
         start = self._rng.uniform(0, 4096, len(counts))
         along = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -51,7 +51,7 @@ class Waves:
 
 
 def plane(shape: tuple[int, int], grain: float, rng: np.random.Generator) -> Image:
-    """(rows, columns) of noise of about unit deviation whose features are `grain` pixels across."""
+    """Noise (rows, columns) of standard deviation about 1, whose features are `grain` pixels across."""
     grain = max(grain, 1.0)
     small = (max(2, round(shape[0] / grain) + 2), max(2, round(shape[1] / grain) + 2))
     raw = rng.standard_normal(small).astype(np.float32)
@@ -62,18 +62,18 @@ def plane(shape: tuple[int, int], grain: float, rng: np.random.Generator) -> Ima
 
 @cache
 def _quantiles() -> Image:
-    """The normal distribution cut into 4096 equal shares, and of each its middle."""
+    """The medians (4096,) of 4096 equal shares of the normal distribution."""
     normal = NormalDist()
     return np.array([normal.inv_cdf((k + 0.5) / 4096) for k in range(4096)], np.float32)
 
 
 def grain(shape: tuple[int, ...], rng: np.random.Generator) -> Image:
-    """Normal noise of unit deviation, independent at each pixel; several times as fast as `standard_normal`."""
+    """Normal noise of standard deviation 1, independent at each pixel; faster than `Generator.standard_normal`."""
     return _quantiles().take(rng.integers(4096, size=shape, dtype=np.uint16))
 
 
 def ring(n: int, harmonics: int, rng: np.random.Generator) -> Floats:
-    """`n` values around a circle, smooth across its seam, of unit deviation: the sum of the lowest harmonics."""
+    """Noise (n,) around a circle, of standard deviation 1: a random sum of its lowest `harmonics`."""
     angle = np.arange(n) * (2 * np.pi / n)
     order = np.arange(1, harmonics + 1)
     weight = rng.standard_normal((2, harmonics)) / np.sqrt(harmonics)
@@ -81,14 +81,16 @@ def ring(n: int, harmonics: int, rng: np.random.Generator) -> Floats:
 
 
 def smoothstep(low: float, high: float, x: NDArray) -> NDArray:
-    """0 below `low`, 1 above `high`, and a cubic without kinks between."""
+    """0 below `low`, 1 above `high`, and between them the cubic 3 t^2 - 2 t^3."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
-def bend(points: NDArray[np.floating], n: int) -> Floats:
-    """`n` points on a smooth curve through `points`, (m, 2), m at least 4: the cubic spline whose pieces join without
-    a knot at the second and the last but one (de Boor 1978), in its truncated powers.
+def spline_through(points: NDArray[np.floating], n: int) -> Floats:
+    """`n` points (n, 2), evenly spaced along the polyline, on the cubic spline through `points` (m, 2), m at least 4.
+
+    The spline has no knot at the second and the last but one point (de Boor 1978, A Practical Guide to Splines, ch. 4).
+    `scipy.interpolate.CubicSpline` gives the same to 1e-8, and would change the last bits of every simulated photograph.
     """
     way = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
     knots = way[2:-2]

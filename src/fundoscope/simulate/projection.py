@@ -1,7 +1,7 @@
 """From the eye to the photograph: where each point of the retina falls on the sensor.
 
-Eye coordinates are flat: x grows temporally and y upwards, the disc is the origin and the unit is the distance
-from the disc to the fovea, which also measures the zones of ROP.
+Eye coordinates (x, y) are flat: x grows temporally and y upwards, the disc's centre is the origin, and the unit is the
+distance from disc to fovea (about 4.5 mm), in which the zones of ROP are defined too.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """One aim of the camera.
+    """How the retina falls on the sensor for one aim of the camera.
 
     `centre` is the retinal point (x, y) at the middle of the field, `origin` the pixel (column, row) it falls on,
-    `scale` pixels a unit, `turn` radians by which the camera is rolled, `mirrored` True for a right eye, whose
-    temporal side lies to the left of the photograph.
+    `scale` the pixels of an eye unit, `turn` the camera's roll in radians, `mirrored` True for a right eye, whose
+    temporal side lies to the left in the photograph.
     """
 
     centre: tuple[float, float]
@@ -34,15 +34,17 @@ class Projection:
         return self.scale * np.array([[cos, -sin], [sin, cos]]) @ flip
 
     def to_pixels(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(n, 2) pixels (column, row) of `points`, (n, 2) eye coordinates; pixel centres are whole numbers."""
+        """Pixels (n, 2; column, row) of points (n, 2) in eye coordinates; pixel centres are whole numbers."""
         return (np.asarray(points) - self.centre) @ self._matrix.T + self.origin
 
     def to_eye(self, pixels: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(n, 2) eye coordinates of `pixels`, (n, 2) as (column, row)."""
+        """Eye coordinates (n, 2) of pixels (n, 2; column, row)."""
         return (np.asarray(pixels) - self.origin) @ np.linalg.inv(self._matrix).T + self.centre
 
     def grid(self, shape: tuple[int, int], step: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """X and y of the eye for a picture `shape` whose pixels are `step` photograph pixels apart."""
+        """Eye coordinates x and y of each pixel of a picture of `shape`, one of its pixels every `step` pixels of the
+        photograph; (rows, columns) each.
+        """
         column = (np.arange(shape[1]) + 0.5) * step - 0.5 - self.origin[0]
         row = (np.arange(shape[0]) + 0.5) * step - 0.5 - self.origin[1]
         inverse = np.linalg.inv(self._matrix)

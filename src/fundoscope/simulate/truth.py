@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
 Plus = Literal["none", "pre-plus", "plus"]
+Side = Literal["left", "right"]
 
 #: Names of the masks, in the order of their bits in `truth/*.png` (1, 2, 4, ...).
 MASKS = ("artery", "vein", "disc", "fovea", "ridge", "field")
@@ -17,7 +18,7 @@ MASKS = ("artery", "vein", "disc", "fovea", "ridge", "field")
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Retinopathy of prematurity in an eye, or as far as one view shows it (ICROP 2021).
+    """Retinopathy of prematurity in an eye, or in the part of it that one photograph shows (ICROP 2021).
 
     `stage` 0 (none) to 3; `zone` 1 to 3, None without a stage; `plus` one of none, pre-plus, plus.
     """
@@ -28,12 +29,12 @@ class Findings:
 
     @property
     def label(self) -> Literal["normal", "rop"]:
-        """`rop` where a stage or plus disease is seen."""
+        """`rop` where there is a stage or plus disease, else `normal`."""
         return "rop" if self.stage > 0 or self.plus == "plus" else "normal"
 
     @property
     def treatment_requiring(self) -> bool:
-        """Type 1 ROP (Early Treatment for ROP Cooperative Group 2003, Arch Ophthalmol 121:1684).
+        """Whether this is type 1 ROP (Early Treatment for ROP Cooperative Group 2003, Arch Ophthalmol 121:1684).
 
         Zone I, any stage with plus; zone I, stage 3; zone II, stage 2 or 3 with plus.
         """
@@ -45,10 +46,10 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class CrossingTruth:
-    """An artery and a vein crossing in one photograph; all lengths in its pixels, rows and columns 0-based.
+    """An artery and a vein that cross in one photograph; lengths in its pixels, rows and columns 0-based.
 
-    Narrowing is 1 - remaining width / undisturbed width; side 1 is nearer the disc. `artery_above` is False for the
-    rarer crossing where the vein runs over the artery; `side_1_up` says whether side 1 is the upper one in the picture.
+    Narrowing is 1 - remaining width / undisturbed width; side 1 is nearer the disc. `artery_above` is False where the
+    vein runs over the artery, which is rarer; `side_1_up` says whether side 1 is the upper one in the photograph.
     """
 
     row: float
@@ -65,12 +66,16 @@ class CrossingTruth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """The whole truth of one photograph; masks are (rows, columns) booleans."""
+    """All that is known of one photograph; masks are (rows, columns) booleans.
+
+    `in_view` is the disease that this photograph shows, `of_eye` the disease of the whole eye; `aim` is where the camera
+    was pointed.
+    """
 
     seed: int
     camera: str
     level: str
-    eye: Literal["left", "right"]
+    eye: Side
     artery: Mask
     vein: Mask
     disc: Mask
@@ -78,37 +83,37 @@ class Truth:
     ridge: Mask
     field: Mask
     crossings: tuple[CrossingTruth, ...]
-    seen: Findings = Findings()
-    whole_eye: Findings = Findings()
+    in_view: Findings = Findings()
+    of_eye: Findings = Findings()
     aim: str = "posterior"
 
     @property
     def vessel(self) -> Mask:
-        """Arteries and veins together."""
+        """Arteries and veins together, (rows, columns)."""
         return self.artery | self.vein
 
     @property
     def stage(self) -> int:
-        """Stage of ROP that this view shows."""
-        return self.seen.stage
+        """Stage of ROP that this photograph shows."""
+        return self.in_view.stage
 
     @property
     def zone(self) -> int | None:
-        """Zone of the ROP that this view shows."""
-        return self.seen.zone
+        """Zone of the ROP that this photograph shows."""
+        return self.in_view.zone
 
     @property
     def plus(self) -> Plus:
-        """Plus disease as this view shows it."""
-        return self.seen.plus
+        """Plus disease that this photograph shows."""
+        return self.in_view.plus
 
     @property
     def treatment_requiring(self) -> bool:
-        """Type 1 ROP by what this view shows."""
-        return self.seen.treatment_requiring
+        """Whether this photograph alone shows type 1 ROP."""
+        return self.in_view.treatment_requiring
 
     def bits(self) -> NDArray[np.uint8]:
-        """(rows, columns), uint8: bit k is set inside mask k of `MASKS`."""
+        """All masks in one picture (rows, columns), uint8: bit k is set inside mask k of `MASKS`."""
         picture = np.zeros(self.artery.shape, np.uint8)
         for bit, name in enumerate(MASKS):
             picture |= getattr(self, name).astype(np.uint8) << bit
@@ -117,8 +122,8 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SimulatedPhotograph:
-    """A photograph that no camera took: `pixels` (rows, columns, 3), uint8, RGB, its `truth`, and `file`, the JPEG
-    bytes of which `pixels` are the decoding.
+    """A simulated photograph: `pixels` (rows, columns, 3), uint8, RGB; its `truth`; and `file`, the bytes of the JPEG
+    from which the pixels were decoded.
     """
 
     pixels: NDArray[np.uint8]

@@ -8,59 +8,71 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from fundoscope.simulate.nicking import FULL, GONE
 from fundoscope.simulate.noise import smoothstep
-from fundoscope.simulate.pinch.course import Course, Floats, Plane
-from fundoscope.simulate.pinch.shams import WarpPlan
+from fundoscope.simulate.pinch.course import POINTS_PER_WIDTH, Course, Floats, Plane
+from fundoscope.simulate.pinch.plan import WarpPlan
 from fundoscope.simulate.pinch.warps import compose, invert, push, resampled_twice, squeeze
 from fundoscope.vessels.crossings import MeasuredCrossing
 
-_FULL, _GONE = (
-    0.4,
-    1.8,
-)  # widths beyond the other vessel's wall: narrowing is full up to, and gone from, as in `nicking`
-_LEANS = (0.3, 1.2)  # widths beyond that wall: up to there pixels move along it, from there straight towards the middle
-_STEEPEST = 2.0  # pixels along a vessel for one towards its middle
-_FLANK = (0.75, 1.5)  # widths beside the centreline: the vessel's surroundings
-_BODY = (0.7, 1.0)  # widths beside it: the vessel's own darkness ends
-_UNDER = (0.7, 1.2)  # widths beside it: there it lies no more beneath the other
-_LIKE = 0.5  # widths along a vessel over which its look is averaged
+# Lengths in widths of the vessel
+_SLANTED = (0.3, 1.2)  # beyond the other vessel's wall: pixels move along that wall up to there, straight from there on
+_MAX_SLANT = 2.0  # pixels along a vessel for one pixel across it
+_FLANK = (0.75, 1.5)  # beside the centreline: the vessel's surroundings
+_BODY = (0.7, 1.0)  # beside the centreline: where the vessel's own darkness ends
+_BENEATH = (0.7, 1.2)  # beside the centreline: up to there a vessel lies beneath or upon the other one
+_AVERAGED = 0.5  # along a vessel, over which its darkness is averaged
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VesselAtCrossing:
-    """A vessel of the site: its `course`, each pixel's place `ahead` on it and `beside` it (rows, columns), and how far
-    along its centreline the other one hides it, `wall` pixels; `lean`, the pixels along it for one beside it at that wall.
+    """One of the two vessels, with coordinates for each pixel (rows, columns): distance `along` its `course` from the
+    crossing, and `beside` it, in pixels.
+
+    `wall` is the distance along it, in pixels, up to which the other vessel hides it. `slant` is how many pixels that
+    other vessel's wall runs along it for one pixel beside it.
     """
 
     course: Course
-    ahead: Plane
+    along: Plane
     beside: Plane
     wall: float
-    lean: float
+    slant: float
 
-    def stretch(self, place: float = 0.0) -> Plane:
-        """1 beside the other vessel's wall (or at `place` widths from the crossing), falling to 0."""
+    @classmethod
+    def of(cls, course: Course, other: Course, shape: tuple[int, int]) -> VesselAtCrossing:
+        """The vessel of `course` where the vessel of `other` crosses it, in a picture of `shape`."""
+        along, beside = course.coordinates(shape)
+        way, other_way = course.direction_at_crossing(), other.direction_at_crossing()
+        sine = float(way[0] * other_way[1] - way[1] * other_way[0])
+        across = float(np.array([-way[1], way[0]]) @ other_way)  # by the normal, as in Course.normals
+        slant = (way @ other_way) / (across if abs(across) > 1e-6 else 1e-6)
+        wall = other.width / 2 / max(abs(sine), 0.3)
+        return cls(course, along, beside, wall, float(np.clip(slant, -_MAX_SLANT, _MAX_SLANT)))
+
+    def remaining_width(self, narrowing: tuple[float, float], place: float = 0.0) -> Plane:
+        """Share of the undisturbed width that is left at each pixel's place along the vessel, (rows, columns).
+
+        It is narrowed beside the other vessel's wall, or `place` widths from the crossing where that is not 0.
+        """
         width = self.course.width
-        beyond = np.abs(self.ahead - place * width) - (0.0 if place else self.wall)
-        return (1 - smoothstep(_FULL * width, _GONE * width, beyond)).astype(np.float32)
+        beyond = np.abs(self.along - place * width) - (0.0 if place else self.wall)
+        extent = (1 - smoothstep(FULL * width, GONE * width, beyond)).astype(np.float32)
+        blend = smoothstep(-0.5 * self.wall, 0.5 * self.wall, self.along)  # one side passes into the other
+        return (1 - (narrowing[0] * (1 - blend) + narrowing[1] * blend) * extent).astype(np.float32)
 
-    def seen(self, narrowing: tuple[float, float], place: float = 0.0) -> Plane:
-        """Share of the undisturbed width that is left at each pixel's place along the vessel."""
-        after = smoothstep(
-            -0.5 * self.wall, 0.5 * self.wall, self.ahead
-        )  # beneath the artery one passes into the other
-        return (1 - (narrowing[0] * (1 - after) + narrowing[1] * after) * self.stretch(place)).astype(np.float32)
+    def displacement(self, outwards: Plane) -> Plane:
+        """The field (rows, columns, 2) that moves pixels by `outwards` (rows, columns) pixels across the vessel.
 
-    def inwards(self, far: Plane) -> Plane:
-        """Displacement (rows, columns, 2) by `far` pixels beside the vessel; by the other one's wall, along that wall."""
-        width = self.course.width
-        near = 1 - smoothstep(_LEANS[0] * width, _LEANS[1] * width, np.abs(self.ahead) - self.wall)
-        way = self.course.way
-        normals, headings = (
-            np.stack([np.interp(self.ahead, way, unit[:, k]) for k in (0, 1)], axis=-1)
-            for unit in (self.course.normals, self.course.headings)
+        Near the other vessel they move along that one's wall, so that the wall stays straight.
+        """
+        width, way = self.course.width, self.course.way
+        near = 1 - smoothstep(_SLANTED[0] * width, _SLANTED[1] * width, np.abs(self.along) - self.wall)
+        normals, tangents = (
+            np.stack([np.interp(self.along, way, unit[:, k]) for k in (0, 1)], axis=-1)
+            for unit in (self.course.normals, self.course.tangents)
         )
-        return (far[..., None] * (normals + (self.lean * near)[..., None] * headings)).astype(np.float32)
+        return (outwards[..., None] * (normals + (self.slant * near)[..., None] * tangents)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,119 +84,109 @@ class Site:
 
     @classmethod
     def of(cls, picture: Plane, crossing: MeasuredCrossing, widths: tuple[float, float]) -> Site:
-        """The site in `picture` (rows, columns, 3), the centrelines moved to the middle of what it shows.
+        """The site in `picture` (rows, columns, 3), with centrelines in the middle of the vessels that it shows.
 
         `widths` of artery and vein in pixels.
         """
         green = np.asarray(cv2.GaussianBlur(picture[..., 1], (0, 0), max(0.08 * widths[1], 0.3)), np.float32)
-        strands = crossing.first, crossing.second
-        courses = [Course.of(s, crossing.at, w) for s, w in zip(strands, widths, strict=True)]
+        lines = crossing.first, crossing.second
+        artery, vein = (Course.of(line, crossing.at, width) for line, width in zip(lines, widths, strict=True))
         shape = picture.shape[:2]
         for _ in range(2):  # each finds its middle where the other does not hide it
-            hidden = [c.drawn(shape, 1.4 * c.width) for c in courses]
-            courses = [c.centred(green, hidden[1 - k], crossing.at) for k, c in enumerate(courses)]
-        return cls(*(_vessel(c, courses[1 - k], shape) for k, c in enumerate(courses)))
+            on_artery, on_vein = (course.drawn(shape, 1.4 * course.width) for course in (artery, vein))
+            artery, vein = artery.centred(green, on_vein, crossing.at), vein.centred(green, on_artery, crossing.at)
+        return cls(VesselAtCrossing.of(artery, vein, shape), VesselAtCrossing.of(vein, artery, shape))
 
     def changed(self, picture: Plane, plan: WarpPlan) -> Plane:
-        """`picture` with `plan` carried out, (rows, columns, 3), float32 grey levels."""
-        seen = self.vein.seen(plan.narrowing)
-        fade = np.minimum(seen, 1) ** (1 - plan.taper)
-        lesion = self._pinch(self.vein, _calibre(seen, plan.taper))
+        """`picture` with the plan carried out, (rows, columns, 3), float32 grey levels."""
+        remaining = self.vein.remaining_width(plan.narrowing)
+        contrast = np.minimum(remaining, 1) ** (1 - plan.taper)
+        lesion = self._pinch(self.vein, _calibre(remaining, plan.taper))
         sham = np.zeros_like(lesion)
         if plan.sham == "far" or (plan.sham == "widened" and plan.place):
-            distant = self.vein.seen((plan.amount, plan.amount), plan.side * plan.place)
-            fade = fade * np.minimum(distant, 1) ** (1 - plan.taper)
+            distant = self.vein.remaining_width((plan.amount, plan.amount), plan.side * plan.place)
+            contrast = contrast * np.minimum(distant, 1) ** (1 - plan.taper)
             sham = self._pinch(self.vein, _calibre(distant, plan.taper))
         elif plan.sham not in ("none", "widened"):
-            sham = self._sham(plan)
-        faded = picture - ((1 - fade) * self._free(self.vein))[..., None] * self._darkness(picture)
+            sham = self._sham_beside_artery(plan)
+        faded = (1 - contrast) * self._off_other(self.vein)
+        picture = picture - faded[..., None] * self._vein_darkness(picture)
         if plan.sham == "restored":
-            return resampled_twice(faded, compose(sham, lesion), invert(sham), plan.jitter)
-        return resampled_twice(faded, lesion, sham, plan.jitter)
+            return resampled_twice(picture, compose(sham, lesion), invert(sham), plan.jitter)
+        return resampled_twice(picture, lesion, sham, plan.jitter)
 
-    def _sham(self, plan: WarpPlan) -> Plane:
-        """The displacement of a sham warp near the crossing."""
-        one = (plan.amount, 0.0) if plan.side < 0 else (0.0, plan.amount)
+    def _sham_beside_artery(self, plan: WarpPlan) -> Plane:
+        """The displacement field of a sham warp near the crossing."""
+        if plan.sham == "shifted":  # one side of the vein is moved sideways, the most at 1.2 widths from the artery
+            width = self.vein.course.width
+            beyond = (self.vein.along * plan.side - self.vein.wall) / width
+            extent = smoothstep(0.0, 1.2, beyond) * (1 - smoothstep(1.2, 2.8, beyond))
+            outwards = push(self.vein.beside, (plan.amount * width * extent).astype(np.float32), width)
+            return self.vein.displacement(outwards * self._may_move(self.vein))
+        one_side = (plan.amount, 0.0) if plan.side < 0 else (0.0, plan.amount)
         if plan.sham == "artery":
-            return self._pinch(self.artery, self.artery.seen(one) ** plan.taper)
-        if plan.sham == "shifted":
-            return self._shift(plan)
+            return self._pinch(self.artery, self.artery.remaining_width(one_side) ** plan.taper)
         place = plan.place if plan.sham == "background" else 0.0
-        return self._pinch(self.vein, self.vein.seen(one) ** plan.taper, place)
+        return self._pinch(self.vein, self.vein.remaining_width(one_side) ** plan.taper, place)
 
     def _pinch(self, vessel: VesselAtCrossing, share: Plane, place: float = 0.0) -> Plane:
-        """Draw a vessel together (or what lies `place` widths beside it); the other vessel stays."""
+        """The field that shrinks a vessel, or what lies `place` widths beside it, to `share` (rows, columns) of its width
+        and leaves the other vessel in place.
+        """
         width = vessel.course.width
-        far = squeeze(vessel.beside - place * width, share, width)
-        return vessel.inwards(far * self._loose(vessel))
+        outwards = squeeze(vessel.beside - place * width, share, width)
+        return vessel.displacement(outwards * self._may_move(vessel))
 
-    def _shift(self, plan: WarpPlan) -> Plane:
-        """Move one flank of the vein sideways, the most at 1.2 widths from the artery."""
-        width = self.vein.course.width
-        beyond = (self.vein.ahead * plan.side - self.vein.wall) / width
-        stretch = smoothstep(0.0, 1.2, beyond) * (1 - smoothstep(1.2, 2.8, beyond))
-        far = push(self.vein.beside, (plan.amount * width * stretch).astype(np.float32), width)
-        return self.vein.inwards(far * self._loose(self.vein))
-
-    def _free(self, vessel: VesselAtCrossing) -> Plane:
-        """0 on the other vessel, 1 beside it."""
+    def _off_other(self, vessel: VesselAtCrossing) -> Plane:
+        """0 on the other vessel, 1 beside it, (rows, columns)."""
         other = self.artery if vessel is self.vein else self.vein
         half = other.course.width / 2
         return smoothstep(half, half + max(1.0, 0.25 * half), np.abs(other.beside)).astype(np.float32)
 
-    def _loose(self, vessel: VesselAtCrossing) -> Plane:
-        """What may move: all but the other vessel; where the two lie on each other both do, along that other one, so
-        that what shines through it narrows too and its own walls stay.
+    def _may_move(self, vessel: VesselAtCrossing) -> Plane:
+        """How freely pixels move when `vessel` is changed, 0 to 1 (rows, columns).
+
+        The other vessel stays. Where the two lie on each other, both move along the other vessel: so what shines through
+        it narrows too, and its own walls stay.
         """
         beside = np.abs(vessel.beside) / vessel.course.width
-        return np.maximum(self._free(vessel), 1 - smoothstep(*_UNDER, beside)).astype(np.float32)
+        return np.maximum(self._off_other(vessel), 1 - smoothstep(*_BENEATH, beside)).astype(np.float32)
 
-    def _darkness(self, picture: Plane) -> Plane:
-        """What the vein takes from its surroundings (negative where it is darker), (rows, columns, 3), without grain.
+    def _vein_darkness(self, picture: Plane) -> Plane:
+        """How much darker the vein is than its surroundings, (rows, columns, 3), negative where darker.
 
-        The photograph laid out along the vein, less the ground between both flanks, averaged along the vein; so that
-        the grain stays when it is taken off.
+        It is averaged along the vein, so that subtracting it leaves the photograph's grain in place.
         """
         course = self.vein.course
-        aside = course.offsets(_FLANK[1]) / course.width
-        hides = np.abs(self.artery.beside) < 0.5 * self.artery.course.width + 1.5
-        weight = 1 - course.straightened(hides.astype(np.float32), _FLANK[1]).clip(0, 1)
+        offsets = course.offsets(_FLANK[1]) / course.width
+        hidden = np.abs(self.artery.beside) < 0.5 * self.artery.course.width + 1.5
+        weight = 1 - course.straightened(hidden.astype(np.float32), _FLANK[1]).clip(0, 1)
         straight = course.straightened(picture, _FLANK[1])
-        ground = _ground(straight, weight, aside)
-        own = _averaged((straight - ground) * weight[..., None], weight[..., None])
-        own *= (1 - smoothstep(*_BODY, np.abs(aside)))[:, None]
-        return course.bent_back(own.astype(np.float32), self.vein.ahead, self.vein.beside, _FLANK[1])
+        darkness = straight - _background(straight, weight, offsets)
+        darkness = _averaged_along(darkness * weight[..., None], weight[..., None])
+        darkness *= (1 - smoothstep(*_BODY, np.abs(offsets)))[:, None]
+        return course.bent_back(darkness.astype(np.float32), self.vein.along, self.vein.beside, _FLANK[1])
 
 
-def _calibre(seen: Plane, taper: float) -> Plane:
-    """Share of the width that is left when the rest of what is missing has faded; what is widened has not."""
-    return np.where(seen < 1, seen**taper, seen).astype(np.float32)
+def _calibre(remaining: Plane, taper: float) -> Plane:
+    """Share of the calibre that is left, where the rest of the narrowing is contrast; a widened vein is all calibre."""
+    return np.where(remaining < 1, remaining**taper, remaining).astype(np.float32)
 
 
-def _vessel(course: Course, other: Course, shape: tuple[int, int]) -> VesselAtCrossing:
-    ahead, beside = course.coordinates(shape)
-    way, across = course.heading(), other.heading()
-    sine = float(way[0] * across[1] - way[1] * across[0])
-    normal = np.array([-way[1], way[0]])  # as Course.normals
-    over = float(normal @ across)
-    lean = float(np.clip((way @ across) / (over if abs(over) > 1e-6 else 1e-6), -_STEEPEST, _STEEPEST))
-    return VesselAtCrossing(course, ahead, beside, other.width / 2 / max(abs(sine), 0.3), lean)
-
-
-def _ground(straight: Plane, weight: Plane, aside: Floats) -> Floats:
-    """The surroundings beneath the vein, (n, m, 3): a slope between the means of both flanks."""
-    sides = []
+def _background(straight: Plane, weight: Plane, offsets: Floats) -> Floats:
+    """The surroundings beneath the vein in a straightened picture, (n, m, 3): a slope between the means of both flanks."""
+    means = []
     for sign in (-1, 1):
-        flank = (sign * aside >= _FLANK[0]) & (sign * aside <= _FLANK[1])
+        flank = (sign * offsets >= _FLANK[0]) & (sign * offsets <= _FLANK[1])
         known = weight[:, flank].mean(axis=1)[:, None]
         total = (straight[:, flank] * weight[:, flank, None]).mean(axis=1)
-        sides.append(_averaged(total, known))
-    share = np.clip(0.5 + aside / (_FLANK[0] + _FLANK[1]), 0, 1)[None, :, None]
-    return sides[0][:, None] * (1 - share) + sides[1][:, None] * share
+        means.append(_averaged_along(total, known))
+    share = np.clip(0.5 + offsets / (_FLANK[0] + _FLANK[1]), 0, 1)[None, :, None]
+    return means[0][:, None] * (1 - share) + means[1][:, None] * share
 
 
-def _averaged(total: Floats, weight: Floats) -> Floats:
-    """Mean along the vein of what is known, from sums and weights."""
-    deviation = _LIKE * 10
+def _averaged_along(total: Floats, weight: Floats) -> Floats:
+    """Weighted mean along the vein, from weighted values and their weights."""
+    deviation = _AVERAGED * POINTS_PER_WIDTH
     known = gaussian_filter1d(weight, deviation, axis=0, mode="nearest")
     return gaussian_filter1d(total, deviation, axis=0, mode="nearest") / np.maximum(known, 1e-3)

@@ -1,7 +1,7 @@
-"""Writing simulated photographs as a cohort: `images/ truth/ cohort.csv eyes.csv crossings.csv crossings.json`.
+"""The files of a simulated cohort: `images/ truth/ cohort.csv eyes.csv crossings.csv crossings.json sheet.png`.
 
-The same seed gives the same bytes whatever the number of workers: each infant or photograph has its own seed, and
-rows are written in order as they arrive, so that memory does not grow with the number of photographs.
+The same seed gives the same bytes whatever the number of workers: each infant or photograph has its own seed, and rows
+are written in order as they arrive, so that memory does not grow with the number of photographs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from fundoscope.errors import UsageError
+from fundoscope.imaging import Pixels, read
 from fundoscope.simulate.truth import MASKS, Mask, SimulatedPhotograph
 
 Row = dict[str, Any]
@@ -31,10 +32,18 @@ CROSSING_COLUMNS = (
     "narrowing_1", "narrowing_2", "grade", "artery_above", "side_1_up",
 )  # fmt: skip
 
+_SHEET_COLUMNS, _SHEET_ROWS = 6, 4
+_TILE = (240, 240)  # rows, columns
+_CAPTION = 22  # pixels
+
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What is left of a photograph after it has been written: rows for the tables."""
+class WrittenPhotograph:
+    """The rows that a photograph adds to the tables after it has been written.
+
+    `row` for cohort.csv, `eye` for eyes.csv (empty: no such table), `crossings` and `patches` for theirs; `shape` (rows,
+    columns) of the photograph.
+    """
 
     row: Row
     eye: Row
@@ -43,8 +52,8 @@ class Taken:
     patches: tuple[Row, ...] = ()
 
 
-def prepare(out: Path, n: int, workers: int) -> None:
-    """Make the folders; raises `UsageError` for a count below one or a folder that already holds a cohort."""
+def make_folders(out: Path, n: int, workers: int) -> None:
+    """Make the folders; raises `UsageError` for a count below one and for a folder that already holds a cohort."""
     if n < 1 or workers < 1:
         raise UsageError(f"{n} photographs by {workers} workers cannot be made. Give 1 or more of each.")
     if (out / "cohort.csv").exists():
@@ -53,26 +62,22 @@ def prepare(out: Path, n: int, workers: int) -> None:
     (out / "truth").mkdir(parents=True, exist_ok=True)
 
 
-def store(out: Path, name: str, photograph: SimulatedPhotograph, row: Row, eye: Row) -> Taken:
-    """Write one photograph and its truth as `name`; gives its rows."""
+def write_photograph(out: Path, name: str, photograph: SimulatedPhotograph, row: Row, eye: Row) -> WrittenPhotograph:
+    """Write one photograph and its truth as `name` and return its rows."""
     truth = photograph.truth
     (out / "images" / f"{name}.jpg").write_bytes(photograph.file)
-    _write_masks(out / "truth" / f"{name}.png", truth.bits())
+    masks = Image.fromarray(truth.bits(), mode="P")  # the index is the bit mask, the palette is for people
+    masks.putpalette(_palette())
+    masks.save(out / "truth" / f"{name}.png", compress_level=3)
     crossings = [asdict(crossing) for crossing in truth.crossings]
     record = row | {"shape": truth.artery.shape, "masks": MASKS, "crossings": crossings}
     (out / "truth" / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     rows = [{"image": row["image"], "crossing": k} | crossing for k, crossing in enumerate(crossings, 1)]
-    return Taken(row, eye, rows, (truth.artery.shape[0], truth.artery.shape[1]))
-
-
-def _write_masks(path: Path, bits: np.ndarray) -> None:
-    """A palette image whose index is the bit mask, so that it can be looked at and read exactly."""
-    picture = Image.fromarray(bits, mode="P")
-    picture.putpalette(_palette())
-    picture.save(path, compress_level=3)
+    return WrittenPhotograph(row, eye, rows, (truth.artery.shape[0], truth.artery.shape[1]))
 
 
 def _palette() -> list[int]:
+    """Red, green and blue of each bit mask: the colour of the topmost mask that is set."""
     shades = {1: (214, 60, 40), 2: (50, 90, 220), 4: (250, 220, 120), 8: (140, 200, 140), 16: (245, 245, 245)}
     colours = []
     for index in range(64):
@@ -82,13 +87,15 @@ def _palette() -> list[int]:
 
 
 def read_masks(path: str | Path) -> dict[str, Mask]:
-    """The masks of one photograph by name, each (rows, columns), from its `truth/*.png`."""
+    """The masks of one photograph by their names in `MASKS`, each (rows, columns), from its `truth/*.png`."""
     bits = np.asarray(Image.open(path))
     return {name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(MASKS)}
 
 
-def run(jobs: Iterable[Any], make: Callable[[Any], list[Taken]], workers: int) -> Iterator[Taken]:
-    """`make` done to each job, in order, by so many processes; at most a few jobs are under way at once."""
+def run_jobs(
+    jobs: Iterable[Any], make: Callable[[Any], list[WrittenPhotograph]], workers: int
+) -> Iterator[WrittenPhotograph]:
+    """What `make` returns for each job, in order, from `workers` processes; only a few jobs are under way at once."""
     if workers == 1:
         cv2.setNumThreads(1)
         for job in jobs:
@@ -106,17 +113,17 @@ def run(jobs: Iterable[Any], make: Callable[[Any], list[Taken]], workers: int) -
 
 
 def write_tables(
-    out: Path, taken: Iterable[Taken], columns: tuple[str, ...], n: int, progress: Progress | None
+    out: Path, written: Iterable[WrittenPhotograph], columns: tuple[str, ...], n: int, progress: Progress | None
 ) -> None:
-    """Write the tables row by row; `progress` is called with photographs done and asked for."""
-    seen: set[tuple[Any, ...]] = set()
-    boxes = _Coco()
+    """Write the tables row by row; `progress` is called with the photographs done and `n`, the photographs wanted."""
+    eyes_written: set[tuple[Any, ...]] = set()
+    boxes = _CocoFile()
     with ExitStack() as stack:
         cohort = _table(stack, out / "cohort.csv.part", columns)
         crossings = _table(stack, out / "crossings.csv", CROSSING_COLUMNS)
         eyes: csv.DictWriter[str] | None = None
         patches: csv.DictWriter[str] | None = None
-        for done, one in enumerate(taken, 1):
+        for done, one in enumerate(written, 1):
             cohort.writerow(one.row)
             crossings.writerows(one.crossings)
             boxes.add(one)
@@ -126,8 +133,8 @@ def write_tables(
             if one.eye:
                 eyes = eyes or _table(stack, out / "eyes.csv", tuple(one.eye))
                 key = (one.eye["infant"], one.eye["eye"])
-                if key not in seen:
-                    seen.add(key)
+                if key not in eyes_written:
+                    eyes_written.add(key)
                     eyes.writerow(one.eye)
             if progress:
                 progress(done, n)
@@ -142,14 +149,14 @@ def _table(stack: ExitStack, path: Path, columns: tuple[str, ...]) -> csv.DictWr
     return table
 
 
-class _Coco:
-    """Crossings in the form of COCO detection (Lin et al. 2014): a box of 12 vein widths, the category its grade."""
+class _CocoFile:
+    """Crossings in the format of COCO detection (Lin et al. 2014): a box of 12 vein widths, the grade as category."""
 
     def __init__(self) -> None:
         self._images: list[Row] = []
         self._boxes: list[Row] = []
 
-    def add(self, one: Taken) -> None:
+    def add(self, one: WrittenPhotograph) -> None:
         number = len(self._images) + 1
         rows, columns = one.shape
         self._images.append({"id": number, "file_name": one.row["image"], "height": rows, "width": columns})
@@ -163,3 +170,46 @@ class _Coco:
         categories = [{"id": grade + 1, "name": f"crossing, nicking grade {grade}"} for grade in range(4)]
         whole = {"images": self._images, "annotations": self._boxes, "categories": categories}
         path.write_text(json.dumps(whole, separators=(",", ":")) + "\n")
+
+
+def write_sheet(out: Path) -> Path:
+    """Write `sheet.png`, a contact sheet with one photograph of up to 24 eyes of the cohort in `out`, and their truth."""
+    with (out / "cohort.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    eyes: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        eyes.setdefault((row.get("infant", row["image"]), row["eye"]), row)
+    tiles = [
+        _tile(read(out / row["image"]).pixels, _caption(row))
+        for row in list(eyes.values())[: _SHEET_COLUMNS * _SHEET_ROWS]
+    ]
+    path = out / "sheet.png"
+    columns = min(_SHEET_COLUMNS, len(tiles))
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    rows_of_tiles = [np.hstack(tiles[k : k + columns]) for k in range(0, len(tiles), columns)]
+    cv2.imwrite(str(path), np.vstack(rows_of_tiles)[..., ::-1])
+    return path
+
+
+def _caption(row: dict[str, str]) -> str:
+    """The disease that a photograph shows, from its row of cohort.csv; of an adult, the camera."""
+    if "stage" not in row:
+        return f"{row['camera']} {row['eye']} {row['level']}"
+    if row["label"] == "normal":
+        return f"no ROP seen, {row['aim']}, {row['level']}"
+    treat = " TR" if row["treatment_requiring"] == "yes" else ""
+    zone = f" zone {row['zone']}" if row["zone"] else ""
+    return f"stage {row['stage']}{zone} {row['plus'] if row['plus'] != 'none' else ''}{treat}"
+
+
+def _tile(pixels: Pixels, caption: str) -> Pixels:
+    """The photograph on a black tile of the sheet, with its caption below."""
+    scale = min(_TILE[0] / pixels.shape[0], _TILE[1] / pixels.shape[1])
+    size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    tile = np.zeros((_TILE[0] + _CAPTION, _TILE[1], 3), np.uint8)
+    top, left = (_TILE[0] - size[1]) // 2, (_TILE[1] - size[0]) // 2
+    tile[top : top + size[1], left : left + size[0]] = small
+    at = (4, _TILE[0] + 15)
+    cv2.putText(tile, caption, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (235, 235, 235), 1, cv2.LINE_AA)
+    return tile
