@@ -13,11 +13,10 @@ from fundoscope.evaluation import (
     fit_temperature,
     lower_bound_with_no_misses,
     max_accuracy,
-    shuffle_verdict,
     target_sensitivity,
     youden,
 )
-from fundoscope.evaluation.controls import chance_sd
+from fundoscope.evaluation.controls import chance_sd, shuffle_verdict
 
 
 def logits(n, seed=0, temperature=1.0):

@@ -340,7 +340,7 @@ def test_operating_points_are_chosen_within_and_scored_without():
     at = np.array([np.repeat(chosen[:2], [50, 48]), np.repeat(chosen[2:], [50, 48])])
     for figure in ("sensitivity", "specificity"):
         assert rows[1][figure] == estimate(y, [p, q], figure, threshold=at, groups=np.arange(98) // 2)
-    assert rows[1]["threshold_least"] == min(chosen) and rows[1]["threshold"] == np.median(chosen)
+    assert rows[1]["threshold_lowest"] == min(chosen) and rows[1]["threshold"] == np.median(chosen)
 
 
 def test_operating_points_say_what_the_infants_can_prove():

@@ -116,9 +116,9 @@ def test_two_detectors_are_compared_on_the_same_photographs():
     found = f1_difference(good, bad, (0.5, 0.5), ("SAFPN", "FPN"))
     means = [np.mean([detection_estimates(run, 0.5)["f1"].value for run in each]) for each in (good, bad)]
     assert (found.first, found.second) == pytest.approx(means)
-    assert found.estimate.value == pytest.approx(means[0] - means[1]) and found.apart
+    assert found.estimate.value == pytest.approx(means[0] - means[1]) and found.differs
     assert found.verdict == "SAFPN has the higher f1"
-    assert not f1_difference(good, good, (0.5, 0.5)).apart
+    assert not f1_difference(good, good, (0.5, 0.5)).differs
     with pytest.raises(UsageError, match="same photographs"):
         f1_difference(good, [run[1:] for run in bad], (0.5, 0.5))
 

@@ -103,9 +103,9 @@ def test_a_difference_is_paired_and_says_who_is_better():
         pytest.approx(quadratic_kappa(y, good)),
         pytest.approx(quadratic_kappa(y, poor)),
     )
-    assert found.apart and found.verdict == "good has the higher quadratic_kappa"
+    assert found.differs and found.verdict == "good has the higher quadratic_kappa"
     same = grade_difference(y, good, good, groups, ("one", "two"))
-    assert (same.estimate.value, same.estimate.low, same.estimate.high) == (0, 0, 0) and not same.apart
+    assert (same.estimate.value, same.estimate.low, same.estimate.high) == (0, 0, 0) and not same.differs
 
 
 def test_the_papers_weights_give_its_shares():
@@ -122,7 +122,7 @@ def test_the_papers_weights_give_its_shares():
 @pytest.mark.parametrize(
     ("y", "called", "words"),
     [
-        ([0, 1], [0], r"\(1,\) calls stand beside \(2,\) grades. Give one call a patch"),
+        ([0, 1], [0], r"\(1,\) predictions stand beside \(2,\) grades. Give one prediction a patch"),
         ([[0, 1]], [[0, 1]], "Give one call a patch"),
         ([0, 4], [0, 1], "other than 0 to 3. Leave patches that are not graded out"),
         ([0, 1], [0, -1], "other than 0 to 3"),

@@ -133,13 +133,13 @@ def test_a_difference_that_holds_nothing_says_so():
     same = difference(y, p, p)
     assert same.estimate.value == 0 and "cannot tell them apart" in str(same)
     other = difference(y, p, scored(seed=5)[1])
-    assert not other.apart and "cannot tell them apart" in other.verdict
+    assert not other.differs and "cannot tell them apart" in other.verdict
 
 
 def test_a_better_grader_is_told_from_a_worse():
     y, good = scored(distance=3.0)
     found = difference(y, np.array([good, good]), scored(seed=9, distance=0.3)[1], names=("ours", "nuisance"))
-    assert found.apart and found.verdict == "ours has the higher auc"
+    assert found.differs and found.verdict == "ours has the higher auc"
 
 
 def test_how_an_estimate_reads():

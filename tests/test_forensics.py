@@ -39,7 +39,7 @@ HEADLINE = ("0.9222", "0.9365", "0.9440", "0.9516", "0.8571")
 
 
 def examine(row, splits):
-    return forensics.examine_row(row, splits, patience=10)
+    return forensics.examine_row(row, splits, steps=10)
 
 
 HEADER = ",".join(("name", *FIGURES)) + "\n"
@@ -251,7 +251,7 @@ def test_ruling_out_never_rules_out_the_truth(counts, random, alike):
         truth.append((tp, positive - tp, tn, negative - tn))
     windows = windows_of(row_of(averaged(truth)))
     try:
-        found = search_integer_tables(windows, np.array(counts), room=1.0, patience=10)
+        found = search_integer_tables(windows, np.array(counts), room=1.0, steps=10)
     except Undecided:
         return
     assert found is not None

@@ -39,8 +39,8 @@ def forensics(table: Table, folds: FoldsFile, out: Out, thorough: Thorough = Fal
     console.header(rows=len(rows), folds=len(splits.validation), images=splits.size)
     for problem in splits.problems:
         console.say(f"no partition: {problem}")
-    patience = SEARCH_STEPS * (10 if thorough else 1)
-    findings = [examine_row(row, splits, patience=patience) for row in console.follow(rows, len(rows), "rows")]
+    steps = SEARCH_STEPS * (10 if thorough else 1)
+    findings = [examine_row(row, splits, steps=steps) for row in console.follow(rows, len(rows), "rows")]
     write_solutions(findings, out)
     write_forensics_report(out / "report.html", findings, splits, table.name)
     for found in findings:

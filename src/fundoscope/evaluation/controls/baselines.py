@@ -1,19 +1,19 @@
-"""A standardised logistic model with an L2 penalty, and its out-of-fold probabilities: the engine of the
-baselines.
+"""The engine of the baselines: a standardised logistic model, fitted out of fold; and the commonest class.
 
-Deterministic and small (Newton's method), so that a baseline needs no package that screening does not have.
-The penalty is the usual one: 0.5 |b|^2 + C x log-loss, the intercept free; C is chosen on inner data.
+The model is scikit-learn's, with the usual penalty: 0.5 |b|^2 + C x log-loss, the intercept free. C is chosen on inner folds
+that keep groups whole and both classes in every part where there are enough groups; scikit-learn's dealers of folds promise
+only one of the two, so the dealing is ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fundoscope.errors import CohortError, LeakError
+from fundoscope.errors import CohortError, LeakError, need
 from fundoscope.evaluation.metrics.intervals import group_codes
 
 Array = NDArray[np.float64]
@@ -24,7 +24,7 @@ FoldRows = Sequence[tuple[ArrayLike, ArrayLike]]
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 _INNER = 5  # inner folds on which C is chosen
-_ITERATIONS = 50
+_SURE = 1e-12  # least probability of a held-out label in the log-loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +35,6 @@ class BaselinePredictions:
     strengths: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Logistic:
-    """A fitted model: features less `mean` over `deviation`, times `coefficients` (K,), plus `intercept`."""
-
-    mean: Array
-    deviation: Array
-    coefficients: Array
-    intercept: float
-
-    @classmethod
-    def fit(cls, features: Array, y: Array, strength: float) -> Logistic:
-        """The model with penalty C = `strength` for `features` (n, K); constant columns count nothing."""
-        mean, deviation = features.mean(axis=0), features.std(axis=0)
-        deviation = np.where(deviation > 1e-12 * (1 + np.abs(mean)), deviation, np.inf)
-        beta = _newton(np.column_stack([np.ones(len(y)), (features - mean) / deviation]), y, strength)
-        return cls(mean, deviation, beta[1:], float(beta[0]))
-
-    def probabilities(self, features: Array) -> Array:
-        """Probability of the positive class, (n,)."""
-        return _sigmoid((features - self.mean) / self.deviation @ self.coefficients + self.intercept)
-
-
 def predict_out_of_fold(
     features: Array,
     y: ArrayLike,
@@ -64,23 +42,59 @@ def predict_out_of_fold(
     groups: Sequence[object] | NDArray | None = None,
     seed: int = 0,
 ) -> BaselinePredictions:
-    """Probabilities of the photographs of each fold by a model of the others, its C chosen within those
-    others.
+    """Probabilities of each fold's held-out photographs by a logistic model of the others, its C chosen within the others.
 
-    `features` is (n, K); `groups` (n,) stay together in the inner folds too. Raises `CohortError` where the
-    folds do not hold every row out once, `LeakError` where a row or a group stands on both sides.
+    `features` is (n, K), `y` (n,) 0 or 1; `groups` (n,) stay together in the inner folds too. Raises `CohortError` where the
+    folds do not hold every row out once, `LeakError` where a row or a group stands on both sides, `MissingExtraError`
+    without scikit-learn.
     """
+    need("sklearn", what="a baseline", extra="analysis")
     labels = np.asarray(y, float)
-    names = group_codes(groups, len(labels))
+    codes = group_codes(groups, len(labels))
     p, strengths = np.full(len(labels), np.nan), []
-    for train, test in check_folds(folds, names):
-        strengths.append(_choose(features[train], labels[train], names[train], seed))
-        p[test] = Logistic.fit(features[train], labels[train], strengths[-1]).probabilities(features[test])
+    for train, test in check_folds(folds, codes):
+        strengths.append(_choose_strength(features[train], labels[train], codes[train], seed))
+        p[test] = fit_logistic(features[train], labels[train], strengths[-1])(features[test])
     return BaselinePredictions(p, tuple(strengths))
 
 
+def fit_logistic(features: Array, y: Array, strength: float) -> Callable[[Array], Array]:
+    """A function from features (m, K) to probabilities (m,) of the positive class, fitted to `features` (n, K) and `y` (n,).
+
+    Features are standardised; columns that are constant count nothing. `strength` is C. With one class only, every
+    probability is its share, half a photograph drawn towards the other class.
+    """
+    from scipy.special import expit
+    from sklearn.linear_model import LogisticRegression
+
+    if len(np.unique(y)) < 2:
+        share = (float(y.sum()) + 0.5) / (len(y) + 1)
+        return lambda others: np.full(len(others), share)
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    deviation = np.where(deviation > 1e-12 * (1 + np.abs(mean)), deviation, np.inf)
+    model = LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-9, max_iter=200)
+    model.fit((features - mean) / deviation, y)
+    # its own predict_proba checks its input for longer than these small fits take
+    return lambda others: expit((others - mean) / deviation @ model.coef_[0] + model.intercept_[0])
+
+
+def majority_baseline(y: ArrayLike, folds: FoldRows) -> BaselinePredictions:
+    """The share of positives among the training rows, as the probability of each held-out row (n,).
+
+    Its accuracy at 0.5 and its Brier score are the ones to beat. Its AUC over pooled folds means nothing: a fold that holds
+    more positives out has fewer to train on, so the constants run against the labels.
+    """
+    labels = np.asarray(y, float)
+    p = np.full(len(labels), np.nan)
+    for train, test in check_folds(folds, np.arange(len(labels))):
+        p[test] = labels[train].mean()
+    return BaselinePredictions(p, ())
+
+
 def check_folds(folds: FoldRows, groups: Rows) -> list[tuple[Rows, Rows]]:
-    """The folds as arrays of rows, once it is sure that none leaks and all rows are held out once."""
+    """The folds as arrays of rows; raises `LeakError` or `CohortError` unless no group is on two sides and each row is held
+    out once.
+    """
     pairs = [(np.asarray(train, np.int64), np.asarray(test, np.int64)) for train, test in folds]
     for number, (train, test) in enumerate(pairs):
         shared = np.intersect1d(groups[train], groups[test])
@@ -94,17 +108,17 @@ def check_folds(folds: FoldRows, groups: Rows) -> list[tuple[Rows, Rows]]:
     return pairs
 
 
-def _choose(features: Array, y: Array, groups: Rows, seed: int) -> float:
+def _choose_strength(features: Array, y: Array, groups: Rows, seed: int) -> float:
     """The C with the least log-loss over inner folds; of equals the strongest penalty."""
-    inner = _inner_folds(y, groups, seed)
-    losses = [sum(_held_out_loss(features, y, part, strength) for part in inner) for strength in STRENGTHS]
+    parts = _inner_folds(y, groups, seed)
+    losses = []
+    for strength in STRENGTHS:
+        loss = 0.0
+        for part in parts:
+            p = fit_logistic(features[~part], y[~part], strength)(features[part])
+            loss -= float(np.log(np.maximum(np.where(y[part] == 1, p, 1 - p), _SURE)).sum())
+        losses.append(loss)
     return STRENGTHS[int(np.argmin(losses))]
-
-
-def _held_out_loss(features: Array, y: Array, part: NDArray[np.bool_], strength: float) -> float:
-    p = Logistic.fit(features[~part], y[~part], strength).probabilities(features[part])
-    own = np.where(y[part] == 1, p, 1 - p)
-    return float(-np.log(np.maximum(own, 1e-12)).sum())
 
 
 def _inner_folds(y: Array, groups: Rows, seed: int) -> list[NDArray[np.bool_]]:
@@ -117,48 +131,3 @@ def _inner_folds(y: Array, groups: Rows, seed: int) -> list[NDArray[np.bool_]]:
     dealt[shuffled[np.argsort(shares[shuffled], kind="stable")]] = np.arange(len(sizes)) % min(_INNER, len(sizes))
     parts = [dealt[numbers] == fold for fold in range(_INNER)]
     return [part for part in parts if part.any() and not part.all()]
-
-
-def _newton(design: Array, y: Array, strength: float) -> Array:
-    """Coefficients (1 + K,) of the least 0.5 |b|^2 + C x log-loss; steps are halved where they overshoot."""
-    penalty = np.full(design.shape[1], 1.0)
-    penalty[0] = 1e-8  # the intercept is free; the trace keeps one-class folds finite
-    beta = np.zeros(design.shape[1])
-    for _ in range(_ITERATIONS):
-        fitted = _sigmoid(design @ beta)
-        gradient = penalty * beta - strength * design.T @ (y - fitted)
-        hessian = np.diag(penalty) + strength * (design.T * (fitted * (1 - fitted))) @ design
-        step = np.linalg.solve(hessian, gradient)
-        size = _step_size(design, y, strength, penalty, beta, step)
-        beta = beta - size * step
-        if np.abs(size * step).max() < 1e-9:
-            break
-    return beta
-
-
-def _step_size(design: Array, y: Array, strength: float, penalty: Array, beta: Array, step: Array) -> float:
-    def loss(at: Array) -> float:
-        eta = design @ at
-        return float(0.5 * penalty @ at**2 + strength * (np.logaddexp(0, eta) - y * eta).sum())
-
-    before, size = loss(beta), 1.0
-    while size > 1e-4 and loss(beta - size * step) > before + 1e-12 * (1 + abs(before)):
-        size /= 2
-    return size
-
-
-def _sigmoid(eta: Array) -> Array:
-    return 0.5 * (1 + np.tanh(0.5 * eta))
-
-
-def majority_baseline(y: ArrayLike, folds: FoldRows) -> BaselinePredictions:
-    """The share of positives among the training rows, as the probability of each held-out row (n,).
-
-    Its accuracy at 0.5 and its Brier score are the ones to beat. Its AUC over pooled folds means nothing: a
-    fold that holds more positives out has fewer to train on, so the constants run against the labels.
-    """
-    labels = np.asarray(y, float)
-    p = np.full(len(labels), np.nan)
-    for train, test in check_folds(folds, np.arange(len(labels))):
-        p[test] = labels[train].mean()
-    return BaselinePredictions(p, ())

@@ -1,8 +1,8 @@
-"""The nuisance baseline: how well the label is told from what is not disease.
+"""The nuisance baseline: how well file size, field shape, colour and sharpness predict the label.
 
-File size, field shape, colour and sharpness belong to the camera, the clinic and the day. Where they alone
-tell the classes apart, a network may be reading them too: it must beat this baseline, and must hold when the
-shortcuts are taken away (`controls`).
+They belong to the camera, the clinic and the day, not to the disease. Where they alone separate the classes, a network may
+use them too: it must beat this baseline, and must hold when the shortcuts are removed (`matched_photographs`). The mean
+colour alone is the simplest of these baselines.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from fundoscope.imaging import Field, Photograph, Pixels, find_field
 
 Array = NDArray[np.float64]
 
-#: Share of the radius left out along the field's edge: the rim is the camera's, and its place is known to a
-#: few hundredths only.
+#: Share of the radius left out along the field's edge, which is known to a few hundredths only.
 RIM = 0.06
 
 _PERCENTILES = (50, 90, 99)
 
-#: What is measured, by family.
+#: The names of the measurements, by family.
 NUISANCE_FAMILIES: dict[str, tuple[str, ...]] = {
     "file": ("bytes_per_pixel",),
     "field": ("radius", "row", "column", *(f"cut_{side}" for side in ("top", "bottom", "left", "right")),
@@ -40,11 +39,11 @@ NUISANCE_FEATURES: tuple[str, ...] = tuple(name for names in NUISANCE_FAMILIES.v
 
 
 def nuisance_features(photograph: Photograph, field: Field | None = None) -> dict[str, float]:
-    """The measures of `FEATURES` for one photograph, all finite.
+    """The measurements `NUISANCE_FEATURES` of one photograph by name, all finite.
 
-    `bytes_per_pixel` is log(1 + bytes / pixels), 0 for an array; lengths of the field are in radii but for
-    `radius`, in diagonals; colours are 0 to 1; `laplacian` is the log variance, gradients are in levels a
-    pixel at 320 px.
+    `bytes_per_pixel` is log(1 + bytes / pixels), 0 for an array; lengths of the field are in radii, except `radius`, which is
+    in diagonals; colours are 0 to 1; `laplacian` is a log variance; gradients are in grey levels per pixel of a square of
+    320 pixels.
     """
     field = field or find_field(photograph.pixels)
     rows, columns = photograph.pixels.shape[:2]
@@ -58,7 +57,7 @@ def nuisance_features(photograph: Photograph, field: Field | None = None) -> dic
 
 
 def nuisance_table(photographs: Iterable[Photograph]) -> Array:
-    """The measures of many photographs, (n, K), columns as in `FEATURES`."""
+    """The measurements of many photographs, (n, K), with columns as in `NUISANCE_FEATURES`."""
     return np.array([list(nuisance_features(p).values()) for p in photographs]).reshape(-1, len(NUISANCE_FEATURES))
 
 
@@ -69,10 +68,10 @@ def nuisance_baseline(
     groups: Sequence[object] | NDArray | None = None,
     families: Sequence[str] = tuple(NUISANCE_FAMILIES),
 ) -> BaselinePredictions:
-    """Out-of-fold probabilities of a standardised L2 logistic model of the nuisances; C from inner folds.
+    """Out-of-fold probabilities of a logistic model of the nuisances.
 
-    `table` is what `nuisance_table` gave; `families` keeps some kinds of nuisance only, to see which one
-    tells. Raises `UsageError` for an unknown family, and as `logistic.out_of_fold` does.
+    `table` comes from `nuisance_table`; `families` restricts it to some families, to see which one predicts. Raises
+    `UsageError` for an unknown family, and the errors of `predict_out_of_fold`.
     """
     return predict_out_of_fold(table[:, _columns(families)], y, folds, groups)
 
@@ -135,5 +134,5 @@ def mean_colour_baseline(
     folds: FoldRows,
     groups: Sequence[object] | NDArray | None = None,
 ) -> BaselinePredictions:
-    """A logistic model of the three mean colours, out of fold; errors as in `logistic.out_of_fold`."""
+    """Out-of-fold probabilities of a logistic model of the three mean colours; errors as in `predict_out_of_fold`."""
     return predict_out_of_fold(mean_colour_table(photographs), y, folds, groups)

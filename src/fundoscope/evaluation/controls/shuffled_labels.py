@@ -1,4 +1,4 @@
-"""The shuffled-label control: a study whose labels were shuffled must score chance, or something leaks."""
+"""The shuffled-label control: a study whose labels were shuffled must score chance, or labels leak into it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ _ALARM_ERRORS = 3.1  # standard errors above 0.5: one false alarm in a thousand
 
 @dataclass(frozen=True, slots=True)
 class ShuffleControl:
-    """What k shuffled runs gave: mean AUC, scatter `sd` (nan for one run), chance's own, and the verdict."""
+    """Result of k runs on shuffled labels.
+
+    `mean` and `sd` are those of their AUCs (`sd` nan for one run), `expected_sd` is that of blind scores, `alarm` says whether
+    the mean is too high for chance, and `text` states it all in words.
+    """
 
     mean: float
     sd: float
@@ -32,13 +36,13 @@ def chance_sd(n_pos: int, n_neg: int) -> float:
 
 
 def shuffle_verdict(aucs: Sequence[float], n_pos: int, n_neg: int) -> ShuffleControl:
-    """Whether the out-of-fold AUCs of k runs on shuffled labels lie around 0.5 as chance would have them.
+    """Whether the out-of-fold AUCs of k runs on shuffled labels are higher than chance explains.
 
-    The alarm is one-sided: leaks raise the AUC, while cross-validation by itself lowers it a little, since
-    what a class gains in the held-out part it lacks in training (Parker, Guenter and Bedo 2007). The error of
-    the mean is taken from the runs' own scatter where that is wider than chance's: runs pooled over folds
-    scatter more (a logistic model of 23 blind features, five folds of 98 photographs: 0.084 against 0.059,
-    mean 0.490). Raises `UsageError` for no runs, AUCs outside 0 to 1, or one class.
+    The alarm is one-sided: leaks raise the AUC, while cross-validation alone lowers it a little, because a class with more
+    photographs in the held-out part has fewer in training (Parker, Guenter and Bedo 2007). The standard error of the mean
+    comes from the scatter of the runs where that is wider than chance's, since AUCs pooled over folds scatter more (a logistic
+    model of 23 blind features, five folds of 98 photographs: 0.084 instead of 0.059, mean 0.490). Raises `UsageError` for no
+    runs, AUCs outside 0 to 1, or one class.
     """
     values = np.asarray(aucs, float)
     if not values.size or not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:

@@ -1,7 +1,7 @@
-"""What vessels alone tell of the need for treatment: their width and tortuosity, in a logistic model.
+"""The vessel baseline: how well the width and tortuosity of vessels predict the need for treatment.
 
 Plus disease is dilated and tortuous vessels (ICROP3, Chiang et al. 2021, Ophthalmology 128:e51), and with stage and zone
-it decides on treatment. Tools such as ROPtool grade it by these two measures; a network must beat them.
+it decides on treatment. Tools such as ROPtool grade it by these two measurements; a network must beat them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from fundoscope.vessels.tortuosity import tortuosity
 
 Array = NDArray[np.float64]
 
-#: Percentiles of width and tortuosity over the length of all vessels; the upper ones are those of the wider vessels.
+#: Percentiles of width and tortuosity, weighted by the length of the vessels.
 _PERCENTILES = (50, 75, 90)
-_SHORTEST = 20.0  # pixels at the map's scale: shorter segments have no course to speak of
-_MOST = 1.0  # arc over chord less 1: what comes back on itself further is a ring of the skeleton, not one vessel
+_SHORTEST = 20.0  # pixels at the map's scale: shorter segments have no measurable course
+_MOST = 1.0  # arc over chord less 1; beyond it a segment is a ring of the skeleton, not one vessel
 
 VESSEL_FEATURES = (
     *(f"width, percentile {q}" for q in _PERCENTILES), "width, mean",
@@ -31,7 +31,7 @@ VESSEL_FEATURES = (
 
 
 def vessel_features(photograph: Photograph) -> dict[str, float]:
-    """The measures called `FEATURES`: widths in radii of the field, tortuosity as arc over chord less 1, at most 1.
+    """The measurements `VESSEL_FEATURES` by name: widths in radii of the field, tortuosity as arc over chord less 1, at most 1.
 
     Both are weighted by length over the segments of the vessel graph that the line detector finds; density is the share
     of the field that is vessel. Where no segment is long enough to have a course, widths and tortuosity are 0.
@@ -58,7 +58,7 @@ def _width(radius: Array) -> float:
 
 
 def _spread(values: Array, lengths: Array) -> list[float]:
-    """Percentiles and mean of values that stand for so much length each."""
+    """Percentiles and mean of `values`, each weighted by its length."""
     order = np.argsort(values)
     share = np.cumsum(lengths[order]) / lengths.sum()
     at = [min(int(np.searchsorted(share, q / 100)), len(values) - 1) for q in _PERCENTILES]
@@ -66,12 +66,12 @@ def _spread(values: Array, lengths: Array) -> list[float]:
 
 
 def vessel_table(photographs: Iterable[Photograph]) -> Array:
-    """The measures of many photographs, (n, K), columns as in `FEATURES`."""
+    """The measurements of many photographs, (n, K), with columns as in `VESSEL_FEATURES`."""
     return np.array([list(vessel_features(p).values()) for p in photographs]).reshape(-1, len(VESSEL_FEATURES))
 
 
 def vessel_baseline(
     table: Array, y: ArrayLike, folds: FoldRows, groups: Sequence[object] | NDArray | None = None
 ) -> BaselinePredictions:
-    """Out-of-fold probabilities of a standardised L2 logistic model of `vessel_table`; errors as in `out_of_fold`."""
+    """Out-of-fold probabilities of a logistic model of `vessel_table`; errors as in `predict_out_of_fold`."""
     return predict_out_of_fold(table, y, folds, groups)

@@ -1,6 +1,6 @@
-"""A grader that may abstain: how much better it is on what it keeps, and from which probabilities to abstain.
+"""A grader that may abstain: how much better it is on the photographs that it keeps, and from which probabilities to abstain.
 
-It is unsure of a photograph whose log-odds lie near those of the threshold; the abstained go to a person.
+Confidence is the distance of a photograph's log-odds from those of the threshold; photographs abstained from go to a person.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from fundoscope.evaluation.metrics.scores import check_scores, ratio
 
 Array = NDArray[np.float64]
 
-MOST_ERRORS = 0.05  # of what a band leaves to the grader
+#: Share of wrong decisions that a band may leave to the grader.
+MAX_ERROR = 0.05
 _ABOVE_ALL = float(np.nextafter(1, 2))  # the upper end of a band that holds 1 as well
 _ROUNDING = 1e-9  # log-odds nearer than this are the same but for the last digits
 
@@ -30,11 +31,11 @@ def decision_confidence(p: ArrayLike, threshold: ArrayLike) -> Array:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CoverageRisk:
-    """What is left when only the surest k of n photographs are kept, for k = 1 to n; each array is (n,).
+    """Error and sensitivity when only the k most confident of n photographs are kept, for k = 1 to n; each array is (n,).
 
-    `coverage` is k / n, `error` the share of wrong decisions among the kept, `sensitivity` that among the kept
-    (nan while no positive is). `aurc` is the mean error over all coverages: 0 is ideal, and the error at full
-    coverage is what a confidence that knows nothing would give.
+    `coverage` is k / n, `error` the share of wrong decisions among the kept, `sensitivity` that among the kept (nan as long as
+    no positive is kept). `aurc` is the mean error over all coverages: 0 is ideal, and a confidence without information gives
+    the error at full coverage.
     """
 
     coverage: Array
@@ -47,11 +48,11 @@ def coverage_risk(y: ArrayLike, p: ArrayLike, threshold: ArrayLike = 0.5) -> Cov
     """Risk against coverage (Geifman and El-Yaniv 2017) and the area under it (Geifman, Uziel, El-Yaniv 2019).
 
     `y` (n,) is 0 or 1, `p` (n,) or (seeds, n; then the mean over seeds) probabilities, `threshold` one number
-    or of either shape. Equally sure photographs are kept in a random order, of which this is the expectation.
+    or of either shape. Photographs of equal confidence enter in a random order, and the values are its expectation.
     Raises `UsageError` for no photographs or values out of range.
     """
     labels, scores, at = _checked(y, p, threshold)
-    runs = [_kept(labels, run, cut) for run, cut in zip(scores, at, strict=True)]
+    runs = [_run_risk(labels, run, cut) for run, cut in zip(scores, at, strict=True)]
     error, sensitivity = np.mean(runs, axis=0)
     return CoverageRisk(np.arange(1, len(labels) + 1) / len(labels), error, sensitivity, float(error.mean()))
 
@@ -65,27 +66,27 @@ def _checked(y: ArrayLike, p: ArrayLike, threshold: ArrayLike) -> tuple[Array, A
     return labels, scores, broadcast_thresholds(scores, threshold)
 
 
-def _kept(y: Array, p: Array, threshold: Array) -> tuple[Array, Array]:
-    """Error and sensitivity (n,) of one run when the surest 1 to n are kept."""
+def _run_risk(y: Array, p: Array, threshold: Array) -> tuple[Array, Array]:
+    """Error and sensitivity (n,) of one run when the most confident 1 to n photographs are kept."""
     called, positive = p >= threshold, y == 1
     marks = np.column_stack([called != positive, called & positive, positive]).astype(float)
-    block, sizes, sums = _blocks(decision_confidence(p, threshold), marks)
+    block, sizes, sums = _tied_blocks(decision_confidence(p, threshold), marks)
     means = (sums / sizes[:, None])[block]
     wrong, hits, positives = means.cumsum(axis=0).T
     return wrong / np.arange(1, len(y) + 1), ratio(hits, np.where(positives > _ROUNDING, positives, 0))
 
 
-def _blocks(sureness: Array, marks: Array) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
-    """Photographs of equal sureness, the surest first: each one's block (n,), their sizes (K,) and sums (K, m)."""
-    order = np.argsort(-sureness, kind="stable")
-    block = np.concatenate([[0], (np.diff(sureness[order]) < -_ROUNDING).cumsum()])
+def _tied_blocks(confidence: Array, marks: Array) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """Blocks of equal confidence, the highest first: each photograph's block (n,), their sizes (K,) and sums of marks (K, m)."""
+    order = np.argsort(-confidence, kind="stable")
+    block = np.concatenate([[0], (np.diff(confidence[order]) < -_ROUNDING).cumsum()])
     starts = np.flatnonzero(np.diff(block, prepend=-1))
     return block, np.bincount(block), np.add.reduceat(marks[order], starts, axis=0)
 
 
 @dataclass(frozen=True, slots=True)
 class AbstentionBand:
-    """The grader abstains where `low <= p < high`; equal ends abstain from nothing. `text` tells the story."""
+    """The probabilities from which the grader abstains: `low <= p < high`, none where the two are equal; `text` describes it."""
 
     low: float
     high: float
@@ -97,26 +98,26 @@ class AbstentionBand:
         return (self.low <= scores) & (scores < self.high)
 
 
-def choose_band(y: ArrayLike, p: ArrayLike, threshold: float, most_errors: float = MOST_ERRORS) -> AbstentionBand:
-    """The narrowest band around `threshold` outside of which at most `most_errors` are wrong; inner data only.
+def choose_band(y: ArrayLike, p: ArrayLike, threshold: float, max_error: float = MAX_ERROR) -> AbstentionBand:
+    """The narrowest band around `threshold` outside which at most the share `max_error` is wrong; for inner data only.
 
-    Both edges lie as far from the threshold in log-odds, midway between the last photograph abstained from and
-    the first kept, so that bands are nested and the narrowest is one. `y`, `p` (n,). Where even the surest
-    are wrong too often the band is everything. The text gives the error's upper bound (Clopper and Pearson
-    1934) too, as few photographs promise little. Raises `UsageError` for values out of range.
+    `y` and `p` are (n,). Both edges are equally far from the threshold in log-odds, midway between the last photograph
+    abstained from and the first kept. Where even the most confident photographs are wrong too often, the band holds every
+    probability. The text gives the upper bound of the error too (Clopper and Pearson 1934), since few photographs prove
+    little. Raises `UsageError` for values out of range.
     """
-    if np.ndim(p) != 1 or np.ndim(threshold) or not 0 <= most_errors < 1:
+    if np.ndim(p) != 1 or np.ndim(threshold) or not 0 <= max_error < 1:
         raise UsageError("A band needs p (n,), one threshold, and a share of errors from 0 to below 1.")
     labels, scores, at = _checked(y, p, threshold)
-    sureness = decision_confidence(scores[0], at[0])
+    confidence = decision_confidence(scores[0], at[0])
     wrong = ((scores[0] >= at[0]) != (labels == 1)).astype(float)
-    block, sizes, sums = _blocks(sureness, wrong[:, None])
+    block, sizes, sums = _tied_blocks(confidence, wrong[:, None])
     kept, errors = sizes.cumsum(), sums[:, 0].cumsum()
-    good = np.flatnonzero(errors <= most_errors * kept + _ROUNDING)
+    good = np.flatnonzero(errors <= max_error * kept + _ROUNDING)
     if not good.size:
-        return _everything(len(labels), most_errors)
+        return _everything(len(labels), max_error)
     last = int(good.max())
-    edges = np.sort(sureness)[::-1][np.searchsorted(block, last, side="right") - 1 :][:2]
+    edges = np.sort(confidence)[::-1][np.searchsorted(block, last, side="right") - 1 :][:2]
     half = float(edges.mean()) if last < block[-1] else 0.0
     return _band(float(threshold), half, (int(errors[last]), int(kept[last]), len(labels)))
 
@@ -134,15 +135,15 @@ def _band(threshold: float, half: float, counts: tuple[int, int, int]) -> Absten
 
 
 def _shifted(threshold: float, by: float) -> float:
-    """The threshold moved by so much log-odds; beyond where log-odds are clipped, the end that holds all."""
+    """The threshold moved by `by` in log-odds; 0 or just above 1 where that leaves the range of clipped log-odds."""
+    from scipy.special import expit
+
     z = float(log_odds(np.array(threshold))) + by
     if abs(z) >= log_odds(np.array(1.0)):
         return 0.0 if z < 0 else _ABOVE_ALL
-    return float(0.5 * (1 + np.tanh(0.5 * z)))
+    return float(expit(z))
 
 
-def _everything(n: int, most_errors: float) -> AbstentionBand:
-    text = (
-        f"abstains from everything: even the surest of {n} inner photographs are wrong in more than {most_errors:.0%}"
-    )
+def _everything(n: int, max_error: float) -> AbstentionBand:
+    text = f"abstains from everything: even the surest of {n} inner photographs are wrong in more than {max_error:.0%}"
     return AbstentionBand(0.0, _ABOVE_ALL, text)

@@ -1,8 +1,8 @@
-"""Two stages scored as the one grader that they are: is there ROP, and if so, does it require treatment?
+"""Two stages in a row scored as one grader: is there ROP, and if so, does it require treatment?
 
-Each stage looks good alone, on photographs that the other never touched; an infant is helped only if both find
-it. The paper on ROP by distillation reports a sensitivity of .9456 for its first stage and .9516 for its second
-(its tables 4 and 6) and never scored the two in a row: if they missed independently, .900 would be left.
+Scored alone, each stage looks better than the two in a row, since an infant is treated only if both stages call it. The paper
+on ROP by distillation reports a sensitivity of .9456 for its first stage and .9516 for its second (its tables 4 and 6) and
+never scored the two in a row: if their misses were independent, .900 would be left.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cascade:
-    """Probabilities of both stages, (n,) or (seeds, n), each with threshold(s): one number or of that shape.
+    """Probabilities of both stages, (n,) or (seeds, n), each with its threshold(s): one number or of that shape.
 
-    Both stages answer for everything, also for what the first lets go: only so can each be judged alone. The
-    arrays are of photographs, eyes, exams or infants alike (`views.Views.combine` makes one of the other).
+    Both stages answer for everything, also for what the first stage calls normal, so that each can be judged alone. The n
+    units may be photographs, eyes, exams or infants (`EyeViews.combine` makes the others of photographs).
     """
 
     p_rop: ArrayLike
@@ -44,17 +44,17 @@ class Cascade:
 
     @property
     def stage_1(self) -> Bools:
-        """What stage 1 calls ROP, and so passes on, in the shape of `p_rop`."""
+        """Where stage 1 calls ROP, and so passes the photograph on, in the shape of `p_rop`."""
         return _at_or_above(self.p_rop, self.rop_threshold)
 
     @property
     def stage_2(self) -> Bools:
-        """What stage 2 calls treatment-requiring, asked about everything, in the shape of `p_tr`."""
+        """Where stage 2, applied to everything, calls treatment-requiring, in the shape of `p_tr`."""
         return _at_or_above(self.p_tr, self.tr_threshold)
 
     @property
     def called(self) -> Bools:
-        """What the grader calls treatment-requiring: both stages at or above their thresholds."""
+        """Where the grader calls treatment-requiring: both stages at or above their thresholds."""
         return self.stage_1 & self.stage_2
 
 
@@ -72,12 +72,13 @@ def score_cascade(
     groups: Sequence[object] | NDArray | None = None,
     weights: ArrayLike | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows `figure`, `share` (an `Estimate`), `count` and `of`: what the two stages do in a row.
+    """A row for each figure of the two stages in a row: `figure` in words, its `share` (an `Estimate`), `count` and `of`.
 
-    `truth_tr` (n,) is 1 for treatment-requiring, `truth_rop` (n,) 1 for any ROP. `count` is the number that the
-    share is of `of` (a mean over seeds, unweighted), None where the figure is no such share. `groups` and
-    `weights` are those of `intervals.estimate`. The product is the sensitivity that stages missing independently
-    of each other would have; end to end above it means that they miss the same ones. Raises `UsageError` for shapes that do not match and for treatment-requiring without ROP.
+    `truth_tr` (n,) is 1 for treatment-requiring, `truth_rop` (n,) 1 for any ROP. The share is `count` of `of` (a mean over
+    seeds, unweighted); both are None for figures that are no share. `groups` and `weights` are those of `estimate`. The
+    product of the two sensitivities is what would be left if the stages missed independently; a sensitivity end to end above
+    it means that they miss the same photographs. Raises `UsageError` for shapes that do not match and for
+    treatment-requiring without ROP.
     """
     tr, rop = _truth(truth_tr, truth_rop, cascade)
     parts = _parts(tr, rop, cascade)
@@ -110,7 +111,7 @@ def _truth(truth_tr: ArrayLike, truth_rop: ArrayLike, cascade: Cascade) -> tuple
 
 
 def _parts(tr: Bools, rop: Bools, cascade: Cascade) -> dict[str, tuple[Bools, Bools]]:
-    """Of each figure, among which it is a share (n,), and which of them count (seeds, n)."""
+    """For each figure: the units that it is a share of (n,), and where they count (seeds, n)."""
     one, two = np.atleast_2d(cascade.stage_1), np.atleast_2d(cascade.stage_2)
     called = one & two
     return {

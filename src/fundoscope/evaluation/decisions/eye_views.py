@@ -1,7 +1,7 @@
-"""Several views of an eye, an exam or an infant to one probability, and to one label.
+"""Several views of an eye, an exam or an infant combined to one probability and one label.
 
-A unit is whatever the caller's keys tell apart: (infant, eye, exam) for an eye at one visit, the infant alone
-for all that was ever photographed of it. A photograph that belongs to nobody known gets a key of its own.
+The caller's keys define the units: (infant, eye, exam) for an eye at one visit, the infant alone for all its photographs.
+A photograph of an unknown infant gets a key of its own.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from fundoscope.evaluation.metrics.scores import auc, check_scores
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-#: Of the views' probabilities: the highest, the second highest (or the only one), their mean in log-odds. The
-#: first is the plainest, and what is taken where nothing speaks for another.
+#: The probability of a unit is that of its highest view, of its second highest (or only) view, or the mean of its views in
+#: log-odds. The first rule is the simplest; it is chosen where no other is better on inner data.
 VIEW_RULES = ("any", "second", "mean")
 
 _IN_WORDS = {"any": "the highest view", "second": "the second highest view", "mean": "the mean of the log-odds"}
@@ -63,9 +63,11 @@ class EyeViews:
 
     def _combined(self, p: Array, rule: str) -> Array:
         if rule == "mean":
+            from scipy.special import expit
+
             mean = np.bincount(self.codes, weights=log_odds(p), minlength=self.n_units) / self.counts
             # an only view is left as it is, to the last digit
-            return np.where(self.counts == 1, p[self.first], 0.5 * (1 + np.tanh(0.5 * mean)))
+            return np.where(self.counts == 1, p[self.first], expit(mean))
         ascending = p[np.lexsort((p, self.codes))]
         highest = np.cumsum(self.counts) - 1
         return ascending[highest - (self.counts > 1) if rule == "second" else highest]
@@ -76,9 +78,9 @@ class EyeViews:
         return (np.bincount(self.codes, weights=marks, minlength=self.n_units) > 0).astype(np.int64)
 
     def shared_values(self, values: ArrayLike) -> NDArray:
-        """What the views of a unit have in common, (..., U) of (..., n): group, fold, threshold.
+        """The value that all views of a unit share, (..., U) from (..., n): their group, fold or threshold.
 
-        Raises `UsageError` where views of one unit differ: the unit would then stand on two sides.
+        Raises `UsageError` where the views of one unit differ: the unit would stand on two sides of a split.
         """
         each = np.asarray(values)
         units = each[..., self.first]
@@ -98,7 +100,7 @@ class RuleChoice:
 
 
 def choose_rule(y_unit: ArrayLike, p: ArrayLike, views: EyeViews) -> RuleChoice:
-    """The rule of the greatest AUC over units; call it with inner data only, as it is a choice between models.
+    """The rule with the greatest AUC over units; call it with inner data only, since it is a choice between models.
 
     `y_unit` is (U,), `p` (n,) or (seeds, n): then the mean AUC over seeds decides. "any" wins ties, and where
     no unit has a second view or the units are of one class.
@@ -108,14 +110,14 @@ def choose_rule(y_unit: ArrayLike, p: ArrayLike, views: EyeViews) -> RuleChoice:
         return RuleChoice(
             VIEW_RULES[0], f"{VIEW_RULES[0]} ({_IN_WORDS[VIEW_RULES[0]]}): none of {on} has a second view"
         )
-    found = {rule: _mean_auc(y_unit, views.combine(p, rule)) for rule in VIEW_RULES}
-    if np.isnan(found[VIEW_RULES[0]]):
+    aucs = {rule: _mean_auc(y_unit, views.combine(p, rule)) for rule in VIEW_RULES}
+    if np.isnan(aucs[VIEW_RULES[0]]):
         return RuleChoice(
             VIEW_RULES[0], f"{VIEW_RULES[0]} ({_IN_WORDS[VIEW_RULES[0]]}): {on} are of one class and tell nothing"
         )
-    best = next(rule for rule in VIEW_RULES if found[rule] >= max(found.values()) - _TIE)
-    beside = ", ".join(f"{rule} {value:.3f}" for rule, value in found.items() if rule != best)
-    return RuleChoice(best, f"{best} ({_IN_WORDS[best]}): AUC {found[best]:.3f} on {on}; {beside}")
+    best = next(rule for rule in VIEW_RULES if aucs[rule] >= max(aucs.values()) - _TIE)
+    beside = ", ".join(f"{rule} {value:.3f}" for rule, value in aucs.items() if rule != best)
+    return RuleChoice(best, f"{best} ({_IN_WORDS[best]}): AUC {aucs[best]:.3f} on {on}; {beside}")
 
 
 def _mean_auc(y: ArrayLike, p: Array) -> float:

@@ -26,14 +26,17 @@ from fundoscope.evaluation.metrics.scores import check_scores
 
 Array = NDArray[np.float64]
 
+#: Target sensitivities for which a study shows what they cost.
+TARGETS = (0.85, 0.90, 0.95, 0.99)
+
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """A photograph is called positive where its probability is `threshold` or more.
+    """A threshold chosen on inner data: a photograph is called positive where its probability is `threshold` or more.
 
-    `rule` is the rule in words, `text` the whole story; `sensitivity` and `specificity` are those on the `n`
-    inner photographs that chose it (too good by a little, as the threshold was fitted to them), `positives`
-    of them positive; `sensitivity_bound` is the lower 95 % Clopper-Pearson bound of that sensitivity.
+    `rule` is the rule that chose it and `text` describes choice and result. `sensitivity` and `specificity` are those on the
+    `n` inner photographs, `positives` of them positive: a little too good, since the threshold was fitted to them.
+    `sensitivity_bound` is the lower 95 % Clopper-Pearson bound of that sensitivity.
     """
 
     threshold: float
@@ -47,38 +50,38 @@ class OperatingPoint:
 
 
 def youden(y: ArrayLike, p: ArrayLike) -> OperatingPoint:
-    """The threshold of the greatest sensitivity + specificity (Youden 1950); of equals the more sensitive."""
-    cuts = _Cuts.of(y, p)
-    best = cuts.tp * cuts.negatives - cuts.fp * cuts.positives
-    return cuts.point(int(best.argmax()), "greatest sensitivity + specificity")
+    """The operating point of the greatest sensitivity + specificity (Youden 1950); among equals the most sensitive."""
+    counts = _ThresholdCounts.from_scores(y, p)
+    best = counts.tp * counts.negatives - counts.fp * counts.positives
+    return counts.point(int(best.argmax()), "greatest sensitivity + specificity")
 
 
 def max_accuracy(y: ArrayLike, p: ArrayLike) -> OperatingPoint:
-    """The threshold at which most photographs are called rightly; of equals the more sensitive."""
-    cuts = _Cuts.of(y, p)
-    return cuts.point(int((cuts.tp - cuts.fp).argmax()), "greatest accuracy")
+    """The operating point of the greatest accuracy; among equals the most sensitive."""
+    counts = _ThresholdCounts.from_scores(y, p)
+    return counts.point(int((counts.tp - counts.fp).argmax()), "greatest accuracy")
 
 
 def target_sensitivity(y: ArrayLike, p: ArrayLike, target: float = 0.95) -> OperatingPoint:
-    """The highest threshold whose sensitivity on the inner data is `target` (0 to 1) or more.
+    """The operating point with the highest threshold whose sensitivity on the inner data is `target` (0 to 1) or more.
 
-    The text says what so few positives can support: with 49, even no miss proves no more than 0.94.
+    Its text says where the positives are too few to prove the target: with 49, even no miss proves no more than 0.94.
     """
     if not 0 < target <= 1:
         raise UsageError(f"A target sensitivity of {target} cannot be. Give a share above 0 and up to 1.")
-    cuts = _Cuts.of(y, p)
-    enough = np.flatnonzero(cuts.tp >= target * cuts.positives - 1e-9)
-    point = cuts.point(int(enough.max()), f"highest threshold that keeps sensitivity at {target:g} or above")
-    ceiling = lower_bound_with_no_misses(cuts.positives)
+    counts = _ThresholdCounts.from_scores(y, p)
+    enough = np.flatnonzero(counts.tp >= target * counts.positives - 1e-9)
+    point = counts.point(int(enough.max()), f"highest threshold that keeps sensitivity at {target:g} or above")
+    ceiling = lower_bound_with_no_misses(counts.positives)
     if ceiling >= target:
         return point
-    caution = f"; {cuts.positives} positives cannot prove {target:g}: even no miss would show only {ceiling:.3f}"
+    caution = f"; {counts.positives} positives cannot prove {target:g}: even no miss would show only {ceiling:.3f}"
     return replace(point, text=point.text + caution)
 
 
 @dataclass(frozen=True, slots=True)
-class _Cuts:
-    """All thresholds that differ, ascending, with the true and false positives at each."""
+class _ThresholdCounts:
+    """Every threshold that changes a decision, ascending, with the true and false positives at each."""
 
     thresholds: Array
     tp: NDArray[np.int64]
@@ -87,7 +90,7 @@ class _Cuts:
     negatives: int
 
     @classmethod
-    def of(cls, y: ArrayLike, p: ArrayLike) -> _Cuts:
+    def from_scores(cls, y: ArrayLike, p: ArrayLike) -> _ThresholdCounts:
         labels, scores = check_scores(y, p)
         if scores.ndim != 1 or not 0 < labels.sum() < len(labels):
             raise UsageError("An operating point needs scores (n,) of both classes. Give inner data that hold both.")
@@ -127,15 +130,11 @@ def _at_or_above(ascending: Array, thresholds: Array) -> NDArray[np.int64]:
     return len(ascending) - np.searchsorted(ascending, thresholds, side="left")
 
 
-TARGETS = (0.85, 0.90, 0.95, 0.99)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class InnerPredictions:
-    """The inner data of one fit: labels `y` (m,), probabilities `p` (m,), and what the fit was tested on.
+    """The inner data of one fit: labels `y` (m,) and probabilities `p` (m,), and which photographs it is tested on.
 
-    `rows` are the photographs that the fit never saw, of which its threshold will decide, `run` its seed's row
-    in (seeds, n).
+    `rows` are the held-out photographs that its threshold decides on, `run` the row of its seed in arrays (seeds, n).
     """
 
     y: ArrayLike
@@ -151,61 +150,46 @@ def operating_rows(
     groups: Sequence[object] | NDArray | None = None,
     targets: Sequence[float] = TARGETS,
 ) -> list[dict[str, Any]]:
-    """A row a target sensitivity: the thresholds that inner data chose for it, and what they reach on `p`.
+    """A row for each target sensitivity: the thresholds that inner data chose for it, and what they reach on held-out data.
 
-    `y` (n,) and `p` (n,) or (seeds, n) are the photographs tested, `groups` those of `intervals.estimate`.
-    Columns: `target`; `threshold` (the median over fits), `threshold_least`, `threshold_most`; `sensitivity` and
-    `specificity` as `Estimate`s; `support`, in words, what so many positives can prove. Raises `UsageError`
-    where a photograph is tested by no fit or by two, or inner data hold one class only.
+    `y` (n,) and `p` (n,) or (seeds, n) are the held-out photographs, `groups` as in `estimate`. Columns: `target`; `threshold`
+    (the median over fits), `threshold_lowest`, `threshold_highest`; the `Estimate`s `sensitivity` and `specificity`; and
+    `support`, in words, what so many positives can prove. Raises `UsageError` where a photograph is held out by no fit or by
+    two, or inner data hold one class only.
     """
     labels, scores = check_scores(y, p)
-    support = _support(labels, groups)
+    positive = labels == 1
+    # groups and not photographs are counted, since those of one infant are missed together
+    n_groups = len(np.unique(group_codes(groups, len(labels))[positive]))
+    bound = lower_bound_with_no_misses(n_groups)
+    support = f"{int(positive.sum())} positives of {n_groups} groups: no miss at all would prove {bound:.3f}"
     rows = []
     for target in targets:
         chosen = np.array([target_sensitivity(fit.y, fit.p, target).threshold for fit in inner])
-        at = _spread(inner, chosen, np.atleast_2d(scores).shape).reshape(scores.shape)
-        found: dict[Any, Estimate] = estimates(
-            labels, scores, metrics=("sensitivity", "specificity"), threshold=at, groups=groups
+        thresholds = _held_out_thresholds(inner, chosen, np.atleast_2d(scores).shape).reshape(scores.shape)
+        reached: dict[Any, Estimate] = estimates(
+            labels, scores, metrics=("sensitivity", "specificity"), threshold=thresholds, groups=groups
         )
-        middle, least, most = np.median(chosen), chosen.min(), chosen.max()
         rows.append({
-            "target": target, "threshold": float(middle), "threshold_least": float(least),
-            "threshold_most": float(most), **found, "support": support.of(target),
+            "target": target, "threshold": float(np.median(chosen)), "threshold_lowest": float(chosen.min()),
+            "threshold_highest": float(chosen.max()), **reached,
+            "support": support if bound >= target else f"{support}, so {target:g} cannot be proved here",
         })  # fmt: skip
     return rows
 
 
-def _spread(inner: Sequence[InnerPredictions], chosen: Array, shape: tuple[int, ...]) -> Array:
-    """Each fit's threshold on the photographs that it was tested on, (seeds, n)."""
-    at, times = np.full(shape, np.nan), np.zeros(shape, int)
+def _held_out_thresholds(inner: Sequence[InnerPredictions], chosen: Array, shape: tuple[int, ...]) -> Array:
+    """The threshold of each photograph, (seeds, n): that of the fit which held it out."""
+    thresholds, times = np.full(shape, np.nan), np.zeros(shape, int)
     for fit, threshold in zip(inner, chosen, strict=True):
         rows = np.asarray(fit.rows, np.int64)
         if not 0 <= fit.run < shape[0] or ((rows < 0) | (rows >= shape[1])).any():
             raise UsageError(f"A fit names run {fit.run} or rows that are not in scores {shape}. Count from 0.")
-        at[fit.run, rows] = threshold
+        thresholds[fit.run, rows] = threshold
         np.add.at(times[fit.run], rows, 1)
     if (times != 1).any():
         raise UsageError(
             f"{(times == 0).sum()} answers were tested by no fit, {(times > 1).sum()} by several. "
             "Give the inner data of each fold and seed, with the rows that it held out."
         )
-    return at
-
-
-@dataclass(frozen=True, slots=True)
-class _Support:
-    """How many positives there are, and from how many groups."""
-
-    positives: int
-    groups: int
-
-    def of(self, target: float) -> str:
-        bound = lower_bound_with_no_misses(self.groups)
-        told = f"{self.positives} positives of {self.groups} groups: no miss at all would prove {bound:.3f}"
-        return told if bound >= target else f"{told}, so {target:g} cannot be proved here"
-
-
-def _support(y: Array, groups: Sequence[object] | NDArray | None) -> _Support:
-    """Groups and not photographs are counted, as those of one infant are missed together."""
-    positive = y == 1
-    return _Support(int(positive.sum()), len(np.unique(group_codes(groups, len(y))[positive])))
+    return thresholds

@@ -23,9 +23,9 @@ Array = NDArray[np.float64]
 def class_weights(classes: ArrayLike, wanted: Mapping[int, float]) -> NDArray[np.float64]:
     """Weights (n,), mean 1, under which the classes (n,) have the shares `wanted` (any scale, each above 0).
 
-    Within a class all weigh the same: what is carried over is the mix, as if infants of one class were alike
-    everywhere (standardisation; Rothman, Greenland and Lash 2008). Raises `UsageError` where a
-    wanted class has no photograph, or a class that has some is not wanted.
+    All photographs of a class weigh the same: the mix of classes changes, while each class is taken to be alike everywhere
+    (standardisation; Rothman, Greenland and Lash 2008). Raises `UsageError` where a wanted class has no photograph, or a
+    class with photographs is not wanted.
     """
     each = np.asarray(classes)
     present, counts = np.unique(each, return_counts=True)
@@ -52,12 +52,12 @@ def predictive_values(
     groups: Sequence[object] | NDArray | None = None,
     weights: ArrayLike | None = None,
 ) -> list[dict[str, Any]]:
-    """A row a prevalence (each between 0 and 1): `prevalence`, and `ppv` and `npv` as `Estimate`s.
+    """A row for each prevalence (between 0 and 1): `prevalence`, and `ppv` and `npv` as `Estimate`s.
 
-    Positive and negative predictive value by Bayes' rule (Altman and Bland 1994, BMJ 309:102) from sensitivity
-    and specificity, worked out in every bootstrap resample; the prevalence itself is taken as known. Arguments
-    as in `intervals.estimate`; with several seeds the mean of their values. `weights` matter where a class is
-    itself a mix. Raises `UsageError` for a prevalence that is none or shapes that do not match.
+    Positive and negative predictive value follow by Bayes' rule (Altman and Bland 1994, BMJ 309:102) from the sensitivity and
+    specificity of each bootstrap resample; the prevalence itself is taken as known. Arguments as in `estimate`; with several
+    seeds the mean of their values. `weights` matter where a class is itself a mix. Raises `UsageError` for prevalences
+    outside 0 to 1 and shapes that do not match.
     """
     labels, scores = check_scores(y, p)
     if not all(0 < prevalence < 1 for prevalence in prevalences):
@@ -80,14 +80,14 @@ def predictive_values(
 
 
 def _bayes(sensitivity: Array, specificity: Array, prevalence: float) -> tuple[Array, Array]:
-    """PPV and NPV, each in the shape of the rates; nan where nobody is called, or nobody passed."""
+    """Positive and negative predictive value in the shape of the rates; nan where no photograph is called so."""
     sick, well = prevalence, 1 - prevalence
     hits, alarms = sensitivity * sick, (1 - specificity) * well
     passed, missed = specificity * well, (1 - sensitivity) * sick
     return ratio(hits, hits + alarms), ratio(passed, passed + missed)
 
 
-#: Probabilities from which one would act, 1 % to 99 %.
+#: Threshold probabilities of a decision curve: from which one would act, 1 % to 99 %.
 THRESHOLDS = np.linspace(0.01, 0.99, 99)
 
 
@@ -95,7 +95,7 @@ THRESHOLDS = np.linspace(0.01, 0.99, 99)
 class DecisionCurve:
     """Net benefit (K,) at `thresholds` (K,) of the model, of treating all, and of treating none (always 0).
 
-    In true positives a photograph: at most `prevalence`, and without a bound below.
+    Its unit is true positives per photograph: at most `prevalence`, and without a lower bound.
     """
 
     thresholds: Array
@@ -111,8 +111,9 @@ def decision_curve(
     """Net benefit (Vickers and Elkin 2006): TP / n - FP / n x t / (1 - t), calling positive where p >= t.
 
     `y` (n,) is 0 or 1, `p` (n,) or (seeds, n; then the mean over seeds) calibrated probabilities, `thresholds`
-    (K,) from 0 to below 1. Net benefit depends on the prevalence: where the cohort's is not the clinic's, give
-    the `weights` (n,) of `mix.class_weights`, and probabilities calibrated for that mix. Raises `UsageError` for no photographs or values out of range.
+    (K,) from 0 to below 1. Net benefit depends on the prevalence: where the cohort's is not the clinic's, give the `weights`
+    (n,) of `class_weights`, and probabilities calibrated for that mix. Raises `UsageError` for no photographs or values out
+    of range.
     """
     labels, scores = check_scores(y, p)
     at = np.asarray(thresholds, float)

@@ -13,15 +13,17 @@ Array = NDArray[np.float64]
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
-#: Strength of the pull towards temperature 1, in units of one photograph's log-loss: hundreds of photographs
-#: drown it, a dozen separable ones (whose unbounded fit would call every probability 0 or 1) do not.
+#: Strength of the penalty that draws T towards 1, in units of one photograph's log-loss: it vanishes beside hundreds of
+#: photographs, but not beside a dozen separable ones, whose fit alone would make every probability 0 or 1.
 _PULL = 1.0
-_TOLD_APART = 0.02  # relative change of the temperature from which the pull is mentioned
+_MENTIONED = 0.02  # relative change of the temperature from which the pull is mentioned
 
 
 @dataclass(frozen=True, slots=True)
 class Temperature:
-    """`value` divides the logits; `unshrunk` is what `n` photographs alone would say; `text` tells both."""
+    """A fitted temperature: logits are divided by `value`. `unshrunk` is the fit of the `n` photographs without the pull towards
+    1; `text` describes both.
+    """
 
     value: float
     unshrunk: float
@@ -30,27 +32,26 @@ class Temperature:
 
     def probabilities(self, logits: ArrayLike) -> Array:
         """Probability of the positive class (n,) for logits (n,), of every class (n, K) for logits (n, K)."""
+        from scipy.special import expit, softmax
+
         scaled = np.asarray(logits, float) / self.value
-        if scaled.ndim == 1:
-            return 0.5 * (1 + np.tanh(0.5 * scaled))
-        grown = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return grown / grown.sum(axis=1, keepdims=True)
+        return expit(scaled) if scaled.ndim == 1 else softmax(scaled, axis=1)
 
 
 def fit_temperature(logits: ArrayLike, y: ArrayLike) -> Temperature:
-    """The temperature that makes the log-loss on inner data least, from 0.05 to 20, drawn a little towards 1.
+    """The temperature T, 0.05 to 20, of the least log-loss on inner data, drawn a little towards 1 (Guo et al. 2017, eq. 9).
 
-    `logits` is (n,) log-odds of the positive class with `y` (n,) 0 or 1, or (n, K) with `y` the class. The
-    loss is convex in 1 / T, and so is the pull 0.5 (1 / T - 1)^2. With no photographs, or those of one class,
-    T is 1. Raises `UsageError` for shapes that do not match or logits that are not finite.
+    `logits` is (n,) log-odds of the positive class with `y` (n,) 0 or 1, or (n, K) with `y` the class. The loss is convex in
+    1 / T, and so is the penalty 0.5 (1 / T - 1)^2 that draws it towards 1. Without photographs of two classes T is 1. Raises
+    `UsageError` for shapes that do not match or logits that are not finite.
     """
     z, labels = _logits(logits, y)
     n = len(labels)
     if len(np.unique(labels)) < 2:
         return Temperature(1.0, 1.0, n, f"T = 1: {n} inner photographs of fewer than two classes tell nothing")
-    unshrunk, value = 1 / _least(z, labels, 0.0), 1 / _least(z, labels, _PULL)
+    unshrunk, value = 1 / _inverse_temperature(z, labels, 0.0), 1 / _inverse_temperature(z, labels, _PULL)
     text = f"T = {value:.2f}, fitted on {n} inner photographs"
-    if abs(value - unshrunk) > _TOLD_APART * unshrunk:
+    if abs(value - unshrunk) > _MENTIONED * unshrunk:
         text += f" and drawn towards 1, as they are few (alone they would say {unshrunk:.2f})"
     return Temperature(value, unshrunk, n, text)
 
@@ -71,8 +72,8 @@ def _logits(logits: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
     return z, labels.astype(np.int64)
 
 
-def _least(z: Array, y: NDArray[np.int64], pull: float) -> float:
-    """1 / T at which the slope of loss and pull is 0, or the bound it lies beyond."""
+def _inverse_temperature(z: Array, y: NDArray[np.int64], pull: float) -> float:
+    """1 / T of the least loss and penalty, within its bounds: where their derivative is 0."""
     from scipy.optimize import brentq
 
     own = z[np.arange(len(y)), y].sum()

@@ -1,6 +1,6 @@
 """Average precision and recall as the COCO challenge defines them (Lin 2014, ECCV), for boxes and for masks.
 
-The arithmetic is faster-coco-eval's, which agrees with the challenge's own; the lines are printed as that prints them.
+faster-coco-eval computes them, and agrees with the challenge's own program, whose lines `coco_lines` imitates.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OverlapKind = Literal["bbox", "segm"]
 _MOST = (1, 10, 100)  # detections of a photograph that count
 _AREAS = ("small", "medium", "large")  # up to 32x32 pixels, up to 96x96, above
 
-#: What each of the twelve figures is: precision or recall, at which overlaps, areas and numbers of detections.
+#: The twelve figures: precision or recall, and at which overlaps, areas and numbers of detections.
 _ROWS = (
     ("Precision", "0.50:0.95", "all", 100), ("Precision", "0.50", "all", 100), ("Precision", "0.75", "all", 100),
     *(("Precision", "0.50:0.95", area, 100) for area in _AREAS),
@@ -66,9 +66,9 @@ def coco_scores(truths: Sequence[Instances], found: Sequence[Instances], kind: O
         raise UsageError(f"{len(found)} answers stand beside {len(truths)} photographs. Give one for each, and some.")
     images = [{"id": number, **_size(each)} for number, each in enumerate(truths, start=1)]
     marked, answers = _annotations(truths, kind), _annotations(found, kind)
-    said: list[str] = []  # what the library would print
-    truth = COCO({"images": images, "annotations": marked, "categories": [CATEGORY]}, print_function=said.append)
-    judge = COCOeval_faster(truth, truth.loadRes(answers), kind, print_function=said.append)
+    printed: list[str] = []  # the library would write to standard output
+    truth = COCO({"images": images, "annotations": marked, "categories": [CATEGORY]}, print_function=printed.append)
+    judge = COCOeval_faster(truth, truth.loadRes(answers), kind, print_function=printed.append)
     judge.run()
     return CocoScores(kind, tuple(float(value) for value in judge.stats[: len(_ROWS)]), len(truths), len(marked))
 
@@ -83,12 +83,12 @@ def coco_lines(scores: CocoScores) -> list[str]:
 
 
 def _size(each: Instances) -> dict[str, int]:
-    """What a photograph's entry says of its pixels, which COCO needs to know for masks only."""
+    """The size of a photograph in pixels, which COCO needs for masks only."""
     return {} if each.masks is None else {"height": each.masks.shape[1], "width": each.masks.shape[2]}
 
 
 def _annotations(photographs: Sequence[Instances], kind: OverlapKind) -> list[dict[str, Any]]:
-    """An entry an instance, in the manner of COCO's files; instances and photographs are numbered from 1."""
+    """COCO's entry of each instance; instances and photographs are numbered from 1."""
     entries: list[dict[str, Any]] = []
     for image, each in enumerate(photographs, start=1):
         shapes = _boxes(each) if kind == "bbox" else _masks(each, image)

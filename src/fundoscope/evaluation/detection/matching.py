@@ -1,7 +1,7 @@
-"""How well crossings are found: one-to-one matching by confidence, precision, recall and F1 with their intervals.
+"""How well crossings are found: detections matched one to one with true crossings, precision, recall and F1 with intervals.
 
-A detection is a hit if a crossing that no surer detection has taken lies within a radius: half the box side, 10 pixels
-at DRIVE's scale. Photographs are what is resampled, since crossings of one eye stand or fall together.
+A detection is a hit if a true crossing lies within a radius (half the box side, 10 pixels at DRIVE's scale) that no more
+confident detection has been matched with. Photographs are resampled, not crossings, since those of one eye resemble each other.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Instances:
 
     @classmethod
     def true(cls, boxes: ArrayLike, masks: NDArray[np.bool_] | None = None) -> Instances:
-        """What a human marked."""
+        """The crossings that a person marked, with confidence 1."""
         corners = np.asarray(boxes, float).reshape(-1, 4)
         return cls(corners, np.ones(len(corners)), masks)
 
@@ -46,7 +46,7 @@ class Instances:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DetectionOutcome:
-    """What came of the detections in one photograph: `scores` (n,), `hits` (n,), and how many `truths` there were."""
+    """Result of matching one photograph: `scores` (n,) and `hits` (n,) of its detections, and the number of `truths`."""
 
     scores: Array
     hits: NDArray[np.bool_]
@@ -62,10 +62,10 @@ class DetectionOutcome:
 def match_detections(
     points: ArrayLike, scores: ArrayLike, truth: ArrayLike, radius: float = HIT_RADIUS
 ) -> NDArray[np.int64]:
-    """For each detection at `points` (n, 2) the number of its crossing in `truth` (m, 2), or -1 for a false alarm.
+    """For each detection at `points` (n, 2) the index of its crossing in `truth` (m, 2), or -1 for a false alarm.
 
-    From the surest down (of equals in the order given) each takes the nearest crossing still free within `radius`
-    (inclusive), so that what is matched above a threshold does not depend on what lies below it.
+    From the most confident down (equals in the order given), each is matched with the nearest crossing within `radius`
+    (inclusive) that is still free, so that the matches above a threshold do not depend on detections below it.
     """
     places, marks = (np.asarray(each, float).reshape(-1, 2) for each in (points, truth))
     confidence = np.asarray(scores, float)
@@ -83,13 +83,13 @@ def match_detections(
 def score_points(
     points: ArrayLike, scores: ArrayLike, truth: ArrayLike, radius: float = HIT_RADIUS
 ) -> DetectionOutcome:
-    """`matched`, as what it means for the scores of one photograph."""
+    """Hits and misses of one photograph's detections at `points` (n, 2) against true crossings (m, 2)."""
     hits = match_detections(points, scores, truth, radius) >= 0
     return DetectionOutcome(np.asarray(scores, float), hits, len(np.asarray(truth, float).reshape(-1, 2)))
 
 
 def score_instances(found: Instances, truth: Instances, radius: float = HIT_RADIUS) -> DetectionOutcome:
-    """The same of boxes, by their middles."""
+    """Hits and misses of one photograph's detected boxes, by their centres."""
     return score_points(found.centres, found.scores, truth.centres, radius)
 
 
@@ -147,7 +147,7 @@ def _ratios(counts: Array) -> Mapping[str, Array]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrecisionRecall:
-    """At each score that occurs, from the highest down: what calling all from it on would give; all arrays (k,)."""
+    """Precision, recall and F1 with each occurring score as the threshold, from the highest down; all arrays (k,)."""
 
     scores: Array
     precision: Array
@@ -169,7 +169,7 @@ def precision_recall(outcomes: Sequence[DetectionOutcome]) -> PrecisionRecall:
 
 @dataclass(frozen=True, slots=True)
 class DetectionPoint:
-    """A detection counts from `threshold` on; precision, recall and F1 are those on the data that chose it."""
+    """A confidence threshold of detections; precision, recall and F1 are those on the data that chose it."""
 
     threshold: float
     precision: float
@@ -179,7 +179,7 @@ class DetectionPoint:
 
 
 def best_f1(outcomes: Sequence[DetectionOutcome]) -> DetectionPoint:
-    """The threshold of the greatest F1 on inner data, midway to the next lower score; of equals the lower.
+    """The threshold of the greatest F1 on inner data, midway to the next lower score; among equals the lower.
 
     Raises `UsageError` where nothing was found or there is nothing to find.
     """

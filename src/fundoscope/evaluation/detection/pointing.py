@@ -1,4 +1,4 @@
-"""Whether activation maps lie where the disease is: their share on a structure, beside chance."""
+"""Whether activation maps lie where the disease is: the share of a map on a structure, compared with chance."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Pointing:
-    """Where the positive evidence of one photograph lies.
+    """Where the positive activation of one photograph lies.
 
-    `mass` is the sum of the positive activation inside, in logits times pixels of the mask; `share` of it lies on
-    each structure (nan where there is no mass at all), `area` (0 to 1) is the structure's share of the inside,
-    and so the share that an even map would have.
+    `mass` is its sum inside the field of view, in logits times pixels. `share` is the share of it on each structure (nan where
+    there is no mass); `area` (0 to 1) is each structure's share of the field, which is the share of a uniform map.
     """
 
     mass: float
@@ -41,9 +40,9 @@ class Pointing:
 def pointing(activation: ArrayLike, masks: Mapping[str, Mask], inside: Mask) -> Pointing:
     """How much of the positive part of `activation` (h, w; logits) lies on each of `masks` (H, W).
 
-    The positive part is enlarged bilinearly to (H, W) and cut to `inside` (H, W), the field of view. After the
-    energy-based pointing game of Score-CAM (Wang et al. 2020), with chance beside it, since a large
-    structure is met by any map. Raises `UsageError` for shapes that do not match, an empty field, or an
+    The positive part is enlarged bilinearly to (H, W) and cut to `inside` (H, W), the field of view. This is the
+    energy-based pointing game of Score-CAM (Wang et al. 2020), compared with chance, since any map overlaps a large
+    structure. Raises `UsageError` for shapes that do not match, an empty field, or an
     activation that is not finite.
     """
     field = np.asarray(inside, bool)
@@ -68,12 +67,12 @@ def pointing(activation: ArrayLike, masks: Mapping[str, Mask], inside: Mask) -> 
 def pointing_summary(
     found: Sequence[Pointing], groups: Sequence[object] | NDArray | None = None
 ) -> list[dict[str, Any]]:
-    """A row a structure: `structure`, `times_chance` (an `Estimate`), `share`, `area`, `no_mass`, `no_structure`.
+    """A row for each structure: `structure`, `times_chance` (an `Estimate`), `share`, `area`, `no_mass`, `no_structure`.
 
     `times_chance` is the mean over the photographs that have both mass and structure, with its group-bootstrap
     interval; its `n` counts those, its `positives` those above chance. `share` and `area` are their means.
     `no_mass` and `no_structure` count the photographs left out (a photograph may be both). `groups` (n,) as in
-    `intervals.estimate`. Raises `UsageError` where photographs were compared with different structures.
+    `estimate`. Raises `UsageError` where photographs were compared with different structures.
     """
     if groups is not None and len(groups) != len(found):
         raise UsageError(f"{len(groups)} groups stand beside {len(found)} photographs. Name one group a photograph.")
@@ -86,13 +85,13 @@ def pointing_summary(
 def _row(name: str, found: Sequence[Pointing], groups: Sequence[object] | NDArray | None) -> dict[str, Any]:
     times = np.array([each.times_chance[name] for each in found])
     kept = np.flatnonzero(np.isfinite(times))
-    of = times[kept]
+    known = times[kept]
 
     def values(drawn: Array) -> dict[str, Array]:
-        return {name: ratio(drawn @ of, drawn.sum(axis=1))}
+        return {name: ratio(drawn @ known, drawn.sum(axis=1))}
 
     own = None if groups is None else [groups[row] for row in kept]
-    estimate = bootstrap(values, (of > 1).astype(float), own)[name]
+    estimate = bootstrap(values, (known > 1).astype(float), own)[name]
     return {
         "structure": name, "times_chance": estimate,
         "share": _mean([found[row].share[name] for row in kept]),

@@ -1,6 +1,6 @@
-"""All whole-number confusion tables that give a row's figures: of stated class counts, or of any.
+"""All whole-number confusion tables that give a row's figures, for stated class counts or for any.
 
-A table is (tp, fn, tn, fp). Whether it fits is decided in whole numbers, without rounding.
+A table is (tp, fn, tn, fp). Whether it fits is decided in whole numbers, so rounding errors play no part.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def tables_fit(windows: Windows, tables: Ints) -> NDArray[np.bool_]:
 
 
 def tables_of_counts(windows: Windows, positive: int, negative: int) -> Ints:
-    """The tables (n, 4) with these class counts that fit, by ascending tp."""
+    """The tables (n, 4) with these class counts that give every figure, by ascending tp."""
     tp, tn = np.arange(positive + 1), np.arange(negative + 1)
     if "sensitivity" in windows:
         tp = tp[windows["sensitivity"].holds(tp, np.full_like(tp, positive))]
@@ -51,33 +51,34 @@ def tables_of_counts(windows: Windows, positive: int, negative: int) -> Ints:
 
 
 def tables_of_any_counts(windows: Windows, size: int) -> tuple[Ints, int]:
-    """The tables (n, 4) of at most `size` images, one of each class at least, that fit; the smallest first.
+    """The tables (n, 4) of at most `size` images, at least one of each class, that give every figure, smallest first.
 
-    Gives also how many images were searched up to: fewer than `size` where the figures leave millions open.
+    The second value is the number of images up to which all tables were searched: less than `size` where the figures leave
+    millions of tables open.
     """
-    while (tables := _grown(windows, size)) is None:
+    while (tables := _candidates(windows, size)) is None:
         size //= 2
     tables = tables[tables_fit(windows, tables)]
     return tables[np.lexsort((tables[:, 0], tables.sum(1)))], size
 
 
 def common_factor(tables: Ints) -> Ints:
-    """By what each table (n, 4) is a multiple of a smaller one; 1 where it is of none."""
+    """The greatest common divisor of each table (n, 4): 1 where it is no multiple of a smaller table."""
     return np.gcd.reduce(tables, axis=1)
 
 
-def _grown(windows: Windows, size: int) -> Ints | None:
-    """Candidates, a little more than fit: positives, of them tp, then fp, then tn, each within its bounds."""
+def _candidates(windows: Windows, size: int) -> Ints | None:
+    """Tables (n, 4) that may fit: tp for each number of positives, then fp, then tn, each within its bounds. None if too many."""
     positive = np.arange(1, max(size, 1))
-    if (grown := _spread(*_tp_bounds(windows, positive))) is None:
+    if (candidates := _enumerate(*_tp_bounds(windows, positive))) is None:
         return None
-    (at, tp), fn = grown, positive[grown[0]] - grown[1]
-    if (grown := _spread(*_fp_bounds(windows, tp, fn, size))) is None:
+    (at, tp), fn = candidates, positive[candidates[0]] - candidates[1]
+    if (candidates := _enumerate(*_fp_bounds(windows, tp, fn, size))) is None:
         return None
-    (at, fp), tp, fn = grown, tp[grown[0]], fn[grown[0]]
-    if (grown := _spread(*_tn_bounds(windows, tp, fn, fp, size))) is None:
+    (at, fp), tp, fn = candidates, tp[candidates[0]], fn[candidates[0]]
+    if (candidates := _enumerate(*_tn_bounds(windows, tp, fn, fp, size))) is None:
         return None
-    at, tn = grown
+    at, tn = candidates
     return np.stack([tp[at], fn[at], tn, fp[at]], 1)
 
 
@@ -106,8 +107,8 @@ def _tn_bounds(windows: Windows, tp: Ints, fn: Ints, fp: Ints, size: int) -> tup
     return least, most
 
 
-def _spread(least: Floats, most: Floats) -> tuple[Ints, Ints] | None:
-    """Every whole number within each pair of bounds, with the pair's index; None where they are too many."""
+def _enumerate(least: Floats, most: Floats) -> tuple[Ints, Ints] | None:
+    """The index of each pair of bounds and every whole number within it, (m,) each; None where they are too many."""
     first, last = np.ceil(least - 1e-6), np.floor(most + 1e-6)
     counts = np.maximum(0, last - np.maximum(first, 0) + 1)
     if counts.sum() > _MOST:

@@ -1,8 +1,8 @@
-"""Fold tables whose averages give a row: found, checked in exact fractions, and handed back as the proof.
+"""The search for fold tables whose averages give a row; what is found is checked in exact fractions.
 
-Damped Gauss-Newton steps (Levenberg 1944) from scattered starts lead to real numbers that average to the row;
-about each, all whole numbers near by are tried at once. Sensitivity hangs on the tp of the folds alone,
-specificity on the tn, accuracy on the sum of a term of each: so both are listed apart and matched by accuracy.
+Damped Gauss-Newton steps (Levenberg 1944) from scattered starts lead to real numbers that average to the row; then all whole
+numbers near each are tried. Sensitivity depends on the folds' tp alone, specificity on tn alone, and accuracy on the sum of a
+term of each: so vectors of tp and of tn are listed separately and paired by accuracy.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ _VARIED = 5  # folds that change at once; the others keep their rounded numbers
 def find_fold_tables(
     windows: Windows, counts: Ints, f1_of_means: bool = False, seed: int = 0
 ) -> tuple[Ints | None, bool]:
-    """Tables (folds, 4) of tp, fn, tn, fp whose averages give every window, or None; and whether all were tried.
+    """Tables (folds, 4) of tp, fn, tn, fp whose averages lie in every window, or None; and whether all tables were tried.
 
-    `counts` (folds, 2) are positives and negatives. With `f1_of_means` F1 is worked out from the averaged
-    precision and sensitivity, not averaged. Where few tables are possible all are tried: None is then a proof.
+    `counts` (folds, 2) are positives and negatives. With `f1_of_means` F1 is computed from the averaged precision and
+    sensitivity instead of averaged. Where few tables are possible all are tried, and None is a proof.
     """
     rng = np.random.default_rng(seed)
-    hunt = _FoldTableSearch(windows, counts, f1_of_means, rng)
+    search = _FoldTableSearch(windows, counts, f1_of_means, rng)
     if (counts + 1).prod(0).max() <= _LISTED:
-        found, whole = hunt.about(np.zeros_like(counts), counts)
+        found, whole = search.try_between(np.zeros_like(counts), counts)
         if found is not None or whole:
             return found, whole
-    for start in hunt.starts():
-        low, high = hunt.neighbourhood(np.rint(start).astype(np.int64))
-        found, _ = hunt.about(low, high)
+    for start in search.starts():
+        low, high = search.neighbourhood(np.rint(start).astype(np.int64))
+        found, _ = search.try_between(low, high)
         if found is not None:
             return found, False
     return None, False
@@ -58,7 +58,7 @@ class _FoldTableSearch:
         self.centre, self.half = window_centres({name: windows[name] for name in self.averaged})
 
     def starts(self) -> Floats:
-        """Real (n, folds, 2) of tp and tn that average to the row, or nearly; the best first, their like left out."""
+        """Real numbers (n, folds, 2) of tp and tn whose averages come closest to the row, the best first."""
         folds = len(self.counts)
         rates = np.array([self._rate("sensitivity"), self._rate("specificity")])
         spread = self.rng.choice([0.01, 0.03, 0.1, 0.3], (_STARTS, 1, 1))
@@ -73,7 +73,7 @@ class _FoldTableSearch:
         return at[np.argsort(worst, kind="stable")[:_TRIED]]
 
     def neighbourhood(self, at: Ints) -> tuple[Ints, Ints]:
-        """Lowest and highest tp and tn (folds, 2) to try about a point, as many as can be listed."""
+        """Lowest and highest tp and tn (folds, 2) to try around a point: as wide as can be listed."""
         varied = self.rng.permutation(len(at))[:_VARIED]
         reach = int((_LISTED ** (1 / len(varied)) - 1) // 2)
         low, high = at.copy(), at.copy()
@@ -81,8 +81,8 @@ class _FoldTableSearch:
         high[varied] += reach
         return np.maximum(low, 0), np.minimum(high, self.counts)
 
-    def about(self, low: Ints, high: Ints) -> tuple[Ints | None, bool]:
-        """The first fold tables between these bounds that give the row, and whether all were looked at."""
+    def try_between(self, low: Ints, high: Ints) -> tuple[Ints | None, bool]:
+        """The first fold tables between these bounds that give the row, or None; and whether all of them were tried."""
         tp = self._listed("sensitivity", low[:, 0], high[:, 0], self.counts[:, 0])
         tn = self._listed("specificity", low[:, 1], high[:, 1], self.counts[:, 1])
         first, second, whole = self._matched(tp, tn)
@@ -105,7 +105,7 @@ class _FoldTableSearch:
         return means[:, self.columns] - self.centre
 
     def _slopes(self, at: Floats, wrong: Floats) -> Floats:
-        """Change of each figure (n, figures, 2 folds) by a whole class of each fold, by small differences."""
+        """Derivatives of each figure (n, figures, 2 folds) by tp and tn as shares of their class, by small differences."""
         n, folds, _ = at.shape
         step = np.where(at > self.counts / 2, -1e-6, 1e-6) * self.counts
         moved = at[:, None] + (np.eye(2 * folds).reshape(1, -1, folds, 2) * step[:, None])
@@ -114,7 +114,7 @@ class _FoldTableSearch:
         return (changed / share).transpose(0, 2, 1)
 
     def _listed(self, name: str, low: Ints, high: Ints, totals: Ints) -> Ints:
-        """All vectors (n, folds) between the bounds whose average rate lies in the window of `name`."""
+        """All vectors (n, folds) of counts between the bounds whose average rate lies in the window of `name`."""
         grids = np.meshgrid(*(np.arange(a, b + 1) for a, b in zip(low, high, strict=True)), indexing="ij")
         vectors = np.stack([grid.ravel() for grid in grids], 1)
         if name not in self.windows:
@@ -124,7 +124,7 @@ class _FoldTableSearch:
         return vectors[(rates >= least - 1e-12) & (rates <= most + 1e-12)]
 
     def _matched(self, tp: Ints, tn: Ints) -> tuple[Ints, Ints, bool]:
-        """Indices of pairs whose accuracy fits, in no particular order, and whether these are all."""
+        """Indices of the pairs of `tp` and `tn` whose accuracy fits, in no order, and whether these are all of them."""
         totals = np.maximum(self.counts.sum(1), 1)
         order = np.argsort((tn / totals).mean(1))
         share, rest = (tp / totals).mean(1), (tn / totals).mean(1)[order]
@@ -149,7 +149,7 @@ class _FoldTableSearch:
 
 
 def means_fit_exactly(windows: Windows, tables: Ints, f1_of_means: bool = False, rounded_first: bool = False) -> bool:
-    """Whether the averages over the folds' tables (folds, 4) lie in every window, in exact fractions.
+    """Whether the averages over the tables (folds, 4) lie in every window, computed in exact fractions.
 
     With `rounded_first` each fold's figure is rounded, to the decimals of its window, before it is averaged.
     """

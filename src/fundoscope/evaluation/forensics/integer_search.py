@@ -1,8 +1,8 @@
-"""Averages that lie close to what is possible at all: nearly every fold table is ruled out, the rest are tried.
+"""Exhaustive search of fold tables by branch and bound, for rows close to the limit of what averages can reach.
 
-Where a plane barely fails to separate, each fold's table must lie close to the plane's face, for what one fold
-lacks no other can make up. That leaves few tables (reduced-cost fixing of integer programming); halving them
-and asking again, until all can be tried, decides the row (branch and bound, Land and Doig 1960).
+Where a plane almost separates all averages from the window, each fold's table must lie close to that plane, since the other
+folds cannot make up for one that does not. This leaves few tables (reduced-cost fixing of integer programming); they are
+halved and pruned again until all can be tried (branch and bound, Land and Doig 1960).
 """
 
 from __future__ import annotations
@@ -25,42 +25,42 @@ _CONFIRMED = 5000  # near misses of one leaf worked out in fractions
 
 
 class Undecided(Exception):  # noqa: N818
-    """There are too many tables to decide the row in seconds."""
+    """Too many tables are left to decide the row within the given steps."""
 
 
 def search_integer_tables(
-    windows: Mapping[str, RoundingWindow], counts: Ints, room: float, f1_of_means: bool = False, patience: int = 400
+    windows: Mapping[str, RoundingWindow], counts: Ints, room: float, f1_of_means: bool = False, steps: int = 400
 ) -> Ints | None:
-    """Tables (folds, 4) whose averages give every window, also of rounded figures of the folds; None is a proof.
+    """Tables (folds, 4) whose averages, or those of their rounded figures, lie in every window; None proves that there are none.
 
-    `room` widens the windows by so many halves where tables are ruled out; `patience` is how many halves are asked
-    about, some forty a second, before it raises `Undecided`.
+    `counts` (folds, 2) are positives and negatives. `room` widens the windows by so many half windows where tables are ruled
+    out. Raises `Undecided` after `steps` halvings, some forty a second.
     """
-    return _BranchAndBound(windows, counts, room, f1_of_means, patience).search()
+    return _BranchAndBound(windows, counts, room, f1_of_means, steps).search()
 
 
 class _BranchAndBound:
     def __init__(
-        self, windows: Mapping[str, RoundingWindow], counts: Ints, room: float, f1_of_means: bool, patience: int
+        self, windows: Mapping[str, RoundingWindow], counts: Ints, room: float, f1_of_means: bool, steps: int
     ) -> None:
         self.windows, self.counts, self.room, self.f1_of_means = windows, counts, room, f1_of_means
         names = [name for name in windows if not (name == "f1" and f1_of_means)]
         self.columns = [FIGURES.index(name) for name in names]
         self.centre, self.half = window_centres({name: windows[name] for name in names})
-        self.left = patience
+        self.left = steps
 
     def search(self) -> Ints | None:
-        """The first tables found, or None when none are left."""
+        """The first tables found, or None where none are left."""
         grids = [np.indices((p + 1, n + 1)).reshape(2, -1).T for p, n in self.counts]
-        first, plane = self._pruned(grids, None)
+        first, plane = self._prune(grids, None)
         if first is not None and np.prod([float(len(grid)) for grid in first]) > _HOPELESS:
             raise Undecided
-        return None if first is None else self._below(first, plane)
+        return None if first is None else self._search_below(first, plane)
 
-    def _below(self, grids: Sequence[Ints], plane: Floats) -> Ints | None:
+    def _search_below(self, grids: Sequence[Ints], plane: Floats) -> Ints | None:
         sizes = [len(grid) for grid in grids]
         if np.prod([float(size) for size in sizes]) <= _TRIED:
-            return self._tried(grids)
+            return self._try_all(grids)
         if self.left <= 0:
             raise Undecided
         widest = int(np.argmax(sizes))
@@ -69,13 +69,13 @@ class _BranchAndBound:
         for half in np.array_split(order, 2):
             self.left -= 1
             halved = [own[half] if at == widest else grid for at, grid in enumerate(grids)]
-            some, better = self._pruned(halved, plane)
-            if some is not None and (found := self._below(some, better)) is not None:
+            some, better = self._prune(halved, plane)
+            if some is not None and (found := self._search_below(some, better)) is not None:
                 return found
         return None
 
-    def _pruned(self, grids: Sequence[Ints], plane: Floats | None) -> tuple[list[Ints] | None, Floats]:
-        """The tables (n, 2) of tp and tn that no plane rules out, None where one rules out all; and the plane."""
+    def _prune(self, grids: Sequence[Ints], plane: Floats | None) -> tuple[list[Ints] | None, Floats]:
+        """For each fold the tp and tn (n, 2) that no plane rules out, None where a plane rules out all; and that plane."""
         kept = list(grids)
         while True:
             points = [self._points(at, grid) for at, grid in enumerate(kept)]
@@ -93,7 +93,7 @@ class _BranchAndBound:
         positive, negative = self.counts[fold]
         return figures_of_tables(grid[:, 0], grid[:, 1], positive, negative)[:, self.columns]
 
-    def _tried(self, grids: Sequence[Ints]) -> Ints | None:
+    def _try_all(self, grids: Sequence[Ints]) -> Ints | None:
         sums = np.zeros((1, len(self.columns)))
         for at, grid in enumerate(grids):
             sums = (sums[:, None] + self._points(at, grid)).reshape(-1, len(self.columns))

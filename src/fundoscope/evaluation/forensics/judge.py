@@ -1,4 +1,4 @@
-"""The verdict on each row of a reported table, with everything that it rests on."""
+"""The verdict on each row of a reported table, with the tables and proofs that it rests on."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Literal
 
 import numpy as np
 
-from fundoscope.errors import UsageError
+from fundoscope.errors import OutputError
 from fundoscope.evaluation.forensics import mean_tables
 from fundoscope.evaluation.forensics.confusion_tables import Ints, common_factor, tables_of_any_counts, tables_of_counts
 from fundoscope.evaluation.forensics.fold_tables import find_fold_tables
 from fundoscope.evaluation.forensics.integer_search import Undecided, search_integer_tables
 from fundoscope.evaluation.forensics.reported import FIGURES, ReportedFolds, ReportedPart, ReportedRow, RoundingWindow
 
-#: Solutions written for one row; with few or coarse figures there are millions, and they say nothing.
+#: Solutions written for one row; rows with few or coarse figures have millions.
 MOST_SOLUTIONS = 1000
 
-#: A table is called unlikely to fit by chance where fewer than this many are to be expected.
+#: Number of tables expected by chance below which a fit is called unlikely.
 RARE = 0.05
 
-#: How long a mean that is neither found nor ruled out is asked about; see `branch`.
+#: Steps of `search_integer_tables` for a mean that is neither found nor ruled out, some forty a second.
 SEARCH_STEPS = 400
 
 _WIDENED = 10  # the chance of a fit is counted in windows so many times as wide
@@ -33,7 +33,7 @@ _SPREADS = (0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.10, 0.12, 0.15, 0.20, 0.25, 0.
 
 
 class RowVerdict(StrEnum):
-    """See the rule in `fundoscope.evaluation.forensics`."""
+    """What a row of figures can have come from; the rules stand in `fundoscope.evaluation.forensics`."""
 
     SINGLE_SPLIT = "single-split"
     MEAN = "mean"
@@ -42,11 +42,11 @@ class RowVerdict(StrEnum):
 
 @dataclass(frozen=True)
 class MeanVerdict:
-    """Whether averages over the folds give a row: `found` with `tables` (folds, 4), `impossible`, or `open`.
+    """Whether averages over the folds can give a row: `found` with `tables` (folds, 4), `impossible`, or `open`.
 
-    `outside` is how far averages stay outside the windows at least, in half windows (0 where they may lie
-    inside); `spread` the least difference from the row's sensitivity or specificity that some fold must show;
-    `alone` names a figure that no average reaches whatever the others.
+    `outside` is the least distance of all averages from the windows, in half windows (0 where they may lie inside). `spread`
+    is how far some fold must at least differ from the row's sensitivity or specificity. `alone` names a figure that no average
+    reaches, whatever the other figures are.
     """
 
     state: Literal["found", "impossible", "open"]
@@ -58,14 +58,14 @@ class MeanVerdict:
 
 @dataclass(frozen=True)
 class RowFinding:
-    """What a row of figures can have come from.
+    """The verdict on one row, and all tables (n, 4) of tp, fn, tn, fp that give its figures.
 
-    `stated` are the tables (n, 4) of tp, fn, tn, fp of each stated split that fits, `pooled` those of all folds
-    together, `any_counts` those of any counts up to `searched` images, smallest first. `chance` is about how
-    many tables as small as the smallest would fit a row of figures by chance. `averaged` has every figure
-    averaged, `f1_of_means` (asked only where that is not found) works F1 out from the averaged precision and
-    sensitivity. `slips` are the smallest tables that fit all figures but the named one, looked for only where
-    no table fits all. `truncated`: the figures fit only as cut off, not as rounded.
+    `stated` holds the tables with the class counts of each stated part that has any, `pooled` those of all folds together,
+    `any_counts` those of any counts up to `searched` images, smallest first. `chance` is about how many tables as small as the
+    smallest would fit by chance. `averaged` is the verdict on averages of every figure; `f1_of_means`, examined only where
+    `averaged` is not found, on averages whose F1 is computed from the averaged precision and sensitivity. Where no table fits,
+    `slips` holds the smallest table that fits all figures except the named one. `truncated` says that the figures fit only as
+    cut off, not as rounded.
     """
 
     row: ReportedRow
@@ -96,21 +96,23 @@ class RowFinding:
 @dataclass(frozen=True, slots=True)
 class _Effort:
     seed: int
-    patience: int
+    steps: int
     truncated: bool = False
 
 
-def examine_row(row: ReportedRow, splits: ReportedFolds, seed: int = 0, patience: int = SEARCH_STEPS) -> RowFinding:
-    """The verdict on one row, in seconds for five folds of some hundred images.
+def examine_row(row: ReportedRow, splits: ReportedFolds, seed: int = 0, steps: int = SEARCH_STEPS) -> RowFinding:
+    """The verdict on one row; takes seconds for five folds of some hundred images.
 
-    Where nothing fits the figures as rounded, they are taken as cut off, if a solution can then be shown. `seed`
-    scatters the starts of the search; `patience` is how many steps are taken to decide a mean, forty a second.
+    Where no table fits the figures as rounded, they are taken as cut off, if a solution can then be shown. `seed` sets the
+    starting points of the search; `steps` bounds the search for a mean, some forty a second.
     """
-    found = _examined(row, splits, {name: one.rounded() for name, one in row.figures.items()}, _Effort(seed, patience))
+    found = _examine_windows(
+        row, splits, {name: one.rounded() for name, one in row.figures.items()}, _Effort(seed, steps)
+    )
     if found.verdict is not RowVerdict.NONE:
         return found
-    cut = _examined(
-        row, splits, {name: one.truncated() for name, one in row.figures.items()}, _Effort(seed, patience // 20, True)
+    cut = _examine_windows(
+        row, splits, {name: one.truncated() for name, one in row.figures.items()}, _Effort(seed, steps // 20, True)
     )
     shown = len(cut.solutions) > 0 or (cut.averaged is not None and cut.averaged.state == "found")
     return cut if shown else found
@@ -120,7 +122,7 @@ def write_solutions(findings: Sequence[RowFinding], folder: Path) -> None:
     """Write `solutions.csv` (a row a solution) and `means.csv` (the fold tables of averages that were found).
 
     `solutions.csv` has `name,verdict,tp,fn,tn,fp`; a row of figures that no single table gives stands there once
-    with blank counts. Raises `UsageError` where the folder cannot be written.
+    with blank counts. Raises `OutputError` where the folder cannot be written.
     """
     singles = [
         (found.row.name, found.verdict.value, *table)
@@ -138,7 +140,7 @@ def write_solutions(findings: Sequence[RowFinding], folder: Path) -> None:
         _write(folder / "solutions.csv", ("name", "verdict", "tp", "fn", "tn", "fp"), singles)
         _write(folder / "means.csv", ("name", "fold", "tp", "fn", "tn", "fp"), means)
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be written ({error.strerror}). Give another --out.") from error
+        raise OutputError(folder, error) from error
 
 
 def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -148,26 +150,34 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) 
         writer.writerows(rows)
 
 
-def _examined(
+def _examine_windows(
     row: ReportedRow, splits: ReportedFolds, windows: dict[str, RoundingWindow], effort: _Effort
 ) -> RowFinding:
-    stated = tuple((part, tables) for part in splits.parts if len(tables := _of(windows, part)))
+    """The verdict on a row whose figures stand for these windows."""
+
+    def tables_of(part: ReportedPart) -> Ints:
+        return tables_of_counts(windows, part.positive, part.negative)
+
+    stated = tuple((part, tables) for part in splits.parts if len(tables := tables_of(part)))
     several = len(splits.validation) > 1
-    pooled = _of(windows, splits.union) if several else np.empty((0, 4), np.int64)
-    tables, searched = tables_of_any_counts(windows, splits.size)
-    averaged = _averaged(windows, splits, effort) if several else None
+    pooled = tables_of(splits.union) if several else np.empty((0, 4), np.int64)
+    any_counts, searched = tables_of_any_counts(windows, splits.size)
+    averaged = _examine_means(windows, splits, effort) if several else None
     f1_of_means = None
     if averaged and averaged.state != "found" and {"f1", "precision", "sensitivity"} <= windows.keys():
-        f1_of_means = _averaged(windows, splits, effort, f1_of_means=True)
-    single = bool(stated) or bool(len(tables))
+        f1_of_means = _examine_means(windows, splits, effort, f1_of_means=True)
+    single = bool(stated) or bool(len(any_counts))
+    verdict = RowVerdict.SINGLE_SPLIT if single else RowVerdict.NONE
+    if len(pooled) or (averaged is not None and averaged.state != "impossible"):
+        verdict = RowVerdict.MEAN
     return RowFinding(
         row,
-        _verdict(single, len(pooled) > 0 or (averaged is not None and averaged.state != "impossible")),
+        verdict,
         stated,
         pooled,
-        tables,
+        any_counts,
         searched,
-        _chance(row, tables),
+        _chance(row, any_counts),
         averaged,
         f1_of_means,
         {} if single else _slips(row, windows, splits),
@@ -175,28 +185,18 @@ def _examined(
     )
 
 
-def _verdict(single: bool, mean: bool) -> RowVerdict:
-    if mean:
-        return RowVerdict.MEAN
-    return RowVerdict.SINGLE_SPLIT if single else RowVerdict.NONE
-
-
-def _of(windows: dict[str, RoundingWindow], part: ReportedPart) -> Ints:
-    return tables_of_counts(windows, part.positive, part.negative)
-
-
 def _chance(row: ReportedRow, tables: Ints) -> float:
-    """Tables as small as the smallest, to be expected in these windows: counted in wider ones, and scaled down."""
+    """The number of tables as small as the smallest to be expected by chance: counted in wider windows, and scaled down."""
     if not len(tables):
         return 0.0
     wide, _ = tables_of_any_counts(
         {name: one.rounded(_WIDENED) for name, one in row.figures.items()}, int(tables[0].sum())
     )
-    return float((common_factor(wide) == 1).sum() / _WIDENED ** _free(set(row.figures)))
+    return float((common_factor(wide) == 1).sum() / _WIDENED ** _count_independent(set(row.figures)))
 
 
-def _free(names: set[str]) -> int:
-    """How many of the figures are independent: sensitivity and precision fix F1, and a table has three ratios."""
+def _count_independent(names: set[str]) -> int:
+    """How many of the figures are independent: sensitivity and precision determine F1, and a table has three ratios."""
     overlapping = names & {"precision", "f1", "sensitivity"}
     return min(3, min(2, len(overlapping)) + len(names - overlapping))
 
@@ -206,7 +206,7 @@ def _slips(row: ReportedRow, windows: dict[str, RoundingWindow], splits: Reporte
     found = {}
     for left_out in windows:
         rest = {name: window for name, window in windows.items() if name != left_out}
-        if _free(set(rest)) == 3:
+        if _count_independent(set(rest)) == 3:
             tables, _ = tables_of_any_counts(rest, splits.size)
             figures = {name: row.figures[name] for name in rest}
             if len(tables) and _chance(ReportedRow(row.name, figures), tables) < RARE:
@@ -214,7 +214,7 @@ def _slips(row: ReportedRow, windows: dict[str, RoundingWindow], splits: Reporte
     return found
 
 
-def _averaged(
+def _examine_means(
     windows: dict[str, RoundingWindow], splits: ReportedFolds, effort: _Effort, f1_of_means: bool = False
 ) -> MeanVerdict:
     counts = np.array([(part.positive, part.negative) for part in splits.validation])
@@ -233,7 +233,7 @@ def _averaged(
     tables, _ = find_fold_tables(windows, counts, f1_of_means, effort.seed) if outside <= 0 else (None, False)
     if tables is None:
         try:
-            tables = search_integer_tables(windows, counts, room, f1_of_means, effort.patience)
+            tables = search_integer_tables(windows, counts, room, f1_of_means, effort.steps)
         except Undecided:
             return MeanVerdict("open", None, max(0.0, outside), _spread(windows, names, counts, outside))
         if tables is None:
@@ -247,7 +247,7 @@ def _doubled(window: RoundingWindow) -> RoundingWindow:
 
 
 def _spread(windows: dict[str, RoundingWindow], names: list[str], counts: Ints, outside: float) -> float:
-    """The least of `_SPREADS` within which all folds may lie of the row's rates; 0 where it reports not both."""
+    """The least of `_SPREADS` by which folds may differ from the row's rates; 0 where it does not report both rates."""
     if not {"sensitivity", "specificity"} <= windows.keys():
         return 0.0
     rates = np.array([np.mean(windows[name].ends) for name in FIGURES[3:]])

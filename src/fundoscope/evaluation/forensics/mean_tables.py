@@ -1,9 +1,9 @@
-"""Can a row be the average over the folds of one confusion table a fold? What rules it out.
+"""Proofs that a row cannot be the average over the folds of one confusion table per fold.
 
-Each table of a fold is a point in the space of the reported figures. Averages of one point a fold lie within
-the average of the folds' convex hulls; a plane between that body and the reported window is a proof that no
-tables give the row, however they are chosen (the separating hyperplane theorem). The other proof is that a
-figure alone cannot be reached: averages of a / n over few folds have gaps.
+Each table of a fold is a point in the space of the reported figures. The averages of one point per fold lie within the average
+of the folds' convex hulls; a plane between that body and the reported window proves that no choice of tables gives the row
+(separating hyperplane theorem). The other proof is that one figure alone cannot be reached: averages of a / n over few folds
+have gaps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fundoscope.evaluation.forensics.reported import FIGURES, RoundingWindow
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: A mean of folds' figures that were themselves rounded moves by up to half a decimal: as much as the window's half.
+#: Where the folds' figures were rounded before averaging, their mean moves by up to half a decimal: one half window.
 ROUNDED_FIRST = 1.0
 
 _ROUNDS = 200  # of column generation; forty are usual
@@ -40,7 +40,7 @@ def figures_of_tables(tp: Floats | Ints, tn: Floats | Ints, positive: Ints, nega
 
 
 def window_centres(windows: Mapping[str, RoundingWindow]) -> tuple[Floats, Floats]:
-    """Middle and half width of each window, in the order of the mapping."""
+    """Centre and half width (figures,) of each window, in the order of the mapping."""
     ends = np.array([(window.low / window.scale, window.high / window.scale) for window in windows.values()])
     return ends.mean(1), (ends[:, 1] - ends[:, 0]) / 2
 
@@ -48,10 +48,10 @@ def window_centres(windows: Mapping[str, RoundingWindow]) -> tuple[Floats, Float
 def fold_points(
     names: Sequence[str], counts: Ints, near: float = 1.0, rates: Floats | None = None
 ) -> list[Floats] | None:
-    """The points (n, figures) of every table of each fold; None where they are too many to hold.
+    """For each fold the points (n, figures) of all its tables; None where they are too many to hold.
 
-    `counts` (folds, 2) are positives and negatives. With `rates`, sensitivity and specificity, only tables
-    within `near` of both.
+    `counts` (folds, 2) are positives and negatives. With `rates` (sensitivity, specificity), only tables within `near` of both
+    are kept.
     """
     if np.prod(counts + 1.0, axis=1).sum() > _MOST_POINTS:
         return None
@@ -69,12 +69,12 @@ def fold_points(
 def separating_plane(
     points: Sequence[Floats], centre: Floats, half: Floats, enough: float, hint: Floats | None = None
 ) -> tuple[float, Floats]:
-    """How far, at least, every average of one point a fold stays outside the window, and the plane that shows it.
+    """A lower bound of the distance of all averages of one point per fold from the window, and the plane (figures,) that proves it.
 
-    In half widths of the window: above 0 no average lies inside; -1 is its centre. A linear programme over the
-    hulls (columns made as they are needed, Dantzig and Wolfe 1960) proposes planes, and each plane's distance is
-    worked out from all points, so that the bound holds whatever the solver's tolerance. Stops once above
-    `enough`. `hint` is a plane to begin with.
+    The unit is the half width of the window: above 0 no average lies inside, and -1 is the centre. A linear programme over the
+    hulls (column generation, Dantzig and Wolfe 1960) proposes planes, and each plane's distance is computed from all points,
+    so that the bound holds whatever the solver's tolerance. Stops once the bound is above `enough`. `hint` is a plane to begin
+    with.
     """
     if any(not len(cloud) for cloud in points):
         return float("inf"), np.zeros(len(centre))
@@ -104,14 +104,14 @@ def separating_plane(
 
 
 def _height(heights: Sequence[Floats]) -> float:
-    """How far outside the window a plane holds all averages, from each fold's heights above it."""
+    """The distance from the window at which a plane keeps all averages, given the points' heights above it for each fold."""
     return -sum(float(height.max()) for height in heights) - 1.0
 
 
 def _nearest(scaled: Sequence[Floats], columns: Sequence[Sequence[int]]) -> tuple[float, Floats]:
-    """How far outside the best mixture of the chosen points lies, and the plane (figures,) that shows it.
+    """The least distance from the window of any mixture of the chosen points, and its dual plane (figures,).
 
-    Minimises t such that every figure of the mixture is within 1 + t; the plane's weights sum to 1.
+    Minimises t such that every figure of the mixture is within 1 + t half windows; the absolute weights of the plane sum to 1.
     """
     from scipy.optimize import linprog
 
@@ -128,7 +128,7 @@ def _nearest(scaled: Sequence[Floats], columns: Sequence[Sequence[int]]) -> tupl
         b_eq=np.ones(len(columns)),
         bounds=[(0, None)] * n + [(None, None)],
     )
-    if answer.status != 0:  # not solved: claims nothing
+    if answer.status != 0:  # not solved: proves nothing
         return -1.0, np.zeros(figures)
     prices = answer.ineqlin.marginals
     plane = prices[:figures] - prices[figures:]
@@ -136,7 +136,7 @@ def _nearest(scaled: Sequence[Floats], columns: Sequence[Sequence[int]]) -> tupl
 
 
 def mean_is_reachable(window: RoundingWindow, totals: Ints) -> bool:
-    """Whether some average of a / n over folds of these sizes lies in the window; True where too many to try."""
+    """Whether some average of a / n over folds of these sizes n lies in the window; True where there are too many to try."""
     half = len(totals) // 2
     sums = [_sums(part) for part in (totals[:half], totals[half:])]
     if sums[0] is None or sums[1] is None:

@@ -20,7 +20,7 @@ _BAND_REPLICATES = 500  # a band is looked at, not read off: fewer draws than fo
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Photographs of like probability: mean `score`, `share` of positives, Wilson interval, number."""
+    """Photographs of similar probability: mean `score`, `share` of positives with its Wilson interval, and their number."""
 
     score: float
     share: float
@@ -45,7 +45,7 @@ def pr_points(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
 def roc_band(
     y: ArrayLike, p: ArrayLike, groups: Sequence[object] | NDArray | None = None, seed: int = 0
 ) -> tuple[Array, Array]:
-    """Pointwise 95 % group-bootstrap band of the sensitivity at each 1 - specificity of `GRID`: low, high."""
+    """Lower and upper edge of the 95 % group-bootstrap band of the sensitivity at each of `FALSE_POSITIVE_RATES`, pointwise."""
     labels, scores = check_scores(y, p)
     curves = []
     for weights in resample_weights(group_codes(groups, len(labels)), seed, _BAND_REPLICATES):
@@ -59,7 +59,7 @@ def roc_band(
 
 
 def reliability_bins(y: ArrayLike, p: ArrayLike, bins: int = ECE_BINS) -> list[ReliabilityBin]:
-    """Equal-mass bins of the probabilities, as the expected calibration error has them; none is empty."""
+    """The equal-mass bins of the expected calibration error, without the empty ones."""
     labels, scores = check_scores(y, p)
     _, positives, negatives = WeightedSample(labels, scores, np.ones((1, len(labels))), scores).masses
     distinct, inverse = np.unique(scores, return_inverse=True)

@@ -1,7 +1,7 @@
-"""How sure a figure is: the group bootstrap, paired differences, and exact bounds for proportions.
+"""Intervals of metrics: the group bootstrap, paired differences, and exact bounds of proportions.
 
-Photographs of one infant resemble each other, so infants are drawn, not photographs (Field and Welsh 2007).
-Below `MIN_GROUPS` groups an interval would be a pretence: then the value of each group is given instead.
+Photographs of one infant resemble each other, so infants are drawn, not photographs (Field and Welsh 2007). Fewer than
+`MIN_GROUPS` groups support no interval; then the value of each group is given instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fundoscope.evaluation.metrics.scores import LOWER_IS_BETTER, METRICS, check
 
 Array = NDArray[np.float64]
 
-#: A name of `metrics.NAMES`, or any function of labels (m,) and scores (m,).
+#: A name of `METRICS`, or any function of labels (m,) and scores (m,).
 Metric = str | Callable[[Array, Array], float]
 
 Name = TypeVar("Name")
@@ -33,10 +33,10 @@ _CHUNK = 250_000  # weights held at once
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with its 95 % interval and what it was measured on.
+    """A metric with its 95 % interval and what it was measured on: `n` photographs, `positives` of them, `groups`.
 
     `low` and `high` are nan where no interval is given; below `MIN_GROUPS` groups `points` holds the value of
-    each group instead (nan where a group holds one class only). `note` says what a reader must know besides.
+    each group instead (nan where a group holds one class only). `note` is a remark that belongs beside the figure.
     """
 
     value: float
@@ -63,7 +63,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """First minus second of two graders of the same photographs, with interval and verdict in words."""
+    """The metric of a first grader minus that of a second on the same photographs, with its interval and verdict."""
 
     estimate: Estimate
     first: float
@@ -72,14 +72,14 @@ class Difference:
     metric: str
 
     @property
-    def apart(self) -> bool:
-        """Whether the interval leaves 0 out."""
+    def differs(self) -> bool:
+        """Whether the interval excludes 0."""
         return self.estimate.low > 0 or self.estimate.high < 0
 
     @property
     def verdict(self) -> str:
-        """Who is better, or `cannot tell them apart` where the interval holds 0 or there is none."""
-        if not self.apart:
+        """Who is better, or `cannot tell them apart` where the interval includes 0 or there is none."""
+        if not self.differs:
             return f"cannot tell them apart ({self.names[0]}, {self.names[1]})"
         higher = self.estimate.value > 0
         word = "lower" if self.metric in LOWER_IS_BETTER else "higher"
@@ -100,10 +100,12 @@ class _ScoredSample:
 
     def values(self, weights: Array, metrics: Sequence[Metric]) -> dict[Metric, Array]:
         """Mean over the seeds of each metric under B weightings, (B,); nan where one seed's is undefined."""
-        seeds = [self._of_seed(p, t, weights, metrics) for p, t in zip(self.p, self.threshold, strict=True)]
+        seeds = [self._seed_values(p, t, weights, metrics) for p, t in zip(self.p, self.threshold, strict=True)]
         return {metric: np.mean([values[metric] for values in seeds], axis=0) for metric in metrics}
 
-    def _of_seed(self, p: Array, threshold: Array, weights: Array, metrics: Sequence[Metric]) -> dict[Metric, Array]:
+    def _seed_values(
+        self, p: Array, threshold: Array, weights: Array, metrics: Sequence[Metric]
+    ) -> dict[Metric, Array]:
         named = [metric for metric in metrics if isinstance(metric, str)]
         values: dict[Metric, Array] = dict(weighted_metrics(self.y, p, weights, threshold, named))
         for metric in metrics:
@@ -126,12 +128,12 @@ def estimate(
 ) -> Estimate:
     """One metric with its percentile group-bootstrap 95 % interval (Efron and Tibshirani 1993, chapter 13).
 
-    `y` (n,) holds 0 and 1, `p` (n,) scores, or (seeds, n): then the figure is the mean over seeds,
-    bootstrapped on the same resamples. `groups` (n,) says whose photograph each is (default: each its own).
-    `threshold` is one number or has the shape (n,) or (seeds, n). `weights` (n,; above 0) say how much each
-    photograph counts (`mix.class_weights` brings classes to the shares they have elsewhere); `n` and
-    `positives` stay the photographs there are, and a metric that is a function takes none. Equal seeds give
-    equal answers. Raises `UsageError` for shapes that do not match.
+    `y` (n,) holds 0 and 1; `p` holds scores (n,), or (seeds, n): then the metric is the mean over seeds, on the same
+    resamples. `groups` (n,) names the infant of each photograph (default: each photograph is its own group). `threshold`
+    is one number or has the shape (n,) or (seeds, n). `weights` (n,; above 0) say how much each photograph counts
+    (`decisions.class_weights` gives classes the shares they have elsewhere); the estimate's `n` and `positives` are not
+    weighted, and a metric that is a function takes no weights. Equal seeds give equal answers. Raises `UsageError` for
+    shapes that do not match.
     """
     return estimates(
         y,
@@ -177,7 +179,7 @@ def difference(
     names: tuple[str, str] = ("first", "second"),
     seed: int = 0,
 ) -> Difference:
-    """First minus second on the same resampled groups; arguments as in `estimate`, each with own seeds."""
+    """The metric of `first` minus that of `second` (scores as in `estimate`, each with its own seeds), on the same resamples."""
     a, b = (_scored_sample(y, p, at, (metric,), weights) for p, at in zip((first, second), thresholds, strict=True))
 
     def values(drawn: Array) -> dict[Metric, Array]:
@@ -199,12 +201,12 @@ def _scored_sample(
         if isinstance(metric, str):
             check_metric(metric)
         elif weights is not None:
-            raise UsageError("A metric that is a function takes no weights. Name one of `metrics.NAMES`, or give none.")
+            raise UsageError("A metric that is a function takes no weights. Name one of `METRICS`, or give none.")
     return _ScoredSample(labels, scores, broadcast_thresholds(scores, threshold))
 
 
 def broadcast_thresholds(scores: Array, threshold: ArrayLike) -> Array:
-    """One number, (n,) or (seeds, n) thresholds in the shape of the scores; else `UsageError`."""
+    """Thresholds (one number, (n,) or (seeds, n)) in the shape of the scores; `UsageError` where they do not fit."""
     try:
         return np.broadcast_to(np.asarray(threshold, float), scores.shape)
     except ValueError as error:
@@ -233,9 +235,9 @@ def bootstrap(
     seed: int = 0,
     replicates: int = REPLICATES,
 ) -> dict[Name, Estimate]:
-    """Estimates of whatever figures, each (B,), `values` makes of weightings (B, n); the rest as in `estimate`.
+    """Estimates of the metrics that `values` computes: from weightings (B, n) to one array (B,) for each name.
 
-    `y` (n,) tells the positives that the estimates count.
+    `y` (n,) is 1 for the photographs that the estimates count as positives; the rest is as in `estimate`.
     """
     n, codes, scale = len(y), group_codes(groups, len(y)), check_weights(weights, len(y))
     count = int(codes.max(initial=-1)) + 1
@@ -253,7 +255,7 @@ def bootstrap(
 
 
 def estimate_share(hits: ArrayLike, groups: Sequence[object] | NDArray | None = None) -> Estimate:
-    """The share of `hits` (n,), 0 or 1, that are 1, with its interval; nan where there are none."""
+    """The share of ones among `hits` (n,), 0 or 1, with its interval; nan where n is 0."""
     hit = np.asarray(hits, float)
     return bootstrap(lambda w: {"share": (w @ hit) / w.sum(axis=1)}, hit, groups)["share"]
 
@@ -272,7 +274,7 @@ def check_weights(weights: ArrayLike | None, n: int) -> Array:
 
 
 def resample_weights(codes: NDArray[np.int64], seed: int, replicates: int = REPLICATES) -> Iterator[Array]:
-    """How often each photograph is drawn when G groups are drawn G times: parts (b, n) of them all."""
+    """How often each photograph is drawn when G groups are drawn G times with return, in blocks (b, n) of all replicates."""
     rng = np.random.default_rng(seed)
     count = int(codes.max()) + 1
     rows = max(1, _CHUNK // len(codes))
@@ -296,7 +298,7 @@ def _summary(metric: object, value: float, drawn: Array, y: Array, codes: NDArra
 
 
 def _degenerate(metric: object, y: Array, codes: NDArray[np.int64]) -> str:
-    """Hits alone resample to hits alone: say what the number of groups can really support."""
+    """The note for a share of 0 or 1, which no resample changes: what the number of groups supports by the exact bound."""
     rows = {"accuracy": y >= 0, "sensitivity": y == 1, "specificity": y == 0}.get(
         metric if isinstance(metric, str) else ""
     )
@@ -308,32 +310,27 @@ def _degenerate(metric: object, y: Array, codes: NDArray[np.int64]) -> str:
 
 
 def wilson(hits: int, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Score interval of a proportion (Wilson 1927); (0, 1) when n is 0."""
-    _check_counts(hits, n)
-    if n == 0:
-        return 0.0, 1.0
-    from scipy.special import ndtri
-
-    z = float(ndtri((1 + level) / 2))
-    estimate_share, scale = hits / n, 1 + z * z / n
-    middle = (estimate_share + z * z / (2 * n)) / scale
-    half = z * math.sqrt(estimate_share * (1 - estimate_share) / n + z * z / (4 * n * n)) / scale
-    return (0.0 if hits == 0 else max(0.0, middle - half)), (1.0 if hits == n else min(1.0, middle + half))
+    """Score interval of a proportion (Wilson 1927); (0, 1) when n is 0. Raises `UsageError` unless 0 <= hits <= n."""
+    return _proportion_interval(hits, n, level, "wilson")
 
 
 def clopper_pearson(hits: int, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Exact interval of a proportion (Clopper and Pearson 1934), never too narrow; (0, 1) when n is 0."""
-    _check_counts(hits, n)
-    from scipy.special import betaincinv
+    """Exact interval of a proportion (Clopper and Pearson 1934), never too narrow; (0, 1) when n is 0; errors as `wilson`."""
+    return _proportion_interval(hits, n, level, "exact")
 
-    tail = (1 - level) / 2
-    low = float(betaincinv(hits, n - hits + 1, tail)) if hits else 0.0
-    high = float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
-    return low, high
+
+def _proportion_interval(hits: int, n: int, level: float, method: str) -> tuple[float, float]:
+    _check_counts(hits, n)
+    if n == 0:
+        return 0.0, 1.0
+    from scipy.stats import binomtest
+
+    interval = binomtest(int(hits), int(n)).proportion_ci(level, method=method)
+    return max(0.0, float(interval.low)), min(1.0, float(interval.high))
 
 
 def lower_bound_with_no_misses(n: int, level: float = LEVEL) -> float:
-    """The share that n hits in n tries prove, one-sided: (1 - level)^(1/n), the rule of three; 0 for n 0."""
+    """The lower bound of a share after n hits in n tries, one-sided: (1 - level)^(1/n), the rule of three; 0 for n = 0."""
     _check_counts(n, n)
     return (1 - level) ** (1 / n) if n else 0.0
 

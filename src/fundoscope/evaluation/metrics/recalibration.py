@@ -1,8 +1,7 @@
-"""Logistic recalibration (Cox 1958): how far predicted log-odds must be shifted and stretched to fit the
-labels.
+"""Logistic recalibration (Cox 1958): the slope and intercept by which predicted log-odds fit the labels best.
 
-The fit is Newton's method with step halving, done for many weightings of the same scores at once, so that a
-bootstrap of the slope costs one call. Where no finite estimate exists the answer is nan, with the reason.
+Newton's method with step halving fits many weightings of the same scores at once, so that a bootstrap of the slope costs one
+call; scikit-learn would fit them one by one. Where no finite estimate exists, the answer is nan, with the reason.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _TOLERANCE = 1e-9  # of the largest gradient component, relative to the total we
 
 @dataclass(frozen=True, slots=True)
 class RecalibrationLines:
-    """Recalibration of B weightings, each field (B,).
+    """Slopes and intercepts of B weightings, each (B,), and `reasons` (B) why a slope is nan, blank where it is not.
 
     `slope` (1 is ideal; below 1 the scores are too extreme) and `intercept` come from one fit of both;
     `in_the_large` is the intercept with the slope held at 1 (0 is ideal; above 0 the scores are too low).
@@ -44,7 +43,7 @@ def log_odds(p: Array) -> Array:
 
 
 def fit_recalibration(scores: Array, positives: Array, negatives: Array) -> RecalibrationLines:
-    """Fit the lines for K ascending distinct probabilities `scores` (K,) and their class weights (B, K)."""
+    """The lines fitted to K ascending distinct probabilities `scores` (K,), weighted by class, (B, K) each."""
     z = log_odds(scores)
     count = len(positives)
     reasons = _reasons(z, positives, negatives)
@@ -84,12 +83,10 @@ def _range(z: Array, present: NDArray[np.bool_]) -> tuple[Array, Array]:
 
 
 def _newton(design: Array, offset: Array, positives: Array, negatives: Array) -> Array:
-    """Coefficients (B, d) of the logistic model `offset + design @ b`, design (K, d); nan where it does not
-    settle.
+    """Coefficients (B, d) of the logistic model `offset + design @ b`, design (K, d); nan where the fit does not converge.
 
-    Resamples of one sample lie close together, so all start from the fit of their mean and bare Newton steps
-    do; the rare row that does not settle so is fitted again from the start with its steps halved where they
-    overshoot.
+    Resamples of one sample lie close together, so all start from the fit of their mean and take plain Newton steps; the rare
+    row that does not converge is fitted again from zero, with its steps halved where they overshoot.
     """
     if not len(positives):
         return np.empty((0, design.shape[1]))
@@ -105,15 +102,15 @@ def _newton(design: Array, offset: Array, positives: Array, negatives: Array) ->
 
 
 def _iterate(design: Array, offset: Array, positives: Array, mass: Array, beta: Array, halve: bool = False) -> Array:
-    """Newton's method on all rows together until each has settled; those that never do are nan."""
+    """Newton's method on all rows together until each has converged; those that never do are nan."""
     active = np.arange(len(mass))
     for _ in range(_ITERATIONS if halve else _BARE_ITERATIONS):
-        step, settled = _step(design, offset, positives, mass, beta[active])
+        step, converged = _step(design, offset, positives, mass, beta[active])
         if halve:
             step *= _halved(design, offset, (positives, mass), beta[active], step)[:, None]
-        beta[active[~settled]] += step[~settled]
-        if settled.any():
-            active, positives, mass = active[~settled], positives[~settled], mass[~settled]
+        beta[active[~converged]] += step[~converged]
+        if converged.any():
+            active, positives, mass = active[~converged], positives[~converged], mass[~converged]
         if not active.size:
             break
     beta[active] = np.nan
@@ -121,23 +118,25 @@ def _iterate(design: Array, offset: Array, positives: Array, mass: Array, beta: 
 
 
 def _step(design: Array, offset: Array, positives: Array, mass: Array, beta: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Newton's step (B, d), and which rows have a gradient of nothing."""
+    """Newton's step (B, d), and which rows have converged: their gradient is 0 within the tolerance."""
     width = design.shape[1]
-    fitted = _sigmoid(beta @ design.T + offset)
+    from scipy.special import expit
+
+    fitted = expit(beta @ design.T + offset)
     expected = mass * fitted
     gradient = (positives - expected) @ design
     products = (design[:, :, None] * design[:, None, :]).reshape(len(design), -1)
     hessian = ((expected * (1 - fitted)) @ products).reshape(-1, width, width)
     total = mass.sum(axis=1)
     hessian += 1e-12 * total[:, None, None] * np.eye(width)
-    settled = np.abs(gradient).max(axis=1) <= _TOLERANCE * total
+    converged = np.abs(gradient).max(axis=1) <= _TOLERANCE * total
     step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
-    reach = np.abs(step) @ np.abs(design).max(axis=0)  # where all is saturated a bare step leaps out of sight
-    return step * np.minimum(1, _MAX_REACH / np.maximum(reach, _MAX_REACH))[:, None], settled
+    reach = np.abs(step) @ np.abs(design).max(axis=0)  # where all is saturated a bare step leaps too far
+    return step * np.minimum(1, _MAX_REACH / np.maximum(reach, _MAX_REACH))[:, None], converged
 
 
 def _halved(design: Array, offset: Array, data: tuple[Array, Array], beta: Array, step: Array) -> Array:
-    """Shares of the steps (B,) after which the loss is no higher than before."""
+    """The share of each step (B,) that does not raise the loss: 1, 1/2, 1/4 ..."""
     before = _loss(design, offset, data, beta)
     size = np.ones(len(beta))
     for _ in range(_HALVINGS):
@@ -152,7 +151,3 @@ def _loss(design: Array, offset: Array, data: tuple[Array, Array], beta: Array) 
     positives, mass = data
     eta = beta @ design.T + offset
     return (mass * np.logaddexp(0, eta) - positives * eta).sum(axis=1)
-
-
-def _sigmoid(eta: Array) -> Array:
-    return 0.5 * (1 + np.tanh(0.5 * np.clip(eta, -500, 500)))

@@ -1,11 +1,8 @@
-"""Figures of merit of binary scores, each worked out for many weightings of the same photographs at once.
+"""Metrics of binary scores, each computed for many weightings of the same photographs at once.
 
-A bootstrap resample is nothing but a weighting: how often each photograph was drawn. So the scores are sorted
-once and every figure is a weighted sum, which makes two thousand resamples of all figures a matter of a
-second.
-
-What cannot be known is nan, never an exception and never a silent 0: figures that need two classes when there
-is one, and 0/0.
+A bootstrap resample is a weighting: how often each photograph was drawn. The scores are sorted once and every metric is a
+weighted sum, so that two thousand resamples of all metrics take about a second. A metric that is undefined, because there is
+one class only or for 0/0, is nan: never an exception and never a silent 0.
 """
 
 from __future__ import annotations
@@ -27,10 +24,10 @@ ECE_BINS = 10
 
 
 def compute_metrics(y: ArrayLike, p: ArrayLike, threshold: ArrayLike = 0.5) -> dict[str, float]:
-    """Every figure of `NAMES` for labels `y` (n,; 0 or 1) and probabilities `p` (n,; 0 to 1).
+    """Every metric of `METRICS` by its name, for labels `y` (n,; 0 or 1) and probabilities `p` (n,; 0 to 1).
 
-    A photograph is called positive where `p >= threshold`; the threshold is one number or one a photograph
-    (each fold has its own). Raises `UsageError` for labels other than 0 and 1 and for probabilities outside 0
+    A photograph is called positive where `p >= threshold`; the threshold is one number, or (n,) where each fold has
+    its own. Raises `UsageError` for labels other than 0 and 1 and for probabilities outside 0
     to 1.
     """
     labels, scores = check_scores(y, p)
@@ -55,7 +52,7 @@ def average_precision(y: ArrayLike, p: ArrayLike) -> float:
 def weighted_metrics(
     y: Array, p: Array, weights: Array, threshold: ArrayLike = 0.5, names: Sequence[str] | None = None
 ) -> dict[str, Array]:
-    """The figures called `names` (default: all), each (B,), under B weightings (B, n) of n photographs."""
+    """The metrics called `names` (default: all), each (B,), under B weightings (B, n) of n photographs."""
     names = METRICS if names is None else names
     for name in names:
         check_metric(name)
@@ -82,7 +79,7 @@ def check_scores(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
 
 
 def check_metric(name: str) -> str:
-    """`name` itself if it is one of `NAMES`; else `UsageError` with the nearest."""
+    """`name` itself if it is one of `METRICS`; else `UsageError` with the nearest."""
     if name not in _FUNCTIONS:
         raise UsageError(f"There is no metric '{name}': {nearest(name, METRICS)}")
     return name
@@ -90,7 +87,7 @@ def check_metric(name: str) -> str:
 
 @dataclass(frozen=True)
 class WeightedSample:
-    """B weightings (B, n) of one set of labels and scores (n,), with what several figures share."""
+    """B weightings (B, n) of one set of labels and scores (n,), and the sums that several metrics share."""
 
     y: Array
     p: Array
@@ -119,7 +116,7 @@ class WeightedSample:
 
     @cached_property
     def lines(self) -> RecalibrationLines:
-        """Logistic recalibration of each weighting."""
+        """Slope and intercepts of the logistic recalibration of each weighting."""
         return fit_recalibration(*self.masses)
 
 
@@ -129,7 +126,7 @@ def ratio(above: Array, below: Array) -> Array:
 
 
 def equal_mass_bins(positives: Array, negatives: Array, bins: int = ECE_BINS) -> NDArray[np.int64]:
-    """Which of `bins` equal-mass bins each distinct score falls into, (B, K); ties are never torn apart."""
+    """The number of the equal-mass bin that each distinct score falls into, (B, K); equal scores share a bin."""
     mass = positives + negatives
     total = mass.sum(axis=1, keepdims=True)
     middle = (mass.cumsum(axis=1) - mass / 2) / total
@@ -209,11 +206,11 @@ _FUNCTIONS: dict[str, Callable[[WeightedSample], Array]] = {
     "calibration_in_the_large": lambda sample: sample.lines.in_the_large,
 }
 
-#: Every figure, in the order in which tables show them.
+#: The names of all metrics, in the order in which tables show them.
 METRICS: tuple[str, ...] = tuple(_FUNCTIONS)
 
-#: Figures that take the scores at their word as probabilities.
+#: Metrics that need probabilities from 0 to 1; the others take any finite scores.
 NEED_PROBABILITIES = frozenset(name for name in METRICS if name in ("brier", "ece") or name.startswith("calibration"))
 
-#: Figures of which less is better.
+#: Metrics of which a lower value is better.
 LOWER_IS_BETTER = frozenset({"brier", "ece"})

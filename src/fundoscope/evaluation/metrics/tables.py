@@ -18,21 +18,23 @@ from fundoscope.evaluation.metrics.intervals import Difference, Estimate, broadc
 from fundoscope.evaluation.metrics.scores import check_scores
 
 DIGITS = 3
+_ENDS = (("", "value"), ("_low", "low"), ("_high", "high"))
+_BASIS = ("n", "positives", "groups")
 
 
 def results_table(
     rows: Sequence[Mapping[str, Any]], path: Path | None = None, digits: int = DIGITS
 ) -> list[dict[str, Any]]:
-    """The rows with each `Estimate` spread over columns, rounded; written as CSV too when `path` is given.
+    """The rows with each `Estimate` spread over columns and rounded; also written as CSV where `path` is given.
 
-    A column `auc` holding an `Estimate` becomes `auc`, `auc_low`, `auc_high`; a `Difference` gives `_verdict`
-    as well; what is below ten groups gives `auc_points`, a note `auc_note`. The last columns `n`, `positives`
-    and `groups` come from the first estimate of the row, and are said for each figure where they are not the
-    same for all. What is undefined is None, in the CSV an empty cell.
+    A column `auc` that holds an `Estimate` becomes `auc`, `auc_low` and `auc_high`; a `Difference` adds `auc_verdict`, an
+    estimate of fewer than ten groups `auc_points`, a note `auc_note`. The last columns `n`, `positives` and `groups` are those
+    of the row's first estimate; an estimate with other numbers gets columns of its own (`auc_n`). Undefined values are None,
+    in the CSV empty cells.
     """
-    table = [_spread(row, digits) for row in rows]
+    table = [_spread_row(row, digits) for row in rows]
     columns = list(dict.fromkeys(column for row in table for column in row))
-    last = [column for column in ("n", "positives", "groups") if column in columns]
+    last = [column for column in _BASIS if column in columns]
     columns = [column for column in columns if column not in last] + last
     table = [{column: row.get(column) for column in columns} for row in table]
     if path is not None:
@@ -40,37 +42,32 @@ def results_table(
     return table
 
 
-def _spread(row: Mapping[str, Any], digits: int) -> dict[str, Any]:
-    found = {name: _estimate(value) for name, value in row.items() if isinstance(value, Estimate | Difference)}
-    bases = {name: (value.n, value.positives, value.groups) for name, value in found.items()}
+def _spread_row(row: Mapping[str, Any], digits: int) -> dict[str, Any]:
+    """The row with each estimate spread over columns, and `n`, `positives` and `groups` at its end."""
+    estimates_of = {
+        name: value.estimate if isinstance(value, Difference) else value
+        for name, value in row.items()
+        if isinstance(value, Estimate | Difference)
+    }
+    bases = {name: (each.n, each.positives, each.groups) for name, each in estimates_of.items()}
     first = next(iter(bases.values()), None)
     flat: dict[str, Any] = {}
     for name, value in row.items():
-        flat |= _columns(name, value, digits)
-        if name in bases and bases[name] != first:
+        if name not in estimates_of:
+            flat[name] = _rounded(value, digits)
+            continue
+        each = estimates_of[name]
+        flat |= {f"{name}{end}": _rounded(getattr(each, attribute), digits) for end, attribute in _ENDS}
+        if each.points:
+            points = ("-" if math.isnan(point) else f"{point:.{digits}f}" for point in each.points)
+            flat[f"{name}_points"] = " ".join(points)
+        if each.note:
+            flat[f"{name}_note"] = each.note
+        if isinstance(value, Difference):
+            flat[f"{name}_verdict"] = value.verdict
+        if bases[name] != first:
             flat |= dict(zip((f"{name}_n", f"{name}_positives", f"{name}_groups"), bases[name], strict=True))
-    return flat | (dict(zip(("n", "positives", "groups"), first, strict=True)) if first else {})
-
-
-def _estimate(value: Estimate | Difference) -> Estimate:
-    return value.estimate if isinstance(value, Difference) else value
-
-
-def _columns(name: str, value: Any, digits: int) -> dict[str, Any]:
-    if not isinstance(value, Estimate | Difference):
-        return {name: _rounded(value, digits)}
-    estimate = _estimate(value)
-    ends = {f"{name}{end}": _rounded(getattr(estimate, field), digits) for end, field in _ENDS}
-    if estimate.points:
-        ends[f"{name}_points"] = " ".join(
-            "-" if math.isnan(point) else f"{point:.{digits}f}" for point in estimate.points
-        )
-    if estimate.note:
-        ends[f"{name}_note"] = estimate.note
-    return ends | ({f"{name}_verdict": value.verdict} if isinstance(value, Difference) else {})
-
-
-_ENDS = (("", "value"), ("_low", "low"), ("_high", "high"))
+    return flat | (dict(zip(_BASIS, first, strict=True)) if first else {})
 
 
 def _rounded(value: Any, digits: int) -> Any:
@@ -89,7 +86,7 @@ def _write(table: list[dict[str, Any]], columns: list[str], path: Path) -> None:
 
 UNKNOWN = "unknown"
 
-#: Of either class; below, a figure moves by more than a fifth when one photograph is called otherwise.
+#: Photographs of either class below which a subgroup gets a note: one photograph then moves a share by more than a fifth.
 FEWEST = 5
 
 _BLANKS = ("", "nan", "<na>")  # how an empty cell reads, straight from a CSV or by way of pandas
@@ -98,19 +95,16 @@ _SUBGROUP_METRICS = ("auc", "sensitivity", "specificity")
 
 def parse_numbers(values: Sequence[object] | NDArray) -> NDArray[np.float64]:
     """Table cells (n,) as numbers, nan where a cell is blank; `UsageError` for any other text."""
-    return np.array([_parse_number(value) for value in values], float)
-
-
-def _parse_number(value: Any) -> float:
-    if _blank(value):
-        return math.nan
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        found = math.inf
-    if not math.isfinite(found):
-        raise UsageError(f"'{value}' is no number. Write one with a decimal point, or leave the cell blank.")
-    return found
+    numbers = []
+    for value in values:
+        try:
+            number = math.nan if _blank(value) else float(str(value))
+        except ValueError:
+            number = math.inf
+        if math.isinf(number):
+            raise UsageError(f"'{value}' is no number. Write one with a decimal point, or leave the cell blank.")
+        numbers.append(number)
+    return np.array(numbers, float)
 
 
 def _blank(value: object) -> bool:
@@ -118,7 +112,7 @@ def _blank(value: object) -> bool:
 
 
 def cut_into_bands(values: Sequence[object] | NDArray, cuts: Sequence[float], unit: str) -> list[str]:
-    """Of each value (n,) the band it falls in: "under 1000 g", "1000 to under 1500 g", "1500 g or more".
+    """The band of each value (n,), in words: "under 1000 g", "1000 to under 1500 g", "1500 g or more".
 
     `cuts` ascend; a value on a cut belongs to the band above. A blank is "unknown".
     """
@@ -139,11 +133,11 @@ def subgroup_rows(
     column: str,
     values: Sequence[object] | NDArray,
 ) -> list[dict[str, Any]]:
-    """A row a subgroup: `column`, `subgroup`, `auc`, `sensitivity`, `specificity` as `Estimate`s, `note`.
+    """A row for each subgroup: `column`, `subgroup`, the `Estimate`s `auc`, `sensitivity` and `specificity`, and `note`.
 
-    `values` (n,) name each photograph's subgroup, blank ones "unknown", which comes last; the others stand in
-    the order of the numbers in their names. The rest is as in `intervals.estimate`. A subgroup with fewer than
-    `FEWEST` of either class keeps its row, and a note says so. Raises `UsageError` for shapes that do not match.
+    `values` (n,) name each photograph's subgroup; blank ones are "unknown", which comes last, and the others are ordered by
+    the numbers in their names. The other arguments are as in `estimate`. The note of a subgroup says where it holds fewer
+    than `FEWEST` photographs of a class. Raises `UsageError` for shapes that do not match.
     """
     labels, scores = check_scores(y, p)
     if len(values) != len(labels) or (groups is not None and len(groups) != len(labels)):
@@ -157,7 +151,7 @@ def subgroup_rows(
         found: dict[Any, Estimate] = estimates(
             labels[part], scores[..., part], metrics=_SUBGROUP_METRICS, threshold=at[..., part], groups=own
         )
-        rows.append({"column": column, "subgroup": name, **found, "note": _small_note(labels[part])})
+        rows.append({"column": column, "subgroup": name, **found, "note": _few_note(labels[part])})
     return rows
 
 
@@ -166,7 +160,7 @@ def _subgroup_order(name: str) -> tuple[bool, list[float], str]:
     return name == UNKNOWN, [float(number) for number in re.findall(r"\d+(?:\.\d+)?", name)], name
 
 
-def _small_note(y: NDArray[np.float64]) -> str:
+def _few_note(y: NDArray[np.float64]) -> str:
     few = [(int((y == label).sum()), word) for label, word in ((1, "positives"), (0, "negatives"))]
-    told = [f"{count} {word}" for count, word in few if count < FEWEST]
-    return f"only {' and '.join(told)}: one photograph decides" if told else ""
+    shortages = [f"{count} {word}" for count, word in few if count < FEWEST]
+    return f"only {' and '.join(shortages)}: one photograph decides" if shortages else ""
