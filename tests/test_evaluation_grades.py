@@ -123,7 +123,7 @@ def test_the_papers_weights_give_its_shares():
     ("y", "called", "words"),
     [
         ([0, 1], [0], r"\(1,\) predictions stand beside \(2,\) grades. Give one prediction a patch"),
-        ([[0, 1]], [[0, 1]], "Give one call a patch"),
+        ([[0, 1]], [[0, 1]], "Give one prediction a patch"),
         ([0, 4], [0, 1], "other than 0 to 3. Leave patches that are not graded out"),
         ([0, 1], [0, -1], "other than 0 to 3"),
     ],
