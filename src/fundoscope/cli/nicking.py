@@ -92,46 +92,36 @@ def study_crossings(
         typer.Argument(metavar="DATASET_DIR...", help="Folders of public sets, or some that simulate wrote."),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the study; the same command goes on where it was cut off.")],
+    recipe: Annotated[
+        str, typer.Option(help="paper, short, tiny, or a TOML file of your own: every number of the training.")
+    ] = "paper",
     pyramids: Annotated[str, typer.Option(help="Comma-separated: safpn, fpn.")] = "safpn,fpn",
-    body: Annotated[
-        str, typer.Option(help="The network under the pyramid: tf_efficientnet_lite0 or seresnet50.")
-    ] = "tf_efficientnet_lite0",
     seeds: Annotated[int, typer.Option(min=1, help="Repeats, each with its own seed.")] = 1,
-    epochs: Annotated[str, typer.Option(help="Epochs of the two steps: whole photographs, patches.")] = "50,10",
-    scaled_labels: Annotated[
-        bool, typer.Option("--scaled-labels", help="Boxes by the vein's width instead of the paper's 20 px.")
-    ] = False,
     random_weights: Annotated[bool, typer.Option("--random-weights", help="Do not start from ImageNet.")] = False,
     maps: Annotated[
         Path | None, typer.Option(help="Start from a network of maps instead: a folder with maps.pt and seen.json.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train and judge detectors of crossings on public sets: Mask R-CNN, with a scale-attention pyramid and without.
+    """Train and evaluate detectors of crossings on public sets: Mask R-CNN, with a scale-attention pyramid and without.
 
-    A set with parts training/ and test/ is tested on the latter; of others the first 5/8 by name train.
+    A set with parts training/ and test/ is tested on the latter; of others the first by name train.
     """
-    from dataclasses import replace
-
     from fundoscope.cli.console import Console
     from fundoscope.errors import UsageError, need
 
     need("torch", "torchvision", "timm", "matplotlib", "faster_coco_eval", what="A study", extra="train")
-    from fundoscope.learning.detector_fit import PAPER_STEPS
-    from fundoscope.networks.mask_rcnn import DetectorOptions
-    from fundoscope.nicking.crossing_study.run import CrossingOptions, run_study
+    from fundoscope.nicking.crossing_study.plan import CrossingOptions
+    from fundoscope.nicking.crossing_study.run import run_study
+    from fundoscope.nicking.recipes.crossings import read_crossing_recipe
 
-    given = epochs.split(",")
-    if len(given) != len(PAPER_STEPS) or not all(part.strip().isdigit() and int(part) > 0 for part in given):
-        raise UsageError(f"--epochs {epochs}: not two whole numbers. Give epochs of both steps, such as 50,10.")
     if maps is not None and random_weights:
         raise UsageError("--maps and --random-weights: the body starts from one of them. Give only that one.")
-    steps = tuple(replace(step, epochs=int(n)) for step, n in zip(PAPER_STEPS, given, strict=True))
-    options = CrossingOptions(
-        tuple(dataset_dirs), out, tuple(filter(None, pyramids.split(","))), seeds,
-        DetectorOptions(body=body, pretrained=not random_weights), steps, "scaled" if scaled_labels else "paper", maps,
-    )  # fmt: skip
-    run_study(options, Console(quiet))
+    chosen = read_crossing_recipe(recipe)
+    if random_weights:
+        chosen = chosen.with_random_weights()
+    names = tuple(name.strip() for name in pyramids.split(",") if name.strip())
+    run_study(CrossingOptions(tuple(dataset_dirs), out, chosen, names, seeds, maps), Console(quiet))
 
 
 @app.command("study-grades")

@@ -1,1 +1,1 @@
-"""Crossing detectors (Mask R-CNN) and the network of vessel maps: training, settings, figures, report."""
+"""Studies of crossing detectors (Mask R-CNN), and the training of the network of vessel maps with its settings."""

@@ -1,7 +1,7 @@
-"""What stands on the network of maps, settled on photographs that it had not seen: thresholds, votes, trust.
+"""The settings with which vessel maps are read, chosen on photographs that the network of maps had not seen.
 
-Every training photograph gets its maps from the network of the other half (`maps.PARTS`), so that what is fitted here
-meets maps as good, and as bad, as a new photograph has them.
+In order: the probability from which on a pixel is vessel; the vote weights by which vessels become arteries and veins; the
+logistic model of a candidate's confidence; the confidence from which on a candidate counts as a crossing.
 """
 
 from __future__ import annotations
@@ -22,24 +22,20 @@ from fundoscope.imaging.places import rescale_points
 from fundoscope.learning import predict_vessel_maps
 from fundoscope.networks import VesselNet
 from fundoscope.nicking.grading.crossing_candidates import CrossingCandidates, find_candidates
+from fundoscope.nicking.recipes.crossings import MapSettingNumbers
 from fundoscope.vessels import vessel_graph
 from fundoscope.vessels.artery_vein import ArteryVeinMap, VoteWeights, classify_graph, classify_vessels
-
-THRESHOLDS = np.round(np.arange(0.2, 0.71, 0.05), 2)
-
-#: Weights of the votes that are tried.
-TRIED = tuple(
-    VoteWeights(evidence, onward, branch, across, pixel)
-    for evidence, onward, branch, across, pixel in product((1.4,), (1.0, 2.0), (0.2,), (0.2, 0.6), (0.7, 1.5, 3.0))
-)
-_FOLDS = 5
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Mapped:
-    """A photograph's maps (4, rows, columns) and its truth, both at the maps' scale; masks that are not known are None."""
+class MapsAndTruth:
+    """A photograph's maps (4, rows, columns) and what is truly there, both at the maps' scale.
+
+    `inside` is the field. The masks `vessel`, `artery`, `vein`, the places of `crossings` (n, 2) and whether both of their
+    vessels are `wide` (n,) are None where they are not known.
+    """
 
     name: str
     maps: NDArray[np.float32]
@@ -51,107 +47,117 @@ class Mapped:
     wide: Mask | None
 
     @classmethod
-    def of(cls, model: VesselNet, record: PhotographRecord) -> Mapped:
-        """The maps that a network makes of a record, whose photograph must be at the maps' scale already."""
-        maps, inside, scale = predict_vessel_maps(model, record.pixels)
-        known = scale == 1
+    def predict(cls, network: VesselNet, record: PhotographRecord) -> MapsAndTruth:
+        """The maps that a network makes of a photograph; masks are kept only where it is at the maps' scale already."""
+        maps, inside, scale = predict_vessel_maps(network, record.pixels)
+        masks = [mask if scale == 1 else None for mask in (record.vessel, record.artery, record.vein)]
         crossings = None
         if record.complete and record.crossings is not None:
             crossings = rescale_points(record.crossings, 1 / scale)
-        masks = [mask if known else None for mask in (record.vessel, record.artery, record.vein)]
         return cls(record.name, maps, inside, *masks, crossings, record.wide)
 
-
-def vessel_threshold(mapped: Iterable[Mapped]) -> float:
-    """The probability from which on pixels are vessel: that of the greatest mean Dice."""
-    scores = [[dice(each, t) for t in THRESHOLDS] for each in mapped if each.vessel is not None]
-    return float(THRESHOLDS[int(np.mean(scores, axis=0).argmax())])
+    def classify(self, threshold: float, votes: VoteWeights) -> ArteryVeinMap:
+        """Its arteries and veins by a vessel threshold and vote weights."""
+        return classify_vessels(self.maps[0] >= threshold, self.maps[1], self.maps[2], votes)
 
 
-def dice(each: Mapped, threshold: float) -> float:
-    """Dice of the vessel pixels inside the field."""
-    assert each.vessel is not None
-    found, true = each.maps[0][each.inside] >= threshold, each.vessel[each.inside]
-    return float(2 * (found & true).sum() / max(1, found.sum() + true.sum()))
+def choose_settings(
+    photographs: Sequence[MapsAndTruth], numbers: MapSettingNumbers, data: str
+) -> tuple[CrossingSettings, float]:
+    """The settings that are best on these photographs, and the F1 of crossings at them, each on photographs left out.
 
-
-def kinds_right(each: Mapped, kinds: ArteryVeinMap | None) -> tuple[int, int]:
-    """How many of the pixels that are artery or vein, and not both, are told right, and how many there are.
-
-    Without `kinds` by the higher probability; with them by the vote, and where that says neither or both, by the
-    higher probability.
+    `data` says in words which photographs these are.
     """
-    assert each.artery is not None and each.vein is not None
-    asked = (each.artery ^ each.vein) & each.inside
-    told = each.maps[1] > each.maps[2]
-    if kinds is not None:
-        told = np.where(kinds.artery ^ kinds.vein, kinds.artery, told)
-    return int((told == each.artery)[asked].sum()), int(asked.sum())
-
-
-def best_votes(mapped: Sequence[Mapped], threshold: float) -> VoteWeights:
-    """The weights of the votes with the largest share of kinds told right."""
-    known = [each for each in mapped if each.artery is not None]
-    masks = [each.maps[0] >= threshold for each in known]
-    graphs = [vessel_graph(mask) for mask in masks]
-
-    def share(votes: VoteWeights) -> float:
-        kinds = [
-            classify_graph(g, m, e.maps[1], e.maps[2], votes) for g, m, e in zip(graphs, masks, known, strict=True)
-        ]
-        counts = [kinds_right(each, told) for each, told in zip(known, kinds, strict=True)]
-        return float(np.sum(counts, axis=0) @ [1, 0]) / sum(n for _, n in counts)
-
-    return max(TRIED, key=share)
-
-
-def kinds_of(each: Mapped, threshold: float, votes: VoteWeights) -> ArteryVeinMap:
-    """Arteries and veins after the vote."""
-    return classify_vessels(each.maps[0] >= threshold, each.maps[1], each.maps[2], votes)
-
-
-def settled(mapped: Sequence[Mapped], told: str) -> tuple[CrossingSettings, float]:
-    """How crossings are told, and the F1 at which they were on photographs left out of the fit of the trust.
-
-    `told` says in words which photographs these were.
-    """
-    threshold = vessel_threshold(mapped)
-    votes = best_votes(mapped, threshold)
-    known = [each for each in mapped if each.crossings is not None]
-    proposed = [find_candidates(each.maps, kinds_of(each, threshold, votes)) for each in known]
-    labels = [hits(found, each) for found, each in zip(proposed, known, strict=True)]
+    threshold = choose_vessel_threshold(photographs, numbers.vessel_thresholds)
+    votes = choose_votes(photographs, threshold, numbers)
+    known = [each for each in photographs if each.crossings is not None]
+    candidates = [find_candidates(each.maps, each.classify(threshold, votes)) for each in known]
+    labels = [true_candidates(own, each) for own, each in zip(candidates, known, strict=True)]
     outcomes = []
-    for k, (found, each) in enumerate(zip(proposed, known, strict=True)):
-        others = [j for j in range(len(known)) if j % _FOLDS != k % _FOLDS]
-        trust = fit_trust([proposed[j] for j in others], [labels[j] for j in others])
-        assert each.crossings is not None
-        outcomes.append(judged(found, trust, each.crossings))
+    for k, (own, each) in enumerate(zip(candidates, known, strict=True)):
+        others = [j for j in range(len(known)) if j % numbers.folds != k % numbers.folds]
+        weights = fit_confidence(
+            [candidates[j] for j in others], [labels[j] for j in others], numbers.inverse_regularisation
+        )
+        outcomes.append(score_candidates(own, weights, each))
     point = best_f1(outcomes)
-    how = CrossingSettings(
-        diameter=DIAMETER, vessel_threshold=threshold, votes=asdict(votes), confidence_weights=fit_trust(proposed, labels),
+    settings = CrossingSettings(
+        diameter=DIAMETER, vessel_threshold=threshold, votes=asdict(votes),
+        confidence_weights=fit_confidence(candidates, labels, numbers.inverse_regularisation),
         operating_point=DecisionThreshold(
-            threshold=point.threshold, rule="greatest F1 on photographs left out", data=told,
+            threshold=point.threshold, rule="greatest F1 on photographs left out", data=data,
             n_positive=sum(each.truths for each in outcomes), sensitivity_bound=point.text,
         ),
     )  # fmt: skip
-    return how, point.f1
+    return settings, point.f1
 
 
-def hits(found: CrossingCandidates, each: Mapped) -> Mask:
-    """Which proposals are true crossings: the surest by the network's map take them first."""
-    assert each.crossings is not None
-    return match_detections(found.places, found.features[:, 0], each.crossings, HIT_RADIUS) >= 0
+def choose_vessel_threshold(photographs: Iterable[MapsAndTruth], thresholds: Sequence[float]) -> float:
+    """The probability from which on pixels are vessel: that of the greatest mean Dice."""
+    scores = [[vessel_dice(each, t) for t in thresholds] for each in photographs if each.vessel is not None]
+    return float(thresholds[int(np.mean(scores, axis=0).argmax())])
 
 
-def fit_trust(found: Sequence[CrossingCandidates], labels: Sequence[Mask]) -> tuple[float, ...]:
-    """The logistic model of proposals that are hits: an offset, then a weight a feature."""
-    x, y = np.concatenate([each.features for each in found]), np.concatenate(labels)
+def vessel_dice(photograph: MapsAndTruth, threshold: float) -> float:
+    """Dice of the vessel pixels inside the field, 0 to 1."""
+    assert photograph.vessel is not None
+    found = photograph.maps[0][photograph.inside] >= threshold
+    true = photograph.vessel[photograph.inside]
+    return float(2 * (found & true).sum() / max(1, found.sum() + true.sum()))
+
+
+def choose_votes(photographs: Sequence[MapsAndTruth], threshold: float, numbers: MapSettingNumbers) -> VoteWeights:
+    """The vote weights with the largest share of vessel pixels classified right, of all combinations."""
+    known = [each for each in photographs if each.artery is not None]
+    masks = [each.maps[0] >= threshold for each in known]
+    graphs = [vessel_graph(mask) for mask in masks]
+
+    def share_right(votes: VoteWeights) -> float:
+        classified = [
+            classify_graph(graph, mask, each.maps[1], each.maps[2], votes)
+            for graph, mask, each in zip(graphs, masks, known, strict=True)
+        ]
+        counts = [count_right_pixels(each, own) for each, own in zip(known, classified, strict=True)]
+        return float(np.sum(counts, axis=0) @ [1, 0]) / sum(n for _, n in counts)
+
+    tried = product(numbers.evidence, numbers.onward, numbers.branch, numbers.across, numbers.pixel)
+    return max((VoteWeights(*weights) for weights in tried), key=share_right)
+
+
+def count_right_pixels(photograph: MapsAndTruth, artery_vein: ArteryVeinMap | None) -> tuple[int, int]:
+    """How many of the pixels that are artery or vein, and not both, are classified right, and how many there are.
+
+    Without an `ArteryVeinMap` by the higher probability; with one by its masks, and where these have neither or both, by the
+    higher probability.
+    """
+    assert photograph.artery is not None and photograph.vein is not None
+    counted = (photograph.artery ^ photograph.vein) & photograph.inside
+    is_artery = photograph.maps[1] > photograph.maps[2]
+    if artery_vein is not None:
+        is_artery = np.where(artery_vein.artery ^ artery_vein.vein, artery_vein.artery, is_artery)
+    return int((is_artery == photograph.artery)[counted].sum()), int(counted.sum())
+
+
+def true_candidates(candidates: CrossingCandidates, photograph: MapsAndTruth) -> Mask:
+    """Which candidates are true crossings, (n,): those with the highest crossing map are matched first."""
+    assert photograph.crossings is not None
+    return match_detections(candidates.places, candidates.features[:, 0], photograph.crossings, HIT_RADIUS) >= 0
+
+
+def fit_confidence(
+    candidates: Sequence[CrossingCandidates], labels: Sequence[Mask], inverse_regularisation: float = 1.0
+) -> tuple[float, ...]:
+    """The weights of the logistic model of candidates that are true crossings: an offset, then a weight a feature."""
+    x, y = np.concatenate([each.features for each in candidates]), np.concatenate(labels)
     mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
-    model = LogisticRegression(C=1.0, max_iter=1000).fit((x - mean) / spread, y)
+    model = LogisticRegression(C=inverse_regularisation, max_iter=1000).fit((x - mean) / spread, y)
     weights = model.coef_[0] / spread
     return (float(model.intercept_[0] - weights @ mean), *(float(w) for w in weights))
 
 
-def judged(found: CrossingCandidates, trust: tuple[float, ...], truth: NDArray[np.float64]) -> DetectionOutcome:
-    """What came of the proposals of a photograph at their confidences."""
-    return score_points(found.places, found.confidence(trust), truth)
+def score_candidates(
+    candidates: CrossingCandidates, weights: tuple[float, ...], photograph: MapsAndTruth
+) -> DetectionOutcome:
+    """Hits and misses of a photograph's candidates at their confidences."""
+    assert photograph.crossings is not None
+    return score_points(candidates.places, candidates.confidence(weights), photograph.crossings)

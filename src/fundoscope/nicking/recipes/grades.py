@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field as Key
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from fundoscope.nicking.recipes import RecipeSection, find_recipe_file, read_recipe_file
+from fundoscope.recipe_files import RecipeSection, read_recipe_file, shipped_recipes
 
 #: Names of the recipes that come with the program.
 GRADE_RECIPE_NAMES = ("paper", "lite", "tiny")
@@ -169,4 +169,4 @@ def read_grade_recipe(name: str | Path, epochs: int | None = None) -> GradeRecip
     Raises `UsageError` that names the file, the key and what to do.
     """
     changes = {} if epochs is None else {"fit": {"epochs": epochs, "patience": epochs}}
-    return read_recipe_file(find_recipe_file(name, "grades", GRADE_RECIPE_NAMES), GradeRecipe, changes)
+    return read_recipe_file(name, GradeRecipe, shipped_recipes(Path(__file__).parent, "grades"), changes)

@@ -1,0 +1,147 @@
+"""Step 1 of a study of crossings: which photographs train, choose the confidence, and test. Reads the sets, writes split.json.
+
+A photograph of a part called `test` never trains. `study.json` holds the sets, the recipe and the seeds, so that a
+continuation with other ones is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fundoscope.datasets import Dataset, PhotographRecord, open_dataset
+from fundoscope.errors import UsageError, nearest
+from fundoscope.nicking.recipes.crossings import CrossingRecipe, SplitNumbers
+from fundoscope.studies import Progress, Study, command, versions_of, write_json
+
+SPLIT_FILE = "split.json"
+PYRAMIDS = ("safpn", "fpn")
+PARTS = ("train", "inner", "test")
+_PACKAGES = ("fundoscope", "torch", "torchvision", "timm", "faster-coco-eval", "numpy")
+
+
+@dataclass(frozen=True)
+class CrossingOptions:
+    """What a study of crossings is asked for.
+
+    `folders` of sets; the folder `out` of the study; the `recipe`; the `pyramids` that are compared, `seeds` times each. With
+    `maps`, the folder of a round that training maps wrote, the body starts from these weights instead of ImageNet's.
+    """
+
+    folders: tuple[Path, ...]
+    out: Path
+    recipe: CrossingRecipe
+    pyramids: tuple[str, ...] = PYRAMIDS
+    seeds: int = 1
+    maps: Path | None = None
+
+
+@dataclass(frozen=True)
+class PhotographSplit:
+    """The `names` of the photographs of each part, as `<set>/<photograph>`."""
+
+    names: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def from_sets(cls, sets: Sequence[Dataset], numbers: SplitNumbers) -> PhotographSplit:
+        """Sets with a part `test` are tested on that and trained on the rest; of others the first by name train.
+
+        Raises `UsageError` where photographs of one group would stand in two parts, or a part would be empty.
+        """
+        train: list[str] = []
+        test: list[str] = []
+        for known in sets:
+            is_tested = [source.dataset.endswith(" test") for source in known.sources]
+            if not any(source.dataset.endswith((" test", " training")) for source in known.sources):
+                first = sorted(known.names)[: round(numbers.training_share * len(known))]
+                is_tested = [name not in first for name in known.names]
+            groups = {
+                tested: {g for g, t in zip(known.groups, is_tested, strict=True) if t == tested}
+                for tested in (True, False)
+            }
+            divided = groups[True] & groups[False]
+            if divided:
+                told = f"{', '.join(sorted(divided))} would be trained on and tested"
+                raise UsageError(f"{known.folder}: {told}. Give the parts as folders training/ and test/.")
+            for source, tested in zip(known.sources, is_tested, strict=True):
+                (test if tested else train).append(source.full_name)
+        inner = train[numbers.inner_every // 2 :: numbers.inner_every]
+        split = cls({"train": tuple(n for n in train if n not in inner), "inner": tuple(inner), "test": tuple(test)})
+        for part, names in split.names.items():
+            if not names:
+                told = f"{len(train) + len(test)} photographs leave none for the part '{part}'"
+                raise UsageError(f"{told}. Give larger sets, or folders with training/ and test/.")
+        return split
+
+    @classmethod
+    def read_or_write(cls, path: Path, sets: Sequence[Dataset], numbers: SplitNumbers) -> PhotographSplit:
+        """The split of a file, which is written where there is none; `UsageError` if it is of other photographs."""
+        made = cls.from_sets(sets, numbers)
+        if not path.exists():
+            write_json(path, made.names)
+        split = cls({part: tuple(names) for part, names in json.loads(path.read_text(encoding="utf-8")).items()})
+        if split != made:
+            raise UsageError(f"{path} is of other photographs. Give another folder to --out, or the same sets.")
+        return split
+
+    def records(self, sets: Sequence[Dataset], part: str) -> Iterator[PhotographRecord]:
+        """The photographs of a part, read one by one."""
+        for known in sets:
+            for number, source in enumerate(known.sources):
+                if source.full_name in self.names[part]:
+                    yield known[number]
+
+
+@dataclass(frozen=True)
+class CrossingPlan:
+    """What a study of crossings will do, and its folder; `sets` are those of which all crossings are known."""
+
+    options: CrossingOptions
+    study: Study
+    sets: tuple[Dataset, ...] = field(repr=False)
+    split: PhotographSplit = field(repr=False)
+
+    @property
+    def arms(self) -> list[tuple[str, int]]:
+        """The pyramid and the seed of each detector that is trained."""
+        return [(pyramid, seed) for pyramid in self.options.pyramids for seed in range(self.options.seeds)]
+
+    def records(self, part: str) -> Iterator[PhotographRecord]:
+        """The photographs of a part (`PARTS`), read one by one."""
+        return self.split.records(self.sets, part)
+
+
+def plan_study(options: CrossingOptions, progress: Progress) -> CrossingPlan:
+    """Open or continue the study in `options.out`, and write which photographs train and test.
+
+    Sets whose crossings are not all known are left out and named. Raises `UsageError` where none remains, or a pyramid is
+    unknown, `StudyError` where the folder holds another study.
+    """
+    for pyramid in options.pyramids:
+        if pyramid not in PYRAMIDS:
+            raise UsageError(f"There is no pyramid '{pyramid}': {nearest(pyramid, PYRAMIDS)} Give one of these.")
+    sets = []
+    for known in map(open_dataset, options.folders):
+        first = known[0]
+        if first.complete and first.crossings is not None:
+            sets.append(known)
+        else:
+            progress.say(f"{known.folder}: left out, since not all of its crossings are known")
+    if not sets:
+        raise UsageError("None of the sets knows all its crossings. Give DRIVE with RITE's maps, IOSTAR or LES-AV.")
+    manifest = {
+        "task": "crossings",
+        "sets": [source.full_name for known in sets for source in known.sources],
+        "recipe": options.recipe.model_dump(mode="json"),
+        "pyramids": list(options.pyramids),
+        "seeds": options.seeds,
+        "maps": None if options.maps is None else str(options.maps),
+        "versions": versions_of(_PACKAGES),
+        "commands": [command()],
+    }
+    study = Study.open(options.out, manifest)
+    split = PhotographSplit.read_or_write(study.folder / SPLIT_FILE, sets, options.recipe.split)
+    progress.say("  ".join(f"{part}: {len(names)} photographs" for part, names in split.names.items()))
+    return CrossingPlan(options, study, tuple(sets), split)
