@@ -77,7 +77,7 @@ def _read_values(path: Path, shipped: dict[str, Path]) -> dict[str, Any]:
         return values
     bases = {**{file.stem: file for file in shipped.values()}, **shipped}
     if base not in bases:
-        raise UsageError(f"{path}: base: there is no recipe '{base}': {nearest(str(base), shipped)} Give one of these.")
+        raise UsageError(f"{path}: base: there is no recipe '{base}': {nearest(str(base), bases)} Give one of these.")
     return _merge(_read_values(bases[base], shipped) | {"name": path.stem}, values)
 
 
