@@ -33,9 +33,9 @@ TINY = read_crossing_recipe("tiny")
 
 @pytest.fixture(scope="module")
 def eyes(tmp_path_factory):
-    """A set with parts, four simulated photographs to train on and one to test."""
+    """A set with parts, five simulated photographs to train on and one to test."""
     folder = tmp_path_factory.mktemp("eyes")
-    write_adults(4, folder / "training", seed=1, size=260)
+    write_adults(5, folder / "training", seed=1, size=260)
     write_adults(1, folder / "test", seed=2, size=260)
     return folder
 
@@ -59,7 +59,7 @@ def split_of(sets):
 
 def test_a_part_called_test_is_tested_and_the_rest_trains(eyes):
     split = split_of(both(eyes))
-    assert [len(split.names[part]) for part in ("train", "inner", "test")] == [3, 1, 1]
+    assert [len(split.names[part]) for part in ("train", "inner", "test")] == [4, 1, 1]
     assert all(" test/" in name for name in split.names["test"])
     assert not any(" test/" in name for part in ("train", "inner") for name in split.names[part])
 
@@ -70,7 +70,7 @@ def test_of_a_set_without_parts_the_first_by_name_train(eyes, tmp_path):
     split = split_of([open_dataset(whole)])
     names = [name.split("/")[1] for part in ("train", "inner") for name in split.names[part]]
     tested = [name.split("/")[1] for name in split.names["test"]]
-    assert len(tested) == 2 and max(names) < min(tested)  # 5/8 of 4, rounded to even, train
+    assert len(tested) == 2 and max(names) < min(tested)  # 5/8 of 5 train
 
 
 def test_a_set_too_small_to_split_is_refused(eyes):
@@ -229,7 +229,7 @@ def maps(eyes, tmp_path_factory):
 
 def test_a_round_begins_with_the_weights_of_the_one_before(maps):
     (first, seen), (second, _) = (read_vessel_map_weights(maps / f"all/round_{number}") for number in (1, 2))
-    assert len(seen) == 4 and first.keys() == second.keys()
+    assert len(seen) == 5 and first.keys() == second.keys()
     norms = [float((second[name] - first[name]).float().norm()) for name in first if first[name].is_floating_point()]
     whole = [float(first[name].float().norm()) for name in first if first[name].is_floating_point()]
     assert 0 < sum(norms) < 0.2 * sum(whole)
