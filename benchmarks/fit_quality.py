@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.imaging import find_field
+from fundoscope.imaging import Prepared, find_field
 from fundoscope.imaging.measures import measure
 from fundoscope.imaging.quality import SupportVectorMachine
 
@@ -376,7 +376,7 @@ def foreign_copies(source: str, picture: Picture, rng: np.random.Generator, copi
 
 def measured(picture: Picture) -> dict[str, float]:
     picture = np.ascontiguousarray(picture)
-    return measure(picture, find_field(picture))
+    return measure(Prepared.read(picture))
 
 
 def hash_of(text: str) -> int:

@@ -150,7 +150,7 @@ def test_any_picture_has_a_verdict(rows, columns, seed, level):
 
 
 def measured(picture):
-    return measure(picture, find_field(picture))
+    return measure(Prepared.read(picture))
 
 
 def test_dark_lines_answer_as_dark_and_bright_lines_as_bright():
@@ -198,7 +198,7 @@ def test_blood_that_red_light_does_not_show():
 def test_view_centres_the_field():
     picture = np.zeros((300, 500, 3), np.uint8)
     cv2.circle(picture, (180, 150), 140, (200, 120, 60), -1)
-    seen = field_square(picture, find_field(picture))
+    seen = field_square(Prepared.read(picture))
     inside = np.argwhere(seen.inside)
     assert seen.red.shape == (SIDE, SIDE)
     assert inside.mean(axis=0) == pytest.approx([SIDE / 2, SIDE / 2], abs=2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -27,6 +28,12 @@ _MAGIC = {
     b"MM\x00+": "TIFF",
     b"BM": "BMP",
 }
+_REDUCED = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,  # colour by the first flag, the scale by the second
+    4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
 _EXPORT = "Export it as 8-bit RGB JPEG, PNG or TIFF."
 
 cv2.utils.logging.setLogLevel(
@@ -39,27 +46,51 @@ def format_of(data: bytes) -> str | None:
     return next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
 
 
-def decode(data: bytes, kind: str, name: str, max_pixels: int) -> NDArray[Any]:
-    """(rows, columns) or (rows, columns, 3 or 4), RGB order, upright; uint8, uint16 or float32.
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """What a file held: `values` are (rows, columns) or (rows, columns, 3 or 4), RGB order, upright; uint8, uint16 or float32.
 
-    `kind` is what `format_of` said. Raises `PhotographError` for broken, cut and too large files.
+    `shape` is (rows, columns) of the file, upright; `reduction` is how many of its pixels make one of these, along each side.
     """
-    decoders = {"JPEG": _decode_jpeg, "PNG": _decode_png}
+
+    values: NDArray[Any]
+    shape: tuple[int, int]
+    reduction: int = 1
+
+
+def decode(data: bytes, kind: str, name: str, max_pixels: int, least_side: int | None = None) -> Decoded:
+    """Decode a file whose `kind` is what `format_of` gave.
+
+    A JPEG is decoded at the largest reduction (8, 4 or 2) that leaves its shorter side `least_side` pixels; None: in full.
+    Raises `PhotographError` for broken, cut and too large files.
+    """
     try:
-        return decoders.get(kind, _decode_with_pillow)(data, name, max_pixels)
+        if kind == "JPEG":
+            return _decode_jpeg(data, name, max_pixels, least_side)
+        values = (_decode_png if kind == "PNG" else _decode_with_pillow)(data, name, max_pixels)
+        return Decoded(values, (values.shape[0], values.shape[1]))
     except (cv2.error, MemoryError) as error:
         raise PhotographError(name, f"the {kind} data cannot be decoded", COPY_AGAIN) from error
 
 
-def _decode_jpeg(data: bytes, name: str, max_pixels: int) -> NDArray[Any]:
+def _decode_jpeg(data: bytes, name: str, max_pixels: int, least_side: int | None) -> Decoded:
     header = jpeg_header(data, name)
     check_size(name, header.rows, header.columns, max_pixels)
     if header.bits != 8 or header.channels not in (1, 3):
-        return _decode_with_pillow(data, name, max_pixels)
-    pixels = _decode_with_opencv(data, name, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, header)
+        values = _decode_with_pillow(data, name, max_pixels)
+        return Decoded(values, (values.shape[0], values.shape[1]))
+    reduction = reduction_for((header.rows, header.columns), least_side)
+    pixels = _decode_with_opencv(data, name, _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION, header, reduction)
+    # what a decoder fills in is grey at every scale, for it fills whole blocks
     if header.sequential and (pixels[-1, -1] == 128).all() and _wants_more(data, header.end):
         raise PhotographError(name, "the JPEG file is cut short: its end is filled with grey", COPY_AGAIN)
-    return upright(pixels, header.orientation)
+    stored = (header.rows, header.columns)
+    return Decoded(upright(pixels, header.orientation), stored[::-1] if header.orientation > 4 else stored, reduction)
+
+
+def reduction_for(shape: tuple[int, int], least_side: int | None) -> int:
+    """Return the largest of 8, 4, 2 and 1 by which (rows, columns) can be divided with `least_side` pixels left on the shorter."""
+    return next((r for r in (8, 4, 2) if least_side and min(shape) >= r * least_side), 1)
 
 
 def _wants_more(data: bytes, end: int) -> bool:
@@ -93,9 +124,13 @@ def _decode_png(data: bytes, name: str, max_pixels: int) -> NDArray[Any]:
     return upright(pixels, header.orientation)
 
 
-def _decode_with_opencv(data: bytes, name: str, flags: int, header: Header | None = None) -> NDArray[Any]:
+def _decode_with_opencv(
+    data: bytes, name: str, flags: int, header: Header | None = None, reduction: int = 1
+) -> NDArray[Any]:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if pixels is None or (header and pixels.shape[:2] != (header.rows, header.columns)):
+    if pixels is None or (
+        header and pixels.shape[:2] != (-(-header.rows // reduction), -(-header.columns // reduction))
+    ):
         raise PhotographError(name, "the data are broken or cut short", COPY_AGAIN)
     return pixels
 

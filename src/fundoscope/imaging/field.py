@@ -7,7 +7,7 @@ a vein, a disc or a ridge has about the same size in units of the field's radius
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -18,16 +18,19 @@ from fundoscope.imaging.read import Pixels
 
 _WORK_SIDE = 320  # pixels of the longest side at which the field is sought
 _HELD = 0.93  # share of the lit region that a field's circle must hold
+_DEEP = 0.02  # radii by which a straight cut must lie inside the circle
+_STRAIGHT = 0.8  # share of the circle's width there that a straight cut must have
 _INSIDE = 0.97  # share of lit pixels above which the photograph lies wholly inside the field
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A circle in the photograph, possibly running over its edges.
+    """A circle in the photograph, possibly running over its edges, and the straight cuts of a camera that shows less of it.
 
     `row`, `column` (centre) and `radius` are in its pixels, 0-based; `shape` is (rows, columns). `found` is
     False where no rim was seen: then the circle is the one through the corners (a photograph cropped inside
-    the field). `lit_share` is the share of the circle's visible part that is not black.
+    the field). `lit_share` is the share of the circle's visible part that is not black. `cut` is (first row, end row, first
+    column, end column) of the rectangle that the camera let through, as edges of pixels; without a cut, the photograph's own.
     """
 
     row: float
@@ -36,14 +39,40 @@ class Field:
     shape: tuple[int, int]
     found: bool
     lit_share: float
+    cut: tuple[float, float, float, float] | None = None
 
     def mask(self, shape: tuple[int, int] | None = None, shrink: float = 0.0) -> NDArray[np.bool_]:
-        """Pixels inside the circle, (rows, columns); `shape` asks for another size, `shrink` is in radii."""
+        """Return which pixels were lit, (rows, columns): inside the circle and inside the cut.
+
+        `shape` asks for another size; `shrink`, in radii, leaves out the rim along circle and cut.
+        """
         rows, columns = shape or self.shape
-        scale = np.array([rows / self.shape[0], columns / self.shape[1]])
-        r = (np.arange(rows) + 0.5) / scale[0] - 0.5 - self.row
-        c = (np.arange(columns) + 0.5) / scale[1] - 0.5 - self.column
-        return r[:, None] ** 2 + c[None, :] ** 2 <= (self.radius * (1 - shrink)) ** 2
+        r = (np.arange(rows) + 0.5) * (self.shape[0] / rows)  # edges lie at whole numbers here, centres at halves
+        c = (np.arange(columns) + 0.5) * (self.shape[1] / columns)
+        inside = (r[:, None] - 0.5 - self.row) ** 2 + (c[None, :] - 0.5 - self.column) ** 2
+        return (inside <= (self.radius * (1 - shrink)) ** 2) & self._within_cut(r, c, shrink * self.radius)
+
+    def _within_cut(self, r: NDArray[np.float64], c: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
+        """Return which places (rows r, columns c) lie inside the cut by `margin`; the photograph's own edges have no margin."""
+        if self.cut is None:
+            return np.ones((len(r), len(c)), bool)
+        top, bottom, left, right = self.cut
+        rows, columns = self.shape
+        inner_rows = (r >= top + margin * (top > 0)) & (r <= bottom - margin * (bottom < rows))
+        inner_columns = (c >= left + margin * (left > 0)) & (c <= right - margin * (right < columns))
+        return inner_rows[:, None] & inner_columns[None, :]
+
+    def enlarged(self, factor: int, shape: tuple[int, int]) -> Field:
+        """Return the field in a file of `shape`, `factor` of whose pixels along each side make one of this field's."""
+        if factor == 1:
+            return self
+        row, column = (self.row + 0.5) * factor - 0.5, (self.column + 0.5) * factor - 0.5
+        cut = self.cut
+        if cut is not None:
+            limits = (shape[0], shape[0], shape[1], shape[1])
+            top, bottom, left, right = (min(edge * factor, limit) for edge, limit in zip(cut, limits, strict=True))
+            cut = (top, bottom, left, right)
+        return replace(self, row=row, column=column, radius=self.radius * factor, shape=shape, cut=cut)
 
     @property
     def visible_share(self) -> float:
@@ -73,7 +102,42 @@ def find_field(pixels: Pixels) -> Field:
     field = Field(*centre, radius, (rows, columns), found, 1.0)
     inside = field.mask(lit.shape)
     share = np.count_nonzero(lit & inside) / max(1, np.count_nonzero(inside))
-    return Field(*centre, radius, (rows, columns), found, share)
+    cut = None if circle is None else _cut_of(lit, circle)
+    if cut is not None:
+        high, wide = rows / size[1], columns / size[0]
+        cut = (cut[0] * high, cut[1] * high, cut[2] * wide, cut[3] * wide)
+    return Field(*centre, radius, (rows, columns), found, share, cut)
+
+
+def _cut_of(lit: NDArray[np.bool_], circle: tuple[float, float, float]) -> tuple[float, float, float, float] | None:
+    """Return the rectangle (edges of pixels: first row, end row, first column, end column) that straight cuts leave, or None.
+
+    A side is cut where the lit region ends well inside the circle, in a straight line about as long as the circle is wide there.
+    """
+    row, column, radius = circle
+    edges: list[float] = []
+    for axis, (centre, other) in enumerate(((row, column), (column, row))):
+        length = lit.shape[axis]
+        counts = np.count_nonzero(lit, axis=1 - axis)
+        held = np.flatnonzero(counts)
+        first, last = int(held[0]), int(held[-1])
+        for place, step, edge in ((first, 1, 0.0), (last, -1, float(length))):
+            depth = radius - abs(place - centre)
+            inner = place + 2 * step  # two pixels further in, past the blur of the edge
+            chord = _visible_chord(radius, inner - centre, other, lit.shape[1 - axis])
+            at_frame = place <= 1 if step > 0 else place >= length - 2
+            straight = 0 <= inner < length and counts[inner] >= _STRAIGHT * chord
+            cut = not at_frame and depth > max(2.0, _DEEP * radius) and straight
+            edges.append((place + 1.0 if step > 0 else float(place)) if cut else edge)
+    top, bottom, left, right = edges
+    whole = (top, left) == (0, 0) and (bottom, right) == lit.shape
+    return None if whole else (top, bottom, left, right)
+
+
+def _visible_chord(radius: float, offset: float, centre: float, length: int) -> float:
+    """Return the length of a circle's chord at `offset` from its centre, as far as it lies in 0..`length`."""
+    half = np.sqrt(max(0.0, radius**2 - offset**2))
+    return float(max(0.0, min(centre + half, length) - max(centre - half, 0)))
 
 
 def shrunk(pixels: Pixels, shape: tuple[int, int]) -> Pixels:

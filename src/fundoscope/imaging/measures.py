@@ -15,10 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.imaging.field import Field, shrunk
-from fundoscope.imaging.read import Pixels
+from fundoscope.imaging.prepared import JUDGED_SIDE, Prepared
 
-SIDE = 256  # pixels of the square; a vein of an infant's photograph is then about two pixels wide
+SIDE = JUDGED_SIDE  # pixels of the square; a vein of an infant's photograph is then about two pixels wide
 _RIM = 0.07  # share of the radius left out at the rim, where the camera, not the eye, makes the pattern
 _FLOOR = 1e-3  # contrast below which nothing is told apart; keeps logarithms finite
 _DIM = 6.0  # grey levels added to the background, so that black noise does not count as contrast
@@ -38,26 +37,18 @@ class FieldSquare:
     inside: NDArray[np.bool_]
 
 
-def field_square(pixels: Pixels, field: Field) -> FieldSquare:
-    """The field of a photograph (rows, columns, 3) as a square; without a rim, the whole photograph."""
-    rows, columns = field.shape
-    half = field.radius if field.found else max(rows, columns) / 2
-    top, left = field.row + 0.5 - half, field.column + 0.5 - half
-    r0, r1 = max(0, round(top)), min(rows, round(top + 2 * half))
-    c0, c1 = max(0, round(left)), min(columns, round(left + 2 * half))
-    scale = SIDE / (2 * half)
-    y0, x0 = (max(0, min(SIDE - 1, round(at * scale))) for at in (r0 - top, c0 - left))
-    y1, x1 = (min(SIDE, round(at * scale)) for at in (r1 - top, c1 - left))
-    y1, x1 = max(y1, y0 + 1), max(x1, x0 + 1)
-    square = np.zeros((SIDE, SIDE, 3), np.uint8)
-    square[y0:y1, x0:x1] = shrunk(pixels[r0:r1, c0:c1], (y1 - y0, x1 - x0))
-    red, green, blue = cv2.split(square)
+def field_square(photograph: Prepared) -> FieldSquare:
+    """Return the colours of a photograph's square, and where the eye is seen in it, a little away from every edge."""
+    red, green, blue = cv2.split(photograph.square(SIDE))
     light = cv2.max(cv2.max(red, green), blue)
-    if field.found:
+    shown = photograph.inside(SIDE)
+    ranges = [np.flatnonzero(shown.any(axis=axis)) for axis in (1, 0)]
+    (y0, y1), (x0, x1) = ((int(at[0]), int(at[-1]) + 1) if len(at) else (0, SIDE) for at in ranges)
+    if photograph.field.found:
         (y0, y1), (x0, x1) = _uncut(light, (y0, y1), (x0, x1))
     inside = np.zeros((SIDE, SIDE), np.bool_)
     inside[y0 + 3 : y1 - 3, x0 + 3 : x1 - 3] = True
-    if field.found:
+    if photograph.field.found:
         inside &= _DISC
     return FieldSquare(red, green, blue, light, inside)
 
@@ -73,9 +64,9 @@ def _uncut(light: Plane, rows: tuple[int, int], columns: tuple[int, int]) -> tup
     return tuple(ranges)
 
 
-def measure(pixels: Pixels, field: Field) -> dict[str, float]:
-    """All measurements of an RGB photograph (rows, columns, 3), uint8, by name; every value is finite."""
-    seen = field_square(pixels, field)
+def measure(photograph: Prepared) -> dict[str, float]:
+    """Return all measurements of a photograph by name; every value is finite."""
+    field, seen = photograph.field, field_square(photograph)
     weight = seen.inside.astype(np.float32)
     levels = _pyramid(_contrast(seen.green, weight), weight)
     return {

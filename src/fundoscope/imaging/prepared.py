@@ -20,6 +20,12 @@ from fundoscope.imaging.read import Photograph, Pixels, Source, read
 #: Share of the circle's radius that a square shows: the rim beyond is the camera's, not the eye's.
 INSIDE_RIM = 0.985
 
+#: Side in pixels of the square on which quality is judged, whatever the network's.
+JUDGED_SIDE = 256
+
+#: Pixels of the decoded field for each of the square's, along a side, below which a JPEG is not reduced.
+OVERSAMPLING = 1.75
+
 _HALVED = 4  # times the wanted size from which a photograph is halved before the last step
 _SAME_SIZE = 0.03  # relative difference of size below which resampling would only blur
 _WHOLE_RIM = 0.02  # share of the radius where the camera's own edge darkens the photograph
@@ -54,17 +60,27 @@ class Prepared:
     _squares: dict[int, Pixels] = attribute(default_factory=dict, repr=False)
 
     @classmethod
-    def read(cls, source: Source, name: str | None = None) -> Prepared:
+    def read(cls, source: Source, name: str | None = None, side: int | None = None) -> Prepared:
         """Read a photograph from a path, the bytes of a file, or an array, and find its field.
 
-        Raises `PhotographError` as `imaging.read` does.
+        Whoever needs only squares of at most `side` pixels says so: then a large JPEG is decoded at the largest reduction
+        at which the field keeps `OVERSAMPLING` times as many pixels across. Raises `PhotographError` as `imaging.read` does.
         """
-        return cls.from_photograph(read(source, name))
+        least = None if side is None else math.ceil(OVERSAMPLING * side)
+        prepared = cls.from_photograph(read(source, name, least_side=least))
+        diameter = 2 * prepared.field.radius
+        if least is None or prepared.photograph.reduction == 1 or not prepared.field.found:
+            return prepared
+        if diameter / prepared.photograph.reduction >= least:
+            return prepared
+        # the field is smaller than the frame: the same rule, asked of the frame's shorter side
+        shorter = math.ceil(least * min(prepared.shape) / diameter)
+        return cls(read(source, name, least_side=shorter), prepared.field)
 
     @classmethod
     def from_photograph(cls, photograph: Photograph) -> Prepared:
         """Find the field of a photograph that was read already."""
-        return cls(photograph, find_field(photograph.pixels))
+        return cls(photograph, find_field(photograph.pixels).enlarged(photograph.reduction, photograph.shape))
 
     @property
     def name(self) -> str:
@@ -73,7 +89,7 @@ class Prepared:
 
     @property
     def pixels(self) -> Pixels:
-        """Return the pixels that were read, (rows, columns, 3), uint8, RGB."""
+        """Return the pixels that were decoded, (rows, columns, 3), uint8, RGB: the file's own, or fewer by its `reduction`."""
         return self.photograph.pixels
 
     @property
@@ -84,7 +100,7 @@ class Prepared:
     def square(self, side: int) -> Pixels:
         """Return the field as a square of `side` pixels, uint8, RGB, black where nothing of the eye was seen. Do not write to it."""
         if side not in self._squares:
-            self._squares[side] = cut_square(self.pixels, self.field, side)
+            self._squares[side] = cut_square(self.pixels, self.field, side, self.photograph.reduction)
         return self._squares[side]
 
     def whole(self, diameter: int) -> tuple[Pixels, NDArray[np.bool_]]:
@@ -92,26 +108,69 @@ class Prepared:
 
         Pixels are (rows, columns, 3), uint8, RGB; the mask leaves out the dark rim. A size within 3 % is kept as it is.
         """
-        return scale_whole(self.pixels, self.field, diameter)
+        return scale_whole(self.pixels, self.field, diameter, self.photograph.reduction)
+
+    def inside(self, side: int, rim: float = 0.0) -> NDArray[np.bool_]:
+        """Return which pixels of `square(side)` show the eye, (side, side); `rim`, in radii, is left out along every edge."""
+        return square_mask(self.field, side, rim)
 
 
-def cut_square(pixels: Pixels, field: Field, side: int) -> Pixels:
-    """Return the square around a field as (side, side, 3), area-averaged; black outside the field."""
+def cut_square(pixels: Pixels, field: Field, side: int, reduction: int = 1) -> Pixels:
+    """Return the square around a field as (side, side, 3), area-averaged; black outside the field.
+
+    One of `pixels` covers `reduction` of the file's along each side; `field` is in the file's.
+    """
     frame = Frame.around(field)
     rows, columns = pixels.shape[:2]
-    r0, r1, y0, y1 = _overlap(frame.row, frame.side, rows, side)
-    c0, c1, x0, x1 = _overlap(frame.column, frame.side, columns, side)
+    r0, r1, y0, y1 = _overlap(frame.row / reduction, frame.side / reduction, rows, side)
+    c0, c1, x0, x1 = _overlap(frame.column / reduction, frame.side / reduction, columns, side)
     square = np.zeros((side, side, 3), np.uint8)
     if r1 > r0 and c1 > c0 and y1 > y0 and x1 > x0:
         square[y0:y1, x0:x1] = resize(pixels[r0:r1, c0:c1], y1 - y0, x1 - x0)
-    return np.asarray(cv2.bitwise_and(square, _disc(side)), np.uint8) if field.found else square
+    if not field.found:
+        return square
+    if field.cut is not None:
+        first_row, end_row, first_column, end_column = _cut_in_square(field, side)
+        square[:first_row], square[end_row:] = 0, 0
+        square[:, :first_column], square[:, end_column:] = 0, 0
+    return np.asarray(cv2.bitwise_and(square, _disc(side)), np.uint8)
 
 
-def scale_whole(pixels: Pixels, field: Field, diameter: int) -> tuple[Pixels, NDArray[np.bool_]]:
+def square_mask(field: Field, side: int, rim: float = 0.0) -> NDArray[np.bool_]:
+    """Return which pixels of a field's square of `side` pixels show the eye, (side, side); see `Prepared.inside`."""
+    frame = Frame.around(field)
+    _, _, y0, y1 = _overlap(frame.row, frame.side, field.shape[0], side)
+    _, _, x0, x1 = _overlap(frame.column, frame.side, field.shape[1], side)
+    inside = np.zeros((side, side), np.uint8)
+    inside[y0:y1, x0:x1] = 1
+    if field.found:
+        first_row, end_row, first_column, end_column = _cut_in_square(field, side)
+        inside[:first_row], inside[end_row:], inside[:, :first_column], inside[:, end_column:] = 0, 0, 0, 0
+        inside &= _disc(side)[..., 0] & 1
+    width = round(rim * side / 2)
+    kernel = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+    return cv2.erode(inside, kernel, borderValue=0).astype(bool) if width else inside.astype(bool)
+
+
+def _cut_in_square(field: Field, side: int) -> tuple[int, int, int, int]:
+    """Return the field's cut as whole rows and columns of its square: first row, end row, first column, end column."""
+    if field.cut is None:
+        return 0, side, 0, side
+    frame = Frame.around(field)
+    scale = side / frame.side
+    edges = [
+        (edge - start) * scale
+        for edge, start in zip(field.cut, (frame.row, frame.row, frame.column, frame.column), strict=True)
+    ]
+    top, bottom, left, right = (min(side, max(0, edge)) for edge in edges)
+    return math.ceil(top - 1e-6), math.floor(bottom + 1e-6), math.ceil(left - 1e-6), math.floor(right + 1e-6)
+
+
+def scale_whole(pixels: Pixels, field: Field, diameter: int, reduction: int = 1) -> tuple[Pixels, NDArray[np.bool_]]:
     """Return a photograph with its field `diameter` pixels across, and the field's mask; see `Prepared.whole`."""
-    scale = diameter / (2 * field.radius)
+    scale = diameter / (2 * field.radius) * reduction
     if abs(scale - 1) <= _SAME_SIZE:
-        return pixels, field.mask(shrink=_WHOLE_RIM)
+        return pixels, field.mask((pixels.shape[0], pixels.shape[1]), _WHOLE_RIM)
     rows, columns = (max(1, round(side * scale)) for side in pixels.shape[:2])
     if scale < 1:
         small = shrunk(pixels, (rows, columns))

@@ -68,11 +68,17 @@ class QualityVerdict:
 
 def judge_quality(photograph: Prepared, expects: Eye) -> QualityVerdict:
     """Return the verdict on a photograph, for a grader of infants' or of adults' eyes."""
-    measures = measure(photograph.pixels, photograph.field)
+    measures = measure(photograph)
     for name, model in _models().items():
         measures[f"p_{name}"] = model.probability(measures)
     reasons = _reasons(measures, expects)
     return QualityVerdict(not reasons, _score(measures), reasons, measures)
+
+
+def measured_probabilities(photograph: Prepared) -> dict[str, float]:
+    """Return the measured verdict's probabilities, 0 to 1: `retina`, `sharp`, `infant`."""
+    measures = measure(photograph)
+    return {name: model.probability(measures) for name, model in _models().items()}
 
 
 def _reasons(m: dict[str, float], expects: Eye) -> tuple[str, ...]:

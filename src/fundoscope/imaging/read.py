@@ -38,13 +38,22 @@ class Photograph:
     """One upright photograph.
 
     `pixels` is (rows, columns, 3), uint8, RGB; `name` is the file as the caller gave it; `n_bytes` the length
-    of the encoded file (0 for an array) and `format` one of JPEG, PNG, TIFF, BMP or array.
+    of the encoded file (0 for an array) and `format` one of JPEG, PNG, TIFF, BMP or array. A large JPEG may have been
+    decoded at a reduced scale: then one of `pixels` covers `reduction` x `reduction` of the file's, which has `shape`
+    (rows, columns).
     """
 
     pixels: Pixels
     name: str
     n_bytes: int
     format: str
+    reduction: int = 1
+    file_shape: tuple[int, int] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return (rows, columns) of the file, upright."""
+        return self.file_shape or (self.pixels.shape[0], self.pixels.shape[1])
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:
@@ -53,20 +62,21 @@ def natural_order(name: str) -> list[tuple[int, str]]:
 
 
 def read(
-    source: str | Path | bytes | NDArray[Any], name: str | None = None, max_pixels: int = MAX_PIXELS
+    source: Source, name: str | None = None, max_pixels: int = MAX_PIXELS, least_side: int | None = None
 ) -> Photograph:
     """Read a photograph from a path, the bytes of a file, or an array; the first page of a TIFF.
 
     Arrays are (rows, columns), (rows, columns, 3 or 4) in RGB order: uint8, uint16, bool, or floats in 0..1.
     Transparent parts become black. Sixteen bits are scaled by the bits in use: 8, 10, 12, 14 or 16.
+    `least_side` allows a JPEG to be decoded at 1/2, 1/4 or 1/8 while its shorter side keeps that many pixels.
     Raises `PhotographError` for whatever is missing, empty, truncated, too large or no image.
     """
     if isinstance(source, np.ndarray):
         return Photograph(_of_array(source, name or "array", max_pixels), name or "array", 0, "array")
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _decode(bytes(source), name or "bytes", max_pixels)
+        return _decode(bytes(source), name or "bytes", max_pixels, least_side)
     name = name or str(source)
-    return _decode(_bytes_of(str(source), name), name, max_pixels)
+    return _decode(_bytes_of(str(source), name), name, max_pixels, least_side)
 
 
 def _of_array(array: NDArray[Any], name: str, max_pixels: int) -> Pixels:
@@ -97,14 +107,15 @@ def _bytes_of(path: str, name: str) -> bytes:
         raise PhotographError(name, cause, "Check the path and its permissions.") from error
 
 
-def _decode(data: bytes, name: str, max_pixels: int) -> Photograph:
+def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None) -> Photograph:
     if not data:
         raise PhotographError(name, "the file is empty", COPY_AGAIN)
     kind = format_of(data)
     if kind is None:
         cause = "is not a JPEG, PNG, TIFF or BMP image"
         raise PhotographError(name, cause, "Export the photograph in one of these formats.")
-    return Photograph(_as_rgb8(decode(data, kind, name, max_pixels), name), name, len(data), kind)
+    found = decode(data, kind, name, max_pixels, least_side)
+    return Photograph(_as_rgb8(found.values, name), name, len(data), kind, found.reduction, found.shape)
 
 
 def _as_rgb8(array: NDArray[Any], name: str) -> Pixels:

@@ -1,8 +1,9 @@
 """`Standard`: the one definition of how a photograph becomes network input.
 
-Training, export, command line and server call it, and a bundle carries it as JSON. The way has three steps. Each can be
+Training, export, command line and server call it, and a bundle carries it as JSON. Each step can be
 called by itself, because training puts its augmentation between the first and the second:
 
+0. `prepare` reads the photograph; a large JPEG at half, a quarter or an eighth of its size where the square allows.
 1. `square` finds the field of view, cuts out the square around its circle and resizes it to `size` pixels by area
    averages. Outside the field all is black.
 2. `enhance` evens the contrast of lightness by CLAHE, after the resize (docs/explanation/standard.md has the measurement).
@@ -22,8 +23,8 @@ from pydantic import Field as Option
 
 from fundoscope.imaging.enhance import clahe
 from fundoscope.imaging.field import Field, find_field
-from fundoscope.imaging.prepared import Prepared, cut_square, resize
-from fundoscope.imaging.read import Photograph, Pixels
+from fundoscope.imaging.prepared import JUDGED_SIDE, Prepared, cut_square, resize
+from fundoscope.imaging.read import Photograph, Pixels, Source
 
 
 class Standard(BaseModel):
@@ -37,6 +38,14 @@ class Standard(BaseModel):
     clahe_when: Literal["after resize", "before resize", "never"] = "after resize"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     deviation: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.5, 0.5, 0.5)
+
+    def prepare(self, source: Source, name: str | None = None) -> Prepared:
+        """Read a photograph of which only this standard's square, and the judgement of its quality, will be asked.
+
+        A large JPEG is decoded at a reduced scale (see `Prepared.read`), unless CLAHE comes before the resize. Raises
+        `PhotographError` as `imaging.read` does.
+        """
+        return Prepared.read(source, name, None if self.clahe_when == "before resize" else max(self.size, JUDGED_SIDE))
 
     def square(self, photograph: Prepared | Photograph, field: Field | None = None, size: int | None = None) -> Pixels:
         """Return the field as a square of `size` (default: this standard's) pixels, uint8 RGB, black outside.

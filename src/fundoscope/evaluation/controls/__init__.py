@@ -2,7 +2,7 @@
 
 `baselines` fits the logistic model of every baseline out of fold, and the commonest class; `nuisance` measures file, field,
 colour and sharpness, which are no disease; `vessel_baseline` measures what vessels alone tell; `matched_photographs` makes
-photographs alike in all that is no disease (on `squares`); `shuffled_labels` judges runs whose labels were shuffled.
+photographs alike in all that is no disease; `shuffled_labels` judges runs whose labels were shuffled.
 """
 
 from fundoscope.evaluation.controls.baselines import (

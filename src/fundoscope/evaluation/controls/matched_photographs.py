@@ -16,16 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.errors import UsageError, nearest
-from fundoscope.evaluation.controls.squares import SIDE, seen_in_square, square_of
-from fundoscope.imaging import Field, Photograph, Pixels, find_field, read
+from fundoscope.imaging import Field, Photograph, Pixels, Prepared, read
 
 Mask = NDArray[np.bool_]
+
+#: Side in pixels of the squares on which nuisances are judged and controls work.
+SIDE = 320
 
 #: Names of the controls, in the order in which they are applied.
 KINDS = ("field", "colour", "encoding")
 
 QUALITY = 75  # of the JPEG: the usual default, and coarse enough to cover what earlier encodings left behind
-_RIM = 0.03  # of the radius: resizing and JPEG smear the edge that far
+RIM = 0.03  # of the radius: resizing and JPEG smear the edge that far
 _MIN_COMMON = 0.2  # share of the square below which too little retina is left to grade
 
 
@@ -45,7 +47,7 @@ class FieldMask:
             raise UsageError("A common field needs photographs. Give at least one.")
         common, areas = np.ones((side, side), bool), []
         for photograph in photographs:
-            seen = _seen(photograph, side)
+            seen = Prepared.from_photograph(photograph).inside(side, RIM)
             areas.append(float(seen.mean()))
             common &= seen
         if common.mean() < _MIN_COMMON:
@@ -76,7 +78,8 @@ class FieldMask:
 
     def apply(self, photograph: Photograph) -> Photograph:
         """The standard square of a photograph, black outside the mask."""
-        return _array(_blackened(square_of(photograph, side=len(self.inside)), self.inside), photograph)
+        square = Prepared.from_photograph(photograph).square(len(self.inside))
+        return _array(_blackened(square, self.inside), photograph)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,18 +164,15 @@ class Controls:
         return Photograph(_blackened(coded.pixels, inside), coded.name, coded.n_bytes, coded.format)
 
     def _masked(self, photograph: Photograph) -> tuple[Photograph, Mask]:
-        inside = self.mask.inside if self.mask else _seen(photograph, self.side)
-        return _array(_blackened(square_of(photograph, side=self.side), inside), photograph), inside
+        prepared = Prepared.from_photograph(photograph)
+        inside = self.mask.inside if self.mask else prepared.inside(self.side, RIM)
+        return _array(_blackened(prepared.square(self.side), inside), photograph), inside
 
 
 def all_controls(photographs: Sequence[Photograph], side: int = SIDE) -> list[Photograph]:
     """All photographs with one field, one colour distribution and one JPEG encoding, `side` pixels square."""
     controls = Controls.fit(photographs, side=side)
     return [controls.apply(photograph) for photograph in photographs]
-
-
-def _seen(photograph: Photograph, side: int) -> Mask:
-    return seen_in_square(photograph, find_field(photograph.pixels), _RIM, side)
 
 
 def _blackened(square: Pixels, inside: Mask) -> Pixels:

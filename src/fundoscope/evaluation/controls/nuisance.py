@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.errors import UsageError, nearest
 from fundoscope.evaluation.controls.baselines import BaselinePredictions, FoldRows, predict_out_of_fold
-from fundoscope.evaluation.controls.squares import seen_in_square, square_of
-from fundoscope.imaging import Field, Photograph, Pixels, find_field
+from fundoscope.evaluation.controls.matched_photographs import SIDE
+from fundoscope.imaging import Field, Photograph, Pixels, Prepared, find_field
 
 Array = NDArray[np.float64]
 
@@ -114,8 +114,8 @@ def _colour(inside: Pixels) -> list[float]:
 
 
 def _sharpness(photograph: Photograph, field: Field) -> list[float]:
-    inside = seen_in_square(photograph, field, RIM)
-    green = square_of(photograph, field)[..., 1].astype(np.float32)
+    prepared = Prepared(photograph, field)
+    inside, green = prepared.inside(SIDE, RIM), prepared.square(SIDE)[..., 1].astype(np.float32)
     if not inside.any():
         return [0.0] * len(NUISANCE_FAMILIES["sharpness"])
     laplacian = cv2.Laplacian(green, cv2.CV_32F)[inside]

@@ -41,8 +41,9 @@ def screen_photograph(
     `PhotographError` for what cannot be read.
     """
     start = time.perf_counter()
-    photograph = Prepared.read(source, name)
-    standard, size = bundle.card.standard, photograph.shape
+    standard = bundle.card.standard
+    photograph = standard.prepare(source, name)
+    size = photograph.shape
     verdict = judge_quality(photograph, "infant")
     picture = standard.square(photograph)
     found: dict[str, Any] = {"quality": round(verdict.score, 4)}
