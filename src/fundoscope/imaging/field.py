@@ -52,7 +52,7 @@ class Field:
         inside = (r[:, None] - 0.5 - self.row) ** 2 + (c[None, :] - 0.5 - self.column) ** 2
         return (inside <= (self.radius * (1 - shrink)) ** 2) & self._within_cut(r, c, shrink * self.radius)
 
-    def _within_cut(self, r: NDArray[np.float64], c: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
+    def _within_cut(self, r: NDArray[Any], c: NDArray[Any], margin: float) -> NDArray[np.bool_]:
         """Return which places (rows r, columns c) lie inside the cut by `margin`; the photograph's own edges have no margin."""
         if self.cut is None:
             return np.ones((len(r), len(c)), bool)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fundoscope.bundles import Bundle
 from fundoscope.bundles.card import Stage
 from fundoscope.findings import GradedPhotograph, PhotographSource, RopFinding, Status
-from fundoscope.imaging import Pixels, Prepared
+from fundoscope.imaging import Pixels
 from fundoscope.imaging.quality import judge_quality
 
 #: The reason in every row with an answer that was learnt from simulated eyes.
