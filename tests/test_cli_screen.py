@@ -1,20 +1,31 @@
+import contextlib
 import csv
+import io
 import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import fundoscope
+from fundoscope.cli import main
+from fundoscope.cli.console import Console
 from fundoscope.errors import UsageError
 from fundoscope.findings import ROP_COLUMNS
 
 
-def run(*args, stdin=None):
-    command = [sys.executable, "-m", "fundoscope.cli.main", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, input=stdin)
+def run(*args, stdin=""):
+    """The command, in this process: its exit code, standard output and standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patched.setattr("sys.argv", ["fundoscope", *map(str, args)])
+        patched.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        with pytest.raises(SystemExit) as left:
+            main.run()
+    return SimpleNamespace(returncode=left.value.code or 0, stdout=out.getvalue(), stderr=err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +83,10 @@ def test_all_read_is_exit_0_and_a_list_comes_on_standard_input(eyes, tiny_bundle
         (["{eye}", "--json", "--bundle", "/nowhere"], 3, "/nowhere is no bundle"),
         (["{eye}", "--json", "--bundel", "x"], 2, "--bundle"),
         (["{eye}", "--out", "{eye}"], 2, "cannot be made a folder"),
+        (["{eye}", "--out", ""], 2, "--out: is empty"),
+        (["{eye}", "--out="], 2, "--out: is empty"),
+        (["{eye}", "--json", "--replace"], 2, "name that folder"),
+        (["{eye}", "--json", "--bundle", "rpo"], 3, "did you mean 'rop'"),
     ],
 )
 def test_wrong_calls_say_what_to_do(eyes, tiny_bundle, args, code, told):
@@ -81,6 +96,44 @@ def test_wrong_calls_say_what_to_do(eyes, tiny_bundle, args, code, told):
     done = run("rop", "screen", *args)
     assert done.returncode == code and told in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_another_run_in_the_folder_is_exit_2_and_replace_begins_anew(eyes, tiny_bundle, tmp_path):
+    call = ["rop", "screen", eyes[0], "--bundle", tiny_bundle, "--out", tmp_path / "out"]
+    assert run(*call).returncode == 0
+    again = run(*call)
+    assert again.returncode == 0 and "1 photograph of an earlier run were kept" in again.stderr
+    other = run(*call, "--allow-simulated")
+    assert other.returncode == 2 and "allow_simulated: False there, True now" in other.stderr
+    assert run(*call, "--allow-simulated", "--replace").returncode == 0
+    mixed = run("nicking", "grade", eyes[0], "--out", tmp_path / "out")
+    assert mixed.returncode == 2 and "of 'rop screen', and this is 'nicking grade'" in mixed.stderr
+
+
+@pytest.mark.parametrize(("reader", "message"), [("full", "No space left"), ("left", "")])
+def test_answers_that_cannot_be_written_are_exit_4(eyes, tiny_bundle, reader, message):
+    command = [sys.executable, "-m", "fundoscope.cli.main", "rop", "screen", *map(str, 4 * eyes), "--json"]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.Popen(
+            [*command, "--bundle", str(tiny_bundle)], stdout=full if reader == "full" else subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        if reader == "left":
+            done.stdout.readline()
+            done.stdout.close()
+        said = done.stderr.read()
+    assert done.wait() == 4 and message in said and "Traceback" not in said and "Exception ignored" not in said
+    assert message or said == ""
+
+
+def test_without_a_terminal_progress_is_a_plain_line_now_and_then(monkeypatch, capsys):
+    clock = iter(range(0, 1000, 4))
+    monkeypatch.setattr("fundoscope.cli.console.time.monotonic", lambda: next(clock))
+    assert list(Console().follow(range(8), 8, "photographs")) == list(range(8))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "photographs: 3 of 8 after 12 s, about 20 s left" and len(lines) == 2
+    assert list(Console(quiet=True).follow(range(3), 3, "photographs")) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_cohort_gives_a_row_an_eye(eyes, tiny_bundle, tmp_path):

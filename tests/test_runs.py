@@ -222,14 +222,18 @@ def test_a_finished_run_is_kept(numbers, tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.suffix == ".csv"}
     grader = NumberGrader()
     assert run(grader, named(numbers), tmp_path / "out").kept == 5 and grader.graded == []
+    (tmp_path / "others").mkdir()
+    others = [Mention(str(tmp_path / "others" / f"{n}.png")) for n in range(5)]
+    with pytest.raises(UsageError, match="5 photographs there, others now"):
+        run(grader, others, tmp_path / "out")
     assert before == {path: path.read_bytes() for path in before}
 
 
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (lambda: NumberGrader(digest="other"), "bundle: .*digest=d.*there, .*digest=other.*now"),
-        (lambda: NumberGrader(allow_simulated=True), "options: none there, allow_simulated=True now"),
+        (lambda: NumberGrader(digest="other"), "bundle numbers of 2026-11-27 there, another of that name and day now"),
+        (lambda: NumberGrader(allow_simulated=True), "allow_simulated: None there, True now"),
     ],
 )
 def test_another_bundle_or_option_does_not_go_on(numbers, tmp_path, other, words):
@@ -250,7 +254,7 @@ def test_another_run_is_refused_and_replace_removes_its_own_files_only(numbers, 
     run(NumberGrader(), named(numbers), out)
     (out / "notes.txt").write_text("mine")
     (out / "pictures/mine.jpg").write_text("mine")
-    with pytest.raises(UsageError, match="holds another run .*photographs: count=5"):
+    with pytest.raises(UsageError, match="holds another run .5 photographs there, 2 now"):
         run(NumberGrader(), named(numbers)[:2], out)
     assert len(rows(out)) == 5
     run(NumberGrader(), named(numbers)[:2], out, replace=True)

@@ -57,6 +57,7 @@ def test_an_unfinished_step_has_no_result(tmp_path):
     ("argv", "told"),
     [
         (["/usr/bin/fundoscope", "rop", "study", "my cohort.csv"], "fundoscope rop study 'my cohort.csv'"),
+        (["/x/fundoscope/cli/main.py", "doctor"], "fundoscope doctor"),
         (["benchmarks/weights_rop.py", "--seeds", "2"], "python benchmarks/weights_rop.py --seeds 2"),
     ],
 )

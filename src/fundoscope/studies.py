@@ -106,8 +106,13 @@ def versions_of(packages: Iterable[str]) -> dict[str, str]:
 def command() -> str:
     """The command that is running, as a person would type it again."""
     program = Path(sys.argv[0])
-    called = ["python", str(program)] if program.suffix == ".py" else [program.name]
-    return shlex.join([*called, *sys.argv[1:]])
+    if program.suffix != ".py":
+        words = [program.name]
+    elif program.parts[-3:] == ("fundoscope", "cli", "main.py"):  # python -m fundoscope.cli.main
+        words = ["fundoscope"]
+    else:
+        words = ["python", str(program)]
+    return shlex.join([*words, *sys.argv[1:]])
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -76,9 +76,8 @@ def run() -> None:
     try:
         app()
     except FundoscopeError as error:
-        _leave(str(error), error.exit_code)
-    except BrokenPipeError:
-        _leave("", OutputError.exit_code)  # the reader of standard output left, as `head` does: nothing more to say
+        # a reader of standard output that has left, as `head` does, needs no message
+        _leave("" if isinstance(error.__cause__, BrokenPipeError) else str(error), error.exit_code)
     except OSError as error:
         if error.errno not in _CANNOT_WRITE:
             raise

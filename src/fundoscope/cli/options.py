@@ -46,10 +46,12 @@ def grade_photographs(
     except SystemExit:
         console.say("stopped: the same command goes on where it was" if out is not None else "stopped")
         raise
-    if summary.kept:
-        console.say(f"{counted(summary.kept, grader.noun)} of an earlier run were kept")
     console.say("  ".join(f"{name}: {count}" for name, count in summary.counts.items()))
-    console.say(f"{counted(summary.photographs - summary.kept, grader.noun)} in {summary.seconds:.1f} s")
+    worked = summary.photographs - summary.kept
+    if summary.kept:
+        console.say(f"{counted(summary.kept, grader.noun)} of an earlier run were kept; --replace begins anew")
+    if worked:
+        console.say(f"{counted(worked, grader.noun)} in {summary.seconds:.1f} s")
     if out is not None:
         console.say(f"report: {out / 'report.html'}")
     raise typer.Exit(summary.exit_code)

@@ -34,13 +34,6 @@ PICTURES = "pictures"
 STATE = ".run"
 
 _KIND = "fundoscope run"
-_SAME = {  # keys of a manifest that must agree when a run goes on, and how a person calls them
-    "grader": "command",
-    "bundle": "bundle",
-    "options": "options",
-    "photographs": "photographs",
-    "fundoscope": "version of fundoscope",
-}
 _BEGIN_ANEW = "Give another folder to --out, or --replace, which removes that run's files and begins anew."
 
 Manifest = dict[str, Any]
@@ -168,19 +161,30 @@ def remove_run(path: Path, manifest: Manifest) -> None:
 
 
 def _refuse_another(path: Path, earlier: Manifest, manifest: Manifest) -> None:
-    differing = [key for key in _SAME if earlier.get(key) != manifest[key]]
-    if differing:
-        told = "; ".join(
-            f"{_SAME[key]}: {_shown(earlier.get(key))} there, {_shown(manifest[key])} now" for key in differing
+    if differences := describe_differences(earlier, manifest):
+        raise UsageError(f"{path}: holds another run ({'; '.join(differences)}). {_BEGIN_ANEW}")
+
+
+def describe_differences(earlier: Manifest, now: Manifest) -> list[str]:
+    """Clauses that say why a run cannot go on as another one; empty where it is the same command."""
+    if earlier.get("grader") != now["grader"]:
+        return [f"of '{earlier.get('grader')}', and this is '{now['grader']}'"]
+    clauses = []
+    if earlier.get("bundle") != now["bundle"]:
+        there, here = (f"{one.get('name')} of {one.get('made')}" for one in (earlier.get("bundle", {}), now["bundle"]))
+        clauses.append(
+            f"bundle {there} there, " + ("another of that name and day now" if there == here else f"{here} now")
         )
-        raise UsageError(f"{path}: holds another run ({told}). {_BEGIN_ANEW}")
-
-
-def _shown(value: Any) -> str:
-    """A value of a manifest as an error names it."""
-    if not isinstance(value, dict):
-        return str(value)
-    return " ".join(f"{name}={part}" for name, part in value.items()) or "none"
+    before = earlier.get("options", {})
+    for name in sorted({*before, *now["options"]}):
+        if before.get(name) != now["options"].get(name):
+            clauses.append(f"{name}: {before.get(name)} there, {now['options'].get(name)} now")
+    if earlier.get("photographs") != now["photographs"]:
+        there, here = (one.get("count") for one in (earlier.get("photographs", {}), now["photographs"]))
+        clauses.append(f"{there} photographs there, {'others' if there == here else here} now")
+    if earlier.get("fundoscope") != now["fundoscope"]:
+        clauses.append(f"by fundoscope {earlier.get('fundoscope')}, and this is {now['fundoscope']}")
+    return clauses
 
 
 def _make_folder(path: Path) -> None:

@@ -127,8 +127,6 @@ class JsonLines:
         try:
             sys.stdout.writelines(json.dumps(row) + "\n" for row in rows)
             sys.stdout.flush()
-        except BrokenPipeError:  # whoever read has left, as `head` does: the command line ends quietly
-            raise
         except OSError as error:
             raise OutputError("standard output", error) from error
         return ()
