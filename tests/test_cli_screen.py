@@ -102,7 +102,7 @@ def test_another_run_in_the_folder_is_exit_2_and_replace_begins_anew(eyes, tiny_
     call = ["rop", "screen", eyes[0], "--bundle", tiny_bundle, "--out", tmp_path / "out"]
     assert run(*call).returncode == 0
     again = run(*call)
-    assert again.returncode == 0 and "1 photograph of an earlier run were kept" in again.stderr
+    assert again.returncode == 0 and "kept from an earlier run: 1 photograph" in again.stderr
     other = run(*call, "--allow-simulated")
     assert other.returncode == 2 and "allow_simulated: False there, True now" in other.stderr
     assert run(*call, "--allow-simulated", "--replace").returncode == 0

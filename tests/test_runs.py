@@ -455,7 +455,7 @@ def test_a_killed_command_goes_on_when_it_is_given_again(photographs, broken, tm
     assert 4 <= done < len(mentions), "killed in the middle"
     with listed.open() as file:
         again = subprocess.run(call, stdin=file, capture_output=True, text=True)
-    assert again.returncode == 1 and " of an earlier run were kept" in again.stderr, again.stderr
+    assert again.returncode == 1 and "kept from an earlier run: " in again.stderr, again.stderr
     run(load(), mentions, tmp_path / "whole")
     assert rows(out, "seconds") == rows(tmp_path / "whole", "seconds")
     assert pictures(out) == pictures(tmp_path / "whole")

@@ -49,7 +49,7 @@ def grade_photographs(
     console.say("  ".join(f"{name}: {count}" for name, count in summary.counts.items()))
     worked = summary.photographs - summary.kept
     if summary.kept:
-        console.say(f"{counted(summary.kept, grader.noun)} of an earlier run were kept; --replace begins anew")
+        console.say(f"kept from an earlier run: {counted(summary.kept, grader.noun)}; --replace begins anew")
     if worked:
         console.say(f"{counted(worked, grader.noun)} in {summary.seconds:.1f} s")
     if out is not None:
