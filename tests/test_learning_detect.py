@@ -10,12 +10,13 @@ pytest.importorskip("faster_coco_eval")
 from crosses import crossed, tiny_body
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch.callbacks import Callback
 
 from fundoscope.datasets import PhotographRecord
 from fundoscope.errors import StudyError, UsageError
 from fundoscope.evaluation.detection import coco_scores
 from fundoscope.imaging.places import rescale_points
-from fundoscope.learning import detector_fit
+from fundoscope.learning import trainer
 from fundoscope.learning.augment import Augment
 from fundoscope.learning.crossing_photographs import CrossingPhotograph
 from fundoscope.learning.detector_fit import (
@@ -145,7 +146,7 @@ def test_patches_are_named_by_their_numbers_and_some_hold_no_crossing():
     marked = crossed(7, size=(160, 160), sides=(20, 20))
 
     def taken(seed):
-        return options.take(marked, np.random.default_rng(seed))
+        return options.draw_example(marked, np.random.default_rng(seed))
 
     numbers = [len(taken(seed)[1]["boxes"]) for seed in range(40)]
     assert min(numbers) == 0 and 0.5 < np.mean(np.array(numbers) > 0) < 1
@@ -153,7 +154,7 @@ def test_patches_are_named_by_their_numbers_and_some_hold_no_crossing():
         (one, target), (two, _) = taken(seed), taken(seed)
         assert torch.equal(one, two) and one.shape == (3, 48, 48) and target["masks"].shape[1:] == (48, 48)
     near = replace(options, anywhere=0.0)
-    assert all(len(near.take(marked, np.random.default_rng(seed))[1]["boxes"]) for seed in range(20))
+    assert all(len(near.draw_example(marked, np.random.default_rng(seed))[1]["boxes"]) for seed in range(20))
 
 
 def test_a_few_steps_lower_the_losses_and_find_crossings_and_show_how_levels_are_weighed(tmp_path):
@@ -191,51 +192,48 @@ class CutError(Exception):
     pass
 
 
-@pytest.mark.parametrize("at", [2, 9, 14])
-def test_broken_off_in_an_epoch_it_goes_on_to_the_same_weights(tmp_path, monkeypatch, at):
-    photographs = [crossed(seed, (64, 64), (20, 14), masks=seed != 1) for seed in range(3)]
-    steps = [replace(QUICK, epochs=4), replace(QUICK, epochs=2, side=48, cuts=2)]  # 4 x 2 steps, 2 x 3 steps
+class Breaker(Callback):
+    """Stands for whatever ends a training after so many steps in all of its trainers."""
 
-    def run(folder):
-        return fit_detector(detector(), photographs, steps, tmp_path / folder, seed=5).state_dict()
+    def __init__(self, steps):
+        self.left = steps
 
-    whole, clip, taken = run("whole"), detector_fit.nn.utils.clip_grad_norm_, []
-
-    def breaking(*given):
-        taken.append(given)
-        if len(taken) == at:
+    def on_train_batch_end(self, *_):
+        self.left -= 1
+        if not self.left:
             raise CutError
-        return clip(*given)
+
+
+PHOTOGRAPHS = [crossed(seed, (64, 64), (20, 14), masks=seed != 1) for seed in range(3)]
+STEPS = [replace(QUICK, epochs=6), replace(QUICK, epochs=2, side=48, cuts=2)]  # 6 x 2 steps, 2 x 3 steps
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return fit_detector(detector(), PHOTOGRAPHS, STEPS, folder, seed=5).state_dict(), folder
+
+
+@pytest.mark.parametrize(
+    ("step", "broken"), [(11, "step_1"), (16, "step_2")]
+)  # row 10 is written, its epoch is not over
+def test_broken_off_in_an_epoch_it_goes_on_to_the_same_weights_and_log(whole, tmp_path, monkeypatch, step, broken):
+    make, breaker = trainer.make_trainer, Breaker(step)
+
+    def breaking(*args, callbacks=(), **options):
+        return make(*args, callbacks=[*callbacks, breaker], **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(detector_fit.nn.utils, "clip_grad_norm_", breaking)
+        patch.setattr(trainer, "make_trainer", breaking)
         with pytest.raises(CutError):
-            run("cut")
-    broken = tmp_path / "cut" / ("step_1" if at <= 8 else "step_2")
-    assert not (broken / "weights.safetensors").exists()
-    again = run("cut")
-    assert all(torch.equal(again[name], value) for name, value in whole.items())
-    assert not list((tmp_path / "cut").rglob("*.ckpt")) and not list((tmp_path / "cut").rglob("*.part"))
-
-
-def test_after_a_restart_the_log_is_that_of_a_run_that_was_not_broken(tmp_path, monkeypatch):
-    photographs = [crossed(seed, (64, 64), (20,)) for seed in range(6)]  # 3 steps an epoch
-    options = replace(QUICK, epochs=8)
-    fit_step(detector(), photographs, options, tmp_path / "whole", seed=1)
-    keep = detector_fit._Training.keep
-
-    def breaking(training):
-        if training.epoch == 7:  # after row 20 was written, before the epoch that it lies in was kept
-            raise CutError
-        keep(training)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(detector_fit._Training, "keep", breaking)
-        with pytest.raises(CutError):
-            fit_step(detector(), photographs, options, tmp_path / "cut", seed=1)
-    assert len(read_steps(tmp_path / "cut" / "steps.csv")) == 2
-    fit_step(detector(), photographs, options, tmp_path / "cut", seed=1)
-    logs = [read_steps(tmp_path / name / "steps.csv") for name in ("whole", "cut")]
+            fit_detector(detector(), PHOTOGRAPHS, STEPS, tmp_path, seed=5)
+    assert (tmp_path / broken / "last.ckpt").exists() and not (tmp_path / broken / "weights.safetensors").exists()
+    again = fit_detector(detector(), PHOTOGRAPHS, STEPS, tmp_path, seed=5).state_dict()
+    weights, folder = whole
+    assert all(torch.equal(again[name], value) for name, value in weights.items())
+    assert not list(tmp_path.rglob("*.ckpt")) and not list(tmp_path.rglob("*.part"))
+    logs = [read_steps(each / "step_1" / "steps.csv") for each in (folder, tmp_path)]
+    assert [row["step"] for row in logs[0]] == [10]
     for column in COLUMNS[:-2]:
         assert [row[column] for row in logs[0]] == [row[column] for row in logs[1]]
 

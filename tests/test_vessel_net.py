@@ -1,11 +1,8 @@
-import importlib
-
 import cv2
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from lightning.pytorch.callbacks import Callback
 
 from fundoscope.datasets import PhotographRecord
 from fundoscope.imaging.local_contrast import DIAMETER, local_contrast, scale_to_diameter
@@ -114,7 +111,9 @@ def test_which_of_the_two_a_vessel_is_counts_however_few_its_pixels_are():
 def test_a_vessel_of_unknown_kind_teaches_no_kind(tmp_path):
     *_, artery, vein = eye(540)
     unknown = record(tmp_path, 540, artery=artery & ~vein, vein=np.zeros_like(vein))
-    _, y = CropOptions(side=400, augment=CALM).take(VesselPhotograph.from_record(unknown), np.random.default_rng(4))
+    _, y = CropOptions(side=400, augment=CALM).draw_crop(
+        VesselPhotograph.from_record(unknown), np.random.default_rng(4)
+    )
     vessel, counts = y[0] > 0.9, y[4:]
     inside = counts[0] == 1
     alone = vessel & (y[1] < 0.1) & inside
@@ -129,7 +128,7 @@ def test_a_vessel_of_unknown_kind_teaches_no_kind(tmp_path):
 )  # fmt: skip
 def test_what_a_set_does_not_say_counts_nothing(tmp_path, changed, known):
     drawn = VesselPhotograph.from_record(record(tmp_path, 540, **changed))
-    _, y = CropOptions(side=400, augment=CALM).take(drawn, np.random.default_rng(1))
+    _, y = CropOptions(side=400, augment=CALM).draw_crop(drawn, np.random.default_rng(1))
     assert (bool(y[4].any()), bool(y[5].any()), bool(y[7].any())) == known
     assert bool(y[6].any()) == known[1]
 
@@ -144,7 +143,7 @@ def test_where_both_kinds_may_mean_doubt_neither_is_taught(tmp_path):
 def test_a_crossing_is_a_bump_where_both_kinds_lie(tmp_path):
     drawn, seen = VesselPhotograph.from_record(record(tmp_path, 900)), 0
     for seed in range(12):
-        _, y = CropOptions(side=400, augment=CALM).take(drawn, np.random.default_rng(seed))
+        _, y = CropOptions(side=400, augment=CALM).draw_crop(drawn, np.random.default_rng(seed))
         if y[3].max() > 0.95:
             seen += 1
             row, column = np.unravel_index(y[3].argmax(), y[3].shape)
@@ -197,7 +196,7 @@ def test_crops_are_named_by_their_numbers_and_do_not_depend_on_workers(tmp_path)
 def test_a_crop_and_its_targets_lie_over_each_other(tmp_path):
     drawn = VesselPhotograph.from_record(record(tmp_path, 540))
     for seed in range(12):
-        x, y = CropOptions(side=96, augment=CALM).take(drawn, np.random.default_rng(seed))
+        x, y = CropOptions(side=96, augment=CALM).draw_crop(drawn, np.random.default_rng(seed))
         assert x.shape == (3, 96, 96) and y.shape == (8, 96, 96)
         vessel, field = y[0] > 0.9, y[4] > 0.9
         if vessel.sum() > 50:
@@ -222,38 +221,3 @@ def test_a_few_steps_learn_a_simulated_eye(tmp_path):
     assert found.shape == (4, *truth.field.shape)
     hit = (found[0] > 0.5) & truth.vessel
     assert 2 * hit.sum() / ((found[0] > 0.5).sum() + truth.vessel.sum()) > 0.5
-
-
-class CutError(Exception):
-    pass
-
-
-class Breaker(Callback):
-    def on_train_batch_end(self, trainer, *_):
-        if trainer.current_epoch == 1 and trainer.fit_loop.batch_idx == 1:
-            raise CutError
-
-
-def test_broken_off_in_an_epoch_it_goes_on_to_the_same_weights(tmp_path, monkeypatch):
-    drawn = [VesselPhotograph.from_record(record(tmp_path))]
-
-    def run(folder):
-        torch.manual_seed(0)
-        return fit_vessels(VesselNet(SMALL), drawn, CROPS, QUICK, tmp_path / folder, seed=5).state_dict()
-
-    whole = run("whole")
-    module = importlib.import_module("fundoscope.learning.fit")
-    trainer = module._trainer
-
-    def breaking(*args, **options):
-        made = trainer(*args, **options)
-        made.callbacks.append(Breaker())
-        return made
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_trainer", breaking)
-        with pytest.raises(CutError):
-            run("cut")
-    assert (tmp_path / "cut" / "last.ckpt").exists() and not (tmp_path / "cut" / "done").exists()
-    for name, value in run("cut").items():
-        torch.testing.assert_close(value, whole[name], atol=1e-6, rtol=0)

@@ -1,31 +1,32 @@
-"""Teaching a detector where crossings are: whole photographs first, then patches around crossings (paper 002).
+"""Training of a detector of crossings: whole photographs first, then patches around crossings (paper 002).
 
-The folder of a step holds `steps.csv` (a row every ten steps), `last.ckpt` (replaced in one go after every epoch,
-removed at the end) and `weights.safetensors`. Every draw is named by (seed, epoch, number), so that a training that was
-killed goes on at its last whole epoch to the same weights.
+The folder of a step holds `steps.csv` (a row every ten steps), `last.ckpt` (only while the step is going on) and at the
+end `weights.safetensors`. A training that was killed goes on at its last whole epoch to the same weights, as in `fit`.
 """
 
 from __future__ import annotations
 
-import csv
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import lightning.pytorch as pl
 import numpy as np
 import torch
 from numpy.random import Generator
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fundoscope.errors import StudyError, UsageError
-from fundoscope.evaluation.detection import Instances
+from fundoscope.evaluation.detection.matching import Instances
 from fundoscope.learning.augment import Augment
 from fundoscope.learning.crossing_photographs import CrossingPhotograph
+from fundoscope.learning.trainer import LOG, read_rows, save_weights, seed_epoch, train_epochs, write_rows
 from fundoscope.learning.vessel_crops import CAMERAS
 from fundoscope.networks.mask_rcnn import LOSSES, CrossingDetector
 
@@ -35,17 +36,17 @@ COLUMNS = (
 )  # fmt: skip
 
 _EVERY = 10  # steps a row
-_STEEPEST = 10.0  # norm of the gradient; a step with few crossings in it can be far steeper than the others
+_LARGEST_GRADIENT = 10.0  # largest norm; a step with few crossings in it can be far steeper than the others
 
 
 @dataclass(frozen=True)
 class DetectorFitOptions:
-    """Every number of one step of the training.
+    """Every number of one step of a detector's training.
 
-    An epoch takes each photograph `cuts` times: whole, or a patch of `side` pixels, whose middle lies up to a third
-    of the side from a crossing's, or for the share `anywhere` anywhere in the field. The rate rises linearly over
-    `warm_up` steps and is multiplied by `fall` after each of the shares `drops` of the epochs. `adamw` (Loshchilov
-    2019), or `sgd` with momentum 0.9 as in He 2017.
+    An epoch takes each photograph `cuts` times: whole if `side` is None, else a patch of `side` pixels. A patch's middle
+    lies up to a third of the side from a crossing's middle; for the share `anywhere` of the patches it lies anywhere in
+    the field. The learning rate rises linearly over `warm_up` steps and is multiplied by `fall` after each of the shares
+    `drops` of the epochs. `optimiser` is `adamw` (Loshchilov 2019), or `sgd` with momentum 0.9 as in He 2017.
     """
 
     epochs: int = 50
@@ -70,7 +71,7 @@ class DetectorFitOptions:
         fallen = sum(epoch >= round(share * self.epochs) for share in self.drops)
         return self.learning_rate * min(1.0, (step + 1) / max(1, self.warm_up)) * self.fall**fallen
 
-    def take(self, photograph: CrossingPhotograph, rng: Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def draw_example(self, photograph: CrossingPhotograph, rng: Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """What the network is shown of a photograph and what it should find: turned, mirrored, cut, other colours."""
         for _ in range(int(rng.integers(4))):
             photograph = photograph.quarter_turned()
@@ -102,12 +103,9 @@ PAPER_STEPS = (
 
 
 def fit_detector(
-    model: CrossingDetector,
-    photographs: Sequence[CrossingPhotograph],
-    steps: Sequence[DetectorFitOptions],
-    folder: Path,
-    seed: int,
-) -> CrossingDetector:
+    model: CrossingDetector, photographs: Sequence[CrossingPhotograph], steps: Sequence[DetectorFitOptions],
+    folder: Path, seed: int,
+) -> CrossingDetector:  # fmt: skip
     """Train through all steps, each in its folder `step_1`, `step_2`, ...; returns the model in eval mode.
 
     A finished step is read, a broken-off one goes on at its last whole epoch.
@@ -118,134 +116,128 @@ def fit_detector(
 
 
 def fit_step(
-    model: CrossingDetector,
-    photographs: Sequence[CrossingPhotograph],
-    options: DetectorFitOptions,
-    folder: Path,
+    model: CrossingDetector, photographs: Sequence[CrossingPhotograph], options: DetectorFitOptions, folder: Path,
     seed: int,
-) -> CrossingDetector:
+) -> CrossingDetector:  # fmt: skip
     """Train through one step to its last epoch, as `fit_detector`.
 
-    Raises `UsageError` without photographs, `StudyError` when the loss is no number any more.
+    Raises `UsageError` without photographs, `StudyError` where the loss is not a finite number.
     """
     if not photographs:
         raise UsageError("There are no photographs to train on. Give some that have their crossings marked.")
     weights = folder / "weights.safetensors"
     if not weights.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        training = _Training(model, photographs, options, folder, seed)
-        training.resume()
-        while training.epoch < options.epochs:
-            training.run_epoch()
-            training.keep()
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "weights.part")
-        (folder / "weights.part").replace(weights)  # its presence says that the step is finished
-        training.last.unlink(missing_ok=True)
+        batches = DataLoader(
+            _Draws(photographs, options, seed), options.batch, sampler=_Order(len(photographs), options.cuts, seed),
+            collate_fn=lambda drawn: tuple(map(list, zip(*drawn, strict=True))),
+        )  # fmt: skip
+        module = _DetectorFit(model, options, seed, folder / "steps.csv")
+        train_epochs(module, batches, None, folder, epochs=options.epochs, clip=_LARGEST_GRADIENT)
+        save_weights(model, weights)  # its presence says that the step is finished
+        (folder / "last.ckpt").unlink(missing_ok=True)
     model.load_state_dict(load_file(weights))
     return model.eval()
 
 
-class _Training:
-    """One step of the training: what it has done so far, and how it goes on."""
+class _Order(Sampler[tuple[int, int, int]]):
+    """(epoch, number, row): all photographs, each `cuts` times, in an order drawn from (seed, epoch)."""
 
-    def __init__(
-        self,
-        model: CrossingDetector,
-        photographs: Sequence[CrossingPhotograph],
-        options: DetectorFitOptions,
-        folder: Path,
-        seed: int,
-    ) -> None:
-        self.model, self.photographs, self.options, self.seed = model, photographs, options, seed
-        self.log, self.last = folder / "steps.csv", folder / "last.ckpt"
-        self.optimiser = _optimiser(model, options)
-        self.epoch, self.step = 0, 0
+    def __init__(self, photographs: int, cuts: int, seed: int) -> None:
+        self.rows, self.seed, self.epoch = np.tile(np.arange(photographs), cuts), seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        rows = self.rows.copy()
+        np.random.default_rng((self.seed, self.epoch, 0x5EED)).shuffle(rows)
+        return iter([(self.epoch, number, int(row)) for number, row in enumerate(rows)])
+
+
+class _Draws(Dataset[tuple[Tensor, dict[str, Tensor]]]):
+    def __init__(self, photographs: Sequence[CrossingPhotograph], options: DetectorFitOptions, seed: int) -> None:
+        self.photographs, self.options, self.seed = photographs, options, seed
+
+    def __getitem__(self, index: tuple[int, int, int]) -> tuple[Tensor, dict[str, Tensor]]:
+        epoch, number, row = index
+        return self.options.draw_example(self.photographs[row], np.random.default_rng((self.seed, epoch, number)))
+
+
+class _DetectorFit(pl.LightningModule):
+    """The training step of a detector, and a row of log every ten steps."""
+
+    def __init__(self, model: CrossingDetector, options: DetectorFitOptions, seed: int, log: Path) -> None:
+        super().__init__()
+        self.model, self.options, self.seed, self.log_path = model, options, seed, log
         self.pending: list[list[float]] = []  # losses and seconds of the steps since the last row
-        self.device = next(model.parameters()).device
+        self._losses: list[float] = []
+        self._clock = 0.0
 
-    def resume(self) -> None:
-        """Go on from the last whole epoch, if there is one; rows of later steps are dropped from the log."""
-        if self.last.exists():
-            state = torch.load(self.last, map_location=self.device, weights_only=True)
-            self.model.load_state_dict(state["model"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.epoch, self.step, self.pending = state["epoch"], state["step"], state["pending"]
-        rows = [row for row in read_steps(self.log) if row["step"] <= self.step]
-        _write(self.log, rows)
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        options, weights = self.options, [p for p in self.model.parameters() if p.requires_grad]
+        if options.optimiser == "sgd":
+            return torch.optim.SGD(weights, options.learning_rate, momentum=0.9, weight_decay=options.weight_decay)
+        return torch.optim.AdamW(weights, options.learning_rate, weight_decay=options.weight_decay)
 
-    def keep(self) -> None:
-        """Write what a restart needs; a crash in the middle leaves the epoch before."""
-        progress = {"epoch": self.epoch, "step": self.step, "pending": self.pending}
-        beside = self.last.with_suffix(".part")
-        torch.save({"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), **progress}, beside)
-        beside.replace(self.last)
+    def on_train_start(self) -> None:
+        # rows of steps after the last whole epoch are written again
+        rows = [row for row in read_steps(self.log_path) if row["step"] <= self.trainer.global_step]
+        write_rows(self.log_path, [_printed(row) for row in rows], COLUMNS)
+        LOG.info("  ".join(f"{name:>10}" for name in COLUMNS))
 
-    def run_epoch(self) -> None:
-        """All photographs once, or as often as they are cut, in an order of this epoch."""
-        torch.manual_seed(self.seed * 100_003 + self.epoch)  # the boxes that are sampled: the same after a restart
+    def on_train_epoch_start(self) -> None:
         self.model.train()
-        order = np.tile(np.arange(len(self.photographs)), self.options.cuts)
-        np.random.default_rng((self.seed, self.epoch, 0x5EED)).shuffle(order)
-        for first in range(0, len(order), self.options.batch):
-            self._take_step([(first + k, int(row)) for k, row in enumerate(order[first : first + self.options.batch])])
-        self.epoch += 1
+        self._clock = time.perf_counter()
 
-    def _take_step(self, batch: list[tuple[int, int]]) -> None:
-        start = time.perf_counter()
-        rate = self.options.rate(self.step, self.epoch)
-        for group in self.optimiser.param_groups:
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 0:
+            seed_epoch(self.seed, self.current_epoch)
+        rate = self.options.rate(self.trainer.global_step, self.current_epoch)
+        for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
-        shown = [self._shown(number, row) for number, row in batch]
-        losses = self.model([x for x, _ in shown], [target for _, target in shown])
-        total = sum(losses[name] for name in LOSSES)
+
+    def training_step(self, batch: tuple[list[Tensor], list[dict[str, Tensor]]], _: int) -> Tensor:
+        losses = self.model(*batch)
+        first, *others = (losses[name] for name in LOSSES)
+        total = sum(others, first)
         if not torch.isfinite(total):
-            raise StudyError(
-                f"{self.log}: the loss is {total.item()} at step {self.step + 1}. Try a lower learning rate."
-            )
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), _STEEPEST)
-        self.optimiser.step()
-        self.step += 1
-        values = [float(total.detach()), *(float(losses[name].detach()) for name in LOSSES)]
-        self.pending.append([*values, time.perf_counter() - start])
-        if self.step % _EVERY == 0:
-            self._write_row(rate)
+            step = self.trainer.global_step + 1
+            raise StudyError(f"{self.log_path}: the loss is {total.item()} at step {step}. Try a lower learning rate.")
+        self._losses = [float(total.detach()), *(float(losses[name].detach()) for name in LOSSES)]
+        return total
 
-    def _shown(self, number: int, row: int) -> tuple[Tensor, dict[str, Tensor]]:
-        rng = np.random.default_rng((self.seed, self.epoch, number))
-        x, target = self.options.take(self.photographs[row], rng)
-        return x.to(self.device), {name: value.to(self.device) for name, value in target.items()}
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        now = time.perf_counter()
+        self.pending.append([*self._losses, now - self._clock])
+        self._clock = now
+        if self.trainer.global_step % _EVERY == 0:
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            means = np.mean(self.pending, axis=0).tolist()
+            values = (self.current_epoch, self.trainer.global_step, rate, *means, _memory_mb())
+            row = _printed(dict(zip(COLUMNS, values, strict=True)))
+            write_rows(self.log_path, [*read_rows(self.log_path), row], COLUMNS)
+            LOG.info("  ".join(f"{value:>10}" for value in row.values()))
+            self.pending = []
 
-    def _write_row(self, rate: float) -> None:
-        means = np.mean(self.pending, axis=0)
-        values = (self.epoch, self.step, rate, *means.tolist(), _memory_mb())
-        _write(self.log, [dict(zip(COLUMNS, values, strict=True))], more=True)
-        self.pending = []
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["pending"] = self.pending
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.pending = checkpoint["pending"]
 
 
-def _optimiser(model: nn.Module, options: DetectorFitOptions) -> torch.optim.Optimizer:
-    weights = [p for p in model.parameters() if p.requires_grad]
-    if options.optimiser == "sgd":
-        return torch.optim.SGD(weights, options.learning_rate, momentum=0.9, weight_decay=options.weight_decay)
-    return torch.optim.AdamW(weights, options.learning_rate, weight_decay=options.weight_decay)
+def _printed(row: Mapping[str, float]) -> dict[str, str]:
+    """Six digits; epochs and steps as whole numbers."""
+    return {name: f"{value:.6g}" for name, value in row.items()}
 
 
 def read_steps(path: Path) -> list[dict[str, float]]:
     """The rows of a `steps.csv`, by `COLUMNS`; none where there is no such file."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
-def _write(path: Path, rows: Sequence[dict[str, float]], more: bool = False) -> None:
-    """Write a log, or add rows to it; epochs and steps as whole numbers."""
-    with path.open("a" if more else "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if not more:
-            writer.writeheader()
-        writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
+    return [{name: float(value) for name, value in row.items()} for row in read_rows(path)]
 
 
 def _memory_mb() -> float:

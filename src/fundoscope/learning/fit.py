@@ -1,16 +1,12 @@
-"""One fit, on Lightning: train, stop on the inner part, keep the best weights, go on after a crash.
+"""One fit of a network: train, stop on the inner part, keep the best weights, go on after a crash.
 
-The folder of a fit holds `epochs.csv` (one row an epoch), `last.ckpt` (replaced in one step after every epoch, removed
-at the end) and `best.safetensors` (the averaged weights of the epoch with the lowest inner loss).
+The folder of a fit holds `epochs.csv` (one row an epoch), `last.ckpt` (only while it is going on), `best.safetensors`
+(the averaged weights of the epoch with the lowest inner loss) and at the end an empty file `done`.
 """
 
 from __future__ import annotations
 
-import csv
-import logging
-import warnings
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,10 +15,9 @@ from typing import Any, Literal, TypeVar
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import EarlyStopping
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -31,21 +26,25 @@ from torch.utils.data import DataLoader
 from fundoscope.errors import MissingExtraError, UsageError, nearest
 from fundoscope.learning.augment import Augment
 from fundoscope.learning.squares import Squares, plain_batches, training_batches
+from fundoscope.learning.trainer import LOG, read_rows, save_weights, seed_epoch, train_epochs, write_rows
 
 M = TypeVar("M", bound=nn.Module)
 Loss = Callable[[Tensor, Tensor], Tensor]
 Batches = DataLoader[tuple[Tensor, Tensor]]
 
+_COLUMNS = ("epoch", "train_loss", "inner_loss", "lr")
+
 
 @dataclass(frozen=True)
 class FitOptions:
-    """Every number of a fit in one place.
+    """Every number of a fit.
 
-    `epochs` at most, stopped after `patience` epochs without a lower inner loss. `adamw` (Loshchilov 2019) or `adam`
-    (Kingma 2015; decay in the gradient) with betas .9 and .999; the rate rises linearly over the share `warm_up` of the
-    steps and falls as a cosine to zero, or stays (`constant`). `average` is the decay of the running mean of the weights
-    (Polyak 1992) at each step, 0 for none; `smoothing` of the labels (Szegedy 2016). `bfloat16` where the processor
-    multiplies it. `tracker` is where losses go besides epochs.csv: `tensorboard` or `mlflow`, by Lightning's own loggers.
+    `epochs` is the most; the fit stops after `patience` epochs without a lower inner loss. `optimiser` is `adamw`
+    (Loshchilov 2019) or `adam` (Kingma 2015; decay in the gradient), betas 0.9 and 0.999. The learning rate rises
+    linearly over the share `warm_up` of the steps and falls as a cosine to zero, or stays (`constant`). `average` is
+    the decay of the running mean of the weights (Polyak 1992) at each step, 0 for none. `smoothing` is that of the
+    labels (Szegedy 2016). `bfloat16` is used where the processor multiplies it. `tracker` sends the losses to
+    `tensorboard` or `mlflow` as well; `csv` is epochs.csv alone.
     """
 
     epochs: int = 20
@@ -69,8 +68,9 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is fitted to what: batches (input, target), the `loss` (output, target) to train by, and `inner` batches
-    with the loss that chooses an epoch, or none.
+    """What a fit learns from: `batches` of (input, target), and the `loss` (output, target) to train by.
+
+    `inner` batches, with their own loss, choose the epoch; without them the last epoch is kept.
     """
 
     batches: Batches
@@ -79,24 +79,72 @@ class TrainingData:
     inner_loss: Loss = functional.cross_entropy
 
 
-class _Fit(pl.LightningModule):
-    """The training step of a network, its running mean, and one row of log an epoch."""
+def fit(
+    model: M, squares: Squares, train: NDArray[np.int64], inner: NDArray[np.int64], options: FitOptions,
+    folder: Path, seed: int,
+) -> M:  # fmt: skip
+    """Train the classifier `model` on the rows `train` of `squares`, stop on the rows `inner`; as `fit_batches`."""
+    data = TrainingData(
+        training_batches(squares, train, options.augment, options.batch, seed),
+        partial(functional.cross_entropy, label_smoothing=options.smoothing),
+        plain_batches(squares, inner, options.batch) if len(inner) else None,
+    )
+    return fit_batches(model, data, options, folder, seed)
 
-    def __init__(self, model: nn.Module, material: TrainingData, options: FitOptions, seed: int, log: Path) -> None:
+
+def fit_batches(model: M, data: TrainingData, options: FitOptions, folder: Path, seed: int) -> M:
+    """Train any network and return it with its best weights, in eval mode.
+
+    The best weights are those of the epoch with the lowest inner loss, or of the last epoch without inner batches. A
+    folder that holds a finished fit is read; one that holds a broken-off fit goes on at its last whole epoch. Raises
+    `UsageError` for an unknown tracker, `MissingExtraError` for one that is not installed.
+    """
+    if not (folder / "done").exists():
+        keep_best = [_KeepBest(folder), EarlyStopping("inner_loss", patience=options.patience)]
+        train_epochs(
+            _Fit(model, data, options, seed, folder / "epochs.csv"), data.batches, data.inner, folder,
+            epochs=options.epochs,
+            callbacks=[_KeepLast(folder)] if data.inner is None else keep_best,
+            precision="bf16-mixed" if options.bfloat16 and multiplies_bfloat16() else "32-true",
+            logger=_logger(options.tracker, folder),
+        )  # fmt: skip
+        (folder / "done").touch()
+        (folder / "last.ckpt").unlink(missing_ok=True)
+    model.load_state_dict(load_file(folder / "best.safetensors"))
+    return model.eval()
+
+
+class _Fit(pl.LightningModule):
+    """The training step of a network, the running mean of its weights, and one row of log an epoch."""
+
+    def __init__(self, model: nn.Module, data: TrainingData, options: FitOptions, seed: int, log: Path) -> None:
         super().__init__()
         self.model = model.to(memory_format=torch.channels_last)
-        self.material, self.options, self.seed, self.log_path = material, options, seed, log
+        self.data, self.options, self.seed, self.log_path = data, options, seed, log
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(options.average), use_buffers=True)
         self._sums: dict[str, list[tuple[float, int]]] = {"train": [], "inner": []}
 
+    def on_fit_start(self) -> None:
+        weights = list(self.model.parameters())
+        learnt = sum(p.numel() for p in weights if p.requires_grad)
+        LOG.info(
+            "%s on %s: %.2f M weights, %.2f M of them trained; %d batches of up to %d, %d epochs at most, seed %d",
+            type(self.model).__name__, self.device, sum(p.numel() for p in weights) / 1e6, learnt / 1e6,
+            len(self.data.batches), self.options.batch, self.options.epochs, self.seed,
+        )  # fmt: skip
+        LOG.info("%5s  %10s  %10s  %8s", "epoch", "train loss", "inner loss", "rate")
+
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed(self.seed * 100_003 + self.current_epoch)  # dropout: the same after a restart
         self._sums = {"train": [], "inner": []}
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 0:
+            seed_epoch(self.seed, self.current_epoch)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         x, y = batch
         logits = self.model(x.to(memory_format=torch.channels_last)).float()
-        loss = self.material.loss(logits, y)
+        loss = self.data.loss(logits, y)
         self._sums["train"].append((float(loss.detach()), len(y)))
         return loss
 
@@ -107,17 +155,19 @@ class _Fit(pl.LightningModule):
         x, y = batch
         self.averaged.eval()
         logits = self.averaged(x.to(memory_format=torch.channels_last)).float()
-        self._sums["inner"].append((float(self.material.inner_loss(logits, y)), len(y)))
+        self._sums["inner"].append((float(self.data.inner_loss(logits, y)), len(y)))
 
     def on_validation_epoch_end(self) -> None:
         self.log("inner_loss", _mean(self._sums["inner"]))
         self.log("train_loss", _mean(self._sums["train"]))
 
     def on_train_epoch_end(self) -> None:
-        means = {name: _mean(pairs) for name, pairs in self._sums.items()}
+        train, inner = _mean(self._sums["train"]), _mean(self._sums["inner"])
         rate = self.trainer.optimizers[0].param_groups[0]["lr"] if self.trainer.optimizers else 0.0
-        row = {"epoch": self.current_epoch, "train_loss": means["train"], "inner_loss": means["inner"], "lr": rate}
-        _append(self.log_path, row)
+        row = dict(zip(_COLUMNS, (self.current_epoch, train, inner, rate), strict=True))
+        whole = [r for r in read_rows(self.log_path) if int(r["epoch"]) < self.current_epoch]  # not one cut off before
+        write_rows(self.log_path, [*whole, row], _COLUMNS)
+        LOG.info("%5d  %10.4f  %10.4f  %8.1e", self.current_epoch, train, inner, rate)
 
     def configure_optimizers(self) -> Any:
         options = self.options
@@ -128,49 +178,22 @@ class _Fit(pl.LightningModule):
             return optimiser
         steps = int(self.trainer.estimated_stepping_batches)
         warm = max(1, round(options.warm_up * steps))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, warm, steps))
+
+        def factor(step: int) -> float:
+            if step < warm:
+                return (step + 1) / warm
+            return 0.5 * (1 + float(np.cos(np.pi * (step - warm) / max(1, steps - warm))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def _rate(step: int, warm: int, steps: int) -> float:
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + float(np.cos(np.pi * (step - warm) / max(1, steps - warm))))
 
 
 def _mean(pairs: list[tuple[float, int]]) -> float:
     return sum(v * n for v, n in pairs) / sum(n for _, n in pairs) if pairs else float("nan")
 
 
-def _append(path: Path, row: dict[str, float]) -> None:
-    """Add a row, or replace the row of an epoch that was begun before a crash."""
-    rows = [r for r in _rows(path) if int(r["epoch"]) < row["epoch"]]
-    with path.with_suffix(".tmp").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        writer.writeheader()
-        writer.writerows([*rows, row])
-    path.with_suffix(".tmp").replace(path)
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-class _InOneStep(TorchCheckpointIO):
-    """Checkpoints written beside, then moved: a crash in the middle leaves the last whole one."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write to a sibling file, then replace."""
-        beside = Path(f"{path}.part")
-        super().save_checkpoint(checkpoint, beside, storage_options)
-        beside.replace(path)
-
-
 class _KeepBest(pl.Callback):
-    """The averaged weights of the epoch with the lowest inner loss so far, as `best.safetensors`."""
+    """Writes the averaged weights of the epoch with the lowest inner loss so far as `best.safetensors`."""
 
     def __init__(self, folder: Path) -> None:
         self.path, self.best = folder / "best.safetensors", float("inf")
@@ -180,7 +203,8 @@ class _KeepBest(pl.Callback):
         if trainer.sanity_checking or loss >= self.best:
             return
         self.best = loss
-        _save(pl_module, self.path)
+        assert isinstance(pl_module, _Fit)
+        save_weights(pl_module.averaged.module, self.path)
 
     def state_dict(self) -> dict[str, Any]:
         """What a restart needs."""
@@ -192,76 +216,18 @@ class _KeepBest(pl.Callback):
 
 
 class _KeepLast(pl.Callback):
-    """The averaged weights at the end, where no inner photographs choose an epoch."""
+    """Writes the averaged weights at the end, where no inner photographs choose an epoch."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "best.safetensors"
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        _save(pl_module, self.path)
-
-
-def _save(module: pl.LightningModule, path: Path) -> None:
-    assert isinstance(module, _Fit)
-    averaged = module.averaged.module
-    state = {name: value.contiguous() for name, value in averaged.state_dict().items()}
-    save_file(state, path.with_suffix(".part"))
-    path.with_suffix(".part").replace(path)
-
-
-def fit(
-    model: M, squares: Squares, train: NDArray[np.int64], inner: NDArray[np.int64], options: FitOptions,
-    folder: Path, seed: int,
-) -> M:  # fmt: skip
-    """Train the classifier `model` on the rows `train`, stop on the rows `inner`; as `fit_batches`."""
-    material = TrainingData(
-        training_batches(squares, train, options.augment, options.batch, seed),
-        partial(functional.cross_entropy, label_smoothing=options.smoothing),
-        plain_batches(squares, inner, options.batch) if len(inner) else None,
-    )
-    return fit_batches(model, material, options, folder, seed)
-
-
-def fit_batches(model: M, material: TrainingData, options: FitOptions, folder: Path, seed: int) -> M:
-    """Train any network, stop on the inner batches; returns it with its best weights, in eval mode.
-
-    With no inner batches it trains to the last epoch and keeps the averaged weights it ends with.
-    A folder that holds a finished fit is read, one that holds a broken-off fit goes on at its last whole epoch.
-    """
-    best, last = folder / "best.safetensors", folder / "last.ckpt"
-    if not (folder / "done").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        module = _Fit(model, material, options, seed, folder / "epochs.csv")
-        with _quiet():
-            _trainer(folder, options, stopping=material.inner is not None).fit(
-                module,
-                material.batches,
-                material.inner,
-                ckpt_path=str(last) if last.exists() else None,
-                weights_only=False,
-            )
-        (folder / "done").touch()
-        last.unlink(missing_ok=True)
-    model.load_state_dict(load_file(best))
-    return model.eval()
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Without Lightning's remarks on devices and loaders: what matters is in epochs.csv."""
-    log = logging.getLogger("lightning.pytorch")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning.*")
-        try:
-            yield
-        finally:
-            log.setLevel(level)
+        assert isinstance(pl_module, _Fit)
+        save_weights(pl_module.averaged.module, self.path)
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether it is an instruction here; where it is emulated it would cost time."""
+    """Whether this processor has instructions for bfloat16; where they are emulated they would cost time."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     kinds = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -283,26 +249,6 @@ def _logger(tracker: str, folder: Path) -> Any:
         return loggers.TensorBoardLogger(str(folder), name="", version="tensorboard")
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"The tracker '{tracker}'", "track") from error
-
-
-def _trainer(folder: Path, options: FitOptions, stopping: bool) -> pl.Trainer:
-    choose = [_KeepBest(folder), EarlyStopping("inner_loss", patience=options.patience)]
-    return pl.Trainer(
-        max_epochs=options.epochs,
-        accelerator="auto",
-        devices=1,
-        precision="bf16-mixed" if options.bfloat16 and multiplies_bfloat16() else "32-true",
-        logger=_logger(options.tracker, folder),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=folder,
-        plugins=[_InOneStep()],
-        callbacks=[
-            *(choose if stopping else [_KeepLast(folder)]),
-            ModelCheckpoint(folder, filename="last", save_top_k=1, monitor=None, enable_version_counter=False),
-        ],
-    )
 
 
 @torch.no_grad()

@@ -74,7 +74,7 @@ class CropOptions:
     zoom: float = 0.25
     augment: Augment = CAMERAS
 
-    def take(self, drawn: VesselPhotograph, rng: Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def draw_crop(self, drawn: VesselPhotograph, rng: Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Local contrast (3, side, side) of a crop somewhere in the field, and (8, side, side) in 0 to 1: targets of
         vessel, artery, vein and crossing, then how much each of them counts.
         """
@@ -149,7 +149,7 @@ class _Examples(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __getitem__(self, index: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng((self.seed, *index))
-        contrast, targets = self.crops.take(self.drawn[int(rng.integers(len(self.drawn)))], rng)
+        contrast, targets = self.crops.draw_crop(self.drawn[int(rng.integers(len(self.drawn)))], rng)
         return torch.from_numpy(contrast), torch.from_numpy(targets)
 
 
