@@ -82,7 +82,7 @@ def views(photographs: list[Photograph], _: list[str]) -> Iterator[dict[str, obj
     )
     sets = [_prints(photographs, turn) for turn in (0, 2, 4, 6)]
     n, every = len(photographs), [p for prints in sets for p in prints]
-    crossed = [m.similarity for m in find_second_views(every, least=0.0) if m.first // n != m.second // n]
+    crossed = [m.similarity for m in find_second_views(every, minimum_similarity=0.0) if m.first // n != m.second // n]
     pairs = len(every) * (len(every) - n) // 2
     wrong = sum(similarity >= SAME_EYE for similarity in crossed)
     condition = "pairs that cannot be one eye"

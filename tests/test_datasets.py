@@ -317,20 +317,23 @@ def bars(shape=(120, 160), artery=8, vein=6, scale=1):
 
 def test_a_crossing_lies_where_the_bars_cross():
     found = find_map_crossings(*bars())
-    assert found.at.tolist() == [[59.5, 69.5]] and found.areas.tolist() == [48]
+    assert found.centres.tolist() == [[59.5, 69.5]] and found.areas.tolist() == [48]
     assert found.artery_widths[0] == pytest.approx(8, abs=0.5) and found.vein_widths[0] == pytest.approx(6, abs=0.5)
     assert found.wide.tolist() == [True] and find_map_crossings(*bars(vein=2)).wide.tolist() == [False]
 
 
 def test_a_crossing_is_the_same_at_another_scale():
     small, large = find_map_crossings(*bars()), find_map_crossings(*bars(scale=5), scale=5)
-    assert np.allclose(large.at, rescale_points(small.at, 5))
+    assert np.allclose(large.centres, rescale_points(small.centres, 5))
     assert large.wide.tolist() == [True] and len(find_map_crossings(*bars(vein=2), scale=5)) == 0
 
 
 def test_specks_and_overlaps_without_both_vessels_are_none():
     artery, vein = bars()
-    assert len(find_map_crossings(artery, vein, least=49)) == 0 and len(find_map_crossings(artery, vein, least=48)) == 1
+    assert (
+        len(find_map_crossings(artery, vein, min_overlap=49)) == 0
+        and len(find_map_crossings(artery, vein, min_overlap=48)) == 1
+    )
     assert len(find_map_crossings(artery & vein, vein)) == 0 and len(find_map_crossings(artery, artery & vein)) == 0
 
 
@@ -357,7 +360,7 @@ def test_crossings_agree_with_a_slow_search(number, eyes):
             widths.append([2 * depth[near].max() for depth in depths])
     found = find_map_crossings(artery, vein)
     order = np.lexsort(np.array(places).T[::-1])
-    assert np.allclose(found.at, np.array(places)[order])
+    assert np.allclose(found.centres, np.array(places)[order])
     measured = np.column_stack([found.artery_widths, found.vein_widths])
     assert np.abs(measured - np.array(widths)[order]).max() < 0.3  # OpenCV's distances are within a few per cent
 

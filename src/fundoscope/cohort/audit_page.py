@@ -1,9 +1,10 @@
-"""The audit as a page that opens offline, each pair side by side, and as a table."""
+"""The audit as a page that opens offline, with each pair side by side, and as a table."""
 
 from __future__ import annotations
 
 import base64
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from fundoscope.cohort.auditing import Audit, AuditProblem, ProblemKind
 from fundoscope.cohort.fingerprints import apply_turn
 from fundoscope.cohort.table import Cohort
-from fundoscope.errors import PhotographError, UsageError
+from fundoscope.errors import OutputError, PhotographError
 from fundoscope.imaging import read
 
 COLUMNS = ("kind", "similarity", "turn", "row", "image", "label", "infant", "detail", "problem")
@@ -37,41 +38,41 @@ _WHAT_TO_DO = {
 
 
 def write_audit_page(audit: Audit, out_dir: str | Path) -> Path:
-    """Write `audit.html` and `problems.csv` into a folder, which is made if need be; returns the page."""
+    """Write `audit.html` and `problems.csv` into a folder, which is made where it is missing; returns the page's path.
+
+    Raises `OutputError` where the folder cannot be written.
+    """
     folder = Path(out_dir)
+    page = folder / "audit.html"
+    html = _html(audit)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "problems.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(_problem_rows(audit))
+        page.write_text(html, encoding="utf-8", errors="replace")
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be made ({error.strerror}). Give another --out.") from error
-    _write_table(audit, folder / "problems.csv")
-    page = folder / "audit.html"
-    page.write_text(_html(audit), encoding="utf-8", errors="replace")
+        raise OutputError(folder, error) from error
     return page
 
 
-def _write_table(audit: Audit, path: Path) -> None:
-    """A row a photograph of each problem; `problem` counts from 1, `row` as a spreadsheet does."""
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for number, problem in enumerate(audit.problems, 1):
-            for row in problem.rows:
-                writer.writerow(_cells(audit.cohort, problem, row) | {"problem": number})
-
-
-def _cells(cohort: Cohort, problem: AuditProblem, row: int) -> dict[str, Any]:
-    record = cohort[row]
-    paired = problem.similarity is not None
-    return {
-        "kind": problem.kind.value,
-        "similarity": f"{problem.similarity:.3f}" if paired else "",
-        "turn": problem.turn_in_words if paired else "",
-        "row": record.line,
-        "image": record.image,
-        "label": record.label,
-        "infant": record.infant or "",
-        "detail": problem.detail,
-    }
+def _problem_rows(audit: Audit) -> Iterator[dict[str, Any]]:
+    """A row for each photograph of each problem; `problem` counts from 1, `row` as a spreadsheet does."""
+    for number, problem in enumerate(audit.problems, 1):
+        paired = problem.similarity is not None
+        for record in (audit.cohort[row] for row in problem.rows):
+            yield {
+                "kind": problem.kind.value,
+                "similarity": f"{problem.similarity:.3f}" if paired else "",
+                "turn": problem.turn_in_words if paired else "",
+                "row": record.line,
+                "image": record.image,
+                "label": record.label,
+                "infant": record.infant or "",
+                "detail": problem.detail,
+                "problem": number,
+            }
 
 
 def _html(audit: Audit) -> str:

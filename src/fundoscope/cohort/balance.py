@@ -1,7 +1,7 @@
 """Groups dealt into parts so that each part gets its share of every class and of the groups themselves.
 
-A greedy assignment as in scikit-learn's `StratifiedGroupKFold` (largest group first, each to the part that
-stays nearest its share), with shares that may differ and a last step that brings a missing class to a part.
+A greedy assignment as in scikit-learn's `StratifiedGroupKFold`: the largest group first, each to the part that is furthest
+from its share. Unlike there, shares may differ, and a last step brings a missing class to a part.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _TRIES = 16  # orders of equal groups that are tried; the best balanced one is k
 
 
 def deal_groups(counts: Counts, shares: Sequence[float], rng: np.random.Generator) -> NDArray[np.int64]:
-    """The part of each group.
+    """The number of the part that each group is dealt to, (groups,).
 
-    `counts` is (groups, classes): photographs of each class; `shares` is what each part should hold of the
-    whole and adds up to 1. The first two classes reach every part as far as there are groups of them.
+    `counts` is (groups, classes): photographs of each class. `shares` is what each part should hold of the whole; they add up
+    to 1. Every part gets groups of the first two classes, as far as there are enough of them.
     """
     whole = np.column_stack([counts, np.ones(len(counts))])  # the groups themselves are balanced like a class
     whole = whole / np.maximum(whole.sum(axis=0), 1)

@@ -1,9 +1,8 @@
-"""A photograph's fingerprint: what of it survives re-encoding, brightening, cropping, turning and mirroring.
+"""Fingerprints of photographs: small squares that re-encoding, brightening and cropping change little.
 
-The field of view is cut out as a square, so that a crop at the edge moves nothing, and the grey values are
-reduced to the band in which vessels, disc and ridge lie: a difference of Gaussians, evened by the local
-contrast. Haze, vignetting and exposure are below that band and alike in many photographs; JPEG's losses are
-above it.
+The field of view is cut out as a square, so that a crop at the edge moves nothing. The grey values are reduced to the
+frequencies of vessels, disc and ridge: a difference of Gaussians, divided by the local contrast. Haze, vignetting and exposure
+have lower frequencies and are similar in many photographs; JPEG's losses have higher ones.
 """
 
 from __future__ import annotations
@@ -50,9 +49,10 @@ TURNS = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fingerprint:
-    """`fine` and `coarse` are square, 0 outside the field; `field` says whether the field's rim was found.
+    """The fingerprint of one photograph.
 
-    `pixels` is the SHA-256 of the decoded pixels.
+    `fine` (128, 128) and `coarse` (64, 64) are about -2 to 2, and 0 outside the field. `field` says whether the rim of the
+    field was found. `pixels` is the SHA-256 of the decoded pixels.
     """
 
     fine: Grey
@@ -62,7 +62,7 @@ class Fingerprint:
 
 
 def fingerprint(photograph: Photograph) -> Fingerprint:
-    """The fingerprint of one photograph."""
+    """The fingerprint of a photograph that was read."""
     field = find_field(photograph.pixels)
     standard = Standard(size=FINE, clahe_when="never")
     grey = standard.square(photograph, field).astype(np.float32) @ _GREY
@@ -76,7 +76,7 @@ def fingerprint(photograph: Photograph) -> Fingerprint:
 
 
 def fingerprints(paths: Sequence[Path], progress: Progress | None = None) -> list[Fingerprint | PhotographError]:
-    """One fingerprint a path, in order, or the error of its reading; `progress(done, all)` is called."""
+    """For each path its fingerprint, or the error of reading it, in order; `progress(done, all)` is called."""
 
     def work(path: Path) -> Fingerprint | PhotographError:
         try:
@@ -89,13 +89,13 @@ def fingerprints(paths: Sequence[Path], progress: Progress | None = None) -> lis
 
 
 def apply_turn(square: NDArray[_Number], turn: int) -> NDArray[_Number]:
-    """A picture turned and mirrored as `TURNS[turn]` says; 0 to 7 are the eight symmetries of the square."""
+    """The picture turned and mirrored as `TURNS[turn]` says; 0 to 7 are the eight symmetries of the square."""
     rotated = np.rot90(square, turn % 4)
     return np.ascontiguousarray(rotated[:, ::-1] if turn >= 4 else rotated)
 
 
 def count_progress(items: Iterator[_T], n: int, progress: Progress | None) -> Iterator[_T]:
-    """The items, each counted as it passes: `progress(done, all)`."""
+    """The items themselves; `progress(done, all)` is called after each."""
     for done, item in enumerate(items, 1):
         yield item
         if progress:
@@ -103,7 +103,7 @@ def count_progress(items: Iterator[_T], n: int, progress: Progress | None) -> It
 
 
 def _detail(grey: Grey, inside: NDArray[np.bool_]) -> Grey:
-    """The band of the vessels, about -2 to 2, with the mean and the contrast of each neighbourhood evened."""
+    """The frequencies of the vessels, about -2 to 2: each neighbourhood has mean 0 and the same contrast."""
     narrow, wide = _BAND[grey.shape[0]]
     weight = inside.astype(np.float32)
     core = _erode_rim(inside)

@@ -1,7 +1,7 @@
 """Folds: a cohort divided for nested cross-validation, written once as a file and reused.
 
-Each outer fold tests on one part of the groups. What is left is divided again: `inner` serves stopping,
-temperature, threshold and every choice, `train` the fit. No group stands in two parts of a fold.
+Each outer fold tests on one part of the groups. The rest is divided again: `train` is fitted, `inner` decides when to stop, the
+temperature, the threshold and every choice between models. No group stands in two parts of a fold.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PARTS = ("test", "train", "inner")
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Rows of the cohort, ascending: `test` is held out, `train` is fitted, `inner` makes every choice."""
+    """One outer fold, as rows of the cohort, ascending: `test` is held out, `train` is fitted, `inner` is for every choice."""
 
     number: int
     test: tuple[int, ...]
@@ -49,8 +49,8 @@ class Fold:
 class Folds:
     """The folds of one cohort.
 
-    `photographs` (what the table said of each, and the digest of its file) and `cohort_sha256` tie them to
-    it; `groups` says which photographs are never parted, and by what rule.
+    `photographs` (each one's cells and the digest of its file) and `cohort_sha256` tie them to that cohort; `groups` says which
+    photographs stay together, and by what rule.
     """
 
     folds: tuple[Fold, ...]
@@ -61,7 +61,7 @@ class Folds:
 
     @classmethod
     def make(cls, cohort: Cohort, groups: Groups, k: int = 5, inner: float = 0.22, seed: int = 0) -> Folds:
-        """Divide into `k` outer folds, with the share `inner` of each one's training groups set apart.
+        """Folds of a cohort: `k` outer ones, with the share `inner` of the remaining groups as each one's inner part.
 
         Equal seeds give equal folds. Raises `CohortError` when a class has too few groups for every part to
         hold it.
@@ -87,7 +87,7 @@ class Folds:
         `LeakError` when a group stands in two parts, unless `allow_leaks` (the audit reports them instead).
         """
         path = Path(path)
-        folds = _from_json(_json_of(path), str(path))
+        folds = _from_json(_read_json(path), str(path))
         if folds.cohort_sha256 != cohort.sha256:
             changes = list_some(_changes(folds.photographs, _photographs(cohort)), " | ")
             raise CohortError(
@@ -134,9 +134,9 @@ class Folds:
         return self.folds[number]
 
     def check_partition(self, name: str = "folds") -> str:
-        """A line saying that each photograph is tested once and stands once in every fold.
+        """A sentence which says that each photograph is tested once and stands once in every fold.
 
-        Raises `CohortError` when that is not so.
+        Raises `CohortError` where that is not so.
         """
         everything = list(range(len(self.photographs)))
         tested = sorted(chain.from_iterable(fold.test for fold in self.folds))
@@ -254,7 +254,7 @@ def _rows(rows: list[int]) -> str:
     return list_some([str(row) for row in rows])
 
 
-def _json_of(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text("utf-8"))
     except OSError as error:

@@ -1,8 +1,8 @@
-"""Copies of one photograph: re-encoded, brightened, darkened, cropped, turned, mirrored.
+"""Copies of one photograph: re-encoded, brightened, darkened, cropped, turned or mirrored.
 
-A copy lies where the original lies, up to the eight turns and mirrorings: one matrix product of coarse
-fingerprints finds it. It is then registered and measured again in the fine fingerprint, where two eyes that
-look alike part ways, because their vessels do not lie on each other (measured in docs/results/audit.csv).
+A copy needs no shift, only one of the eight turns and mirrorings: one matrix product of coarse fingerprints finds candidates.
+They are registered and compared again in the fine fingerprint, which separates two similar eyes because their vessels do not
+lie on each other (measured in docs/results/audit.csv).
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from fundoscope.cohort.registration import (
     warp_square,
 )
 
-#: Correlation of the coarse fingerprints, in place, from which a pair is a copy: copies of RetCam photographs
-#: reach .76 and more, two views of one eye .58, two eyes .45.
+#: Correlation of coarse fingerprints, without any shift, from which a pair is a candidate: copies of RetCam photographs reach
+#: .76 and more, two views of one eye .58, two eyes .45.
 COPY = 0.66
-#: Correlation of the fine fingerprints, registered, from which a pair is one eye.
+#: Correlation of registered fine fingerprints from which a pair shows one eye.
 SAME_EYE = 0.52
 
-_SCALES = (0.9, 1.1)  # tried too where the rim of the field was not found, so that a crop changes the scale
-_LOOSE = 0.45  # in place of COPY at these scales, which are rough
-_STRICT = 0.8  # in place of SAME_EYE for what was found so
+_SCALES = (0.9, 1.1)  # tried too where the rim of the field was not found: there a crop changes the scale
+_LOOSE = 0.45  # replaces COPY at these scales, which are only near the true one
+_STRICT = 0.8  # replaces SAME_EYE for candidates found at these scales
 _BLOCK = 256  # photographs compared at once: bounds the memory
 
 
 @dataclass(frozen=True, slots=True)
 class MatchedPair:
-    """Two photographs by index; `TURNS[turn]` brings the second to the first; `similarity` is 0 to 1."""
+    """Two photographs that show one eye, by index; `TURNS[turn]` brings the second to the first; `similarity` is 0 to 1."""
 
     kind: Literal["near-duplicate", "same eye"]
     first: int
@@ -56,9 +56,9 @@ class _Candidate:
 
 
 def find_near_duplicates(prints: Sequence[Fingerprint]) -> list[MatchedPair]:
-    """Copies of one photograph, re-encoded, brightened, cropped, turned or mirrored; ordered by index."""
+    """All pairs of photographs of which one is a copy of the other, ordered by index."""
     best: dict[tuple[int, int], _Candidate] = {}
-    for candidate in _in_place(prints):
+    for candidate in _candidates(prints):
         pair = (candidate.first, candidate.second)
         if pair not in best or best[pair].coarse < candidate.coarse:
             best[pair] = candidate
@@ -76,7 +76,7 @@ def _copy(prints: Sequence[Fingerprint], found: _Candidate) -> MatchedPair | Non
     return MatchedPair("near-duplicate", found.first, found.second, found.turn, score.similarity)
 
 
-def _in_place(prints: Sequence[Fingerprint]) -> Iterator[_Candidate]:
+def _candidates(prints: Sequence[Fingerprint]) -> Iterator[_Candidate]:
     plain = _unit([p.coarse for p in prints])
     every = np.arange(len(prints))
     free = np.array([index for index, p in enumerate(prints) if not p.field], np.int64)

@@ -1,4 +1,4 @@
-"""One fingerprint laid on another, and how well the two then agree.
+"""Registration of two fingerprints, and how well they agree when one is laid on the other.
 
 All maps are affine, (2, 3), from pixels (column, row) of the first square to pixels of the second.
 """
@@ -23,7 +23,7 @@ _FLAGS = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """How two squares agree: `similarity` is a correlation, 0 to 1, `stretch` the map's singular values."""
+    """How well two aligned squares agree: `similarity` is a correlation, 0 to 1, `stretch` the singular values of the map."""
 
     similarity: float
     stretch: tuple[float, float]
@@ -35,22 +35,21 @@ class Alignment:
 
 
 def rotation_about_centre(scale: float, degrees: float, side: int) -> Warp:
-    """The map that scales and turns (anticlockwise) a square of `side` pixels about its centre."""
+    """The map that scales a square of `side` pixels and turns it (anticlockwise) about its centre."""
     middle = (side - 1) / 2
     return cv2.getRotationMatrix2D((middle, middle), degrees, scale).astype(np.float32)
 
 
 def warp_square(square: NDArray[np.float32], warp: Warp) -> Grey:
-    """The square drawn anew with each pixel taken to where `warp` says, black where it came from nowhere."""
+    """The square resampled so that each pixel moves to where `warp` maps it; 0 where nothing maps to."""
     side = square.shape[0]
     return cv2.warpAffine(square, warp, (side, side)).astype(np.float32)
 
 
 def starting_map(warp: Warp, shift: tuple[int, int], side: int, fine: int) -> Warp:
-    """The map between fine squares when the second, `moved` by `warp`, lies `shift` off the first.
+    """The map between fine squares, given that the second coarse square, moved by `warp`, lies `shift` off the first.
 
-    `warp` and `shift` are in pixels of squares of `side`, the answer in pixels of squares of `fine`; shifts
-    are (rows, columns).
+    `warp` and `shift` (rows, columns) are in pixels of squares of `side`; the returned map is in pixels of squares of `fine`.
     """
     ratio = fine / side
     back = cv2.invertAffineTransform(warp).astype(np.float64)
@@ -70,14 +69,14 @@ def correlation_peak(first: Grey, second: Grey) -> tuple[int, int]:
 
 
 def align_squares(first: Grey, second: Grey, start: Warp) -> Alignment:
-    """The better of the starting map and the one that registration makes of it.
+    """How well two squares agree under the better of the map `start` and its registered version.
 
     Registration maximises the enhanced correlation coefficient (Evangelidis and Psarakis 2008).
     """
     warps = [start]
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)
     everywhere = np.ones(first.shape, np.uint8)
-    with suppress(cv2.error):  # it did not converge: the two do not fit better than they did
+    with suppress(cv2.error):  # it did not converge: the start is the better map
         _, warp = cv2.findTransformECC(first, second, start.copy(), cv2.MOTION_AFFINE, criteria, everywhere, _BLUR)
         warps.append(warp.astype(np.float32))
     best = max(warps, key=lambda warp: _agreement(first, second, warp))
@@ -86,7 +85,7 @@ def align_squares(first: Grey, second: Grey, start: Warp) -> Alignment:
 
 
 def _agreement(first: Grey, second: Grey, warp: Warp) -> float:
-    """Correlation over the pixels that both see, the second laid on the first; 0 when they are too few."""
+    """Correlation over the pixels that lie in both fields when the second is laid on the first; 0 where they are too few."""
     size = first.shape[::-1]
     laid = cv2.warpAffine(second, warp, size, flags=_FLAGS)
     both = cv2.warpAffine((second != 0).astype(np.float32), warp, size, flags=_FLAGS) > 0.99

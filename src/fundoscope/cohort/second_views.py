@@ -1,8 +1,7 @@
-"""Views of one eye that was moved between the photographs.
+"""Second views: photographs of one eye that moved in between.
 
-A second view is shifted and a little turned, never mirrored. The peak of the cross-correlation of small
-fingerprints finds it at any shift, as a product of spectra; each photograph's best partners are then
-registered.
+A second view is shifted and a little turned, never mirrored. The peak of the cross-correlation of small fingerprints, computed
+as a product of spectra, finds it at any shift; each photograph's best partners are then registered.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from fundoscope.cohort.near_duplicates import SAME_EYE, MatchedPair
 from fundoscope.cohort.registration import align_squares, rotation_about_centre, starting_map, warp_square
 
 _SIDE = 48  # pixels: of 32, 48 and 64 the size that ranked the pairs of RetCam highest
-_PAD = 72  # pixels of the spectra: shifts up to half the field do not wrap around
+_PAD = 72  # pixels a side of the spectra, so that shifts up to half the field do not wrap around
 _ANGLES = (
     -8.0,
     0.0,
@@ -32,16 +31,16 @@ _CHUNK = 24  # photographs whose correlations are worked out together: they fit 
 
 
 def find_second_views(
-    prints: Sequence[Fingerprint], progress: Progress | None = None, least: float = SAME_EYE
+    prints: Sequence[Fingerprint], progress: Progress | None = None, minimum_similarity: float = SAME_EYE
 ) -> list[MatchedPair]:
-    """Photographs of one eye that moved in between, ordered by index; `progress(done, all)` is called.
+    """All pairs of photographs of one eye that moved in between, ordered by index; `progress(done, all)` is called.
 
-    `least` is the similarity that counts. The work grows with the square of their number: about 0.15 ms a
-    pair.
+    `minimum_similarity` is the correlation of fine fingerprints, 0 to 1, from which a pair counts. The work grows with the
+    square of the number of photographs: about 0.15 ms a pair.
     """
     if len(prints) < 2:
         return []
-    search = _Search(prints, least)
+    search = _Search(prints, minimum_similarity)
     with ThreadPoolExecutor(WORKERS) as pool:
         rows = count_progress(pool.map(search.best, range(len(prints))), len(prints), progress)
         scores = np.stack(list(rows))
@@ -56,18 +55,18 @@ def _best_partners(scores: Grey) -> list[tuple[int, int]]:
 
 
 class _Search:
-    """The spectra of all photographs, also turned a little; products give correlations at every shift."""
+    """Spectra of all photographs, also turned by `_ANGLES`; their products give correlations at every shift."""
 
-    def __init__(self, prints: Sequence[Fingerprint], least: float) -> None:
+    def __init__(self, prints: Sequence[Fingerprint], minimum_similarity: float) -> None:
         squares = [_small(p.fine) for p in prints]
         turns = [rotation_about_centre(1, degrees, _SIDE) for degrees in _ANGLES]
-        self._prints, self._least = prints, least
+        self._prints, self._minimum = prints, minimum_similarity
         self._first = np.conj(_spectra(squares))
         self._second = np.stack([_spectra([warp_square(square, warp) for square in squares]) for warp in turns], axis=1)
         self._weight = _weight(np.stack([square != 0 for square in squares]).mean(axis=0).astype(np.float32))
 
     def best(self, first: int) -> Grey:
-        """The highest correlation of one photograph with each later one, 0 for the others, by index."""
+        """The highest correlation of one photograph with each later one, (n,); 0 for the earlier ones."""
         n = len(self._prints)
         scores = np.zeros(n, np.float32)
         for start in range(first + 1, n, _CHUNK):
@@ -82,7 +81,7 @@ class _Search:
         shift = (_signed(int(row)), _signed(int(column)))
         start = starting_map(rotation_about_centre(1, _ANGLES[angle], _SIDE), shift, _SIDE, FINE)
         score = align_squares(self._prints[first].fine, self._prints[second].fine, start)
-        if score.similarity < self._least or not score.keeps_scale(_SCALE, _SQUEEZE):
+        if score.similarity < self._minimum or not score.keeps_scale(_SCALE, _SQUEEZE):
             return None
         return MatchedPair("same eye", first, second, 0, score.similarity)
 
@@ -109,7 +108,7 @@ def _spectra(squares: Sequence[Grey]) -> NDArray[np.complex64]:
 
 
 def _weight(inside: Grey) -> Grey:
-    """One over the root of the share of the field in common at each shift: what norms a sum of products."""
+    """The factor that turns a sum of products into a correlation: 1 / sqrt(share of the field in common) at each shift."""
     spectrum = _spectra([inside])[0]
     common = np.fft.irfft2(spectrum * np.conj(spectrum), s=(_PAD, _PAD))
     common = common / max(float(common.max()), 1e-6)

@@ -21,7 +21,7 @@ _NAME = re.compile(r"CERA_(?P<image>.+)_cy_(?P<row>\d+)_cx_(?P<col>\d+)")
 
 
 def avn_sources(folder: Path, dataset: str) -> list[PhotographSource]:
-    """The patches, each with its grade; they are all field, and where the crossing lies in them is not told.
+    """The patches, each with its grade; the whole patch is field, and the place of its crossing is unknown.
 
     Raises `UsageError` for a line of `grading.txt` that is not `index, patch name, grade`, and `PhotographError` for a
     patch without a grade and a grade without its patch.

@@ -1,8 +1,8 @@
 """Labels of crossings for detectors, in COCO's form: those of the paper's section 5.2, and better ones beside them.
 
-The paper puts a box of 20 x 20 pixels around each crossing and takes all vessel pixels in it as the mask, which then
-also holds whatever else runs through the box, and cuts a wide vein off beside the artery. The better labels scale the
-box with the vein, and keep of the vessels in it only the two that meet.
+The paper puts a box of 20 x 20 pixels around each crossing and takes all vessel pixels in it as the mask, which then includes
+other vessels in the box and cuts a wide vein off. The better labels scale the box with the vein, and keep only the two vessels
+that cross.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class CrossingBox:
-    """Pixels `row` to `row + rows` - 1 and `col` to `col + cols` - 1."""
+    """A box around a crossing: pixels `row` to `row + rows - 1` and `col` to `col + cols - 1`."""
 
     row: int
     col: int
@@ -44,37 +44,37 @@ class CrossingBox:
 
     @classmethod
     def around(cls, at: Points, side: int, shape: tuple[int, int]) -> CrossingBox:
-        """The square of `side` pixels with its centre nearest to `at` (row, column), as far as it lies in `shape`."""
+        """The square of `side` pixels whose centre is nearest to `at` (row, column), cut to an image of `shape`."""
         low = np.floor(at + 1 - side / 2).astype(int)
         first, last = np.clip([low, low + side], 0, shape)
         return cls(int(first[0]), int(first[1]), int(last[0] - first[0]), int(last[1] - first[1]))
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """Where the box lies in an array (rows, columns)."""
+        """The slices that cut the box out of an array (rows, columns)."""
         return slice(self.row, self.row + self.rows), slice(self.col, self.col + self.cols)
 
     def runs(self, part: Mask, shape: tuple[int, int]) -> Json:
-        """Run lengths of a photograph's mask that holds `part` (the box's rows and columns)."""
+        """Run lengths of a photograph's mask (`shape`) that is `part` inside the box and empty elsewhere."""
         return rle.encode(part, (self.row, self.col), shape)
 
 
 @dataclass(slots=True)
 class CocoLabels:
-    """A COCO file that grows by photographs; ids of images and annotations count from 1."""
+    """The content of a COCO file, to which photographs and crossings are added; ids count from 1."""
 
     description: str
     images: list[Json] = field(default_factory=list)
     annotations: list[Json] = field(default_factory=list)
 
     def add_image(self, file_name: str, record: PhotographRecord) -> None:
-        """The next photograph."""
+        """Add a photograph."""
         rows, columns = record.field.shape
         image = {"id": len(self.images) + 1, "file_name": file_name, "height": rows, "width": columns}
         self.images.append(image | {"dataset": record.dataset, "group": record.group})
 
     def add(self, box: CrossingBox, parts: dict[str, Mask], **more: Any) -> None:
-        """A crossing of the last photograph; `parts` are masks in the box, the instance's own under `segmentation`."""
+        """Add a crossing of the last photograph; `parts` are masks in the box, its own under `segmentation`."""
         image = self.images[-1]
         shape = image["height"], image["width"]
         kept = {name: box.runs(part, shape) for name, part in parts.items() if part.any()}
@@ -96,18 +96,18 @@ class CocoLabels:
 
 
 def paper_side(scale: float) -> int:
-    """The side of the paper's boxes: 20 px at DRIVE's scale, and so on DRIVE and IOSTAR, the paper's sets."""
+    """The side of the paper's boxes in pixels: 20 at DRIVE's scale, and so on DRIVE and IOSTAR, the paper's sets."""
     return round(SIDE * scale)
 
 
 def scaled_side(scale: float, vein_width: float | None = None) -> int:
-    """The side of ours: 6 times the vein's width, in pixels, where that is known, and never less than the paper's."""
+    """The side of the scaled boxes in pixels: 6 times the vein's width where it is known, and at least the paper's side."""
     return round(max(SIDE * scale, SPAN * (vein_width or 0.0)))
 
 
 def vessels_at_crossing(record: PhotographRecord, at: Points, box: CrossingBox) -> dict[str, Mask]:
-    """The vessels in the box that meet at `at`: `artery` and `vein` where the record tells them apart, and both under
-    `segmentation`. Nothing where the record has no vessels.
+    """Masks in the box of the vessels that cross at `at` (row, column): both under `segmentation`, and where the record has them
+    `artery` and `vein`. Empty where the record has no vessels.
     """
     here = at - (box.row, box.col)
     if record.artery is not None and record.vein is not None:
@@ -117,7 +117,7 @@ def vessels_at_crossing(record: PhotographRecord, at: Points, box: CrossingBox) 
 
 
 def _nearest_part(mask: Mask, at: Points) -> Mask:
-    """The 8-connected part that comes nearest to a place."""
+    """The 8-connected part of a mask that comes nearest to a place (row, column)."""
     if not mask.any():
         return mask
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
@@ -127,7 +127,7 @@ def _nearest_part(mask: Mask, at: Points) -> Mask:
 
 
 def write_labels(dataset: Dataset, out: str | Path) -> Path:
-    """Write the labels of all crossings into the folder `out`; gives the path of `crossings.json`.
+    """Write the labels of all crossings into the folder `out`; returns the path of `crossings.json`.
 
     crossings.json          the paper's: boxes of 20 x 20, their area, and the vessel pixels inside
     crossings_scaled.json   ours: boxes by the vein's width, and the two vessels that meet
@@ -154,8 +154,8 @@ def write_labels(dataset: Dataset, out: str | Path) -> Path:
         rows += _label(record, record.crossings, paper, ours)
         _write_picture(record, record.crossings, out / "masks" / f"{record.name}.png")
     if not paper.images:
-        told = f"the layout '{dataset.layout}' does not say where all crossings are"
-        raise UsageError(f"{dataset.folder}: {told}. Label RITE, LES-AV, marked junctions or simulated eyes.")
+        cause = f"the layout '{dataset.layout}' does not say where all crossings are"
+        raise UsageError(f"{dataset.folder}: {cause}. Label RITE, LES-AV, marked junctions or simulated eyes.")
     _write_table(rows, out / "labels.csv")
     ours.write(out / "crossings_scaled.json", without)
     paper.write(out / "crossings.json", without)  # last: its presence says that the labels are whole

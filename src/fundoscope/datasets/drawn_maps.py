@@ -1,4 +1,4 @@
-"""Masks and coloured maps from files, and the record of a photograph whose vessels were drawn."""
+"""Masks and coloured maps from picture files, and the record of a photograph whose vessels were drawn by a person."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _ON = 127  # a channel above it is on: masks were often saved with soft or compr
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ColouredMap:
-    """What a coloured map draws, (rows, columns) each: `artery` and `vein` both hold `crossing`, where they lie on top
-    of each other; `vessel` also holds vessels of unknown kind.
+    """The masks (rows, columns) of a coloured map. `crossing` is where an artery and a vein overlap; `artery` and `vein` both
+    include it; `vessel` also includes vessels that are neither artery nor vein.
     """
 
     artery: Mask
@@ -29,10 +29,10 @@ class ColouredMap:
 
 
 def split_colours(colours: Pixels) -> ColouredMap:
-    """Kinds from the colours of RITE (Hu 2013, MICCAI): red artery, blue vein, green both, white unknown, black none.
+    """The masks of a map in the colours of RITE (Hu 2013, MICCAI): red artery, blue vein, green both, white unknown, black none.
 
-    `colours` is (rows, columns, 3), RGB, uint8, each channel on above 127. A mixture of red with green, as the edge
-    of a compressed crossing has, is artery, of blue with green vein; red with blue is unknown.
+    `colours` is (rows, columns, 3), RGB, uint8; a channel counts as on above 127. Mixed colours occur at the edges of
+    compressed crossings: red with green is artery, blue with green is vein, red with blue is unknown.
     """
     red, green, blue = np.moveaxis(colours > _ON, 2, 0)
     crossing = green & ~red & ~blue
@@ -40,12 +40,12 @@ def split_colours(colours: Pixels) -> ColouredMap:
 
 
 def read_mask(path: Path) -> Mask:
-    """(rows, columns) from a picture: true where any channel is above 127. Raises `PhotographError`."""
+    """The mask (rows, columns) in a picture file: true where any channel is above 127. Raises `PhotographError`."""
     return read_colours(path).max(axis=2) > _ON
 
 
 def read_colours(path: Path) -> Pixels:
-    """(rows, columns, 3), RGB, of a picture that may also be a GIF, as DRIVE's masks are. Raises `PhotographError`."""
+    """The pixels (rows, columns, 3), RGB, of a picture file, which may be a GIF as DRIVE's masks are. Raises `PhotographError`."""
     if path.suffix.lower() != ".gif":
         return read(path).pixels
     try:
@@ -57,34 +57,33 @@ def read_colours(path: Path) -> Pixels:
 
 
 def read_drawn(source: PhotographSource) -> PhotographRecord:
-    """The record of a photograph whose truth is in the files `vessel`, `kinds` (a coloured map) and `field`, as far as
-    it has them: without `field` that is found in the photograph, without `vessel` it is all that the map draws.
+    """The record of a photograph with the truth in its files `vessel`, `artery_vein` (a coloured map) and `field`.
 
-    Raises `PhotographError` for a file that cannot be read or has another size than the field.
+    Each file may be missing: the field is then found in the photograph, and the vessels are all that the map draws. Raises `PhotographError` for a file that cannot be read or has another size than the field.
     """
     files = source.files
     field = read_mask(files["field"]) if "field" in files else find_field(read(source.path).pixels).mask()
     vessel = _mask_of(files["vessel"], field) if "vessel" in files else None
-    if "kinds" not in files:
+    if "artery_vein" not in files:
         return source.record(field, vessel=vessel)
-    colours = read_colours(files["kinds"])
-    check_size(files["kinds"], colours, field)
-    kinds = split_colours(colours)
-    crossings = find_map_crossings(kinds.artery, kinds.vein, drive_scale(field))
+    colours = read_colours(files["artery_vein"])
+    check_size(files["artery_vein"], colours, field)
+    maps = split_colours(colours)
+    crossings = find_map_crossings(maps.artery, maps.vein, drive_scale(field))
     return source.record(
         field,
-        vessel=kinds.vessel if vessel is None else vessel,
-        artery=kinds.artery,
-        vein=kinds.vein,
-        crossing_map=kinds.crossing,
-        crossings=crossings.at,
+        vessel=maps.vessel if vessel is None else vessel,
+        artery=maps.artery,
+        vein=maps.vein,
+        crossing_map=maps.crossing,
+        crossings=crossings.centres,
         artery_widths=crossings.artery_widths,
         vein_widths=crossings.vein_widths,
     )
 
 
 def check_size(path: Path, picture: Mask | Pixels, field: Mask) -> None:
-    """Raises `PhotographError` where a picture read from `path` has not the field's size."""
+    """Raise `PhotographError` where a picture read from `path` is not as large as the field."""
     if picture.shape[:2] != field.shape:
         sizes = " and ".join(f"{rows}x{columns}" for rows, columns in (picture.shape[:2], field.shape))
         cause = f"its size and that of the field of view differ: {sizes} (rows x columns)"

@@ -10,8 +10,8 @@ from fundoscope.datasets.record import PhotographSource
 
 
 def drive_sources(folder: Path, dataset: str) -> list[PhotographSource]:
-    """The photographs of one part, with their field, and with the vessels of the first observer where it holds them:
-    the test part is also handed out without. Arteries, veins and crossings are not known here.
+    """The photographs of one part with their fields, and the vessels of the first observer where the part holds them: the test
+    part is also distributed without. Arteries, veins and crossings are unknown.
     """
     every = list_photographs(folder / "images")
     files = {"field": match_by_name(every, folder / "mask", lambda stem: f"{stem}_mask")}

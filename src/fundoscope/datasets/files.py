@@ -1,4 +1,4 @@
-"""Finding the files of a set: photographs in order, and to each the file of its truth."""
+"""Finding the files of a set: its photographs in order, and for each photograph the files of its truth."""
 
 from __future__ import annotations
 
@@ -32,17 +32,16 @@ def list_pictures(folder: Path, suffixes: Sequence[str] = _PICTURES) -> list[Pat
 def match_by_name(
     every: Sequence[Path], folder: Path, stem: Callable[[str], str] = str, *, some: bool = False
 ) -> dict[Path, Path]:
-    """To each photograph its picture in `folder`: the one whose name without suffix is `stem` of the photograph's.
+    """Each photograph with its picture in `folder`: the one whose name without suffix is `stem(photograph's name)`.
 
-    Raises `PhotographError` where a photograph has none, unless `some` may lack it, and for pictures that belong to no
-    photograph.
+    Raises `PhotographError` where a photograph has none, unless `some` is true, and for pictures without a photograph.
     """
     wanted = {stem(path.stem): path for path in every}
     return match_stems(wanted, {path.stem: path for path in list_pictures(folder)}, folder, some)
 
 
 def match_stems(wanted: dict[str, Path], there: dict[str, Path], folder: Path, some: bool) -> dict[Path, Path]:
-    """To each photograph its file, where `wanted` and `there` name both by the same stem; as `partners`."""
+    """Each photograph with its file, where `wanted` and `there` map the same stems to them; errors as in `match_by_name`."""
     missing = [stem for stem in wanted if stem not in there]
     if missing and not some:
         cause = f"its file {missing[0]}.* is not in {folder}; {len(missing)} are missing"
@@ -60,10 +59,9 @@ def make_sources(
     reader: Callable[[PhotographSource], PhotographRecord],
     **files: dict[Path, Path],
 ) -> list[PhotographSource]:
-    """The sources of photographs that are groups of their own, each with those of the `files` that it has."""
-    return [
-        PhotographSource(
-            path.stem, dataset, path, path.stem, reader, {kind: of[path] for kind, of in files.items() if path in of}
-        )
-        for path in every
-    ]
+    """The sources of photographs that are each a group of its own, with those of the `files` that belong to them."""
+    made = []
+    for path in every:
+        own = {kind: found[path] for kind, found in files.items() if path in found}
+        made.append(PhotographSource(path.stem, dataset, path, path.stem, reader, own))
+    return made

@@ -13,14 +13,14 @@ from fundoscope.datasets.record import PhotographRecord, PhotographSource
 def hrf_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     """The photographs with field, arteries and veins.
 
-    Green means two things in these maps, a crossing and a vessel of unknown kind, and many of the maps draw one vessel
-    over the other where they cross, without any green. So the crossings of a record are crossings, but not all of
-    them: `complete` is false. Nor are pixels that are both artery and vein to be learnt from.
+    Green has two meanings in these maps, a crossing and a vessel of unknown kind, and many maps draw one vessel over the other
+    at a crossing, without any green. So a record's crossings are not complete (`complete` is false), and its pixels that are
+    both artery and vein should not be learnt from.
     """
     every = list_photographs(folder / "images")
-    kinds = match_by_name(every, folder / "av")
+    maps = match_by_name(every, folder / "av")
     fields = match_by_name(every, folder / "mask", lambda stem: f"{stem}_mask")
-    return make_sources(every, dataset, _read, kinds=kinds, field=fields)
+    return make_sources(every, dataset, _read, artery_vein=maps, field=fields)
 
 
 def _read(source: PhotographSource) -> PhotographRecord:

@@ -10,7 +10,7 @@ from fundoscope.datasets.files import list_photographs, make_sources, match_by_n
 from fundoscope.datasets.points import point_files, read_points
 from fundoscope.datasets.record import PhotographRecord, PhotographSource
 
-_FOLDERS = {"vessel": ("GT", "_GT"), "kinds": ("AV_GT", "_AV"), "field": ("mask", "_Mask")}
+_FOLDERS = {"vessel": ("GT", "_GT"), "artery_vein": ("AV_GT", "_AV"), "field": ("mask", "_Mask")}
 
 
 def iostar_sources(folder: Path, dataset: str) -> list[PhotographSource]:

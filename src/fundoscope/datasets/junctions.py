@@ -1,8 +1,8 @@
-"""Marked junctions (Abbasi-Sureshjani 2016, ISBI): `images/` and, anywhere, `*_JunctionsPos.mat` named as they are.
+"""Marked junctions (Abbasi-Sureshjani 2016, ISBI): `images/`, and `<photograph>_JunctionsPos.mat` in any folder below.
 
-IOSTAR's photographs are handed out for this at 565 pixels of width, cut to the field with a black margin; the points
-are in that frame. Where the originals lie in `images_1024/` and vessels drawn in their frame, at whatever size, in
-`vessel_512/` (`GT_<number>`, for some photographs only), the vessels are carried over.
+IOSTAR's photographs of this release are 565 pixels wide, cut to the field with a black margin; the points are in that frame.
+Where the originals lie in `images_1024/`, and vessels drawn in their frame at any size in `vessel_512/` (`GT_<number>`, for
+some photographs only), the vessels are transformed to the frame of the points.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _ALIKE = 0.98  # correlation of a photograph with its original laid over it; the
 
 
 def junctions_sources(folder: Path, dataset: str) -> list[PhotographSource]:
-    """The photographs with crossings, bifurcations and endpoints, and those that have them with vessels. Which vessel
-    is an artery is not known here.
+    """The photographs with crossings, bifurcations and endpoints, and with vessels where these were drawn. Arteries and veins
+    are not distinguished.
     """
     every = list_photographs(folder / "images")
     files = {"points": point_files(every, folder)}
     if (folder / "vessel_512").is_dir():
-        files["vessel"] = match_by_name(every, folder / "vessel_512", _drawn_name, some=True)
+        files["vessel"] = match_by_name(every, folder / "vessel_512", _drawing_name, some=True)
         files["original"] = match_by_name(every, folder / "images_1024")
     return make_sources(every, dataset, _read, **files)
 
 
-def _drawn_name(stem: str) -> str:
+def _drawing_name(stem: str) -> str:
     return f"GT_{stem.rpartition('_')[2]}"
 
 
@@ -43,24 +43,24 @@ def _read(source: PhotographSource) -> PhotographRecord:
     pixels = read(source.path).pixels
     field = find_field(pixels).mask()
     points = read_points(source.files["points"], field)
-    vessel = _carried(source, pixels) if "vessel" in source.files else None
+    vessel = _transform_vessels(source, pixels) if "vessel" in source.files else None
     return source.record(field, vessel=vessel, **points)
 
 
-def _carried(source: PhotographSource, pixels: Pixels) -> Mask:
-    """The vessels drawn in the original's frame, in the photograph's."""
+def _transform_vessels(source: PhotographSource, pixels: Pixels) -> Mask:
+    """The vessels drawn in the original's frame, transformed to the photograph's."""
     original, mask = read(source.files["original"]).pixels, read_mask(source.files["vessel"])
-    carry = _laid_over(source, pixels, original)
+    to_original = _register(source, pixels, original)
     step = mask.shape[1] / original.shape[1]
-    carry = np.column_stack([carry[:, :2], carry[:, 2] + 0.5]) * step - [0, 0, 0.5]
+    to_drawing = np.column_stack([to_original[:, :2], to_original[:, 2] + 0.5]) * step - [0, 0, 0.5]  # pixel centres
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (pixels.shape[1], pixels.shape[0])
-    return cv2.warpAffine(mask.astype(np.float32), carry, size, flags=flags) > 0.5
+    return cv2.warpAffine(mask.astype(np.float32), to_drawing, size, flags=flags) > 0.5
 
 
-def _laid_over(source: PhotographSource, pixels: Pixels, original: Pixels) -> NDArray[np.float64]:
-    """(2, 3): from (column, row) of a photograph to its original's, by their fields and then by their vessels, as the
-    affine map that correlates them best (Evangelidis 2008, IEEE TPAMI 30:1858).
+def _register(source: PhotographSource, pixels: Pixels, original: Pixels) -> NDArray[np.float64]:
+    """The affine map (2, 3) from (column, row) of a photograph to its original: aligned by their fields, then refined to the
+    highest correlation (Evangelidis 2008, IEEE TPAMI 30:1858). Raises `PhotographError` where the two differ.
     """
     here, there = find_field(pixels), find_field(original)
     zoom = there.radius / here.radius
@@ -69,10 +69,10 @@ def _laid_over(source: PhotographSource, pixels: Pixels, original: Pixels) -> ND
     everywhere = np.full(original.shape[:2], 255, np.uint8)
     stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-6)
     try:
-        alike, found = cv2.findTransformECC(*pair, start, cv2.MOTION_AFFINE, stop, everywhere, 5)
-    except cv2.error:  # it runs away where the two have nothing in common
-        alike, found = 0.0, start
-    if alike < _ALIKE:
-        cause = f"does not show what {source.path.name} shows (correlation {alike:.2f})"
+        similarity, found = cv2.findTransformECC(*pair, start, cv2.MOTION_AFFINE, stop, everywhere, 5)
+    except cv2.error:  # it does not converge where the two have nothing in common
+        similarity, found = 0.0, start
+    if similarity < _ALIKE:
+        cause = f"does not show what {source.path.name} shows (correlation {similarity:.2f})"
         raise PhotographError(str(source.files["original"]), cause, "Copy the set again, whole.")
     return np.asarray(found, float)

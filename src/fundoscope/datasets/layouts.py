@@ -1,4 +1,4 @@
-"""The known layouts, and a folder opened in the one that it has."""
+"""The known layouts of public sets, and the function that opens a folder in the layout it has."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ _PARTS = ("training", "test")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a set lies in its folder: `title` is what its records call it (the folder's name where that is blank),
-    `signs` are what must be there: folders, with a slash at the end, and patterns of files.
+    """How a set lies in its folder, and the function that lists its sources.
+
+    `title` is the set's name in records (the folder's name where it is blank). `signs` must exist in the folder: names of
+    folders, with a slash at the end, and patterns of files.
     """
 
     title: str
@@ -39,7 +41,7 @@ class Layout:
         return [part for part in (folder, *(folder / name for name in _PARTS)) if self.fits(part)]
 
 
-#: In the order in which they are tried: one whose signs hold another's stands before it.
+#: In the order in which they are tried: a layout whose signs include those of another stands before it.
 LAYOUTS = {
     "simulated": Layout("simulated", ("cohort.csv", "crossings.csv", "truth/"), simulated_sources),
     "avn": Layout("AVN patches", ("grading.txt",), avn_sources),
@@ -53,7 +55,7 @@ LAYOUTS = {
 
 
 def open_dataset(folder: str | Path, layout: str | None = None) -> Dataset:
-    """The set of photographs in `folder`, whose layout is recognised, or named: one of `LAYOUTS`.
+    """The set of photographs in `folder`; its layout is recognised, or named as one of `LAYOUTS`.
 
     A folder with parts `training/` and `test/` gives both, as "RITE training" and "RITE test". Every file of the
     truth is looked up now, and read when a record is asked for. Raises `UsageError` for a folder in no known layout,

@@ -14,7 +14,7 @@ def les_av_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     every = list_photographs(folder / "images")
     files = {
         "vessel": match_by_name(every, folder / "vessel-segmentations"),
-        "kinds": match_by_name(every, folder / "arteries-and-veins"),
+        "artery_vein": match_by_name(every, folder / "arteries-and-veins"),
     }
     if (folder / "masks").is_dir():
         files["field"] = match_by_name(every, folder / "masks", lambda stem: f"{stem}_mask")

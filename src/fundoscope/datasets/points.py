@@ -15,12 +15,12 @@ from fundoscope.errors import PhotographError
 
 _SUFFIX = "_JunctionsPos"
 _FIELDS = {"crossings": "CrossPos", "bifurcations": "BiffPos", "endpoints": "EndpointPos"}
-_REACHED = 0.6  # share of the columns that many points spread over all vessels do reach
+_REACHED = 0.6  # share of the columns that the rightmost of many points reaches in the right frame
 _MANY = 20
 
 
 def point_files(every: Sequence[Path], folder: Path, some: bool = False) -> dict[Path, Path]:
-    """To each photograph its `<photograph>_JunctionsPos.mat` anywhere below `folder`; errors as those of `partners`."""
+    """Each photograph with its `<photograph>_JunctionsPos.mat` in any folder below `folder`; errors as in `match_by_name`."""
     there = {path.stem.removesuffix(_SUFFIX): path for path in sorted(folder.rglob(f"*{_SUFFIX}.mat"))}
     return match_stems({path.stem: path for path in every}, there, folder, some)
 
@@ -28,8 +28,8 @@ def point_files(every: Sequence[Path], folder: Path, some: bool = False) -> dict
 def read_points(path: Path, field: Mask) -> dict[str, Points]:
     """`crossings`, `bifurcations` and `endpoints`, each (n, 2), row and column, 0-based: the file's are 1-based.
 
-    Raises `PhotographError` where the file cannot be read, lacks one of them, or marks places of another frame than the
-    field's: outside it, or all in its upper left part.
+    Raises `PhotographError` where the file cannot be read, lacks one of them, or its points belong to another frame: some lie
+    outside the photograph, or all in its left part.
     """
     try:
         stored = loadmat(path)

@@ -1,4 +1,4 @@
-"""One record for the photographs of all sets, and a set as a sequence that reads records when asked for them."""
+"""One record for the photographs of all sets, and a set as a sequence whose records are read when they are needed."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ _SAME = 0.03  # relative difference of size that the drawing of a field's rim ma
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PhotographRecord:
-    """One photograph and all that its set says of it; None where the set says nothing.
+    """One photograph with the truth that its set gives; None where the set gives nothing.
 
-    Masks are (rows, columns) in pixels of the file; `artery` and `vein` both hold the pixels of `crossing_map`.
-    Points are (n, 2), row and column, 0-based, in pixels of the file; `artery_widths` and `vein_widths` (n,) are
-    pixels at the crossings. `grades` are those of nicking, 0 to 3, by crossing; of a patch, its one grade. `group` is
-    never to be split between training and test: the photograph, or the subject. `complete` says that no crossing is
-    missing.
+    Masks are (rows, columns) in pixels of the file; `artery` and `vein` both include the pixels of `crossing_map`. Points are
+    (n, 2), row and column, 0-based, in pixels of the file; `artery_widths` and `vein_widths` (n,) are in pixels, at the
+    crossings. `grades` are the nicking grades 0 to 3 of the crossings, or the one grade of a patch. `group`, the photograph or
+    the subject, must not be split between training and test. `complete` says that no crossing is missing.
     """
 
     name: str
@@ -52,7 +51,7 @@ class PhotographRecord:
 
     @property
     def pixels(self) -> Pixels:
-        """(rows, columns, 3), RGB, uint8; read from the file at every call. Raises `PhotographError`."""
+        """The photograph (rows, columns, 3), RGB, uint8, read from the file at every call. Raises `PhotographError`."""
         pixels = read(self.path).pixels
         if pixels.shape[:2] != self.field.shape:
             cause = f"is {_size(pixels)}, but its masks are {_size(self.field)} (rows x columns)"
@@ -61,12 +60,12 @@ class PhotographRecord:
 
     @property
     def scale(self) -> float:
-        """Pixels of the file for one of DRIVE's; 1 where the field is within 3 % of DRIVE's size."""
+        """The number of pixels of the file for one of DRIVE's; 1 where the field is within 3 % of DRIVE's size."""
         return drive_scale(self.field)
 
     @property
     def wide(self) -> Mask | None:
-        """(n,): the crossings at which both vessels are at least 4 px wide at DRIVE's scale."""
+        """Which crossings (n,) are wide: both vessels at least 4 px at DRIVE's scale; None where widths are unknown."""
         if self.artery_widths is None or self.vein_widths is None:
             return None
         return np.minimum(self.artery_widths, self.vein_widths) >= WIDE * self.scale
@@ -74,9 +73,9 @@ class PhotographRecord:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PhotographSource:
-    """A photograph of a set, and the files of its truth, which were all there when the set was opened.
+    """A photograph of a set and the files of its truth, which all existed when the set was opened.
 
-    `reader` makes the record of it; nothing is read before.
+    `reader` reads its record; nothing is read before.
     """
 
     name: str
@@ -88,17 +87,17 @@ class PhotographSource:
 
     @property
     def full_name(self) -> str:
-        """Set and name, as splits, tables of patches and `seen.json` have it."""
+        """Set and name, as they stand in splits, tables of patches and `seen.json`."""
         return f"{self.dataset}/{self.name}"
 
     def record(self, field: Mask, **known: Any) -> PhotographRecord:
-        """The record with this field, and with what else is `known` by the names of `Record`."""
+        """The record with this field of view; `known` holds the other fields of `PhotographRecord` by name."""
         return PhotographRecord(self.name, self.dataset, self.path, self.group, field, **known)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset(Sequence[PhotographRecord]):
-    """The photographs of a folder in one of the known layouts, in the order of their names or of the set's own table.
+    """The photographs of a folder in a known layout, in the order of their names or of the set's own table.
 
     Indexing reads a record anew each time, so that a set of any size fits into memory; a slice is a smaller set.
     Raises `UsageError` where two photographs share a name.
@@ -111,8 +110,8 @@ class Dataset(Sequence[PhotographRecord]):
     def __post_init__(self) -> None:
         twice = sorted(name for name, times in Counter(self.names).items() if times > 1)
         if twice:
-            told = f"more than one photograph is called {', '.join(twice)}"
-            raise UsageError(f"{self.folder}: {told}. Give each a name of its own, or open one part at a time.")
+            cause = f"more than one photograph is called {', '.join(twice)}"
+            raise UsageError(f"{self.folder}: {cause}. Give each a name of its own, or open one part at a time.")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -121,7 +120,7 @@ class Dataset(Sequence[PhotographRecord]):
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """What must not be split, a photograph each; no file is read for it."""
+        """The group of each photograph, which must not be split; no file is read for it."""
         return tuple(source.group for source in self.sources)
 
     def __len__(self) -> int:
@@ -141,9 +140,10 @@ class Dataset(Sequence[PhotographRecord]):
 
 
 def drive_scale(field: Mask) -> float:
-    """Pixels for one of DRIVE's, by the longer extent of a field (rows, columns): cameras cut two sides at most.
+    """The number of pixels for one of DRIVE's, from the longer extent of a field mask (rows, columns).
 
-    1 where it is within 3 % of DRIVE's 540 px, and for an empty field.
+    Cameras cut the field at two opposite sides at most, so the longer extent is its diameter. The scale is 1 within 3 % of
+    DRIVE's 540 px, and for an empty field.
     """
     extents = [int(np.ptp(np.flatnonzero(field.any(axis=axis)))) + 1 for axis in (0, 1) if field.any()]
     scale = max(extents, default=DIAMETER) / DIAMETER

@@ -1,4 +1,4 @@
-"""The report of table forensics: a page with the verdict on each row and what it rests on, in plain words."""
+"""The page of table forensics: the verdict on each row, and the tables and proofs that it rests on, in plain words."""
 
 from __future__ import annotations
 
@@ -23,46 +23,46 @@ _RULE = (
 )
 
 
-def write_forensics_report(out: Path, findings: Sequence[RowFinding], splits: ReportedFolds, name: str) -> None:
-    """Write the page to `out`; `name` is the table as the user gave it. Raises `UsageError` where it cannot."""
-    problems = splits.problems
-    counts = {verdict.value: sum(found.verdict is verdict for found in findings) for verdict in RowVerdict}
+def write_forensics_report(out: Path, findings: Sequence[RowFinding], folds: ReportedFolds, name: str) -> None:
+    """Write the page to `out`; `name` is the table as the user gave it. Raises the errors of `write_study_report`."""
+    problems = folds.problems
+    counts = {verdict.value: sum(finding.verdict is verdict for finding in findings) for verdict in RowVerdict}
     checks = [Check("The folds are the parts of one data set", not problems, " ".join(problems))]
     sections = [
         Section("How to read this", _RULE),
-        Section("The stated folds", facts={"Images": splits.size, "Folds": len(splits.validation)}, checks=checks),
-        Section("Verdicts", tables=[Table([_line(found) for found in findings])]),
-        *(_section(found) for found in findings),
+        Section("The stated folds", facts={"Images": folds.size, "Folds": len(folds.validation)}, checks=checks),
+        Section("Verdicts", tables=[Table([_verdict_line(finding) for finding in findings])]),
+        *(_section(finding) for finding in findings),
     ]
     write_study_report(out, StudyPage(f"Table forensics: {name}", facts=counts, sections=sections))
 
 
-def summary(found: RowFinding) -> str:
-    """A row's finding in sentences, the weightiest first."""
-    return " ".join([*_single(found), *_mean(found), *_slips(found)])
+def summary(finding: RowFinding) -> str:
+    """The finding on a row in sentences, the most important first."""
+    return " ".join([*_single_sentences(finding), *_mean_sentences(finding), *_slip_sentences(finding)])
 
 
-def _line(found: RowFinding) -> dict[str, Any]:
-    figures = {name: str(found.row.figures[name]) if name in found.row.figures else None for name in FIGURES}
-    smallest = found.solutions[0].tolist() if len(found.solutions) else None
-    return {"name": found.row.name, **figures, "verdict": found.verdict.value, "tp, fn, tn, fp": smallest}
+def _verdict_line(finding: RowFinding) -> dict[str, Any]:
+    figures = {name: str(finding.row.figures[name]) if name in finding.row.figures else None for name in FIGURES}
+    smallest = finding.solutions[0].tolist() if len(finding.solutions) else None
+    return {"name": finding.row.name, **figures, "verdict": finding.verdict.value, "tp, fn, tn, fp": smallest}
 
 
-def _section(found: RowFinding) -> Section:
+def _section(finding: RowFinding) -> Section:
     tables = [
         Table(
-            [_shares(table) for table in found.solutions[:_LISTED].tolist()],
+            [_table_line(table) for table in finding.solutions[:_LISTED].tolist()],
             "Single tables that fit",
-            _more(found),
+            _count_note(finding),
         )
     ]
-    if found.averaged is not None and found.averaged.tables is not None:
-        folds = [{"fold": at} | _shares(t) for at, t in enumerate(found.averaged.tables.tolist(), 1)]
+    if finding.averaged is not None and finding.averaged.tables is not None:
+        folds = [{"fold": at} | _table_line(t) for at, t in enumerate(finding.averaged.tables.tolist(), 1)]
         tables.append(Table(folds, "Fold tables whose averages fit", "One choice of many."))
-    return Section(f"{found.row.name}: {found.verdict.value}", [summary(found)], tables=tables)
+    return Section(f"{finding.row.name}: {finding.verdict.value}", [summary(finding)], tables=tables)
 
 
-def _shares(table: Sequence[int]) -> dict[str, str]:
+def _table_line(table: Sequence[int]) -> dict[str, str]:
     tp, fn, tn, fp = table
     return {
         "tp / positive": f"{tp}/{tp + fn}",
@@ -72,42 +72,42 @@ def _shares(table: Sequence[int]) -> dict[str, str]:
     }
 
 
-def _more(found: RowFinding) -> str:
-    n = len(found.solutions)
+def _count_note(finding: RowFinding) -> str:
+    n = len(finding.solutions)
     kept = f" The first {MOST_SOLUTIONS} are in solutions.csv." if n > MOST_SOLUTIONS else ""
-    return f"{n} in all, up to {found.searched} images, multiples included.{kept}" if n > _LISTED else kept.strip()
+    return f"{n} in all, up to {finding.searched} images, multiples included.{kept}" if n > _LISTED else kept.strip()
 
 
-def _single(found: RowFinding) -> list[str]:
-    how = "if the figures were cut off, not rounded" if found.truncated else ""
-    said = [f"One table fits with the counts of {part}{_if(how)}." for part, _ in found.stated]
-    if len(found.pooled):
-        said.append(f"The table of all folds together fits{_if(how)}.")
-    if not len(found.any_counts):
-        return said or [f"No single table of up to {found.searched} images fits."]
-    tp, fn, tn, fp = found.any_counts[0].tolist()
+def _single_sentences(finding: RowFinding) -> list[str]:
+    how = " if the figures were cut off, not rounded" if finding.truncated else ""
+    sentences = [f"One table fits with the counts of {part}{how}." for part, _ in finding.stated]
+    if len(finding.pooled):
+        sentences.append(f"The table of all folds together fits{how}.")
+    if not len(finding.any_counts):
+        return sentences or [f"No single table of up to {finding.searched} images fits."]
+    tp, fn, tn, fp = finding.any_counts[0].tolist()
     total = tp + fn + tn + fp
-    said.append(
-        f"The smallest table that fits{_if(how)} has {total} images: {tp + tn}/{total} right, {tp}/{tp + fn} of the "
-        f"positive, {tn}/{tn + fp} of the negative; {found.searched // total} of its multiples, itself included, and "
-        f"{len(found.smallest) - 1} further ratios fit up to {found.searched} images."
+    sentences.append(
+        f"The smallest table that fits{how} has {total} images: {tp + tn}/{total} right, {tp}/{tp + fn} of the "
+        f"positive, {tn}/{tn + fp} of the negative; {finding.searched // total} of its multiples, itself included, and "
+        f"{len(finding.smallest) - 1} further ratios fit up to {finding.searched} images."
     )
-    rare = "hardly chance" if found.chance < RARE else "chance may have made it"
-    return [*said, f"By chance about {found.chance:.2g} tables this small would fit: {rare}."]
+    rare = "hardly chance" if finding.chance < RARE else "chance may have made it"
+    return [*sentences, f"By chance about {finding.chance:.2g} tables this small would fit: {rare}."]
 
 
-def _mean(found: RowFinding) -> list[str]:
-    if found.averaged is None:
+def _mean_sentences(finding: RowFinding) -> list[str]:
+    if finding.averaged is None:
         return ["There is one fold only, so nothing to average."]
-    said = [_averaged("averages over the folds", found.averaged)]
-    if found.f1_of_means is not None:
-        said.append(
-            _averaged("averages whose F1 was worked out from mean precision and sensitivity", found.f1_of_means)
+    sentences = [_average_sentence("averages over the folds", finding.averaged)]
+    if finding.f1_of_means is not None:
+        sentences.append(
+            _average_sentence("averages whose F1 was computed from mean precision and sensitivity", finding.f1_of_means)
         )
-    return said
+    return sentences
 
 
-def _averaged(what: str, averaged: MeanVerdict) -> str:
+def _average_sentence(what: str, averaged: MeanVerdict) -> str:
     if averaged.state == "impossible":
         how = f", by at least {averaged.outside / 2:.1f} units of the last decimal" if averaged.outside else ""
         how = f": none gives the {averaged.alone} alone" if averaged.alone else how
@@ -119,14 +119,10 @@ def _averaged(what: str, averaged: MeanVerdict) -> str:
     return f"Whether {what} can give the figures is open: none were found, none are ruled out.{needs}"
 
 
-def _slips(found: RowFinding) -> list[str]:
-    said = []
-    for name, (tp, fn, tn, fp) in ((name, table.tolist()) for name, table in found.slips.items()):
-        said.append(
+def _slip_sentences(finding: RowFinding) -> list[str]:
+    sentences = []
+    for name, (tp, fn, tn, fp) in ((name, table.tolist()) for name, table in finding.slips.items()):
+        sentences.append(
             f"Leaving out {name}, {tp}/{tp + fn} and {tn}/{tn + fp} ({tp + fn + tn + fp} images) give all the rest."
         )
-    return said
-
-
-def _if(how: str) -> str:
-    return f" {how}" if how else ""
+    return sentences

@@ -100,19 +100,19 @@ class _Effort:
     truncated: bool = False
 
 
-def examine_row(row: ReportedRow, splits: ReportedFolds, seed: int = 0, steps: int = SEARCH_STEPS) -> RowFinding:
+def examine_row(row: ReportedRow, folds: ReportedFolds, seed: int = 0, steps: int = SEARCH_STEPS) -> RowFinding:
     """The verdict on one row; takes seconds for five folds of some hundred images.
 
     Where no table fits the figures as rounded, they are taken as cut off, if a solution can then be shown. `seed` sets the
     starting points of the search; `steps` bounds the search for a mean, some forty a second.
     """
     found = _examine_windows(
-        row, splits, {name: one.rounded() for name, one in row.figures.items()}, _Effort(seed, steps)
+        row, folds, {name: one.rounded() for name, one in row.figures.items()}, _Effort(seed, steps)
     )
     if found.verdict is not RowVerdict.NONE:
         return found
     cut = _examine_windows(
-        row, splits, {name: one.truncated() for name, one in row.figures.items()}, _Effort(seed, steps // 20, True)
+        row, folds, {name: one.truncated() for name, one in row.figures.items()}, _Effort(seed, steps // 20, True)
     )
     shown = len(cut.solutions) > 0 or (cut.averaged is not None and cut.averaged.state == "found")
     return cut if shown else found
@@ -151,21 +151,21 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 def _examine_windows(
-    row: ReportedRow, splits: ReportedFolds, windows: dict[str, RoundingWindow], effort: _Effort
+    row: ReportedRow, folds: ReportedFolds, windows: dict[str, RoundingWindow], effort: _Effort
 ) -> RowFinding:
     """The verdict on a row whose figures stand for these windows."""
 
     def tables_of(part: ReportedPart) -> Ints:
         return tables_of_counts(windows, part.positive, part.negative)
 
-    stated = tuple((part, tables) for part in splits.parts if len(tables := tables_of(part)))
-    several = len(splits.validation) > 1
-    pooled = tables_of(splits.union) if several else np.empty((0, 4), np.int64)
-    any_counts, searched = tables_of_any_counts(windows, splits.size)
-    averaged = _examine_means(windows, splits, effort) if several else None
+    stated = tuple((part, tables) for part in folds.parts if len(tables := tables_of(part)))
+    several = len(folds.validation) > 1
+    pooled = tables_of(folds.union) if several else np.empty((0, 4), np.int64)
+    any_counts, searched = tables_of_any_counts(windows, folds.size)
+    averaged = _examine_means(windows, folds, effort) if several else None
     f1_of_means = None
     if averaged and averaged.state != "found" and {"f1", "precision", "sensitivity"} <= windows.keys():
-        f1_of_means = _examine_means(windows, splits, effort, f1_of_means=True)
+        f1_of_means = _examine_means(windows, folds, effort, f1_of_means=True)
     single = bool(stated) or bool(len(any_counts))
     verdict = RowVerdict.SINGLE_SPLIT if single else RowVerdict.NONE
     if len(pooled) or (averaged is not None and averaged.state != "impossible"):
@@ -180,7 +180,7 @@ def _examine_windows(
         _chance(row, any_counts),
         averaged,
         f1_of_means,
-        {} if single else _slips(row, windows, splits),
+        {} if single else _slips(row, windows, folds),
         effort.truncated,
     )
 
@@ -201,13 +201,13 @@ def _count_independent(names: set[str]) -> int:
     return min(3, min(2, len(overlapping)) + len(names - overlapping))
 
 
-def _slips(row: ReportedRow, windows: dict[str, RoundingWindow], splits: ReportedFolds) -> dict[str, Ints]:
+def _slips(row: ReportedRow, windows: dict[str, RoundingWindow], folds: ReportedFolds) -> dict[str, Ints]:
     """For each figure, the smallest table that gives all others; only where chance would hardly give one."""
     found = {}
     for left_out in windows:
         rest = {name: window for name, window in windows.items() if name != left_out}
         if _count_independent(set(rest)) == 3:
-            tables, _ = tables_of_any_counts(rest, splits.size)
+            tables, _ = tables_of_any_counts(rest, folds.size)
             figures = {name: row.figures[name] for name in rest}
             if len(tables) and _chance(ReportedRow(row.name, figures), tables) < RARE:
                 found[left_out] = tables[0]
@@ -215,9 +215,9 @@ def _slips(row: ReportedRow, windows: dict[str, RoundingWindow], splits: Reporte
 
 
 def _examine_means(
-    windows: dict[str, RoundingWindow], splits: ReportedFolds, effort: _Effort, f1_of_means: bool = False
+    windows: dict[str, RoundingWindow], folds: ReportedFolds, effort: _Effort, f1_of_means: bool = False
 ) -> MeanVerdict:
-    counts = np.array([(part.positive, part.negative) for part in splits.validation])
+    counts = np.array([(part.positive, part.negative) for part in folds.validation])
     for name, totals in zip(("accuracy", *FIGURES[3:]), (counts.sum(1), *counts.T), strict=True):
         if name in windows and not mean_tables.mean_is_reachable(_doubled(windows[name]), totals):
             return MeanVerdict("impossible", alone=name)
