@@ -8,12 +8,12 @@ photograph together (`image` does, too). A folder of the 90-patch set (Nguyen 20
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fundoscope.cohort.sheet import SheetRow, is_blank, read_sheet
 from fundoscope.datasets import open_dataset
 from fundoscope.errors import UsageError
 from fundoscope.vessels.grade_rule import GRADES, SPAN
@@ -48,22 +48,18 @@ def read_patch_table(path: Path) -> list[PatchRow]:
     """
     if path.is_dir():
         return _of_folder(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns, lines = reader.fieldnames or [], list(reader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path}: cannot be read ({error}). Give a CSV with the columns patch,grade,photograph."
-        ) from error
+    sheet = read_sheet(path, ("patch", "grade"))
+    columns = list(sheet.titles)
     if not {"patch", "grade"} <= set(columns) or not set(_GROUPS) & set(columns):
         raise UsageError(f"{path}: has the columns {', '.join(columns) or 'none'}. Give patch, grade and photograph.")
-    rows = [_row(path, number, line) for number, line in enumerate(lines, 2)]
+    rows: list[PatchRow] = []
     seen: set[Path] = set()
-    for number, row in enumerate(rows, 2):
+    for line in sheet:
+        row = _row(path, line)
         if row.path in seen:
-            raise UsageError(f"{path}, line {number}: {row.path.name} stands there twice. Remove one of the two lines.")
+            raise UsageError(f"{line.where}: {row.path.name} stands there twice. Remove one of the two lines.")
         seen.add(row.path)
+        rows.append(row)
     if not rows:
         raise UsageError(f"{path}: holds no patch. Add a line a patch.")
     return rows
@@ -80,18 +76,17 @@ def _of_folder(folder: Path) -> list[PatchRow]:
     ]
 
 
-def _row(table: Path, number: int, line: Mapping[str, str | None]) -> PatchRow:
-    cells = {name: (cell or "").strip() for name, cell in line.items() if name}
-    where = f"{table}, line {number}"
+def _row(table: Path, line: SheetRow) -> PatchRow:
+    cells, where = line.cells, line.where
     path = table.parent / cells["patch"]
     if not cells["patch"] or not path.is_file():
         raise UsageError(f"{where}: there is no patch '{cells['patch']}'. Paths are relative to the table.")
     group = next((cells[name] for name in _GROUPS if cells.get(name)), "")
     if not group:
         raise UsageError(f"{where}: does not say which photograph {path.name} was cut from. Fill in 'photograph'.")
-    if cells["grade"] not in {"", *map(str, range(GRADES))}:
+    if not is_blank(cells["grade"]) and cells["grade"] not in {str(grade) for grade in range(GRADES)}:
         raise UsageError(f"{where}: grade '{cells['grade']}' is none. Give 0, 1, 2 or 3, or leave it blank.")
-    grade = int(cells["grade"]) if cells["grade"] else None
+    grade = None if is_blank(cells["grade"]) else int(cells["grade"])
     span = _number(where, cells, "span")
     sides = (_number(where, cells, "narrowing_1"), _number(where, cells, "narrowing_2"))
     return PatchRow(
@@ -102,6 +97,6 @@ def _row(table: Path, number: int, line: Mapping[str, str | None]) -> PatchRow:
 def _number(where: str, cells: Mapping[str, str], name: str) -> float:
     text = cells.get(name, "")
     try:
-        return float(text) if text else math.nan
+        return math.nan if is_blank(text) else float(text.replace(",", "."))
     except ValueError:
         raise UsageError(f"{where}: {name} '{text}' is no number. Give one, or leave it blank.") from None
