@@ -28,7 +28,7 @@ SIDE, VEIN, ARTERY = 200, 9.0, 6.0
 AT = np.array([99.3, 101.6])
 
 
-def strand(direction, width, length=95.0):
+def centreline(direction, width, length=95.0):
     steps = np.arange(-length, length + 0.5)
     return Centreline(AT + steps[:, None] * direction, np.full(len(steps), width / 2), len(steps) // 2)
 
@@ -38,7 +38,7 @@ def unit(degrees):
 
 
 def crossing_at(angle, tilt=8.0):
-    return MeasuredCrossing(AT, angle, strand(unit(tilt + angle), ARTERY), strand(unit(tilt), VEIN))
+    return MeasuredCrossing(AT, angle, centreline(unit(tilt + angle), ARTERY), centreline(unit(tilt), VEIN))
 
 
 def offsets(line):
@@ -67,7 +67,7 @@ def grain_of(deviation):
     return deviation * np.random.default_rng(5).standard_normal((SIDE, SIDE))
 
 
-def seen(pixels, crossing, low, high, side):
+def darkness(pixels, crossing, low, high, side):
     """Mean darkness of the vein and its walls over a stretch `low` to `high` vein widths beyond the artery's wall."""
     along, beside = offsets(crossing.second)
     wall = ARTERY / 2 / np.sin(np.radians(crossing.angle))
@@ -83,23 +83,25 @@ def seen(pixels, crossing, low, high, side):
 
 def narrowing_of(pixels, before, crossing):
     """Of both sides, beside the artery's wall, against the same stretch in the photograph `before`."""
-    return [1 - np.divide(*(seen(p, crossing, 0.12, 0.42, side) for p in (pixels, before))) for side in (-1, 1)]
+    return [1 - np.divide(*(darkness(p, crossing, 0.12, 0.42, side) for p in (pixels, before))) for side in (-1, 1)]
 
 
 @pytest.mark.parametrize(
-    ("asked", "taper"), [((0.0, 0.25), 0.35), ((0.5, 0.0), 0.7), ((0.6, 0.68), 1.0), ((0.6, 0.68), 0.35)]
+    ("wanted", "taper"), [((0.0, 0.25), 0.35), ((0.5, 0.0), 0.7), ((0.6, 0.68), 1.0), ((0.6, 0.68), 0.35)]
 )
-def test_the_vein_is_seen_as_much_narrower_as_asked(asked, taper):
+def test_the_vein_is_seen_as_much_narrower_as_asked(wanted, taper):
     crossing = crossing_at(90)
-    before, pixels = (pinch(eye(crossing, 1.0), crossing, plan) for plan in (WarpPlan(), WarpPlan(asked, taper)))
-    assert narrowing_of(pixels, before, crossing) == pytest.approx(asked, abs=0.08)
+    before, pixels = (pinch(eye(crossing, 1.0), crossing, plan) for plan in (WarpPlan(), WarpPlan(wanted, taper)))
+    assert narrowing_of(pixels, before, crossing) == pytest.approx(wanted, abs=0.08)
 
 
 def test_narrowing_is_gone_where_it_should_be_and_the_plan_says_its_grade():
     crossing, plan = crossing_at(90), WarpPlan((0.6, 0.6), 0.8)
     before, pixels = (pinch(eye(crossing), crossing, p) for p in (replace(plan, narrowing=(0, 0)), plan))
     for side in (-1, 1):
-        assert seen(pixels, crossing, 2.0, 3.0, side) == pytest.approx(seen(before, crossing, 2.0, 3.0, side), rel=0.01)
+        assert darkness(pixels, crossing, 2.0, 3.0, side) == pytest.approx(
+            darkness(before, crossing, 2.0, 3.0, side), rel=0.01
+        )
     assert plan.grade == 3 and pinched_truth(crossing, plan).grade == 3
 
 
@@ -245,8 +247,8 @@ def test_usable_crossings_have_an_even_vein_and_room():
     near = replace(crossing, at=AT + 2 * VEIN * unit(8))
     assert not is_usable(crossing, [crossing, near], vessels)
     assert not is_usable(crossing_at(15), [], vessels)
-    assert not is_usable(replace(crossing, second=strand(unit(8), VEIN, length=20)), [crossing], vessels)
-    thin = replace(crossing, first=strand(unit(88), 3.0))
+    assert not is_usable(replace(crossing, second=centreline(unit(8), VEIN, length=20)), [crossing], vessels)
+    thin = replace(crossing, first=centreline(unit(88), 3.0))
     assert not is_usable(thin, [crossing], vessels)
     uneven = crossing.second.radius * np.where(np.arange(len(crossing.second.radius)) > 97, 0.4, 1)
     assert not is_usable(replace(crossing, second=replace(crossing.second, radius=uneven)), [crossing], vessels)
@@ -260,7 +262,7 @@ def test_usable_crossings_have_an_even_vein_and_room():
     assert not is_usable(crossing, [crossing], vessels, scale=0.3)  # too thin in a photograph that is coarser
 
 
-def test_the_second_renderer_owes_nothing_to_the_first():
+def test_the_second_renderer_shares_no_code_with_the_first():
     tree = ast.parse(Path(second_renderer.__file__).read_text())
     imported = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name for name in imported if "fundoscope" in name} == {
@@ -269,12 +271,12 @@ def test_the_second_renderer_owes_nothing_to_the_first():
     }
 
 
-@pytest.mark.parametrize(("asked", "taper"), [((0.0, 0.25), 0.5), ((0.5, 0.0), 1.0), ((0.6, 0.68), 0.6)])
-def test_both_renderers_mean_the_same_by_narrowing(asked, taper):
+@pytest.mark.parametrize(("wanted", "taper"), [((0.0, 0.25), 0.5), ((0.5, 0.0), 1.0), ((0.6, 0.68), 0.6)])
+def test_both_renderers_mean_the_same_by_narrowing(wanted, taper):
     crossing = crossing_at(90)
     photograph = eye(crossing, 2.0)
-    pixels = second_renderer.redraw(photograph, crossing, asked, taper, np.random.default_rng(0))
-    assert narrowing_of(pixels, photograph, crossing) == pytest.approx(asked, abs=0.08)
+    pixels = second_renderer.redraw(photograph, crossing, wanted, taper, np.random.default_rng(0))
+    assert narrowing_of(pixels, photograph, crossing) == pytest.approx(wanted, abs=0.08)
     _, beside = offsets(crossing.second)
     _, artery = offsets(crossing.first)
     kept = (np.abs(artery) < ARTERY / 2 - 1) | (np.abs(beside) > 1.5 * VEIN)

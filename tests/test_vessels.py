@@ -10,6 +10,7 @@ from skimage.morphology import skeletonize
 from fundoscope.simulate import adult
 from fundoscope.vessels import crossings_between, crossings_on, find_vessels, line_strength, tortuosity, vessel_graph
 from fundoscope.vessels.graph import (
+    Centreline,
     _trace,
     arc_length,
     branches_at,
@@ -105,7 +106,7 @@ def test_the_map_does_not_depend_on_the_size_of_the_photograph(eye):
 
 @pytest.mark.parametrize("turn", [0, 17, 45, 63])
 @pytest.mark.parametrize("width", [3, 6, 9])
-def test_an_x_is_four_arms(turn, width):
+def test_an_x_is_four_branches(turn, width):
     graph = vessel_graph(drawn(through((80, 80), turn), through((80, 80), turn + 80), width=width))
     assert degrees_of(graph) in ([1, 1, 1, 1, 4], [1, 1, 1, 1, 3, 3])
     assert total_length(graph) == pytest.approx(4 * 65, abs=4 * width)
@@ -119,8 +120,8 @@ def test_a_y_is_one_branching_in_its_place(turn):
     node = next(n for n, degree in graph.degree() if degree == 3)
     assert np.hypot(*(graph.nodes[node]["at"] - 80)) < 3
     assert total_length(graph) == pytest.approx(180, abs=12)
-    for arm in branches_at(graph, node):
-        assert min(np.degrees(np.arccos(arm.direction(4) @ (line[1] - 80) / 60)) for line in lines) < 8
+    for branch in branches_at(graph, node):
+        assert min(np.degrees(np.arccos(branch.direction(4) @ (line[1] - 80) / 60)) for line in lines) < 8
 
 
 @pytest.mark.parametrize("radius", [12, 30])
@@ -191,12 +192,12 @@ def test_no_part_of_a_skeleton_is_lost_and_paths_join_their_nodes(lines, thickne
     assert all(graph.degree(node) > 0 for node in graph)
 
 
-def test_an_arm_goes_straight_on_through_a_branching():
+def test_a_branch_goes_straight_on_through_a_branching():
     graph = vessel_graph(drawn([(80, 10), (80, 150)], ray((80, 80), 50, 60)))
     start = min(graph, key=lambda node: graph.nodes[node]["at"][1])
-    arm = extend_branch(graph, branches_at(graph, start)[0], 1000)
-    assert arm.path[-1] == pytest.approx([80, 150], abs=5)
-    assert arc_length(arm.path)[-1] == pytest.approx(140, abs=6)
+    branch = extend_branch(graph, branches_at(graph, start)[0], 1000)
+    assert branch.path[-1] == pytest.approx([80, 150], abs=5)
+    assert arc_length(branch.path)[-1] == pytest.approx(140, abs=6)
 
 
 def test_smoothing_keeps_a_line_and_its_ends():
@@ -205,6 +206,28 @@ def test_smoothing_keeps_a_line_and_its_ends():
     stairs = np.round(line)
     assert np.abs(smooth_path(stairs) - line).max() < 0.6
     np.testing.assert_array_equal(smooth_path(line[:2]), line[:2])
+
+
+@given(st.lists(st.tuples(st.floats(-50, 50), st.floats(-50, 50)), min_size=10, max_size=30), st.floats(0.1, 6.2))
+@settings(max_examples=40, deadline=None)
+def test_length_does_not_depend_on_where_a_path_lies_and_smoothing_never_adds_to_it(points, turn):
+    path = np.array(points)
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    assert arc_length(path @ rotation + 7)[-1] == pytest.approx(arc_length(path)[-1], abs=1e-6)
+    smooth = smooth_path(path)
+    np.testing.assert_allclose(smooth[[0, -1]], path[[0, -1]], atol=1e-9)
+    assert arc_length(smooth)[-1] <= arc_length(path)[-1] + 1e-6
+
+
+@given(st.floats(0.2, 5), st.integers(0, 4))
+@settings(max_examples=20, deadline=None)
+def test_a_centreline_scaled_there_and_back_is_itself(scale, index):
+    line = Centreline(np.arange(10.0).reshape(5, 2), np.linspace(1, 3, 5), index)
+    back = line.scaled(scale).scaled(1 / scale)
+    np.testing.assert_allclose(back.points, line.points, atol=1e-9)
+    np.testing.assert_allclose(back.radius, line.radius)
+    assert back.crossing_index == index
+    assert line.scaled(scale).length == pytest.approx(scale * line.length)
 
 
 # crossings
@@ -224,8 +247,8 @@ def test_an_x_is_found_at_any_angle(angle, width):
         assert np.hypot(*(found[0].at - at)) < 1.5
         assert found[0].angle == pytest.approx(angle, abs=12)
         assert min(found[0].first.length, found[0].second.length) > 60
-        for strand in (found[0].first, found[0].second):
-            assert np.hypot(*(strand.points[strand.crossing_index] - found[0].at)) < 1.5
+        for centreline in (found[0].first, found[0].second):
+            assert np.hypot(*(centreline.points[centreline.crossing_index] - found[0].at)) < 1.5
 
 
 def test_vessels_that_cross_twice_have_two_crossings():
@@ -243,8 +266,8 @@ def test_between_two_maps_the_first_is_the_artery():
     (crossing,) = crossings_between(artery, vein)
     assert np.ptp(crossing.first.points[:, 0]) < 4
     assert np.median(crossing.second.radius) > np.median(crossing.first.radius)
-    for strand in (crossing.first, crossing.second):
-        assert np.hypot(*(strand.points[strand.crossing_index] - crossing.at)) < 2
+    for centreline in (crossing.first, crossing.second):
+        assert np.hypot(*(centreline.points[centreline.crossing_index] - crossing.at)) < 2
     larger = crossing.scaled(3.0)
     np.testing.assert_allclose(larger.at, (crossing.at + 0.5) * 3 - 0.5)
     assert larger.second.length == pytest.approx(3 * crossing.second.length)
@@ -325,7 +348,7 @@ def test_a_sine_is_as_tortuous_as_its_integral(height, wave, turn):
     assert found.bending == pytest.approx(quad(squared, 0, 2 * wave, limit=200)[0] / arc, rel=0.1)
 
 
-# nothing to see
+# empty masks
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (1, 1), (2, 3), (40, 50)])

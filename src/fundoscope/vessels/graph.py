@@ -169,7 +169,10 @@ def _directed(values: NDArray[Any], forward: bool) -> NDArray[Any]:
 
 
 def smooth_path(path: Points, deviation: float = _SMOOTHING) -> Points:
-    """The polyline (n, 2) smoothed by a Gaussian of `deviation` points; point reflection keeps both ends in place."""
+    """The polyline (n, 2) smoothed by a Gaussian of `deviation` points.
+
+    It is continued by point reflection, which keeps both ends in place if it has more than four deviations of points.
+    """
     m = min(int(4 * deviation), len(path) - 1)
     if m < 2:
         return path

@@ -1,8 +1,9 @@
-"""A second way to put nicking into a photograph, written apart from `fundoscope.simulate.pinch`, for testing only.
+"""The second renderer of nicking: it paints where `pinch` warps, only tests and never trains.
 
-Where that one warps, this one paints: the vein beside the artery is taken out (inpainted, with grain from beside it) and
-drawn anew as a blurred dark tube, narrower and fainter, with the colour, width and blur of the vein further away. What is
-learnt on the one and holds on the other is the lesion. Nothing is ever trained on these.
+It was written apart from `pinch` and shares no code with it. The vein beside the artery is taken out (inpainted, with grain
+from beside it) and drawn anew as a blurred dark tube, narrower and fainter, with the colour, width and blur that the vein
+has further away. What a network has learnt on the photographs of `pinch` and still recognises on these is the lesion, and
+not how it was rendered.
 """
 
 from __future__ import annotations
@@ -21,25 +22,28 @@ from fundoscope.vessels.crossings import MeasuredCrossing
 from fundoscope.vessels.graph import Centreline
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
-STRAIGHT = 0.4  # vein widths beyond the artery's wall that the narrowing is full,
-GONE = 1.8  # and where it has gone
-REFERENCE = (2.0, 4.0)  # vein widths beyond the wall where the tube's look is measured
-REACH = 4.6  # vein widths around the crossing that are looked at
-ERASED = 0.95  # vein widths to each side
+# Lengths in vein widths
+FULL, GONE = 0.4, 1.8  # beyond the artery's wall up to which the narrowing is full, and from which on it has gone
+REFERENCE = (2.0, 4.0)  # beyond the wall, where the vein's colour, width and blur are measured
+REACH = 4.6  # around the crossing, of the window that is changed
+ERASED = 0.95  # to each side of the vein's middle
 
 
 @dataclass(frozen=True)
 class Tube:
-    """A vein's look across: half its width and its blur in pixels, what it takes from each channel, its middle."""
+    """How a vein looks across: half its width and its blur in pixels, the grey levels it takes from each channel (3,),
+    and its middle in pixels.
+    """
 
     half: float
     blur: float
     depth: Array
     middle: float = 0.0
 
-    def at(self, beside: Array, share: Array | float = 1.0) -> Array:
-        """What a tube of `share` of the width takes, as a share of its depth, at pixels `beside` its middle."""
+    def darkness(self, beside: Array, share: Array | float = 1.0) -> Array:
+        """Share of its depth (0 to 1) that a tube of `share` of the width has at `beside` pixels from its middle."""
         soft = self.blur * np.sqrt(2)
         half = self.half * np.asarray(share)
         return (erf((half - beside) / soft) + erf((half + beside) / soft)) / 2
@@ -52,86 +56,75 @@ def redraw(
     taper: float,
     rng: np.random.Generator,
 ) -> NDArray[np.uint8]:
-    """The photograph with the vein of a crossing narrowed by `narrowing` on the side before it and the side after.
+    """A copy of the photograph (rows, columns, 3) with the vein of a crossing narrowed on the side before and after it.
 
-    The seen width, calibre times contrast, is 1 - narrowing of what it was; `taper` is calibre's share (exponent).
+    The width that can be seen, calibre times contrast, becomes 1 - narrowing of what it was; `taper` is the share of it
+    that is calibre (0 to 1, an exponent).
     """
-    artery, vein = (2 * float(np.median(strand.radius)) for strand in (crossing.first, crossing.second))
-    low, high = _box(crossing.at, REACH * vein + artery, pixels.shape)
+    artery, vein = (2 * float(np.median(line.radius)) for line in (crossing.first, crossing.second))
+    low = np.maximum(np.floor(crossing.at - REACH * vein - artery), 0).astype(int)
+    high = np.minimum(np.ceil(crossing.at + REACH * vein + artery) + 1, pixels.shape[:2]).astype(int)
     window = pixels[low[0] : high[0], low[1] : high[1]].astype(float)
-    line = _line(crossing.second, low, vein)
-    beside_artery = _distance(_line(crossing.first, low, artery), window.shape[:2])[0]
+    at = crossing.at - low
+    from_artery = _nearest_point(_line_in_window(crossing.first, low, artery), window.shape[:2])[0]
     wall = artery / 2 / max(np.sin(np.radians(crossing.angle)), 0.3)
-    line, tube = _measured(window, line, crossing.at - low, wall, vein, beside_artery > 0.7 * artery)
-    away, nearest, sign = _distance(line, window.shape[:2])
-    along = _along(line, crossing.at - low)[nearest]
-    beyond = np.abs(along) - wall
-    painted = _painted(window, tube, sign * away, along, beyond, narrowing, taper, vein, beside_artery, artery, rng)
-    out = pixels.copy()
-    out[low[0] : high[0], low[1] : high[1]] = np.clip(np.rint(painted), 0, 255).astype(np.uint8)
-    return out
-
-
-def _painted(
-    window: Array, tube: Tube, beside: Array, along: Array, beyond: Array, narrowing: tuple[float, float],
-    taper: float, vein: float, beside_artery: Array, artery: float, rng: np.random.Generator,
-) -> Array:  # fmt: skip
-    fall = np.clip((beyond / vein - STRAIGHT) / (GONE - STRAIGHT), 0, 1)
-    depth = np.where(along < 0, narrowing[0], narrowing[1]) * (0.5 + 0.5 * np.cos(np.pi * fall))
-    seen = 1 - depth
-    bare = _erased(
-        window,
-        (np.abs(beside) < ERASED * vein) & (beyond < (GONE + 0.3) * vein),
-        beside_artery > 0.62 * artery,
-        vein,
-        rng,
+    line, tube = _measure_vein(
+        window, _line_in_window(crossing.second, low, vein), at, wall, vein, from_artery > 0.7 * artery
     )
-    dark = tube.at(beside, seen**taper) * seen ** (1 - taper)
-    drawn = bare - dark[..., None] * tube.depth
-    touched = np.clip(depth / 0.06, 0, 1) * np.clip((1.1 - np.abs(beside) / vein) / 0.25, 0, 1)
-    touched *= np.clip((beside_artery - 0.5 * artery) / max(1.0, 0.15 * artery), 0, 1)  # the artery lies on top
-    return window + touched[..., None] * (drawn - window)
+    distance, nearest, side = _nearest_point(line, window.shape[:2])
+    along, beside = _distance_along(line, at)[nearest], side * distance
+    beyond = np.abs(along) - wall
+    fall = np.clip((beyond / vein - FULL) / (GONE - FULL), 0, 1)
+    depth = np.where(along < 0, narrowing[0], narrowing[1]) * (0.5 + 0.5 * np.cos(np.pi * fall))
+    left = 1 - depth
+    hole = (distance < ERASED * vein) & (beyond < (GONE + 0.3) * vein)
+    without_vein = _erased(window, hole, from_artery > 0.62 * artery, vein, rng)
+    darkness = tube.darkness(beside, left**taper) * left ** (1 - taper)
+    drawn = without_vein - darkness[..., None] * tube.depth
+    opacity = np.clip(depth / 0.06, 0, 1) * np.clip((1.1 - distance / vein) / 0.25, 0, 1)
+    opacity *= np.clip((from_artery - 0.5 * artery) / max(1.0, 0.15 * artery), 0, 1)  # the artery lies on top
+    painted = window + opacity[..., None] * (drawn - window)
+    changed = pixels.copy()
+    changed[low[0] : high[0], low[1] : high[1]] = np.clip(np.rint(painted), 0, 255).astype(np.uint8)
+    return changed
 
 
-def _erased(
-    window: Array, hole: NDArray[np.bool_], off_artery: NDArray[np.bool_], vein: float, rng: np.random.Generator
-) -> Array:
-    """The window with the hole filled from its banks, and with the banks' own grain."""
-    small = min(1.0, 8.0 / vein)  # inpainting looks a few pixels far
+def _erased(window: Array, hole: Mask, off_artery: Mask, vein: float, rng: np.random.Generator) -> Array:
+    """The window (rows, columns, 3) with the hole filled from its surroundings, and with their grain."""
+    small = min(1.0, 8.0 / vein)  # inpainting uses only a few pixels around a hole
     size = (max(8, round(window.shape[1] * small)), max(8, round(window.shape[0] * small)))
-    # the artery must not bleed into the hole: both are filled, and the artery comes back on top
+    # the artery's colour must not run into the hole: both are filled, and the artery comes back on top
     covered = (hole | ~off_artery).astype(np.uint8)
     little = cv2.resize(window.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     mask = (cv2.resize(covered.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.02).astype(np.uint8)
     filled = cv2.inpaint(np.clip(little, 0, 255).astype(np.uint8), mask, 4, cv2.INPAINT_TELEA).astype(np.float32)
     filled = cv2.GaussianBlur(np.where(mask[..., None] > 0, filled, little), (0, 0), 1.2)
     smooth = cv2.resize(filled, window.shape[1::-1], interpolation=cv2.INTER_CUBIC).astype(float)
-    rough = gaussian_filter(window, (0.25 * vein, 0.25 * vein, 0))
-    bank = distance_transform_edt(covered == 0)
-    from_bank = (bank > 0.3 * vein) & (bank < 2.5 * vein)
-    grain = _grain(window - rough, from_bank, rng)
-    return smooth + grain
+    blurred = gaussian_filter(window, (0.25 * vein, 0.25 * vein, 0))
+    from_hole = distance_transform_edt(covered == 0)
+    surroundings = (from_hole > 0.3 * vein) & (from_hole < 2.5 * vein)
+    return smooth + _grain_like(window - blurred, surroundings, rng)
 
 
-def _grain(residue: Array, bank: NDArray[np.bool_], rng: np.random.Generator) -> Array:
-    """A random field with the deviation, the correlation between channels and the fineness that the banks show."""
-    if bank.sum() < 30:
+def _grain_like(residue: Array, where: Mask, rng: np.random.Generator) -> Array:
+    """Random grain (rows, columns, 3) with the deviation, channel correlation and fineness that `residue` has `where`."""
+    if where.sum() < 30:
         return np.zeros_like(residue)
-    values = residue[bank]
+    values = residue[where]
     values = np.clip(values, *np.percentile(values, [2, 98], axis=0))
     mixing = np.linalg.cholesky(np.cov(values.T) + 1e-3 * np.eye(residue.shape[2]))
-    beside = bank & np.roll(bank, 1, axis=1)
-    likeness = np.corrcoef(residue[beside][:, 1], np.roll(residue, 1, axis=1)[beside][:, 1])[0, 1]
-    softness = np.sqrt(-1 / (4 * np.log(np.clip(likeness, 0.02, 0.97))))
+    pairs = where & np.roll(where, 1, axis=1)
+    correlation = np.corrcoef(residue[pairs][:, 1], np.roll(residue, 1, axis=1)[pairs][:, 1])[0, 1]
+    softness = np.sqrt(-1 / (4 * np.log(np.clip(correlation, 0.02, 0.97))))
     noise = gaussian_filter(rng.standard_normal(residue.shape), (softness, softness, 0))
     return (noise / noise.std(axis=(0, 1))) @ mixing.T
 
 
-def _measured(
-    window: Array, line: Array, at: Array, wall: float, vein: float, off_artery: NDArray[np.bool_]
+def _measure_vein(
+    window: Array, line: Array, at: Array, wall: float, vein: float, off_artery: Mask
 ) -> tuple[Array, Tube]:
-    """The vein's middle, moved to where it is dark, and its look where it is undisturbed."""
-    from_crossing = _along(line, at)
+    """The vein's line (n, 2) moved to where the window is dark, and how the vein looks where it is undisturbed."""
+    from_crossing = _distance_along(line, at)
     run = np.gradient(line, axis=0)
     run /= np.hypot(*run.T)[:, None]
     normal = np.column_stack([-run[:, 1], run[:, 0]])
@@ -146,70 +139,66 @@ def _measured(
     for k in range(0, len(line), max(1, step // 2)):
         near = slice(max(0, k - step), k + step + 1)
         if known[near].mean() > 0.97:
-            middle[k] = _fitted(across, green[near].mean(axis=0)[:, None], vein).middle
+            middle[k] = _fit_tube(across, green[near].mean(axis=0)[:, None], vein).middle
     found = np.flatnonzero(np.isfinite(middle) & (np.abs(middle) < 0.6 * vein))
     shift = np.zeros(len(line))
     if len(found) > 2:
-        order = np.polynomial.Polynomial.fit(from_crossing[found], middle[found], min(4, len(found) - 1))
+        curve = np.polynomial.Polynomial.fit(from_crossing[found], middle[found], min(4, len(found) - 1))
         low, high = from_crossing[found].min(), from_crossing[found].max()
-        shift = np.clip(order(np.clip(from_crossing, low, high)), -0.5 * vein, 0.5 * vein)
+        shift = np.clip(curve(np.clip(from_crossing, low, high)), -0.5 * vein, 0.5 * vein)
     moved = line + shift[:, None] * normal
     beyond = np.abs(from_crossing) - wall
     reference = (beyond > REFERENCE[0] * vein) & (beyond < REFERENCE[1] * vein) & known.all(axis=1)
     chosen = reference if reference.sum() > 3 else known.mean(axis=1) >= known.mean(axis=1).max()
-    level = [
-        np.median(
-            [np.interp(across + s, across, ray[:, c]) for ray, s in zip(rays[chosen], shift[chosen], strict=True)],
-            axis=0,
-        )
+    centred = [
+        [np.interp(across + s, across, ray[:, c]) for ray, s in zip(rays[chosen], shift[chosen], strict=True)]
         for c in range(3)
     ]
-    return moved, _fitted(across, np.column_stack(level), vein)
+    return moved, _fit_tube(across, np.column_stack([np.median(channel, axis=0) for channel in centred]), vein)
 
 
-def _fitted(across: Array, level: Array, vein: float) -> Tube:
-    """The tube on a sloping ground that fits `level` (samples, channels) best; all channels share width and place."""
+def _fit_tube(across: Array, level: Array, vein: float) -> Tube:
+    """The tube on a sloping background that fits the grey levels (samples, channels) best; all channels share its width
+    and middle.
+    """
 
-    def parts(shape: Array) -> tuple[Array, Array]:
+    def linear_parts(shape: Array) -> tuple[Array, Array]:
+        """The basis (samples, 3) of constant, slope and tube, and its best weights (3, channels)."""
         tube = Tube(shape[0], shape[1], np.zeros(1))
-        basis = np.column_stack([np.ones_like(across), across / vein, -tube.at(across - shape[2])])
+        basis = np.column_stack([np.ones_like(across), across / vein, -tube.darkness(across - shape[2])])
         return basis, np.asarray(np.linalg.lstsq(basis, level, rcond=None)[0], float)
 
-    def rest(shape: Array) -> Array:
-        basis, weights = parts(shape)
+    def residual(shape: Array) -> Array:
+        basis, weights = linear_parts(shape)
         return (basis @ weights - level).ravel()
 
     start = np.array([0.45 * vein, 0.2 * vein, 0.0])
     bounds = np.array([[0.2, 0.05, -0.6], [0.9, 0.45, 0.6]]) * vein
-    best = least_squares(rest, start, bounds=bounds, xtol=1e-4, ftol=1e-4).x
-    depth = np.atleast_1d(parts(best)[1][2])
+    best = least_squares(residual, start, bounds=bounds, xtol=1e-4, ftol=1e-4).x
+    depth = np.atleast_1d(linear_parts(best)[1][2])
     return Tube(float(best[0]), float(best[1]), np.maximum(depth, 0), float(best[2]))
 
 
-def _box(at: Array, reach: float, shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    low = np.maximum(np.floor(at - reach), 0).astype(int)
-    return low, np.minimum(np.ceil(at + reach) + 1, shape[:2]).astype(int)
-
-
-def _line(strand: Centreline, origin: NDArray[np.int64], width: float) -> Array:
-    """The strand's centreline in the window's pixels, smooth, by steps of a thirtieth of its width."""
-    length = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(strand.points, axis=0).T))])
+def _line_in_window(line: Centreline, origin: NDArray[np.int64], width: float) -> Array:
+    """A centreline (n, 2) in the window's pixels, smooth, in steps of a thirtieth of the vessel's width."""
+    length = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line.points, axis=0).T))])
     at = np.arange(0, length[-1], max(0.25, width / 30))
-    line = np.column_stack([np.interp(at, length, strand.points[:, k]) for k in (0, 1)]) - origin
-    return gaussian_filter1d(line, 0.5 * width / (at[1] - at[0]), axis=0, mode="nearest")
+    points = np.column_stack([np.interp(at, length, line.points[:, k]) for k in (0, 1)]) - origin
+    return gaussian_filter1d(points, 0.5 * width / (at[1] - at[0]), axis=0, mode="nearest")
 
 
-def _along(line: Array, at: Array) -> Array:
+def _distance_along(line: Array, at: Array) -> Array:
+    """Distance (n,) of each point of a line (n, 2), along it, from its point nearest to `at`; negative before it."""
     way = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     return way - way[np.hypot(*(line - at).T).argmin()]
 
 
-def _distance(line: Array, shape: tuple[int, int]) -> tuple[Array, NDArray[np.int64], Array]:
-    """Of each pixel: how far the line is, which of its points is nearest, and on which side (-1, 1) it lies."""
+def _nearest_point(line: Array, shape: tuple[int, int]) -> tuple[Array, NDArray[np.int64], Array]:
+    """For each pixel: its distance from the line, the index of the line's nearest point, and its side (-1 or 1)."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     pixels = np.column_stack([rows.ravel(), columns.ravel()]).astype(float)
-    away, nearest = KDTree(line).query(pixels)
+    distance, nearest = KDTree(line).query(pixels)
     run = np.gradient(line, axis=0)[nearest]
     offset = pixels - line[nearest]
-    sign = np.where(run[:, 0] * offset[:, 1] - run[:, 1] * offset[:, 0] >= 0, 1.0, -1.0)
-    return away.reshape(shape), nearest.reshape(shape), sign.reshape(shape)
+    side = np.where(run[:, 0] * offset[:, 1] - run[:, 1] * offset[:, 0] >= 0, 1.0, -1.0)
+    return distance.reshape(shape), nearest.reshape(shape), side.reshape(shape)

@@ -35,12 +35,12 @@ def test_a_vein_that_is_not_seen_beneath_the_artery_is_joined(angle, turn):
     assert found is not None
     assert np.hypot(*(found.at - AT)) < 3
     assert found.angle == pytest.approx(min(angle, 180 - angle), abs=8)
-    for strand, mask in ((found.first, artery), (found.second, vein)):
-        way = strand.points[np.hypot(*(strand.points - AT).T) > 15]
+    for centreline, mask in ((found.first, artery), (found.second, vein)):
+        way = centreline.points[np.hypot(*(centreline.points - AT).T) > 15]
         assert len(way) > 60 and mask[tuple(np.round(way).astype(int).T)].all()
 
 
-def test_arms_are_paired_by_their_kind_where_both_pairings_are_straight():
+def test_branches_are_paired_by_arteriness_where_both_pairings_are_straight():
     artery = drawn(ray(20, 0, 60), ray(180 + 20, 0, 60))
     vein = drawn(ray(110, 0, 60), ray(180 + 110, 0, 60))
     found, other = through(artery, vein), through(vein, artery)

@@ -20,75 +20,75 @@ ACROSS = ((100, 10), (100, 190))
 DOWN = ((10, 90), (190, 110))
 
 
-def judged(artery, vein, sure=0.9):
-    """Probabilities of a network that is `sure` of its arteries and veins."""
-    return np.where(artery, sure, 0.02), np.where(vein, sure, 0.02)
+def probabilities(artery, vein, confidence=0.9):
+    """Probabilities of artery and of vein from a network that is that confident."""
+    return np.where(artery, confidence, 0.02), np.where(vein, confidence, 0.02)
 
 
-def share(found, of):
-    return (found & of).sum() / of.sum()
+def share(mask, within):
+    return (mask & within).sum() / within.sum()
 
 
 def test_what_the_pixels_agree_on_stays():
     artery, vein = lines(ACROSS), lines(DOWN)
-    kinds = classify_vessels(artery | vein, *judged(artery, vein))
+    found = classify_vessels(artery | vein, *probabilities(artery, vein))
     both = artery & vein
-    assert share(kinds.artery, artery) > 0.97 and share(kinds.vein, vein) > 0.97
-    assert (kinds.artery & kinds.vein & ~both).sum() < 0.5 * both.sum()
+    assert share(found.artery, artery) > 0.97 and share(found.vein, vein) > 0.97
+    assert (found.artery & found.vein & ~both).sum() < 0.5 * both.sum()
 
 
 def test_a_stretch_taken_for_the_other_kind_is_outvoted():
     artery, vein = lines(ACROSS), lines(DOWN)
-    p, q = judged(artery, vein)
+    p, q = probabilities(artery, vein)
     wrong = artery.copy()
     wrong[:, :150] = wrong[:, 185:] = False
     p[wrong], q[wrong] = 0.3, 0.7
-    kinds = classify_vessels(artery | vein, p, q)
-    assert share(kinds.artery, wrong) > 0.95 and share(kinds.vein, wrong) < 0.05
+    found = classify_vessels(artery | vein, p, q)
+    assert share(found.artery, wrong) > 0.95 and share(found.vein, wrong) < 0.05
 
 
 def test_a_vessel_in_doubt_follows_what_it_runs_on_from_across_a_crossing():
-    """The right half of the artery says nothing; the left half and the vein do."""
+    """The right half of the artery is unclear to the network; the left half and the vein are not."""
     artery, vein = lines(ACROSS), lines(DOWN)
-    p, q = judged(artery, vein)
-    dumb = artery.copy()
-    dumb[:, :110] = False
-    p[dumb], q[dumb] = 0.49, 0.51
-    kinds = classify_vessels(artery | vein, p, q)
-    assert share(kinds.artery, dumb) > 0.95
+    p, q = probabilities(artery, vein)
+    unclear = artery.copy()
+    unclear[:, :110] = False
+    p[unclear], q[unclear] = 0.49, 0.51
+    found = classify_vessels(artery | vein, p, q)
+    assert share(found.artery, unclear) > 0.95
 
 
-def test_who_crosses_an_artery_is_a_vein():
+def test_a_vessel_that_crosses_an_artery_is_a_vein():
     artery, other = lines(ACROSS), lines(DOWN)
-    p, q = judged(artery, np.zeros_like(artery))
+    p, q = probabilities(artery, np.zeros_like(artery))
     p[other & ~artery], q[other & ~artery] = 0.4, 0.4
     alone = other & ~lines(ACROSS, width=12)
     assert share(classify_vessels(artery | other, p, q).vein, alone) > 0.95
-    unasked = classify_vessels(artery | other, p, q, VoteWeights(across=0.0))
-    assert abs(share(unasked.vein, alone) - share(unasked.artery, alone)) > 0.9  # one way or the other, all of it
+    without = classify_vessels(artery | other, p, q, VoteWeights(across=0.0))
+    assert abs(share(without.vein, alone) - share(without.artery, alone)) > 0.9  # one way or the other, all of it
 
 
 def test_branches_follow_their_vessel():
     trunk, branch = lines(((100, 10), (100, 190))), lines(((100, 100), (10, 160)))
     vein = trunk | branch
-    p, q = judged(np.zeros_like(vein), vein)
+    p, q = probabilities(np.zeros_like(vein), vein)
     tip = branch & ~lines(((100, 10), (100, 190)), width=15)
     p[tip], q[tip] = 0.52, 0.48
     assert share(classify_vessels(vein, p, q).vein, tip) > 0.95
 
 
-def test_each_point_of_an_edge_tells_its_kind_between_minus_one_and_one():
+def test_each_point_of_an_edge_has_a_score_between_minus_one_and_one():
     artery, vein = lines(ACROSS), lines(DOWN)
     graph = vessel_graph(artery | vein)
-    vote_along_edges(graph, *judged(artery, vein), VoteWeights())
-    kinds = [(data["artery_score"], data["path"]) for *_, data in graph.edges(data=True)]
-    assert all(len(kind) == len(path) and np.abs(kind).max() <= 1 for kind, path in kinds)
-    assert min(kind.mean() for kind, _ in kinds) < -0.8 and max(kind.mean() for kind, _ in kinds) > 0.8
+    vote_along_edges(graph, *probabilities(artery, vein), VoteWeights())
+    scores = [(data["artery_score"], data["path"]) for *_, data in graph.edges(data=True)]
+    assert all(len(score) == len(path) and np.abs(score).max() <= 1 for score, path in scores)
+    assert min(score.mean() for score, _ in scores) < -0.8 and max(score.mean() for score, _ in scores) > 0.8
 
 
 def test_arteries_and_veins_are_treated_alike():
     artery, vein = lines(ACROSS), lines(DOWN)
-    p, q = judged(artery, vein, 0.6)
+    p, q = probabilities(artery, vein, 0.6)
     one, two = classify_vessels(artery | vein, p, q), classify_vessels(artery | vein, q, p)
     assert (one.artery == two.vein).mean() > 0.999 and (one.vein == two.artery).mean() > 0.999
 
@@ -96,11 +96,11 @@ def test_arteries_and_veins_are_treated_alike():
 @pytest.mark.parametrize("shape", [(40, 60), (1, 1)])
 def test_nothing_there_is_no_error(shape):
     empty = np.zeros(shape)
-    kinds = classify_vessels(empty > 0, empty, empty)
-    assert not kinds.artery.any() and not kinds.vein.any() and kinds.graph.number_of_edges() == 0
+    found = classify_vessels(empty > 0, empty, empty)
+    assert not found.artery.any() and not found.vein.any() and found.graph.number_of_edges() == 0
 
 
-def test_a_speck_without_a_centreline_keeps_what_its_pixels_say():
+def test_a_speck_without_a_centreline_is_decided_by_its_pixels():
     speck = np.zeros((30, 30), bool)
     speck[10, 10] = True
     assert classify_vessels(speck, speck * 0.9, speck * 0.1).artery[10, 10]
