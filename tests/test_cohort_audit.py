@@ -211,6 +211,19 @@ def test_a_sound_cohort_is_clean(tmp_path):
     assert found.clean and found.exit_code == 0 and found.paths == [] and found.pairs == ()
 
 
+def test_one_infant_in_two_spellings_is_told(tmp_path):
+    infants = ["007", "7", "7.0", "Ab-01", "ab 01", "1-2", "12", "B"]
+    for n, pixels in enumerate(EYES):
+        (tmp_path / f"{n}.png").write_bytes(png(pixels))
+    rows = [{"image": f"{n}.png", "label": "rop", "infant": infant} for n, infant in enumerate(infants)]
+    found = audit(Cohort.from_rows(rows, tmp_path))
+    assert [(p.kind, p.rows) for p in found.problems] == [
+        (ProblemKind.TWO_SPELLINGS, (0, 1, 2)),
+        (ProblemKind.TWO_SPELLINGS, (3, 4)),
+    ]
+    assert found.problems[0].detail == "infants '007', '7', '7.0'"
+
+
 def leaking(cohort):
     """Folds that part infant 1 and the two pictures of b."""
     apart = Groups(tuple(str(row) for row in range(len(cohort))), "none")

@@ -43,7 +43,7 @@ def grouped(draw):
     return cohort_of([labels[at] for at in order], [infants[at] for at in order])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(cohort=grouped(), k=st.integers(2, 5), seed=st.integers(0, 3))
 def test_folds_of_any_infants_are_whole_and_honest(cohort, k, seed):
     folds = Folds.make(cohort, make_groups(cohort), k=k, seed=seed)

@@ -95,7 +95,7 @@ def test_windows_paths_are_found(tmp_path):
     assert cohort[0].path == tmp_path / "sub" / "a.png" and cohort[0].image == "sub\\a.png"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     data=st.binary(max_size=60)
     | st.builds(
@@ -122,7 +122,7 @@ words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filt
 cells = words | st.sampled_from(['a"b', "a,b", "a;b\tc", "=1+1", "<script>", "'a'", "\u00a07\u200b", '"a"b'])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     rows=st.lists(
         st.tuples(cells, st.sampled_from(["normal", "rop"]), cells, st.sampled_from(["left", "right", ""]), words),

@@ -69,7 +69,7 @@ def test_seeds_are_averaged():
     assert both.error == pytest.approx((coverage_risk(y, p, 0.3).error + coverage_risk(y, q, 0.6).error) / 2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(graded(), st.sampled_from([0.3, 0.5, 0.72]), st.sampled_from([0.0, 0.05, 0.2]))
 def test_the_band_is_the_narrowest_that_keeps_its_promise(data, threshold, most):
     y, p = data

@@ -88,7 +88,7 @@ def graded(draw):
     return y, np.array(draw(st.lists(st.integers(0, 10), min_size=n, max_size=n))) / 10
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(graded(), st.sampled_from([0.5, 0.8, 0.95, 1.0]))
 def test_operating_points_are_the_best_of_all_thresholds(data, target):
     y, p = data
@@ -109,7 +109,7 @@ def test_operating_points_are_the_best_of_all_thresholds(data, target):
     assert (point.sensitivity, point.specificity) == pytest.approx((chosen["sensitivity"], chosen["specificity"]))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(graded())
 def test_thresholds_keep_away_from_the_scores(data):
     y, p = data

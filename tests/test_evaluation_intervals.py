@@ -161,7 +161,7 @@ def test_a_figure_that_often_does_not_exist_has_no_interval():
     assert math.isnan(found.low) and "undefined in 3" in found.note
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 300), st.data())
 def test_exact_and_score_intervals_agree_with_scipy(n, data):
     hits = data.draw(st.integers(0, n))

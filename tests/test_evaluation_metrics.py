@@ -31,7 +31,7 @@ def sample(n=200, seed=0, stretch=1.0, shift=0.0):
     return y, 1 / (1 + np.exp(-(stretch * z + shift)))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(graded(), st.integers(1, 11))
 def test_all_agree_with_scikit_learn(data, level):
     y, p = data
@@ -51,7 +51,7 @@ def test_all_agree_with_scikit_learn(data, level):
         assert math.isnan(found["precision"])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(graded(), st.data())
 def test_a_weight_is_a_repetition(data, more):
     y, p = data
@@ -66,7 +66,7 @@ def test_a_weight_is_a_repetition(data, more):
         )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(graded(), st.integers(0, 1000))
 def test_the_order_of_photographs_does_not_matter(data, seed):
     y, p = data
@@ -74,7 +74,7 @@ def test_the_order_of_photographs_does_not_matter(data, seed):
     assert compute_metrics(y, p) == pytest.approx(compute_metrics(y[order], p[order]), nan_ok=True, rel=1e-6, abs=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(graded())
 def test_auc_is_the_share_of_pairs_in_order(data):
     y, p = data

@@ -73,7 +73,7 @@ tables = st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), s
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(tables, st.integers(2, 5))
 def test_a_table_is_among_the_solutions_of_its_own_figures(table, decimals):
     windows = windows_of(row_of(exact_figures(*table), decimals))
@@ -91,7 +91,7 @@ EVERY = EVERY[(EVERY.sum(1) <= SIZE) & (EVERY[:, :2].sum(1) > 0) & (EVERY[:, 2:]
 few = st.integers(0, 4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.tuples(few, few, few, few), st.sets(st.sampled_from(FIGURES), min_size=1), st.booleans())
 def test_any_counts_agree_with_trying_every_table(table, reported, truncated):
     figures = {key: parse_figure(printed(exact_figures(*table)[key], 2)) for key in reported}

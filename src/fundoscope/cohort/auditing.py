@@ -6,6 +6,7 @@ labels teaches nothing.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from fundoscope.cohort.folds import Folds
 from fundoscope.cohort.near_duplicates import find_near_duplicates
 from fundoscope.cohort.problems import AuditProblem, ProblemKind, SameEyePair
 from fundoscope.cohort.second_views import find_second_views
-from fundoscope.cohort.table import Cohort, CohortRow
+from fundoscope.cohort.table import Cohort, CohortRow, list_some
 from fundoscope.errors import PhotographError, UsageError
 
 Progress = Callable[[str, int, int], None]
@@ -69,7 +70,7 @@ def audit(cohort: Cohort, folds: Folds | None = None, progress: Progress | None 
         raise UsageError(f"{cohort.name}: the folds are of another cohort. Read them with `Folds.read`.")
     unread, prints = _read_photographs(cohort, progress)
     pairs = _find_pairs(cohort, prints, progress)
-    problems = unread + _check_pairs(cohort, pairs, folds)
+    problems = unread + _check_spellings(cohort) + _check_pairs(cohort, pairs, folds)
     if folds is not None:
         problems += _check_infants(cohort, folds)
     order = list(ProblemKind)
@@ -160,6 +161,23 @@ def _contradictions(
         yield ProblemKind.TWO_INFANTS, f"infants {a.infant} and {b.infant} ({pair.kind})"
     if folds is not None and (parts := _parts_in_words(folds, (a.row, b.row))):
         yield ProblemKind.LIKENESS_SPLIT, f"{parts} ({pair.kind})"
+
+
+def _check_spellings(cohort: Cohort) -> list[AuditProblem]:
+    """Infants whose names differ only in capital letters, spaces, separators or zeros before a number: 7, 007 and 7.0."""
+    spellings: dict[tuple[str, ...], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for record in cohort:
+        if record.infant is not None:
+            words = re.findall(r"\d+|[^\W\d_]+", re.sub(r"\.0+$", "", record.infant).casefold())
+            spellings[tuple(word.lstrip("0") or word[:1] for word in words)][record.infant].append(record.row)
+    problems = []
+    for words, rows in spellings.items():
+        if words and len(rows) > 1:
+            concerned = tuple(sorted(row for own in rows.values() for row in own))
+            paths = tuple(cohort[row].path for row in concerned)
+            detail = f"infants {list_some([repr(name) for name in rows])}"
+            problems.append(AuditProblem(ProblemKind.TWO_SPELLINGS, concerned, paths, detail=detail))
+    return problems
 
 
 def _check_infants(cohort: Cohort, folds: Folds) -> list[AuditProblem]:

@@ -84,7 +84,7 @@ def score_cascade(
     parts = _parts(tr, rop, cascade)
 
     def values(drawn: Array) -> dict[str, Array]:
-        shares = {name: _share(drawn, of, hits) for name, (of, hits) in parts.items()}
+        shares = {name: _weighted_share(drawn, units, hits) for name, (units, hits) in parts.items()}
         product = shares[_FIRST] * shares[_SECOND]
         shares |= {_PRODUCT: product, _BEYOND: shares["sensitivity"] - product}
         return {name: each.mean(axis=0) for name, each in shares.items()}
@@ -126,14 +126,14 @@ def _parts(tr: Bools, rop: Bools, cascade: Cascade) -> dict[str, tuple[Bools, Bo
     }
 
 
-def _share(drawn: Array, of: Bools, hits: Bools) -> Array:
-    """The weighted share of `hits` among `of`, (seeds, B)."""
-    among = drawn * of
+def _weighted_share(drawn: Array, units: Bools, hits: Bools) -> Array:
+    """The share of `hits` (seeds, n) among `units` (n,) under weightings `drawn` (B, n), (seeds, B)."""
+    among = drawn * units
     return ratio(hits.astype(float) @ among.T, np.broadcast_to(among.sum(axis=1), (len(hits), len(drawn))))
 
 
 def _count(parts: dict[str, tuple[Bools, Bools]], name: str) -> dict[str, Any]:
     if name not in parts:
         return {"count": None, "of": None}
-    of, hits = parts[name]
-    return {"count": float((hits & of).sum(axis=1).mean()), "of": int(of.sum())}
+    units, hits = parts[name]
+    return {"count": float((hits & units).sum(axis=1).mean()), "of": int(units.sum())}

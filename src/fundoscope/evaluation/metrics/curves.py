@@ -31,13 +31,13 @@ class ReliabilityBin:
 
 def roc_points(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
     """1 - specificity and sensitivity at every distinct threshold, (0, 0) to (1, 1); needs both classes."""
-    positives, negatives = _descending(y, p)
-    return _rising(negatives), _rising(positives)
+    positives, negatives = _descending_masses(y, p)
+    return _cumulative_share(negatives), _cumulative_share(positives)
 
 
 def pr_points(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
     """Recall and precision at every distinct threshold, the highest first; both classes are needed."""
-    positives, negatives = _descending(y, p)
+    positives, negatives = _descending_masses(y, p)
     true = positives.cumsum()
     return true / true[-1], true / (true + negatives.cumsum())
 
@@ -52,7 +52,10 @@ def roc_band(
         _, positives, negatives = WeightedSample(labels, scores, weights, scores).masses
         both = (positives.sum(axis=1) > 0) & (negatives.sum(axis=1) > 0)
         pairs = zip(negatives[both, ::-1], positives[both, ::-1], strict=True)
-        curves += [np.interp(FALSE_POSITIVE_RATES, _rising(below), _rising(above)) for below, above in pairs]
+        curves += [
+            np.interp(FALSE_POSITIVE_RATES, _cumulative_share(below), _cumulative_share(above))
+            for below, above in pairs
+        ]
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(curves, [tail, 1 - tail], axis=0)
     return low, high
@@ -63,16 +66,17 @@ def reliability_bins(y: ArrayLike, p: ArrayLike, bins: int = ECE_BINS) -> list[R
     labels, scores = check_scores(y, p)
     _, positives, negatives = WeightedSample(labels, scores, np.ones((1, len(labels))), scores).masses
     distinct, inverse = np.unique(scores, return_inverse=True)
-    of = equal_mass_bins(positives, negatives, bins)[0][inverse] if len(distinct) else np.empty(0, int)
-    return [_reliability_bin(labels[of == index], scores[of == index]) for index in range(bins) if (of == index).any()]
+    numbers = equal_mass_bins(positives, negatives, bins)[0][inverse] if len(distinct) else np.empty(0, int)
+    found = []
+    for number in np.unique(numbers):
+        y_bin, p_bin = labels[numbers == number], scores[numbers == number]
+        low, high = wilson(int(y_bin.sum()), len(y_bin))
+        found.append(ReliabilityBin(float(p_bin.mean()), float(y_bin.mean()), low, high, len(y_bin)))
+    return found
 
 
-def _reliability_bin(y: Array, p: Array) -> ReliabilityBin:
-    low, high = wilson(int(y.sum()), len(y))
-    return ReliabilityBin(float(p.mean()), float(y.mean()), low, high, len(y))
-
-
-def _descending(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
+def _descending_masses(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
+    """Numbers of positives and negatives at each distinct score, the highest first."""
     labels, scores = check_scores(y, p)
     if scores.ndim != 1 or not 0 < labels.sum() < len(labels):
         raise UsageError("A curve needs scores (n,) of both classes. Give one run, with photographs of each class.")
@@ -80,6 +84,7 @@ def _descending(y: ArrayLike, p: ArrayLike) -> tuple[Array, Array]:
     return positives[0, ::-1], negatives[0, ::-1]
 
 
-def _rising(mass: Array) -> Array:
+def _cumulative_share(mass: Array) -> Array:
+    """The share of all photographs that score at least each value, from 0 to 1."""
     summed = mass.cumsum()
     return np.concatenate([[0.0], summed / summed[-1]])

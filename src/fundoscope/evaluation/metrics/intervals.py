@@ -177,7 +177,6 @@ def difference(
     groups: Sequence[object] | NDArray | None = None,
     weights: ArrayLike | None = None,
     names: tuple[str, str] = ("first", "second"),
-    seed: int = 0,
 ) -> Difference:
     """The metric of `first` minus that of `second` (scores as in `estimate`, each with its own seeds), on the same resamples."""
     a, b = (_scored_sample(y, p, at, (metric,), weights) for p, at in zip((first, second), thresholds, strict=True))
@@ -185,7 +184,7 @@ def difference(
     def values(drawn: Array) -> dict[Metric, Array]:
         return {metric: a.values(drawn, (metric,))[metric] - b.values(drawn, (metric,))[metric]}
 
-    found = bootstrap(values, a.y, groups, weights=weights, seed=seed)[metric]
+    found = bootstrap(values, a.y, groups, weights=weights)[metric]
     whole = check_weights(weights, len(a.y))[None]
     ends = (float(graded.values(whole, (metric,))[metric][0]) for graded in (a, b))
     label = metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")
