@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from simulated_study import cohort_of, told
@@ -19,8 +18,9 @@ from simulated_study import cohort_of, told
 from fundoscope.cli.console import Console
 from fundoscope.cohort import Cohort
 from fundoscope.networks import COMPARED_NETWORKS
-from fundoscope.rop.recipes import USUAL, recipe_of
-from fundoscope.rop.study.run import StudyOptions, run_study
+from fundoscope.rop.recipes import FOLDER, USUAL_ARMS, read_recipe
+from fundoscope.rop.study.plan import StudyOptions
+from fundoscope.rop.study.run import run_study
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results" / "compare"
@@ -49,16 +49,9 @@ def main() -> None:
     given = parser.parse_args()
     table = fewer(cohort_of(given.cohort, 960))
     print(f"{len(Cohort.read(table))} photographs: {told(Cohort.read(table))}")
-    paper = recipe_of("paper").changed(size=128, epochs=given.epochs, random_weights=True)
-    # from random weights and in so few steps the paper's rate of 1e-4 moves nothing: one larger rate for all
-    fits = {
-        name: replace(getattr(paper, name), learning_rate=1e-3, batch=16) for name in ("teacher_fit", "student_fit")
-    }
-    recipe = replace(paper, **fits)
-    networks = (
-        *USUAL,
-        *(name for name in COMPARED_NETWORKS if name != "mobilenetv2"),
-    )  # that one is the undistilled student
+    recipe = read_recipe(FOLDER / "paper_comparison.toml").changed(epochs=given.epochs)
+    # mobilenetv2 is the undistilled student
+    networks = (*USUAL_ARMS, *(name for name in COMPARED_NETWORKS if name != "mobilenetv2"))
     run_study(StudyOptions(table, given.out, recipe, networks=networks), Console())
     shutil.rmtree(RESULTS, ignore_errors=True)
     shutil.copytree(given.out / "tables", RESULTS, ignore=shutil.ignore_patterns("out_of_fold.csv", "checklist*"))

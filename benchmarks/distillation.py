@@ -22,29 +22,40 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fundoscope.cohort import Cohort, Folds, audit, make_groups
+from fundoscope.cli.console import Console
 from fundoscope.evaluation import difference, results_table
 from fundoscope.learning import Distillation, DistillationPlan, Squares, distil
 from fundoscope.learning.distillation import TeacherViews, distillation_batches, teacher_answers
 from fundoscope.learning.squares import training_batches
 from fundoscope.networks import Classifier
-from fundoscope.rop.recipes import STUDENT, TEACHER, recipe_of
-from fundoscope.rop.study.calibrate import Fits, settle
-from fundoscope.rop.study.data import Material
+from fundoscope.rop.recipes import STUDENT, TEACHER, read_recipe
+from fundoscope.rop.study.calibrate import CalibratedPredictions, calibrate_fold
+from fundoscope.rop.study.data import prepare_squares
+from fundoscope.rop.study.networks import (
+    build_network,
+    distillation_options,
+    fit_options,
+    labelled_squares,
+    load_fitted_network,
+)
+from fundoscope.rop.study.plan import FitTask, StudyPlan, make_plan
+from fundoscope.rop.study.predict import predict_parts
 from fundoscope.rop.study.questions import ROP
-from fundoscope.rop.study.train import Task, bare_network, fitted_network, initial_network, predict
+from fundoscope.rop.study.ship import shipped_options
+from fundoscope.rop.study.train import initial_network
 from fundoscope.studies import Study
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results" / "distillation.csv"
-RECIPE = recipe_of("lite")
+RECIPE = read_recipe("lite")
+DISTILLATION = distillation_options(RECIPE)
 ROUNDS = 3
 
 
-def epoch_seconds(material: Material, rows: np.ndarray) -> list[dict[str, object]]:
+def epoch_seconds(squares: Squares, rows: np.ndarray) -> list[dict[str, object]]:
     """Median seconds of an epoch of each way, and their ratios to the student alone."""
-    teacher, student = (bare_network(RECIPE, RECIPE.arm(name)) for name in (TEACHER, STUDENT))
-    options, squares = RECIPE.student_fit, material.squares
+    teacher, student = (build_network(RECIPE, RECIPE.arm(name)) for name in (TEACHER, STUDENT))
+    options = fit_options(RECIPE.student_fit)
     views = TeacherViews(squares, options.augment, ROUNDS + 1, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -77,7 +88,7 @@ def _epoch(student: Classifier, batches: object, teacher: Classifier | None) -> 
             with torch.no_grad():
                 target = torch.cat([target[:, None], teacher.eval()(x)], dim=1)
         loss = (
-            RECIPE.distillation.distillation_loss(logits, target)
+            DISTILLATION.distillation_loss(logits, target)
             if target.ndim == 2
             else torch.nn.functional.cross_entropy(logits, target)
         )
@@ -87,37 +98,38 @@ def _epoch(student: Classifier, batches: object, teacher: Classifier | None) -> 
     return time.perf_counter() - start
 
 
-def aucs(fits: Fits, material: Material, out: Study) -> list[dict[str, object]]:
+def aucs(plan: StudyPlan, squares: Squares, out: Study) -> list[dict[str, object]]:
     """Six kept views against a new one in every epoch."""
-    question, arm = material.question(ROP), RECIPE.arm(STUDENT)
-    kept = fits.out_of_fold(arm, question).p
+    question, arm = plan.question(ROP), plan.arm(STUDENT)
+    kept = CalibratedPredictions.read(plan).out_of_fold(ROP, STUDENT).p[:1]
     anew = np.full((1, len(question.labels)), np.nan)
-    how = replace(RECIPE.distillation, views=arm.fit.epochs)
-    for fold in fits.folds:
-        task = Task(RECIPE, arm, ROP, 0, fold)
+    how = replace(DISTILLATION, views=arm.fit.epochs)
+    for fold in plan.folds:
+        task = FitTask(arm, ROP, 0, fold)
         if not out.done(f"fold-{fold.number}"):
             with out.step(f"fold-{fold.number}") as folder:
-                _fit(task, fits.study, material.squares, how, folder)
+                _fit(task, plan, squares, how, folder)
         frame = pd.read_parquet(out.result(f"fold-{fold.number}") / "predictions.parquet")
         part = frame[frame.part == "test"]
-        settled = settle(frame, question, RECIPE.target_sensitivity)
-        anew[0, part.row] = settled.temperature.probabilities((part.logit_1 - part.logit_0).to_numpy())
-    gap = difference(question.labels, kept, anew, groups=np.array(material.groups.numbers), names=("kept", "anew"))
+        calibration = calibrate_fold(frame, question, RECIPE.decision.target_sensitivity)
+        anew[0, part.row] = calibration.temperature.probabilities((part.logit_1 - part.logit_0).to_numpy())
+    gap = difference(question.labels, kept, anew, groups=plan.group_numbers, names=("kept", "anew"))
     return [
         {"what": f"AUC, {how.views} views, a new one in each epoch", "value": round(gap.second, 4)},
-        {"what": f"AUC, {RECIPE.distillation.views} kept views", "value": round(gap.first, 4)},
+        {"what": f"AUC, {DISTILLATION.views} kept views", "value": round(gap.first, 4)},
         {"what": "AUC, kept less anew, paired", "value": round(gap.estimate.value, 4),
          "low": round(gap.estimate.low, 4), "high": round(gap.estimate.high, 4)},
     ]  # fmt: skip
 
 
-def _fit(task: Task, study: Study, squares: Squares, how: Distillation, folder: Path) -> None:
+def _fit(task: FitTask, plan: StudyPlan, squares: Squares, how: Distillation, folder: Path) -> None:
     train, inner = np.array(task.fold.train), np.array(task.fold.inner)
-    teacher = fitted_network(task.by(TEACHER), study)
-    lesson = DistillationPlan(teacher, squares, train, inner, folder / "answers")
-    model = distil(initial_network(task, study), lesson, how, task.arm.fit, folder / "fit", task.seed)
+    teacher = load_fitted_network(task.with_arm(plan.arm(TEACHER)), RECIPE, plan.study)
+    distillation = DistillationPlan(teacher, squares, train, inner, folder / "answers")
+    student = initial_network(task, RECIPE, plan.study)
+    model = distil(student, distillation, how, fit_options(task.arm.fit), folder / "fit", task.seed)
     parts = {"test": np.array(task.fold.test), "inner": inner}
-    predict(model, {"plain": squares}, parts).to_parquet(folder / "predictions.parquet", index=False)
+    predict_parts(model, {"plain": squares}, parts).to_parquet(folder / "predictions.parquet", index=False)
 
 
 def main() -> None:
@@ -125,15 +137,13 @@ def main() -> None:
     parser.add_argument("--study", type=Path, default=ROOT / "runs" / "weights-rop")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "distillation")
     given = parser.parse_args()
-    cohort = Cohort.read(given.study.with_suffix(".csv"))
-    groups = make_groups(cohort, audit(cohort).pairs)
-    folds = Folds.read(given.study / "folds.json", cohort)
-    material = Material.of(cohort, groups, folds, RECIPE.standard)
-    fits = Fits(Study(given.study, {}), RECIPE, folds.folds, 1)
-    rows = epoch_seconds(material, np.array(folds[0].train))
+    console = Console()
+    plan = make_plan(shipped_options(given.study.with_suffix(".csv"), given.study), console)
+    squares = labelled_squares(prepare_squares(plan, console), plan.question(ROP))
+    rows = epoch_seconds(squares, np.array(plan.folds[0].train))
     for row in rows:
         print(*row.values(), flush=True)
-    rows += aucs(fits, material, Study.open(given.out, {"recipe": RECIPE.as_json(), "commands": []}))
+    rows += aucs(plan, squares, Study.open(given.out, {"recipe": RECIPE.as_json(), "commands": []}))
     for row in rows[-3:]:
         print(*row.values())
     results_table(rows, RESULTS)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,8 @@ from fundoscope.evaluation import results_table
 from fundoscope.learning import SQUARE, DistillationPlan, Squares, distil, fit
 from fundoscope.networks import count_parameters
 from fundoscope.networks.cost import measure_cost
-from fundoscope.rop.recipes import STUDENT, TEACHER, recipe_of
-from fundoscope.rop.study.train import bare_network
+from fundoscope.rop.recipes import STUDENT, TEACHER, read_recipe
+from fundoscope.rop.study.networks import build_network, distillation_options, fit_options
 from fundoscope.simulate.infants import infant
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,10 +41,10 @@ def rows() -> list[dict[str, object]]:
     for name in list(STATED)[:5]:
         stock = measure_cost(timm.create_model(name, pretrained=False), 224)
         found.append(_row(name, "1000 classes, 224 px", stock.parameters, stock.macs, STATED[name]))
-    recipe = recipe_of("paper").changed(random_weights=True)
+    recipe = read_recipe("paper").changed(random_weights=True)
     for name, arm in (("MS-ROP", TEACHER), ("MN-ROP", STUDENT)):
         for size in (224, 256):
-            ours = measure_cost(bare_network(recipe.changed(size=size), recipe.arm(arm)), size)
+            ours = measure_cost(build_network(recipe.changed(size=size), recipe.arm(arm)), size)
             found.append(_row(name, f"2 classes, {size} px", ours.parameters, ours.macs, STATED[name]))
     return found
 
@@ -59,8 +58,7 @@ def _row(network: str, head: str, parameters: int, macs: int, stated: tuple[floa
 
 def walk(steps: int, folder: Path) -> None:
     """A few optimiser steps of each of the four networks."""
-    recipe = recipe_of("paper").changed(random_weights=True, epochs=1)
-    recipe = replace(recipe, distillation=replace(recipe.distillation, views=1))
+    recipe = read_recipe("paper").changed(random_weights=True, epochs=1)
     teacher_n, student_n = 8 * steps, 16 * steps
     photographs = [infant(seed, disease=("normal", "rop")[seed % 2], size=SQUARE).pixels for seed in range(student_n)]
     from fundoscope.imaging import Photograph
@@ -68,12 +66,13 @@ def walk(steps: int, folder: Path) -> None:
     pixels = [recipe.standard.square(Photograph(p, "simulated", 0, "array"), size=SQUARE) for p in photographs]
     squares = Squares(pixels, np.arange(student_n) % 2, recipe.standard)
     nothing = np.array([], np.int64)
-    teacher, student = (bare_network(recipe, recipe.arm(name)) for name in (TEACHER, STUDENT))
+    teaching, studying = fit_options(recipe.teacher_fit), fit_options(recipe.student_fit)
+    teacher, student = (build_network(recipe, recipe.arm(name)) for name in (TEACHER, STUDENT))
     for stage in ("ROP", "TR-ROP"):  # the second begins with the first's weights
         before = teacher.head.weight.clone(), student.head.weight.clone()
-        teacher = fit(teacher, squares, np.arange(teacher_n), nothing, recipe.teacher_fit, folder / f"MS-{stage}", 0)
-        lesson = DistillationPlan(teacher, squares, np.arange(student_n), nothing, folder / "answers")
-        student = distil(student, lesson, recipe.distillation, recipe.student_fit, folder / f"MN-{stage}", 0)
+        teacher = fit(teacher, squares, np.arange(teacher_n), nothing, teaching, folder / f"MS-{stage}", 0)
+        plan = DistillationPlan(teacher, squares, np.arange(student_n), nothing, folder / "answers")
+        student = distil(student, plan, distillation_options(recipe), studying, folder / f"MN-{stage}", 0)
         moved = [
             float((a - b).abs().max()) for a, b in zip(before, (teacher.head.weight, student.head.weight), strict=True)
         ]

@@ -73,7 +73,7 @@ def random_lines() -> list[str]:
     return [
         "",
         f"From random weights, on the same folds, the student reaches {taught} if it is taught (on simulated photographs, too) and {alone} alone "
-        "([the first attempt](docs/results/retcam_short), with a shorter rehearsal).",
+        "([the first attempt](docs/results/retcam_short), with a shorter pretraining).",
     ]
 
 
@@ -146,7 +146,7 @@ def simulated_lines() -> list[str]:
     rop = {(row["what"], row["photographs"]): row for row in rows("simulated_rop.csv")}
     alone, paired = (
         rop["simulated infants alone", "field and colour alike, all"],
-        next(row for (what, _), row in rop.items() if what == "rehearsal less none, paired"),
+        next(row for (what, _), row in rop.items() if what == "pretraining less none, paired"),
     )
     return [
         "",

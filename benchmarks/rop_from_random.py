@@ -2,8 +2,8 @@
 
     python benchmarks/rop_from_random.py [--data ../shared/data] [--out runs/weights-rop-short]
 
-The study of `weights_rop.py` with three epochs of rehearsal instead of six and twelve of the student instead of sixteen,
-and two more arms: the student from random weights alone, and taught (then on simulated photographs, too). Its log loss on
+The study of `weights_rop.py` by the recipe rop/recipes/lite_short.toml (three epochs of pretraining instead of six, twelve
+of the student instead of sixteen), and two more arms: the student from random weights alone, and taught (then on simulated photographs, too). Its log loss on
 inner photographs, beside that of the longer recipe, is why the longer one ships (inner.csv in both folders).
 Writes docs/results/retcam_short. It goes on where it was cut off.
 """
@@ -13,27 +13,17 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from fundoscope.cli.console import Console
 from fundoscope.cohort import Cohort
-from fundoscope.rop.recipes import ARMS, Recipe, recipe_of
-from fundoscope.rop.study.run import StudyOptions, run_study
+from fundoscope.rop.recipes import ARM_NAMES, FOLDER, read_recipe
+from fundoscope.rop.study.plan import StudyOptions
+from fundoscope.rop.study.run import run_study
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("FUNDOSCOPE_DATA", ROOT.parent / "shared" / "data"))
 RESULTS = ROOT / "docs" / "results" / "retcam_short"
-
-
-def shorter(recipe: Recipe) -> Recipe:
-    assert recipe.rehearsal is not None
-    few = replace(recipe.rehearsal.fit, epochs=3, patience=3)
-    return replace(
-        recipe,
-        student_fit=replace(recipe.student_fit, epochs=12, patience=8),
-        rehearsal=replace(recipe.rehearsal, fit=few),
-    )
 
 
 def main() -> None:
@@ -44,8 +34,8 @@ def main() -> None:
     table = given.out.with_suffix(".csv")
     table.parent.mkdir(parents=True, exist_ok=True)
     Cohort.from_folders(given.data / "hvdropdb_retcam").write(table)
-    recipe = shorter(recipe_of("lite"))
-    run_study(StudyOptions(table, given.out, recipe, networks=ARMS, seeds=3, independent=True), Console())
+    recipe = read_recipe(FOLDER / "lite_short.toml")
+    run_study(StudyOptions(table, given.out, recipe, networks=ARM_NAMES, seeds=3, independent=True), Console())
     shutil.rmtree(RESULTS, ignore_errors=True)
     shutil.copytree(given.out / "tables", RESULTS, ignore=shutil.ignore_patterns("out_of_fold.csv", "checklist*"))
 

@@ -22,9 +22,13 @@ from numpy.typing import NDArray
 
 from fundoscope.cohort import Cohort, Folds, Groups, audit, make_groups
 from fundoscope.evaluation.controls import shuffle_verdict
-from fundoscope.imaging import read
+from fundoscope.imaging import Standard, read
 from fundoscope.learning import Squares
-from fundoscope.rop.study.shuffled_labels import STANDARD, out_of_fold_auc, shuffled
+from fundoscope.rop.recipes import read_recipe
+from fundoscope.rop.study.shuffled_labels import auc_on_folds, shuffle_over_groups
+
+NUMBERS = read_recipe("lite").shuffled_labels
+STANDARD = Standard(size=NUMBERS.side)
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("FUNDOSCOPE_DATA", ROOT.parent / "shared" / "data"))
@@ -51,16 +55,16 @@ def main() -> None:
     groups = make_groups(cohort, audit(cohort).pairs)
     numbers = np.array(groups.numbers)
     folds = folds_of(cohort, groups)
-    pictures = [STANDARD.square(read(record.path), size=64) for record in cohort]
+    pictures = [STANDARD.square(read(record.path)) for record in cohort]
     rows = []
     for kind, runs in (("without a leak", given.runs), ("with a planted leak", max(3, given.runs // 4))):
         aucs = []
         for seed in range(runs):
-            labels = shuffled(cohort.labels, numbers, seed)
+            labels = shuffle_over_groups(cohort.labels, numbers, seed)
             squares, parts = Squares(pictures, labels, STANDARD), folds
             if kind == "with a planted leak":
                 squares, parts = with_mirrored_copies(squares, folds)
-            aucs.append(out_of_fold_auc(squares, parts, seed))
+            aucs.append(auc_on_folds(squares, parts, NUMBERS, seed))
             print(f"  {kind}, seed {seed}: AUC {aucs[-1]:.3f}", flush=True)
             rows.append({"cohort": kind, "seed": seed, "auc": round(aucs[-1], 4)})
         positives = int(labels.sum())

@@ -23,8 +23,9 @@ from fundoscope.cli.console import Console
 from fundoscope.cohort import Cohort
 from fundoscope.evaluation import estimates, results_table
 from fundoscope.evaluation.decisions import Cascade, class_weights, score_cascade
-from fundoscope.rop.recipes import recipe_of
-from fundoscope.rop.study.run import StudyOptions, run_study
+from fundoscope.rop.recipes import read_recipe
+from fundoscope.rop.study.plan import StudyOptions
+from fundoscope.rop.study.run import run_study
 from fundoscope.simulate import write_infants
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -107,8 +108,8 @@ def main() -> None:
     table = cohort_of(given.out, given.photographs)
     cohort = Cohort.read(table)
     print(f"{len(cohort)} photographs: {told(cohort)}")
-    # the eyes are simulated already: a rehearsal on more of them would only double the time
-    recipe = recipe_of("lite").changed(size=given.size, epochs=given.epochs, rehearsed=False)
+    # the eyes are simulated already: pretraining on more of them would only double the time
+    recipe = read_recipe("lite").changed(size=given.size, epochs=given.epochs, pretraining=False)
     run_study(StudyOptions(table, given.out, recipe, prevalences=(0.061, 0.431)), Console())
     shutil.rmtree(RESULTS, ignore_errors=True)
     shutil.copytree(given.out / "tables", RESULTS)

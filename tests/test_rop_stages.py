@@ -16,13 +16,22 @@ from fundoscope.bundles import open_bundle
 from fundoscope.cli.console import Console
 from fundoscope.cohort import Cohort, Folds, audit, make_groups
 from fundoscope.errors import LeakError, UsageError
-from fundoscope.learning import HintonLoss, LogitRegressionLoss
+from fundoscope.learning import HintonLoss, LogitRegressionLoss, Squares, fit
 from fundoscope.networks import COMPARED_NETWORKS, build
 from fundoscope.networks.cost import measure_cost
-from fundoscope.rop.recipes import ARMS, recipe_of
-from fundoscope.rop.study.questions import TREATMENT, questions_of
-from fundoscope.rop.study.run import StudyOptions, run_study
-from fundoscope.rop.study.train import Task, fitted_network, initial_network
+from fundoscope.rop.recipes import ARM_NAMES, read_recipe
+from fundoscope.rop.study.networks import (
+    build_network,
+    check_networks,
+    distillation_options,
+    fit_options,
+    load_fitted_network,
+    predict_rows,
+)
+from fundoscope.rop.study.plan import FitTask, StudyOptions
+from fundoscope.rop.study.questions import TREATMENT, answerable_questions
+from fundoscope.rop.study.run import run_study
+from fundoscope.rop.study.train import initial_network
 from fundoscope.studies import Study
 
 
@@ -54,7 +63,7 @@ def cohort(tmp_path_factory):
 def study(cohort, tmp_path_factory):
     out = tmp_path_factory.mktemp("study") / "s"
     torch.set_num_threads(1)
-    recipe = recipe_of("tiny").changed(epochs=3)
+    recipe = read_recipe("tiny").changed(epochs=3)
     run_study(
         StudyOptions(cohort, out, recipe, folds=2, export=True, prevalences=(0.06,), shuffles=2), Console(quiet=True)
     )
@@ -106,13 +115,13 @@ def test_the_bundle_answers_both_questions(study):
 
 def test_the_second_stage_begins_where_the_first_ended(study, cohort):
     manifest = json.loads((study / "study.json").read_text())
-    recipe, table = recipe_of("tiny").changed(epochs=3), Cohort.read(cohort)
+    recipe, table = read_recipe("tiny").changed(epochs=3), Cohort.read(cohort)
     (fold, _) = Folds.read(study / "folds.json", table).folds
     where = Study(study, manifest)
     for name in ("teacher", "student"):
-        first = Task(recipe, recipe.arm(name), "rop", 0, fold)
-        begun = initial_network(replace(first, question=TREATMENT), where)
-        ended = fitted_network(first, where)
+        first = FitTask(recipe.arm(name), "rop", 0, fold)
+        begun = initial_network(replace(first, question=TREATMENT), recipe, where)
+        ended = load_fitted_network(first, recipe, where)
         assert all(
             torch.equal(a, b) for a, b in zip(begun.state_dict().values(), ended.state_dict().values(), strict=True)
         )
@@ -134,7 +143,7 @@ def test_an_infant_in_two_folds_stops_the_study_by_name(study, cohort, tmp_path)
     (out / "study.json").write_text((study / "study.json").read_text())
     (out / "folds.json").write_text(json.dumps(folds))
     with pytest.raises(LeakError, match=rf"\b({one}|{other})\.png"):
-        run_study(StudyOptions(cohort, out, recipe_of("tiny").changed(epochs=3), folds=2), Console(quiet=True))
+        run_study(StudyOptions(cohort, out, read_recipe("tiny").changed(epochs=3), folds=2), Console(quiet=True))
 
 
 def test_without_answers_about_treatment_it_is_not_asked_and_says_so(tmp_path):
@@ -143,45 +152,53 @@ def test_without_answers_about_treatment_it_is_not_asked_and_says_so(tmp_path):
         draw(tmp_path / f"{number}.png", ("normal", "rop")[number % 2], number)
     (tmp_path / "cohort.csv").write_text("image,label,infant\n" + rows)
     table = Cohort.read(tmp_path / "cohort.csv")
-    questions, why = questions_of(table, Folds.make(table, make_groups(table, audit(table).pairs), 2))
+    questions, why = answerable_questions(table, Folds.make(table, make_groups(table, audit(table).pairs), 2))
     assert [question.name for question in questions] == ["rop"] and "stage 2 was not trained" in why
 
 
-def test_every_comparison_network_goes_through_every_step(tmp_path):
-    table = write_cohort(tmp_path)
-    recipe = recipe_of("tiny")
-    networks = ("undistilled", *COMPARED_NETWORKS)
-    out = tmp_path / "s"
-    run_study(StudyOptions(table, out, recipe.changed(epochs=1), folds=2, networks=networks), Console(quiet=True))
+def test_a_comparison_network_goes_through_every_step(tmp_path):
+    out, networks = tmp_path / "s", ("undistilled", "mobilenetv2")
+    options = StudyOptions(
+        write_cohort(tmp_path, 36), out, read_recipe("tiny").changed(epochs=1), folds=2, networks=networks
+    )
+    run_study(options, Console(quiet=True))
     for question in ("rop", "treatment"):
         graders = [row["grader"] for row in rows_of(out / f"tables/results_{question}.csv")]
         assert graders[: len(networks)] == list(networks)
 
 
+@pytest.mark.parametrize("name", COMPARED_NETWORKS)
+def test_every_comparison_network_is_trained_and_told_apart(name, tmp_path):
+    recipe = read_recipe("tiny")
+    arm = recipe.arm(name)
+    check_networks(recipe, [arm])
+    squares = Squares([np.full((64, 64, 3), 60 * k, np.uint8) for k in range(4)], np.arange(4) % 2, recipe.standard)
+    model = build_network(recipe, arm)
+    before = model.head.weight.clone()
+    rows, numbers = np.arange(4), recipe.student_fit.model_copy(update={"epochs": 1, "average": 0.0})
+    model = fit(model, squares, rows, rows[:0], fit_options(numbers), tmp_path / "fit", seed=0)
+    assert not torch.equal(before, model.head.weight) and np.isfinite(predict_rows(model, squares, rows)).all()
+
+
 def test_the_papers_recipe_to_the_letter():
-    paper = recipe_of("paper")
-    assert paper.teacher == "resnet18+densenet121+efficientnet_b2" and paper.student == "mobilenetv2"
+    paper = read_recipe("paper")
+    assert paper.networks.teacher == "resnet18+densenet121+efficientnet_b2" and paper.networks.student == "mobilenetv2"
     standard = paper.standard
     assert standard.size == 256 and standard.clahe_when != "never"
     levels = standard.tensor(np.full((2, 2, 3), 255, np.uint8))
     assert levels.max() == 1 and standard.tensor(np.zeros((2, 2, 3), np.uint8)).min() == 0  # scaled to [0, 1]
-    for fit, batch in ((paper.teacher_fit, 8), (paper.student_fit, 16)):
-        assert (fit.optimiser, fit.learning_rate, fit.weight_decay, fit.epochs, fit.batch) == (
-            "adam",
-            1e-4,
-            1e-4,
-            200,
-            batch,
-        )
-        assert fit.schedule == "constant" and fit.average == 0 and fit.smoothing == 0
-        assert fit.augment.rotation and fit.augment.scale and not fit.augment.colour
-    assert paper.distillation.loss == HintonLoss(temperature=5.0, alpha=0.95)
-    assert isinstance(recipe_of("lite").distillation.loss, LogitRegressionLoss)
+    for numbers, batch in ((paper.teacher_fit, 8), (paper.student_fit, 16)):
+        assert (numbers.optimiser, numbers.learning_rate, numbers.weight_decay) == ("adam", 1e-4, 1e-4)
+        assert (numbers.epochs, numbers.batch, numbers.schedule) == (200, batch, "constant")
+        assert numbers.average == 0 and numbers.smoothing == 0
+        assert numbers.augment.rotation and numbers.augment.scale and not numbers.augment.colour
+    assert distillation_options(paper).loss == HintonLoss(temperature=5.0, alpha=0.95)
+    assert isinstance(distillation_options(read_recipe("lite")).loss, LogitRegressionLoss)
 
 
 def test_sizes_and_costs_of_the_papers_networks():
     # table 5 as repaired: 26.59 M and 2.23 M with two classes; MobileNetV2's 0.30 G at 224 px is 1.306 times that at 256
-    teacher, student = recipe_of("paper").teacher, recipe_of("paper").student
+    teacher, student = read_recipe("paper").networks.teacher, read_recipe("paper").networks.student
     assert measure_cost(build(teacher, pretrained=False), 256).parameters == pytest.approx(26.59e6, abs=0.01e6)
     small, large = (measure_cost(build(student, pretrained=False, size=size), size) for size in (224, 256))
     assert small.parameters == pytest.approx(2.2264e6, abs=0.001e6)
@@ -195,6 +212,7 @@ def test_a_convolutions_cost_by_hand():
 
 
 def test_an_unknown_arm_names_the_nearest():
+    recipe = read_recipe("tiny")
     with pytest.raises(UsageError, match="undistilled"):
-        recipe_of("tiny").arm("undistiled")
-    assert all(recipe_of("lite").arm(name).name == name for name in ARMS)
+        check_networks(recipe, [recipe.arm("undistiled")])
+    assert all(read_recipe("lite").arm(name).name == name for name in ARM_NAMES)

@@ -52,7 +52,7 @@ def study(
     out: Annotated[
         Path, typer.Option(help="Folder of the study; the same command again goes on where it was cut off.")
     ],
-    recipe: Annotated[str, typer.Option(help="paper, lite or tiny.")] = "lite",
+    recipe: Annotated[str, typer.Option(help="paper, lite, tiny, or a file of your own: FILE.toml.")] = "lite",
     folds: Annotated[int, typer.Option(min=2, help="Outer folds.")] = 5,
     networks: Annotated[
         str,
@@ -71,7 +71,7 @@ def study(
         bool, typer.Option("--random-weights", help="Start from random weights, not from ImageNet or simulated eyes.")
     ] = False,
     prevalence: Annotated[
-        str, typer.Option(help="Comma-separated shares of ill eyes for which predictive values are told.")
+        str, typer.Option(help="Comma-separated shares of ill eyes for which predictive values are computed.")
     ] = "",
     shuffles: Annotated[
         int, typer.Option(min=0, help="Runs of the control with shuffled labels, by a tiny network.")
@@ -96,14 +96,15 @@ def study(
     from fundoscope.errors import need
 
     need("torch", "lightning", "timm", "sklearn", "matplotlib", what="A study", extra="train")
-    from fundoscope.rop.recipes import recipe_of
-    from fundoscope.rop.study.run import StudyOptions, run_study
+    from fundoscope.rop.recipes import read_recipe
+    from fundoscope.rop.study.plan import StudyOptions
+    from fundoscope.rop.study.run import run_study
 
-    chosen = recipe_of(recipe).changed(size=size, epochs=epochs, random_weights=random_weights, tracker=tracker)
+    chosen = read_recipe(recipe).changed(size=size, epochs=epochs, random_weights=random_weights)
     options = StudyOptions(
         cohort=cohort, out=out, recipe=chosen, folds=folds, networks=tuple(filter(None, networks.split(","))),
         seeds=seeds, export=export, independent=images_are_independent, prevalences=_shares(prevalence),
-        shuffles=shuffles,
+        shuffles=shuffles, tracker=tracker,
     )  # fmt: skip
     run_study(options, Console(quiet), dry_run=dry_run)
 

@@ -8,7 +8,7 @@ something is drawn, and its global state stays as it was.
 from __future__ import annotations
 
 import csv
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,6 @@ from fundoscope.evaluation.metrics import (
     check_scores,
     estimate,
     pr_points,
-    reliability_bins,
     roc_band,
     roc_points,
 )
@@ -52,69 +51,82 @@ _STYLE: Any = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class PlottedCurve:
+    """A curve to draw: what the `legend` says, and the points (x, y) of each of its `runs`, the first drawn strongest.
+
+    `band` is (x, low, high), shaded, or None.
+    """
+
+    legend: str
+    runs: Sequence[tuple[ArrayLike, ArrayLike]]
+    band: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """One grader: its `name`, labels `y` (n,), scores `p` (n,) or (seeds, n), and its `groups`."""
+    """One grader whose points are not computed yet: its `name`, labels `y` (n,), scores `p` (n,) or (seeds, n), `groups`."""
 
     name: str
     y: ArrayLike
     p: ArrayLike
     groups: Sequence[object] | NDArray | None = None
 
-    def runs(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """Labels and scores of each seed."""
+    def plotted(self, metric: str, short: str, points: Callable[..., tuple[Any, Any]], band: bool) -> PlottedCurve:
+        """The points of each seed, with the metric and its interval in the legend."""
         y, p = check_scores(self.y, self.p)
-        return ((y, run) for run in np.atleast_2d(p))
-
-    def legend(self, metric: str, short: str) -> str:
-        """Its name with the metric and interval."""
-        return f"{self.name}: {short} {_brief(estimate(self.y, self.p, metric, groups=self.groups))}"
+        legend = f"{self.name}: {short} {brief(estimate(self.y, self.p, metric, groups=self.groups))}"
+        runs = [points(y, run) for run in np.atleast_2d(p)]  # raises for one class only
+        shade = (FALSE_POSITIVE_RATES, *roc_band(self.y, self.p, self.groups)) if band and p.ndim == 1 else None
+        return PlottedCurve(legend, runs, shade)
 
 
 def roc(path: Path, curves: Sequence[Curve], title: str = "") -> Path:
-    """ROC curves over each other; a shaded 95 % band where there are at most two, and one run each."""
+    """`draw_roc` of graders; a 95 % band where there are at most two, and one run each."""
+    _some(curves)
+    plotted = [curve.plotted("auc", "AUC", roc_points, band=len(curves) <= 2) for curve in curves]
+    return draw_roc(path, plotted, title or _basis(curves[0].y, curves[0].groups))
+
+
+def precision_recall(path: Path, curves: Sequence[Curve], title: str = "") -> Path:
+    """`draw_precision_recall` of graders."""
+    _some(curves)
+    plotted = [curve.plotted("average_precision", "AP", pr_points, band=False) for curve in curves]
+    prevalence = float(np.mean(np.asarray(curves[0].y, float)))
+    return draw_precision_recall(path, plotted, prevalence, title or _basis(curves[0].y, curves[0].groups))
+
+
+def draw_roc(path: Path, curves: Sequence[PlottedCurve], title: str) -> Path:
+    """ROC curves over each other: x is 1 - specificity, y sensitivity."""
     _some(curves)
     with _axes(path, (5.2, 5.2)) as axes:
         axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":", label="chance")
         for index, curve in enumerate(curves):
-            for number, (y, p) in enumerate(curve.runs()):
-                label = curve.legend("auc", "AUC") if number == 0 else None
-                axes.plot(*roc_points(y, p), label=label, alpha=1 if number == 0 else 0.5, **_line(index))
-            if len(curves) <= 2 and np.ndim(curve.p) == 1:
-                low, high = roc_band(curve.y, curve.p, curve.groups)
-                axes.fill_between(FALSE_POSITIVE_RATES, low, high, color=PALETTE[index], alpha=0.15, linewidth=0)
-        _unit(axes, "1 - specificity", "sensitivity", title or _basis(curves[0].y, curves[0].groups))
+            for number, (x, y) in enumerate(curve.runs):
+                label = curve.legend if number == 0 else None
+                axes.plot(x, y, label=label, alpha=1 if number == 0 else 0.5, **_line(index))
+            if curve.band is not None:
+                axes.fill_between(*curve.band, color=PALETTE[index], alpha=0.15, linewidth=0)
+        _unit(axes, "1 - specificity", "sensitivity", title)
         axes.legend(loc="lower right")
     return path
 
 
-def precision_recall(path: Path, curves: Sequence[Curve], title: str = "") -> Path:
-    """Precision-recall steps over each other, with the prevalence as the line of chance."""
+def draw_precision_recall(path: Path, curves: Sequence[PlottedCurve], prevalence: float, title: str) -> Path:
+    """Precision-recall steps over each other (x is recall), with the prevalence as the line of chance."""
     _some(curves)
     with _axes(path, (5.2, 5.2)) as axes:
-        prevalence = float(np.mean(np.asarray(curves[0].y, float)))
         label = f"chance: prevalence {prevalence:.2f}"
         axes.axhline(prevalence, color=_GREY, linewidth=0.8, linestyle=":", label=label)
         for index, curve in enumerate(curves):
-            for number, (y, p) in enumerate(curve.runs()):
-                recall, precision = pr_points(y, p)
-                label = curve.legend("average_precision", "AP") if number == 0 else None
+            for number, (x, y) in enumerate(curve.runs):
+                label = curve.legend if number == 0 else None
+                recall, precision = np.asarray(x, float), np.asarray(y, float)
                 # the step form belongs to the average precision: precision holds back to the recall before
                 axes.step([0, *recall], [precision[0], *precision], where="pre", label=label,
                           alpha=1 if number == 0 else 0.5, **_line(index))  # fmt: skip
-        _unit(axes, "recall (sensitivity)", "precision", title or _basis(curves[0].y, curves[0].groups))
+        _unit(axes, "recall (sensitivity)", "precision", title)
         axes.legend(loc="lower left")
     return path
-
-
-def confusion(
-    path: Path, y: ArrayLike, called: ArrayLike, names: tuple[str, str] = ("normal", "ROP"), title: str = ""
-) -> Path:
-    """Truth by row, decision by column: counts, and their share of the row; `called` (n,) holds 0 and 1."""
-    labels, decisions = check_scores(y, called)
-    if decisions.ndim != 1 or not np.isin(decisions, (0, 1)).all():
-        raise UsageError("Decisions must be (n,) of 0 and 1. Apply the operating point first.")
-    cells = np.array([[np.sum((labels == i) & (decisions == j)) for j in (0, 1)] for i in (0, 1)])
-    return _matrix(path, cells, names, title or f"n={len(labels)}, {int(labels.sum())} positive")
 
 
 def grade_confusion(path: Path, cells: NDArray[np.int64], title: str = "") -> Path:
@@ -136,20 +148,31 @@ def _matrix(path: Path, cells: NDArray[np.int64], names: Sequence[str], title: s
     return path
 
 
-def reliability(path: Path, y: ArrayLike, p: ArrayLike, bins: int = 10, title: str = "") -> Path:
-    """Share of positives against mean probability in equal-mass bins, Wilson 95 % bars, n beside each bin."""
-    found = reliability_bins(y, p, bins)
-    x, share = np.array([b.score for b in found]), np.array([b.share for b in found])
-    bars = np.array([[b.share - b.low, b.high - b.share] for b in found]).reshape(-1, 2).T
+@dataclass(frozen=True, slots=True, eq=False)
+class ReliabilityPoints:
+    """Bins of like probability, each array (bins,): mean `score`, `share` of positives with its interval `low` to `high`,
+    and `n` photographs.
+    """
+
+    score: ArrayLike
+    share: ArrayLike
+    low: ArrayLike
+    high: ArrayLike
+    n: ArrayLike
+
+
+def draw_reliability(path: Path, bins: ReliabilityPoints, notes: Sequence[str] = (), title: str = "") -> Path:
+    """Share of positives against mean probability, with intervals, n beside each bin, and `notes` in the legend."""
+    x, share, low, high = (np.asarray(each, float) for each in (bins.score, bins.share, bins.low, bins.high))
+    bars = np.stack([share - low, high - share]).clip(0)
     with _axes(path, (5.2, 5.2)) as axes:
         axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":", label="ideal")
-        axes.errorbar(x, share, yerr=bars.clip(0), fmt="o-", color=PALETTE[0], capsize=2, label="observed, 95 % Wilson")
-        for each in found:
-            axes.annotate(f"n={each.n}", (each.score, each.share), (5, -11), textcoords="offset points", fontsize=8)
-        ece, slope = (_brief(estimate(y, p, metric)) for metric in ("ece", "calibration_slope"))
-        _unit(axes, "predicted probability", "share of positives", title or _basis(y, None))
-        axes.plot([], [], " ", label=f"ECE {ece}")
-        axes.plot([], [], " ", label=f"slope {slope}")
+        axes.errorbar(x, share, yerr=bars, fmt="o-", color=PALETTE[0], capsize=2, label="observed, 95 % Wilson")
+        for place, height, n in zip(x, share, np.asarray(bins.n, int), strict=True):
+            axes.annotate(f"n={n}", (place, height), (5, -11), textcoords="offset points", fontsize=8)
+        _unit(axes, "predicted probability", "share of positives", title)
+        for note in notes:
+            axes.plot([], [], " ", label=note)
         axes.legend(loc="upper left")
     return path
 
@@ -186,26 +209,6 @@ def losses_by_step(path: Path, steps: Path, columns: Sequence[str], title: str =
         axes.set_ylabel("loss")
         axes.set_title(title)
         axes.legend(loc="upper right", ncols=2)
-    return path
-
-
-def comparison(path: Path, estimates: Mapping[str, Estimate], metric: str, reference: float | None = None) -> Path:
-    """Estimates below one another, each a point with its interval, or its groups' points, and the numbers."""
-    if not estimates:
-        raise UsageError("There is nothing to compare. Give at least one estimate.")
-    rows = list(estimates.items())[::-1]
-    with _axes(path, (7.2, 0.8 + 0.42 * len(rows))) as axes:
-        for height, (_, each) in enumerate(rows):
-            colour = PALETTE[(len(rows) - 1 - height) % len(PALETTE)]
-            axes.plot([each.low, each.high], [height, height], color=colour)
-            axes.plot(each.points, [height] * len(each.points), "|", color=colour)
-            axes.plot(each.value, height, "o", color=colour)
-            axes.annotate(_brief(each), (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=9)
-        if reference is not None:
-            axes.axvline(reference, color=_GREY, linewidth=0.8, linestyle=":")
-        axes.set_yticks(range(len(rows)), [f"{name} (n={each.n})" for name, each in rows])
-        axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.set_xlabel(f"{metric}, 95 % interval")
     return path
 
 
@@ -247,7 +250,8 @@ def _plot_series(axes: Axes, panel: Mapping[str, list[tuple[float, float]]], fal
     axes.legend(loc="best")
 
 
-def _brief(each: Estimate) -> str:
+def brief(each: Estimate) -> str:
+    """A figure with its interval, as legends carry it."""
     if np.isnan(each.low):
         return f"{each.value:.3f} ({each.groups} groups, no interval)"
     return f"{each.value:.3f} ({each.low:.2f} to {each.high:.2f})"
@@ -263,7 +267,7 @@ def _line(index: int) -> dict[str, Any]:
     return {"color": PALETTE[index % len(PALETTE)], "linestyle": _LINES[index % len(_LINES)]}
 
 
-def _some(curves: Sequence[Curve]) -> None:
+def _some(curves: Sequence[object]) -> None:
     if not curves:
         raise UsageError("There is no curve to draw. Give at least one.")
 

@@ -1,105 +1,169 @@
-"""From the logits of every fold to calibrated out-of-fold probabilities, with each fold's own operating point."""
+"""Step 7, `calibrated.parquet`: the logits of all fits, read once, with each fold's temperature and threshold applied.
+
+    question, arm, seed, fold, part, variant, precision, row, logit_0, logit_1, probability, threshold
+
+`part` is test or inner; `variant` what was done to the photographs; `precision` torch, or what the exported bundle of the
+fold answered in fp32 and int8. `row` counts the photographs of the cohort from 0. Whatever is scored or drawn later comes
+from here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fundoscope.cohort import Fold
 from fundoscope.evaluation.decisions import OperatingPoint, Temperature, fit_temperature, target_sensitivity
-from fundoscope.rop.recipes import Arm, Recipe
-from fundoscope.rop.study.questions import Question
-from fundoscope.rop.study.train import Task, predictions_of
-from fundoscope.studies import Study
+from fundoscope.rop.study.plan import FitTask, StudyPlan
+from fundoscope.rop.study.questions import ROP, Question
+from fundoscope.studies import write_json
+
+PREDICTIONS, CALIBRATION, CALIBRATED = "predictions.parquet", "calibration.json", "calibrated.parquet"
+
+#: Folder of what a fold's exported bundle answers, within the study's; its arm is in the predictions.
+INT8_STEP = "int8/fold-{}"
+
+Rows = NDArray[np.int64]
+Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class OutOfFold:
-    """One arm's answers to one question on photographs it never saw.
-
-    `p` (seeds, n) are probabilities, calibrated by each fold's inner photographs; `thresholds` (seeds, n) the
-    operating point of the fold that tested the photograph; `variant` says what was done to the photographs.
-    """
-
-    arm: str
-    variant: str
-    p: NDArray[np.float64]
-    thresholds: NDArray[np.float64]
-
-    def of(self, rows: NDArray[np.int64]) -> OutOfFold:
-        """The answers on some of the photographs."""
-        return OutOfFold(self.arm, self.variant, self.p[:, rows], self.thresholds[:, rows])
-
-
-@dataclass(frozen=True)
-class Settled:
-    """What a fold's inner photographs settled: how logits become probabilities, and probabilities a decision."""
+class FoldCalibration:
+    """How the logits of one fit become probabilities, and probabilities a decision."""
 
     temperature: Temperature
     point: OperatingPoint
 
+    @classmethod
+    def read(cls, path: Path) -> FoldCalibration:
+        """The calibration that `write` kept."""
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return cls(Temperature(**values["temperature"]), OperatingPoint(**values["operating_point"]))
+
+    def write(self, path: Path) -> None:
+        """Keep it as JSON."""
+        write_json(path, {"temperature": asdict(self.temperature), "operating_point": asdict(self.point)})
+
 
 @dataclass(frozen=True)
-class InnerAnswers:
-    """A fit's answers on the inner photographs of its fold: rows, and calibrated probabilities."""
+class OutOfFoldPredictions:
+    """One arm's predictions on photographs that it never saw.
 
-    task: Task
-    rows: NDArray[np.int64]
-    p: NDArray[np.float64]
+    `p` (seeds, n) are probabilities, calibrated by each fold's inner photographs; `thresholds` (seeds, n) the operating
+    point of the fold that tested the photograph; `variant` says what was done to the photographs.
+    """
+
+    arm: str
+    variant: str
+    p: Scores
+    thresholds: Scores
+
+    def select_rows(self, rows: Rows) -> OutOfFoldPredictions:
+        """The predictions on some of the photographs."""
+        return OutOfFoldPredictions(self.arm, self.variant, self.p[:, rows], self.thresholds[:, rows])
 
 
 @dataclass(frozen=True)
-class Fits:
-    """The finished fits of a study: its folds and seeds, and where they lie."""
+class FitInnerPredictions:
+    """One fit's calibrated probabilities `p` of the inner photographs `rows` of its fold, and its threshold."""
 
-    study: Study
-    recipe: Recipe
-    folds: Sequence[Fold]
-    seeds: int
+    seed: int
+    fold: int
+    rows: Rows
+    p: Scores
+    threshold: float
 
-    def tasks(self, arm: Arm, question: Question) -> Iterator[Task]:
-        """Every fit of an arm for a question, seed by seed."""
-        for seed in range(self.seeds):
-            yield from (Task(self.recipe, arm, question.name, seed, fold) for fold in self.folds)
 
-    def settled(self, task: Task, question: Question) -> Settled:
-        """Temperature and operating point of one fit."""
-        return settle(predictions_of(task, self.study), question, self.recipe.target_sensitivity)
+def calibrate_fold(predictions: pd.DataFrame, question: Question, target: float) -> FoldCalibration:
+    """Temperature and operating point of one fit, from its known inner photographs as they are and from nothing else.
 
-    def inner(self, arm: Arm, question: Question) -> Iterator[InnerAnswers]:
-        """What each fit says of all inner photographs of its fold, calibrated on those whose answer is known."""
-        for task in self.tasks(arm, question):
-            rows, logits = margins(predictions_of(task, self.study), "inner")
-            yield InnerAnswers(task, rows, self.settled(task, question).temperature.probabilities(logits))
+    `predictions` has the columns row, part, variant, logit_0, logit_1; `target` is the sensitivity to reach.
+    """
+    inner = predictions[(predictions.part == "inner") & (predictions.variant == "plain")]
+    inner = inner[inner.row.isin(question.known_rows)]
+    labels = question.labels[inner.row.to_numpy()]
+    log_odds = (inner.logit_1 - inner.logit_0).to_numpy()
+    temperature = fit_temperature(log_odds, labels)
+    return FoldCalibration(temperature, target_sensitivity(labels, temperature.probabilities(log_odds), target))
 
-    def out_of_fold(self, arm: Arm, question: Question, variant: str = "plain") -> OutOfFold:
+
+def calibrated_predictions(plan: StudyPlan, task: FitTask) -> pd.DataFrame:
+    """The predictions of one fit with their probabilities and its threshold."""
+    folder = plan.study.result(task.step)
+    calibration = FoldCalibration.read(folder / CALIBRATION)
+    frame = pd.read_parquet(folder / PREDICTIONS)
+    probability = calibration.temperature.probabilities((frame.logit_1 - frame.logit_0).to_numpy())
+    return frame.assign(
+        question=task.question, arm=task.arm.name, seed=task.seed, fold=task.fold.number, precision="torch",
+        probability=probability, threshold=calibration.point.threshold,
+    )  # fmt: skip
+
+
+def calibrate_all(plan: StudyPlan) -> Path:
+    """Write `calibrated.parquet` from the predictions of all fits and of the exported folds; returns its path."""
+    path = plan.folder / CALIBRATED
+    if path.exists():
+        return path
+    frames = [calibrated_predictions(plan, task) for task in plan.tasks()]
+    for fold in plan.folds:
+        exported = pd.read_parquet(plan.study.result(INT8_STEP.format(fold.number)) / PREDICTIONS)
+        frames.append(exported.assign(question=ROP, seed=0, fold=fold.number, part="test", variant="plain"))
+    columns = ["question", "arm", "seed", "fold", "part", "variant", "precision", "row"]
+    table = pd.concat(frames, ignore_index=True)[[*columns, "logit_0", "logit_1", "probability", "threshold"]]
+    beside = path.with_name(path.name + ".part")
+    table.to_parquet(beside, index=False)
+    beside.replace(path)
+    return path
+
+
+class CalibratedPredictions:
+    """The rows of `calibrated.parquet`, as the arrays that evaluation takes."""
+
+    def __init__(self, table: pd.DataFrame, seeds: int, n: int) -> None:
+        self.seeds, self.n = seeds, n
+        self.exported = table[table.precision != "torch"]
+        fitted = table[table.precision == "torch"]
+        self._tables = dict(iter(fitted.groupby(["question", "arm", "part", "variant"], sort=False)))
+
+    @classmethod
+    def read(cls, plan: StudyPlan) -> CalibratedPredictions:
+        """The predictions of a study whose calibration is done."""
+        return cls(pd.read_parquet(plan.folder / CALIBRATED), plan.options.seeds, len(plan.cohort))
+
+    def out_of_fold(self, question: str, arm: str, variant: str = "plain") -> OutOfFoldPredictions:
         """Every photograph's probability by the fold that held it out, for each seed.
 
-        Temperature and threshold were settled on plain inner photographs, whatever the variant that is scored.
+        Temperature and threshold come from plain inner photographs, whatever the variant that is scored.
         """
-        p, thresholds = np.full((2, self.seeds, len(question.labels)), np.nan)
-        for task in self.tasks(arm, question):
-            settled = self.settled(task, question)
-            rows, logits = margins(predictions_of(task, self.study), "test", variant)
-            p[task.seed, rows] = settled.temperature.probabilities(logits)
-            thresholds[task.seed, rows] = settled.point.threshold
-        return OutOfFold(arm.name, variant, p, thresholds)
+        table = self._tables[question, arm, "test", variant]
+        p, thresholds = np.full((2, self.seeds, self.n), np.nan)
+        p[table.seed, table.row], thresholds[table.seed, table.row] = table.probability, table.threshold
+        return OutOfFoldPredictions(arm, variant, p, thresholds)
+
+    def inner(self, question: str, arm: str) -> Iterator[FitInnerPredictions]:
+        """Each fit's probabilities of all inner photographs of its fold."""
+        for (seed, fold), table in self._tables[question, arm, "inner", "plain"].groupby(["seed", "fold"], sort=False):
+            rows, p = table.row.to_numpy(), table.probability.to_numpy()
+            yield FitInnerPredictions(int(seed), int(fold), rows, p, float(table.threshold.iloc[0]))
+
+    def pooled_logits(self, question: str, arm: str) -> tuple[Rows, Scores]:
+        """Rows and log-odds of all photographs that the fits of an arm held out, one fit after the other."""
+        table = self._tables[question, arm, "test", "plain"]
+        return table.row.to_numpy(), (table.logit_1 - table.logit_0).to_numpy()
+
+    def inner_log_loss(self, question: Question, arm: str) -> float:
+        """Mean log loss of an arm on the inner photographs of all folds and seeds: by this, arms are chosen."""
+        inner = list(self.inner(question.name, arm))
+        return log_loss(question, [each.rows for each in inner], [each.p for each in inner])
 
 
-def margins(frame: pd.DataFrame, part: str, variant: str = "plain") -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Rows, and the log-odds that the network gives them."""
-    chosen = frame[(frame.part == part) & (frame.variant == variant)]
-    return chosen.row.to_numpy(), (chosen.logit_1 - chosen.logit_0).to_numpy()
-
-
-def settle(frame: pd.DataFrame, question: Question, target: float) -> Settled:
-    """Temperature and operating point, from the inner photographs of one fit and from nothing else."""
-    rows, logits = margins(frame, "inner")
-    known = np.isin(rows, question.known(rows))
-    labels, logits = question.labels[rows[known]], logits[known]
-    temperature = fit_temperature(logits, labels)
-    return Settled(temperature, target_sensitivity(labels, temperature.probabilities(logits), target))
+def log_loss(question: Question, rows: list[Rows], p: list[Scores]) -> float:
+    """Mean log loss of probabilities `p` of the photographs `rows`, fit by fit."""
+    every, scores = np.concatenate(rows), np.concatenate(p)
+    of_truth = np.where(question.labels[every] == 1, scores, 1 - scores)
+    return float(-np.log(np.clip(of_truth, 1e-6, None)).mean())

@@ -1,58 +1,202 @@
-"""What a study works on: its cohort with groups and folds, and the photographs in every variant that is graded."""
+"""Step 2, `squares/`: every photograph read once, standardised, and kept on disk as squares that are mapped, not loaded.
+
+    plain.npy                   the photographs as the standard cuts them, (n, side, side, 3), contrast as it was
+    field, colour, encoding     the same made alike in what is not disease: one field mask, one distribution of colours,
+                                one encoding; `all.npy` in all three
+    measures.parquet            a row a photograph: nuisances, mean colours, and where treatment is asked, vessels
+
+Photographs are read in one stream, a few at a time; the controls are fitted in a second stream, on squares.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from fundoscope.cohort import Cohort, Folds, Groups
-from fundoscope.evaluation.controls.matched_photographs import KINDS, Controls
-from fundoscope.imaging import Photograph, Standard, read
-from fundoscope.learning import SQUARE, Squares
-from fundoscope.rop.study.questions import Question, questions_of
+import numpy as np
+import pandas as pd
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from fundoscope.errors import UsageError
+from fundoscope.evaluation.controls import VESSEL_FEATURES, mean_colour_table, nuisance_features, vessel_features
+from fundoscope.evaluation.controls.matched_photographs import KINDS, RIM, ColourReference, reencode
+from fundoscope.imaging import Photograph, Pixels, Prepared, Standard, read
+from fundoscope.rop.study.plan import StudyPlan
+from fundoscope.rop.study.questions import TREATMENT
+from fundoscope.studies import Progress
 
 #: The photographs as they are, and made alike in what is not disease.
 VARIANTS = ("plain", *KINDS, "all")
+MEASURES = "measures.parquet"
+COLOURS = ("red", "green", "blue")
+
+_STEP = "squares"
+_CHUNK = 64  # photographs at once: a few hundred megabytes of full-size ones at most
+_WORKERS = 2  # OpenCV works outside Python's lock
+_MINIMUM_COMMON = 0.2  # share of the square that all fields must have in common
+
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Material:
-    """The cohort, its groups, folds and questions, the photographs, and `variants` of them as squares.
+class StudyData:
+    """The photographs of a study on disk: squares in every variant, and a table of measures.
 
-    `plain` are the photographs as they are; `field`, `colour` and `encoding` are made alike in that, `all` in all three.
-    `missing` says why there is no second question; `simulated` are eyes that no fold holds, learnt from the teacher alone.
+    `standard` is how a square becomes network input.
     """
 
-    cohort: Cohort
-    groups: Groups
-    folds: Folds
-    questions: Sequence[Question]
-    missing: str
-    photographs: list[Photograph]
-    variants: dict[str, Squares]
-    simulated: Squares | None = None
+    folder: Path
+    standard: Standard
 
-    @classmethod
-    def of(cls, cohort: Cohort, groups: Groups, folds: Folds, standard: Standard) -> Material:
-        """Read every photograph of the cohort, and make the variants."""
-        photographs = [read(record.path, record.image) for record in cohort]
-        squares = [standard.square(photograph, size=SQUARE) for photograph in photographs]
-        plain = Squares(squares, cohort.labels, standard)
-        variants = {"plain": plain}
-        for name, kinds in [*((kind, (kind,)) for kind in KINDS), ("all", KINDS)]:
-            controls = Controls.fit(photographs, kinds, side=SQUARE)
-            variants[name] = replace(plain, pixels=[controls.apply(photograph).pixels for photograph in photographs])
-        return cls(cohort, groups, folds, *questions_of(cohort, folds), photographs, variants)
+    def pixels(self, variant: str = "plain") -> Sequence[Pixels]:
+        """The squares of one variant, (n, side, side, 3), RGB, mapped from disk."""
+        return np.load(self.folder / f"{variant}.npy", mmap_mode="r")
 
-    @property
-    def squares(self) -> Squares:
-        """The photographs as they are."""
-        return self.variants["plain"]
+    def measures(self, prefix: str) -> NDArray[np.float64]:
+        """One group of measures, (n, K): `nuisance`, `alike` (nuisances of the photographs made alike), `colour`, `vessel`."""
+        table = pd.read_parquet(self.folder / MEASURES)
+        return table[[name for name in table if name.startswith(f"{prefix}: ")]].to_numpy(float)
 
-    def question(self, name: str) -> Question:
-        """The question of that name."""
-        return next(question for question in self.questions if question.name == name)
 
-    def asked(self, question: Question) -> Squares:
-        """The photographs as they are, labelled with the answers to one question."""
-        return self.squares.with_labels(question.labels)
+def prepare_squares(plan: StudyPlan, progress: Progress) -> StudyData:
+    """Read and standardise every photograph of the cohort, unless that is done."""
+    if not plan.study.done(_STEP):
+        with plan.study.step(_STEP) as folder:
+            measures = _read_all(plan, folder, progress)
+            alike = _make_controls(plan, folder, progress)
+            pd.concat([measures, alike], axis=1).to_parquet(folder / MEASURES, index=False)
+            for scratch in ("seen.npy", "unenhanced.npy"):
+                (folder / scratch).unlink(missing_ok=True)
+    return StudyData(plan.study.result(_STEP), plan.recipe.standard)
+
+
+def _read_all(plan: StudyPlan, folder: Path, progress: Progress) -> pd.DataFrame:
+    """Write the plain squares and where each shows retina; returns the measures of the whole photographs."""
+    n, side, standard = len(plan.cohort), plan.recipe.squares.side, plan.recipe.standard
+    enhanced_first = standard.clahe_when == "before resize"  # then the controls start from squares without it
+    asked = plan.questions[-1]
+    with_vessels = set(asked.known_rows.tolist()) if asked.name == TREATMENT else set()
+
+    def measure(row: int) -> tuple[Pixels, Pixels | None, Mask, dict[str, float]]:
+        record = plan.cohort[row]
+        prepared = standard.prepare(record.path, record.image)  # as screening reads it: a large JPEG at a reduced scale
+        whole = (
+            prepared
+            if prepared.photograph.reduction == 1
+            else Prepared.from_photograph(read(record.path, record.image))
+        )
+        measures = _named("nuisance", nuisance_features(whole.photograph, whole.field))
+        colours = mean_colour_table([whole.photograph])[0].tolist()
+        measures |= _named("colour", dict(zip(COLOURS, colours, strict=True)))
+        if with_vessels:
+            unknown = dict.fromkeys(VESSEL_FEATURES, np.nan)
+            measures |= _named("vessel", vessel_features(whole.photograph) if row in with_vessels else unknown)
+        unenhanced = prepared.square(side) if enhanced_first else None
+        return standard.square(prepared, size=side), unenhanced, prepared.inside(side, RIM), measures
+
+    _create(folder / "plain.npy", (n, side, side, 3))
+    _create(folder / "seen.npy", (n, side, side))
+    if enhanced_first:
+        _create(folder / "unenhanced.npy", (n, side, side, 3))
+    table: list[dict[str, float]] = []
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        for rows in progress.follow(_chunks(n), -(-n // _CHUNK), "reading photographs"):
+            squares, unenhanced, seen, measures = zip(*pool.map(measure, rows), strict=True)
+            _write(folder / "plain.npy", rows, squares)
+            _write(folder / "seen.npy", rows, seen)
+            if enhanced_first:
+                _write(folder / "unenhanced.npy", rows, unenhanced)
+            table += measures
+    return pd.DataFrame(table)
+
+
+def _make_controls(plan: StudyPlan, folder: Path, progress: Progress) -> pd.DataFrame:
+    """Write the squares made alike, as `Controls.apply` makes them; returns the nuisances that are left in them."""
+    n, side = len(plan.cohort), plan.recipe.squares.side
+    source = folder / ("unenhanced.npy" if (folder / "unenhanced.npy").exists() else "plain.npy")
+    common = _common_field(plan, folder)
+    own = ColourReference.fit(*_squares_and_masks(source, folder, n, None))
+    pooled = ColourReference.fit(*_squares_and_masks(source, folder, n, common))
+
+    def make_alike(square: Pixels, seen: Mask) -> tuple[dict[str, Pixels], dict[str, float]]:
+        masked, inside = _blackened(square, common), _blackened(square, seen)
+        made = {
+            "field": masked,
+            "colour": own.apply(_as_photograph(inside), seen).pixels,
+            "encoding": _blackened(reencode(_as_photograph(inside)).pixels, seen),  # the JPEG rings along the edge
+            "all": _blackened(reencode(pooled.apply(_as_photograph(masked), common)).pixels, common),
+        }
+        return made, _named("alike", nuisance_features(_as_photograph(made["all"])))
+
+    for variant in VARIANTS[1:]:
+        _create(folder / f"{variant}.npy", (n, side, side, 3))
+    table: list[dict[str, float]] = []
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        for rows in progress.follow(_chunks(n), -(-n // _CHUNK), "making photographs alike"):
+            squares, seen = _read(source, rows), _read(folder / "seen.npy", rows).astype(bool)
+            made, measures = zip(*pool.map(make_alike, squares, seen), strict=True)
+            for variant in VARIANTS[1:]:
+                _write(folder / f"{variant}.npy", rows, [each[variant] for each in made])
+            table += measures
+    return pd.DataFrame(table)
+
+
+def _common_field(plan: StudyPlan, folder: Path) -> Mask:
+    """Where all photographs show retina, (side, side); `UsageError` names the narrowest field where that is too little."""
+    n, side = len(plan.cohort), plan.recipe.squares.side
+    common, areas = np.ones((side, side), bool), []
+    for rows in _chunks(n):
+        seen = _read(folder / "seen.npy", rows).astype(bool)
+        common &= seen.all(axis=0)
+        areas += seen.mean(axis=(1, 2)).tolist()
+    if common.mean() < _MINIMUM_COMMON:
+        narrowest = plan.cohort[int(np.argmin(areas))].image
+        raise UsageError(
+            f"All fields share only {common.mean():.0%} of the square. Leave out {narrowest}, the narrowest."
+        )
+    return common
+
+
+def _squares_and_masks(source: Path, folder: Path, n: int, common: Mask | None) -> tuple[Any, Any]:
+    """The squares as photographs, and their masks (each its own, or the `common` one), as two streams."""
+
+    def stream(path: Path) -> Iterator[NDArray[np.uint8]]:
+        for rows in _chunks(n):
+            yield from _read(path, rows)
+
+    own = (seen.astype(bool) for seen in stream(folder / "seen.npy"))
+    return map(_as_photograph, stream(source)), own if common is None else (common for _ in range(n))
+
+
+def _chunks(n: int) -> list[range]:
+    return [range(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK)]
+
+
+def _read(path: Path, rows: range) -> NDArray[np.uint8]:
+    """Some rows of a file of squares, in memory."""
+    return np.array(np.load(path, mmap_mode="r")[rows.start : rows.stop])
+
+
+def _create(path: Path, shape: tuple[int, ...]) -> None:
+    open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+
+
+def _write(path: Path, rows: range, block: object) -> None:
+    """Write some rows of a file of squares; the mapping ends here, so that memory holds one block only."""
+    open_memmap(path, mode="r+")[rows.start : rows.stop] = np.asarray(block)
+
+
+def _named(prefix: str, measures: dict[str, float]) -> dict[str, float]:
+    return {f"{prefix}: {name}": value for name, value in measures.items()}
+
+
+def _blackened(square: Pixels, inside: Mask) -> Pixels:
+    return np.where(inside[..., None], square, np.uint8(0))
+
+
+def _as_photograph(pixels: Pixels) -> Photograph:
+    return Photograph(pixels, "square", 0, "array")

@@ -1,4 +1,4 @@
-"""How long a training will take here, from a few steps of it."""
+"""The dry run: what would be trained, and about how long it will take here, from a few steps of it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,43 @@ import numpy as np
 import torch
 
 from fundoscope.cohort import Folds
-from fundoscope.learning import SQUARE, UNLABELLED
-from fundoscope.rop.recipes import Arm, Recipe
-from fundoscope.rop.study.questions import Question
-from fundoscope.rop.study.train import bare_network
+from fundoscope.rop.recipes import RopRecipe, StudyArm
+from fundoscope.rop.study.networks import build_network, fit_options
+from fundoscope.rop.study.plan import StudyOptions, audit_cohort, divide
+from fundoscope.rop.study.questions import UNKNOWN, Question, answerable_questions
+from fundoscope.studies import Progress
 
 
-def seconds_a_photograph(recipe: Recipe, arm: Arm, steps: int = 2) -> float:
+def estimate_duration(options: StudyOptions, progress: Progress) -> None:
+    """Tell what would run, and about how long; two steps of each network are timed, and nothing is written."""
+    cohort, groups = audit_cohort(options, progress)
+    folds = divide(options, cohort, groups)
+    questions, missing = answerable_questions(cohort, folds)
+    progress.say(f"{len(cohort)} photographs ({int(cohort.labels.sum())} rop), {len(groups)} groups: {groups.rule}")
+    progress.say(missing or "both questions: ROP, and whether it requires treatment")
+    total = 0.0
+    for arm in options.arms:
+        seconds = seconds_per_photograph(options.recipe, arm)
+        total += options.seeds * seconds * photographs_shown(arm, folds, questions)
+        progress.say(
+            f"{arm.name} ({arm.network}): {options.seeds} seeds x {options.folds} folds x at most {arm.fit.epochs} epochs, "
+            f"{1000 * seconds:.0f} ms a photograph in training"
+        )
+    progress.say(f"at most about {total / 60:.0f} minutes on this machine; nothing was trained")
+
+
+def seconds_per_photograph(recipe: RopRecipe, arm: StudyArm, steps: int = 2) -> float:
     """Seconds that one augmented photograph costs in training, by `steps` steps on noise after a warm-up."""
-    model = bare_network(recipe, arm).train().to(memory_format=torch.channels_last)
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    optimiser = torch.optim.SGD(weights, 0.0)
+    model = build_network(recipe, arm).train().to(memory_format=torch.channels_last)
+    optimiser = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], 0.0)
+    augment, standard = fit_options(arm.fit).augment, recipe.standard
     rng = np.random.default_rng(0)
-    square = rng.integers(0, 255, (SQUARE, SQUARE, 3)).astype(np.uint8)
+    square = rng.integers(0, 255, (recipe.squares.side, recipe.squares.side, 3)).astype(np.uint8)
     start = 0.0
     for step in range(steps + 1):
         if step == 1:
             start = time.perf_counter()
-        inputs = [
-            recipe.standard.tensor(recipe.standard.enhance(arm.fit.augment(square, rng))) for _ in range(arm.fit.batch)
-        ]
+        inputs = [standard.tensor(standard.enhance(augment(square, rng))) for _ in range(arm.fit.batch)]
         loss = model(torch.from_numpy(np.stack(inputs)).to(memory_format=torch.channels_last)).square().mean()
         optimiser.zero_grad()
         loss.backward()
@@ -36,13 +53,13 @@ def seconds_a_photograph(recipe: Recipe, arm: Arm, steps: int = 2) -> float:
     return (time.perf_counter() - start) / (steps * arm.fit.batch)
 
 
-def photographs_seen(arm: Arm, folds: Folds, questions: Sequence[Question]) -> int:
+def photographs_shown(arm: StudyArm, folds: Folds, questions: Sequence[Question]) -> int:
     """How many photographs an arm is shown at most in all its folds, both questions, one seed."""
     shown = 0
     for question in questions:
         for fold in folds:
             labels = question.labels[list(fold.train)]
-            majority = int(np.bincount(labels[labels != UNLABELLED], minlength=2).max())
-            inner = len(question.known(fold.inner)) // 3  # no gradient: about a third of the time
+            majority = int(np.bincount(labels[labels != UNKNOWN], minlength=2).max())
+            inner = len(question.select_known(fold.inner)) // 3  # no gradient: about a third of the time
             shown += arm.fit.epochs * (2 * majority * (2 if arm.extended else 1) + inner)
     return shown

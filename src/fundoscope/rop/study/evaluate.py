@@ -1,9 +1,13 @@
-"""What a study found, figure by figure: each worked out once, for the report, the tables and the bundle's card."""
+"""Step 9, `results.json` and `tables/`: every figure of the study, each computed once, with its n and interval.
+
+Arrays in, dataclasses out: it reads `calibrated.parquet`, the measures of the photographs, the cohort's table and the folds.
+No network runs here and nothing is drawn.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import csv
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,258 +16,339 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fundoscope.bundles.card import CardFigure as CardFigure
-from fundoscope.evaluation import Difference, Estimate, auc, difference, estimates, results_table
-from fundoscope.evaluation.controls import (
-    majority_baseline,
-    mean_colour_baseline,
-    nuisance_baseline,
-    nuisance_table,
-    vessel_baseline,
-    vessel_table,
+from fundoscope.evaluation import auc, results_table
+from fundoscope.evaluation.controls import majority_baseline, predict_out_of_fold
+from fundoscope.evaluation.decisions import predictive_values
+from fundoscope.rop.recipes import STUDENT, UNDISTILLED
+from fundoscope.rop.study.calibrate import CALIBRATED, CalibratedPredictions, OutOfFoldPredictions
+from fundoscope.rop.study.clinic import (
+    score_abstention,
+    score_cascade_by_unit,
+    score_operating_points,
+    score_subgroups,
+    score_units,
 )
-from fundoscope.imaging import Photograph
-from fundoscope.rop.recipes import STUDENT, Arm
-from fundoscope.rop.study.calibrate import Fits, OutOfFold
-from fundoscope.rop.study.data import VARIANTS, Material
-from fundoscope.rop.study.export import card_figure, inner_log_loss, int8_answers
+from fundoscope.rop.study.curves import write_curves
+from fundoscope.rop.study.data import VARIANTS, StudyData
+from fundoscope.rop.study.plan import StudyPlan
 from fundoscope.rop.study.questions import ROP, Question
+from fundoscope.rop.study.results import CURVES, RESULTS, QuestionResults, Row, Sample, StudyResults, read_results
+from fundoscope.rop.study.sample import count_infants
+from fundoscope.rop.study.scored_question import ScoredQuestion
 
-Scores = NDArray[np.float64]
-Rows = NDArray[np.int64]
+SHUFFLED = "shuffled_labels.json"
 
-
-@dataclass(frozen=True)
-class Asked:
-    """One question as it is scored: the `rows` whose answer is known, their labels `y`, their `groups`, and the arms'
-    answers on just these.
-    """
-
-    question: Question
-    rows: Rows
-    y: Rows
-    groups: Rows
-    answers: dict[str, OutOfFold]
-    reference: str
-
-    @property
-    def ours(self) -> OutOfFold:
-        """The arm against which all others are set: the student, where there is one."""
-        return self.answers[self.reference]
-
-    def estimates(self, p: Scores, threshold: Any = 0.5) -> dict[Any, Estimate]:
-        """Every metric with its interval."""
-        return estimates(self.y, p, threshold=threshold, groups=self.groups)
-
-    def minus(self, first: OutOfFold, second: OutOfFold, metric: str = "auc") -> Difference:
-        """First less second, paired, each at its own thresholds."""
-        return difference(
-            self.y, first.p, second.p, metric, thresholds=(first.thresholds, second.thresholds), groups=self.groups,
-            names=(first.arm, second.arm),
-        )  # fmt: skip
-
-
-class Assessment:
-    """The figures of a finished study, each computed once.
-
-    `exported` is the arm that inner data chose to leave in a bundle.
-    """
-
-    def __init__(
-        self, fits: Fits, material: Material, arms: Sequence[Arm], exported: Arm,
-        prevalences: Sequence[float] = (), shuffles: int = 0,
-    ) -> None:  # fmt: skip
-        self.fits, self.material, self.arms, self.exported = fits, material, arms, exported
-        self.prevalences, self.shuffles = prevalences, shuffles
-        self.groups = np.array(material.groups.numbers)
-        self.pairs = [(np.array([*fold.train, *fold.inner]), np.array(fold.test)) for fold in fits.folds]
-
-    @cached_property
-    def asked(self) -> list[Asked]:
-        """Each question with what every arm answered out of fold."""
-        return [self._asked(question) for question in self.material.questions]
-
-    def _asked(self, question: Question) -> Asked:
-        rows = question.known(tuple(range(len(question.labels))))
-        answers = {arm.name: self.fits.out_of_fold(arm, question).of(rows) for arm in self.arms}
-        reference = STUDENT if STUDENT in answers else self.exported.name
-        return Asked(question, rows, question.labels[rows], self.groups[rows], answers, reference)
-
-    @property
-    def first(self) -> Asked:
-        """Normal or ROP."""
-        return self.asked[0]
-
-    def arm(self, name: str) -> Arm:
-        """The arm of that name."""
-        return next(arm for arm in self.arms if arm.name == name)
-
-    @cached_property
-    def nuisance(self) -> OutOfFold:
-        """The nuisance baseline on the photographs as they are."""
-        return self._nuisance(self.material.photographs, "nuisance")
-
-    @cached_property
-    def nuisance_alike(self) -> OutOfFold:
-        """The same on photographs with one field mask, one colour distribution and one encoding."""
-        alike = [Photograph(pixels, "alike", 0, "array") for pixels in self.material.variants["all"].pixels]
-        return self._nuisance(alike, "nuisance on photographs made alike")
-
-    def _nuisance(self, photographs: Sequence[Photograph], name: str) -> OutOfFold:
-        p = nuisance_baseline(nuisance_table(photographs), self.first.y, self.pairs, self.groups).p
-        return OutOfFold(name, "plain", p[None], np.full((1, len(p)), 0.5))
-
-    def results(self, asked: Asked) -> list[dict[str, Any]]:
-        """A row an arm and a baseline, with every metric and its interval."""
-        rows = [{"grader": name, **asked.estimates(a.p, a.thresholds)} for name, a in asked.answers.items()]
-        return rows + [{"grader": name, **asked.estimates(p)} for name, p in self.baselines(asked).items()]
-
-    def baselines(self, asked: Asked) -> dict[str, Scores]:
-        """What must be beaten, out of fold: probabilities on the question's own photographs."""
-        inside = np.full(len(self.groups), -1)
-        inside[asked.rows] = np.arange(len(asked.rows))
-        pairs = [tuple(inside[part][inside[part] >= 0] for part in pair) for pair in self.pairs]
-        constant = {"majority class": majority_baseline(asked.y, pairs).p}
-        photographs = [self.material.photographs[row] for row in asked.rows.tolist()]
-        if asked.question.name != ROP:
-            vessels = vessel_baseline(vessel_table(photographs), asked.y, pairs, asked.groups).p
-            return {"vessel width and tortuosity": vessels, **constant}
-        colour = mean_colour_baseline(photographs, asked.y, pairs, asked.groups).p
-        return {"nuisance baseline": self.nuisance.p[0], "mean colour": colour, **constant}
-
-    def differences(self, asked: Asked) -> list[dict[str, Any]]:
-        """Each other arm less the reference, paired on the same photographs."""
-        named = ("auc", "accuracy", "sensitivity", "specificity")
-        return [
-            {"grader": name, **{f"{m} minus {asked.reference}": asked.minus(answers, asked.ours, m) for m in named}}
-            for name, answers in asked.answers.items()
-            if name != asked.reference
-        ]
-
-    @cached_property
-    def controls(self) -> dict[str, OutOfFold]:
-        """The student's answers on every variant; only the plain ones where no student was trained."""
-        question, name = self.first.question, self.first.reference
-        variants = VARIANTS if name == STUDENT else VARIANTS[:1]
-        return {variant: self.fits.out_of_fold(self.arm(name), question, variant) for variant in variants}
-
-    @cached_property
-    def under_controls(self) -> list[dict[str, Any]]:
-        """AUC on each variant, and how far it stays above the nuisance baseline on the photographs as they are."""
-        return [
-            {
-                "photographs": _VARIANT_WORDS[variant],
-                "auc": self.first.estimates(answers.p)["auc"],
-                "minus nuisance": self.first.minus(answers, self.nuisance),
-                "minus nuisance, alike": self.first.minus(answers, self.nuisance_alike),
-            }
-            for variant, answers in self.controls.items()
-        ]
-
-    @cached_property
-    def int8_rows(self) -> list[dict[str, Any]]:
-        """INT8 against fp32, fold by fold and in all: AUC of both, and decisions that change."""
-        frame, labels = int8_answers(self.fits), self.first.question.labels
-        rows = [_int8_row(f"fold {fold}", part, labels) for fold, part in frame.groupby("fold")]
-        return [*rows, _int8_row("all", frame, labels)]
-
-    def card_figures(self) -> list[CardFigure]:
-        """What the bundle's card says of the recipe."""
-        figures = []
-        for asked in self.asked:
-            answers = asked.answers[self.exported.name]
-            found = asked.estimates(answers.p, answers.thresholds)
-            on = (
-                f"{len(asked.y)} photographs, out of fold ({len(self.fits.folds)} folds, {self.fits.seeds} seeds, "
-                "recipe not this very network)"
-            )
-            before = "" if asked.question.name == ROP else f"{asked.question.name}: "
-            names = ("auc", "sensitivity", "specificity", "accuracy", "brier", "ece")
-            figures += [card_figure(before + name, found[name], on) for name in names]
-            if asked.question.name == ROP:
-                figures.append(
-                    card_figure("auc of the nuisance baseline", asked.estimates(self.nuisance.p[0])["auc"], on)
-                )
-        return figures
-
-    def lines(self) -> list[str]:
-        """The figures that a person waits for."""
-        told = []
-        for asked in self.asked:
-            told += [f"{asked.question.name:<10} {row['grader']:<28} AUC {row['auc']}" for row in self.results(asked)]
-        alike, last = self.controls.get("all"), self.int8_rows[-1]
-        told.append(f"minus nuisance             {self.first.minus(self.first.ours, self.nuisance)}")
-        if alike is not None:
-            told.append(f"photographs made alike     AUC {self.first.estimates(alike.p)['auc']}")
-            told.append(f"  minus nuisance           {self.first.minus(alike, self.nuisance)}")
-        told.append(
-            f"INT8 of {self.exported.name}: AUC {last['auc fp32']:.3f} -> {last['auc int8']:.3f}, "
-            f"{last['decisions changed']} of {last['n']} decisions change"
-        )
-        return told
-
-    @property
-    def inner_losses(self) -> list[dict[str, object]]:
-        """By what arms are chosen: their log loss on inner photographs, a row a question and arm."""
-        return [
-            {
-                "question": q.name,
-                "network": arm.name,
-                "log loss on inner photographs": inner_log_loss(self.fits, arm, q),
-            }
-            for q in self.material.questions
-            for arm in self.arms
-        ]
-
-    def write_tables(self, tables: Path) -> None:
-        """Write every table as CSV into the folder `tables`, the out-of-fold answers among them."""
-        for asked in self.asked:
-            name = asked.question.name
-            results_table(self.results(asked), tables / f"results_{name}.csv")
-            if len(asked.answers) > 1:
-                results_table(self.differences(asked), tables / f"differences_{name}.csv")
-        results_table(self.inner_losses, tables / "inner.csv")
-        results_table(self.under_controls, tables / "controls.csv")
-        results_table(self.int8_rows, tables / "int8.csv")
-        results_table(self.material.folds.table(self.material.cohort), tables / "folds.csv")
-        self.out_of_fold_table().to_csv(tables / "out_of_fold.csv", index=False)
-
-    def out_of_fold_table(self) -> pd.DataFrame:
-        """Every photograph's answer by every arm and seed to every question, and the student's on every variant."""
-        frames = []
-        for question in self.material.questions:
-            for arm in self.arms:
-                frames += self._frames(question, self.fits.out_of_fold(arm, question))
-        for variant, answers in self.controls.items():
-            if variant != "plain":
-                frames += self._frames(self.first.question, answers)
-        return pd.concat(frames, ignore_index=True)
-
-    def _frames(self, question: Question, answers: OutOfFold) -> list[pd.DataFrame]:
-        images = [record.image for record in self.material.cohort]
-        known = {
-            "question": question.name, "network": answers.arm, "variant": answers.variant, "image": images,
-            "label": question.labels, "group": self.groups,
-        }  # fmt: skip
-        return [
-            pd.DataFrame(known | {"seed": seed, "p": p.round(6), "threshold": thresholds.round(6)})
-            for seed, (p, thresholds) in enumerate(zip(answers.p, answers.thresholds, strict=True))
-        ]
-
-
-_VARIANT_WORDS = {
+#: What each variant of the photographs is called in tables.
+VARIANT_WORDS = {
     "plain": "as they are",
     "field": "one field mask for all",
     "colour": "one colour distribution for all",
     "encoding": "one encoding for all",
     "all": "field, colour and encoding alike",
 }
+_CARD_METRICS = ("auc", "sensitivity", "specificity", "accuracy", "brier", "ece")
+
+Scores = NDArray[np.float64]
+Rows = NDArray[np.int64]
 
 
-def _int8_row(name: str, frame: pd.DataFrame, labels: Rows) -> dict[str, Any]:
-    y = labels[frame.row.to_numpy()]
-    flips = (frame.fp32 >= frame.threshold) != (frame.int8 >= frame.threshold)
+def evaluate_study(plan: StudyPlan, data: StudyData) -> dict[str, Any]:
+    """Write `results.json` and `tables/` unless they are there for these options; returns the values of `results.json`."""
+    if not _is_done(plan):
+        evaluation = Evaluation(plan, data, CalibratedPredictions.read(plan))
+        tables = plan.folder / "tables"
+        evaluation.write_tables(tables)
+        evaluation.results().write(plan.folder / RESULTS)
+    return read_results(plan.folder)
+
+
+def _is_done(plan: StudyPlan) -> bool:
+    """Whether results stand there that are not older than what they are made of, for the same prevalences."""
+    path, shuffled = plan.folder / RESULTS, plan.folder / SHUFFLED
+    sources = [plan.folder / CALIBRATED, *([shuffled] if shuffled.exists() else [])]
+    if not path.exists() or any(source.stat().st_mtime_ns > path.stat().st_mtime_ns for source in sources):
+        return False
+    return read_results(plan.folder)["prevalences"] == list(plan.options.prevalences)
+
+
+class Evaluation:
+    """The figures of a study, each computed once."""
+
+    def __init__(self, plan: StudyPlan, data: StudyData, predictions: CalibratedPredictions) -> None:
+        self.plan, self.data, self.predictions = plan, data, predictions
+        self.exported = str(predictions.exported.arm.iloc[0])
+
+    @cached_property
+    def questions(self) -> list[ScoredQuestion]:
+        """Each question with what every arm predicts out of fold."""
+        return [self._scored(question) for question in self.plan.questions]
+
+    def _scored(self, question: Question) -> ScoredQuestion:
+        rows = question.known_rows
+        predictions = {
+            arm.name: self.predictions.out_of_fold(question.name, arm.name).select_rows(rows) for arm in self.plan.arms
+        }
+        reference = STUDENT if STUDENT in predictions else self.exported
+        return ScoredQuestion(
+            question, rows, question.labels[rows], self.plan.group_numbers[rows], predictions, reference
+        )
+
+    @cached_property
+    def nuisance(self) -> OutOfFoldPredictions:
+        """The nuisance baseline on the photographs as they are."""
+        return self._nuisance_baseline("nuisance", "nuisance")
+
+    @cached_property
+    def nuisance_alike(self) -> OutOfFoldPredictions:
+        """The same on photographs with one field mask, one colour distribution and one encoding."""
+        return self._nuisance_baseline("alike", "nuisance on photographs made alike")
+
+    def _nuisance_baseline(self, measures: str, name: str) -> OutOfFoldPredictions:
+        table = self.data.measures(measures)
+        p = predict_out_of_fold(table, self.questions[0].y, self.plan.fold_rows, self.plan.group_numbers).p
+        return OutOfFoldPredictions(name, "plain", p[None], np.full((1, len(p)), 0.5))
+
+    def baselines(self, scored: ScoredQuestion) -> dict[str, Scores]:
+        """What must be beaten, out of fold: probabilities of the question's own photographs."""
+        place = np.full(len(self.plan.cohort), -1)
+        place[scored.rows] = np.arange(len(scored.rows))
+        folds = [(_known(place[rest]), _known(place[test])) for rest, test in self.plan.fold_rows]
+        constant = {"majority class": majority_baseline(scored.y, folds).p}
+        if scored.question.name != ROP:
+            vessels = predict_out_of_fold(self.data.measures("vessel")[scored.rows], scored.y, folds, scored.groups).p
+            return {"vessel width and tortuosity": vessels, **constant}
+        colour = predict_out_of_fold(self.data.measures("colour")[scored.rows], scored.y, folds, scored.groups).p
+        return {"nuisance baseline": self.nuisance.p[0], "mean colour": colour, **constant}
+
+    @cached_property
+    def question_results(self) -> list[QuestionResults]:
+        """The figures of each question."""
+        return [self._question_results(scored) for scored in self.questions]
+
+    def _question_results(self, scored: ScoredQuestion) -> QuestionResults:
+        graders = [
+            {"grader": name, **scored.estimates(each.p, each.thresholds)} for name, each in scored.predictions.items()
+        ]
+        graders += [{"grader": name, **scored.estimates(p)} for name, p in self.baselines(scored).items()]
+        name, reference = scored.question.name, scored.reference
+        differences = [
+            {
+                "grader": arm,
+                **{
+                    f"{metric} minus {reference}": scored.difference(each, scored.reference_predictions, metric)
+                    for metric in ("auc", "accuracy", "sensitivity", "specificity")
+                },
+            }
+            for arm, each in scored.predictions.items()
+            if arm != reference
+        ]
+        inner = list(self.predictions.inner(name, reference))
+        abstention = score_abstention(scored, inner, self.plan.folds, self.plan.recipe.decision.maximum_errors)
+        pair = [arm for arm in (STUDENT, UNDISTILLED) if arm in scored.predictions] or [reference]
+        return QuestionResults(
+            name=name, classes=scored.question.classes, reference=reference, n=len(scored.y), positives=int(scored.y.sum()),
+            groups=len(np.unique(scored.groups)), networks=list(scored.predictions), graders=graders, differences=differences,
+            confusions={arm: confusion_counts(scored.y, scored.predictions[arm]) for arm in pair},
+            operating_points=score_operating_points(scored, inner, self.plan.folds),
+            calibration=scored.estimates_of_mean(),
+            abstention=abstention.text, coverage_area=abstention.coverage_area, error_of_all=abstention.error_of_all,
+        )  # fmt: skip
+
+    @cached_property
+    def controls(self) -> list[Row]:
+        """AUC of the student on each variant, and how far it stays above the nuisance baseline; as they are, without one."""
+        first = self.questions[0]
+        return [
+            {
+                "photographs": VARIANT_WORDS[each.variant],
+                "auc": first.estimates(each.p)["auc"],
+                "minus nuisance": first.difference(each, self.nuisance),
+                "minus nuisance, alike": first.difference(each, self.nuisance_alike),
+            }
+            for each in self.on_variants
+        ]
+
+    @cached_property
+    def on_variants(self) -> list[OutOfFoldPredictions]:
+        """The student's predictions on every variant; only the plain ones where no student was trained."""
+        first = self.questions[0]
+        variants = VARIANTS if first.reference == STUDENT else VARIANTS[:1]
+        return [self.predictions.out_of_fold(ROP, first.reference, variant) for variant in variants]
+
+    @cached_property
+    def int8(self) -> list[Row]:
+        """INT8 against fp32, fold by fold and in all: AUC of both, and decisions that change."""
+        columns = ["row", "fold", "threshold"]
+        table = self.predictions.exported.pivot(index=columns, columns="precision", values="probability").reset_index()
+        labels = self.questions[0].question.labels
+        rows = [_int8_row(f"fold {fold}", part, labels) for fold, part in table.groupby("fold")]
+        return [*rows, _int8_row("all", table.sort_values("row"), labels)]
+
+    @cached_property
+    def inner_log_losses(self) -> list[Row]:
+        """By what arms are chosen: their log loss on inner photographs, a row a question and arm."""
+        return [
+            {
+                "question": question.name,
+                "network": arm.name,
+                "log loss on inner photographs": self.predictions.inner_log_loss(question, arm.name),
+            }
+            for question in self.plan.questions
+            for arm in self.plan.arms
+        ]
+
+    @cached_property
+    def units(self) -> tuple[list[Row], list[str]]:
+        """Stage 1 by photograph, eye, exam and infant; and which rules the folds chose, in words."""
+        return score_units(self.plan, self.predictions, self.questions[0])
+
+    @cached_property
+    def cascade(self) -> list[Row]:
+        """Both stages in a row, by each unit; empty where one question is asked."""
+        return score_cascade_by_unit(self.plan, self.predictions, self.questions)
+
+    @cached_property
+    def subgroups(self) -> list[Row]:
+        """Stage 1 by birth weight, gestational age, camera and site, as far as the table has them."""
+        return score_subgroups(self.plan.cohort, self.questions[0])
+
+    @cached_property
+    def predictive_values(self) -> list[Row]:
+        """What an answer is worth at the prevalences that were asked for."""
+        first, prevalences = self.questions[0], self.plan.options.prevalences
+        if not prevalences:
+            return []
+        ours = first.reference_predictions
+        return predictive_values(first.y, ours.p, ours.thresholds, prevalences, first.groups)
+
+    def results(self) -> StudyResults:
+        """All figures."""
+        plan, shuffled = self.plan, self.plan.folder / SHUFFLED
+        rows, rules = self.units
+        return StudyResults(
+            summary=self.summary(), exported=self.exported, seeds=plan.options.seeds, prevalences=list(plan.options.prevalences),
+            sample=self.sample(), networks=read_csv(plan.folder / "networks.csv"), questions=self.question_results,
+            inner_log_losses=self.inner_log_losses, controls=self.controls, int8=self.int8, units=rows,
+            unit_rules="; ".join(rules), cascade=self.cascade, subgroups=self.subgroups,
+            predictive_values=self.predictive_values,
+            shuffled_labels=json.loads(shuffled.read_text(encoding="utf-8")) if shuffled.exists() else None,
+            card=self.card_figures(),
+        )  # fmt: skip
+
+    def sample(self) -> Sample:
+        """Whose photographs these are, and how they were divided."""
+        plan = self.plan
+        infants = len({record.infant for record in plan.cohort}) if plan.cohort.has_infants else None
+        return Sample(
+            photographs=len(plan.cohort), rop=int(plan.cohort.labels.sum()), infants=infants, groups=len(plan.groups),
+            groups_rule=plan.groups.rule, partition=plan.folds.check_partition(), missing_question=plan.missing_question,
+            folds=plan.folds.table(plan.cohort), histograms=count_infants(plan.cohort),
+        )  # fmt: skip
+
+    def card_figures(self) -> list[Row]:
+        """What the bundle's card says of the recipe: name, estimate, and what it was measured on."""
+        figures = []
+        for scored, found in zip(self.questions, self.question_results, strict=True):
+            row = next(row for row in found.graders if row["grader"] == self.exported)
+            on = (
+                f"{len(scored.y)} photographs, out of fold ({len(self.plan.folds)} folds, {self.plan.options.seeds} seeds, "
+                "recipe not this very network)"
+            )
+            before = "" if found.name == ROP else f"{found.name}: "
+            figures += [{"name": before + metric, "estimate": row[metric], "on": on} for metric in _CARD_METRICS]
+            if found.name == ROP:
+                nuisance = next(row for row in found.graders if row["grader"] == "nuisance baseline")
+                figures.append({"name": "auc of the nuisance baseline", "estimate": nuisance["auc"], "on": on})
+        return figures
+
+    def summary(self) -> list[str]:
+        """The figures that a person waits for, a line each."""
+        lines = [
+            f"{found.name:<10} {row['grader']:<28} AUC {row['auc']}"
+            for found in self.question_results
+            for row in found.graders
+        ]
+        last = self.int8[-1]
+        lines.append(f"minus nuisance             {self.controls[0]['minus nuisance']}")
+        if len(self.controls) > 1:
+            lines.append(f"photographs made alike     AUC {self.controls[-1]['auc']}")
+            lines.append(f"  minus nuisance           {self.controls[-1]['minus nuisance']}")
+        lines.append(
+            f"INT8 of {self.exported}: AUC {last['auc fp32']:.3f} -> {last['auc int8']:.3f}, "
+            f"{last['decisions changed']} of {last['n']} decisions change"
+        )
+        return lines
+
+    def write_tables(self, tables: Path) -> None:
+        """Write every table as CSV into the folder `tables`, the points of curves and the out-of-fold predictions among them."""
+        for found in self.question_results:
+            results_table(found.graders, tables / f"results_{found.name}.csv")
+            results_table(found.operating_points, tables / f"operating_points_{found.name}.csv")
+            if found.differences:
+                results_table(found.differences, tables / f"differences_{found.name}.csv")
+        named = {
+            "inner": self.inner_log_losses, "controls": self.controls, "int8": self.int8, "units_rop": self.units[0],
+            "folds": self.plan.folds.table(self.plan.cohort), "cascade": self.cascade, "subgroups": self.subgroups,
+            "predictive_values": self.predictive_values,
+        }  # fmt: skip
+        for name, rows in named.items():
+            if rows:
+                results_table(rows, tables / f"{name}.csv")
+        write_curves(
+            self.questions, {each.question.name: self.baselines(each) for each in self.questions}, tables / CURVES
+        )
+        self.out_of_fold_table().to_csv(tables / "out_of_fold.csv", index=False)
+
+    def out_of_fold_table(self) -> pd.DataFrame:
+        """Every photograph's probability by every arm and seed for every question, and the student's on every variant."""
+        frames = []
+        for question in self.plan.questions:
+            for arm in self.plan.arms:
+                frames += self._frames(question, self.predictions.out_of_fold(question.name, arm.name))
+        for each in self.on_variants[1:]:
+            frames += self._frames(self.plan.questions[0], each)
+        return pd.concat(frames, ignore_index=True)
+
+    def _frames(self, question: Question, predictions: OutOfFoldPredictions) -> list[pd.DataFrame]:
+        images = [record.image for record in self.plan.cohort]
+        known = {
+            "question": question.name, "network": predictions.arm, "variant": predictions.variant, "image": images,
+            "label": question.labels, "group": self.plan.group_numbers,
+        }  # fmt: skip
+        return [
+            pd.DataFrame(known | {"seed": seed, "p": p.round(6), "threshold": thresholds.round(6)})
+            for seed, (p, thresholds) in enumerate(zip(predictions.p, predictions.thresholds, strict=True))
+        ]
+
+
+def _known(places: Rows) -> Rows:
+    """Those places that are not -1."""
+    return places[places >= 0]
+
+
+def confusion_counts(y: Rows, predictions: OutOfFoldPredictions) -> list[list[int]]:
+    """Counts (2, 2) of truth by decision, of the first seed at each fold's own operating point."""
+    called = predictions.p[0] >= predictions.thresholds[0]
+    return np.bincount(2 * y + called, minlength=4).reshape(2, 2).tolist()
+
+
+def read_csv(path: Path) -> list[Row]:
+    """The rows of a CSV table, numbers as numbers."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: _number(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+
+
+def _number(cell: str) -> str | float:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def _int8_row(name: str, table: pd.DataFrame, labels: Rows) -> Row:
+    y = labels[table.row.to_numpy()]
+    flips = (table.fp32 >= table.threshold) != (table.int8 >= table.threshold)
     return {
-        "part": name, "n": len(frame), "auc fp32": auc(y, frame.fp32), "auc int8": auc(y, frame.int8),
-        "decisions changed": int(flips.sum()), "largest change of p": float((frame.fp32 - frame.int8).abs().max()),
+        "part": name, "n": len(table), "auc fp32": auc(y, table.fp32), "auc int8": auc(y, table.int8),
+        "decisions changed": int(flips.sum()), "largest change of p": float((table.fp32 - table.int8).abs().max()),
     }  # fmt: skip

@@ -1,7 +1,7 @@
-"""Rehearsal: learning on simulated infants before the first real photograph.
+"""Step 3, `pretraining/`: learning on simulated infants before the first real photograph.
 
-Simulated eyes cost nothing, have exact labels, and come from several cameras; no real photograph takes part, so one
-rehearsal serves every fold and seed without leaking. Photographs whose quality the simulator drew as ungradable are
+Simulated eyes cost nothing, have exact labels, and come from several cameras. No real photograph takes part, so one
+pretraining serves every fold and seed without leaking. Photographs whose quality the simulator drew as ungradable are
 left out: their label cannot be seen.
 """
 
@@ -12,107 +12,104 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fundoscope.cohort import Cohort
 from fundoscope.evaluation import auc
 from fundoscope.imaging import read
-from fundoscope.learning import SQUARE, Squares, fit, predict_logits
-from fundoscope.networks import build
-from fundoscope.rop.recipes import Arm, Recipe, Rehearsal
+from fundoscope.learning import Squares, fit, predict_logits
+from fundoscope.rop.recipes import PretrainingNumbers, RopRecipe, StudyArm
+from fundoscope.rop.study.networks import build_network, fit_options
 from fundoscope.rop.study.questions import treatment_question
 from fundoscope.simulate import write_infants
 from fundoscope.studies import Progress, Study, write_json
 
-_PIXELS = 400  # of the longer side: enough for squares of 320
-_HELD_OUT = 8  # every eighth infant is kept for stopping
-
 
 @dataclass(frozen=True)
 class SimulatedEyes:
-    """Gradable simulated photographs: squares labelled normal or ROP, and what is known of each, all (n,).
+    """Gradable simulated photographs as squares labelled normal or ROP, and what is known of each, all (n,).
 
-    `treatment` as in `treatment_question`; `held` are kept back from training, whole infants at a time; `stage` and
-    `zone` as the view shows them, 0 for none.
+    `treatment` as in `treatment_question`; `held_out` are kept from training, whole infants at a time; `stage` and `zone` as
+    the view shows them, 0 for none.
     """
 
     squares: Squares
     treatment: NDArray[np.int64]
-    held: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]
     infant: NDArray[np.str_]
     stage: NDArray[np.int64]
     zone: NDArray[np.int64]
 
-
-def step_of(arm: Arm) -> str:
-    """Its place in the study's folder."""
-    return f"rehearsal/{arm.network}"
-
-
-def rehearsed(recipe: Recipe, arm: Arm, study: Study) -> Path | None:
-    """The weights with which an arm begins, None where it begins from its builder's."""
-    own = arm.network in (recipe.teacher, recipe.student)
-    return study.result(step_of(arm)) / "best.safetensors" if recipe.rehearsal and arm.prepared and own else None
+    def first(self, number: int) -> Squares:
+        """The squares of the first photographs."""
+        return replace(self.squares, pixels=self.squares.pixels[:number], labels=self.squares.labels[:number])
 
 
-def rehearse(recipe: Recipe, arm: Arm, study: Study, voice: Progress) -> None:
-    """Train an arm's network on simulated infants, unless that is done or the recipe has no rehearsal for it."""
-    plan = recipe.rehearsal
-    if plan is None or not arm.prepared or arm.network not in (recipe.teacher, recipe.student):
-        return
-    if study.done(step_of(arm)):
-        return
-    eyes = simulated_eyes(recipe, study, voice)
-    with study.step(step_of(arm)) as folder:
-        train, inner = np.flatnonzero(~eyes.held), np.flatnonzero(eyes.held)
-        voice.say(f"rehearsal of {arm.network}: {len(train)} simulated photographs, {len(inner)} for stopping")
-        torch.manual_seed(plan.seed)
-        model = build(arm.network, pretrained=recipe.pretrained, size=recipe.standard.size, given=recipe.scaling)
-        model = fit(model, eyes.squares, train, inner, plan.fit, folder, plan.seed)
-        logits = predict_logits(model, eyes.squares.inputs(inner))
-        found = auc(eyes.squares.labels[inner], logits[:, 1] - logits[:, 0])
-        write_json(
-            folder / "rehearsal.json", {"simulated": True, "photographs": len(train), "inner_auc": round(found, 4)}
-        )
-        voice.say(f"rehearsal of {arm.network}: AUC {found:.3f} on held-out simulated infants")
+def pretraining_step(arm: StudyArm) -> str:
+    """The folder of an arm's pretraining within the study's."""
+    return f"pretraining/{arm.network}"
 
 
-def simulated_eyes(recipe: Recipe, study: Study, voice: Progress, name: str = "eyes", others: int = 0) -> SimulatedEyes:
-    """The eyes of the recipe's rehearsal, drawn once and kept as squares; `others` are drawn from other seeds."""
-    assert recipe.rehearsal is not None
-    step = f"rehearsal/{name}"
+def pretrained_weights(recipe: RopRecipe, arm: StudyArm, study: Study) -> Path | None:
+    """The weights with which an arm begins; None where it begins from ImageNet or at random."""
+    return study.result(pretraining_step(arm)) / "best.safetensors" if recipe.starts_from_simulated_eyes(arm) else None
+
+
+def pretrain(recipe: RopRecipe, arms: list[StudyArm], study: Study, progress: Progress) -> None:
+    """Train the networks of these arms on simulated infants, where the recipe says so and it is not done."""
+    numbers = recipe.pretraining
+    for arm in arms:
+        if numbers is None or not recipe.starts_from_simulated_eyes(arm) or study.done(pretraining_step(arm)):
+            continue
+        eyes = simulated_eyes(recipe, study, progress)
+        with study.step(pretraining_step(arm)) as folder:
+            train, inner = np.flatnonzero(~eyes.held_out), np.flatnonzero(eyes.held_out)
+            progress.say(f"pretraining of {arm.network}: {len(train)} simulated photographs, {len(inner)} for stopping")
+            model = build_network(recipe, arm, numbers.seed)
+            model = fit(model, eyes.squares, train, inner, fit_options(numbers.fit), folder, numbers.seed)
+            logits = predict_logits(model, eyes.squares.inputs(inner))
+            inner_auc = auc(eyes.squares.labels[inner], logits[:, 1] - logits[:, 0])
+            facts = {"simulated": True, "photographs": len(train), "inner_auc": round(inner_auc, 4)}
+            write_json(folder / "pretraining.json", facts)
+            progress.say(f"pretraining of {arm.network}: AUC {inner_auc:.3f} on held-out simulated infants")
+
+
+def simulated_eyes(
+    recipe: RopRecipe, study: Study, progress: Progress, name: str = "eyes", seed: int = 0
+) -> SimulatedEyes:
+    """The eyes of the recipe's pretraining, drawn once and kept as squares; `seed` is added for another, fresh set."""
+    numbers = recipe.pretraining
+    assert numbers is not None
+    step = f"pretraining/{name}"
     if not study.done(step):
         with study.step(step) as folder:
-            _keep(folder, recipe, replace(recipe.rehearsal, seed=recipe.rehearsal.seed + others), voice)
+            _draw(folder, recipe, numbers.model_copy(update={"seed": numbers.seed + seed}), progress)
     kept = study.result(step)
     pixels = np.load(kept / "squares.npy", mmap_mode="r")
     known = dict(np.load(kept / "known.npz"))
     return SimulatedEyes(Squares(pixels, known.pop("labels"), recipe.standard), **known)  # type: ignore[arg-type]
 
 
-def _keep(folder: Path, recipe: Recipe, plan: Rehearsal, voice: Progress) -> None:
-    cohort = Cohort.read(_simulated(folder / "eyes", plan, voice))
-    seen = np.flatnonzero([record.extra["level"] != "ungradable" for record in cohort])
-    records = [cohort[row] for row in seen.tolist()]
+def _draw(folder: Path, recipe: RopRecipe, numbers: PretrainingNumbers, progress: Progress) -> None:
+    """Simulate the photographs, keep their squares and what is known of them, and remove the files."""
+    eyes = folder / "eyes"
+    if not (eyes / "cohort.csv").exists():
+        shutil.rmtree(eyes, ignore_errors=True)
+        with progress.stages() as step:
+            write_infants(
+                numbers.photographs, eyes, numbers.seed, workers=2, size=numbers.side,
+                progress=lambda done, wanted: step("simulating", done, wanted),
+            )  # fmt: skip
+    cohort = Cohort.read(eyes / "cohort.csv")
+    gradable = np.flatnonzero([record.extra["level"] != "ungradable" for record in cohort])
+    records = [cohort[row] for row in gradable.tolist()]
     infants = np.array([record.infant for record in records])
-    np.save(folder / "squares.npy", np.stack([recipe.standard.square(read(r.path), size=SQUARE) for r in records]))
+    squares = [recipe.standard.square(read(record.path), size=recipe.squares.side) for record in records]
+    np.save(folder / "squares.npy", np.stack(squares))
     np.savez(
-        folder / "known.npz", labels=cohort.labels[seen], treatment=treatment_question(cohort).labels[seen],
-        held=np.isin(infants, np.unique(infants)[::_HELD_OUT]), infant=infants,
+        folder / "known.npz", labels=cohort.labels[gradable], treatment=treatment_question(cohort).labels[gradable],
+        held_out=np.isin(infants, np.unique(infants)[:: numbers.held_out_every]), infant=infants,
         stage=[int(record.extra["stage"] or 0) for record in records],
         zone=[int(record.extra["zone"] or 0) for record in records],
     )  # fmt: skip
-    shutil.rmtree(folder / "eyes")
-
-
-def _simulated(folder: Path, plan: Rehearsal, voice: Progress) -> Path:
-    table = folder / "cohort.csv"
-    if not table.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        with voice.stages() as step:
-            write_infants(
-                plan.photographs, folder, plan.seed, workers=2, size=_PIXELS,
-                progress=lambda done, wanted: step("simulating", done, wanted),
-            )  # fmt: skip
-    return table
+    shutil.rmtree(eyes)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.cohort import Cohort, Folds
-from fundoscope.learning import UNLABELLED
 
 ROP, TREATMENT = "rop", "treatment"
 
-#: What the answers are called, the positive one last.
+#: Names of the answers to each question, the positive one last.
 CLASSES = {ROP: ("normal", "rop"), TREATMENT: ("no treatment", "treatment-requiring")}
+
+#: The label of a photograph whose answer is unknown, or that is not asked; equal to `learning.UNLABELLED`.
+UNKNOWN = -1
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question and its answers: `labels` (n,) are 0, 1, or `UNLABELLED` where it is not asked or not known."""
+    """A question and the true answers: `labels` (n,) are 0, 1, or `UNKNOWN`."""
 
     name: str
     labels: NDArray[np.int64]
@@ -28,34 +31,38 @@ class Question:
         """Names of the answers, the positive one last."""
         return CLASSES[self.name]
 
-    def known(self, rows: NDArray[np.int64] | tuple[int, ...]) -> NDArray[np.int64]:
-        """Those of the rows whose answer is known."""
-        rows = np.array(rows, np.int64)
-        return rows[self.labels[rows] != UNLABELLED]
+    @property
+    def known_rows(self) -> NDArray[np.int64]:
+        """The rows of all photographs whose answer is known."""
+        return np.flatnonzero(self.labels != UNKNOWN)
+
+    def select_known(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the rows whose answer is known, in their order."""
+        rows = np.asarray(rows, np.int64)
+        return rows[self.labels[rows] != UNKNOWN]
 
 
 def rop_question(cohort: Cohort) -> Question:
-    """Normal or ROP, known of every photograph."""
+    """Normal or ROP, known for every photograph."""
     return Question(ROP, cohort.labels)
 
 
 def treatment_question(cohort: Cohort) -> Question:
     """Whether treatment is required, asked of photographs with ROP only, as in paper 000."""
-    return Question(TREATMENT, np.where(cohort.labels == 1, cohort.treatments, UNLABELLED))
+    return Question(TREATMENT, np.where(cohort.labels == 1, cohort.treatments, UNKNOWN))
 
 
-def questions_of(cohort: Cohort, folds: Folds) -> tuple[list[Question], str]:
-    """The questions that this cohort can be asked, and why the second is not among them, if so.
+def answerable_questions(cohort: Cohort, folds: Folds) -> tuple[list[Question], str]:
+    """The questions that this cohort can answer, and why the second is not among them ("" where it is).
 
-    Every part of every fold must hold both answers: nothing could be fitted, chosen or measured otherwise.
+    Every part of every fold must hold both answers: else nothing could be fitted, chosen or measured.
     """
     first, second = rop_question(cohort), treatment_question(cohort)
-    known = second.known(tuple(range(len(cohort))))
-    if not len(known):
+    if not len(second.known_rows):
         return [first], "The table does not say of any ROP whether it requires treatment: stage 2 was not trained."
     for fold in folds:
         for part in ("train", "inner", "test"):
-            answers = set(second.labels[second.known(fold.rows(part))].tolist())
+            answers = set(second.labels[second.select_known(fold.rows(part))].tolist())
             if len(answers) < 2:
                 return [first], (
                     f"The {part} part of fold {fold.number} holds no ROP of both kinds (treatment required or not): "

@@ -1,20 +1,22 @@
-"""The network that leaves a study: trained on every photograph, taught by the networks of all folds, in one bundle.
+"""Step 12, `refit/` and `bundle/`: the network that ships, trained on every photograph, in one bundle.
 
 No photograph is left to stop on or to choose a threshold on: the number of epochs is the median over the fits of the
-outer folds, and temperature and operating point come from those fits' answers on photographs they held out.
+outer folds, and temperature and operating point come from those fits' predictions on photographs they held out. A student
+is taught by the teachers of all folds together.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fundoscope.bundles.card import CardFigure, Stage
@@ -22,21 +24,32 @@ from fundoscope.bundles.write import write_bundle
 from fundoscope.evaluation.decisions import fit_temperature, target_sensitivity
 from fundoscope.learning import DistillationPlan, FitOptions, distil, fit
 from fundoscope.networks import Classifier
-from fundoscope.rop.recipes import Arm
-from fundoscope.rop.study.calibrate import Fits, Settled
-from fundoscope.rop.study.data import Material
-from fundoscope.rop.study.export import Origin, card_of, pooled_answers, stage_of
-from fundoscope.rop.study.pretraining import rehearsed
+from fundoscope.rop.recipes import StudyArm
+from fundoscope.rop.study.calibrate import CalibratedPredictions, FoldCalibration
+from fundoscope.rop.study.data import StudyData
+from fundoscope.rop.study.export import bundle_card, card_stage
+from fundoscope.rop.study.networks import (
+    WEIGHTS,
+    build_network,
+    distillation_options,
+    fit_options,
+    freeze_shared_trunk,
+    labelled_squares,
+    load_fitted_network,
+)
+from fundoscope.rop.study.plan import StudyPlan
+from fundoscope.rop.study.pretraining import pretrained_weights
 from fundoscope.rop.study.questions import ROP, TREATMENT, Question
-from fundoscope.rop.study.simulated_treatment import SecondStage, second_of_simulated
-from fundoscope.rop.study.train import NETWORK, bare_network, epochs_of, fitted_network, freeze_shared
+from fundoscope.rop.study.simulated_treatment import SecondStage, learn_from_simulated_eyes
+from fundoscope.rop.study.train import save_weights
 from fundoscope.studies import Progress, write_json
 
-_NOTHING = np.array([], np.int64)
+_NO_ROWS = np.array([], np.int64)
+_DATA = "out-of-fold answers on the training photographs"
 
 
 class Ensemble(nn.Module):
-    """The mean of several networks' logits: what the folds know together."""
+    """Networks whose logits are averaged: what the folds know together."""
 
     def __init__(self, members: Sequence[Classifier]) -> None:
         super().__init__()
@@ -47,111 +60,118 @@ class Ensemble(nn.Module):
         return torch.stack([member(x) for member in self.members]).mean(0)
 
 
-@dataclass(frozen=True)
-class Final:
-    """The training on everything: which fits it rests on, the arm that leaves, and the photographs."""
+def refit_for_export(plan: StudyPlan, data: StudyData, results: Mapping[str, Any], progress: Progress) -> Path:
+    """Train the exported arm on everything and write the bundle, unless that is done; returns the bundle's folder.
 
-    fits: Fits
-    arm: Arm
-    material: Material
+    The second stage is learnt from the cohort where it can be, else from simulated eyes where the recipe has them. The
+    card's figures are those of `results.json`.
+    """
+    refit = Refit(plan, data, plan.arm(results["exported"]))
+    for question in plan.questions:
+        refit.train(question)
+    name = plan.origin.name
+    if plan.study.done("bundle"):
+        return plan.study.result("bundle") / name
+    first = card_stage(ROP, refit.calibration(plan.question(ROP)), _DATA)
+    second = _second_stage(refit, progress)
+    stages: list[Stage] = [first, *([second.stage] if second else [])]
+    figures = [*_card_figures(results["card"]), *(second.figures if second else ())]
+    card = bundle_card(plan.origin, plan.recipe, range(plan.options.seeds), stages, figures)
+    card = card.model_copy(update={"stage2": second.source if second else "none"})
+    models = [refit.network(ROP), *([second.network] if second else [])]
+    squares = labelled_squares(data, plan.question(ROP))
+    inputs = squares.inputs(np.arange(len(plan.cohort)))
+    with plan.study.step("bundle") as folder:
+        write_bundle(
+            models, card, calibration=inputs, check=inputs, out=folder / name, labels=squares.labels, keep_fp32=False,
+            say=progress.say,
+        )  # fmt: skip
+    return plan.study.result("bundle") / name
+
+
+@dataclass(frozen=True)
+class Refit:
+    """The training of one arm on every photograph of a study."""
+
+    plan: StudyPlan
+    data: StudyData
+    arm: StudyArm
 
     def network(self, question: str) -> Classifier:
         """The finished network of one question."""
-        model = bare_network(replace(self.fits.recipe, pretrained=False), self.arm)
-        model.load_state_dict(load_file(self.fits.study.result(f"final/{question}") / NETWORK))
+        model = build_network(self.plan.recipe, self.arm, empty=True)
+        model.load_state_dict(load_file(self.plan.study.result(f"refit/{question}") / WEIGHTS))
         return model.eval()
 
     def train(self, question: Question) -> None:
         """Train on every photograph whose answer is known, unless that is done."""
-        study, step = self.fits.study, f"final/{question.name}"
+        study, step = self.plan.study, f"refit/{question.name}"
         if study.done(step):
             return
         with study.step(step) as folder:
-            options = self._options(question)
-            squares, rows = self.material.asked(question), question.known(tuple(range(len(question.labels))))
-            model = self._initial(question.name)
+            options, squares, rows = self._options(question), labelled_squares(self.data, question), question.known_rows
+            model = self._initial_network(question.name)
             if self.arm.teacher:
                 lesson = DistillationPlan(
-                    self._teacher(question), squares, rows, _NOTHING, study.folder / "answers" / "final"
+                    self._teachers(question), squares, rows, _NO_ROWS, self.plan.folder / "teacher_logits" / "refit"
                 )
-                how = replace(self.fits.recipe.distillation, hint=0.0)  # an ensemble has no one map to imitate
+                how = replace(distillation_options(self.plan.recipe), hint=0.0)  # an ensemble has no one map to imitate
                 model = distil(model, lesson, how, options, folder, seed=0)
             else:
-                model = fit(model, squares, rows, _NOTHING, options, folder, seed=0)
-            keep(model, folder)
-            write_json(folder / "final.json", {"epochs": options.epochs, "photographs": len(rows)})
+                model = fit(model, squares, rows, _NO_ROWS, options, folder, seed=0)
+            save_weights(model, folder)
+            write_json(folder / "refit.json", {"epochs": options.epochs, "photographs": len(rows)})
 
-    def settled(self, question: Question) -> Settled:
-        """Temperature and operating point from out-of-fold answers."""
-        tasks = list(self.fits.tasks(self.arm, question))
-        rows, logits = pooled_answers(self.fits, tasks)
-        known = np.isin(rows, question.known(rows))
-        return settled_on(rows[known], logits[known], question.labels, self.fits.recipe.target_sensitivity)
+    def calibration(self, question: Question) -> FoldCalibration:
+        """Temperature and operating point from out-of-fold predictions."""
+        rows, log_odds = CalibratedPredictions.read(self.plan).pooled_logits(question.name, self.arm.name)
+        known = np.isin(rows, question.known_rows)
+        target = self.plan.recipe.decision.target_sensitivity
+        return calibrate_pooled(rows[known], log_odds[known], question.labels, target)
 
     def _options(self, question: Question) -> FitOptions:
-        tasks = self.fits.tasks(self.arm, question)
-        epochs = int(np.median([best_epoch(epochs_of(task, self.fits.study)) for task in tasks])) + 1
-        return replace(self.arm.fit, epochs=max(epochs, self.arm.fit.epochs // 2))
+        """The arm's fit for as many epochs as the folds needed: the median of their best epochs, or the recipe's least."""
+        tasks = self.plan.tasks_of(self.arm, question.name)
+        median = int(np.median([best_epoch(self.plan.study.result(task.step) / "epochs.csv") for task in tasks])) + 1
+        least = int(self.arm.fit.epochs * self.plan.recipe.refit.minimum_epochs_share)
+        return replace(fit_options(self.arm.fit, self.plan.options.tracker), epochs=max(median, least))
 
-    def _initial(self, question: str) -> Classifier:
-        recipe = self.fits.recipe
+    def _initial_network(self, question: str) -> Classifier:
+        recipe = self.plan.recipe
         if question == TREATMENT:
             model = self.network(ROP)
-            freeze_shared(recipe, self.arm, model)
+            freeze_shared_trunk(recipe, self.arm, model)
             return model
-        model = bare_network(recipe, self.arm)
-        if weights := rehearsed(recipe, self.arm, self.fits.study):
+        model = build_network(recipe, self.arm)
+        if weights := pretrained_weights(recipe, self.arm, self.plan.study):
             model.load_state_dict(load_file(weights))
         return model
 
-    def _teacher(self, question: Question) -> nn.Module:
-        teacher = self.fits.recipe.arm(self.arm.teacher)
-        tasks = [task for task in self.fits.tasks(teacher, question) if task.seed == 0]
-        return Ensemble([fitted_network(task, self.fits.study) for task in tasks])
+    def _teachers(self, question: Question) -> nn.Module:
+        teacher = self.plan.recipe.arm(self.arm.teacher)
+        tasks = [task for task in self.plan.tasks_of(teacher, question.name) if task.seed == 0]
+        return Ensemble([load_fitted_network(task, self.plan.recipe, self.plan.study) for task in tasks])
 
 
-def final_bundle(
-    fits: Fits, arm: Arm, material: Material, origin: Origin, figures: Sequence[CardFigure], voice: Progress
-) -> Path:
-    """Train on everything and write the bundle `origin.name`, unless that is done; returns its folder.
-
-    The second stage is learnt from the cohort where it can be, else from simulated eyes where the recipe has them.
-    """
-    study, final = fits.study, Final(fits, arm, material)
-    for question in material.questions:
-        final.train(question)
-    if study.done("bundle"):
-        return study.result("bundle") / origin.name
-    first = stage_of(ROP, final.settled(material.question(ROP)), "out-of-fold answers on the training photographs")
-    second = _second(final, voice)
-    stages: list[Stage] = [first, *([second.stage] if second else [])]
-    card = card_of(origin, fits.recipe, range(fits.seeds), stages, [*figures, *(second.figures if second else ())])
-    card = card.model_copy(update={"stage2": second.source if second else "none"})
-    models = [final.network(ROP), *([second.network] if second else [])]
-    inputs = material.squares.inputs(np.arange(len(material.cohort)))
-    with study.step("bundle") as folder:
-        write_bundle(
-            models, card, calibration=inputs, check=inputs, out=folder / origin.name,
-            labels=material.squares.labels, keep_fp32=False, say=voice.say,
-        )  # fmt: skip
-    return study.result("bundle") / origin.name
-
-
-def _second(final: Final, voice: Progress) -> SecondStage | None:
-    fits, material = final.fits, final.material
-    if any(question.name == TREATMENT for question in material.questions):
-        question = material.question(TREATMENT)
-        stage = stage_of(TREATMENT, final.settled(question), "out-of-fold answers on the training photographs")
-        return SecondStage(final.network(TREATMENT), stage, "real")
-    if fits.recipe.rehearsal is None:
+def _second_stage(refit: Refit, progress: Progress) -> SecondStage | None:
+    plan = refit.plan
+    if any(question.name == TREATMENT for question in plan.questions):
+        stage = card_stage(TREATMENT, refit.calibration(plan.question(TREATMENT)), _DATA)
+        return SecondStage(refit.network(TREATMENT), stage, "real")
+    if plan.recipe.pretraining is None:
         return None
-    return second_of_simulated(fits, final.arm, final.network(ROP), voice)
+    return learn_from_simulated_eyes(plan, refit.arm, refit.network(ROP), progress)
 
 
-def keep(model: Classifier, folder: Path) -> None:
-    """Put the weights of a finished training into its folder."""
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / NETWORK)
-    (folder / "best.safetensors").unlink()
+def _card_figures(rows: Sequence[Mapping[str, Any]]) -> list[CardFigure]:
+    """The figures of `results.json` as a card holds them, rounded; without an interval where too few groups give none."""
+    figures = []
+    for row in rows:
+        estimate = row["estimate"]
+        low, high = (None if estimate[end] is None else round(estimate[end], 4) for end in ("low", "high"))
+        value = round(estimate["value"], 4)
+        figures.append(CardFigure(name=row["name"], value=value, low=low, high=high, n=estimate["n"], on=row["on"]))
+    return figures
 
 
 def best_epoch(log: Path) -> int:
@@ -161,11 +181,15 @@ def best_epoch(log: Path) -> int:
     return int(min(rows, key=lambda row: float(row["inner_loss"]))["epoch"])
 
 
-def settled_on(
-    rows: NDArray[np.int64], logits: NDArray[np.float64], labels: NDArray[np.int64], target: float
-) -> Settled:
-    """Temperature over all answers, and the operating point of each photograph's mean over its answers."""
-    temperature = fit_temperature(logits, labels[rows])
-    each = np.unique(rows)
-    mean = np.array([temperature.probabilities(logits[rows == row]).mean() for row in each])
-    return Settled(temperature, target_sensitivity(labels[each], mean, target))
+def calibrate_pooled(
+    rows: NDArray[np.int64], log_odds: NDArray[np.float64], labels: NDArray[np.int64], target: float
+) -> FoldCalibration:
+    """Temperature over all predictions, and the operating point of each photograph's mean over its predictions.
+
+    `rows` and `log_odds` (m,) hold a photograph once a seed; `labels` (n,) those of the cohort; `target` is the sensitivity
+    to reach.
+    """
+    temperature = fit_temperature(log_odds, labels[rows])
+    photographs = np.unique(rows)
+    mean = np.array([temperature.probabilities(log_odds[rows == row]).mean() for row in photographs])
+    return FoldCalibration(temperature, target_sensitivity(labels[photographs], mean, target))

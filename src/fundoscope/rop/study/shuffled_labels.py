@@ -1,9 +1,13 @@
-"""The control with shuffled labels: whatever then scores better than chance has seen what it is tested on."""
+"""Step 8, `shuffled_labels.json`: the control with shuffled labels. Whatever then scores better than chance has seen what it
+is tested on.
+"""
 
 from __future__ import annotations
 
+import json
 import tempfile
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -12,51 +16,57 @@ import torch
 from numpy.typing import NDArray
 
 from fundoscope.evaluation import auc
-from fundoscope.evaluation.controls import ShuffleControl, shuffle_verdict
+from fundoscope.evaluation.controls import shuffle_verdict
 from fundoscope.imaging import Standard
-from fundoscope.learning import Augment, FitOptions, Squares, fit, predict_logits
+from fundoscope.learning import Squares, fit
 from fundoscope.networks import build
-from fundoscope.rop.study.data import Material
-
-STANDARD = Standard(size=64)
-#: Enough to learn a few hundred small pictures by heart.
-OPTIONS = FitOptions(
-    epochs=25, patience=25, batch=16, learning_rate=1e-2, average=0.5, smoothing=0.0,
-    augment=Augment(rotation=0, scale=0, shift=0, field=0, colour=0, light=0, sharpness=0, noise=0, encoding=0),
-)  # fmt: skip
+from fundoscope.rop.recipes import ShuffledLabels
+from fundoscope.rop.study.data import StudyData
+from fundoscope.rop.study.evaluate import SHUFFLED
+from fundoscope.rop.study.networks import fit_options, predict_rows
+from fundoscope.rop.study.plan import StudyPlan
+from fundoscope.studies import Progress, write_json
 
 Rows = NDArray[np.int64]
 
 
-def shuffle_control(material: Material, runs: int) -> ShuffleControl:
-    """Train a tiny network `runs` times on a study's folds with shuffled labels, and judge the AUCs."""
-    labels, groups = material.cohort.labels, np.array(material.groups.numbers)
-    small = [
-        np.asarray(cv2.resize(p, (64, 64), interpolation=cv2.INTER_AREA), np.uint8) for p in material.squares.pixels
-    ]
-    folds = [np.array(fold.test) for fold in material.folds]
-    squares = Squares(small, labels, STANDARD)
+def shuffle_labels(plan: StudyPlan, data: StudyData, progress: Progress) -> None:
+    """Train a tiny network on the study's folds with labels shuffled over the groups, and keep the verdict on its AUCs.
+
+    Does nothing where the options ask for no run, or where as many are there already.
+    """
+    runs, path, numbers = plan.options.shuffles, plan.folder / SHUFFLED, plan.recipe.shuffled_labels
+    if not runs or (path.exists() and json.loads(path.read_text(encoding="utf-8"))["runs"] == runs):
+        return
+    side = (numbers.side, numbers.side)
+    small = [np.asarray(cv2.resize(square, side, interpolation=cv2.INTER_AREA), np.uint8) for square in data.pixels()]
+    tests = [np.array(fold.test) for fold in plan.folds]
+    labels, standard = plan.cohort.labels, Standard(size=numbers.side)
     aucs = []
-    for seed in range(runs):
-        mixed = shuffled(labels, groups, seed)
-        aucs.append(out_of_fold_auc(replace(squares, labels=mixed), folds, seed))
-    return shuffle_verdict(aucs, int(labels.sum()), int((labels == 0).sum()))
+    for seed in progress.follow(range(runs), runs, "shuffling labels"):
+        shuffled = shuffle_over_groups(labels, plan.group_numbers, seed)
+        aucs.append(auc_on_folds(Squares(small, shuffled, standard), tests, numbers, seed))
+    verdict = shuffle_verdict(aucs, int(labels.sum()), int((labels == 0).sum()))
+    write_json(path, {"runs": runs, "aucs": aucs, **asdict(verdict)})
 
 
-def shuffled(labels: Rows, groups: Rows, seed: int) -> Rows:
-    """Labels dealt anew to whole groups."""
+def shuffle_over_groups(labels: Rows, groups: Rows, seed: int) -> Rows:
+    """The labels of whole groups dealt anew: each group gets the label of another group's first photograph."""
     first = np.array([labels[groups == group][0] for group in range(groups.max() + 1)])
     return np.random.default_rng(seed).permutation(first)[groups]
 
 
-def out_of_fold_auc(squares: Squares, folds: list[Rows], seed: int) -> float:
-    """AUC of a tiny network over the pooled test parts; nothing is stopped or chosen."""
+def auc_on_folds(squares: Squares, tests: Sequence[Rows], numbers: ShuffledLabels, seed: int) -> float:
+    """AUC of a small network over the pooled test parts; nothing is stopped or chosen."""
     scores = np.zeros(len(squares.labels))
-    for test in folds:
+    for test in tests:
         train = np.setdiff1d(np.arange(len(scores)), test)
         torch.manual_seed(seed)
         with tempfile.TemporaryDirectory() as folder:
-            model = fit(build("tiny"), squares, train, np.array([], np.int64), OPTIONS, Path(folder) / "fit", seed)
-        logits = predict_logits(model, squares.inputs(test))
+            model = build(numbers.network, pretrained=False, size=numbers.side)
+            model = fit(
+                model, squares, train, np.array([], np.int64), fit_options(numbers.fit), Path(folder) / "fit", seed
+            )
+        logits = predict_rows(model, squares, test)
         scores[test] = logits[:, 1] - logits[:, 0]
     return auc(squares.labels, scores)

@@ -1,0 +1,265 @@
+"""The fields of a recipe file, with their units and ranges. No torch: whoever only reads a study can read its recipe."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field as Key
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+
+from fundoscope.bundles.card import Attribution
+from fundoscope.imaging import Standard
+from fundoscope.recipe_files import RecipeSection
+
+#: Arms that every recipe has: paper 000's teacher and student, and the student alone beside it.
+TEACHER, STUDENT, UNDISTILLED = "teacher", "student", "undistilled"
+#: The student from random weights, alone and taught.
+RANDOM, RANDOM_DISTILLED = "random", "random-distilled"
+
+#: What a study trains where `--networks` names nothing else.
+USUAL_ARMS = (TEACHER, STUDENT, UNDISTILLED)
+ARM_NAMES = (*USUAL_ARMS, RANDOM, RANDOM_DISTILLED)
+
+
+class AugmentNumbers(RecipeSection):
+    """How strongly each part of the augmentation acts, as `learning.Augment` has it; 0 switches a part off."""
+
+    rotation: NonNegativeFloat  # degrees
+    scale: NonNegativeFloat  # natural logarithm of the zoom
+    shift: NonNegativeFloat  # share of the side
+    field: float = Key(ge=0, le=1)  # probability of another field shape
+    colour: NonNegativeFloat  # 1: gains within a factor 1.35, hue within 12 degrees
+    light: float = Key(ge=0, le=1)  # probability of another slope of light over the field
+    sharpness: float = Key(ge=0, le=1)  # probability of blur, of sharpening
+    noise: float = Key(ge=0, le=1)  # probability of sensor noise
+    encoding: float = Key(ge=0, le=1)  # probability of a lower resolution, of JPEG
+
+
+class FitNumbers(RecipeSection):
+    """The numbers of one fit, as `learning.FitOptions` has them."""
+
+    epochs: PositiveInt  # at most
+    patience: PositiveInt  # epochs without a lower inner loss after which it stops
+    batch: PositiveInt
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    optimiser: Literal["adamw", "adam"]
+    schedule: Literal["cosine", "constant"]
+    warm_up: float = Key(ge=0, le=1)  # share of the steps
+    average: float = Key(ge=0, lt=1)  # decay of the running mean of the weights at each step; 0 for none
+    smoothing: float = Key(ge=0, lt=1)  # of the labels
+    bfloat16: bool
+    augment: AugmentNumbers
+
+
+class Networks(RecipeSection):
+    """Which networks are trained, and what they begin with.
+
+    `teacher` is a list of streams joined by `+`. `pretrained` starts from ImageNet weights; of a body of
+    EfficientNet-Lite that does, the first `frozen_stages` of its seven stages stay as they were. With `shared_trunk` the
+    student's second question keeps the first question's early stages, which then run once.
+    """
+
+    teacher: str
+    student: str
+    pretrained: bool
+    frozen_stages: int = Key(ge=0, le=7)
+    shared_trunk: bool
+
+
+class Squares(RecipeSection):
+    """`side` in pixels of the squares that lie on disk and on which augmentation works."""
+
+    side: int = Key(ge=32, le=1024)
+
+
+class FoldNumbers(RecipeSection):
+    """How photographs are dealt into folds: the share of the others that becomes a fold's inner part, and the seed."""
+
+    inner_share: float = Key(gt=0, lt=1)
+    seed: int
+
+
+class Decision(RecipeSection):
+    """Where a probability becomes a decision.
+
+    Thresholds are chosen by `unit`. `target_sensitivity` sets the operating points: the highest threshold that reaches it on
+    inner data. `maximum_errors` is the share of wrong answers that a band of abstention may leave on inner data.
+    """
+
+    unit: Literal["photograph"]
+    target_sensitivity: float = Key(gt=0, le=1)
+    maximum_errors: float = Key(ge=0, lt=1)
+
+
+class DistillationNumbers(RecipeSection):
+    """How a student learns from its teacher.
+
+    `loss` is `logit regression` (Ba and Caruana 2014; `share` of the loss is the teacher's) or `hinton` (2015;
+    `temperature`, and `alpha` is the teacher's share). The teacher answers `views` augmented views of each photograph.
+    `hint` is the weight of imitating the teacher's last maps, 0 for none. In an arm that is extended, `simulated` more
+    photographs join without their labels.
+    """
+
+    loss: Literal["logit regression", "hinton"]
+    share: float = Key(ge=0, le=1)
+    temperature: PositiveFloat
+    alpha: float = Key(ge=0, le=1)
+    views: PositiveInt
+    hint: NonNegativeFloat
+    simulated: int = Key(ge=0)
+
+
+class PretrainingNumbers(RecipeSection):
+    """Training on simulated infants before the first real photograph.
+
+    `photographs` are drawn from `seed`, `side` pixels on the longer side. Every `held_out_every`-th infant is kept for
+    stopping.
+    """
+
+    photographs: PositiveInt
+    seed: int
+    side: int = Key(ge=32)
+    held_out_every: int = Key(ge=2)
+    fit: FitNumbers
+
+
+class SimulatedTreatment(RecipeSection):
+    """The second stage learnt from simulated eyes, where a cohort does not say what was treated.
+
+    Every `held_out_every`-th infant with ROP chooses the network, its temperature and its threshold. `fresh_seed` is added
+    to the seed of the pretraining for the eyes on which it is measured. The fit is the student's at this `batch`.
+    """
+
+    held_out_every: int = Key(ge=2)
+    batch: PositiveInt
+    fresh_seed: PositiveInt
+
+
+class ShuffledLabels(RecipeSection):
+    """The control with shuffled labels: a network on squares of `side` pixels, fitted without stopping."""
+
+    network: str
+    side: int = Key(ge=32)
+    fit: FitNumbers
+
+
+class Refit(RecipeSection):
+    """The network that ships is trained for the median over the folds of their best epoch, but for at least
+    `minimum_epochs_share` of the epochs of the recipe.
+    """
+
+    minimum_epochs_share: float = Key(ge=0, le=1)
+
+
+class RopRecipe(RecipeSection):
+    """Every number of a study of ROP: one section of the recipe file each.
+
+    `pretraining` is None where nothing is learnt from simulated eyes first.
+    """
+
+    name: str = Key(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=40)
+    standard: Standard
+    squares: Squares
+    networks: Networks
+    folds: FoldNumbers
+    decision: Decision
+    teacher_fit: FitNumbers
+    student_fit: FitNumbers
+    distillation: DistillationNumbers
+    pretraining: PretrainingNumbers | None = None
+    simulated_treatment: SimulatedTreatment
+    shuffled_labels: ShuffledLabels
+    refit: Refit
+
+    def arm(self, name: str) -> StudyArm:
+        """The arm of that name: one of `ARM_NAMES`, or any network, fitted as the undistilled student is."""
+        alone = StudyArm(name=name, network=self.networks.student, fit=self.student_fit)
+        arms = {
+            TEACHER: StudyArm(name=name, network=self.networks.teacher, fit=self.teacher_fit),
+            STUDENT: alone.model_copy(update={"teacher": TEACHER}),
+            UNDISTILLED: alone,
+            RANDOM: alone.model_copy(update={"pretrained": False}),
+            RANDOM_DISTILLED: alone.model_copy(update={"teacher": TEACHER, "pretrained": False, "extended": True}),
+        }
+        return arms.get(name) or alone.model_copy(update={"network": name})
+
+    def starts_from_simulated_eyes(self, arm: StudyArm) -> bool:
+        """Whether an arm begins with weights pretrained on simulated eyes: only the recipe's own networks do."""
+        own = arm.network in (self.networks.teacher, self.networks.student)
+        return self.pretraining is not None and arm.pretrained and own
+
+    def changed(
+        self,
+        *,
+        size: int | None = None,
+        epochs: int | None = None,
+        random_weights: bool = False,
+        pretraining: bool = True,
+    ) -> RopRecipe:
+        """The recipe at another size of input, for another number of epochs, from random weights, or without pretraining."""
+        changes: dict[str, Any] = {}
+        if epochs is not None:
+            shorter = {"epochs": epochs, "patience": epochs}
+            changes = {name: getattr(self, name).model_copy(update=shorter) for name in ("teacher_fit", "student_fit")}
+            views = min(self.distillation.views, epochs)  # no view is answered that no epoch would use
+            changes["distillation"] = self.distillation.model_copy(update={"views": views})
+        if size is not None:
+            changes["standard"] = self.standard.model_copy(update={"size": size})
+        if random_weights:
+            changes["networks"] = self.networks.model_copy(update={"pretrained": False})
+        if random_weights or not pretraining:
+            changes["pretraining"] = None
+        return self.model_copy(update=changes)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain values, as `study.json` keeps it."""
+        return self.model_dump(mode="json")
+
+
+class StudyArm(RecipeSection):
+    """A model configuration that a study compares: one network, trained in one way.
+
+    `teacher` is the name of the arm whose answers it learns, "" for none. A `pretrained` arm starts from ImageNet and from
+    simulated eyes, where the recipe has these, else from random weights. In an `extended` arm simulated photographs join,
+    without their labels.
+    """
+
+    name: str
+    network: str
+    fit: FitNumbers
+    teacher: str = ""
+    pretrained: bool = True
+    extended: bool = False
+
+
+class BundleOrigin(RecipeSection):
+    """What the card of a bundle says of where it comes from; `name` is its name, too."""
+
+    name: str
+    trained_on: tuple[str, ...]
+    never_tested_on: tuple[str, ...]
+    attributions: tuple[Attribution, ...] = ()
+    commands: tuple[str, ...]
+
+
+class ShippedStudy(RecipeSection):
+    """The study behind the shipped bundle, as `shipped.toml` has it.
+
+    `photographs` is the folder of the photographs within the data, `results` that of the tables within docs/results.
+    """
+
+    recipe: str
+    arms: tuple[str, ...]
+    folds: int = Key(ge=2)
+    seeds: PositiveInt
+    shuffles: int = Key(ge=0)
+    photographs: str
+    images_are_independent: bool
+    results: str
+    origin: BundleOrigin
+
+
+def teachers_first(arms: list[StudyArm]) -> list[StudyArm]:
+    """The arms, teachers before their students."""
+    return sorted(arms, key=lambda arm: bool(arm.teacher))

@@ -1,0 +1,119 @@
+"""Step 10, `explained/`: the photographs that the page shows, and the activation maps behind the answers.
+
+`pictures.json` lists them: the section of the page, the PNG file beside it, the photograph's name, and short lines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from fundoscope.imaging import Pixels
+from fundoscope.reports.overlay import overlay
+from fundoscope.rop.study.calibrate import CalibratedPredictions
+from fundoscope.rop.study.data import StudyData
+from fundoscope.rop.study.networks import labelled_squares, load_fitted_network
+from fundoscope.rop.study.plan import FitTask, StudyPlan
+from fundoscope.rop.study.questions import TREATMENT, Question
+from fundoscope.studies import write_json
+
+PICTURES = "pictures.json"
+STEP = "explained"
+
+#: Sections of the page that show photographs; the maps of a question are in `maps_section`.
+SEEN, TREATED = "What the networks see", "ROP without and with need of treatment"
+
+_SHOWN = 4  # photographs of each kind
+
+
+def maps_section(question: str) -> str:
+    """The section of the page that shows a question's activation maps."""
+    return f"Maps behind the answers: {question}"
+
+
+@dataclass(frozen=True)
+class ExplainedPicture:
+    """One picture: the `section` that shows it, its `pixels`, the photograph's `image`, and lines beneath it."""
+
+    section: str
+    pixels: Pixels
+    image: str
+    lines: tuple[str, ...]
+
+
+def explain_predictions(plan: StudyPlan, data: StudyData, references: dict[str, str]) -> None:
+    """Write the pictures, unless that is done; `references` names the arm whose maps are shown, by question."""
+    if plan.study.done(STEP):
+        return
+    predictions = CalibratedPredictions.read(plan)
+    pictures = [*_enhanced(plan, data), *_treated(plan, data)]
+    for question in plan.questions:
+        pictures += _maps(plan, data, predictions, question, references[question.name])
+    with plan.study.step(STEP) as folder:
+        listed = []
+        for number, picture in enumerate(pictures, 1):
+            file = f"{number:03d}.png"
+            _write_png(folder / file, picture.pixels)
+            listed.append({"file": file} | {name: value for name, value in asdict(picture).items() if name != "pixels"})
+        write_json(folder / PICTURES, listed)
+
+
+def _enhanced(plan: StudyPlan, data: StudyData) -> list[ExplainedPicture]:
+    """Figure 3 of the paper: photographs of each class, before and after their contrast is evened."""
+    squares, pictures = data.pixels(), []
+    for label in (0, 1):
+        for row in np.flatnonzero(plan.cohort.labels == label)[: _SHOWN // 2].tolist():
+            record = plan.cohort[row]
+            both = {
+                "as the standard cuts it": squares[row],
+                "contrast evened (CLAHE)": data.standard.enhance(squares[row]),
+            }
+            pictures += [
+                ExplainedPicture(SEEN, pixels, record.image, (record.label, how)) for how, pixels in both.items()
+            ]
+    return pictures
+
+
+def _treated(plan: StudyPlan, data: StudyData) -> list[ExplainedPicture]:
+    """Figure 11 of the paper: ROP that needs no treatment beside ROP that does."""
+    if len(plan.questions) < 2:
+        return []
+    question, squares = plan.question(TREATMENT), data.pixels()
+    return [
+        ExplainedPicture(TREATED, squares[row], plan.cohort[row].image, (question.classes[label],))
+        for label in (0, 1)
+        for row in np.flatnonzero(question.labels == label)[:_SHOWN].tolist()
+    ]
+
+
+def _maps(
+    plan: StudyPlan, data: StudyData, predictions: CalibratedPredictions, question: Question, arm: str
+) -> list[ExplainedPicture]:
+    """Figure 10 of the paper, the wrong ones first: the most confident of each kind, by the network that never saw them."""
+    rows = question.known_rows
+    found = predictions.out_of_fold(question.name, arm).select_rows(rows)
+    p, threshold, y = found.p[0], found.thresholds[0], question.labels[rows]
+    right, squares, pictures = (p >= threshold) == y, labelled_squares(data, question), []
+    for is_right in (False, True):
+        for label in (1, 0):
+            places = np.flatnonzero((right == is_right) & (y == label))
+            for place in places[np.argsort(-np.abs(p[places] - threshold[places]))][:_SHOWN].tolist():
+                row = int(rows[place])
+                fold = next(fold for fold in plan.folds if row in fold.test)
+                model = load_fitted_network(FitTask(plan.arm(arm), question.name, 0, fold), plan.recipe, plan.study)
+                with torch.no_grad():
+                    activation = (
+                        model.activation_map(torch.from_numpy(squares.inputs(np.array([row]))))[0].float().numpy()
+                    )
+                lines = (question.classes[label], f"p {p[place]:.2f}", "right" if is_right else "WRONG")
+                picture = overlay(np.array(squares.pixels[row]), activation)
+                pictures.append(ExplainedPicture(maps_section(question.name), picture, plan.cohort[row].image, lines))
+    return pictures
+
+
+def _write_png(path: Path, pixels: Pixels) -> None:
+    cv2.imwrite(str(path), cv2.cvtColor(np.asarray(pixels), cv2.COLOR_RGB2BGR))

@@ -1,0 +1,85 @@
+"""From a recipe's numbers to torch: an arm's network, the options of its fit, its squares."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from fundoscope.errors import UsageError, nearest
+from fundoscope.learning import (
+    Augment,
+    Distillation,
+    FitOptions,
+    HintonLoss,
+    LogitRegressionLoss,
+    Squares,
+    predict_logits,
+)
+from fundoscope.networks import BODY_NAMES, Classifier, Scaling, build
+from fundoscope.rop.recipes import ARM_NAMES, FitNumbers, RopRecipe, StudyArm
+from fundoscope.rop.study.data import StudyData
+from fundoscope.rop.study.plan import FitTask
+from fundoscope.rop.study.questions import Question
+from fundoscope.studies import Study
+
+WEIGHTS = "network.safetensors"
+_CHUNK = 256  # photographs whose input is held at once: a multiple of the batch
+
+
+def check_networks(recipe: RopRecipe, arms: list[StudyArm]) -> None:
+    """Raise `UsageError` naming the nearest for an arm that is neither one of the recipe's nor a known network."""
+    own = (recipe.networks.teacher, recipe.networks.student)
+    for arm in arms:
+        if arm.network not in (*own, *BODY_NAMES):
+            raise UsageError(
+                f"There is no network '{arm.name}' to train: {nearest(arm.name, (*ARM_NAMES, *BODY_NAMES))}"
+            )
+
+
+def fit_options(numbers: FitNumbers, tracker: str = "csv") -> FitOptions:
+    """A fit's options in `learning`'s terms."""
+    augment = Augment(**numbers.augment.model_dump())
+    return FitOptions(**numbers.model_dump(exclude={"augment"}), augment=augment, tracker=tracker)
+
+
+def distillation_options(recipe: RopRecipe) -> Distillation:
+    """How a student learns, in `learning`'s terms."""
+    numbers = recipe.distillation
+    loss = LogitRegressionLoss(numbers.share)
+    if numbers.loss == "hinton":
+        loss = HintonLoss(temperature=numbers.temperature, alpha=numbers.alpha)
+    return Distillation(loss, views=numbers.views, hint=numbers.hint)
+
+
+def build_network(recipe: RopRecipe, arm: StudyArm, seed: int = 0, empty: bool = False) -> Classifier:
+    """An arm's network before any training; equal seeds give equal weights. `empty`: its weights will be loaded."""
+    torch.manual_seed(seed)
+    pretrained = recipe.networks.pretrained and arm.pretrained and not empty
+    given = Scaling(recipe.standard.mean, recipe.standard.deviation)
+    return build(arm.network, pretrained=pretrained, size=recipe.standard.size, given=given)
+
+
+def freeze_shared_trunk(recipe: RopRecipe, arm: StudyArm, model: Classifier) -> None:
+    """Freeze the stages that a student's two questions share, where the recipe says so."""
+    if recipe.networks.shared_trunk and arm.network == recipe.networks.student:
+        model.freeze_trunk()
+
+
+def load_fitted_network(task: FitTask, recipe: RopRecipe, study: Study) -> Classifier:
+    """The network of a finished fit, in eval mode."""
+    model = build_network(recipe, task.arm, empty=True)
+    model.load_state_dict(load_file(study.result(task.step) / WEIGHTS))
+    return model.eval()
+
+
+def labelled_squares(data: StudyData, question: Question, variant: str = "plain") -> Squares:
+    """The squares of one variant, labelled with the answers to one question."""
+    return Squares(data.pixels(variant), question.labels, data.standard)
+
+
+def predict_rows(model: Classifier, squares: Squares, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Logits (len(rows), 2) of the photographs as they are, a few hundred inputs in memory at a time."""
+    parts = [predict_logits(model, squares.inputs(rows[at : at + _CHUNK])) for at in range(0, len(rows), _CHUNK)]
+    return np.concatenate(parts).astype(float)

@@ -1,0 +1,102 @@
+"""The tables and figures of paper 000, with intervals, baselines and controls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fundoscope.reports import ReportFigure, Section, Table
+from fundoscope.reports.clinic_plots import draw_confusions
+from fundoscope.reports.plots import PlottedCurve, ReliabilityPoints, draw_precision_recall, draw_reliability, draw_roc
+from fundoscope.rop.study.pages.files import StudyFiles, cells, in_words
+from fundoscope.rop.study.questions import ROP
+
+_TITLES = {"rop": "Stage 1: normal or ROP", "treatment": "Stage 2: ROP that needs treatment or not"}
+_TABLES = {
+    "Discrimination and decisions": ("auc", "accuracy", "sensitivity", "specificity"),
+    "What a positive answer is worth here": ("precision", "f1", "average_precision"),
+    "Probabilities": ("brier", "ece", "calibration_slope", "calibration_intercept"),
+}
+
+
+def sections(files: StudyFiles) -> list[Section]:
+    """Networks, each question, and what might fool its reader."""
+    results = files.results
+    networks = Section(
+        "Networks",
+        ("Measured here; a multiply-accumulate (MAC) is two floating-point operations. Stage 2 begins with stage 1.",),
+        tables=(Table(results["networks"], "As table 5 of the paper"),),
+    )
+    controls = Section(
+        "Without the shortcuts",
+        (
+            "The same networks on the same photographs, made alike in what is not disease. A grader that lived on a "
+            "shortcut would fall to the nuisance baseline here.",
+        ),
+        tables=(Table(cells(results["controls"])),),
+    )
+    int8 = Section(
+        "What INT8 costs",
+        (
+            f"Each fold's {results['exported']} exported, INT8 calibrated on its inner photographs, both run on its held-out "
+            "ones (stage 1, seed 0). Inner photographs chose this network to leave in a bundle.",
+        ),
+        tables=(Table(cells(results["int8"])),),
+    )
+    return [networks, *(_question(files, found) for found in results["questions"]), controls, int8]
+
+
+def _question(files: StudyFiles, found: dict[str, Any]) -> Section:
+    graders, reference = found["graders"], found["reference"]
+    tables = [Table(cells(graders, ("grader", *part)), caption) for caption, part in _TABLES.items()]
+    if found["differences"]:
+        against = f"Each network less the {reference}, paired on the same photographs"
+        tables.append(Table(cells(found["differences"]), against, reference=0))
+    note = (
+        f"Intervals: 95 %, {found['groups']} groups resampled 2000 times; with several seeds the mean over "
+        "seeds. An interval of a difference that holds 0 cannot tell the two apart."
+    )
+    more = ("The nuisance baseline knows only file size, field shape, colour and sharpness: a network must beat it.",)
+    return Section(
+        _TITLES[found["name"]], paragraphs=(note, *(more if found["name"] == ROP else ())), tables=tables,
+        figures=_figures(files, found),
+    )  # fmt: skip
+
+
+def _figures(files: StudyFiles, found: dict[str, Any]) -> tuple[ReportFigure, ...]:
+    name, drawn = found["name"], files.drawn
+    basis = f"n={found['n']}, {found['positives']} positive"
+    grouped = f"{basis}, {found['groups']} groups"
+    bins = files.curve(name, "reliability")
+    points = ReliabilityPoints(bins.x, bins.y, bins.low, bins.high, bins.n)
+    calibration = found["calibration"]
+    notes = (f"ECE {in_words(calibration['ece'])}", f"slope {in_words(calibration['calibration_slope'])}")
+    prevalence = found["positives"] / found["n"]
+    precision = _curves(files, found, "precision_recall", "average_precision", "AP")
+    return (
+        ReportFigure(
+            draw_roc(drawn / f"roc_{name}.png", _curves(files, found, "roc", "auc", "AUC"), grouped),
+            "ROC, out of fold; one line a seed",
+        ),
+        ReportFigure(
+            draw_precision_recall(drawn / f"pr_{name}.png", precision, prevalence, grouped),
+            "Precision and recall, out of fold",
+        ),
+        ReportFigure(
+            draw_confusions(drawn / f"confusion_{name}.png", found["confusions"], tuple(found["classes"])),
+            "Decisions at each fold's own operating point, seed 0",
+        ),
+        ReportFigure(
+            draw_reliability(drawn / f"reliability_{name}.png", points, notes, basis),
+            f"Calibration of the {found['reference']}'s mean over {files.results['seeds']} seeds",
+        ),
+    )
+
+
+def _curves(files: StudyFiles, found: dict[str, Any], curve: str, metric: str, short: str) -> list[PlottedCurve]:
+    """The curves of each grader that has points, a run a seed, with the metric in the legend."""
+    estimates = {row["grader"]: row[metric] for row in found["graders"]}
+    plotted = []
+    for grader, table in files.curve(found["name"], curve).groupby("grader", sort=False):
+        runs = [(run.x, run.y) for _, run in table.groupby("seed")]
+        plotted.append(PlottedCurve(f"{grader}: {short} {in_words(estimates[str(grader)])}", runs))
+    return plotted

@@ -1,0 +1,62 @@
+"""Step 5, `fits/.../predictions.parquet`: the logits of every fit on photographs that it was not trained on.
+
+Beside them `calibration.json`: the temperature and the operating point that the fold's inner photographs give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from fundoscope.learning import Squares
+from fundoscope.networks import Classifier
+from fundoscope.rop.recipes import STUDENT
+from fundoscope.rop.study.calibrate import CALIBRATION, PREDICTIONS, calibrate_fold
+from fundoscope.rop.study.data import VARIANTS, StudyData
+from fundoscope.rop.study.networks import labelled_squares, load_fitted_network, predict_rows
+from fundoscope.rop.study.plan import FitTask, StudyPlan
+from fundoscope.rop.study.questions import ROP
+from fundoscope.studies import Progress
+
+
+def predict_all(plan: StudyPlan, data: StudyData, progress: Progress) -> None:
+    """Write the predictions and the calibration of every fit that has none."""
+    waiting = [task for task in plan.tasks() if not (plan.study.result(task.step) / CALIBRATION).exists()]
+    for task in progress.follow(waiting, len(waiting), "predicting"):
+        question, folder = plan.question(task.question), plan.study.result(task.step)
+        model = load_fitted_network(task, plan.recipe, plan.study).to(memory_format=torch.channels_last)
+        squares = {variant: labelled_squares(data, question, variant) for variant in variants_of(task)}
+        parts = {"test": np.array(task.fold.test), "inner": np.array(task.fold.inner)}
+        predictions = predict_parts(model, squares, parts)
+        write_parquet(predictions, folder / PREDICTIONS)
+        calibrate_fold(predictions, question, plan.recipe.decision.target_sensitivity).write(folder / CALIBRATION)
+
+
+def variants_of(task: FitTask) -> tuple[str, ...]:
+    """On which squares a fit is scored: five variants for every arm would double the time of a study."""
+    return VARIANTS if task.arm.name == STUDENT and task.question == ROP else VARIANTS[:1]
+
+
+def predict_parts(
+    model: Classifier, variants: Mapping[str, Squares], parts: Mapping[str, NDArray[np.int64]]
+) -> pd.DataFrame:
+    """Logits of the rows of each part on each variant: row, part, variant, logit_0, logit_1."""
+    frames = []
+    for variant, squares in variants.items():
+        for part, rows in parts.items():
+            logits = predict_rows(model, squares, rows)
+            columns = {"row": rows, "part": part, "variant": variant, "logit_0": logits[:, 0], "logit_1": logits[:, 1]}
+            frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def write_parquet(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table beside `path`, then move it into place."""
+    beside = path.with_name(path.name + ".part")
+    frame.to_parquet(beside, index=False)
+    beside.replace(path)

@@ -1,0 +1,115 @@
+"""What `results.json` holds: every figure of a study with its n and interval, as dataclasses and as plain JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fundoscope.evaluation import Difference, Estimate
+from fundoscope.studies import write_json
+
+RESULTS, CURVES = "results.json", "curves.csv"
+
+#: A row of a table: names, numbers, `Estimate`s and `Difference`s by column.
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Whose photographs were studied and how they were divided.
+
+    `folds` is a row a fold and part; `histograms` count infants' columns by class, where the table has them.
+    """
+
+    photographs: int
+    rop: int
+    infants: int | None
+    groups: int
+    groups_rule: str
+    partition: str
+    missing_question: str
+    folds: list[Row]
+    histograms: dict[str, Row]
+
+
+@dataclass(frozen=True)
+class QuestionResults:
+    """The figures of one question on the `n` photographs whose answer is known.
+
+    `graders` is a row a network and a baseline with every metric; `differences` a row a network, less the `reference`,
+    paired; `operating_points` a row a target sensitivity. `confusions` counts truth by decision of single arms (seed 0);
+    `abstention` says in words what the folds' bands of doubt leave. `calibration` has `ece` and `calibration_slope` of the
+    reference's mean over seeds.
+    """
+
+    name: str
+    classes: tuple[str, str]
+    reference: str
+    n: int
+    positives: int
+    groups: int
+    networks: list[str]
+    graders: list[Row]
+    differences: list[Row]
+    confusions: dict[str, list[list[int]]]
+    operating_points: list[Row]
+    calibration: Row
+    abstention: str
+    coverage_area: float
+    error_of_all: float
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """All that a study found. `summary` are the lines that a person waits for; `card` the figures of the bundle's card."""
+
+    summary: list[str]
+    exported: str
+    seeds: int
+    prevalences: list[float]
+    sample: Sample
+    networks: list[Row]
+    questions: list[QuestionResults]
+    inner_log_losses: list[Row]
+    controls: list[Row]
+    int8: list[Row]
+    units: list[Row]
+    unit_rules: str
+    cascade: list[Row]
+    subgroups: list[Row]
+    predictive_values: list[Row]
+    shuffled_labels: Row | None
+    card: list[Row]
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON: an estimate becomes value, low, high, n, positives, groups; what is undefined is null."""
+        write_json(path, as_plain(self))
+
+
+def as_plain(value: Any) -> Any:
+    """The value as JSON can hold it."""
+    if isinstance(value, Difference):
+        plain = {"first": value.first, "second": value.second, "verdict": value.verdict}
+        return as_plain(value.estimate) | as_plain(plain)
+    if isinstance(value, Estimate):
+        plain = {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
+        return {name: each for name, each in plain.items() if name not in ("points", "note") or each}
+    if is_dataclass(value):
+        return {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {str(name): as_plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [as_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        return as_plain(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """The plain values of a study's `results.json`."""
+    return json.loads((folder / RESULTS).read_text(encoding="utf-8"))

@@ -1,0 +1,51 @@
+"""One question as it is scored: truth, groups, and what every arm predicts out of fold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fundoscope.evaluation import Difference, Estimate, difference, estimates
+from fundoscope.rop.study.calibrate import OutOfFoldPredictions
+from fundoscope.rop.study.questions import Question
+
+Scores = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ScoredQuestion:
+    """One question as it is scored: the `rows` whose answer is known, their labels `y`, their `groups`, and what each arm
+    predicts of just these.
+    """
+
+    question: Question
+    rows: Rows
+    y: Rows
+    groups: Rows
+    predictions: dict[str, OutOfFoldPredictions]
+    reference: str
+
+    @property
+    def reference_predictions(self) -> OutOfFoldPredictions:
+        """Those of the arm with which all others are compared: the student, where there is one."""
+        return self.predictions[self.reference]
+
+    def estimates(self, p: Scores, threshold: Any = 0.5) -> dict[Any, Estimate]:
+        """Every metric with its interval."""
+        return estimates(self.y, p, threshold=threshold, groups=self.groups)
+
+    def difference(self, first: OutOfFoldPredictions, second: OutOfFoldPredictions, metric: str = "auc") -> Difference:
+        """First less second, paired, each at its own thresholds."""
+        return difference(
+            self.y, first.p, second.p, metric, thresholds=(first.thresholds, second.thresholds), groups=self.groups,
+            names=(first.arm, second.arm),
+        )  # fmt: skip
+
+    def estimates_of_mean(self) -> dict[Any, Estimate]:
+        """Expected calibration error and calibration slope of the reference's mean over seeds."""
+        mean = self.reference_predictions.p.mean(axis=0)
+        return estimates(self.y, mean, metrics=("ece", "calibration_slope"), groups=self.groups)

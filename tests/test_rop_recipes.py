@@ -1,0 +1,70 @@
+"""Recipes: files that hold every number, read whole or laid over another, refused by key."""
+
+import json
+import tomllib
+
+import pytest
+
+from fundoscope.errors import UsageError
+from fundoscope.rop.recipes import FOLDER, RECIPE_NAMES, read_recipe, recipe_from_json
+
+
+def written(path, text):
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", RECIPE_NAMES)
+def test_every_number_stands_in_the_file_and_in_the_study(name):
+    recipe = read_recipe(name)
+    values = json.loads(json.dumps(recipe.as_json()))
+    assert recipe_from_json(values, "study.json") == recipe
+    file = tomllib.loads((FOLDER / f"{name}.toml").read_text())
+    given = file if "pretraining" in file else file | {"pretraining": None}
+    assert given == values  # nothing is filled in by code
+
+
+def test_one_number_is_changed_by_naming_a_base(tmp_path):
+    path = written(
+        tmp_path / "longer.toml", 'base = "lite"\n[student_fit]\nepochs = 30\n[student_fit.augment]\nnoise = 0.5\n'
+    )
+    longer, lite = read_recipe(path), read_recipe("lite")
+    assert longer.name == "longer" and longer.student_fit.epochs == 30 and longer.student_fit.augment.noise == 0.5
+    same = {"epochs": lite.student_fit.epochs, "augment": lite.student_fit.augment}
+    assert longer.model_copy(update={"name": "lite", "student_fit": longer.student_fit.model_copy(update=same)}) == lite
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('base = "lite"\n[student_fit]\nepoch = 30\n', r"r\.toml.*'student_fit\.epoch'.*did you mean 'epochs'"),
+        ('base = "lite"\n[student_fit.augment]\nnoize = 0.1\n', r"'student_fit\.augment\.noize'.*'noise'"),
+        ('base = "lite"\n[pretraining]\nphotos = 9\n', r"'pretraining\.photos'.*'photographs'"),
+        ('base = "lite"\n[student_fit]\noptimiser = "sgd"\n', r"student_fit\.optimiser.*'adamw' or 'adam'.*'sgd'"),
+        (
+            'base = "lite"\n[decision]\ntarget_sensitivity = 1.5\n',
+            r"decision\.target_sensitivity.*less than or equal to 1",
+        ),
+        ('base = "light"\n', "did you mean 'lite'"),
+        ('name = "bare"\n', "standard: Field required"),
+        ("epochs: 3", "is not TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_key(tmp_path, text, says):
+    with pytest.raises(UsageError, match=says):
+        read_recipe(written(tmp_path / "r.toml", text))
+
+
+def test_an_unknown_name_and_a_missing_file_say_what_to_do(tmp_path):
+    with pytest.raises(UsageError, match=r"did you mean 'lite'.*\.toml"):
+        read_recipe("litee")
+    with pytest.raises(UsageError, match=r"none\.toml: cannot be read"):
+        read_recipe(tmp_path / "none.toml")
+
+
+def test_changes_of_the_command_line_reach_what_they_name():
+    lite = read_recipe("lite")
+    short = lite.changed(epochs=2, size=160, random_weights=True)
+    assert short.student_fit.epochs == short.teacher_fit.patience == short.distillation.views == 2
+    assert short.standard.size == 160 and not short.networks.pretrained and short.pretraining is None
+    assert lite.changed(pretraining=False).networks.pretrained
