@@ -1,4 +1,4 @@
-"""Are simulated eyes like real ones? The same segmenter and ruler on simulated and on real photographs.
+"""Are simulated eyes like real ones? The same segmenter and calibre model on simulated and on real photographs.
 
     python benchmarks/simulated_life.py [--workers 2] [--out runs/simulated_life] [--development]
 
@@ -114,13 +114,13 @@ def _percentiles(values: NDArray[np.float64], weights: NDArray[np.float64], at: 
 
 
 def _widths(pixels: Pixels, paths: list[Centreline], scale: float) -> Row:
-    """Widths by the ruler, in the map's pixels, and how dark thin and wide vessels are beside their surroundings."""
-    strands = [path.scaled(scale) for path in paths if len(path.points) >= _SHORTEST]
-    ruler = CalibreModel.fit(pixels, strands)
-    light = _beside(ruler.plane)
+    """Widths by the calibre model, in the map's pixels, and how dark thin and wide vessels are beside their surroundings."""
+    centrelines = [path.scaled(scale) for path in paths if len(path.points) >= _SHORTEST]
+    model = CalibreModel.fit(pixels, centrelines)
+    light = _beside(model.plane)
     width, weight, lit = [], [], []
-    for strand in strands:
-        rays = ruler.measure_widths(strand)
+    for centreline in centrelines:
+        rays = model.measure_widths(centreline)
         if len(rays.way) > 1:
             width.append(rays.width / scale)
             weight.append(np.gradient(rays.way))
@@ -128,10 +128,10 @@ def _widths(pixels: Pixels, paths: list[Centreline], scale: float) -> Row:
             lit.append(light[place[:, 0], place[:, 1]])
     names = ("width_25", "width_50", "width_75", "width_95")
     if not width:
-        return dict.fromkeys((*names, "wide_share"), 0.0) | {"thin_light": 1.0, "wide_light": 1.0, "blur": ruler.blur}
+        return dict.fromkeys((*names, "wide_share"), 0.0) | {"thin_light": 1.0, "wide_light": 1.0, "blur": model.blur}
     w, along_it, lit = (np.concatenate(part) for part in (width, weight, lit))
     percentiles = _percentiles(w, along_it, [25, 50, 75, 95])
-    row = dict(zip(names, percentiles, strict=True)) | {"blur": ruler.blur / scale}
+    row = dict(zip(names, percentiles, strict=True)) | {"blur": model.blur / scale}
     row["wide_share"] = float(along_it[w >= _WIDE].sum() / along_it.sum())
     for name, which in (("thin_light", w < _THIN), ("wide_light", w >= _WIDE)):
         row[name] = _percentiles(lit[which], along_it[which], [50])[0] if which.any() else 1.0
@@ -264,13 +264,13 @@ def main() -> None:
     parser.add_argument("--eyes", type=int, default=EYES, help="simulated eyes a camera")
     given = parser.parse_args()
     rows: list[dict[str, object]] = []
-    ruler, simulator = version_of("vessels", "imaging"), version_of("vessels", "imaging", "simulate")
+    measurement, simulator = version_of("vessels", "imaging"), version_of("vessels", "imaging", "simulate")
     for group in groups():
         if given.development and not group.tuned:
             continue
         real = {str(path): partial(measure_file, path) for path in group.paths}
         made = {str(k): partial(measure_simulated, group.camera, k) for k in range(given.eyes)}
-        known = given.out / f"real_{group.name.replace(' ', '_')}_{ruler}.jsonl"
+        known = given.out / f"real_{group.name.replace(' ', '_')}_{measurement}.jsonl"
         drawn = given.out / f"simulated_{group.camera}_{simulator}.jsonl"
         rows += compare(group, measured(known, real, given.workers), measured(drawn, made, given.workers))
     show(rows)
