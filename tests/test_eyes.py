@@ -1,5 +1,5 @@
 from fundoscope.findings import NOTHING_SEEN, RopFinding, Status, exit_code
-from fundoscope.rop.screening.eyes import EYE_COLUMNS, EyeViews
+from fundoscope.rop.screening.eyes import EYE_COLUMNS, ScreenedEyes
 
 
 def ok(p, rop):
@@ -11,7 +11,7 @@ FAILED = RopFinding("f.png", Status.FAILED, "empty")
 
 
 def test_one_suspicious_view_is_enough():
-    eyes = EyeViews()
+    eyes = ScreenedEyes()
     for finding in (ok(0.1, False), ok(0.8, True), REFUSED, FAILED):
         eyes.add("7", "left", "1", finding.as_row())
     (row,) = eyes.rows()
@@ -21,7 +21,7 @@ def test_one_suspicious_view_is_enough():
 
 
 def test_negatives_never_read_as_normal_and_refusals_never_as_negative():
-    eyes = EyeViews()
+    eyes = ScreenedEyes()
     eyes.add("7", "left", None, ok(0.1, False).as_row())
     eyes.add("7", "right", None, REFUSED.as_row())
     left, right = eyes.rows()
@@ -30,7 +30,7 @@ def test_negatives_never_read_as_normal_and_refusals_never_as_negative():
 
 
 def test_missing_laterality_and_unknown_infants_are_flagged_and_kept_apart():
-    eyes = EyeViews()
+    eyes = ScreenedEyes()
     eyes.add("7", None, None, ok(0.1, False).as_row())
     eyes.add(None, "left", None, ok(0.2, False).as_row())
     eyes.add(None, "left", None, ok(0.3, False).as_row())

@@ -20,7 +20,7 @@ from test_nicking_report import Drawn as Page
 import fundoscope
 from fundoscope.errors import OutputError, PhotographError, UsageError
 from fundoscope.findings import BundleIdentity, GradedPhotograph, Mention, Status
-from fundoscope.nicking.grading.grader import NickingGrader, PatchGrader
+from fundoscope.nicking.grading.grader import PatchGrader
 from fundoscope.runs import run, walk
 from fundoscope.runs.engines import map_in_order
 from fundoscope.runs.resume import Journal
@@ -355,10 +355,11 @@ def photographs(eyes, tmp_path_factory):
     cv2.imwrite(str(folder / "adult.png"), grown.pixels[..., ::-1])
     for number, crossing in enumerate(grown.truth.crossings[:2]):
         cv2.imwrite(str(folder / f"patch {number}.png"), crossing_patch(grown.pixels, crossing)[..., ::-1])
+    rop, nicking = fundoscope.load("rop"), fundoscope.load("nicking")
     return {
-        "rop screen": (lambda: fundoscope.load("rop"), eyes[:2]),
-        "nicking grade": (lambda: fundoscope.load("nicking"), [folder / "adult.png"]),
-        "nicking grade-patches": (lambda: PatchGrader(NickingGrader.open()), sorted(folder.glob("patch*.png"))),
+        "rop screen": (rop, eyes[:2]),
+        "nicking grade": (nicking, [folder / "adult.png"]),
+        "nicking grade-patches": (PatchGrader(nicking), sorted(folder.glob("patch*.png"))),
     }
 
 
@@ -405,17 +406,19 @@ class Stopping:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_grader_goes_on_with_rows_pictures_and_page(photographs, broken, tmp_path, command):
-    load, good = photographs[command]
+def test_every_grader_goes_on_with_rows_pictures_and_page(photographs, broken, tmp_path, command, capsys):
+    grader, good = photographs[command]
     mentions = mentions_of(good, broken)
     with pytest.raises(KeyboardInterrupt):
-        run(Stopping(load(), len(good) + 1), mentions, tmp_path / "out")
+        run(Stopping(grader, len(good) + 1), mentions, tmp_path / "out")
     half = page(tmp_path / "out")
     assert len(parts(half)) == len(good) + 1 and half.open == []
     assert f"stopped after {len(good) + 1} " in half.text(".alarm") and "same command goes on" in half.text(".alarm")
-    summary = run(load(), mentions, tmp_path / "out")
+    summary = run(grader, mentions, tmp_path / "out", print_json=True)
     assert summary.kept == len(good) + 1 and summary.exit_code == 1
-    expected = run(load(), mentions, tmp_path / "whole")
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert printed == json.loads((tmp_path / "out/results.json").read_text()) and tuple(printed[0]) == grader.columns
+    expected = run(grader, mentions, tmp_path / "whole")
     assert summary.counts == expected.counts
     assert rows(tmp_path / "out", "seconds") == rows(tmp_path / "whole", "seconds")
     assert [row["status"] for row in rows(tmp_path / "out")].count("failed") == 1
@@ -427,24 +430,23 @@ def test_every_grader_goes_on_with_rows_pictures_and_page(photographs, broken, t
     assert "Not finished" not in ours.text()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ["rop screen", "nicking grade-patches"])
 def test_replace_leaves_nothing_of_the_run_that_lay_there(photographs, broken, tmp_path, command):
-    load, good = photographs[command]
+    grader, good = photographs[command]
     with pytest.raises(KeyboardInterrupt):
-        run(Stopping(load(), 1), mentions_of(good, broken), tmp_path / "out")
+        run(Stopping(grader, 1), mentions_of(good, broken), tmp_path / "out")
     (tmp_path / "out/pictures/0002_begun.jpg").touch()  # of a photograph at which a kill came
-    run(load(), [Mention(str(broken))], tmp_path / "out", replace=True)
+    run(grader, [Mention(str(broken))], tmp_path / "out", replace=True)
     assert pictures(tmp_path / "out") == {} and parts(page(tmp_path / "out")) and len(rows(tmp_path / "out")) == 1
 
 
-@pytest.mark.parametrize(("command", "times"), [("rop screen", 12), ("nicking grade-patches", 4)])
-def test_a_killed_command_goes_on_when_it_is_given_again(photographs, broken, tmp_path, command, times):
-    load, good = photographs[command]
+def test_a_killed_command_goes_on_when_it_is_given_again(photographs, broken, tmp_path):
+    grader, good = photographs["rop screen"]
     listed = tmp_path / "list.txt"
-    mentions = mentions_of(good, broken, times)
+    mentions = mentions_of(good, broken, times=8)
     listed.write_text("\n".join(mention.path for mention in mentions))
     out = tmp_path / "out"
-    call = [sys.executable, "-m", "fundoscope.cli.main", *command.split(), "-", "--out", str(out)]
+    call = [sys.executable, "-m", "fundoscope.cli.main", "rop", "screen", "-", "--out", str(out)]
     with listed.open() as file:
         killed = subprocess.Popen(call, stdin=file, stderr=subprocess.DEVNULL)
     while len(list(Journal(out / ".run").entries())) < 4 and killed.poll() is None:
@@ -456,7 +458,7 @@ def test_a_killed_command_goes_on_when_it_is_given_again(photographs, broken, tm
     with listed.open() as file:
         again = subprocess.run(call, stdin=file, capture_output=True, text=True)
     assert again.returncode == 1 and "kept from an earlier run: " in again.stderr, again.stderr
-    run(load(), mentions, tmp_path / "whole")
+    run(grader, mentions, tmp_path / "whole")
     assert rows(out, "seconds") == rows(tmp_path / "whole", "seconds")
     assert pictures(out) == pictures(tmp_path / "whole")
     assert parts(page(out)) == parts(page(tmp_path / "whole")) and page(out).open == []

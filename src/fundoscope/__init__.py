@@ -1,6 +1,7 @@
 """Fundoscope grades retinas with little data: retinopathy of prematurity, and artery-vein nicking.
 
 import fundoscope
+
 for finding in fundoscope.load("rop").screen(["left.png", "right.png"]):
 print(finding.file, finding.status, finding.p_rop)
 """

@@ -5,12 +5,12 @@
     ├── UsageError          the call is wrong: an unknown option, an empty folder, a bad value
     ├── CohortError         the table of photographs, its labels or its folds are wrong
     │   └── LeakError       the same eye stands on two sides of a split
-    ├── StudyError          a study cannot start, go on or be resumed
+    ├── StudyError          a study cannot start or go on
     ├── OutputError         answers could not be written: a full disk, a folder without permission
     ├── BundleError         a bundle is missing, broken, tampered with or too new
     └── MissingExtraError   a part of the program needs packages that are not installed
 
-Each message names the input and ends with what to do. `exit_code` is what the command line returns.
+Each message names the input and ends with what to do. `exit_code` is the exit code of the command line.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class LeakError(CohortError):
 
 
 class StudyError(FundoscopeError):
-    """A study cannot start, go on or be resumed."""
+    """A study cannot start or go on; nothing was done."""
+
+    exit_code = 2
 
 
 class BundleError(FundoscopeError):

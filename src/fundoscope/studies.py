@@ -1,4 +1,4 @@
-"""The folder of a study: what it is, which steps are done, and how it goes on after it was cut off.
+"""The folder of a study, which goes on at its first unfinished step after it was cut off.
 
 study.json        the manifest: recipe, versions, seeds, data hashes, commands
 <step>/           the result of a finished step, moved into place in one go
@@ -47,14 +47,14 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Study:
-    """A study in `folder`; `manifest` is what makes it this study and no other."""
+    """A study in `folder`; its `manifest` holds everything that tells it from another study."""
 
     folder: Path
     manifest: dict[str, Any]
 
     @classmethod
     def open(cls, folder: Path, manifest: dict[str, Any]) -> Study:
-        """Begin a study, or go on with the one that lies in `folder`.
+        """The study in `folder`, begun now or gone on with.
 
         `manifest` is plain JSON with a list `commands`. Raises `StudyError` when the folder holds a study of another
         recipe, other data or other seeds, naming what differs, or when it holds something else.
@@ -84,9 +84,9 @@ class Study:
 
     @contextmanager
     def step(self, step: str) -> Generator[Path]:
-        """A folder to work in; what is in it when the block ends becomes the result, in one move.
+        """A folder to work in for the block; when the block ends, it becomes the step's result in one move.
 
-        When the block raises, or the program is killed, the folder stays, and the next run finds it as it was.
+        When the block raises, or the program is killed, the folder stays for the next run.
         """
         work = self.folder / ".work" / step
         work.mkdir(parents=True, exist_ok=True)

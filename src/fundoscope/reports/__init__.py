@@ -1,7 +1,10 @@
-"""What people look at: activation overlays, the screening report, the report of a study. No torch in here.
+"""Pages and pictures for people. They draw the values that they are given and compute none; no torch in here.
 
-`overlay` lays an activation map over its photograph, `screening` writes a page row by row, `study` a page
-from tables and from figures drawn elsewhere. All three need numpy, OpenCV and Jinja only.
+overlay      an activation map laid over its photograph
+screening    the page of a screening, written photograph by photograph; its words are in `wording`
+nicking      the page of a grading of nicking; its pictures are in `nicking_pictures`, the vein's width in `profile`
+study        the page of a study, from tables and figures
+page         what all pages share: templates, style, content security policy
 """
 
 from fundoscope.reports.pictures import save_pictures

@@ -38,7 +38,7 @@ _PLACES = (
 
 
 def overlay(picture: Pixels, activation: Activation, scale: float | None = None) -> Pixels:
-    """The photograph with positive evidence tinted, and a line at half of the map's own maximum.
+    """The photograph with positive evidence tinted, and a contour at half of the map's maximum.
 
     `picture` is (rows, columns, 3), uint8, RGB; `activation` (h, w) of any resolution over the same frame,
     in logit differences; `scale` the difference drawn in full colour (default: 4, or the map's maximum

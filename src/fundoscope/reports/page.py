@@ -1,8 +1,7 @@
-"""What all reports share: templates with every value escaped, one stylesheet, and a page that loads nothing.
+"""Parts that all reports share: escaped templates, one stylesheet, and a policy by which a page loads nothing.
 
-File names are hostile until shown otherwise. Jinja escapes each value, what cannot be seen in a name is
-spelled out, and the page's content security policy lets it run only the script and the style that it came
-with.
+Names of files may be hostile. Jinja escapes each value, characters that cannot be seen are spelled out, and the content
+security policy allows only the page's own script and style.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _IMAGES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 @functools.cache
 def environment() -> Environment:
-    """The templates of this package, escaping on, a missing value an error."""
+    """The templates of this package: values are escaped, and a missing value is an error."""
     env = Environment(
         loader=PackageLoader("fundoscope.reports"),
         autoescape=True,
@@ -46,7 +45,7 @@ def render(template: str, **values: Any) -> bytes:
 
 
 def printable(text: object) -> str:
-    """`text` with what cannot be seen spelled out: controls, line breaks, marks that turn its direction."""
+    """`text` with invisible characters spelled out: controls, line breaks, marks that turn the direction of writing."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
 
 
@@ -56,7 +55,7 @@ def is_number(value: object) -> bool:
 
 
 def shell(stamps: Sequence[str], script: str = "") -> dict[str, Any]:
-    """What every page's head needs: style, script, their content security policy, and the stamps."""
+    """Values for the head of a page: style, script, their content security policy, and the stamps."""
     style = resource("style.css") + _running(stamps)
     return {
         "style": Markup(style),  # our own file, and a CSS string of hexadecimal escapes

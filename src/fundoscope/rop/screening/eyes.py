@@ -22,7 +22,7 @@ DECISIONS = {
 }
 
 
-class EyeViews:
+class ScreenedEyes:
     """The rows of all views of each eye, by (infant, eye, exam), in the order in which the eyes first appear."""
 
     def __init__(self) -> None:

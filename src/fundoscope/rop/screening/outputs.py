@@ -12,7 +12,7 @@ from fundoscope.bundles.card import Stage
 from fundoscope.findings import GradedPhotograph, Mention, RopFinding, Row, Sink
 from fundoscope.reports.pictures import save_pictures
 from fundoscope.reports.screening import ReportedThreshold, ScreeningHeader, ScreeningReport
-from fundoscope.rop.screening.eyes import EYE_COLUMNS, EyeViews
+from fundoscope.rop.screening.eyes import EYE_COLUMNS, ScreenedEyes
 from fundoscope.rop.screening.screener import RopEvidence
 from fundoscope.runs.folder import PICTURES
 from fundoscope.runs.sinks import CsvTable
@@ -22,7 +22,7 @@ def open_sinks(
     bundle: Bundle, second: Stage | None, folder: Path, started: str, positions: Mapping[str, int]
 ) -> dict[str, Sink]:
     """`eyes.csv` and `report.html` in `folder`; see `Grader.open_sinks`."""
-    eyes = EyeViews()
+    eyes = ScreenedEyes()
     report = ScreeningReport(folder / "report.html", header_of(bundle, second, started), positions.get("report.html"))
     return {"eyes.csv": EyeTable(folder / "eyes.csv", eyes), "report.html": ScreeningPage(report, folder, eyes)}
 
@@ -32,7 +32,7 @@ class EyeTable:
 
     position = 0
 
-    def __init__(self, path: Path, eyes: EyeViews) -> None:
+    def __init__(self, path: Path, eyes: ScreenedEyes) -> None:
         self._path = path
         self._eyes = eyes
 
@@ -57,7 +57,7 @@ class EyeTable:
 class ScreeningPage:
     """`report.html`, and in `pictures/` each photograph with its activation map."""
 
-    def __init__(self, report: ScreeningReport, folder: Path, eyes: EyeViews) -> None:
+    def __init__(self, report: ScreeningReport, folder: Path, eyes: ScreenedEyes) -> None:
         self._report = report
         self._folder = folder
         self._eyes = eyes
