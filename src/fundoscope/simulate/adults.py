@@ -43,20 +43,22 @@ class AdultEye:
 
 def grow_eye(seed: int, side: Side = "right", grade: int | None = None, laser: bool = False) -> AdultEye:
     """An eye; `grade` (0 to 3) nicks every crossing that has room for it alike, `laser` gives a laser's false colours."""
-    form, colours, ill = (np.random.default_rng([seed, k]) for k in (21, 22, 23))
-    appearance = fundus.draw_laser_appearance(colours) if laser else fundus.draw_adult_appearance(colours)
-    vein_radius = form.uniform(*_VEIN_RADIUS)
-    tortuosity = tuple(float(x) for x in form.uniform(0.3, 1.0, TRUNKS))
+    shape_rng, colour_rng, nick_rng = (np.random.default_rng([seed, k]) for k in (21, 22, 23))
+    appearance = fundus.draw_laser_appearance(colour_rng) if laser else fundus.draw_adult_appearance(colour_rng)
+    vein_radius = shape_rng.uniform(*_VEIN_RADIUS)
+    tortuosity = tuple(float(x) for x in shape_rng.uniform(0.3, 1.0, TRUNKS))
     trees, others = [], np.zeros((0, 2))
-    for kind, radius in (("artery", vein_radius * form.uniform(*_ARTERY_SHARE)), ("vein", vein_radius)):
-        targets = draw_targets(form, _LATTICES, _may_have_vessels)
-        skeleton = grow(draw_trunks(form, kind), targets, _may_have_vessels, others, form)
+    for vessel_type, radius in (("artery", vein_radius * shape_rng.uniform(*_ARTERY_SHARE)), ("vein", vein_radius)):
+        targets = draw_targets(shape_rng, _LATTICES, _may_have_vessels)
+        skeleton = grow(draw_trunks(shape_rng, vessel_type), targets, _may_have_vessels, others, shape_rng)
         others = skeleton.at
-        trees.append(vessels_on(skeleton, TreeStyle(kind, float(radius), (1.0,) * TRUNKS, tortuosity), form))
+        trees.append(
+            vessels_on(skeleton, TreeStyle(vessel_type, float(radius), (1.0,) * TRUNKS, tortuosity), shape_rng)
+        )
     arteries, veins = trees
     crossings = find_crossings(arteries, veins)
-    shares = nicking.GRADE_SHARES[int(ill.random() < _DISEASED)] if grade is None else tuple(np.eye(4)[grade])
-    veins, nicks = nicking.nick_crossings(arteries, veins, crossings, shares, ill)
+    shares = nicking.GRADE_SHARES[int(nick_rng.random() < _DISEASED)] if grade is None else tuple(np.eye(4)[grade])
+    veins, nicks = nicking.nick_crossings(arteries, veins, crossings, shares, nick_rng)
     return AdultEye(seed, side, appearance, arteries, veins, crossings, nicks)
 
 
@@ -130,13 +132,13 @@ def adult(
     if grade is not None and grade not in range(4):
         raise UsageError(f"nicking has no grade {grade}. Ask for 0, 1, 2 or 3.")
     chosen_camera = cameras.camera_named(camera or "drive", infant=False)
-    shot = np.random.default_rng([seed, 24])
-    side: Side = "left" if shot.random() < 0.5 else "right"
-    drawn_level = int(shot.choice(len(cameras.LEVELS), p=cameras.ADULT_LEVEL_SHARES))
+    shot_rng = np.random.default_rng([seed, 24])
+    side: Side = "left" if shot_rng.random() < 0.5 else "right"
+    drawn_level = int(shot_rng.choice(len(cameras.LEVELS), p=cameras.ADULT_LEVEL_SHARES))
     chosen_level = drawn_level if level is None else cameras.level_named(level)
-    cast = cameras.draw_cast(shot, 0.5)
-    exposure = cameras.draw_exposure(chosen_camera.resized(size), chosen_level, cast, shot)
-    projection = draw_projection(exposure, side, shot)
+    cast = cameras.draw_cast(shot_rng, 0.5)
+    exposure = cameras.draw_exposure(chosen_camera.resized(size), chosen_level, cast, shot_rng)
+    projection = draw_projection(exposure, side, shot_rng)
     return photograph_eye(grow_eye(seed, side, grade, chosen_camera.laser), exposure, projection)
 
 

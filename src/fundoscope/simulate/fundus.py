@@ -23,6 +23,17 @@ INFANT_BASES = np.array(
 LASER_BASES = np.array([[0.8, 0.4, 0.14], [0.72, 0.3, 0.1], [0.7, 0.42, 0.2]])
 ADULT_BASES = np.array([[0.84, 0.42, 0.25], [0.98, 0.48, 0.3], [0.7, 0.43, 0.24], [0.84, 0.3, 0.2]])
 
+_POLE = 0.45  # eye units from the disc to the posterior pole, where choroidal vessels start
+_COLUMNS_PER_UNIT = 95 / 4.5  # of a sheet
+_ROWS_PER_RADIAN = 719 / (2 * np.pi)  # of a sheet
+_SWIRL = 0.55  # tangent of the angle by which the two sheets leave the radial direction, one to each side
+_WEAVE_REACH = 5.0  # eye units from the disc to each side that the weave covers
+_WEAVE_SIDE = 200  # its samples along a side
+# By channel: how strongly choroidal vessels, the glow around the disc and the macula change the picture
+_STREAK = (0.45, 1.15, 1.3)
+_GLOW = (0.45, 1.0, 0.7)
+_SHADE = (0.75, 1.0, 0.8)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FundusAppearance:
@@ -98,10 +109,6 @@ def _streaks(rng: np.random.Generator, around: int, along: int) -> Image:
     return np.stack(rolled, axis=1).astype(np.float32)
 
 
-_WEAVE_REACH = 5.0  # eye units from the disc to each side that the weave covers
-_WEAVE_SIDE = 200  # its samples along a side
-
-
 def _weave(rng: np.random.Generator) -> Image:
     """How far choroidal vessels stray in x and in y (eye units), and how strongly they show: (3, side, side)."""
     wide, near = rng.standard_normal((3, 24, 24)), rng.standard_normal((2, 70, 70))
@@ -110,11 +117,6 @@ def _weave(rng: np.random.Generator) -> Image:
     return np.stack([0.11 * planes[0] + 0.02 * planes[3], 0.11 * planes[1] + 0.02 * planes[4], shown]).astype(
         np.float32
     )
-
-
-_STREAK = (0.45, 1.15, 1.3)  # by channel: how much streaks, the glow and the macula change the picture
-_GLOW = (0.45, 1.0, 0.7)
-_SHADE = (0.75, 1.0, 0.8)
 
 
 def paint(appearance: FundusAppearance, projection: Projection, shape: tuple[int, int], step: float) -> Image:
@@ -130,12 +132,6 @@ def paint(appearance: FundusAppearance, projection: Projection, shape: tuple[int
     picture = np.stack([base * (1 + a * streak) * (1 + b * glow) * (1 - c * shade) for base, a, b, c in weights])
     _disc(picture, appearance, x, y)
     return picture
-
-
-_POLE = 0.45  # eye units from the disc to the posterior pole, where choroidal vessels start
-_COLUMNS_PER_UNIT = 95 / 4.5  # of a sheet
-_ROWS_PER_RADIAN = 719 / (2 * np.pi)  # of a sheet
-_SWIRL = 0.55  # tangent of the angle by which the two sheets leave the radial direction, one to each side
 
 
 def _choroid(appearance: FundusAppearance, x: Image, y: Image) -> Image:

@@ -81,12 +81,12 @@ def _views_of_eyes(seed: int, number: int) -> tuple[int, int]:
 
 def _write_infant(out: Path, job: InfantJob) -> list[cohort_files.WrittenPhotograph]:
     """Grow, photograph and write one infant."""
-    ill, shot = (np.random.default_rng([job.seed, job.number, k]) for k in (1, 2))
-    disease = infants.DISEASES[int(ill.choice(3, p=DISEASE_SHARES))]
-    findings = _draw_both_eyes(disease, ill)
-    weeks, grams = _draw_birth(disease, ill)
-    camera = infants.draw_camera(shot) if job.camera is None else cameras.camera_named(job.camera, infant=True)
-    cast = cameras.draw_cast(shot)
+    disease_rng, shot_rng = (np.random.default_rng([job.seed, job.number, k]) for k in (1, 2))
+    disease = infants.DISEASES[int(disease_rng.choice(3, p=DISEASE_SHARES))]
+    findings = _draw_both_eyes(disease, disease_rng)
+    weeks, grams = _draw_birth(disease, disease_rng)
+    camera = infants.draw_camera(shot_rng) if job.camera is None else cameras.camera_named(job.camera, infant=True)
+    cast = cameras.draw_cast(shot_rng)
     person: cohort_files.Row = {"infant": f"i{job.number:05d}", "gestational_age": weeks, "birth_weight": grams}
     written: list[cohort_files.WrittenPhotograph] = []
     sides: tuple[Side, ...] = ("right", "left")
@@ -94,11 +94,11 @@ def _write_infant(out: Path, job: InfantJob) -> list[cohort_files.WrittenPhotogr
         if len(written) == job.wanted:
             break
         eye = infants.grow_eye(_eye_seed(job, k), findings[k], side, appearance_seed=_eye_seed(job, 2))
-        for aim in _draw_aims(_views_of_eyes(job.seed, job.number)[k], shot):
+        for aim in _draw_aims(_views_of_eyes(job.seed, job.number)[k], shot_rng):
             if len(written) == job.wanted:
                 break
-            exposure = cameras.draw_exposure(camera.resized(job.size), infants.draw_level(shot), cast, shot)
-            projection = infants.draw_projection(exposure, aim, side, shot)
+            exposure = cameras.draw_exposure(camera.resized(job.size), infants.draw_level(shot_rng), cast, shot_rng)
+            projection = infants.draw_projection(exposure, aim, side, shot_rng)
             photograph = infants.photograph_eye(eye, exposure, projection, aim)
             written.append(_write_view(out, eye, photograph, person, len(written)))
     return written

@@ -15,7 +15,7 @@ from fundoscope.simulate import cameras, fundus, lesions, render
 from fundoscope.simulate.cameras import Camera, Exposure
 from fundoscope.simulate.projection import Projection
 from fundoscope.simulate.truth import Findings, Mask, Plus, Side, SimulatedPhotograph, Truth
-from fundoscope.simulate.vessel_skeletons import draw_targets, draw_trunks, grow, outside_fovea
+from fundoscope.simulate.vessel_skeletons import VesselType, draw_targets, draw_trunks, grow, outside_fovea
 from fundoscope.simulate.vessel_trees import TreeCrossing, TreeStyle, VesselSegment, find_crossings, vessels_on
 
 Floats = NDArray[np.float64]
@@ -79,19 +79,19 @@ def grow_eye(seed: int, findings: Findings, side: Side = "right", appearance_see
 
     Everything else depends on `seed`; colours and textures on `appearance_seed` instead, where it is given.
     """
-    form, ill = (np.random.default_rng([seed, k]) for k in (1, 3))
-    colours = np.random.default_rng([seed if appearance_seed is None else appearance_seed, 2])
-    appearance = fundus.draw_infant_appearance(colours)
-    border = draw_border(findings, ill)
-    ridge = lesions.draw_ridge(border, findings.stage, ill)
-    styles = _draw_styles(findings.plus, ill)
+    shape_rng, disease_rng = (np.random.default_rng([seed, k]) for k in (1, 3))
+    colour_rng = np.random.default_rng([seed if appearance_seed is None else appearance_seed, 2])
+    appearance = fundus.draw_infant_appearance(colour_rng)
+    border = draw_border(findings, disease_rng)
+    ridge = lesions.draw_ridge(border, findings.stage, disease_rng)
+    styles = _draw_styles(findings.plus, disease_rng)
     region = partial(_may_have_vessels, border=border)
     trees, others = [], np.zeros((0, 2))
     for style in styles:
-        targets = draw_targets(form, _LATTICES, region)
-        skeleton = grow(draw_trunks(form, style.kind), targets, region, others, form)
+        targets = draw_targets(shape_rng, _LATTICES, region)
+        skeleton = grow(draw_trunks(shape_rng, style.vessel_type), targets, region, others, shape_rng)
         others = skeleton.at
-        trees.append(vessels_on(skeleton, style, form))
+        trees.append(vessels_on(skeleton, style, shape_rng))
     arteries, veins = trees
     return InfantEye(seed, side, findings, appearance, border, ridge, arteries, veins, find_crossings(arteries, veins))
 
@@ -113,9 +113,9 @@ def _draw_styles(plus: Plus, rng: np.random.Generator) -> tuple[TreeStyle, TreeS
     amount[affected] = severity * rng.uniform(0.85, 1.15, len(affected))
     normal = rng.uniform(0.4, 1.0, 4)
 
-    def style(kind: Literal["artery", "vein"], radius: float, dilated: float, tortuous: float) -> TreeStyle:
+    def style(vessel_type: VesselType, radius: float, dilated: float, tortuous: float) -> TreeStyle:
         dilation, tortuosity = 1 + dilated * amount, normal + tortuous * amount
-        return TreeStyle(kind, radius, tuple(dilation.tolist()), tuple(tortuosity.tolist()), wavelength=26.0)
+        return TreeStyle(vessel_type, radius, tuple(dilation.tolist()), tuple(tortuosity.tolist()), wavelength=26.0)
 
     return style("artery", _VEIN_RADIUS * _ARTERY_SHARE, 0.2, 3.2), style("vein", _VEIN_RADIUS, 0.42, 1.3)
 
@@ -201,16 +201,16 @@ def infant(
     given is drawn at random. `size` is the number of pixels along the longer side. The same call gives the same bytes;
     camera, colours and sharpness depend on the seed and never on the disease. Raises `UsageError` for unknown names.
     """
-    ill, shot = np.random.default_rng([seed, 11]), np.random.default_rng([seed, 12])
-    findings = draw_findings(disease or DISEASES[int(ill.choice(3, p=[0.5, 0.33, 0.17]))], ill)
-    side: Side = "left" if shot.random() < 0.5 else "right"
+    disease_rng, shot_rng = np.random.default_rng([seed, 11]), np.random.default_rng([seed, 12])
+    findings = draw_findings(disease or DISEASES[int(disease_rng.choice(3, p=[0.5, 0.33, 0.17]))], disease_rng)
+    side: Side = "left" if shot_rng.random() < 0.5 else "right"
     # drawn even where they are given, so that the rest does not depend on it
-    drawn_camera, drawn_level, cast = draw_camera(shot), draw_level(shot), cameras.draw_cast(shot)
-    aim = tuple(AIMS)[int(shot.choice(len(AIMS), p=AIM_SHARES))]
+    drawn_camera, drawn_level, cast = draw_camera(shot_rng), draw_level(shot_rng), cameras.draw_cast(shot_rng)
+    aim = tuple(AIMS)[int(shot_rng.choice(len(AIMS), p=AIM_SHARES))]
     chosen_camera = drawn_camera if camera is None else cameras.camera_named(camera, infant=True)
     chosen_level = drawn_level if level is None else cameras.level_named(level)
-    exposure = cameras.draw_exposure(chosen_camera.resized(size), chosen_level, cast, shot)
-    return photograph_eye(grow_eye(seed, findings, side), exposure, draw_projection(exposure, aim, side, shot), aim)
+    exposure = cameras.draw_exposure(chosen_camera.resized(size), chosen_level, cast, shot_rng)
+    return photograph_eye(grow_eye(seed, findings, side), exposure, draw_projection(exposure, aim, side, shot_rng), aim)
 
 
 def draw_camera(rng: np.random.Generator) -> Camera:

@@ -68,7 +68,7 @@ class VesselLayer:
 
 
 def draw_layer(vessels: list[VesselSegment], projection: Projection, shape: tuple[int, int]) -> VesselLayer:
-    """Draw the vessels of one kind: nested ribbons stand for the round column of blood, and one more for its reflex."""
+    """Draw all arteries, or all veins: nested ribbons stand for the round column of blood, and one more for its reflex."""
     outline, whole, core, crest = (Canvas(shape) for _ in range(4))
     if vessels:
         points = np.concatenate([vessel.points for vessel in vessels])

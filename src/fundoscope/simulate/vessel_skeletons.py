@@ -4,7 +4,7 @@ Four trunks leave the disc. Target points spread over the retina are connected t
 where it costs least: the new length, more if the branch must bend back, plus a share of the way from the disc (greedy
 minimum spanning tree with a balancing factor: Cuntz et al. 2010, PLoS Comput Biol 6:e1000877, equation 1; its forerunner
 for arteries is constrained constructive optimisation, Schreiner and Buxton 1993, IEEE Trans Biomed Eng 40:482). A branch
-leaves its parent at an acute angle and keeps clear of vessels of its own kind, so that these seldom cross.
+leaves its parent at an acute angle and keeps clear of vessels of its own type, so that artery seldom crosses artery.
 
 Growth stays ours: nodes are added one at a time, and a k-d tree (scipy) would have to be built anew for each.
 """
@@ -24,7 +24,7 @@ from fundoscope.simulate import fundus, noise
 from fundoscope.vessels.graph import arc_length
 
 Floats = NDArray[np.float64]
-Kind = Literal["artery", "vein"]
+VesselType = Literal["artery", "vein"]
 Region = Callable[[Floats], NDArray[np.bool_]]  # which of the points (n, 2) lie in it
 
 TRUNKS = 4  # superior temporal, inferior temporal, superior nasal, inferior nasal
@@ -41,16 +41,19 @@ STEP = 0.035  # eye units between nodes
 _BALANCE = 0.25  # share of the way from the disc in the cost (Cuntz et al. use 0.2 to 0.7)
 _BEND_COST = 0.9  # how much dearer a branch is that turns back on its parent
 _MAX_TAKE_OFF = 0.9  # radians: widest angle at which a branch leaves its parent
-_CLEARANCE = 0.055  # eye units kept from other vessels of the same kind
+_CLEARANCE = 0.055  # eye units kept from other vessels of the same type
 _BRANCHING_DISTANCE = 0.15  # eye units between two branchings of a vessel
 _TRIES = 5  # places on the tree that are tried for a target point before it is given up
-_MAY_CROSS = (0.5, 0.06)  # share of branches that may cross the other kind: among the first (long) ones, and the last
+_MAY_CROSS = (
+    0.5,
+    0.06,
+)  # share of branches that may cross vessels of the other type: among the first (long) ones, and the last
 _CAPACITY = 20_000  # nodes
 
 
 @dataclass(slots=True, eq=False)
 class Skeleton:
-    """Nodes of the trees of one kind: `at` (n, 2) eye coordinates, `parent` (n,) index of the node before, -1 at a root,
+    """Nodes of all arterial, or all venous, trees: `at` (n, 2) eye coordinates, `parent` (n,) index of the node before, -1 at a root,
     `root` (n,) number of the trunk from which each descends.
     """
 
@@ -59,16 +62,16 @@ class Skeleton:
     root: NDArray[np.int64]
 
 
-def draw_trunks(rng: np.random.Generator, kind: Kind) -> list[Floats]:
-    """The trunks of one kind, each (n, 2) in eye units from the disc to the periphery, in the order of `TRUNKS`."""
-    return [_draw_trunk(rng, guide, up, kind) for guide in (_TEMPORAL, _NASAL) for up in (1, -1)]
+def draw_trunks(rng: np.random.Generator, vessel_type: VesselType) -> list[Floats]:
+    """The four trunks of the arteries, or of the veins, each (n, 2) in eye units from the disc to the periphery, in the order of `TRUNKS`."""
+    return [_draw_trunk(rng, guide, up, vessel_type) for guide in (_TEMPORAL, _NASAL) for up in (1, -1)]
 
 
-def _draw_trunk(rng: np.random.Generator, guide: Floats, up: int, kind: Kind) -> Floats:
+def _draw_trunk(rng: np.random.Generator, guide: Floats, up: int, vessel_type: VesselType) -> Floats:
     """A trunk near a guide line (upwards 1, downwards -1), that swings so that it crosses its partner now and then."""
     points = guide * [1, up * rng.lognormal(0, 0.12)]
     reach = np.linspace(0, 1, len(points))[:, None] ** 0.7
-    points = points + reach * (rng.normal(0, 0.055, points.shape) + np.array([0, up * _OFFSET[kind]]))
+    points = points + reach * (rng.normal(0, 0.055, points.shape) + np.array([0, up * _OFFSET[vessel_type]]))
     points[0] += rng.normal(0, 0.012, 2)
     path = noise.spline_through(points, 120)
     way = np.gradient(path, axis=0)
@@ -126,7 +129,7 @@ class _NearbyPoints:
 
 
 class _Forest:
-    """The growing trees of one kind, with room for `_CAPACITY` nodes.
+    """The growing arterial, or venous, trees, with room for `_CAPACITY` nodes.
 
     `rows` (nodes, 5) hold x, y, direction x, direction y and the length of the way from the disc. `open` are the numbers
     of the nodes that may bear a branch, and `open_rows` (5, open) their rows.
@@ -171,7 +174,7 @@ class _Forest:
 def grow(trunks: list[Floats], targets: Floats, region: Region, others: Floats, rng: np.random.Generator) -> Skeleton:
     """The skeleton that starts with `trunks`, each (n, 2) from the disc outwards, and reaches the `targets` (m, 2).
 
-    Vessels stay in the region: a trunk ends where it leaves it. A branch seldom crosses the vessels of the other kind,
+    Vessels stay in the region: a trunk ends where it leaves it. A branch seldom crosses the vessels of the other type,
     whose nodes are `others` (k, 2).
     """
     forest = _Forest()
@@ -181,11 +184,11 @@ def grow(trunks: list[Floats], targets: Floats, region: Region, others: Floats, 
         path = path[: max(2, outside[0])] if len(outside) else path
         forest.forked[forest.n : forest.n + min(3, len(path))] = True
         forest.append(path, -1, root)
-    other_kind = _NearbyPoints(STEP, others)
+    other_type = _NearbyPoints(STEP, others)
     chance = _MAY_CROSS[1] + _MAY_CROSS[0] * np.exp(-4 * np.linspace(0, 1, len(targets)))
     may_cross = rng.random(len(targets)) < chance
     for target, crosses in zip(targets, may_cross, strict=True):
-        _connect(forest, target, region, None if crosses else other_kind)
+        _connect(forest, target, region, None if crosses else other_type)
     n = forest.n
     return Skeleton(forest.rows[:n, :2].copy(), forest.parent[:n].copy(), forest.root[:n].copy())
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fundoscope.simulate import noise
 from fundoscope.simulate.polylines import Polylines
-from fundoscope.simulate.vessel_skeletons import STEP, Kind, Skeleton
+from fundoscope.simulate.vessel_skeletons import STEP, Skeleton, VesselType
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -36,14 +36,14 @@ class VesselSegment:
 
 @dataclass(frozen=True, slots=True)
 class TreeStyle:
-    """How the trees of one kind look.
+    """How the arteries, or the veins, of an eye look.
 
     `trunk_radius` is the mean radius of the trunks in eye units. Per trunk: `dilation`, a factor on the radius, and
     `tortuosity`, how far the centreline strays in radii of the vessel (standard deviation). `wavelength` of its bends is
     in radii too.
     """
 
-    kind: Kind
+    vessel_type: VesselType
     trunk_radius: float
     dilation: tuple[float, ...]
     tortuosity: tuple[float, ...]
