@@ -48,7 +48,8 @@ nicked-patches: .venv/ready  ## make the patches that graders of nicking learn f
 
 # The shipped grader of crossings and nicking; about three hours on two cores, and it goes on where it was cut off.
 weights-nicking: nicked-patches  ## make the shipped nicking bundle
-	$(BIN)/python benchmarks/weights_nicking.py --data $(DATA) --patches runs/nicked --out runs/weights-nicking
+	$(BIN)/python -m fundoscope.nicking.shipped --data $(DATA) --patches runs/nicked --out runs/weights-nicking --into src/fundoscope/shipped/nicking
+	$(BIN)/python benchmarks/crossing_maps.py --data $(DATA)
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

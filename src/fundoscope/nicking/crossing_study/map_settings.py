@@ -48,8 +48,15 @@ class MapsAndTruth:
 
     @classmethod
     def predict(cls, network: VesselNet, record: PhotographRecord) -> MapsAndTruth:
-        """The maps that a network makes of a photograph; masks are kept only where it is at the maps' scale already."""
-        maps, inside, scale = predict_vessel_maps(network, record.pixels)
+        """The maps that a network makes of a photograph, beside what its set knows of it."""
+        return cls.from_maps(record, *predict_vessel_maps(network, record.pixels))
+
+    @classmethod
+    def from_maps(cls, record: PhotographRecord, maps: NDArray[np.float32], inside: Mask, scale: float) -> MapsAndTruth:
+        """Maps that are there already, with `scale` pixels of the photograph for each of theirs.
+
+        Masks are known only where the photograph is at the maps' scale.
+        """
         masks = [mask if scale == 1 else None for mask in (record.vessel, record.artery, record.vein)]
         crossings = None
         if record.complete and record.crossings is not None:

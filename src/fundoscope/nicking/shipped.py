@@ -1,0 +1,238 @@
+"""Making the nicking bundle that ships, from its recipe (`recipes/shipped_nicking.toml`) to a folder: `make weights-nicking`.
+
+    python -m fundoscope.nicking.shipped --data DATA --patches PATCHES --out OUT [--into FOLDER]
+
+In order: two networks of vessel maps (of all photographs, and of half of them); the settings, chosen on the other half; the
+figures on photographs that were never seen; the upstream, which is the half's maps with a detector's weights; natural
+crossings on the upstream's maps; the graders, trained on PATCHES (made by `make nicked-patches`) and on natural crossings; the
+bundle. It goes on where it was cut off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fundoscope.bundles.card import CardFigure, CrossingSettings, GradeSettings, NickingCard
+from fundoscope.bundles.write_nicking import GraderNetworks, write_nicking_bundle
+from fundoscope.datasets import Dataset, PhotographRecord, open_dataset
+from fundoscope.evaluation.metrics import Estimate, results_table
+from fundoscope.imaging import Pixels, read
+from fundoscope.imaging.local_contrast import local_contrast, scale_to_diameter
+from fundoscope.learning.crossing_photographs import CrossingPhotograph
+from fundoscope.learning.detector_fit import fit_detector
+from fundoscope.networks import VesselNet
+from fundoscope.networks.mask_rcnn import CrossingDetector
+from fundoscope.nicking.crossing_study.map_figures import measure_maps
+from fundoscope.nicking.crossing_study.map_settings import MapsAndTruth, choose_settings
+from fundoscope.nicking.crossing_study.vessel_maps import names_of_half, take_half, train_vessel_maps
+from fundoscope.nicking.grade_study.folds import GradeFold, make_grade_folds
+from fundoscope.nicking.grade_study.natural_crossings import write_natural_crossings
+from fundoscope.nicking.grade_study.patch_table import PatchRow, read_patch_table
+from fundoscope.nicking.grade_study.refit import refit_graders
+from fundoscope.nicking.grade_study.study_arms import RECIPES, build_arm
+from fundoscope.nicking.grade_study.train import GradeFoldData, PatchTables
+from fundoscope.nicking.grade_study.transfer import Upstream, write_upstream
+from fundoscope.nicking.grading.crossing_patches import PATCH_SIDE
+from fundoscope.nicking.recipes.crossings import read_crossing_recipe, read_map_recipe
+from fundoscope.nicking.recipes.shipped import ShippedRecipe, read_shipped_recipe
+from fundoscope.simulate import adult, write_adults
+from fundoscope.studies import Study, command
+from fundoscope.vessels.grade_rule import SPAN
+
+FIGURES_FILE = "figures.csv"
+
+
+def make_shipped_bundle(recipe: ShippedRecipe, data: Path, patches: Path, out: Path, workers: int = 2) -> Path:
+    """Make the bundle of a recipe, or go on with it; returns the folder of the bundle, `out`/bundle/<name>.
+
+    `data` holds the folders of the public sets. `patches` holds the tables real_even.csv, real_odd.csv and eyes.csv.
+    """
+    study = Study.open(
+        out, {"task": "shipped nicking", "recipe": recipe.model_dump(mode="json"), "commands": [command()]}
+    )
+    maps, half, other = read_map_recipe(recipe.maps), recipe.trained_half, recipe.held_out_half
+    sets = [open_dataset(data / each.folder)[each.first : each.last] for each in recipe.sets]
+    simulated = simulate_eyes(recipe, out / "eyes", workers)
+
+    half_network = train_vessel_maps(maps, half, sets, simulated, study)
+    network = train_vessel_maps(maps, "all", sets, simulated, study)
+    held_out = [known for known, each in zip(sets, recipe.sets, strict=True) if each.settings]
+    photographs = [MapsAndTruth.predict(half_network, r) for known in held_out for r in take_half(known, other)]
+    settings, _ = choose_settings(photographs, maps.settings, recipe.card.settings_data)
+
+    figures = measure_tested_sets(recipe, network, settings, data, out / FIGURES_FILE)
+    check = [contrast_of(record.pixels) for record in sets[0][: recipe.check_photographs]]
+    card = describe_bundle(recipe, settings, figures, seed=maps.seed)
+    upstream = write_half_upstream(recipe, half_network, card, check, sets, study)
+    natural = cut_natural_crossings(recipe, upstream, sets, study.folder / "natural")
+    graders, grades = train_graders(recipe, upstream, patches, natural, study)
+    card = card.model_copy(update={"grades": grades, "photographs": names_of_half(sets, "all")})
+    return write_nicking_bundle(network, card, check, out / "bundle" / recipe.card.name, graders=graders)
+
+
+def simulate_eyes(recipe: ShippedRecipe, folder: Path, workers: int) -> list[PhotographRecord]:
+    """The simulated photographs that train the maps, drawn where they are missing."""
+    records: list[PhotographRecord] = []
+    for number, eyes in enumerate(recipe.simulated):
+        own = folder / f"{number}_{eyes.camera}"
+        if not (own / "cohort.csv").exists():
+            write_adults(eyes.photographs, own, seed=eyes.seed, workers=workers, camera=eyes.camera, size=eyes.size)
+        records += open_dataset(own)
+    return records
+
+
+def measure_tested_sets(
+    recipe: ShippedRecipe, network: VesselNet, settings: CrossingSettings, data: Path, table: Path
+) -> list[CardFigure]:
+    """The figures of the maps on the sets that are only tested; also written as a table."""
+    rows: list[dict[str, object]] = []
+    figures = []
+    for tested in recipe.tested:
+        known = open_dataset(data / tested.folder)[tested.first : tested.last]
+        for what, value in measure_maps([MapsAndTruth.predict(network, record) for record in known], settings).items():
+            rows.append({"on": tested.name, "what": what, "value": value})
+            figures.append(_card_figure(what, value, tested.name))
+    results_table(rows, table)
+    return figures
+
+
+def _card_figure(name: str, value: Estimate, on: str) -> CardFigure:
+    low, high = (
+        end if np.isfinite(end) else None for end in (value.low, value.high)
+    )  # few photographs give no interval
+    return CardFigure(name=name, value=value.value, low=low, high=high, n=value.n, on=on)
+
+
+def describe_bundle(
+    recipe: ShippedRecipe, settings: CrossingSettings, figures: Sequence[CardFigure], seed: int
+) -> NickingCard:
+    """The card of the bundle, without its graders."""
+    card = recipe.card
+    return NickingCard(
+        name=card.name, task="nicking", population="adult", intended_use=card.intended_use, recipe=recipe.graders.recipe,
+        seeds=(seed,), commands=(card.command,), trained_on=card.trained_on, never_tested_on=card.never_tested_on,
+        figures=tuple(figures), initial_weights=card.initial_weights, attributions=card.attributions, crossings=settings,
+    )  # fmt: skip
+
+
+def write_half_upstream(
+    recipe: ShippedRecipe,
+    network: VesselNet,
+    card: NickingCard,
+    check: Sequence[NDArray[np.float32]],
+    sets: Sequence[Dataset],
+    study: Study,
+) -> Upstream:
+    """The upstream of the half: its maps as a bundle, the weights of a detector, and the photographs that they have seen.
+
+    The detector learns from the sets whose crossings are all known.
+    """
+    half = recipe.trained_half
+    step = f"upstream/{half}"
+    if not study.done(step):
+        transfer = read_crossing_recipe(recipe.graders.transfer)
+        with study.step(step) as folder:
+            names = names_of_half(sets, half)
+            card = card.model_copy(update={"photographs": names})
+            write_nicking_bundle(network, card, check, folder / "maps", lambda _: None)
+            known = [each for each, own in zip(sets, recipe.sets, strict=True) if own.settings]
+            marked = [
+                CrossingPhotograph.from_record(record, transfer.labels)
+                for each in known
+                for record in take_half(each, half)
+            ]
+            torch.manual_seed(recipe.graders.transfer_seed)
+            detector = CrossingDetector(transfer.detector)
+            fit_detector(detector, marked, transfer.steps, folder / "fit", recipe.graders.transfer_seed)
+            write_upstream(folder, names, detector)
+    return Upstream.read(study.result(step))
+
+
+def cut_natural_crossings(
+    recipe: ShippedRecipe, upstream: Upstream, sets: Sequence[Dataset], folder: Path
+) -> list[PatchRow]:
+    """Patches of crossings of the training photographs, and of simulated eyes without nicking, as the upstream's maps show them;
+    they are taken as not nicked.
+    """
+    tables = [
+        write_natural_crossings(source.full_name, partial(_read_pixels, source.path), upstream.bundle, folder)
+        for known in sets
+        for source in known.sources
+    ]
+    for eyes in recipe.natural:
+        for seed in range(eyes.first_seed, eyes.first_seed + eyes.photographs):
+            draw = partial(_draw_without_nicking, seed, eyes.camera, eyes.size)
+            tables.append(write_natural_crossings(f"simulated/{seed}", draw, upstream.bundle, folder))
+    has_rows = [table for table in tables if len(table.read_text(encoding="utf-8").splitlines()) > 1]
+    return [row for table in has_rows for row in read_patch_table(table)]
+
+
+def _read_pixels(path: Path) -> Pixels:
+    return read(path).pixels
+
+
+def _draw_without_nicking(seed: int, camera: str, size: int) -> Pixels:
+    return adult(seed, camera=camera, size=size, grade=0).pixels
+
+
+def train_graders(
+    recipe: ShippedRecipe, upstream: Upstream, patches: Path, natural: Sequence[PatchRow], study: Study
+) -> tuple[GraderNetworks, GradeSettings]:
+    """The graders and their settings; of the patches whose photographs the upstream had not seen, one part chooses."""
+    grade_recipe = RECIPES[recipe.graders.recipe]
+    rows = read_patch_table(patches / f"real_{recipe.held_out_half}.csv")
+    drawn = [*read_patch_table(patches / f"real_{recipe.trained_half}.csv"), *read_patch_table(patches / "eyes.csv")]
+    inner = make_grade_folds(rows, [upstream], recipe.graders.parts, 0, study.folder / "folds.json")[0].inner
+    fold = GradeFoldData(
+        PatchTables(rows, [*drawn, *natural], {}), GradeFold(0, 0, frozenset(), inner), upstream,
+        study.folder / "shown", grade_recipe,
+    )  # fmt: skip
+    graders, minimum = refit_graders(build_arm(recipe.graders.arm, grade_recipe), fold, recipe.graders.seeds, study)
+    real = sum("simulated/" not in row.photograph for row in (*rows, *drawn))
+    learnt_from = (
+        f"{real} pinched and sham-warped crossings of DRIVE training and HRF, {len(rows) + len(drawn) - real} of simulated eyes, "
+        f"{len(natural)} of ordinary photographs and of simulated ones taken as not nicked; no nicked vein of a patient"
+    )
+    settings = GradeSettings(
+        side=PATCH_SIDE, span=SPAN, networks=len(recipe.graders.seeds), minimum_confidence=minimum,
+        rule=recipe.card.grading_rule, learnt_from=learnt_from,
+    )  # fmt: skip
+    return graders, settings
+
+
+def contrast_of(pixels: Pixels) -> NDArray[np.float32]:
+    """Local contrast of a photograph, (3, h, w), as the network of maps takes it."""
+    return local_contrast(*scale_to_diameter(pixels))
+
+
+def main() -> None:
+    """The command `python -m fundoscope.nicking.shipped`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="nicking", help="a shipped recipe's name, or a TOML file")
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds the public sets")
+    parser.add_argument(
+        "--patches", type=Path, required=True, help="folder of patches that `make nicked-patches` wrote"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; it goes on where it was cut off")
+    parser.add_argument("--into", type=Path, help="also copy the bundle to this folder, in place of what is there")
+    parser.add_argument("--workers", type=int, default=2, help="processes that draw simulated eyes")
+    given = parser.parse_args()
+    cv2.setNumThreads(1)
+    bundle = make_shipped_bundle(read_shipped_recipe(given.recipe), given.data, given.patches, given.out, given.workers)
+    if given.into is not None:
+        shutil.rmtree(given.into, ignore_errors=True)
+        shutil.copytree(bundle, given.into)
+    print(f"{bundle}" + ("" if given.into is None else f" -> {given.into}"))
+
+
+if __name__ == "__main__":
+    main()
