@@ -22,6 +22,8 @@ from fundoscope.errors import UsageError, nearest
 
 R = TypeVar("R", bound=BaseModel)
 
+_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's, for models and for dataclasses
+
 
 class RecipeSection(BaseModel):
     """A recipe or a section of it: frozen, and an unknown key is an error."""
@@ -54,10 +56,11 @@ def check_recipe(values: dict[str, Any], model: type[R], source: str) -> R:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        unknown = [each for each in error.errors() if each["type"] in _UNKNOWN_KEY]
+        first = (unknown or error.errors())[0]  # a misspelt key is also a missing one: the misspelling is told
         *section, key = (str(part) for part in first["loc"])
         place = ".".join((*section, key))
-        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        if unknown:
             told = nearest(key, _keys_of_section(model, section))
             raise UsageError(f"{source}: there is no key '{place}': {told} Correct or remove it.") from error
         given = "" if first["type"] == "missing" else f" (it says {first['input']!r})"

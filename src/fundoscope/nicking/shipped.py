@@ -65,8 +65,8 @@ def make_shipped_bundle(recipe: ShippedRecipe, data: Path, patches: Path, out: P
 
     half_network = train_vessel_maps(maps, half, sets, simulated, study)
     network = train_vessel_maps(maps, "all", sets, simulated, study)
-    held_out = [known for known, each in zip(sets, recipe.sets, strict=True) if each.settings]
-    photographs = [MapsAndTruth.predict(half_network, r) for known in held_out for r in take_half(known, other)]
+    held_out = [dataset for dataset, each in zip(sets, recipe.sets, strict=True) if each.settings]
+    photographs = [MapsAndTruth.predict(half_network, r) for dataset in held_out for r in take_half(dataset, other)]
     settings, _ = choose_settings(photographs, maps.settings, recipe.card.settings_data)
 
     figures = measure_tested_sets(recipe, network, settings, data, out / FIGURES_FILE)
@@ -97,8 +97,10 @@ def measure_tested_sets(
     rows: list[dict[str, object]] = []
     figures = []
     for tested in recipe.tested:
-        known = open_dataset(data / tested.folder)[tested.first : tested.last]
-        for what, value in measure_maps([MapsAndTruth.predict(network, record) for record in known], settings).items():
+        dataset = open_dataset(data / tested.folder)[tested.first : tested.last]
+        for what, value in measure_maps(
+            [MapsAndTruth.predict(network, record) for record in dataset], settings
+        ).items():
             rows.append({"on": tested.name, "what": what, "value": value})
             figures.append(_card_figure(what, value, tested.name))
     results_table(rows, table)
@@ -144,10 +146,10 @@ def write_half_upstream(
             names = names_of_half(sets, half)
             card = card.model_copy(update={"photographs": names})
             write_nicking_bundle(network, card, check, folder / "maps", lambda _: None)
-            known = [each for each, own in zip(sets, recipe.sets, strict=True) if own.settings]
+            complete = [each for each, own in zip(sets, recipe.sets, strict=True) if own.settings]
             marked = [
                 CrossingPhotograph.from_record(record, transfer.labels)
-                for each in known
+                for each in complete
                 for record in take_half(each, half)
             ]
             torch.manual_seed(recipe.graders.transfer_seed)
@@ -165,8 +167,8 @@ def cut_natural_crossings(
     """
     tables = [
         write_natural_crossings(source.full_name, partial(_read_pixels, source.path), upstream.bundle, folder)
-        for known in sets
-        for source in known.sources
+        for dataset in sets
+        for source in dataset.sources
     ]
     for eyes in recipe.natural:
         for seed in range(eyes.first_seed, eyes.first_seed + eyes.photographs):

@@ -52,20 +52,20 @@ class PhotographSplit:
         """
         train: list[str] = []
         test: list[str] = []
-        for known in sets:
-            is_tested = [source.dataset.endswith(" test") for source in known.sources]
-            if not any(source.dataset.endswith((" test", " training")) for source in known.sources):
-                first = sorted(known.names)[: round(numbers.training_share * len(known))]
-                is_tested = [name not in first for name in known.names]
+        for dataset in sets:
+            is_tested = [source.dataset.endswith(" test") for source in dataset.sources]
+            if not any(source.dataset.endswith((" test", " training")) for source in dataset.sources):
+                first = sorted(dataset.names)[: round(numbers.training_share * len(dataset))]
+                is_tested = [name not in first for name in dataset.names]
             groups = {
-                tested: {g for g, t in zip(known.groups, is_tested, strict=True) if t == tested}
+                tested: {g for g, t in zip(dataset.groups, is_tested, strict=True) if t == tested}
                 for tested in (True, False)
             }
             divided = groups[True] & groups[False]
             if divided:
                 told = f"{', '.join(sorted(divided))} would be trained on and tested"
-                raise UsageError(f"{known.folder}: {told}. Give the parts as folders training/ and test/.")
-            for source, tested in zip(known.sources, is_tested, strict=True):
+                raise UsageError(f"{dataset.folder}: {told}. Give the parts as folders training/ and test/.")
+            for source, tested in zip(dataset.sources, is_tested, strict=True):
                 (test if tested else train).append(source.full_name)
         inner = train[numbers.inner_every // 2 :: numbers.inner_every]
         split = cls({"train": tuple(n for n in train if n not in inner), "inner": tuple(inner), "test": tuple(test)})
@@ -88,15 +88,15 @@ class PhotographSplit:
 
     def records(self, sets: Sequence[Dataset], part: str) -> Iterator[PhotographRecord]:
         """The photographs of a part, read one by one."""
-        for known in sets:
-            for number, source in enumerate(known.sources):
+        for dataset in sets:
+            for number, source in enumerate(dataset.sources):
                 if source.full_name in self.names[part]:
-                    yield known[number]
+                    yield dataset[number]
 
 
 @dataclass(frozen=True)
 class CrossingPlan:
-    """What a study of crossings will do, and its folder; `sets` are those of which all crossings are known."""
+    """What a study of crossings will do, and its folder; `sets` are those of which all crossings are dataset."""
 
     options: CrossingOptions
     study: Study
@@ -123,17 +123,17 @@ def plan_study(options: CrossingOptions, progress: Progress) -> CrossingPlan:
         if pyramid not in PYRAMIDS:
             raise UsageError(f"There is no pyramid '{pyramid}': {nearest(pyramid, PYRAMIDS)} Give one of these.")
     sets = []
-    for known in map(open_dataset, options.folders):
-        first = known[0]
+    for dataset in map(open_dataset, options.folders):
+        first = dataset[0]
         if first.complete and first.crossings is not None:
-            sets.append(known)
+            sets.append(dataset)
         else:
-            progress.say(f"{known.folder}: left out, since not all of its crossings are known")
+            progress.say(f"{dataset.folder}: left out, since not all of its crossings are known")
     if not sets:
         raise UsageError("None of the sets knows all its crossings. Give DRIVE with RITE's maps, IOSTAR or LES-AV.")
     manifest = {
         "task": "crossings",
-        "sets": [source.full_name for known in sets for source in known.sources],
+        "sets": [source.full_name for dataset in sets for source in dataset.sources],
         "recipe": options.recipe.model_dump(mode="json"),
         "pyramids": list(options.pyramids),
         "seeds": options.seeds,

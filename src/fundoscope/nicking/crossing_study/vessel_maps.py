@@ -53,7 +53,7 @@ def train_vessel_maps(
             network.load_state_dict(torch.load(study.result(step) / WEIGHTS, weights_only=True))
             continue
         if one_round.simulated not in photographs:
-            real = [VesselPhotograph.from_record(record) for known in sets for record in take_half(known, half)]
+            real = [VesselPhotograph.from_record(record) for dataset in sets for record in take_half(dataset, half)]
             drawn = [VesselPhotograph.from_record(record) for record in simulated] if one_round.simulated else []
             photographs[one_round.simulated] = [*drawn, *repeat_real(real, len(drawn), recipe.real_per_simulated)]
         with study.step(step) as folder:
@@ -66,15 +66,15 @@ def train_vessel_maps(
     return network
 
 
-def take_half(known: Dataset, half: Half) -> Dataset:
+def take_half(dataset: Dataset, half: Half) -> Dataset:
     """The photographs of a set that belong to a half; none is read yet."""
     first, step = {"all": (0, 1), "even": (0, 2), "odd": (1, 2)}[half]
-    return known[first::step]
+    return dataset[first::step]
 
 
 def names_of_half(sets: Iterable[Dataset], half: Half) -> tuple[str, ...]:
     """The names of the photographs of a half of all sets, as `<set>/<photograph>`; none is read for it."""
-    return tuple(source.full_name for known in sets for source in take_half(known, half).sources)
+    return tuple(source.full_name for dataset in sets for source in take_half(dataset, half).sources)
 
 
 def repeat_real(real: list[T], simulated: int, real_per_simulated: float) -> list[T]:
