@@ -30,7 +30,7 @@ def keys(values, place=""):
     [
         (CROSSING_RECIPES["paper"], CrossingRecipe, {"whole_photographs.side"}),  # whole: no side
         (MAP_RECIPES["usual"], MapRecipe, set()),
-        (SHIPPED_RECIPES["nicking"], ShippedRecipe, {"sets.first", "tested.last"}),  # from the first, to the last
+        (SHIPPED_RECIPES["nicking"], ShippedRecipe, {"sets.first", "tested.last", "card.initial_weights.citation"}),
     ],
 )
 def test_a_shipped_recipe_that_stands_alone_writes_every_number(path, model, left_out):
