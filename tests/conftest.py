@@ -97,13 +97,13 @@ def graded(written, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def patch_table(tmp_path_factory):
-    """Six simulated adults with four graded patches and an unlabelled one each; the grades are dealt out in turn."""
+    """Four simulated adults with four graded patches and an unlabelled one each; the grades are dealt out in turn."""
     from collections import Counter
 
     from fundoscope.simulate import write_adults
 
     folder = tmp_path_factory.mktemp("patches") / "eyes"
-    write_adults(6, folder, seed=4, camera="drive")
+    write_adults(4, folder, seed=4, camera="drive")
     chosen, taken = [], Counter()
     with (folder / "patches.csv").open(newline="") as file:
         for row in csv.DictReader(file):
@@ -133,3 +133,14 @@ def fresh_upstream(graded):
     from fundoscope.nicking.grade_study.transfer import Upstream
 
     return Upstream("shipped", open_nicking_bundle(graded[1], threads=1))
+
+
+@pytest.fixture(scope="session")
+def grade_recipe_file(tmp_path_factory):
+    """A recipe of grades with the smallest bodies that there are."""
+    path = tmp_path_factory.mktemp("recipes") / "smallest.toml"
+    path.write_text(
+        'base = "tiny"\nname = "smallest"\n[network]\nbody = "resnet10t"\n'
+        '[mdtnet]\nplain = ["tiny", "tiny"]\nfocal_body = "tiny"\nhidden = [16, 8]\n'
+    )
+    return path

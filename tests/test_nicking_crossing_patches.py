@@ -9,7 +9,7 @@ from fundoscope.findings import PATCH_COLUMNS, PatchFinding, Status
 from fundoscope.imaging import Photograph, read
 from fundoscope.imaging.local_contrast import local_contrast
 from fundoscope.imaging.places import sample_square
-from fundoscope.nicking.grade_study.training_views import rotate_quarters
+from fundoscope.nicking.grade_study.batches import rotate_quarters
 from fundoscope.nicking.grading.crossing_patches import (
     INPUT_ZOOM,
     PATCH_SIDE,

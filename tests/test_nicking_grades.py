@@ -1,10 +1,14 @@
+"""Arms, training, prediction and the whole study of grades; figures and calibration have files of their own."""
+
 import csv
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -16,39 +20,60 @@ from fundoscope.cli.console import Console
 from fundoscope.cli.main import app
 from fundoscope.errors import FundoscopeError, LeakError, StudyError, UsageError
 from fundoscope.nicking.grade_study import train
-from fundoscope.nicking.grade_study.evaluate import Said, called
-from fundoscope.nicking.grade_study.folds import make_grade_folds
-from fundoscope.nicking.grade_study.pages import kinds_picture, side_by_side
-from fundoscope.nicking.grade_study.patch_table import PatchRow, read_patch_table
-from fundoscope.nicking.grade_study.perturbed import VARIANTS
-from fundoscope.nicking.grade_study.pointing import Pointed, flanks, pointed
-from fundoscope.nicking.grade_study.run import GradeOptions, _untransferred, run_study
-from fundoscope.nicking.grade_study.study_arms import NAMES, RULES, USUAL, build_arm, build_arms, names_of, recipe_of
-from fundoscope.nicking.grade_study.train import GradeFoldData, Network, PatchTables, Team, run_arm
-from fundoscope.nicking.grading.crossing_patches import PATCH_SIDE, VEIN_WIDTH, CrossingPatch
+from fundoscope.nicking.grade_study.batches import network_inputs
+from fundoscope.nicking.grade_study.folds import GradeFoldData, PatchTables, make_grade_folds
+from fundoscope.nicking.grade_study.grade_networks import (
+    MDTNetGrader,
+    build_network,
+    predict_both_ways,
+    training_losses,
+)
+from fundoscope.nicking.grade_study.patch_table import read_patch_table
+from fundoscope.nicking.grade_study.plan import GradeOptions, PlannedFit, arms_without_weights, plan_study
+from fundoscope.nicking.grade_study.predict import predict_network, predict_rule
+from fundoscope.nicking.grade_study.prediction_table import OWN, PROBABILITIES, UNPERTURBED, VARIANTS
+from fundoscope.nicking.grade_study.study_arms import (
+    GRADER_NAMES,
+    RULES,
+    USUAL_GRADERS,
+    GradeArm,
+    build_arm,
+    build_arms,
+    parse_grader_names,
+)
+from fundoscope.nicking.grade_study.views import tested_patches
 from fundoscope.nicking.grading.grades import median_grade
+from fundoscope.nicking.recipes.grades import read_grade_recipe
 
-TINY = recipe_of("tiny")
 ARMS = ("ours", "majority", "nguyen")
 
 
+@pytest.fixture(scope="session")
+def recipe(grade_recipe_file):
+    return read_grade_recipe(grade_recipe_file)
+
+
 @pytest.fixture(scope="module")
-def fold(patch_rows, fresh_upstream, tmp_path_factory):
+def fold(patch_rows, fresh_upstream, recipe, tmp_path_factory):
     """The first of two folds, with what is shown in it."""
     folder = tmp_path_factory.mktemp("fold")
-    made = make_grade_folds(patch_rows, [fresh_upstream], 2, 0, folder / "folds.json")
-    return GradeFoldData(PatchTables(patch_rows, [], {}), made[0], fresh_upstream, folder / "shown", TINY)
-
-
-def command(table, out, bundle, *more):
-    usual = ["--recipe", "tiny", "--graders", ",".join(ARMS), "--folds", "2", "--bundle", str(bundle), "-q"]
-    return ["nicking", "study-grades", str(table), "--out", str(out), *usual, *more]
+    dealt = make_grade_folds(patch_rows, [fresh_upstream], 2, 0, 5, folder / "folds.json")
+    return GradeFoldData(PatchTables(patch_rows, [], {}), dealt[0], fresh_upstream, folder / "patches", recipe)
 
 
 @pytest.fixture(scope="module")
-def study(patch_table, graded, tmp_path_factory):
+def command(patch_table, graded, grade_recipe_file):
+    def build(out, *more, table=patch_table):
+        usual = ["--recipe", str(grade_recipe_file), "--graders", ",".join(ARMS), "--folds", "2", "-q"]
+        return ["nicking", "study-grades", str(table), "--out", str(out), *usual, "--bundle", str(graded[1]), *more]
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def study(command, tmp_path_factory):
     out = tmp_path_factory.mktemp("study") / "s"
-    result = CliRunner().invoke(app, command(patch_table, out, graded[1]))
+    result = CliRunner().invoke(app, command(out))
     assert result.exit_code == 0, result.exception
     return out
 
@@ -58,317 +83,224 @@ def lines(path):
         return list(csv.DictReader(file))
 
 
-def patch(seed=0, side=PATCH_SIDE):
-    rng = np.random.default_rng(seed)
-    pixels, maps = rng.integers(20, 255, (2, side, side, 3), dtype=np.uint8)
-    return CrossingPatch(pixels, maps, rng.random((side, side)) > 0.2)
-
-
 # --- arms
 
 
-def test_each_arm_is_ours_or_the_published_one_but_for_one_part():
-    ours = build_arm("ours", TINY)
-    assert ours.network == TINY.network and ours == replace(build_arm("masked", TINY), name="ours", masked=False)
-    published = build_arm("published", TINY)
-    whole = replace(TINY.network, excited=True, pyramid="safpn", head="plain")
-    assert published.transferred and published.network == whole and not ours.transferred
-    assert build_arm("no-transfer", TINY) == replace(published, name="no-transfer", transferred=False)
-    changed = {
-        "pseudo": {"pseudo": True}, "masked": {"masked": True}, "shuffled": {"shuffled": True},
-    }  # fmt: skip
-    for name, change in changed.items():
-        assert build_arm(name, TINY) == replace(ours, name=name, **change)
+def test_each_arm_is_ours_or_the_published_one_but_for_one_part(recipe):
+    ours, published = build_arm("ours", recipe), build_arm("published", recipe)
+    assert ours == GradeArm("ours", recipe.network)
+    whole = recipe.network.model_copy(update={"excited": True, "pyramid": "safpn", "head": "plain"})
+    assert published == GradeArm("published", whole, transferred=True)
+    assert build_arm("no-transfer", recipe) == replace(published, name="no-transfer", transferred=False)
+    flags = {"pseudo": "pseudo", "masked": "masked", "shuffled": "shuffled", "mdtnet": "team"}
+    for name, flag in flags.items():
+        assert build_arm(name, recipe) == replace(ours, name=name, **{flag: True})
     networks = {
         "plain-pyramid": {"pyramid": "fpn"}, "no-excitation": {"excited": False}, "side-by-side": {"pooled": "side by side"},
         "ordinal-head": {"head": "ordinal"}, "one-stream": {"streams": 1},
     }  # fmt: skip
     for name, change in networks.items():
-        assert build_arm(name, TINY) == replace(published, name=name, network=replace(whole, **change))
-    assert all(build_arm(rule, TINY).network is None for rule in RULES)
-    assert {build_arm(name, TINY).name for name in NAMES} == set(NAMES)
+        assert build_arm(name, recipe) == replace(published, name=name, network=whole.model_copy(update=change))
+    assert all(build_arm(rule, recipe).network is None for rule in RULES)
+    assert {build_arm(name, recipe).name for name in GRADER_NAMES} == set(GRADER_NAMES)
 
 
-def test_names_of_several_are_spelt_out_and_unknown_ones_name_the_nearest():
-    assert names_of("usual") == USUAL == names_of("") and set(names_of("all")) == set(NAMES)
-    assert names_of("roy, ours,roy") == ("roy", "ours")
-    assert [arm.name for arm in build_arms(("roy", "ours", "roy"), TINY)] == ["ours", "roy"]
+def test_names_of_several_are_spelt_out_and_unknown_ones_name_the_nearest(recipe):
+    assert parse_grader_names("usual") == USUAL_GRADERS == parse_grader_names("")
+    assert set(parse_grader_names("all")) == set(GRADER_NAMES)
+    assert parse_grader_names("roy, ours,roy") == ("roy", "ours")
+    assert [arm.name for arm in build_arms(("roy", "ours", "roy"), recipe)] == ["ours", "roy"]
     with pytest.raises(UsageError, match="no way of grading 'our': did you mean 'ours'"):
-        build_arm("our", TINY)
-    with pytest.raises(UsageError, match="no recipe 'tinny': did you mean 'tiny'"):
-        recipe_of("tinny")
+        build_arm("our", recipe)
 
 
-def test_grades_are_called_alike_in_studies_and_in_screening():
-    p = np.random.default_rng(0).dirichlet(np.ones(4), 200)
-    assert [median_grade(each) for each in p] == called(p).tolist()
+# --- training
 
 
-# --- fits
+@pytest.fixture
+def fitted(monkeypatch):
+    """The training patches and the folder of each fit, which is left out."""
+    fits = []
+
+    def record(network, fold, patches, options, folder):
+        fits.append((patches.numbers, patches.grades, folder.name))
+        return network
+
+    monkeypatch.setattr(train, "_fit", record)
+    return fits
 
 
-class Recorder:
-    """Stands for a network: keeps what it was taught, and is sure that every patch is of grade 2."""
-
-    taught: list
-
-    def __init__(self, arm, fold, seed):
-        self.arm, self.model, self.temperature = arm, torch.nn.Identity(), 1.0
-
-    def fit(self, grades, ranks, options, folder):
-        Recorder.taught.append((grades.copy(), ranks.copy(), folder.name))
-
-    def answers(self, asked, ranks):
-        return np.tile([0.05, 0.05, 0.9, 0.0], (len(ranks), 1))
+def test_grades_are_dealt_anew_in_the_shuffled_arm_only(fold, tmp_path, fitted):
+    for name, seed in (("ours", 0), ("shuffled", 0), ("shuffled", 0), ("shuffled", 1)):
+        train.train_arm(build_arm(name, fold.recipe), fold, seed, tmp_path)
+    numbers, grades = zip(*((numbers, grades) for numbers, grades, _ in fitted), strict=True)
+    assert all(np.array_equal(each, fold.train) for each in numbers)
+    np.testing.assert_array_equal(grades[0], fold.tables.grades[fold.train])
+    np.testing.assert_array_equal(grades[1], grades[2])
+    dealt = {tuple(each) for each in grades[1:]}
+    assert dealt != {tuple(grades[0])} and all(Counter(each) == Counter(grades[0]) for each in dealt)
 
 
-def taught(name, fold, seed, tmp_path, monkeypatch):
-    Recorder.taught = []
-    monkeypatch.setattr(train, "Network", Recorder)
-    run_arm(build_arm(name, TINY), fold, seed, ("usual",), tmp_path)
-    return Recorder.taught
-
-
-def test_grades_are_dealt_anew_in_the_shuffled_arm_only(fold, tmp_path, monkeypatch):
-    ((plain, ranks, _),) = taught("ours", fold, 0, tmp_path, monkeypatch)
-    np.testing.assert_array_equal(plain, fold.tables.labelled)
-    np.testing.assert_array_equal(ranks, fold.train)
-    dealt = [taught("shuffled", fold, seed, tmp_path, monkeypatch)[0][0] for seed in (0, 0, 1)]
-    np.testing.assert_array_equal(dealt[0], dealt[1])
-    assert (dealt[0] != dealt[2]).any() and (dealt[0][ranks] != plain[ranks]).any()
-    assert Counter(dealt[0][ranks]) == Counter(plain[ranks])
-    others = np.setdiff1d(np.arange(len(plain)), ranks)
-    np.testing.assert_array_equal(dealt[0][others], plain[others])
-
-
-def test_pseudo_labels_are_given_to_unlabelled_patches_of_training_photographs_only(fold, tmp_path, monkeypatch):
-    first, second = taught("pseudo", fold, 0, tmp_path, monkeypatch)
-    np.testing.assert_array_equal(first[1], fold.train)
-    added = np.setdiff1d(second[1], first[1])
-    rows = fold.tables.rows
-    assert len(added) and all(rows[k].grade is None for k in added)
-    assert not {rows[k].photograph for k in added} & (fold.fold.test | fold.fold.inner)
-    assert (second[0][added] == 2).all() and (first[0][added] == -1).all()
-    assert (second[0][fold.train] == fold.tables.labelled[fold.train]).all() and second[2] != first[2]
-    monkeypatch.setattr(train, "_SURE", 0.95)
-    unsure = taught("pseudo", fold, 0, tmp_path, monkeypatch)[1]
-    np.testing.assert_array_equal(unsure[1], fold.train)
-    assert len(taught("ours", fold, 0, tmp_path, monkeypatch)) == 1
-
-
-def test_a_masked_network_is_asked_about_masked_patches(fold):
-    class Tell(torch.nn.Module):
-        def forward(self, x):
-            return x[:, :4, PATCH_SIDE // 2, PATCH_SIDE // 2]
-
-    asked, ranks = fold.asked("", "usual"), fold.inner
-    told = []
-    for name in ("ours", "masked"):
-        network = Network(build_arm(name, TINY), fold, 0)
-        network.model = Tell()
-        told.append(network.answers(asked, ranks))
-    np.testing.assert_allclose(told[1], 0.25)
-    assert np.abs(told[0] - 0.25).max() > 0.01
-
-
-def test_the_temperature_is_that_of_the_least_loss(fold):
-    assert train._temperature(lambda t: (np.log(t) - 0.7) ** 2) == pytest.approx(np.exp(0.7), rel=1e-3)
-    assert train._temperature(lambda t: t) == pytest.approx(np.exp(-1.5), rel=1e-2)
-    network = Network(build_arm("ours", TINY), fold, 0)
-    inputs = fold.asked("", "usual").inputs(fold.inner)
-    told = fold.tables.labelled[fold.inner]
-    network.temperature = 2.0
-    p = network.answers(fold.asked("", "usual"), fold.inner)
-    assert network._loss_at(inputs, told, 2.0) == pytest.approx(-np.log(p[np.arange(len(told)), told]).mean(), rel=1e-5)
+@pytest.mark.parametrize(("confidence", "learns"), [(0.9, True), (0.7, False)])
+def test_pseudo_labels_are_given_to_unlabelled_patches_of_training_photographs(
+    fold, tmp_path, fitted, monkeypatch, confidence, learns
+):
+    rest = (1 - confidence) / 2
+    monkeypatch.setattr(
+        train, "grade_probabilities", lambda logits, _: np.tile([rest, rest, confidence, 0], (logits.shape[1], 1))
+    )
+    train.train_arm(build_arm("pseudo", fold.recipe), fold, 0, tmp_path)
+    (first, _, folder), (second, grades, other) = fitted
+    np.testing.assert_array_equal(first, fold.train)
+    assert folder != other and np.array_equal(second[: len(first)], first)
+    added, rows = second[len(first) :], fold.tables.rows
+    assert sorted(added) == (sorted(fold.unlabelled) if learns else [])
+    assert all(rows[k].grade is None and fold.fold.part_of(rows[k]) == "train" for k in added)
+    assert (grades[len(first) :] == 2).all()
+    np.testing.assert_array_equal(grades[: len(first)], fold.tables.grades[first])
 
 
 def test_a_seed_is_a_start_of_its_own(fold):
-    heads = [Network(build_arm("ours", TINY), fold, seed).model.head.weight for seed in (0, 0, 1)]
+    heads = [build_network(build_arm("ours", fold.recipe), fold, seed).head.weight for seed in (0, 0, 1)]
     assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
 
 
-def test_mdtnet_looks_at_the_patch_alone_and_everyone_is_taught():
-    from fundoscope.networks.mdtnet import LIGHT, mdtnet_loss
+def test_mdtnet_looks_at_the_patch_alone_and_every_body_learns(fold):
+    from fundoscope.networks.mdtnet import mdtnet_loss
 
-    torch.manual_seed(0)
-    team = Team(replace(LIGHT, pretrained=False)).eval()
+    network = build_network(build_arm("mdtnet", fold.recipe), fold, 0).eval()
+    assert isinstance(network, MDTNetGrader)
     x = torch.randn(2, 6, 64, 64)
     other = torch.cat([x[:, :3], torch.randn(2, 3, 64, 64)], dim=1)
     with torch.no_grad():
-        assert team(x).shape == (2, 4)
-        torch.testing.assert_close(team(x), team(other))
-        said = team.team.all_logits(x[:, :3])
-        logits = torch.cat([said.joined[None], said.plain, said.focal]).transpose(0, 1)
+        assert network(x).shape == (2, 4)
+        torch.testing.assert_close(network(x), network(other))
+        each = network.team.all_logits(x[:, :3])
+        logits = torch.cat([each.joined[None], each.plain, each.focal]).transpose(0, 1)
         grades = torch.tensor([0, 3])
-        torch.testing.assert_close(team.loss(logits, grades), mdtnet_loss(said, grades))
+        torch.testing.assert_close(training_losses(network)[0](logits, grades), mdtnet_loss(each, grades))
 
 
-# --- what was said
+def test_logits_are_of_the_patch_and_of_it_turned_round(fold):
+    class Corner(torch.nn.Module):
+        def forward(self, x):
+            return x[:, :4, 0, 0]
+
+    inputs = network_inputs(tested_patches(fold, OWN, UNPERTURBED), fold.inner)
+    straight, turned = predict_both_ways(Corner(), inputs, batch=3)
+    np.testing.assert_array_equal(straight, inputs[:, :4, 0, 0])
+    np.testing.assert_array_equal(turned, inputs[:, :4, -1, -1])
 
 
-def test_only_patches_with_a_grade_that_were_asked_about_are_counted():
-    rows = [PatchRow("a", 0, "p"), PatchRow("b", None, "p"), PatchRow("c", 3, "q"), PatchRow("d", 2, "r")]
-    p = np.array([[0.9, 0.1, 0, 0], [1, 0, 0, 0], [np.nan] * 4, [0.1, 0.1, 0.7, 0.1]])
-    said = Said(rows, p, np.ones(4, bool))
-    assert said.known.tolist() == [0, 3] and said.truth.tolist() == [0, 2] == said.told.tolist()
-    assert said.groups == ["p", "r"]
+# --- prediction
 
 
-# --- where networks look
+def test_a_network_predicts_inner_patches_and_tested_ones_in_every_variant(fold, tmp_path):
+    for name, same in (("ours", False), ("masked", True)):
+        arm = build_arm(name, fold.recipe)
+        torch.save(build_network(arm, fold, 0).state_dict(), tmp_path / "network.pt")
+        frame = predict_network(PlannedFit(arm, 0, fold), tmp_path / "network.pt")
+        counts = frame.groupby(["part", "variant"], sort=False).size().to_dict()
+        assert counts == {
+            ("inner", UNPERTURBED): len(fold.inner), **{("test", each): len(fold.tested(OWN)) for each in VARIANTS}
+        }  # fmt: skip
+        assert frame[PROBABILITIES].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+        for row in frame.iloc[:: len(frame) // 5].to_dict("records"):
+            of_table = fold.tables.rows[row["row"]]
+            assert (row["patch"], row["photograph"]) == (of_table.path.name, of_table.photograph)
+            assert row["grade"] == of_table.grade
+        inputs = network_inputs(tested_patches(fold, OWN, UNPERTURBED), fold.inner, 4.0 if same else None)
+        logits = predict_both_ways(build_network(arm, fold, 0), inputs, 32)
+        np.testing.assert_allclose(frame["logit_2"][: len(fold.inner)], logits[0, :, 2], atol=1e-4)
 
 
-def crossing():
-    maps = np.zeros((PATCH_SIDE, PATCH_SIDE, 3), np.uint8)
-    maps[59:69, :, :2] = 255
-    maps[:, 59:69] = 255, 0, 255
-    return CrossingPatch(
-        np.full((PATCH_SIDE, PATCH_SIDE, 3), 120, np.uint8), maps, np.ones((PATCH_SIDE, PATCH_SIDE), bool)
-    )
-
-
-def test_flanks_are_the_vein_beside_the_artery():
-    there = flanks(crossing())
-    rows, columns = np.nonzero(there)
-    assert (np.abs(columns - (PATCH_SIDE - 1) / 2) < 9).all() and np.abs(
-        rows - (PATCH_SIDE - 1) / 2
-    ).max() < 2.5 * VEIN_WIDTH + 3
-    assert there[64 - 20, 64] and there[64 + 20, 64] and not there[64, 64] and not there[64, 64 + 20]
-
-
-def test_pointing_at_the_flanks_scores_more_than_chance_and_elsewhere_less():
-    patch, there = crossing(), flanks(crossing())
-    on = pointed(there.astype(np.float32), patch)
-    assert on == pointed(3 * there.astype(np.float32), patch) or on.score == pytest.approx(1 / there.mean())
-    assert on.mass == pytest.approx(1) and on.area == pytest.approx(there.mean())
-    assert pointed(np.ones((PATCH_SIDE, PATCH_SIDE), np.float32), patch).score == pytest.approx(1)
-    assert pointed((~there).astype(np.float32), patch).score == 0
-    assert pointed(np.zeros((PATCH_SIDE, PATCH_SIDE), np.float32), patch) is None
-    assert pointed(np.ones((PATCH_SIDE, PATCH_SIDE), np.float32), replace(patch, maps=0 * patch.maps)) is None
-    assert Pointed(0.3, 0.1).score == pytest.approx(3)
-
-
-def test_pictures_show_patch_kinds_and_activation_beside_each_other():
-    patch = crossing()
-    shown = side_by_side(patch, np.stack([flanks(patch), np.zeros((PATCH_SIDE, PATCH_SIDE))]).astype(np.float32))
-    assert shown.shape == (PATCH_SIDE, 4 * PATCH_SIDE, 3)
-    np.testing.assert_array_equal(shown[:, :PATCH_SIDE], patch.pixels)
-    kinds = kinds_picture(patch)
-    assert kinds[64, 10].tolist() == [255, 63, 63] and kinds[10, 64].tolist() == [63, 63, 255]
-    assert (shown[44, 2 * PATCH_SIDE + 64] != patch.pixels[44, 64]).any()
+def test_rules_learn_from_training_and_inner_patches_and_predict_the_same_ones(fold):
+    frame = predict_rule(PlannedFit(build_arm("majority", fold.recipe), 0, fold))
+    known = np.concatenate([fold.fold.row_numbers(fold.tables.rows, "train"), fold.inner])
+    shares = np.bincount(fold.tables.grades[known], minlength=4) / len(known)
+    np.testing.assert_allclose(frame[PROBABILITIES], np.tile(shares, (len(frame), 1)))
+    assert frame["part"].value_counts().to_dict() == {"inner": len(fold.inner), "test": len(fold.tested(OWN))}
 
 
 # --- the whole study
 
 
-def test_every_graded_patch_is_told_once_by_each_arm(study, patch_rows):
-    told = lines(study / "tables" / "predictions.csv")
+def test_every_graded_patch_is_graded_once_by_each_arm(study, patch_rows):
+    predictions = lines(study / "tables" / "out_of_fold.csv")
     graded = sorted(row.path.name for row in patch_rows if row.grade is not None)
     for arm in ARMS:
-        own = [row for row in told if row["grader"] == arm]
+        own = [row for row in predictions if row["grader"] == arm]
         assert sorted(row["patch"] for row in own) == graded
         for row in own:
             p = np.array([float(row[f"p{k}"]) for k in range(4)])
             assert p.sum() == pytest.approx(1, abs=3e-3)
             if np.abs(p.cumsum()[:3] - 0.5).min() > 3e-3:
-                assert int(row["told"]) == median_grade(p)
+                assert int(row["predicted_grade"]) == median_grade(p)
 
 
-def test_what_a_network_said_of_a_patch_stands_in_its_row(study, patch_rows):
-    told = {row["patch"]: row for row in lines(study / "tables" / "predictions.csv") if row["grader"] == "ours"}
-    for number, fold in enumerate(json.loads((study / "folds_0.json").read_text())):
-        tested = [row for row in patch_rows if row.photograph in fold["test"] and row.grade is not None]
-        with np.load(study / "fits" / "ours" / "seed_0" / f"fold_{number}" / "answers.npz") as kept:
-            p = kept["|usual"]
-        for row, chances in zip(tested, p, strict=True):
-            line = told[row.path.name]
-            assert [float(line[f"p{k}"]) for k in range(4)] == pytest.approx(chances.tolist(), abs=1e-3)
-            assert int(line["grade"]) == row.grade and line["photograph"] == row.photograph
+def test_no_patch_is_predicted_by_a_network_that_saw_its_photograph(study):
+    folds = json.loads((study / "folds_0.json").read_text())
+    frame = pd.read_parquet(study / "predictions.parquet")
+    assert set(frame["arm"]) == set(ARMS)
+    for (fold, part), rows in frame.groupby(["fold", "part"]):
+        assert set(rows["photograph"]) <= set(folds[fold][part])
 
 
-def test_tables_and_report_stand_there(study):
+def test_tables_results_and_report_stand_there(study):
     tables = {path.stem: lines(path) for path in (study / "tables").glob("*.csv")}
-    assert set(tables) >= {"grades", "differences", "spoilt", "shams", "predictions", "pointing"}
+    assert set(tables) == {"grades", "differences", "perturbed", "shams", "out_of_fold", "pointing"}
     assert [row["grader"] for row in tables["grades"]] == list(ARMS)
-    assert all(row["quadratic_kappa"] and row["papers_mix_accuracy"] and row["nicked_auc"] for row in tables["grades"])
-    assert [row["what"] for row in tables["differences"]] == ["ours less majority", "ours less nguyen"]
-    assert [row["variant"] for row in tables["spoilt"]] == list(VARIANTS)[1:]
-    assert {row["grader"] for row in tables["shams"]} == {"ours"}
-    majority = tables["grades"][1]
-    assert float(majority["quadratic_kappa"]) == 0 and float(majority["accuracy"]) == pytest.approx(0.25, abs=0.05)
+    assert [row["comparison"] for row in tables["differences"]] == ["ours less majority", "ours less nguyen"]
+    assert [row["variant"] for row in tables["perturbed"]] == list(VARIANTS)[1:]
+    results = json.loads((study / "results.json").read_text())
+    for row, kept in zip(tables["grades"], results["grades"], strict=True):
+        figure = kept["quadratic_kappa"]
+        assert figure["value"] == pytest.approx(float(row["quadratic_kappa"]), abs=1e-3)
+        assert (figure["n"], figure["groups"]) == (int(row["n"]), int(row["groups"]))
+    assert np.sum(results["confusion"]["ours"]) == int(tables["grades"][0]["n"])
+    recipe = json.loads((study / "study.json").read_text())["recipe"]
+    assert recipe["network"]["body"] == "resnet10t" and recipe["views"]["camera"]["colour"] == 0.6
     page = (study / "report.html").read_text()
-    for words in ("ours: truth by row", "Where the networks look", "papers_mix", "data:image"):
+    for words in ("ours: truth by row", "Where the networks look", "papers_mix", "data:image", "grade 0, blurred"):
         assert words in page, words
 
 
-def test_the_figures_are_those_of_the_predictions(study):
-    from sklearn.metrics import cohen_kappa_score
-
-    told = [row for row in lines(study / "tables" / "predictions.csv") if row["grader"] == "ours"]
-    y, called = ([int(row[name]) for row in told] for name in ("grade", "told"))
-    figures = lines(study / "tables" / "grades.csv")[0]
-    assert float(figures["accuracy"]) == pytest.approx(np.mean(np.array(y) == called), abs=1e-3)
-    if len(set(called)) > 1:
-        kappa = cohen_kappa_score(y, called, weights="quadratic", labels=range(4))
-        assert float(figures["quadratic_kappa"]) == pytest.approx(kappa, abs=1e-3)
-
-
-def test_the_loss_that_chooses_is_that_of_the_inner_patches(study, patch_rows):
-    told = []
-    for number, fold in enumerate(json.loads((study / "folds_0.json").read_text())):
-        inner = [row.grade for row in patch_rows if row.grade is not None and row.photograph in fold["inner"]]
-        with np.load(study / "fits" / "majority" / "seed_0" / f"fold_{number}" / "answers.npz") as kept:
-            told.append(np.mean([-np.log(p[grade]) for p, grade in zip(kept["inner"], inner, strict=True)]))
-    majority = lines(study / "tables" / "grades.csv")[1]
-    assert float(majority["inner_log_loss"]) == pytest.approx(np.mean(told), abs=1e-3)
-
-
-def test_the_same_command_again_fits_nothing(study, patch_table, graded):
-    answers = sorted(study.rglob("answers.npz"))
-    assert len(answers) == 2 * len(ARMS)
-    before = [path.stat().st_mtime_ns for path in answers]
+def test_what_is_missing_is_made_again_alone_and_the_figures_stay(study, command):
     kept = (study / "tables" / "grades.csv").read_text()
-    result = CliRunner().invoke(app, command(patch_table, study, graded[1]))
+    fits = {path: path.stat().st_mtime_ns for path in study.glob("fits/*/*/*/predictions.parquet")}
+    weights = {path: path.stat().st_mtime_ns for path in study.glob("fits/*/*/*/network.pt")}
+    assert (len(fits), len(weights)) == (2 * len(ARMS), 2)
+    lost = study / "fits" / "majority" / "seed_0" / "fold_1"
+    shutil.rmtree(lost)
+    result = CliRunner().invoke(app, command(study))
     assert result.exit_code == 0, result.exception
-    assert [path.stat().st_mtime_ns for path in answers] == before
+    changed = [path for path, when in {**fits, **weights}.items() if path.stat().st_mtime_ns != when]
+    assert changed == [lost / "predictions.parquet"]
     assert (study / "tables" / "grades.csv").read_text() == kept
 
 
-def test_a_fit_that_is_missing_is_made_again_alone(study, patch_table, graded):
-    import shutil
-
-    answers = sorted(study.rglob("answers.npz"))
-    lost = study / "fits" / "majority" / "seed_0" / "fold_1"
-    before = {path: path.stat().st_mtime_ns for path in answers}
-    with np.load(lost / "answers.npz") as kept:
-        told = kept["|usual"]
-    shutil.rmtree(lost)
-    assert CliRunner().invoke(app, command(patch_table, study, graded[1])).exit_code == 0
-    changed = [path for path, when in before.items() if path.stat().st_mtime_ns != when]
-    assert changed == [lost / "answers.npz"]
-    with np.load(lost / "answers.npz") as kept:
-        np.testing.assert_array_equal(kept["|usual"], told)
-
-
-def test_other_settings_in_the_same_folder_are_refused(study, patch_table, graded):
-    result = CliRunner().invoke(app, command(patch_table, study, graded[1], "--folds", "3"))
+def test_other_settings_in_the_same_folder_are_refused(study, command):
+    result = CliRunner().invoke(app, command(study, "--folds", "3"))
     assert isinstance(result.exception, StudyError) and "folds: 2 there, 3 now" in str(result.exception)
 
 
-def test_a_study_of_rules_alone_and_of_another_table_runs(patch_table, graded, tmp_path):
-    more = ("--graders", "majority,nguyen", "--also", str(patch_table.parent / "patches.csv"))
-    result = CliRunner().invoke(app, command(patch_table, tmp_path / "s", graded[1], *more))
+def test_a_study_of_rules_alone_and_of_another_table_runs(command, patch_table, tmp_path):
+    other = patch_table.parent / "other.csv"
+    rows = read_patch_table(patch_table.parent / "patches.csv")[-6:]
+    other.write_text("patch,grade,photograph\n" + "".join(f"{row.path},{row.grade},{row.photograph}\n" for row in rows))
+    result = CliRunner().invoke(app, command(tmp_path / "s", "--graders", "majority,nguyen", "--also", str(other)))
     assert result.exit_code == 0, result.exception
-    elsewhere = lines(tmp_path / "s" / "tables" / "elsewhere.csv")
-    assert [(row["on"], row["grader"]) for row in elsewhere] == [("eyes", "majority"), ("eyes", "nguyen")]
-    assert int(elsewhere[0]["n"]) == len(read_patch_table(patch_table.parent / "patches.csv"))
+    table = lines(tmp_path / "s" / "tables" / "other_tables.csv")
+    assert [(row["table"], row["grader"]) for row in table] == [("other", "majority"), ("other", "nguyen")]
+    assert int(table[0]["n"]) == len(rows)
 
 
-def test_an_arm_without_weights_to_transfer_is_told(fresh_upstream):
-    arms = [build_arm(name, TINY) for name in ("ours", "published", "no-transfer", "plain-pyramid")]
-    assert _untransferred(arms, [fresh_upstream]) == ["published", "plain-pyramid"]
-    taught = replace(fresh_upstream, detector=Path("detector.safetensors"))
-    assert _untransferred(arms, [taught, fresh_upstream]) == ["published", "plain-pyramid"]
-    assert _untransferred(arms, [taught]) == []
+def test_an_arm_without_weights_to_transfer_is_named(fresh_upstream, recipe):
+    arms = [build_arm(name, recipe) for name in ("ours", "published", "no-transfer", "plain-pyramid")]
+    assert arms_without_weights(arms, [fresh_upstream]) == ["published", "plain-pyramid"]
+    trained = replace(fresh_upstream, detector=Path("detector.safetensors"))
+    assert arms_without_weights(arms, [trained, fresh_upstream]) == ["published", "plain-pyramid"]
+    assert arms_without_weights(arms, [trained]) == []
 
 
 @pytest.mark.parametrize(
@@ -376,20 +308,20 @@ def test_an_arm_without_weights_to_transfer_is_told(fresh_upstream):
     [
         (["--graders", "mine"], 2, "no way of grading 'mine'"),
         (["--recipe", "tinny"], 2, "did you mean 'tiny'"),
-        (["--folds", "9"], 2, "6 photographs make no 9 folds"),
+        (["--folds", "9"], 2, "4 photographs make no 9 folds"),
         (["--upstream", "none"], 2, "Give a folder that the crossing task wrote"),
         (["--bundle", "none"], 3, "none"),
         (["--also", "few.csv", "--also", "few.csv"], 2, "'few' would be the name of two"),
     ],
 )
-def test_wrong_calls_are_told_and_leave_with_their_code(patch_table, graded, tmp_path, more, code, words):
+def test_wrong_calls_say_what_is_wrong_and_leave_with_their_code(command, patch_table, tmp_path, more, code, words):
     more = [str(patch_table) if each == "few.csv" else each for each in more]
-    result = CliRunner().invoke(app, command(patch_table, tmp_path / "s", graded[1], *more))
+    result = CliRunner().invoke(app, command(tmp_path / "s", *more))
     assert isinstance(result.exception, FundoscopeError) and words in str(result.exception)
     assert result.exception.exit_code == code
 
 
-def test_a_patch_that_is_missing_is_named_and_one_that_is_broken_too(patch_table, graded, tmp_path):
+def test_a_patch_that_is_missing_is_named_and_one_that_is_broken_too(command, patch_table, tmp_path):
     for name, code in (("missing", 2), ("broken", 1)):
         copy = tmp_path / f"{name}.csv"
         text = [
@@ -399,12 +331,12 @@ def test_a_patch_that_is_missing_is_named_and_one_that_is_broken_too(patch_table
             (tmp_path / "broken.png").write_bytes(b"no picture")
         text[1] = f"{name}.png,0,{text[1].split(',')[2]}"
         copy.write_text("\n".join(text) + "\n")
-        result = CliRunner().invoke(app, command(copy, tmp_path / name, graded[1], "--graders", "nguyen"))
+        result = CliRunner().invoke(app, command(tmp_path / name, "--graders", "nguyen", table=copy))
         assert isinstance(result.exception, FundoscopeError) and f"{name}.png" in str(result.exception)
         assert result.exception.exit_code == code
 
 
-def test_an_upstream_that_saw_a_patch_of_another_table_stops_the_study(patch_table, graded, tmp_path):
+def test_an_upstream_that_saw_a_patch_of_another_table_stops_the_study(patch_table, graded, recipe, tmp_path):
     upstream = tmp_path / "u"
     upstream.mkdir()
     (upstream / "maps").symlink_to(graded[1])
@@ -412,7 +344,14 @@ def test_an_upstream_that_saw_a_patch_of_another_table_stops_the_study(patch_tab
     other = tmp_path / "other.csv"
     other.write_text(f"patch,grade,photograph\n{read_patch_table(patch_table)[0].path},1,other\n")
     options = GradeOptions(
-        patch_table, tmp_path / "s", TINY, ("majority",), 2, also=(other,), upstream=(upstream,), bundle=str(graded[1])
+        patch_table,
+        tmp_path / "s",
+        recipe,
+        ("majority",),
+        2,
+        also=(other,),
+        upstream=(upstream,),
+        bundle=str(graded[1]),
     )
     with pytest.raises(LeakError, match="other was seen by every upstream"):
-        run_study(options, Console(quiet=True))
+        plan_study(options, Console(quiet=True))

@@ -11,14 +11,15 @@ pytest.importorskip("onnx")
 from safetensors.torch import load_file, save_file
 
 from fundoscope.errors import LeakError, UsageError
-from fundoscope.networks.nick_grader import NickGrader
-from fundoscope.nicking.grade_study.folds import GradeFold, make_grade_folds
+from fundoscope.networks.nick_grader import GraderOptions, NickGrader
+from fundoscope.nicking.grade_study.folds import GradeFold, GradeFoldData, PatchTables, make_grade_folds
 from fundoscope.nicking.grade_study.patch_table import PatchRow
-from fundoscope.nicking.grade_study.study_arms import build_arm, recipe_of
-from fundoscope.nicking.grade_study.train import GradeFoldData, PatchTables
+from fundoscope.nicking.grade_study.prediction_table import OWN
+from fundoscope.nicking.grade_study.study_arms import build_arm
 from fundoscope.nicking.grade_study.transfer import Upstream, upstreams_free_of
+from fundoscope.nicking.recipes.grades import read_grade_recipe
 
-TINY = recipe_of("tiny")
+TINY = read_grade_recipe("tiny")
 
 
 def named(upstream, name, *seen):
@@ -39,12 +40,12 @@ def photographs(*grades, n=8):
 @pytest.mark.parametrize("k", [2, 4])
 def test_no_photograph_is_in_two_parts_and_each_is_tested_once(fresh_upstream, tmp_path, k, seed):
     rows = photographs(0, 1, 2, None, n=12)
-    folds = make_grade_folds(rows, [fresh_upstream], k, seed, tmp_path / "folds.json")
+    folds = make_grade_folds(rows, [fresh_upstream], k, seed, 5, tmp_path / "folds.json")
     assert len(folds) == k and [fold.number for fold in folds] == list(range(k))
     assert Counter(name for fold in folds for name in fold.test) == Counter({f"p{n}": 1 for n in range(12)})
     for fold in folds:
         assert fold.inner and not fold.inner & fold.test
-        parts = {part: fold.rows(rows, part) for part in ("train", "inner", "test")}
+        parts = {part: fold.row_numbers(rows, part) for part in ("train", "inner", "test")}
         assert sorted(np.concatenate(list(parts.values()))) == [
             n for n, row in enumerate(rows) if row.grade is not None
         ]
@@ -54,39 +55,39 @@ def test_no_photograph_is_in_two_parts_and_each_is_tested_once(fresh_upstream, t
 
 def test_seeds_have_folds_of_their_own_and_a_seed_always_the_same(fresh_upstream, tmp_path):
     rows = photographs(0, 1, 2, n=12)
-    made = [make_grade_folds(rows, [fresh_upstream], 3, seed, tmp_path / f"{seed}.json") for seed in (0, 1)]
+    made = [make_grade_folds(rows, [fresh_upstream], 3, seed, 5, tmp_path / f"{seed}.json") for seed in (0, 1)]
     assert [fold.test for fold in made[0]] != [fold.test for fold in made[1]]
-    assert make_grade_folds(rows, [fresh_upstream], 3, 0, tmp_path / "0.json") == made[0]
+    assert make_grade_folds(rows, [fresh_upstream], 3, 0, 5, tmp_path / "0.json") == made[0]
     kept = json.loads((tmp_path / "0.json").read_text())
     assert [set(each["test"]) for each in kept] == [fold.test for fold in made[0]]
     with pytest.raises(UsageError, match="holds folds of other patches. Give another folder to --out"):
-        make_grade_folds(photographs(0, 1, n=12), [fresh_upstream], 4, 0, tmp_path / "0.json")
+        make_grade_folds(photographs(0, 1, n=12), [fresh_upstream], 4, 0, 5, tmp_path / "0.json")
 
 
 def test_grades_come_in_like_shares(fresh_upstream, tmp_path):
     rows = [PatchRow(f"{k}.png", int(k % 4 == 0), f"p{k}") for k in range(40)]
-    for fold in make_grade_folds(rows, [fresh_upstream], 5, 0, tmp_path / "f.json"):
-        assert sum(rows[k].grade for k in fold.rows(rows, "test")) == 2
+    for fold in make_grade_folds(rows, [fresh_upstream], 5, 0, 5, tmp_path / "f.json"):
+        assert sum(rows[k].grade for k in fold.row_numbers(rows, "test")) == 2
 
 
 def test_an_upstream_is_never_tested_on_what_it_saw(fresh_upstream, tmp_path):
     rows = photographs(0, 1, n=8)
     even, odd = (named(fresh_upstream, n, *(f"p{k}" for k in range(s, 8, 2))) for n, s in (("even", 0), ("odd", 1)))
-    folds = make_grade_folds(rows, [even, odd], 4, 0, tmp_path / "f.json")
+    folds = make_grade_folds(rows, [even, odd], 4, 0, 5, tmp_path / "f.json")
     assert {fold.upstream for fold in folds} == {0, 1}
     for fold in folds:
         assert fold.test and not fold.test & (even, odd)[fold.upstream].seen_photographs
     assert set.union(*(set(fold.test) for fold in folds)) == {f"p{k}" for k in range(8)}
     with pytest.raises(LeakError, match=r"p0 was seen by every upstream \(even, all\).*Give one that has not seen it"):
-        make_grade_folds(rows, [even, named(fresh_upstream, "all", "p0")], 4, 0, tmp_path / "g.json")
+        make_grade_folds(rows, [even, named(fresh_upstream, "all", "p0")], 4, 0, 5, tmp_path / "g.json")
     assert upstreams_free_of([even, odd], "p0") == (1,) and upstreams_free_of([even, odd], "new") == (0, 1)
 
 
 def test_too_few_photographs_or_folds_are_told(fresh_upstream, tmp_path):
     with pytest.raises(UsageError, match="3 photographs make no 4 folds. Give patches of more, or fewer folds"):
-        make_grade_folds(photographs(0, 1, n=3), [fresh_upstream], 4, 0, tmp_path / "f.json")
+        make_grade_folds(photographs(0, 1, n=3), [fresh_upstream], 4, 0, 5, tmp_path / "f.json")
     with pytest.raises(UsageError, match="--folds 1: there are 1 upstreams in use. Give at least 2 folds"):
-        make_grade_folds(photographs(0, 1), [fresh_upstream], 1, 0, tmp_path / "f.json")
+        make_grade_folds(photographs(0, 1), [fresh_upstream], 1, 0, 5, tmp_path / "f.json")
 
 
 def test_what_trains_is_not_tested_whichever_table_it_comes_from(fresh_upstream, tmp_path):
@@ -96,9 +97,9 @@ def test_what_trains_is_not_tested_whichever_table_it_comes_from(fresh_upstream,
     fold = GradeFoldData(PatchTables(rows, extra, others), made, named(fresh_upstream, "u", "seen"), tmp_path, TINY)
     every = [*rows, *extra]
     assert [every[k].photograph for k in fold.train] == ["p2", "p3", "p2", "new"]
-    assert all(fold.tables.labelled[fold.train] >= 0)
+    assert all(fold.tables.grades[fold.train] >= 0)
     assert [rows[k].photograph for k in fold.inner] == ["p1"]
-    assert [rows[k].photograph for k in fold.tested("")] == ["p0"]
+    assert [rows[k].photograph for k in fold.tested(OWN)] == ["p0"]
     assert [others["far"][k].photograph for k in fold.tested("far")] == ["p0", "unknown"]
     assert [rows[k].photograph for k in fold.unlabelled] == ["p2", "p3"]
     assert all(rows[k].grade is None for k in fold.unlabelled)
@@ -116,7 +117,7 @@ def test_an_upstreams_folder_is_read_and_a_wrong_one_is_told(fresh_upstream, gra
     found = Upstream.read(tmp_path / "u")
     assert (found.name, found.seen_photographs, found.detector) == ("u", {"a", "b"}, None)
     with pytest.raises(UsageError, match="has no detector.safetensors. Give another, or leave transfer out"):
-        found.transfer_weights(NickGrader(TINY.network))
+        found.transfer_weights(NickGrader(GraderOptions(**TINY.network.model_dump())))
 
 
 def test_a_detectors_body_and_pyramid_are_handed_down_to_both_streams(fresh_upstream, tmp_path):
@@ -126,7 +127,7 @@ def test_a_detectors_body_and_pyramid_are_handed_down_to_both_streams(fresh_upst
     detector = CrossingDetector(DetectorOptions(pretrained=False, maps=8, hidden=8)).state_dict()
     save_file({k: v.contiguous() for k, v in detector.items()}, tmp_path / "detector.safetensors")
     given = load_file(tmp_path / "detector.safetensors")
-    grader = NickGrader(build_arm("published", TINY).network)
+    grader = NickGrader(GraderOptions(**build_arm("published", TINY).network.model_dump()))
     before = {name: value.clone() for name, value in grader.state_dict().items()}
     replace(fresh_upstream, detector=tmp_path / "detector.safetensors").transfer_weights(grader)
     for number in (0, 1):

@@ -10,21 +10,30 @@ pytest.importorskip("onnx")
 
 from fundoscope.imaging import read
 from fundoscope.imaging.local_contrast import local_contrast
-from fundoscope.nicking.grade_study.perturbed import VARIANTS, Asked, Widths
-from fundoscope.nicking.grade_study.training_views import (
-    Examples,
-    Views,
-    around,
-    drawn,
-    inputs_of,
-    masked,
-    packed,
+from fundoscope.nicking.grade_study.batches import (
+    TrainingPatches,
+    mask_middle,
+    network_input,
+    network_inputs,
     rotate_quarters,
     training_batches,
-    unpacked,
-    usual,
+)
+from fundoscope.nicking.grade_study.folds import GradeFold, GradeFoldData, PatchTables
+from fundoscope.nicking.grade_study.patch_pixels import crop_patch, read_whole
+from fundoscope.nicking.grade_study.perturbed import perturb
+from fundoscope.nicking.grade_study.prediction_table import OWN, UNPERTURBED, VARIANTS
+from fundoscope.nicking.grade_study.views import (
+    draw_views,
+    measured_widths,
+    pack_patch,
+    tested_patches,
+    training_views,
+    unpack_patch,
 )
 from fundoscope.nicking.grading.crossing_patches import PATCH_SIDE, VEIN_WIDTH, CrossingPatch
+from fundoscope.nicking.recipes.grades import read_grade_recipe
+
+TINY = read_grade_recipe("tiny")
 
 
 def patch(seed=0, side=PATCH_SIDE):
@@ -33,107 +42,112 @@ def patch(seed=0, side=PATCH_SIDE):
     return CrossingPatch(pixels, maps, rng.random((side, side)) > 0.2)
 
 
+@pytest.fixture
+def fold(patch_rows, fresh_upstream, tmp_path):
+    """Two patches, of which nothing is kept yet."""
+    nobody = GradeFold(0, 0, frozenset(), frozenset())
+    return GradeFoldData(PatchTables(patch_rows[:2], [], {}), nobody, fresh_upstream, tmp_path, TINY)
+
+
 # --- views
 
 
-def test_views_are_named_by_patch_and_number_and_nothing_else(patch_rows, fresh_upstream):
-    maps = fresh_upstream.bundle.map_vessels
-    first, again = (list(Views(2).draw(patch_rows[0], maps)) for _ in range(2))
-    longer, other = list(Views(3).draw(patch_rows[0], maps)), list(Views(2, seed=1).draw(patch_rows[0], maps))
-    for k in range(2):
-        np.testing.assert_array_equal(packed(first[k]), packed(again[k]))
-        np.testing.assert_array_equal(packed(first[k]), packed(longer[k]))
-        assert (packed(first[k]) != packed(other[k])).mean() > 0.2
-    assert (first[0].pixels != first[1].pixels).mean() > 0.2
-    elsewhere = next(Views(1).draw(replace(patch_rows[0], photograph="another"), maps))
-    assert (first[0].pixels != elsewhere.pixels).mean() > 0.2
+def test_views_are_named_by_seed_patch_and_number_and_nothing_else(patch_rows, fresh_upstream):
+    def draw(row=patch_rows[0], **changes):
+        options = TINY.views.model_copy(update=changes)
+        return [pack_patch(view) for view in draw_views(row, fresh_upstream.bundle.map_vessels, options)]
+
+    two = draw(number=2)
+    np.testing.assert_array_equal(two, draw(number=3)[:2])
+    assert (two[0] != two[1]).mean() > 0.2
+    assert (two[0] != draw(seed=1)[0]).mean() > 0.2
+    assert (two[0] != draw(replace(patch_rows[0], photograph="another"))[0]).mean() > 0.2
 
 
-def test_views_are_drawn_once_and_kept(patch_rows, fresh_upstream, tmp_path):
-    asked = []
-
-    def maps(contrast):
-        asked.append(contrast.shape)
-        return fresh_upstream.bundle.map_vessels(contrast)
-
-    kept = drawn(patch_rows[:2], maps, Views(1), tmp_path / "v" / "views.npy")
-    assert kept.shape == (2, 1, PATCH_SIDE, PATCH_SIDE, 7) and len(asked) == 2
-    np.testing.assert_array_equal(
-        kept[1, 0], packed(next(Views(1).draw(patch_rows[1], fresh_upstream.bundle.map_vessels)))
-    )
-    again = drawn(patch_rows[:2], maps, Views(1), tmp_path / "v" / "views.npy")
-    np.testing.assert_array_equal(kept, again)
-    assert len(asked) == 2 and [path.name for path in (tmp_path / "v").iterdir()] == ["views.npy"]
+def test_views_are_drawn_once_and_kept_by_upstream(fold):
+    kept = training_views(fold)
+    (view,) = draw_views(fold.tables.rows[1], fold.upstream.bundle.map_vessels, TINY.views)
+    assert kept.shape == (2, 1, PATCH_SIDE, PATCH_SIDE, 7)
+    np.testing.assert_array_equal(kept[1, 0], pack_patch(view))
+    (path,) = (path for path in fold.folder.rglob("*") if path.is_file())
+    assert path == fold.folder / "shipped" / "training_views.npy"
+    before = path.stat().st_mtime_ns
+    np.testing.assert_array_equal(training_views(fold), kept)
+    assert path.stat().st_mtime_ns == before
 
 
 def test_the_usual_patch_and_views_from_more_around_are_the_same_cut(patch_rows):
     whole = np.pad(read(patch_rows[0].path).pixels, ((16, 16), (16, 16), (0, 0)), mode="reflect")  # 288 pixels
     wide = CrossingPatch(whole, whole, np.ones(whole.shape[:2], bool))
     for turn, zoom, shift in ((0.0, 1.0, (0.0, 0.0)), (33.0, 1.3, (4.0, -9.0))):
-        np.testing.assert_array_equal(around(whole, turn, zoom, shift), wide.cut(turn, zoom, shift).pixels)
-    assert usual(patch_rows[0]).shape == (PATCH_SIDE, PATCH_SIDE, 3)
-    corner = around(np.full((288, 288, 3), 90, np.uint8), zoom=0.3)
-    assert corner.min() == 90  # edges are repeated
+        np.testing.assert_array_equal(crop_patch(whole, turn, zoom, shift), wide.cut(turn, zoom, shift).pixels)
+    corner = crop_patch(np.full((288, 288, 3), 90, np.uint8), zoom=0.3)
+    assert corner.shape == (PATCH_SIDE, PATCH_SIDE, 3) and corner.min() == 90  # edges are repeated
 
 
 def test_packed_and_unpacked_it_is_the_same_patch():
     one = patch()
-    two = unpacked(packed(one))
+    two = unpack_patch(pack_patch(one))
     for name in ("pixels", "maps", "inside"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
         np.testing.assert_array_equal(getattr(rotate_quarters(one, 1), name), np.rot90(getattr(one, name)))
         np.testing.assert_array_equal(getattr(rotate_quarters(one, 4), name), getattr(one, name))
 
 
+# --- batches
+
+
 def test_masked_the_crossing_is_not_seen_and_all_else_is():
     x = np.random.default_rng(0).normal(size=(6, PATCH_SIDE, PATCH_SIDE)).astype(np.float32)
-    kept, hidden = x.copy(), masked(x)
+    kept, hidden = x.copy(), mask_middle(x, 4.0)
     away = np.hypot(*(np.indices((PATCH_SIDE, PATCH_SIDE)) - (PATCH_SIDE - 1) / 2)) / VEIN_WIDTH
     assert np.abs(hidden[:, away < 3.9]).max() == 0
     np.testing.assert_array_equal(hidden[:, away > 4.1], x[:, away > 4.1])
     np.testing.assert_array_equal(x, kept)
 
 
-def examples(grades, seed=0, mask=False):
-    kept = np.stack([packed(patch(k))[None] for k in range(len(grades))])
-    return Examples(kept, np.arange(len(grades)), np.array(grades), seed, mask)
+def training_patches(grades, seed=0, masked_radius=None):
+    views = np.stack([pack_patch(patch(k))[None] for k in range(3)])
+    return TrainingPatches(views, np.arange(len(grades)) % 3, np.array(grades), seed, masked_radius)
 
 
-def test_examples_are_named_by_seed_epoch_and_rank():
-    some, other = examples([0, 1, 2]), examples([0, 1, 2], seed=1)
+def test_a_training_patch_is_named_by_seed_epoch_and_number():
+    some, other = training_patches([0, 1, 2]), training_patches([0, 1, 2], seed=1)
     x, grade = some[4, 2]
     assert grade == 2 and x.shape == (6, PATCH_SIDE, PATCH_SIDE)
     torch.testing.assert_close(x, some[4, 2][0])
     assert any(not torch.equal(some[epoch, 2][0], other[epoch, 2][0]) for epoch in range(4))
     ways = {float(some[epoch, 2][0][3, 0, 0]) for epoch in range(40)}
     assert len(ways) == 4  # each corner has come to the upper left
-    hidden = examples([0, 1, 2], mask=True)
+    hidden = training_patches([0, 1, 2], masked_radius=4.0)
     assert float(hidden[0, 1][0][:, PATCH_SIDE // 2, PATCH_SIDE // 2].abs().max()) == 0
 
 
 def test_an_epoch_has_each_grade_as_often_and_each_patch_of_a_grade_as_often():
     grades = [0] * 30 + [1] * 6 + [3] * 4
-    batches = training_batches(examples(grades), 8)
-    seen = []
+    batches = training_batches(training_patches(grades), 8)
+    epochs = []
     for epoch in (0, 1, 0):
         batches.sampler.set_epoch(epoch)
-        seen.append(list(batches.sampler))
-    assert seen[0] == seen[2] != seen[1] and len(seen[0]) == len(grades) and {e for e, _ in seen[1]} == {1}
-    ranks = Counter(k for _, k in seen[0])
-    shares = [sum(ranks[k] for k in range(40) if grades[k] == g) for g in (0, 1, 3)]
+        epochs.append(list(batches.sampler))
+    assert epochs[0] == epochs[2] != epochs[1] and len(epochs[0]) == len(grades) and {e for e, _ in epochs[1]} == {1}
+    times = Counter(k for _, k in epochs[0])
+    shares = [sum(times[k] for k in range(40) if grades[k] == g) for g in (0, 1, 3)]
     assert max(shares) - min(shares) <= 2 and sum(shares) == 40
-    assert max(ranks[k] for k in range(30)) == 1
-    assert {ranks[k] for k in range(30, 36)} <= {1, 2, 3} and min(ranks[k] for k in range(36, 40)) >= 2
+    assert max(times[k] for k in range(30)) == 1
+    assert {times[k] for k in range(30, 36)} <= {1, 2, 3} and min(times[k] for k in range(36, 40)) >= 2
 
 
-# --- asked
+# --- tested patches
 
 
-def test_a_patch_is_spoilt_without_a_change_of_the_vessels(patch_rows):
-    plain = usual(patch_rows[0]).astype(float)
-    found = {name: spoil(patch_rows[0], np.random.default_rng(0)).astype(float) for name, spoil in VARIANTS.items()}
-    assert next(iter(found)) == "usual" and all(picture.shape == plain.shape for picture in found.values())
-    np.testing.assert_array_equal(found["usual"], plain)
+def test_a_patch_is_perturbed_without_a_change_of_the_vessels(patch_rows):
+    whole = read_whole(patch_rows[0])
+    plain = crop_patch(whole).astype(float)
+    found = {
+        variant: perturb(whole, variant, np.random.default_rng(0), TINY.perturbed).astype(float) for variant in VARIANTS
+    }
+    np.testing.assert_array_equal(found[UNPERTURBED], plain)
     field = np.ones(plain.shape[:2], bool)
     for name in ("blurred", "recompressed", "recoloured"):
         assert np.abs(found[name] - plain).mean() > 0.1
@@ -143,19 +157,20 @@ def test_a_patch_is_spoilt_without_a_change_of_the_vessels(patch_rows):
     assert np.abs(found["half the scale"][32:96, 32:96] - plain[::2, ::2]).mean() < 12
 
 
-def test_patches_are_asked_about_as_they_are_kept(patch_rows, fresh_upstream, tmp_path):
-    asked = Asked.of(patch_rows[:3], "usual", fresh_upstream, tmp_path / "a" / "own.npy")
-    found = asked.inputs(np.array([2, 0]))
-    assert found.shape == (2, 6, PATCH_SIDE, PATCH_SIDE)
-    np.testing.assert_array_equal(found[0], inputs_of(unpacked(asked.kept[2])))
-    np.testing.assert_array_equal(unpacked(asked.kept[0]).pixels, usual(patch_rows[0]))
-    assert asked.inputs(np.array([], int)).shape == (0, 6, PATCH_SIDE, PATCH_SIDE)
-    again = Asked.of(patch_rows[:3], "usual", replace(fresh_upstream, bundle=None), tmp_path / "a" / "own.npy")
-    np.testing.assert_array_equal(again.kept, asked.kept)
+def test_tested_patches_are_given_to_networks_as_they_are_kept(fold):
+    kept = tested_patches(fold, OWN, UNPERTURBED)
+    np.testing.assert_array_equal(unpack_patch(kept[0]).pixels, crop_patch(read_whole(fold.tables.rows[0])))
+    inputs = network_inputs(kept, np.array([1, 0]))
+    assert inputs.shape == (2, 6, PATCH_SIDE, PATCH_SIDE)
+    np.testing.assert_array_equal(inputs[0], network_input(unpack_patch(kept[1])))
+    assert network_inputs(kept, np.array([], int)).shape == (0, 6, PATCH_SIDE, PATCH_SIDE)
+    again = replace(fold, upstream=replace(fold.upstream, bundle=None))  # without maps nothing could be made
+    np.testing.assert_array_equal(tested_patches(again, OWN, UNPERTURBED), kept)
 
 
-def test_widths_are_measured_once_and_nan_where_they_could_not_be(patch_rows, fresh_upstream, tmp_path):
-    first = Widths.of(patch_rows[:2], fresh_upstream, tmp_path / "w.npz")
-    again = Widths.of(patch_rows[:2], replace(fresh_upstream, bundle=None), tmp_path / "w.npz")
+def test_widths_are_measured_once_and_nan_where_they_could_not_be(fold):
+    first = measured_widths(fold, OWN)
+    again = measured_widths(replace(fold, upstream=replace(fold.upstream, bundle=None)), OWN)
     assert first.narrowing.shape == (2, 2) and len(first.features) == 2
+    assert np.isnan(first.features[np.isnan(first.narrowing).all(axis=1)][:, 0]).all()
     np.testing.assert_array_equal(first.narrowing, again.narrowing)

@@ -135,7 +135,7 @@ def study_grades(
         str,
         typer.Option(help="Comma-separated; 'usual', 'rivals', 'ablation', 'all', or names as the report has them."),
     ] = "usual",
-    recipe: Annotated[str, typer.Option(help="paper, lite or tiny.")] = "lite",
+    recipe: Annotated[str, typer.Option(help="paper, lite, tiny, or a TOML file of yours.")] = "lite",
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of every network, instead of the recipe's.")] = None,
     folds: Annotated[int, typer.Option(min=2, help="Parts that are tested in turn, by photograph.")] = 4,
     seeds: Annotated[int, typer.Option(min=1, help="Repeats, each with its own folds.")] = 1,
@@ -156,20 +156,17 @@ def study_grades(
     Exit codes: 0 done, 1 a patch cannot be read or was seen upstream, 2 the call or its table is wrong, 3 the bundle is
     missing or broken.
     """
-    from dataclasses import replace
-
     from fundoscope.cli.console import Console
     from fundoscope.errors import need
 
     need("torch", "torchvision", "timm", "lightning", "matplotlib", what="A study", extra="train")
-    from fundoscope.nicking.grade_study.run import GradeOptions, run_study
-    from fundoscope.nicking.grade_study.study_arms import names_of, recipe_of
+    from fundoscope.nicking.grade_study.plan import GradeOptions
+    from fundoscope.nicking.grade_study.run import run_study
+    from fundoscope.nicking.grade_study.study_arms import parse_grader_names
+    from fundoscope.nicking.recipes.grades import read_grade_recipe
 
-    chosen = recipe_of(recipe)
-    if epochs is not None:
-        chosen = replace(chosen, fit=replace(chosen.fit, epochs=epochs, patience=epochs))
     options = GradeOptions(
-        patch_table, out, chosen, names_of(graders), folds, seeds,
+        patch_table, out, read_grade_recipe(recipe, epochs), parse_grader_names(graders), folds, seeds,
         tuple(extra or ()), tuple(also or ()), tuple(upstream or ()), bundle, detection,
     )  # fmt: skip
     run_study(options, Console(quiet))

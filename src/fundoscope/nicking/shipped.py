@@ -34,15 +34,15 @@ from fundoscope.networks.mask_rcnn import CrossingDetector
 from fundoscope.nicking.crossing_study.map_figures import measure_maps
 from fundoscope.nicking.crossing_study.map_settings import MapsAndTruth, choose_settings
 from fundoscope.nicking.crossing_study.vessel_maps import names_of_half, take_half, train_vessel_maps
-from fundoscope.nicking.grade_study.folds import GradeFold, make_grade_folds
+from fundoscope.nicking.grade_study.folds import GradeFold, GradeFoldData, PatchTables, make_grade_folds
 from fundoscope.nicking.grade_study.natural_crossings import write_natural_crossings
 from fundoscope.nicking.grade_study.patch_table import PatchRow, read_patch_table
 from fundoscope.nicking.grade_study.refit import refit_graders
-from fundoscope.nicking.grade_study.study_arms import RECIPES, build_arm
-from fundoscope.nicking.grade_study.train import GradeFoldData, PatchTables
+from fundoscope.nicking.grade_study.study_arms import build_arm
 from fundoscope.nicking.grade_study.transfer import Upstream, write_upstream
 from fundoscope.nicking.grading.crossing_patches import PATCH_SIDE
 from fundoscope.nicking.recipes.crossings import read_crossing_recipe, read_map_recipe
+from fundoscope.nicking.recipes.grades import read_grade_recipe
 from fundoscope.nicking.recipes.shipped import ShippedRecipe, read_shipped_recipe
 from fundoscope.simulate import adult, write_adults
 from fundoscope.studies import Study, command
@@ -190,13 +190,14 @@ def train_graders(
     recipe: ShippedRecipe, upstream: Upstream, patches: Path, natural: Sequence[PatchRow], study: Study
 ) -> tuple[GraderNetworks, GradeSettings]:
     """The graders and their settings; of the patches whose photographs the upstream had not seen, one part chooses."""
-    grade_recipe = RECIPES[recipe.graders.recipe]
+    grade_recipe = read_grade_recipe(recipe.graders.recipe)
     rows = read_patch_table(patches / f"real_{recipe.held_out_half}.csv")
     drawn = [*read_patch_table(patches / f"real_{recipe.trained_half}.csv"), *read_patch_table(patches / "eyes.csv")]
-    inner = make_grade_folds(rows, [upstream], recipe.graders.parts, 0, study.folder / "folds.json")[0].inner
+    inner_parts, folds = grade_recipe.folds.inner_parts, study.folder / "folds.json"
+    inner = make_grade_folds(rows, [upstream], recipe.graders.parts, 0, inner_parts, folds)[0].inner
     fold = GradeFoldData(
         PatchTables(rows, [*drawn, *natural], {}), GradeFold(0, 0, frozenset(), inner), upstream,
-        study.folder / "shown", grade_recipe,
+        study.folder / "patches", grade_recipe,
     )  # fmt: skip
     graders, minimum = refit_graders(build_arm(recipe.graders.arm, grade_recipe), fold, recipe.graders.seeds, study)
     real = sum("simulated/" not in row.photograph for row in (*rows, *drawn))

@@ -1,222 +1,277 @@
-"""What the arms of a study of grades said, put together from its folds, and every figure of it."""
+"""Step 7: every figure of a study of grades, from its calibrated predictions. Pure: no network is run, nothing is drawn.
+
+    results.json    every figure with its interval, n and groups, confusion counts, and the points of the curves
+    tables/         the same figures as CSV, a file a table, and the out-of-fold grade of every patch
+
+Probabilities of a patch are means over seeds, and over folds where its photograph is in none of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from fundoscope.evaluation import estimate
+from fundoscope.errors import StudyError
 from fundoscope.evaluation.metrics import (
+    FALSE_POSITIVE_RATES,
+    bootstrap,
+    estimate,
     estimate_share,
+    grade_counts,
     grade_difference,
     grade_estimates,
     paper_weights,
+    pr_points,
     results_table,
+    roc_band,
+    roc_points,
 )
-from fundoscope.nicking.grade_study.patch_table import PatchRow
-from fundoscope.nicking.grade_study.train import GradeFoldData, log_loss
+from fundoscope.nicking.grade_study.prediction_table import (
+    ACTIVATIONS,
+    CALIBRATED,
+    CALIBRATION,
+    EXPLANATIONS,
+    OWN,
+    PROBABILITIES,
+    RESULTS,
+    TABLES,
+    UNPERTURBED,
+)
 from fundoscope.nicking.grading.grades import median_grades
 from fundoscope.simulate.pinch import SHAMS
+from fundoscope.studies import write_json
+from fundoscope.vessels.grade_rule import GRADES
 
-REFUSED = 0.1  # share of the inner patches, the least sure ones, that is not to be graded
+_BANDED = 2  # graders at most for which the ROC gets a band: more would hide each other
 
-Row = dict[str, object]
-Floats = NDArray[np.float64]
-
-
-def sureness(p: Floats) -> Floats:
-    """How sure a grade is, (n,): the greatest probability."""
-    return p.max(axis=1)
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Said:
-    """What an arm said of the patches `rows` of a table: probabilities (n, 4), and which are sure enough to be graded."""
+class OutOfFoldGrades:
+    """The graded patches of a table in its order, (n, ...), and what one arm predicts of them out of fold.
 
-    rows: Sequence[PatchRow]
-    p: Floats
-    sure: NDArray[np.bool_]
+    `patches` says which they are, `p` (n, 4) are probabilities, `confident` (n,) whether the arm is confident enough
+    for a grade in at least half of the fits that predict the patch.
+    """
 
-    @property
-    def known(self) -> NDArray[np.int64]:
-        """Ranks of the patches that have a grade and were asked about."""
-        return np.array([k for k, r in enumerate(self.rows) if r.grade is not None and np.isfinite(self.p[k, 0])], int)
+    patches: pd.DataFrame
+    p: NDArray[np.float64]
+    confident: NDArray[np.bool_]
 
     @property
     def truth(self) -> NDArray[np.int64]:
         """Their grades."""
-        return np.array([self.rows[k].grade for k in self.known], int)
+        return self.patches["grade"].to_numpy(np.int64)
 
     @property
-    def told(self) -> NDArray[np.int64]:
-        """What they were told as."""
-        return median_grades(self.p[self.known])
+    def predicted(self) -> NDArray[np.int64]:
+        """The grades that are predicted."""
+        return median_grades(self.p)
 
     @property
-    def groups(self) -> list[str]:
-        """Their photographs."""
-        return [self.rows[k].photograph for k in self.known]
+    def photographs(self) -> list[str]:
+        """Whose patches they are: the groups of every interval."""
+        return self.patches["photograph"].tolist()
 
 
 @dataclass(frozen=True, eq=False)
-class GradeAnswers:
-    """The answers of all arms: `where(arm, seed, fold)` is the folder of one."""
+class CalibratedPredictions:
+    """The rows of calibrated.parquet, and those of calibration.csv."""
 
-    folds: dict[int, list[GradeFoldData]]
-    where: dict[tuple[str, int, int], Path]
-    arms: Sequence[str]
-    variants: Sequence[str]
+    rows: pd.DataFrame
+    fits: pd.DataFrame
 
-    @property
-    def tables(self) -> list[str]:
-        """The study's own table, "", and others that were tested."""
-        return ["", *next(iter(self.folds.values()))[0].tables.others]
-
-    def said(self, arm: str, table: str = "", variant: str = "usual") -> Said:
-        """Out-of-fold probabilities, means over seeds (and over folds where a photograph is in none)."""
-        tables = next(iter(self.folds.values()))[0].tables
-        rows = tables.others[table] if table else tables.rows
-        total, times, sure = np.zeros((len(rows), 4)), np.zeros(len(rows)), np.zeros(len(rows))
-        for fold, kept in self._kept_of(arm):
-            p, least = kept[f"{table}|{variant}"], np.quantile(sureness(kept["inner"]), REFUSED)
-            ranks = fold.tested(table)
-            total[ranks] += p
-            times[ranks] += 1
-            sure[ranks] += sureness(p) >= least
-        with np.errstate(invalid="ignore"):
-            return Said(rows, total / times[:, None], sure >= times / 2)
-
-    @cached_property
-    def figures(self) -> list[Row]:
-        """The study's own patches: each arm's figures, as they are and with grades in the 90-patch set's shares."""
-        return [
-            {"grader": arm, "inner_log_loss": self.inner_loss(arm), **self._figures(self.said(arm))}
-            for arm in self.arms
-        ]
-
-    @cached_property
-    def elsewhere(self) -> list[Row]:
-        """Each other table."""
-        return [
-            {"on": table, "grader": arm, **self._figures(self.said(arm, table))}
-            for table in self.tables[1:]
-            for arm in self.arms
-        ]
-
-    def inner_loss(self, arm: str) -> float:
-        """Mean log loss on the folds' inner patches, by which designs can be chosen before the tested ones are looked at."""
-        return float(
-            np.mean([log_loss(kept["inner"], fold.tables.labelled[fold.inner]) for fold, kept in self._kept_of(arm)])
-        )
-
-    def _kept_of(self, arm: str) -> Iterator[tuple[GradeFoldData, Mapping[str, Floats]]]:
-        """Each fold of each seed, and what the arm answered there, by table and variant."""
-        for seed, folds in self.folds.items():
-            for fold in folds:
-                with np.load(self.where[arm, seed, fold.fold.number] / "answers.npz") as kept:
-                    yield fold, kept
-
-    def _figures(self, said: Said) -> Row:
-        y, told, groups = said.truth, said.told, said.groups
-        nicked = 1 - said.p[said.known][:, 0]
-        mixed = grade_estimates(y, told, groups, paper_weights(y))
-        row: Row = {**grade_estimates(y, told, groups)}
-        for name in ("auc", "average_precision"):
-            row[f"nicked_{name}"] = estimate((y > 0).astype(int), nicked, name, groups=groups)
-        return row | {f"papers_mix_{name}": mixed[name] for name in ("quadratic_kappa", "accuracy")}
-
-    @cached_property
-    def differences(self) -> list[Row]:
-        """Quadratic kappa of the first arm less each other's, paired, on each table."""
-        first = self.arms[0]
-        rows: list[Row] = []
-        for table in self.tables:
-            one = self.said(first, table)
-            for arm in self.arms[1:]:
-                other = self.said(arm, table)
-                apart = grade_difference(one.truth, one.told, other.told, one.groups, (first, arm))
-                rows.append({"on": table or "own", "what": f"{first} less {arm}", "quadratic_kappa": apart})
-        return rows
-
-    @cached_property
-    def spoilt(self) -> list[Row]:
-        """How well the grade of an untouched patch is kept in each variant, for the networks."""
-        return [
-            {"grader": arm, "variant": variant, **self._kept(self.said(arm), self.said(arm, "", variant))}
-            for arm in self.arms
-            if self.asks_variants(arm)
-            for variant in self.variants[1:]
-        ]
-
-    def asks_variants(self, arm: str) -> bool:
-        """Whether it is a network."""
-        with np.load(self.where[arm, *self._first] / "answers.npz") as kept:
-            return f"|{self.variants[-1]}" in kept
+    @classmethod
+    def read(cls, folder: Path) -> CalibratedPredictions:
+        """From a study's folder; `StudyError` where they are not there."""
+        for name in (CALIBRATED, CALIBRATION):
+            if not (folder / name).exists():
+                raise StudyError(f"{folder / name} is not there. Run the study's command again.")
+        return cls(pd.read_parquet(folder / CALIBRATED), pd.read_csv(folder / CALIBRATION))
 
     @property
-    def _first(self) -> tuple[int, int]:
-        seed, folds = next(iter(self.folds.items()))
-        return seed, folds[0].fold.number
+    def arms(self) -> list[str]:
+        """Names of the arms, in the order of the study."""
+        return self.rows["arm"].unique().tolist()
 
-    def _kept(self, untouched: Said, spoilt: Said) -> Row:
-        against = grade_estimates(untouched.told, spoilt.told, untouched.groups)["quadratic_kappa"]
-        true = grade_estimates(untouched.truth, spoilt.told, untouched.groups)["quadratic_kappa"]
-        return {"kappa_to_untouched": against, "kappa_to_truth": true}
+    @property
+    def networks(self) -> list[str]:
+        """The arms that predict perturbed patches as well: rules do not."""
+        perturbed = set(self.rows.loc[self.rows["variant"] != UNPERTURBED, "arm"])
+        return [arm for arm in self.arms if arm in perturbed]
 
-    @cached_property
-    def shams(self) -> list[Row]:
-        """Of the patches that are graded at all: the share of each sham alone told as grade 0, and the recall of 2 and 3."""
-        return [row for arm in self.arms if self.asks_variants(arm) for row in self._shams(arm)]
+    @property
+    def other_tables(self) -> list[str]:
+        """Tested tables besides the study's own."""
+        return [table for table in self.rows["table"].unique() if table != OWN]
 
-    def _shams(self, arm: str) -> Iterator[Row]:
-        said = self.said(arm)
-        sure, told, truth = said.sure[said.known], said.told, said.truth
-        kinds = np.array([said.rows[k].sham for k in said.known])
-        yield self._share(arm, "graded at all", said, np.ones(len(truth), bool), sure)
-        for sham in SHAMS:
-            of = (truth == 0) & (kinds == sham)
-            if of.any():
-                yield self._share(arm, f"sham '{sham}' alone told as 0", said, of & sure, told == 0)
-        for grade in (2, 3):
-            yield self._share(arm, f"grade {grade} told as {grade}", said, (truth == grade) & sure, told == grade)
-        for what, of in (("2 or 3", truth >= 2), ("0 or 1", truth < 2)):
-            yield self._share(arm, f"grade {what} told as 2 or 3", said, of & sure, told >= 2)
+    @property
+    def perturbed_variants(self) -> list[str]:
+        """How patches are perturbed."""
+        return [variant for variant in self.rows["variant"].unique() if variant != UNPERTURBED]
 
-    def _share(self, arm: str, what: str, said: Said, of: NDArray[np.bool_], right: NDArray[np.bool_]) -> Row:
-        groups = [g for g, chosen in zip(said.groups, of, strict=True) if chosen]
-        return {"grader": arm, "what": what, "share": estimate_share(right[of], groups)}
+    def out_of_fold(self, arm: str, table: str = OWN, variant: str = UNPERTURBED) -> OutOfFoldGrades:
+        """What an arm predicts of a table's graded test patches in a variant."""
+        rows = self.rows
+        wanted = (rows["arm"] == arm) & (rows["table"] == table) & (rows["variant"] == variant)
+        found = rows[wanted & (rows["part"] == "test") & rows["grade"].notna()]
+        _, first, patch = np.unique(found["row"].to_numpy(), return_index=True, return_inverse=True)
+        total, times = np.zeros((len(first), GRADES)), np.bincount(patch, minlength=len(first))
+        np.add.at(total, patch, found[PROBABILITIES].to_numpy())
+        confident = np.bincount(patch, found["confident"].to_numpy(float), minlength=len(first))
+        return OutOfFoldGrades(found.iloc[first], total / times[:, None], confident >= times / 2)
 
-    def predictions(self) -> list[Row]:
-        """A row a patch and arm: its grade, the probabilities, and what it was told as."""
-        rows: list[Row] = []
-        for arm in self.arms:
-            said = self.said(arm)
-            for k, told in zip(said.known, said.told, strict=True):
-                row, p = said.rows[k], said.p[k]
-                about = {"grader": arm, "patch": row.path.name, "photograph": row.photograph, "sham": row.sham}
-                chances = {f"p{g}": round(float(p[g]), 4) for g in range(4)}
-                rows.append({**about, "grade": row.grade, **chances, "told": int(told), "sure": bool(said.sure[k])})
-        return rows
 
-    def write_tables(self, folder: Path) -> None:
-        """Write every table as CSV."""
-        folder.mkdir(parents=True, exist_ok=True)
-        tables = {
-            "grades": self.figures, "elsewhere": self.elsewhere, "differences": self.differences, "spoilt": self.spoilt,
-            "shams": self.shams, "predictions": self.predictions(),
+def evaluate(folder: Path) -> list[str]:
+    """Write results.json and tables/ of a study; returns the lines that a person wants to read first."""
+    predictions = CalibratedPredictions.read(folder)
+    tables = {
+        "grades": [
+            {
+                "grader": arm,
+                "inner_log_loss": float(
+                    np.mean(predictions.fits.loc[predictions.fits["arm"] == arm, "inner_log_loss"])
+                ),
+                **grade_figures(predictions.out_of_fold(arm)),
+            }
+            for arm in predictions.arms
+        ],
+        "other_tables": [
+            {"table": table, "grader": arm, **grade_figures(predictions.out_of_fold(arm, table))}
+            for table in predictions.other_tables
+            for arm in predictions.arms
+        ],
+        "differences": list(kappa_differences(predictions)),
+        "perturbed": [row for arm in predictions.networks for row in perturbed_figures(predictions, arm)],
+        "shams": [row for arm in predictions.networks for row in sham_figures(arm, predictions.out_of_fold(arm))],
+        "pointing": list(pointing_figures(folder / EXPLANATIONS / ACTIVATIONS)),
+    }
+    for name, rows in tables.items():
+        if rows:
+            results_table(rows, folder / TABLES / f"{name}.csv")
+    results_table(list(list_predictions(predictions)), folder / TABLES / "out_of_fold.csv")
+    write_json(folder / RESULTS, _as_json({**tables, **_drawn_figures(predictions)}))
+    return [
+        *(f"{row['grader']}: quadratic kappa {row['quadratic_kappa']}, accuracy {row['accuracy']}" for row in tables["grades"]),
+        *(f"{row['table']}: {row['comparison']}: {row['quadratic_kappa']}" for row in tables["differences"]),
+    ]  # fmt: skip
+
+
+def grade_figures(grades: OutOfFoldGrades) -> Row:
+    """Kappas, accuracy and recalls; how well nicked is told from not; the first two also with the grades weighed as they
+    come in the 90-patch set (`papers_mix`).
+    """
+    y, predicted, groups = grades.truth, grades.predicted, grades.photographs
+    nicked = {
+        f"nicked_{name}": estimate((y > 0).astype(int), 1 - grades.p[:, 0], name, groups=groups)
+        for name in ("auc", "average_precision")
+    }
+    mixed = grade_estimates(y, predicted, groups, paper_weights(y))
+    papers_mix = {f"papers_mix_{name}": mixed[name] for name in ("quadratic_kappa", "accuracy")}
+    return {**grade_estimates(y, predicted, groups), **nicked, **papers_mix}
+
+
+def kappa_differences(predictions: CalibratedPredictions) -> Iterator[Row]:
+    """Quadratic kappa of the first arm less each other's, paired, on each table."""
+    first, *others = predictions.arms
+    for table in (OWN, *predictions.other_tables):
+        one = predictions.out_of_fold(first, table)
+        for arm in others:
+            other = predictions.out_of_fold(arm, table)
+            difference = grade_difference(one.truth, one.predicted, other.predicted, one.photographs, (first, arm))
+            yield {"table": table, "comparison": f"{first} less {arm}", "quadratic_kappa": difference}
+
+
+def perturbed_figures(predictions: CalibratedPredictions, arm: str) -> Iterator[Row]:
+    """Quadratic kappa of a network's grade of perturbed patches with that of the same ones unperturbed, and with the truth."""
+    unperturbed = predictions.out_of_fold(arm)
+    for variant in predictions.perturbed_variants:
+        perturbed, groups = predictions.out_of_fold(arm, OWN, variant), unperturbed.photographs
+        against = (unperturbed.predicted, unperturbed.truth)
+        kappas = [grade_estimates(y, perturbed.predicted, groups)["quadratic_kappa"] for y in against]
+        yield {
+            "grader": arm, "variant": variant, "kappa_to_unperturbed": kappas[0], "kappa_to_truth": kappas[1],
         }  # fmt: skip
-        for name, rows in tables.items():
-            if rows:
-                results_table(rows, folder / f"{name}.csv")
 
-    def lines(self) -> Iterator[str]:
-        """The figures that a person wants first."""
-        for row in self.figures:
-            yield f"{row['grader']}: quadratic kappa {row['quadratic_kappa']}, accuracy {row['accuracy']}"
-        for row in self.differences:
-            yield f"{row['on']}: {row['what']}: {row['quadratic_kappa']}"
+
+def sham_figures(arm: str, grades: OutOfFoldGrades) -> Iterator[Row]:
+    """The share of patches that are graded at all; and of these the share of each sham graded 0, and recalls of 2 and 3."""
+    truth, predicted, confident = grades.truth, grades.predicted, grades.confident
+    shams = grades.patches["sham"].to_numpy()
+
+    def share(what: str, patches: NDArray[np.bool_], right: NDArray[np.bool_]) -> Row:
+        groups = [photograph for photograph, chosen in zip(grades.photographs, patches, strict=True) if chosen]
+        return {"grader": arm, "what": what, "share": estimate_share(right[patches], groups)}
+
+    yield share("graded at all", np.ones(len(truth), bool), confident)
+    for sham in SHAMS:
+        patches = (truth == 0) & (shams == sham)
+        if patches.any():
+            yield share(f"sham '{sham}' alone graded 0", patches & confident, predicted == 0)
+    for grade in (2, 3):
+        yield share(f"grade {grade} graded {grade}", (truth == grade) & confident, predicted == grade)
+    for what, patches in (("2 or 3", truth >= 2), ("0 or 1", truth < 2)):
+        yield share(f"grade {what} graded 2 or 3", patches & confident, predicted >= 2)
+
+
+def pointing_figures(activations: Path) -> Iterator[Row]:
+    """For each network and stream: the share of its activation on the venous flanks of nicked patches, and that share over
+    the flanks' share of the area, which chance would give.
+    """
+    rows = pd.read_csv(activations)
+    for _, found in rows.groupby(["grader", "stream"], sort=False):
+        mass, area = found["mass"].to_numpy(), found["area"].to_numpy()
+        y, groups = np.ones(len(found)), found["photograph"].tolist()
+        over = bootstrap(lambda w, m=mass, a=area: {"over chance": (w @ m) / (w @ a)}, y, groups)["over chance"]
+        mean = bootstrap(lambda w, m=mass: {"mass": (w @ m) / w.sum(axis=1)}, y, groups)["mass"]
+        yield {**found.iloc[0][["grader", "stream"]], "over_chance": over, "mass": mean}
+
+
+def list_predictions(predictions: CalibratedPredictions) -> Iterator[Row]:
+    """A row a patch and arm: which patch it is, its grade, the probabilities, the grade that is predicted."""
+    for arm in predictions.arms:
+        grades = predictions.out_of_fold(arm)
+        for k, patch in enumerate(grades.patches.to_dict("records")):
+            about = {"grader": arm, **{name: patch[name] for name in ("patch", "photograph", "sham")}}
+            p = {name: round(float(value), 4) for name, value in zip(PROBABILITIES, grades.p[k], strict=True)}
+            yield {
+                **about, "grade": int(patch["grade"]), **p, "predicted_grade": int(grades.predicted[k]),
+                "confident": bool(grades.confident[k]),
+            }  # fmt: skip
+
+
+def _drawn_figures(predictions: CalibratedPredictions) -> Row:
+    """What the pages draw: confusion counts (4, 4), truth by row; points of the ROC and precision-recall curves of
+    nicked or not, with a band (false-positive rate, low, high) where there are few arms; the share that is nicked.
+    """
+    confusion, curves, nicked_share = {}, {}, math.nan
+    for arm in predictions.arms:
+        grades = predictions.out_of_fold(arm)
+        y, score = (grades.truth > 0).astype(int), 1 - grades.p[:, 0]
+        nicked_share = float(y.mean())
+        confusion[arm] = grade_counts(grades.truth, grades.predicted)
+        banded = len(predictions.arms) <= _BANDED
+        band = [FALSE_POSITIVE_RATES, *roc_band(y, score, grades.photographs)] if banded else None
+        curves[arm] = {"roc": roc_points(y, score), "precision_recall": pr_points(y, score), "roc_band": band}
+    return {"graders": predictions.arms, "nicked_share": nicked_share, "confusion": confusion, "curves": curves}
+
+
+def _as_json(value: Any) -> Any:
+    """Plain values: dataclasses as objects, arrays as lists, nan as null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _as_json(asdict(value))
+    if isinstance(value, dict):
+        return {key: _as_json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_as_json(each) for each in value]
+    if isinstance(value, np.generic):
+        return _as_json(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

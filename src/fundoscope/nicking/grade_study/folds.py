@@ -1,11 +1,13 @@
-"""Folds of patches: by photograph, grades in like shares, and each fold with an upstream that has not seen its test part."""
+"""Folds of patches by photograph, grades in like shares, each with an upstream that has not seen its test part."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,65 +15,146 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from fundoscope.errors import UsageError
 from fundoscope.nicking.grade_study.patch_table import PatchRow
+from fundoscope.nicking.grade_study.prediction_table import OWN
 from fundoscope.nicking.grade_study.transfer import Upstream, upstreams_free_of
+from fundoscope.nicking.recipes.grades import GradeRecipe
 from fundoscope.studies import write_json
 
-_INNER = 5  # the training photographs of a fold in so many parts, one of which chooses
+Part = Literal["train", "inner", "test"]
 
 
 @dataclass(frozen=True)
 class GradeFold:
-    """Photographs that are tested, that choose epoch and temperature, and the number of the upstream; others train."""
+    """The photographs of a fold: `test` ones are predicted, `inner` ones choose epoch and temperature, all others train.
+
+    `upstream` is the number of the upstream whose maps the fold is shown.
+    """
 
     number: int
     upstream: int
     test: frozenset[str]
     inner: frozenset[str]
 
-    def rows(self, rows: Sequence[PatchRow], part: str) -> NDArray[np.int64]:
-        """The ranks of patches with a grade in the part `train`, `inner` or `test`."""
-        return np.array([k for k, row in enumerate(rows) if row.grade is not None and self.part(row) == part], np.int64)
-
-    def part(self, row: PatchRow) -> str:
-        """Where a photograph's patches are."""
+    def part_of(self, row: PatchRow) -> Part:
+        """The part to which a patch belongs, by its photograph."""
         return "test" if row.photograph in self.test else "inner" if row.photograph in self.inner else "train"
+
+    def row_numbers(self, rows: Sequence[PatchRow], part: Part) -> NDArray[np.int64]:
+        """The numbers of the patches with a grade in a part."""
+        graded = [k for k, row in enumerate(rows) if row.grade is not None and self.part_of(row) == part]
+        return np.array(graded, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class PatchTables:
+    """The patches of a study: `rows` are folded and tested, `extra` only train, `others` are only tested, by name."""
+
+    rows: Sequence[PatchRow]
+    extra: Sequence[PatchRow]
+    others: dict[str, Sequence[PatchRow]]
+
+    @cached_property
+    def grades(self) -> NDArray[np.int64]:
+        """Grades of rows and of extra ones, in this order; -1 where not known."""
+        return np.array([-1 if row.grade is None else row.grade for row in (*self.rows, *self.extra)], np.int64)
+
+    def tested(self, table: str) -> Sequence[PatchRow]:
+        """The rows of a tested table by its name; `OWN` is the study's own."""
+        return self.rows if table == OWN else self.others[table]
+
+    @property
+    def tested_names(self) -> tuple[str, ...]:
+        """Names of all tested tables, the study's own first."""
+        return (OWN, *self.others)
+
+
+@dataclass(frozen=True, eq=False)
+class GradeFoldData:
+    """A fold with its patches, its upstream and the recipe. What networks are shown lies in `folder`, by upstream."""
+
+    tables: PatchTables
+    fold: GradeFold
+    upstream: Upstream
+    folder: Path
+    recipe: GradeRecipe
+
+    @property
+    def train(self) -> NDArray[np.int64]:
+        """Numbers of the graded patches that train, counted over rows and extra ones; of the extra ones only those whose
+        photograph is neither tested nor chooses.
+        """
+        extra = self.fold.row_numbers(self.tables.extra, "train") + len(self.tables.rows)
+        return np.concatenate([self.fold.row_numbers(self.tables.rows, "train"), extra])
+
+    @property
+    def inner(self) -> NDArray[np.int64]:
+        """Numbers of the patches that choose."""
+        return self.fold.row_numbers(self.tables.rows, "inner")
+
+    @property
+    def unlabelled(self) -> NDArray[np.int64]:
+        """Numbers of the patches without a grade whose photographs train."""
+        rows = self.tables.rows
+        ungraded = [k for k, row in enumerate(rows) if row.grade is None and self.fold.part_of(row) == "train"]
+        return np.array(ungraded, np.int64)
+
+    def tested(self, table: str) -> NDArray[np.int64]:
+        """Numbers of a table's patches that this fold predicts.
+
+        Those are patches of its test photographs; of another table also those of photographs that neither train in this
+        study nor were seen by the upstream.
+        """
+        if table == OWN:
+            return self.fold.row_numbers(self.tables.rows, "test")
+        known = self.upstream.seen_photographs | {row.photograph for row in (*self.tables.rows, *self.tables.extra)}
+        unseen = [
+            k
+            for k, row in enumerate(self.tables.others[table])
+            if row.photograph in self.fold.test or row.photograph not in known
+        ]
+        return np.array(unseen, np.int64)
 
 
 def make_grade_folds(
-    rows: Sequence[PatchRow], upstreams: Sequence[Upstream], k: int, seed: int, path: Path
+    rows: Sequence[PatchRow], upstreams: Sequence[Upstream], k: int, seed: int, inner_parts: int, path: Path
 ) -> list[GradeFold]:
-    """The folds of a seed, made once and kept in `path`; `UsageError` where there are too few photographs or upstreams."""
-    made = _made(rows, upstreams, k, seed)
-    plain = [{"upstream": upstreams[f.upstream].name, "test": sorted(f.test), "inner": sorted(f.inner)} for f in made]
+    """The `k` folds of a seed, written to `path`; where that file is there it must hold the same.
+
+    Raises `UsageError` for too few photographs, fewer folds than upstreams, or a file with folds of other patches.
+    """
+    folds = _deal_folds(rows, upstreams, k, seed, inner_parts)
+    plain = [{"upstream": upstreams[f.upstream].name, "test": sorted(f.test), "inner": sorted(f.inner)} for f in folds]
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, plain)
     elif json.loads(path.read_text(encoding="utf-8")) != plain:
         raise UsageError(f"{path} holds folds of other patches. Give another folder to --out, or the same table.")
-    return made
+    return folds
 
 
-def _made(rows: Sequence[PatchRow], upstreams: Sequence[Upstream], k: int, seed: int) -> list[GradeFold]:
-    known = [row for row in rows if row.grade is not None]
-    halves: dict[int, list[PatchRow]] = {}
-    for row in known:
-        halves.setdefault(upstreams_free_of(upstreams, row.photograph)[-1], []).append(row)
-    if k < 2 or k < len(halves):
-        raise UsageError(
-            f"--folds {k}: there are {len(halves)} upstreams in use. Give at least {max(2, len(halves))} folds."
-        )
+def _deal_folds(
+    rows: Sequence[PatchRow], upstreams: Sequence[Upstream], k: int, seed: int, inner_parts: int
+) -> list[GradeFold]:
+    """Folds of graded patches. Photographs are first dealt to upstreams that have not seen them, then into folds."""
+    graded = [row for row in rows if row.grade is not None]
+    by_upstream: dict[int, list[PatchRow]] = {}
+    for row in graded:
+        by_upstream.setdefault(upstreams_free_of(upstreams, row.photograph)[-1], []).append(row)
+    if k < 2 or k < len(by_upstream):
+        fewest = max(2, len(by_upstream))
+        raise UsageError(f"--folds {k}: there are {len(by_upstream)} upstreams in use. Give at least {fewest} folds.")
     folds: list[GradeFold] = []
-    for number, (upstream, own) in enumerate(sorted(halves.items())):
-        parts = max(1, (k + number) // len(halves)) if len(halves) > 1 else k
-        for test in _parts(own, parts, seed) if parts > 1 else [frozenset(row.photograph for row in own)]:
-            others = [row for row in known if row.photograph not in test]
-            inner = _parts(others, min(_INNER, len({row.photograph for row in others})), seed + 1)[0]
+    for number, (upstream, own) in enumerate(sorted(by_upstream.items())):
+        parts = max(1, (k + number) // len(by_upstream)) if len(by_upstream) > 1 else k
+        for test in _split_photographs(own, parts, seed) if parts > 1 else [frozenset(row.photograph for row in own)]:
+            others = [row for row in graded if row.photograph not in test]
+            inner = _split_photographs(others, min(inner_parts, len({row.photograph for row in others})), seed + 1)[0]
             folds.append(GradeFold(len(folds), upstream, test, inner))
     return folds
 
 
-def _parts(rows: Sequence[PatchRow], k: int, seed: int) -> list[frozenset[str]]:
-    """Their photographs in k parts of like shares of the grades."""
+def _split_photographs(rows: Sequence[PatchRow], k: int, seed: int) -> list[frozenset[str]]:
+    """The photographs of these patches in `k` parts with like shares of the grades."""
     groups = np.array([row.photograph for row in rows])
     if len(set(groups)) < k:
         raise UsageError(

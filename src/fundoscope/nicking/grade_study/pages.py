@@ -1,182 +1,142 @@
-"""The report of a study of grades: figures, curves, confusion matrices, and where the networks look."""
+"""Step 8: the report of a study of grades, drawn from results.json, tables/ and explanations/. Nothing is computed here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import csv
+import json
+import re
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from fundoscope.evaluation.metrics import bootstrap, grade_counts, results_table
-from fundoscope.imaging import Pixels
-from fundoscope.networks.nick_grader import NickGrader
-from fundoscope.nicking.grade_study.evaluate import GradeAnswers, Row
-from fundoscope.nicking.grade_study.perturbed import VARIANTS
-from fundoscope.nicking.grade_study.pointing import attention, pointed
-from fundoscope.nicking.grade_study.study_arms import GradeRecipe, build_arm
-from fundoscope.nicking.grade_study.train import GradeFoldData
-from fundoscope.nicking.grade_study.training_views import unpacked
-from fundoscope.nicking.grading.crossing_patches import CrossingPatch
+from fundoscope.imaging import read
+from fundoscope.nicking.grade_study.prediction_table import EXPLANATIONS, REPORT, RESULTS, TABLES
 from fundoscope.reports import StudyPage, write_study_report
-from fundoscope.reports.overlay import overlay
-from fundoscope.reports.plots import Curve, grade_confusion, learning_curve, precision_recall, roc
+from fundoscope.reports.plots import PlottedCurve, draw_precision_recall, draw_roc, grade_confusion, learning_curve
 from fundoscope.reports.study import Picture, ReportFigure, Section, Table
-from fundoscope.studies import Study
+from fundoscope.studies import MANIFEST
 
-_SHOWN = 4  # patches, one a grade
-_LOOKED = 200  # patches of a fold at most whose activation is measured
+_FIRST_FIT = "seed_0/fold_0/fit/epochs.csv"
+_PATCH_WIDTH = 128 * 4  # pixels: a picture of four squares
+
+Row = dict[str, Any]
 
 
-def write_report(answers: GradeAnswers, study: Study, recipe: GradeRecipe) -> Path:
-    """Draw the figures, measure where the networks look (tables/pointing.csv), write report.html; returns its path."""
-    drawn = study.folder / "figures"
-    drawn.mkdir(exist_ok=True)
-    looking = Looking(answers, recipe)
-    points = results_table(looking.rows(), study.folder / "tables" / "pointing.csv")
-    manifest = study.manifest
+def write_pages(folder: Path) -> Path:
+    """Draw figures/ and write report.html of the study in `folder`; returns the report's path."""
+    study, results = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (MANIFEST, RESULTS))
+    (folder / "figures").mkdir(exist_ok=True)
     page = StudyPage(
         title="How far the artery pinches the vein",
         lead="Every figure is of patches whose photographs took no part in training or choosing, with 95 % intervals by photograph.",
         facts={
-            "patches": ", ".join(f"{name} {n}" for name, n in manifest["patches"].items()),
-            "recipe": recipe.name, "folds": manifest["folds"], "upstream": ", ".join(manifest["upstream"]),
-            "versions": ", ".join(f"{name} {version}" for name, version in manifest["versions"].items()),
+            "patches": ", ".join(f"{name} {n}" for name, n in study["patches"].items()),
+            "recipe": study["recipe"]["name"], "folds": study["folds"], "upstream": ", ".join(study["upstream"]),
+            "versions": ", ".join(f"{name} {version}" for name, version in study["versions"].items()),
         },
-        commands=manifest["commands"],
-        sections=[_figures(answers, drawn), _robust(answers), _curves(answers, drawn), _looking(looking, points)],
+        commands=study["commands"],
+        sections=[
+            _grades_section(folder, results), _perturbed_section(folder), _losses_section(folder, results["graders"]),
+            _explanations_section(folder),
+        ],
     )  # fmt: skip
-    report = study.folder / "report.html"
-    write_study_report(report, page)
-    return report
+    write_study_report(folder / REPORT, page)
+    return folder / REPORT
 
 
-def _figures(answers: GradeAnswers, drawn: Path) -> Section:
-    curves, figures = [], []
-    for arm in answers.arms:
-        said = answers.said(arm)
-        nicked = 1 - said.p[said.known][:, 0]
-        curves.append(Curve(arm, (said.truth > 0).astype(int), nicked, said.groups))
-        path = grade_confusion(drawn / f"confusion_{arm}.png", grade_counts(said.truth, said.told), arm)
-        figures.append(ReportFigure(path, f"{arm}: truth by row, grade told by column"))
-    first = [
-        ReportFigure(roc(drawn / "roc.png", curves, "grade 0 against 1 to 3"), "ROC: nicked or not"),
-        ReportFigure(precision_recall(drawn / "pr.png", curves, "grade 0 against 1 to 3"), "Precision and recall"),
+def _grades_section(folder: Path, results: Row) -> Section:
+    drawn, graders, figures = folder / "figures", results["graders"], _read_table(folder, "grades")
+    curves = {
+        "roc": [
+            PlottedCurve(_legend(row, "AUC", "nicked_auc"), [curve["roc"]], curve["roc_band"] and tuple(curve["roc_band"]))
+            for row, curve in zip(figures, results["curves"].values(), strict=True)
+        ],
+        "precision_recall": [
+            PlottedCurve(_legend(row, "AP", "nicked_average_precision"), [curve["precision_recall"]])
+            for row, curve in zip(figures, results["curves"].values(), strict=True)
+        ],
+    }  # fmt: skip
+    title = "grade 0 against 1 to 3"
+    pictures = [
+        ReportFigure(draw_roc(drawn / "roc.png", curves["roc"], title), "ROC: nicked or not"),
+        ReportFigure(
+            draw_precision_recall(drawn / "pr.png", curves["precision_recall"], results["nicked_share"], title),
+            "Precision and recall",
+        ),
     ]
+    for grader in graders:
+        cells = np.array(results["confusion"][grader])
+        path = grade_confusion(drawn / f"confusion_{grader}.png", cells, grader)
+        pictures.append(ReportFigure(path, f"{grader}: truth by row, predicted grade by column"))
     tables = [
-        Table(results_table(answers.figures), "On the study's own patches, out of fold", strong=[0]),
-        Table(results_table(answers.differences), "Paired differences of quadratic kappa"),
-        *([Table(results_table(answers.elsewhere), "On other patches")] if answers.elsewhere else []),
-    ]
-    told = "papers_mix: the same patches, weighed so that grades come as in the 90-patch set (48, 16, 14, 12)."
-    return Section("How well grades are told", [told], tables=tables, figures=[*first, *figures])
+        Table(figures, "On the study's own patches, out of fold", strong=[0]),
+        Table(_read_table(folder, "differences"), "Paired differences of quadratic kappa"),
+        Table(_read_table(folder, "other_tables"), "On other patches"),
+        Table(_read_table(folder, "detection"), "The second detection step on the patches, and a box that stands in the middle"),
+    ]  # fmt: skip
+    mix = "papers_mix: the same patches, weighed so that grades come as in the 90-patch set (48, 16, 14, 12)."
+    return Section("How well patches are graded", [mix], tables=tables, figures=pictures)
 
 
-def _robust(answers: GradeAnswers) -> Section:
-    shams = Table(results_table(answers.shams), "Of the patches that are graded at all")
-    spoilt = Table(
-        results_table(answers.spoilt), "Quadratic kappa against the grade of the untouched patch, and the truth"
+def _perturbed_section(folder: Path) -> Section:
+    bound = (
+        "The tenth of the inner patches with the lowest confidence sets the bound below which a patch is not graded."
     )
-    told = "The tenth of the inner patches that was told least surely sets the bound below which a patch is not graded."
-    return Section("Shams, and patches spoilt in ways that leave the grade", [told], tables=[shams, spoilt])
+    tables = [
+        Table(_read_table(folder, "shams"), "Of the patches that are graded at all"),
+        Table(
+            _read_table(folder, "perturbed"),
+            "Quadratic kappa with the grade of the unperturbed patch, and with the truth",
+        ),
+    ]
+    return Section("Shams, and patches perturbed in ways that leave the grade", [bound], tables=tables)
 
 
-def _curves(answers: GradeAnswers, drawn: Path) -> Section:
+def _losses_section(folder: Path, graders: list[str]) -> Section:
     figures = []
-    for (arm, seed, fold), folder in answers.where.items():
-        log = folder / "fit" / "epochs.csv"
-        if seed == 0 and fold == 0 and log.exists():
-            path = learning_curve(drawn / f"losses_{arm}.png", log, ("train_loss", "inner_loss"), arm)
-            figures.append(ReportFigure(path, f"{arm}, first fold: loss on training and inner patches"))
+    for grader in graders:
+        log = folder / "fits" / grader / _FIRST_FIT
+        if log.exists():
+            path = folder / "figures" / f"losses_{grader}.png"
+            learning_curve(path, log, ("train_loss", "inner_loss"), grader)
+            figures.append(ReportFigure(path, f"{grader}, first fold: loss on training and inner patches"))
     return Section("Losses", figures=figures)
 
 
-class Looking:
-    """Where the networks of a study look in the test patches of their folds."""
-
-    def __init__(self, answers: GradeAnswers, recipe: GradeRecipe) -> None:
-        self.answers, self.recipe = answers, recipe
-        self.seed, self.folds = next(iter(answers.folds.items()))
-
-    def networks(self) -> list[str]:
-        """Arms whose network gives a map."""
-        return [a for a in self.answers.arms if a != "mdtnet" and build_arm(a, self.recipe).network is not None]
-
-    def grader(self, arm: str, fold: GradeFoldData) -> NickGrader:
-        """The network of an arm in a fold."""
-        options = build_arm(arm, self.recipe).network
-        assert options is not None
-        grader = NickGrader(options)
-        folder = self.answers.where[arm, self.seed, fold.fold.number]
-        grader.load_state_dict(torch.load(folder / "network.pt", weights_only=True)["model"])
-        return grader.eval()
-
-    def rows(self) -> list[Row]:
-        """The pointing score of each network and stream: mass on the venous flanks of nicked patches, over chance."""
-        return [row for arm in self.networks() for row in self._of_arm(arm)]
-
-    def _of_arm(self, arm: str) -> Iterator[Row]:
-        scores: dict[int, list[tuple[float, float, str]]] = {}
-        for fold in self.folds:
-            rows, kept = fold.tables.rows, fold.asked("", "usual")
-            ranks = [k for k in fold.tested("") if rows[k].grade][:_LOOKED]
-            if ranks:
-                maps = attention(self.grader(arm, fold), [unpacked(kept.kept[k]) for k in ranks])
-                for k, streams in zip(ranks, maps, strict=True):
-                    for number, activation in enumerate(streams):
-                        found = pointed(activation, unpacked(kept.kept[k]))
-                        if found is not None:
-                            scores.setdefault(number, []).append((found.mass, found.area, rows[k].photograph))
-        for number, told in scores.items():
-            table = np.array([(mass, area) for mass, area, _ in told])
-            groups = [group for *_, group in told]
-            over = bootstrap(
-                lambda w, t=table: {"over chance": (w @ t[:, 0]) / (w @ t[:, 1])}, np.ones(len(told)), groups
-            )
-            mass = bootstrap(lambda w, t=table: {"mass": (w @ t[:, 0]) / w.sum(axis=1)}, np.ones(len(told)), groups)
-            yield {
-                "grader": arm,
-                "stream": ("patch", "maps")[number],
-                "over_chance": over["over chance"],
-                "mass": mass["mass"],
-            }
-
-    def pictures(self) -> Iterator[Picture]:
-        """A patch of each grade, untouched and in each variant, with the activation of each stream of the first network."""
-        fold = self.folds[0]
-        grader = self.grader(self.networks()[0], fold)
-        ranks = fold.tested("")
-        grades = fold.tables.labelled[ranks]
-        chosen = [int(ranks[grades == g][0]) for g in np.unique(grades)][:_SHOWN]
-        for k in chosen:
-            for variant in VARIANTS:
-                patch = unpacked(fold.asked("", variant).kept[k])
-                (streams,) = attention(grader, [patch])
-                yield Picture(side_by_side(patch, streams), f"grade {fold.tables.labelled[k]}, {variant}", side=128 * 4)
-
-
-def side_by_side(patch: CrossingPatch, streams: NDArray[np.float32]) -> Pixels:
-    """The patch, its arteries (red) and veins (blue), and the activation of each stream on the patch."""
-    shown = [
-        patch.pixels,
-        kinds_picture(patch),
-        *(overlay(patch.pixels, each, max(float(each.max()), 1e-9)) for each in streams),
-    ]
-    return np.ascontiguousarray(np.concatenate(shown, axis=1))
-
-
-def kinds_picture(patch: CrossingPatch) -> Pixels:
-    """The maps as a picture: red arteries, blue veins."""
-    vessel, artery, vein = cv2.split(patch.maps)
-    return np.dstack([np.maximum(artery, vessel // 4), vessel // 4, np.maximum(vein, vessel // 4)])
-
-
-def _looking(looking: Looking, points: list[Row]) -> Section:
-    told = (
+def _explanations_section(folder: Path) -> Section:
+    text = (
         "Gradient-weighted class activation of each stream, in closed form. The score is the share of its mass on the vein "
-        "within 2.5 widths of the crossing, over that of the patch's area. Pictures: patch, maps, activation of both streams."
+        "beside the artery, over that of the patch's area. Pictures: patch, maps, activation of both streams."
     )
-    pictures = list(looking.pictures()) if looking.networks() else []
-    return Section("Where the networks look", [told], tables=[Table(points, "Nicked patches")], pictures=pictures)
+    tables = [Table(_read_table(folder, "pointing"), "Nicked patches")]
+    pictures = [
+        Picture(read(path).pixels, re.sub(r", \d+ ", ", ", path.stem), side=_PATCH_WIDTH)
+        for path in sorted((folder / EXPLANATIONS).glob("*.png"))
+    ]
+    return Section("Where the networks look", [text], tables=tables, pictures=pictures)
+
+
+def _legend(row: Row, short: str, name: str) -> str:
+    """Which grader it is, with a figure and its interval where it has one."""
+    if row.get(f"{name}_low") is None:
+        return f"{row['grader']}: {short} {row[name]}"
+    return f"{row['grader']}: {short} {row[name]:.2f} ({row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"
+
+
+def _read_table(folder: Path, name: str) -> list[Row]:
+    """The rows of a table of tables/ with numbers as numbers; none where it was not written."""
+    path = folder / TABLES / f"{name}.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: _parse_cell(cell) for key, cell in row.items()} for row in csv.DictReader(file)]
+
+
+def _parse_cell(cell: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell or None

@@ -1,4 +1,4 @@
-"""The graders that ship: taught on all patches but those that choose, which the upstream had not seen."""
+"""The graders that ship: trained on all patches but those that choose, which the upstream had not seen."""
 
 from __future__ import annotations
 
@@ -9,39 +9,40 @@ import torch
 
 from fundoscope.bundles.write_nicking import GraderNetworks
 from fundoscope.networks.nick_grader import NickGrader
-from fundoscope.nicking.grade_study.evaluate import REFUSED, sureness
+from fundoscope.nicking.grade_study.batches import network_inputs
+from fundoscope.nicking.grade_study.calibrate import fit_temperature, grade_probabilities
+from fundoscope.nicking.grade_study.folds import GradeFoldData
+from fundoscope.nicking.grade_study.grade_networks import predict_both_ways
+from fundoscope.nicking.grade_study.prediction_table import OWN, UNPERTURBED
 from fundoscope.nicking.grade_study.study_arms import GradeArm
-from fundoscope.nicking.grade_study.train import GradeFoldData, Network
+from fundoscope.nicking.grade_study.train import WEIGHTS, load_network, train_arm
+from fundoscope.nicking.grade_study.views import tested_patches
 from fundoscope.studies import Study
 
-_CHECKED = 16  # patches on which torch and the file are compared
+_CHECKED = 16  # patches on which torch and the exported file are compared
 
 
 def refit_graders(
     arm: GradeArm, fold: GradeFoldData, seeds: Sequence[int], study: Study
 ) -> tuple[GraderNetworks, float]:
-    """A network a seed, and the probability from which on their mean is graded, by the inner patches; it resumes."""
+    """A calibrated network a seed, and the minimum confidence from which on their mean is graded, by the inner patches.
+
+    Trained networks are kept in `study` (refit/ARM/seed_S), so that the work goes on where it was cut off.
+    """
+    recipe, grades = fold.recipe, fold.tables.grades[fold.inner]
+    inputs = network_inputs(tested_patches(fold, OWN, UNPERTURBED), fold.inner)
     networks, temperatures, inner = [], [], []
     for seed in seeds:
-        step = f"final/{arm.name}/seed_{seed}"
+        step = f"refit/{arm.name}/seed_{seed}"
         if not study.done(step):
             with study.step(step) as folder:
-                network = Network(arm, fold, seed)
-                network.fit(fold.tables.labelled, fold.train, fold.recipe.fit, folder / "fit")
-                p = network.answers(fold.asked("", "usual"), fold.inner)
-                kept = {
-                    "model": network.model.state_dict(),
-                    "temperature": network.temperature,
-                    "inner": torch.from_numpy(p),
-                }
-                torch.save(kept, folder / "network.pt")
-        kept = torch.load(study.result(step) / "network.pt", weights_only=True)
-        assert arm.network is not None
-        grader = NickGrader(arm.network)
-        grader.load_state_dict(kept["model"])
-        networks.append(grader.eval())
-        temperatures.append(kept["temperature"])
-        inner.append(kept["inner"].numpy())
-    least = float(np.quantile(sureness(np.mean(inner, axis=0)), REFUSED))
-    check = fold.asked("", "usual").inputs(fold.inner[:_CHECKED])
-    return GraderNetworks(networks, temperatures, check), least
+                torch.save(train_arm(arm, fold, seed, folder).state_dict(), folder / WEIGHTS)
+        grader = load_network(arm, fold, seed, study.result(step) / WEIGHTS)
+        assert isinstance(grader, NickGrader)
+        logits = predict_both_ways(grader, inputs, recipe.prediction.batch)
+        temperatures.append(fit_temperature(logits, grades, recipe.calibration))
+        inner.append(grade_probabilities(logits, temperatures[-1]))
+        networks.append(grader)
+    confidence = np.mean(inner, axis=0).max(axis=1)
+    minimum_confidence = float(np.quantile(confidence, recipe.calibration.refused_share))
+    return GraderNetworks(networks, temperatures, inputs[:_CHECKED]), minimum_confidence

@@ -1,268 +1,101 @@
-"""One arm on one fold: trained on its training part, chosen and calibrated on the inner part, asked about the test part."""
+"""Step 3: the network of each arm, seed and fold is trained on its training patches; inner patches choose the epoch.
+
+    fits/ARM/seed_S/fold_F/network.pt        weights
+    fits/ARM/seed_S/fold_F/fit/epochs.csv    losses by epoch
+
+A fit that is there is not repeated, and one that was cut off goes on at its last whole epoch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from fundoscope.learning.fit import Batches, FitOptions, Loss, TrainingData, fit_batches
-from fundoscope.networks.mdtnet import LIGHT, MDTNet, MDTNetLogits, MDTNetOptions, mdtnet_loss
-from fundoscope.networks.nick_grader import NickGrader, ordinal_loss, rotate_half_turn
-from fundoscope.nicking.grade_study.folds import GradeFold
-from fundoscope.nicking.grade_study.patch_table import PatchRow
-from fundoscope.nicking.grade_study.perturbed import Asked, Widths
-from fundoscope.nicking.grade_study.rivals import nguyen, roy, trivial
-from fundoscope.nicking.grade_study.study_arms import GradeArm, GradeRecipe
-from fundoscope.nicking.grade_study.training_views import (
-    Examples,
-    Views,
-    drawn,
-    masked,
-    plain_batches,
-    training_batches,
+from fundoscope.learning.fit import FitOptions, TrainingData, fit_batches
+from fundoscope.networks.nick_grader import NickGrader
+from fundoscope.nicking.grade_study.batches import TrainingPatches, inner_batches, network_inputs, training_batches
+from fundoscope.nicking.grade_study.calibrate import fit_temperature, grade_probabilities
+from fundoscope.nicking.grade_study.folds import GradeFoldData
+from fundoscope.nicking.grade_study.grade_networks import (
+    MDTNetGrader,
+    build_network,
+    predict_both_ways,
+    training_losses,
 )
-from fundoscope.nicking.grade_study.transfer import Upstream
+from fundoscope.nicking.grade_study.plan import GradePlan
+from fundoscope.nicking.grade_study.prediction_table import OWN, UNPERTURBED
+from fundoscope.nicking.grade_study.study_arms import GradeArm
+from fundoscope.nicking.grade_study.views import tested_patches, training_views
+from fundoscope.studies import Progress
 
-_SURE = 0.8  # probability from which on what a network says of an unlabelled patch is taken for its grade
-_BATCH = 32
-_COOL, _HOT = -1.5, 1.5  # log of a temperature, at most
-
-
-@dataclass(frozen=True, eq=False)
-class PatchTables:
-    """The patches of a study: `rows` are folded and tested, `extra` only train, `others` are only tested, by name."""
-
-    rows: Sequence[PatchRow]
-    extra: Sequence[PatchRow]
-    others: dict[str, Sequence[PatchRow]]
-
-    @cached_property
-    def labelled(self) -> NDArray[np.int64]:
-        """Grades of rows and of extra ones, -1 where not known."""
-        return np.array([-1 if row.grade is None else row.grade for row in (*self.rows, *self.extra)], np.int64)
+WEIGHTS = "network.pt"
 
 
-@dataclass(frozen=True, eq=False)
-class GradeFoldData:
-    """A fold with all that is shown in it: everything is kept in `folder`, by upstream, for all arms and seeds."""
-
-    tables: PatchTables
-    fold: GradeFold
-    upstream: Upstream
-    folder: Path
-    recipe: GradeRecipe
-
-    @cached_property
-    def views(self) -> NDArray[np.uint8]:
-        """Views of all rows and extra patches."""
-        every = [*self.tables.rows, *self.tables.extra]
-        return drawn(every, self.upstream.bundle.map_vessels, Views(self.recipe.views), self._path("views.npy"))
-
-    def asked(self, table: str, variant: str) -> Asked:
-        """The patches of a table ("" is the study's own) in a variant."""
-        rows = self.tables.others[table] if table else self.tables.rows
-        return Asked.of(rows, variant, self.upstream, self._path(f"{table or 'own'} {variant}.npy"))
-
-    def widths(self, table: str) -> Widths:
-        """Measured widths of a table's patches."""
-        rows = self.tables.others[table] if table else self.tables.rows
-        return Widths.of(rows, self.upstream, self._path(f"{table or 'own'} widths.npz"))
-
-    def tested(self, table: str) -> NDArray[np.int64]:
-        """Which patches of a table this fold is asked about: those of its test photographs, and of photographs that the
-        study does not train on and the upstream has not seen.
-        """
-        if not table:
-            return self.fold.rows(self.tables.rows, "test")
-        known = self.upstream.seen_photographs | {row.photograph for row in (*self.tables.rows, *self.tables.extra)}
-        rows = self.tables.others[table]
-        return np.array(
-            [k for k, r in enumerate(rows) if r.photograph in self.fold.test or r.photograph not in known], np.int64
-        )
-
-    @property
-    def train(self) -> NDArray[np.int64]:
-        """Ranks of the labelled patches that train, extra ones of photographs that are not tested and do not choose included."""
-        extra = self.fold.rows(self.tables.extra, "train") + len(self.tables.rows)
-        return np.concatenate([self.fold.rows(self.tables.rows, "train"), extra])
-
-    @property
-    def unlabelled(self) -> NDArray[np.int64]:
-        """Ranks of the unlabelled patches of photographs that train."""
-        rows = self.tables.rows
-        return np.array(
-            [k for k, row in enumerate(rows) if row.grade is None and self.fold.part(row) == "train"], np.int64
-        )
-
-    @property
-    def inner(self) -> NDArray[np.int64]:
-        """Ranks of the patches that choose."""
-        return self.fold.rows(self.tables.rows, "inner")
-
-    def _path(self, name: str) -> Path:
-        return self.folder / self.upstream.name / name
+def train(plan: GradePlan, progress: Progress) -> None:
+    """Train the networks that are not there yet. Rules have none: they are fitted where they predict."""
+    fits = [fit for fit in plan.fits if fit.arm.network is not None]
+    for fit in progress.follow(fits, len(fits), "training"):
+        if not plan.study.done(fit.step):
+            with plan.study.step(fit.step) as folder:
+                network = train_arm(fit.arm, fit.fold, fit.seed, folder)
+                torch.save(network.state_dict(), folder / WEIGHTS)
+            progress.say(f"{fit.arm.name}, seed {fit.seed}, fold {fit.fold.fold.number}: trained")
 
 
-class Team(nn.Module):
-    """MDTNet in a fit: it looks at the patch alone, and while it learns everyone's logits come out, (N, 1 + bodies, 4)."""
-
-    def __init__(self, options: MDTNetOptions) -> None:
-        super().__init__()
-        self.options, self.team = options, MDTNet(options)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, 6, s, s) to the joined logits (N, 4), or to everyone's."""
-        patch = x[:, :3]
-        if not self.training:
-            return self.team(patch)
-        said = self.team.all_logits(patch)
-        return torch.cat([said.joined[None], said.plain, said.focal]).transpose(0, 1)
-
-    def loss(self, logits: Tensor, grades: Tensor) -> Tensor:
-        """Of everyone's logits."""
-        first = 1 + len(self.options.plain)
-        joined, plain, focal = logits[:, 0], logits[:, 1:first].transpose(0, 1), logits[:, first:].transpose(0, 1)
-        return mdtnet_loss(MDTNetLogits(joined, plain, focal, self.options.gammas, self.options.alpha), grades)
-
-
-class Network:
-    """A network of an arm: how it is made, taught, and asked for probabilities."""
-
-    def __init__(self, arm: GradeArm, fold: GradeFoldData, seed: int) -> None:
-        assert arm.network is not None
-        self.arm, self.fold, self.seed = arm, fold, seed
-        torch.manual_seed(seed)
-        light = replace(LIGHT, pretrained=arm.network.pretrained)
-        team = MDTNetOptions() if fold.recipe.name == "paper" else light
-        self.model: nn.Module = Team(team) if arm.name == "mdtnet" else NickGrader(arm.network)
-        if arm.transferred and isinstance(self.model, NickGrader) and fold.upstream.detector is not None:
-            fold.upstream.transfer_weights(self.model)
-        self.temperature = 1.0
-
-    @property
-    def loss(self) -> Loss:
-        """What it is taught by."""
-        if isinstance(self.model, Team):
-            return self.model.loss
-        return ordinal_loss if self._options_head == "ordinal" else functional.cross_entropy
-
-    @property
-    def inner_loss(self) -> Loss:
-        """What chooses its epoch."""
-        return functional.cross_entropy if isinstance(self.model, Team) else self.loss
-
-    @property
-    def _options_head(self) -> str:
-        assert self.arm.network is not None
-        return self.arm.network.head
-
-    def fit(self, grades: NDArray[np.int64], ranks: NDArray[np.int64], options: FitOptions, folder: Path) -> None:
-        """Teach it the patches of these ranks, `grades` (n,) by rank, and set its temperature on the inner part."""
-        fold = self.fold
-        examples = Examples(fold.views, ranks, grades[ranks], self.seed, self.arm.masked)
-        inner = self._inputs(fold.asked("", "usual"), fold.inner)
-        told = fold.tables.labelled[fold.inner]
-        batches: Batches = plain_batches(inner, told, _BATCH)
-        material = TrainingData(training_batches(examples, options.batch), self.loss, batches, self.inner_loss)
-        self.model = fit_batches(self.model, material, options, folder, self.seed)
-        self.temperature = _temperature(lambda t: self._loss_at(inner, told, t))
-
-    def _loss_at(self, inputs: NDArray[np.float32], told: NDArray[np.int64], temperature: float) -> float:
-        return log_loss(self._probabilities(self.logits(inputs) / temperature), told)
-
-    def _inputs(self, asked: Asked, ranks: NDArray[np.int64]) -> NDArray[np.float32]:
-        inputs = asked.inputs(ranks)
-        return np.array([masked(x) for x in inputs]) if self.arm.masked else inputs
-
-    @torch.no_grad()
-    def logits(self, inputs: NDArray[np.float32]) -> Tensor:
-        """Logits of inputs (n, 6, s, s), as they are and turned round, (2, n, k)."""
-        self.model.eval()
-        parts = [torch.from_numpy(inputs[k : k + _BATCH]) for k in range(0, len(inputs), _BATCH)]
-        return torch.cat([torch.stack([self.model(x), self.model(rotate_half_turn(x))]).float() for x in parts], dim=1)
-
-    def _probabilities(self, logits: Tensor) -> NDArray[np.float64]:
-        """The mean of both ways, (n, 4)."""
-        each = self.model.probabilities if isinstance(self.model, NickGrader) else _softmax
-        return torch.stack([each(way) for way in logits]).mean(dim=0).double().numpy()
-
-    def answers(self, asked: Asked, ranks: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Probabilities of grades 0 to 3, (n, 4), of patches by rank."""
-        if not len(ranks):
-            return np.zeros((0, 4))
-        return self._probabilities(self.logits(self._inputs(asked, ranks)) / self.temperature)
-
-
-def log_loss(p: NDArray[np.float64], grades: NDArray[np.int64]) -> float:
-    """Mean log loss of probabilities (n, 4) where these grades (n,) are true."""
-    return float(-np.log(np.maximum(p[np.arange(len(grades)), grades], 1e-6)).mean())
-
-
-def _softmax(logits: Tensor) -> Tensor:
-    return logits.softmax(dim=1)
-
-
-def _temperature(loss_at: Callable[[float], float]) -> float:
-    found = minimize_scalar(lambda log: loss_at(float(np.exp(log))), bounds=(_COOL, _HOT), method="bounded")
-    return float(np.exp(found.x))
-
-
-def run_arm(arm: GradeArm, fold: GradeFoldData, seed: int, variants: Sequence[str], folder: Path) -> None:
-    """Fit and ask; `folder` then holds answers.npz, an entry a table and variant, and fit/ with its curves and weights."""
-    answers = _rule(arm.name, fold) if arm.network is None else _network(arm, fold, seed, variants, folder)
-    np.savez(folder / "answers.npz", allow_pickle=False, **answers)
-
-
-def _network(
-    arm: GradeArm, fold: GradeFoldData, seed: int, variants: Sequence[str], folder: Path
-) -> dict[str, NDArray[np.float64]]:
-    network = Network(arm, fold, seed)
-    grades, ranks = fold.tables.labelled.copy(), fold.train
+def train_arm(arm: GradeArm, fold: GradeFoldData, seed: int, folder: Path) -> nn.Module:
+    """The trained network of an arm in a fold, in eval mode; its curves are written to `folder`/fit."""
+    network = build_network(arm, fold, seed)
+    grades, numbers = fold.tables.grades.copy(), fold.train
     if arm.shuffled:
-        grades[ranks] = np.random.default_rng(seed).permutation(grades[ranks])
-    network.fit(grades, ranks, fold.recipe.fit, folder / "fit")
+        grades[numbers] = np.random.default_rng(seed).permutation(grades[numbers])
+    options = FitOptions(**fold.recipe.fit.model_dump())
+    network = _fit(network, fold, _training_patches(arm, fold, seed, numbers, grades), options, folder / "fit")
     if arm.pseudo and len(fold.unlabelled):
-        p = network.answers(fold.asked("", "usual"), fold.unlabelled)
-        sure = p.max(axis=1) >= _SURE
-        grades[fold.unlabelled[sure]] = p[sure].argmax(axis=1)
-        ranks = np.concatenate([ranks, fold.unlabelled[sure]])
-        network.fit(grades, ranks, replace(fold.recipe.fit, warm_up=0.1), folder / "fit_pseudo")
-    torch.save({"model": network.model.state_dict(), "temperature": network.temperature}, folder / "network.pt")
-    asked = [("", variant) for variant in variants] + [(table, "usual") for table in fold.tables.others]
-    answers = {
-        f"{table}|{variant}": network.answers(fold.asked(table, variant), fold.tested(table))
-        for table, variant in asked
-    }
-    answers["inner"] = network.answers(fold.asked("", "usual"), fold.inner)
-    return answers
+        confident, pseudo_grades = _pseudo_labels(network, fold)
+        grades[confident] = pseudo_grades
+        numbers = np.concatenate([numbers, confident])
+        options = replace(options, warm_up=fold.recipe.pseudo.warm_up)
+        patches = _training_patches(arm, fold, seed, numbers, grades)
+        network = _fit(network, fold, patches, options, folder / "fit_pseudo")
+    return network
 
 
-def _rule(name: str, fold: GradeFoldData) -> dict[str, NDArray[np.float64]]:
-    train = np.concatenate([fold.fold.rows(fold.tables.rows, "train"), fold.inner])  # a rule chooses nothing
-    grades, own = fold.tables.labelled[train], fold.widths("")
-    ask = _fitted(name, own.narrowing[train], own.features[train], grades)
-    answers = {f"{table}|usual": ask(fold.widths(table), fold.tested(table)) for table in ("", *fold.tables.others)}
-    return {**answers, "inner": ask(own, fold.inner)}
+def load_network(arm: GradeArm, fold: GradeFoldData, seed: int, weights: Path) -> NickGrader | MDTNetGrader:
+    """The trained network of an arm with the weights of a file, in eval mode."""
+    network = build_network(replace(arm, transferred=False), fold, seed)
+    network.load_state_dict(torch.load(weights, weights_only=True))
+    return network.to(memory_format=torch.channels_last).eval()
 
 
-def _fitted(
-    name: str, narrowing: NDArray[np.float64], features: NDArray[np.float64], grades: NDArray[np.int64]
-) -> Callable[[Widths, NDArray[np.int64]], NDArray[np.float64]]:
-    """The rule of that name, ready to be asked about patches by rank."""
-    if name == "nguyen":
-        rule = nguyen.fit(narrowing, grades)
-        return lambda widths, ranks: rule.probabilities(widths.narrowing[ranks])
-    if name == "roy":
-        forest = roy.fit(features, grades)
-        return lambda widths, ranks: forest.probabilities(widths.features[ranks])
-    shares = trivial.fit(grades)
-    return lambda _, ranks: shares.probabilities(len(ranks))
+def _training_patches(
+    arm: GradeArm, fold: GradeFoldData, seed: int, numbers: NDArray[np.int64], grades: NDArray[np.int64]
+) -> TrainingPatches:
+    radius = fold.recipe.masked.radius if arm.masked else None
+    return TrainingPatches(training_views(fold), numbers, grades[numbers], seed, radius)
+
+
+def _fit(
+    network: nn.Module, fold: GradeFoldData, patches: TrainingPatches, options: FitOptions, folder: Path
+) -> nn.Module:
+    """The network fitted to these patches, with the weights of its best epoch on the inner ones."""
+    inputs = network_inputs(tested_patches(fold, OWN, UNPERTURBED), fold.inner, patches.masked_radius)
+    inner = inner_batches(inputs, fold.tables.grades[fold.inner], fold.recipe.prediction.batch)
+    loss, inner_loss = training_losses(network)
+    data = TrainingData(training_batches(patches, options.batch), loss, inner, inner_loss)
+    return fit_batches(network, data, options, folder, patches.seed)
+
+
+def _pseudo_labels(network: nn.Module, fold: GradeFoldData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers of the unlabelled patches whose calibrated grade is confident enough to learn from, and these grades."""
+    patches, batch = tested_patches(fold, OWN, UNPERTURBED), fold.recipe.prediction.batch
+    inner = predict_both_ways(network, network_inputs(patches, fold.inner), batch)
+    temperature = fit_temperature(inner, fold.tables.grades[fold.inner], fold.recipe.calibration)
+    logits = predict_both_ways(network, network_inputs(patches, fold.unlabelled), batch)
+    p = grade_probabilities(logits, temperature)
+    confident = p.max(axis=1) >= fold.recipe.pseudo.minimum_confidence
+    return fold.unlabelled[confident], p[confident].argmax(axis=1)

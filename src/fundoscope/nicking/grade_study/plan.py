@@ -1,0 +1,153 @@
+"""Step 1: patch tables and upstreams are read and checked; `study.json` and `folds_<seed>.json` are written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fundoscope.errors import UsageError
+from fundoscope.nicking.grade_study.folds import GradeFoldData, PatchTables, make_grade_folds
+from fundoscope.nicking.grade_study.patch_table import PatchRow, read_patch_table
+from fundoscope.nicking.grade_study.prediction_table import OWN
+from fundoscope.nicking.grade_study.study_arms import USUAL_GRADERS, GradeArm, build_arms
+from fundoscope.nicking.grade_study.transfer import Upstream, upstreams_free_of
+from fundoscope.nicking.recipes.grades import GradeRecipe, read_grade_recipe
+from fundoscope.studies import Progress, Study, command, versions_of
+from fundoscope.vessels.grade_rule import GRADES
+
+_PACKAGES = ("fundoscope", "torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class GradeOptions:
+    """What the command line asked for.
+
+    `table` is folded; tables of `extra` only train, those of `also` are only tested. `upstream` are folders of the
+    crossing task; where there is none the maps of `bundle` are used, and nothing can be transferred. With `detection` the
+    second detection step of paper 002 is repeated on the patches as well.
+    """
+
+    table: Path
+    out: Path
+    recipe: GradeRecipe = field(default_factory=lambda: read_grade_recipe("lite"))
+    graders: tuple[str, ...] = USUAL_GRADERS
+    folds: int = 4
+    seeds: int = 1
+    extra: tuple[Path, ...] = ()
+    also: tuple[Path, ...] = ()
+    upstream: tuple[Path, ...] = ()
+    bundle: str = "nicking"
+    detection: bool = False
+
+
+@dataclass(frozen=True)
+class PlannedFit:
+    """One arm in one fold of one seed; `step` is its folder in the study."""
+
+    arm: GradeArm
+    seed: int
+    fold: GradeFoldData
+
+    @property
+    def step(self) -> str:
+        """fits/ARM/seed_S/fold_F."""
+        return f"fits/{self.arm.name}/seed_{self.seed}/fold_{self.fold.fold.number}"
+
+
+@dataclass(frozen=True)
+class GradePlan:
+    """A study that is planned: its folder, its arms, and the folds of each seed."""
+
+    study: Study
+    arms: list[GradeArm]
+    folds: dict[int, list[GradeFoldData]]
+    recipe: GradeRecipe
+
+    @property
+    def fits(self) -> list[PlannedFit]:
+        """All fits, by arm, then seed, then fold."""
+        return [
+            PlannedFit(arm, seed, fold) for arm in self.arms for seed, folds in self.folds.items() for fold in folds
+        ]
+
+
+def plan_study(options: GradeOptions, progress: Progress) -> GradePlan:
+    """Read and check everything, then begin the study in `options.out` or go on with it.
+
+    Raises `UsageError` for a wrong call or table, `LeakError` for a patch that every upstream has seen, and `StudyError`
+    where the folder holds another study.
+    """
+    arms = build_arms(options.graders, options.recipe)
+    tables = PatchTables(
+        read_patch_table(options.table),
+        [row for path in options.extra for row in read_patch_table(path)],
+        {_table_name(path): read_patch_table(path) for path in options.also},
+    )
+    upstreams = [Upstream.read(folder) for folder in options.upstream] or [Upstream.from_bundle(options.bundle)]
+    _refuse_equal_names("--also", [OWN, *map(_table_name, options.also)])
+    _refuse_equal_names("--upstream", [each.name for each in upstreams])
+    for rows in tables.others.values():
+        for row in rows:
+            upstreams_free_of(upstreams, row.photograph)
+    for name in arms_without_weights(arms, upstreams):
+        progress.say(
+            f"{name}: not every upstream has a detector's weights to transfer; with those that have none it starts without"
+        )
+    study = Study.open(options.out, _describe_study(options, tables, upstreams))
+    folds = {}
+    for seed in range(options.seeds):
+        path = study.folder / f"folds_{seed}.json"
+        dealt = make_grade_folds(tables.rows, upstreams, options.folds, seed, options.recipe.folds.inner_parts, path)
+        folds[seed] = [
+            GradeFoldData(tables, fold, upstreams[fold.upstream], study.folder / "patches", options.recipe)
+            for fold in dealt
+        ]
+    return GradePlan(study, arms, folds, options.recipe)
+
+
+def _table_name(path: Path) -> str:
+    return path.parent.name if path.name == "patches.csv" else path.stem
+
+
+def _refuse_equal_names(option: str, names: Sequence[str]) -> None:
+    """Raise `UsageError` for a name that stands there twice: files on disk and figures are told apart by it."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{option}: '{twice}' would be the name of two. Rename one of the files or folders.")
+
+
+def arms_without_weights(arms: Sequence[GradeArm], upstreams: Sequence[Upstream]) -> list[str]:
+    """Names of the arms that start from a detector's weights, where not every upstream has a detector."""
+    if all(each.detector is not None for each in upstreams):
+        return []
+    return [arm.name for arm in arms if arm.transferred]
+
+
+def _describe_study(options: GradeOptions, tables: PatchTables, upstreams: Sequence[Upstream]) -> dict[str, object]:
+    """What study.json says: data with counts and checksum, the whole recipe, folds, upstreams, versions."""
+    every = [*tables.rows, *tables.extra, *(row for rows in tables.others.values() for row in rows)]
+    checksum = hashlib.sha256()
+    for row in every:
+        checksum.update(repr((row.photograph, row.grade, row.span, row.vein_px, row.narrowing, row.sham)).encode())
+        checksum.update(row.path.read_bytes())
+    return {
+        "task": "grades",
+        "patches": _count_patches(tables.rows),
+        "extra": _count_patches(tables.extra),
+        "also": {name: _count_patches(rows) for name, rows in tables.others.items()},
+        "data": checksum.hexdigest(),
+        "seeds": options.seeds,
+        "upstream": [each.name for each in upstreams],
+        "recipe": options.recipe.model_dump(mode="json"),
+        "folds": options.folds,
+        "versions": versions_of(_PACKAGES),
+        "commands": [command()],
+    }
+
+
+def _count_patches(rows: Sequence[PatchRow]) -> dict[str, int]:
+    grades = {f"grade {grade}": sum(row.grade == grade for row in rows) for grade in range(GRADES)}
+    unknown = sum(row.grade is None for row in rows)
+    return {**grades, "unlabelled": unknown, "photographs": len({row.photograph for row in rows})}

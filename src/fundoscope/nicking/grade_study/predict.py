@@ -1,0 +1,108 @@
+"""Step 4: every arm predicts the inner and the tested patches of its folds: `predictions.parquet`, one file for the study.
+
+A row is a patch, arm, seed, fold, part, table and variant. `p0` to `p3` are the probabilities of the grades before
+calibration. For a network `logit_0` to `logit_3` stand behind them, and `turned_0` to `turned_3`, those of the patch
+turned by half a turn; for a rule they are blank, and an ordinal head leaves the fourth one blank.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fundoscope.nicking.grade_study.batches import network_inputs
+from fundoscope.nicking.grade_study.calibrate import grade_probabilities
+from fundoscope.nicking.grade_study.folds import GradeFoldData
+from fundoscope.nicking.grade_study.grade_networks import predict_both_ways
+from fundoscope.nicking.grade_study.plan import GradePlan, PlannedFit
+from fundoscope.nicking.grade_study.prediction_table import (
+    DESCRIPTION,
+    LOGITS,
+    OWN,
+    PREDICTIONS,
+    PROBABILITIES,
+    TURNED_LOGITS,
+    UNPERTURBED,
+    VARIANTS,
+)
+from fundoscope.nicking.grade_study.rivals import nguyen, roy, trivial
+from fundoscope.nicking.grade_study.train import WEIGHTS, load_network
+from fundoscope.nicking.grade_study.views import MeasuredWidths, measured_widths, tested_patches
+from fundoscope.studies import Progress
+from fundoscope.vessels.grade_rule import GRADES
+
+
+def predict(plan: GradePlan, progress: Progress) -> None:
+    """Write the predictions of each fit beside its weights, unless they are there, and all together for the study."""
+    parts = []
+    for fit in progress.follow(plan.fits, len(plan.fits), "predicting"):
+        path = plan.study.folder / fit.step / PREDICTIONS
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            frame = predict_rule(fit) if fit.arm.network is None else predict_network(fit, path.parent / WEIGHTS)
+            frame.to_parquet(path.with_suffix(".part"), index=False)
+            path.with_suffix(".part").replace(path)
+        parts.append(pd.read_parquet(path))
+    pd.concat(parts, ignore_index=True).to_parquet(plan.study.folder / PREDICTIONS, index=False)
+
+
+def predict_network(fit: PlannedFit, weights: Path) -> pd.DataFrame:
+    """What a trained network predicts of inner patches, of tested ones in each variant, and of other tables."""
+    fold, recipe = fit.fold, fit.fold.recipe
+    network = load_network(fit.arm, fold, fit.seed, weights)
+    radius = recipe.masked.radius if fit.arm.masked else None
+    asked = [("inner", OWN, UNPERTURBED), *(("test", OWN, variant) for variant in VARIANTS)]
+    asked += [("test", table, UNPERTURBED) for table in fold.tables.others]
+    parts = []
+    for part, table, variant in asked:
+        numbers = fold.inner if part == "inner" else fold.tested(table)
+        if len(numbers):
+            inputs = network_inputs(tested_patches(fold, table, variant), numbers, radius)
+            logits = predict_both_ways(network, inputs, recipe.prediction.batch)
+            frame = _describe_patches(fit, part, table, variant, numbers)
+            frame[PROBABILITIES] = grade_probabilities(logits, temperature=1.0)
+            for columns, way in zip((LOGITS, TURNED_LOGITS), logits, strict=True):
+                frame[columns[: way.shape[1]]] = way
+            parts.append(frame)
+    return pd.concat(parts, ignore_index=True).reindex(columns=[*DESCRIPTION, *PROBABILITIES, *LOGITS, *TURNED_LOGITS])
+
+
+def predict_rule(fit: PlannedFit) -> pd.DataFrame:
+    """What a rule predicts that is fitted to training and inner patches together, since it chooses nothing."""
+    fold, own = fit.fold, measured_widths(fit.fold, OWN)
+    train = np.concatenate([fold.fold.row_numbers(fold.tables.rows, "train"), fold.inner])
+    parts = []
+    for part, table in (("inner", OWN), *(("test", table) for table in fold.tables.tested_names)):
+        numbers = fold.inner if part == "inner" else fold.tested(table)
+        frame = _describe_patches(fit, part, table, UNPERTURBED, numbers)
+        p = _rule_probabilities(fit.arm.name, own, train, fold, measured_widths(fold, table), numbers)
+        frame[PROBABILITIES] = p.reshape(-1, GRADES)
+        parts.append(frame)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _rule_probabilities(
+    name: str, own: MeasuredWidths, train: NDArray[np.int64], fold: GradeFoldData, asked: MeasuredWidths,
+    numbers: NDArray[np.int64],
+) -> NDArray[np.float64]:  # fmt: skip
+    """The probabilities (n, 4) by the rule of that name of the patches `numbers`, once fitted to the patches `train`."""
+    grades = fold.tables.grades[train]
+    if name == "nguyen":
+        return nguyen.fit(own.narrowing[train], grades).probabilities(asked.narrowing[numbers])
+    if name == "roy":
+        forest = roy.fit(own.features[train], grades)
+        return forest.probabilities(asked.features[numbers]) if len(numbers) else np.zeros((0, GRADES))
+    return trivial.fit(grades).probabilities(len(numbers))
+
+
+def _describe_patches(fit: PlannedFit, part: str, table: str, variant: str, numbers: NDArray[np.int64]) -> pd.DataFrame:
+    """The columns that say which patch a row is, how it was shown, and by whom it is graded; `row` counts in the table."""
+    rows = fit.fold.tables.tested(table)
+    fit_columns = (fit.arm.name, fit.seed, fit.fold.fold.number, part, table, variant)
+    about = [
+        (*fit_columns, int(k), rows[k].path.name, rows[k].photograph, rows[k].grade, rows[k].sham) for k in numbers
+    ]
+    return pd.DataFrame(about, columns=list(DESCRIPTION)).astype({"grade": "Int64"})

@@ -1,0 +1,22 @@
+"""Names that the steps from prediction to pages share: files of a study, columns of its predictions, variants. No torch."""
+
+from __future__ import annotations
+
+from fundoscope.vessels.grade_rule import GRADES
+
+#: Files of a study, in the order in which they are written.
+PREDICTIONS, CALIBRATION, CALIBRATED = "predictions.parquet", "calibration.csv", "calibrated.parquet"
+EXPLANATIONS, ACTIVATIONS = "explanations", "activations.csv"
+RESULTS, TABLES, REPORT = "results.json", "tables", "report.html"
+
+#: What the study's own table is called beside the others that are tested.
+OWN = "own"
+#: How tested patches are shown to a network: as they are, and in ways that should not change their grade.
+UNPERTURBED = "unperturbed"
+VARIANTS = (UNPERTURBED, "half the scale", "double the scale", "blurred", "recompressed", "recoloured")
+
+#: Columns that say which patch a row is, how it was shown, and by whom it was graded; `row` counts in the table.
+DESCRIPTION = ("arm", "seed", "fold", "part", "table", "variant", "row", "patch", "photograph", "grade", "sham")
+PROBABILITIES = [f"p{k}" for k in range(GRADES)]
+LOGITS = [f"logit_{k}" for k in range(GRADES)]
+TURNED_LOGITS = [f"turned_{k}" for k in range(GRADES)]
