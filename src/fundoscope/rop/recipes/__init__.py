@@ -29,7 +29,7 @@ from fundoscope.rop.recipes.schema import (
     PretrainingNumbers,
     RopRecipe,
     ShippedStudy,
-    ShuffledLabels,
+    ShuffledLabelNumbers,
     StudyArm,
     teachers_first,
 )
@@ -66,7 +66,7 @@ __all__ = [
     "PretrainingNumbers",
     "RopRecipe",
     "ShippedStudy",
-    "ShuffledLabels",
+    "ShuffledLabelNumbers",
     "StudyArm",
     "read_recipe",
     "recipe_from_json",

@@ -52,7 +52,7 @@ class FitNumbers(RecipeSection):
     augment: AugmentNumbers
 
 
-class Networks(RecipeSection):
+class NetworkNumbers(RecipeSection):
     """Which networks are trained, and what they begin with.
 
     `teacher` is a list of streams joined by `+`. `pretrained` starts from ImageNet weights; of a body of
@@ -67,7 +67,7 @@ class Networks(RecipeSection):
     shared_trunk: bool
 
 
-class Squares(RecipeSection):
+class SquareNumbers(RecipeSection):
     """`side` in pixels of the squares that lie on disk and on which augmentation works."""
 
     side: int = Key(ge=32, le=1024)
@@ -80,7 +80,7 @@ class FoldNumbers(RecipeSection):
     seed: int
 
 
-class Decision(RecipeSection):
+class DecisionNumbers(RecipeSection):
     """Where a probability becomes a decision.
 
     Thresholds are chosen by `unit`. `target_sensitivity` sets the operating points: the highest threshold that reaches it on
@@ -124,7 +124,7 @@ class PretrainingNumbers(RecipeSection):
     fit: FitNumbers
 
 
-class SimulatedTreatment(RecipeSection):
+class SimulatedTreatmentNumbers(RecipeSection):
     """The second stage learnt from simulated eyes, where a cohort does not say what was treated.
 
     Every `held_out_every`-th infant with ROP chooses the network, its temperature and its threshold. `fresh_seed` is added
@@ -136,7 +136,7 @@ class SimulatedTreatment(RecipeSection):
     fresh_seed: PositiveInt
 
 
-class ShuffledLabels(RecipeSection):
+class ShuffledLabelNumbers(RecipeSection):
     """The control with shuffled labels: a network on squares of `side` pixels, fitted without stopping."""
 
     network: str
@@ -144,7 +144,7 @@ class ShuffledLabels(RecipeSection):
     fit: FitNumbers
 
 
-class Refit(RecipeSection):
+class RefitNumbers(RecipeSection):
     """The network that ships is trained for the median over the folds of their best epoch, but for at least
     `minimum_epochs_share` of the epochs of the recipe.
     """
@@ -160,17 +160,17 @@ class RopRecipe(RecipeSection):
 
     name: str = Key(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=40)
     standard: Standard
-    squares: Squares
-    networks: Networks
+    squares: SquareNumbers
+    networks: NetworkNumbers
     folds: FoldNumbers
-    decision: Decision
+    decision: DecisionNumbers
     teacher_fit: FitNumbers
     student_fit: FitNumbers
     distillation: DistillationNumbers
     pretraining: PretrainingNumbers | None = None
-    simulated_treatment: SimulatedTreatment
-    shuffled_labels: ShuffledLabels
-    refit: Refit
+    simulated_treatment: SimulatedTreatmentNumbers
+    shuffled_labels: ShuffledLabelNumbers
+    refit: RefitNumbers
 
     def arm(self, name: str) -> StudyArm:
         """The arm of that name: one of `ARM_NAMES`, or any network, fitted as the undistilled student is."""

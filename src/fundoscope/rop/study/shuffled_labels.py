@@ -20,7 +20,7 @@ from fundoscope.evaluation.controls import shuffle_verdict
 from fundoscope.imaging import Standard
 from fundoscope.learning import Squares, fit
 from fundoscope.networks import build
-from fundoscope.rop.recipes import ShuffledLabels
+from fundoscope.rop.recipes import ShuffledLabelNumbers
 from fundoscope.rop.study.data import StudyData
 from fundoscope.rop.study.evaluate import SHUFFLED
 from fundoscope.rop.study.networks import fit_options, predict_rows
@@ -56,7 +56,7 @@ def shuffle_over_groups(labels: Rows, groups: Rows, seed: int) -> Rows:
     return np.random.default_rng(seed).permutation(first)[groups]
 
 
-def auc_on_folds(squares: Squares, tests: Sequence[Rows], numbers: ShuffledLabels, seed: int) -> float:
+def auc_on_folds(squares: Squares, tests: Sequence[Rows], numbers: ShuffledLabelNumbers, seed: int) -> float:
     """AUC of a small network over the pooled test parts; nothing is stopped or chosen."""
     scores = np.zeros(len(squares.labels))
     for test in tests:
