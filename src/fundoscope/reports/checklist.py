@@ -56,8 +56,8 @@ def fill(checklist: Name, facts: Mapping[str, str]) -> list[Answer]:
 
 
 def _answer(row: Mapping[str, str], facts: Mapping[str, str]) -> Answer:
-    told = "; ".join(facts[key] for key in row["filled_from"].split() if facts.get(key, "").strip())
-    return Answer(row["item"], row["section"], row["asks"], told or _HUMAN, "study" if told else "human")
+    answer = "; ".join(facts[key] for key in row["filled_from"].split() if facts.get(key, "").strip())
+    return Answer(row["item"], row["section"], row["asks"], answer or _HUMAN, "study" if answer else "human")
 
 
 def _rows(checklist: Name) -> list[dict[str, str]]:
@@ -80,12 +80,12 @@ def write_checklist(path: Path, answers: Sequence[Answer]) -> Path:
 
 def checklist_section(filled: Mapping[Name, Sequence[Answer]]) -> Section:
     """The checklists as a section of a report, each with the number of items that the study answers."""
-    told, tables = [], []
+    paragraphs, tables = [], []
     for name, answers in filled.items():
         known = sum(each.by == "study" for each in answers)
-        told.append(
+        paragraphs.append(
             f"{TITLES[name]}: {known} of {len(answers)} items answered by the study; the rest are for the authors."
         )
         rows = [{"item": a.item, "section": a.section, "asks": a.asks, "answer": a.answer} for a in answers]
         tables.append(Table(rows, TITLES[name]))
-    return Section("Reporting checklists", paragraphs=told, tables=tables)
+    return Section("Reporting checklists", paragraphs=paragraphs, tables=tables)

@@ -84,16 +84,16 @@ def score_abstention(
     A fit's band is the narrowest around its threshold that leaves at most the share `maximum_errors` wrong among its inner
     photographs.
     """
-    ours = scored.reference_predictions
+    reference = scored.reference_predictions
     answered = wrong = total = 0
     for fit in _inner_data(scored, inner, folds):
         rows = np.asarray(fit.rows, np.int64)
-        p, threshold = ours.p[fit.run, rows], float(ours.thresholds[fit.run, rows[0]])
+        p, threshold = reference.p[fit.run, rows], float(reference.thresholds[fit.run, rows[0]])
         band = choose_band(fit.y, fit.p, min(max(threshold, 1e-6), 1 - 1e-6), maximum_errors)
-        kept = ~band.abstains(p)
-        total, answered = total + len(rows), answered + int(kept.sum())
-        wrong += int(((p >= threshold) != scored.y[rows])[kept].sum())
-    curve = coverage_risk(scored.y, ours.p.mean(axis=0), ours.thresholds.mean(axis=0))
+        answered_here = ~band.abstains(p)
+        total, answered = total + len(rows), answered + int(answered_here.sum())
+        wrong += int(((p >= threshold) != scored.y[rows])[answered_here].sum())
+    curve = coverage_risk(scored.y, reference.p.mean(axis=0), reference.thresholds.mean(axis=0))
     text = f"{answered} of {total} answered (all seeds), {wrong} of these wrong"
     return AbstentionResult(text, curve.aurc, float(curve.error[-1]))
 
@@ -104,20 +104,20 @@ def _inner_data(scored: ScoredQuestion, inner: Sequence[FitInnerPredictions], fo
     place[scored.rows] = np.arange(len(scored.rows))
     known = []
     for fit in inner:
-        asked = place[fit.rows] >= 0
+        is_known = place[fit.rows] >= 0
         tested = place[np.array(folds[fit.fold].test)]
         known.append(
-            InnerPredictions(scored.question.labels[fit.rows[asked]], fit.p[asked], tested[tested >= 0], fit.seed)
+            InnerPredictions(scored.question.labels[fit.rows[is_known]], fit.p[is_known], tested[tested >= 0], fit.seed)
         )
     return known
 
 
 def score_subgroups(cohort: Cohort, scored: ScoredQuestion) -> list[Row]:
     """AUC, sensitivity and specificity of the reference in each subgroup that the cohort's table tells apart."""
-    ours, rows = scored.reference_predictions, []
+    reference, rows = scored.reference_predictions, []
     for column in (*_CUTS, *_NAMED):
         values: list[str] = [record.extra.get(column, "") for record in cohort]
         if any(values):
             values = cut_into_bands(values, *_CUTS[column]) if column in _CUTS else values
-            rows += subgroup_rows(scored.y, ours.p, ours.thresholds, scored.groups, column, values)
+            rows += subgroup_rows(scored.y, reference.p, reference.thresholds, scored.groups, column, values)
     return rows

@@ -46,13 +46,13 @@ def _frames(scored: ScoredQuestion, baselines: Mapping[str, NDArray[np.float64]]
             for curve, points in (("roc", roc_points), ("precision_recall", pr_points)):
                 x, y = points(scored.y, p)
                 yield pd.DataFrame({"curve": curve, "grader": name, "seed": seed, "x": x, "y": y})
-    ours, reference = scored.reference_predictions, scored.reference
-    p, thresholds = ours.p.mean(axis=0), ours.thresholds.mean(axis=0)
+    found, reference = scored.reference_predictions, scored.reference
+    p, thresholds = found.p.mean(axis=0), found.thresholds.mean(axis=0)
     bins = [(each.score, each.share, each.low, each.high, each.n) for each in reliability_bins(scored.y, p)]
     yield pd.DataFrame(bins, columns=["x", "y", "low", "high", "n"]).assign(curve="reliability", grader=reference)
-    kept = coverage_risk(scored.y, p, thresholds)
-    for curve, y in (("coverage_error", kept.error), ("coverage_sensitivity", kept.sensitivity)):
-        yield pd.DataFrame({"curve": curve, "grader": reference, "x": kept.coverage, "y": y})
+    risk = coverage_risk(scored.y, p, thresholds)
+    for curve, y in (("coverage_error", risk.error), ("coverage_sensitivity", risk.sensitivity)):
+        yield pd.DataFrame({"curve": curve, "grader": reference, "x": risk.coverage, "y": y})
     benefit = decision_curve(scored.y, p)
     for name, y in ((reference, benefit.model), ("treat all", benefit.treat_all), ("treat none", benefit.treat_none)):
         yield pd.DataFrame({"curve": "net_benefit", "grader": name, "x": benefit.thresholds, "y": y})

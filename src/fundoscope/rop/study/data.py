@@ -69,7 +69,7 @@ def prepare_squares(plan: StudyPlan, progress: Progress) -> StudyData:
             measures = _read_all(plan, folder, progress)
             alike = _make_controls(plan, folder, progress)
             pd.concat([measures, alike], axis=1).to_parquet(folder / MEASURES, index=False)
-            for scratch in ("seen.npy", "unenhanced.npy"):
+            for scratch in ("visible.npy", "unenhanced.npy"):
                 (folder / scratch).unlink(missing_ok=True)
     return StudyData(plan.study.result(_STEP), plan.recipe.standard)
 
@@ -78,8 +78,8 @@ def _read_all(plan: StudyPlan, folder: Path, progress: Progress) -> pd.DataFrame
     """Write the plain squares and where each shows retina; returns the measures of the whole photographs."""
     n, side, standard = len(plan.cohort), plan.recipe.squares.side, plan.recipe.standard
     enhanced_first = standard.clahe_when == "before resize"  # then the controls start from squares without it
-    asked = plan.questions[-1]
-    with_vessels = set(asked.known_rows.tolist()) if asked.name == TREATMENT else set()
+    last = plan.questions[-1]
+    with_vessels = set(last.known_rows.tolist()) if last.name == TREATMENT else set()
 
     def measure(row: int) -> tuple[Pixels, Pixels | None, Mask, dict[str, float]]:
         record = plan.cohort[row]
@@ -99,15 +99,15 @@ def _read_all(plan: StudyPlan, folder: Path, progress: Progress) -> pd.DataFrame
         return standard.square(prepared, size=side), unenhanced, prepared.inside(side, RIM), measures
 
     _create(folder / "plain.npy", (n, side, side, 3))
-    _create(folder / "seen.npy", (n, side, side))
+    _create(folder / "visible.npy", (n, side, side))
     if enhanced_first:
         _create(folder / "unenhanced.npy", (n, side, side, 3))
     table: list[dict[str, float]] = []
     with ThreadPoolExecutor(_WORKERS) as pool:
         for rows in progress.follow(_chunks(n), -(-n // _CHUNK), "reading photographs"):
-            squares, unenhanced, seen, measures = zip(*pool.map(measure, rows), strict=True)
+            squares, unenhanced, visible, measures = zip(*pool.map(measure, rows), strict=True)
             _write(folder / "plain.npy", rows, squares)
-            _write(folder / "seen.npy", rows, seen)
+            _write(folder / "visible.npy", rows, visible)
             if enhanced_first:
                 _write(folder / "unenhanced.npy", rows, unenhanced)
             table += measures
@@ -122,12 +122,12 @@ def _make_controls(plan: StudyPlan, folder: Path, progress: Progress) -> pd.Data
     own = ColourReference.fit(*_squares_and_masks(source, folder, n, None))
     pooled = ColourReference.fit(*_squares_and_masks(source, folder, n, common))
 
-    def make_alike(square: Pixels, seen: Mask) -> tuple[dict[str, Pixels], dict[str, float]]:
-        masked, inside = _blackened(square, common), _blackened(square, seen)
+    def make_alike(square: Pixels, visible: Mask) -> tuple[dict[str, Pixels], dict[str, float]]:
+        masked, inside = _blackened(square, common), _blackened(square, visible)
         made = {
             "field": masked,
-            "colour": own.apply(_as_photograph(inside), seen).pixels,
-            "encoding": _blackened(reencode(_as_photograph(inside)).pixels, seen),  # the JPEG rings along the edge
+            "colour": own.apply(_as_photograph(inside), visible).pixels,
+            "encoding": _blackened(reencode(_as_photograph(inside)).pixels, visible),  # the JPEG rings along the edge
             "all": _blackened(reencode(pooled.apply(_as_photograph(masked), common)).pixels, common),
         }
         return made, _named("alike", nuisance_features(_as_photograph(made["all"])))
@@ -137,8 +137,8 @@ def _make_controls(plan: StudyPlan, folder: Path, progress: Progress) -> pd.Data
     table: list[dict[str, float]] = []
     with ThreadPoolExecutor(_WORKERS) as pool:
         for rows in progress.follow(_chunks(n), -(-n // _CHUNK), "making photographs alike"):
-            squares, seen = _read(source, rows), _read(folder / "seen.npy", rows).astype(bool)
-            made, measures = zip(*pool.map(make_alike, squares, seen), strict=True)
+            squares, visible = _read(source, rows), _read(folder / "visible.npy", rows).astype(bool)
+            made, measures = zip(*pool.map(make_alike, squares, visible), strict=True)
             for variant in VARIANTS[1:]:
                 _write(folder / f"{variant}.npy", rows, [each[variant] for each in made])
             table += measures
@@ -150,9 +150,9 @@ def _common_field(plan: StudyPlan, folder: Path) -> Mask:
     n, side = len(plan.cohort), plan.recipe.squares.side
     common, areas = np.ones((side, side), bool), []
     for rows in _chunks(n):
-        seen = _read(folder / "seen.npy", rows).astype(bool)
-        common &= seen.all(axis=0)
-        areas += seen.mean(axis=(1, 2)).tolist()
+        visible = _read(folder / "visible.npy", rows).astype(bool)
+        common &= visible.all(axis=0)
+        areas += visible.mean(axis=(1, 2)).tolist()
     if common.mean() < _MINIMUM_COMMON:
         narrowest = plan.cohort[int(np.argmin(areas))].image
         raise UsageError(
@@ -168,7 +168,7 @@ def _squares_and_masks(source: Path, folder: Path, n: int, common: Mask | None) 
         for rows in _chunks(n):
             yield from _read(path, rows)
 
-    own = (seen.astype(bool) for seen in stream(folder / "seen.npy"))
+    own = (visible.astype(bool) for visible in stream(folder / "visible.npy"))
     return map(_as_photograph, stream(source)), own if common is None else (common for _ in range(n))
 
 

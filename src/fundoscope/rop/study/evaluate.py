@@ -32,11 +32,19 @@ from fundoscope.rop.study.curves import write_curves
 from fundoscope.rop.study.data import VARIANTS, StudyData
 from fundoscope.rop.study.plan import StudyPlan
 from fundoscope.rop.study.questions import ROP, Question
-from fundoscope.rop.study.results import CURVES, RESULTS, QuestionResults, Row, Sample, StudyResults, read_results
+from fundoscope.rop.study.results import (
+    CURVES,
+    NETWORKS,
+    RESULTS,
+    SHUFFLED,
+    QuestionResults,
+    Row,
+    Sample,
+    StudyResults,
+    read_results,
+)
 from fundoscope.rop.study.sample import count_infants
 from fundoscope.rop.study.scored_question import ScoredQuestion
-
-SHUFFLED = "shuffled_labels.json"
 
 #: What each variant of the photographs is called in tables.
 VARIANT_WORDS = {
@@ -218,8 +226,8 @@ class Evaluation:
         first, prevalences = self.questions[0], self.plan.options.prevalences
         if not prevalences:
             return []
-        ours = first.reference_predictions
-        return predictive_values(first.y, ours.p, ours.thresholds, prevalences, first.groups)
+        reference = first.reference_predictions
+        return predictive_values(first.y, reference.p, reference.thresholds, prevalences, first.groups)
 
     def results(self) -> StudyResults:
         """All figures."""
@@ -227,7 +235,7 @@ class Evaluation:
         rows, rules = self.units
         return StudyResults(
             summary=self.summary(), exported=self.exported, seeds=plan.options.seeds, prevalences=list(plan.options.prevalences),
-            sample=self.sample(), networks=read_csv(plan.folder / "networks.csv"), questions=self.question_results,
+            sample=self.sample(), networks=read_csv(plan.folder / NETWORKS), questions=self.question_results,
             inner_log_losses=self.inner_log_losses, controls=self.controls, int8=self.int8, units=rows,
             unit_rules="; ".join(rules), cascade=self.cascade, subgroups=self.subgroups,
             predictive_values=self.predictive_values,

@@ -19,20 +19,13 @@ from fundoscope.rop.study.data import StudyData
 from fundoscope.rop.study.networks import labelled_squares, load_fitted_network
 from fundoscope.rop.study.plan import FitTask, StudyPlan
 from fundoscope.rop.study.questions import TREATMENT, Question
+from fundoscope.rop.study.results import SEEN_SECTION, TREATMENT_SECTION, maps_section
 from fundoscope.studies import write_json
 
 PICTURES = "pictures.json"
 STEP = "explained"
 
-#: Sections of the page that show photographs; the maps of a question are in `maps_section`.
-SEEN, TREATED = "What the networks see", "ROP without and with need of treatment"
-
 _SHOWN = 4  # photographs of each kind
-
-
-def maps_section(question: str) -> str:
-    """The section of the page that shows a question's activation maps."""
-    return f"Maps behind the answers: {question}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +66,8 @@ def _enhanced(plan: StudyPlan, data: StudyData) -> list[ExplainedPicture]:
                 "contrast evened (CLAHE)": data.standard.enhance(squares[row]),
             }
             pictures += [
-                ExplainedPicture(SEEN, pixels, record.image, (record.label, how)) for how, pixels in both.items()
+                ExplainedPicture(SEEN_SECTION, pixels, record.image, (record.label, caption))
+                for caption, pixels in both.items()
             ]
     return pictures
 
@@ -84,7 +78,7 @@ def _treated(plan: StudyPlan, data: StudyData) -> list[ExplainedPicture]:
         return []
     question, squares = plan.question(TREATMENT), data.pixels()
     return [
-        ExplainedPicture(TREATED, squares[row], plan.cohort[row].image, (question.classes[label],))
+        ExplainedPicture(TREATMENT_SECTION, squares[row], plan.cohort[row].image, (question.classes[label],))
         for label in (0, 1)
         for row in np.flatnonzero(question.labels == label)[:_SHOWN].tolist()
     ]

@@ -84,9 +84,9 @@ def simulated_eyes(
     if not study.done(step):
         with study.step(step) as folder:
             _draw(folder, recipe, numbers.model_copy(update={"seed": numbers.seed + seed}), progress)
-    kept = study.result(step)
-    pixels = np.load(kept / "squares.npy", mmap_mode="r")
-    known = dict(np.load(kept / "known.npz"))
+    folder = study.result(step)
+    pixels = np.load(folder / "squares.npy", mmap_mode="r")
+    known = dict(np.load(folder / "known.npz"))
     return SimulatedEyes(Squares(pixels, known.pop("labels"), recipe.standard), **known)  # type: ignore[arg-type]
 
 

@@ -112,11 +112,13 @@ class Refit:
             options, squares, rows = self._options(question), labelled_squares(self.data, question), question.known_rows
             model = self._initial_network(question.name)
             if self.arm.teacher:
-                lesson = DistillationPlan(
+                teaching = DistillationPlan(
                     self._teachers(question), squares, rows, _NO_ROWS, self.plan.folder / "teacher_logits" / "refit"
                 )
-                how = replace(distillation_options(self.plan.recipe), hint=0.0)  # an ensemble has no one map to imitate
-                model = distil(model, lesson, how, options, folder, seed=0)
+                distillation = replace(
+                    distillation_options(self.plan.recipe), hint=0.0
+                )  # an ensemble has no one map to imitate
+                model = distil(model, teaching, distillation, options, folder, seed=0)
             else:
                 model = fit(model, squares, rows, _NO_ROWS, options, folder, seed=0)
             save_weights(model, folder)
@@ -133,8 +135,8 @@ class Refit:
         """The arm's fit for as many epochs as the folds needed: the median of their best epochs, or the recipe's least."""
         tasks = self.plan.tasks_of(self.arm, question.name)
         median = int(np.median([best_epoch(self.plan.study.result(task.step) / "epochs.csv") for task in tasks])) + 1
-        least = int(self.arm.fit.epochs * self.plan.recipe.refit.minimum_epochs_share)
-        return replace(fit_options(self.arm.fit, self.plan.options.tracker), epochs=max(median, least))
+        minimum = int(self.arm.fit.epochs * self.plan.recipe.refit.minimum_epochs_share)
+        return replace(fit_options(self.arm.fit, self.plan.options.tracker), epochs=max(median, minimum))
 
     def _initial_network(self, question: str) -> Classifier:
         recipe = self.plan.recipe

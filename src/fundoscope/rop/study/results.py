@@ -13,10 +13,18 @@ import numpy as np
 from fundoscope.evaluation import Difference, Estimate
 from fundoscope.studies import write_json
 
-RESULTS, CURVES = "results.json", "curves.csv"
+RESULTS, CURVES, SHUFFLED, NETWORKS = "results.json", "curves.csv", "shuffled_labels.json", "networks.csv"
+
+#: Sections of the page that show photographs; `maps_section` has those of activation maps.
+SEEN_SECTION, TREATMENT_SECTION = "What the networks see", "ROP without and with need of treatment"
 
 #: A row of a table: names, numbers, `Estimate`s and `Difference`s by column.
 Row = dict[str, Any]
+
+
+def maps_section(question: str) -> str:
+    """The section of the page that shows a question's activation maps."""
+    return f"Maps behind the answers: {question}"
 
 
 @dataclass(frozen=True)

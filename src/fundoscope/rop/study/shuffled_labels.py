@@ -22,9 +22,9 @@ from fundoscope.learning import Squares, fit
 from fundoscope.networks import build
 from fundoscope.rop.recipes import ShuffledLabelNumbers
 from fundoscope.rop.study.data import StudyData
-from fundoscope.rop.study.evaluate import SHUFFLED
 from fundoscope.rop.study.networks import fit_options, predict_rows
 from fundoscope.rop.study.plan import StudyPlan
+from fundoscope.rop.study.results import SHUFFLED
 from fundoscope.studies import Progress, write_json
 
 Rows = NDArray[np.int64]

@@ -31,9 +31,8 @@ from fundoscope.rop.study.networks import (
 from fundoscope.rop.study.plan import FitTask, StudyPlan
 from fundoscope.rop.study.pretraining import pretrained_weights, simulated_eyes
 from fundoscope.rop.study.questions import ROP, TREATMENT
+from fundoscope.rop.study.results import NETWORKS
 from fundoscope.studies import Progress, Study, write_json
-
-NETWORKS = "networks.csv"
 
 
 def train_all(plan: StudyPlan, data: StudyData, progress: Progress) -> None:
@@ -71,8 +70,8 @@ def _fit(task: FitTask, plan: StudyPlan, data: StudyData, simulated: Squares | N
         train = np.concatenate([train, np.arange(first, len(squares.labels))])
     teacher = load_fitted_network(task.with_arm(plan.recipe.arm(task.arm.teacher)), plan.recipe, plan.study)
     cache = plan.folder / "teacher_logits" / task.question / f"seed-{task.seed}" / f"fold-{task.fold.number}"
-    lesson = DistillationPlan(teacher, squares, train, inner, cache)
-    return distil(model, lesson, distillation_options(plan.recipe), options, folder, task.seed)
+    teaching = DistillationPlan(teacher, squares, train, inner, cache)
+    return distil(model, teaching, distillation_options(plan.recipe), options, folder, task.seed)
 
 
 def initial_network(task: FitTask, recipe: RopRecipe, study: Study) -> Classifier:

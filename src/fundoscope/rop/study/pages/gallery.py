@@ -6,6 +6,7 @@ from fundoscope.reports import ReportFigure, Section
 from fundoscope.reports.plots import learning_curve
 from fundoscope.rop.recipes import USUAL_ARMS
 from fundoscope.rop.study.pages.files import StudyFiles
+from fundoscope.rop.study.results import maps_section
 
 
 def sections(files: StudyFiles) -> list[Section]:
@@ -14,7 +15,7 @@ def sections(files: StudyFiles) -> list[Section]:
         "Warm colours speak for the positive answer, and their mean over the map is the network's log-odds. "
         "Wrong answers come first: look at these."
     )
-    titles = [f"Maps behind the answers: {found['name']}" for found in files.results["questions"]]
+    titles = [maps_section(found["name"]) for found in files.results["questions"]]
     maps = [Section(title, paragraphs=(text,), pictures=files.pictures(title)) for title in titles]
     figures = []
     for arm in files.manifest["arms"]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from fundoscope.reports import Check, ReportFigure, Section, Table
 from fundoscope.reports.clinic_plots import draw_histograms
 from fundoscope.rop.study.pages.files import StudyFiles
-
-#: Sections that `explained/` fills.
-PICTURED = ("What the networks see", "ROP without and with need of treatment")
+from fundoscope.rop.study.results import SEEN_SECTION, TREATMENT_SECTION
 
 
 def sections(files: StudyFiles) -> list[Section]:
@@ -25,5 +23,5 @@ def sections(files: StudyFiles) -> list[Section]:
         tables=(Table(sample["folds"], "Counts by fold, part and class (as table 3 of the paper)"),),
         figures=figures,
     )  # fmt: skip
-    pictured = [(title, files.pictures(title)) for title in PICTURED]
+    pictured = [(title, files.pictures(title)) for title in (SEEN_SECTION, TREATMENT_SECTION)]
     return [counts, *(Section(title, pictures=pictures) for title, pictures in pictured if pictures)]
