@@ -188,6 +188,23 @@ def test_same_seed_same_bytes():
     assert simulate.infant(8, size=SIZE).file != once.file
 
 
+@pytest.mark.parametrize("name", simulate.CAMERAS)
+def test_every_camera_photographs_the_field_that_it_states(name):
+    camera = simulate.CAMERAS[name].resized(240)
+    make = simulate.infant if camera.infant else simulate.adult
+    photograph = make(1, camera=name, level="perfect", size=240)
+    assert photograph.pixels.shape == (*camera.shape, 3)
+    rows, columns = np.indices(camera.shape)
+    circle = np.hypot(rows - camera.centre[0], columns - camera.centre[1]) <= camera.radius
+    circle &= (columns >= camera.columns[0]) & (columns <= camera.columns[1])
+    field = photograph.truth.field
+    assert (field & circle).sum() / (field | circle).sum() > 0.95
+    grey = photograph.pixels.max(axis=2)
+    assert np.median(grey[~field]) < 10 < 60 < np.median(grey[field])
+    assert photograph.truth.vessel[field].mean() > 0.01
+    assert not photograph.truth.vessel[~field].any()
+
+
 def test_each_level_shows_less_than_the_one_before():
     eye = infants.grow_eye(2, Findings())
     details = []
