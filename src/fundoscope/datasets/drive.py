@@ -13,8 +13,10 @@ def drive_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     """The photographs of one part with their fields, and the vessels of the first observer where the part holds them: the test
     part is also distributed without. Arteries, veins and crossings are unknown.
     """
-    every = list_photographs(folder / "images")
-    files = {"field": match_by_name(every, folder / "mask", lambda stem: f"{stem}_mask")}
+    photographs = list_photographs(folder / "images")
+    files = {"field": match_by_name(photographs, folder / "mask", lambda stem: f"{stem}_mask")}
     if (folder / "1st_manual").is_dir():
-        files["vessel"] = match_by_name(every, folder / "1st_manual", lambda stem: f"{stem.partition('_')[0]}_manual1")
-    return make_sources(every, dataset, read_drawn, **files)
+        files["vessel"] = match_by_name(
+            photographs, folder / "1st_manual", lambda stem: f"{stem.partition('_')[0]}_manual1"
+        )
+    return make_sources(photographs, dataset, read_drawn, **files)

@@ -30,20 +30,20 @@ def list_pictures(folder: Path, suffixes: Sequence[str] = _PICTURES) -> list[Pat
 
 
 def match_by_name(
-    every: Sequence[Path], folder: Path, stem: Callable[[str], str] = str, *, some: bool = False
+    photographs: Sequence[Path], folder: Path, stem: Callable[[str], str] = str, *, may_lack: bool = False
 ) -> dict[Path, Path]:
     """Each photograph with its picture in `folder`: the one whose name without suffix is `stem(photograph's name)`.
 
-    Raises `PhotographError` where a photograph has none, unless `some` is true, and for pictures without a photograph.
+    Raises `PhotographError` where a photograph has none, unless it `may_lack` one, and for pictures without a photograph.
     """
-    wanted = {stem(path.stem): path for path in every}
-    return match_stems(wanted, {path.stem: path for path in list_pictures(folder)}, folder, some)
+    wanted = {stem(path.stem): path for path in photographs}
+    return match_stems(wanted, {path.stem: path for path in list_pictures(folder)}, folder, may_lack)
 
 
-def match_stems(wanted: dict[str, Path], there: dict[str, Path], folder: Path, some: bool) -> dict[Path, Path]:
+def match_stems(wanted: dict[str, Path], there: dict[str, Path], folder: Path, may_lack: bool) -> dict[Path, Path]:
     """Each photograph with its file, where `wanted` and `there` map the same stems to them; errors as in `match_by_name`."""
     missing = [stem for stem in wanted if stem not in there]
-    if missing and not some:
+    if missing and not may_lack:
         cause = f"its file {missing[0]}.* is not in {folder}; {len(missing)} are missing"
         raise PhotographError(str(wanted[missing[0]]), cause, "Copy the set again, whole.")
     stray = [stem for stem in there if stem not in wanted]
@@ -54,14 +54,14 @@ def match_stems(wanted: dict[str, Path], there: dict[str, Path], folder: Path, s
 
 
 def make_sources(
-    every: Sequence[Path],
+    photographs: Sequence[Path],
     dataset: str,
     reader: Callable[[PhotographSource], PhotographRecord],
     **files: dict[Path, Path],
 ) -> list[PhotographSource]:
     """The sources of photographs that are each a group of its own, with those of the `files` that belong to them."""
     made = []
-    for path in every:
+    for path in photographs:
         own = {kind: found[path] for kind, found in files.items() if path in found}
         made.append(PhotographSource(path.stem, dataset, path, path.stem, reader, own))
     return made

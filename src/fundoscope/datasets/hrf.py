@@ -17,10 +17,10 @@ def hrf_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     at a crossing, without any green. So a record's crossings are not complete (`complete` is false), and its pixels that are
     both artery and vein should not be learnt from.
     """
-    every = list_photographs(folder / "images")
-    maps = match_by_name(every, folder / "av")
-    fields = match_by_name(every, folder / "mask", lambda stem: f"{stem}_mask")
-    return make_sources(every, dataset, _read, artery_vein=maps, field=fields)
+    photographs = list_photographs(folder / "images")
+    maps = match_by_name(photographs, folder / "av")
+    fields = match_by_name(photographs, folder / "mask", lambda stem: f"{stem}_mask")
+    return make_sources(photographs, dataset, _read, artery_vein=maps, field=fields)
 
 
 def _read(source: PhotographSource) -> PhotographRecord:

@@ -19,13 +19,13 @@ def iostar_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     Points are read from `<photograph>_JunctionsPos.mat` below `folder`. Those of the 565 px release are in another
     frame, and are refused: they go with the photographs of their own release, in the layout `junctions`.
     """
-    every = list_photographs(folder / "image")
+    photographs = list_photographs(folder / "image")
     files = {
-        kind: match_by_name(every, folder / name, lambda stem, end=end: stem + end)
+        kind: match_by_name(photographs, folder / name, lambda stem, end=end: stem + end)
         for kind, (name, end) in _FOLDERS.items()
         if (folder / name).is_dir()
     }
-    return make_sources(every, dataset, _read, points=point_files(every, folder, some=True), **files)
+    return make_sources(photographs, dataset, _read, points=point_files(photographs, folder, may_lack=True), **files)
 
 
 def _read(source: PhotographSource) -> PhotographRecord:

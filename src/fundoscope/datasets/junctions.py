@@ -27,12 +27,12 @@ def junctions_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     """The photographs with crossings, bifurcations and endpoints, and with vessels where these were drawn. Arteries and veins
     are not distinguished.
     """
-    every = list_photographs(folder / "images")
-    files = {"points": point_files(every, folder)}
+    photographs = list_photographs(folder / "images")
+    files = {"points": point_files(photographs, folder)}
     if (folder / "vessel_512").is_dir():
-        files["vessel"] = match_by_name(every, folder / "vessel_512", _drawing_name, some=True)
-        files["original"] = match_by_name(every, folder / "images_1024")
-    return make_sources(every, dataset, _read, **files)
+        files["vessel"] = match_by_name(photographs, folder / "vessel_512", _drawing_name, may_lack=True)
+        files["original"] = match_by_name(photographs, folder / "images_1024")
+    return make_sources(photographs, dataset, _read, **files)
 
 
 def _drawing_name(stem: str) -> str:

@@ -11,11 +11,11 @@ from fundoscope.datasets.record import PhotographSource
 
 def les_av_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     """The photographs with vessels, arteries and veins; the field of view is found where there is no `masks/`."""
-    every = list_photographs(folder / "images")
+    photographs = list_photographs(folder / "images")
     files = {
-        "vessel": match_by_name(every, folder / "vessel-segmentations"),
-        "artery_vein": match_by_name(every, folder / "arteries-and-veins"),
+        "vessel": match_by_name(photographs, folder / "vessel-segmentations"),
+        "artery_vein": match_by_name(photographs, folder / "arteries-and-veins"),
     }
     if (folder / "masks").is_dir():
-        files["field"] = match_by_name(every, folder / "masks", lambda stem: f"{stem}_mask")
-    return make_sources(every, dataset, read_drawn, **files)
+        files["field"] = match_by_name(photographs, folder / "masks", lambda stem: f"{stem}_mask")
+    return make_sources(photographs, dataset, read_drawn, **files)

@@ -19,10 +19,10 @@ _REACHED = 0.6  # share of the columns that the rightmost of many points reaches
 _MANY = 20
 
 
-def point_files(every: Sequence[Path], folder: Path, some: bool = False) -> dict[Path, Path]:
+def point_files(photographs: Sequence[Path], folder: Path, may_lack: bool = False) -> dict[Path, Path]:
     """Each photograph with its `<photograph>_JunctionsPos.mat` in any folder below `folder`; errors as in `match_by_name`."""
     there = {path.stem.removesuffix(_SUFFIX): path for path in sorted(folder.rglob(f"*{_SUFFIX}.mat"))}
-    return match_stems({path.stem: path for path in every}, there, folder, some)
+    return match_stems({path.stem: path for path in photographs}, there, folder, may_lack)
 
 
 def read_points(path: Path, field: Mask) -> dict[str, Points]:

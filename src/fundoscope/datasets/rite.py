@@ -14,8 +14,11 @@ from fundoscope.datasets.record import PhotographSource
 
 def rite_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     """The photographs of one part with vessels, arteries and veins; the field is DRIVE's where its folder `mask/` was added."""
-    every = list_photographs(folder / "images")
-    files = {"artery_vein": match_by_name(every, folder / "av"), "vessel": match_by_name(every, folder / "vessel")}
+    photographs = list_photographs(folder / "images")
+    files = {
+        "artery_vein": match_by_name(photographs, folder / "av"),
+        "vessel": match_by_name(photographs, folder / "vessel"),
+    }
     if (folder / "mask").is_dir():
-        files["field"] = match_by_name(every, folder / "mask", lambda stem: f"{stem}_mask")
-    return make_sources(every, dataset, read_drawn, **files)
+        files["field"] = match_by_name(photographs, folder / "mask", lambda stem: f"{stem}_mask")
+    return make_sources(photographs, dataset, read_drawn, **files)
