@@ -1,5 +1,7 @@
 """Tiny folders in the layouts of the public sets, filled with simulated eyes, for the tests of datasets and labels."""
 
+from functools import cache
+
 import cv2
 import numpy as np
 from PIL import Image
@@ -10,6 +12,7 @@ from fundoscope.simulate import adult
 EYES = {"01": 3, "02": 5}  # number in a file's name, and seed
 
 
+@cache
 def eyes():
     """Two simulated adults' photographs of DRIVE's size, by number."""
     return {number: adult(seed, camera="drive", level="good") for number, seed in EYES.items()}

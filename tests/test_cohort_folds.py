@@ -200,9 +200,9 @@ def test_a_planted_leak_raises_and_names_the_photographs(saved):
         Folds.read(path, cohort)
     assert caught.value.exit_code == 1
     leaking = Folds.read(path, cohort, allow_leaks=True)
-    leaking.check(cohort, alone(cohort))  # apart from the infants it is sound
+    leaking.check_groups(cohort, alone(cohort))  # apart from the infants it is sound
     with pytest.raises(LeakError, match="stands on two sides of fold"):
-        leaking.check(cohort, make_groups(cohort))
+        leaking.check_groups(cohort, make_groups(cohort))
 
 
 @pytest.mark.parametrize(

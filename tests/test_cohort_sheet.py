@@ -95,7 +95,7 @@ def test_bytes_of_a_picture_are_no_table(tmp_path):
         read_sheet(tmp_path / "none.csv")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8), min_size=3, max_size=3),

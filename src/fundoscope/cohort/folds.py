@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ class Folds:
         made = cls(folds, groups, seed, cohort.sha256, _photographs(cohort))
         made.check_partition()
         made.check_classes(cohort)
-        made.check(cohort, groups)
+        made.check_groups(cohort, groups)
         return made
 
     @classmethod
@@ -96,7 +96,7 @@ class Folds:
             )
         folds.check_partition(str(path))
         if not allow_leaks:
-            folds.check(cohort, folds.groups)
+            folds.check_groups(cohort, folds.groups)
         return folds
 
     def write(self, path: str | Path) -> Path:
@@ -117,12 +117,18 @@ class Folds:
             "cohort_sha256": self.cohort_sha256,
             "seed": self.seed,
             "groups": {"rule": self.groups.rule, "of": list(self.groups.names)},
-            "folds": [{part: self._part(fold.rows(part)) for part in PARTS} for fold in self.folds],
+            "folds": [
+                {
+                    part: {
+                        "rows": list(fold.rows(part)),
+                        "images": [self.photographs[row]["image"] for row in fold.rows(part)],
+                    }
+                    for part in PARTS
+                }
+                for fold in self.folds
+            ],
             "photographs": list(self.photographs),
         }
-
-    def _part(self, rows: tuple[int, ...]) -> dict[str, Any]:
-        return {"rows": list(rows), "images": [self.photographs[row]["image"] for row in rows]}
 
     def __len__(self) -> int:
         return len(self.folds)
@@ -142,7 +148,9 @@ class Folds:
         tested = sorted(chain.from_iterable(fold.test for fold in self.folds))
         if tested != everything:
             wrong = sorted(row for row in {*everything, *tested} if tested.count(row) != 1)
-            raise CohortError(f"{name}: not tested exactly once: row {_rows(wrong)}. Make the folds anew.")
+            raise CohortError(
+                f"{name}: not tested exactly once: row {list_some([str(row) for row in wrong])}. Make the folds anew."
+            )
         for fold in self.folds:
             if sorted(fold.test + fold.train + fold.inner) != everything:
                 raise CohortError(
@@ -160,7 +168,7 @@ class Folds:
                         f"groups ({self.groups.rule}) stay whole. Ask for fewer folds, or add photographs."
                     )
 
-    def check(self, cohort: Cohort, groups: Groups) -> None:
+    def check_groups(self, cohort: Cohort, groups: Groups) -> None:
         """Raise `LeakError` naming the photographs when a group stands in two parts of a fold."""
         numbers = groups.numbers
         for fold in self.folds:
@@ -171,29 +179,34 @@ class Folds:
             home[numbers[::-1]] = part[::-1]  # the part of each group's first photograph
             strays = np.flatnonzero(home[numbers] != part)
             if len(strays):
-                raise LeakError(_leak(cohort, groups, fold, int(numbers[strays[0]])))
+                rows = np.flatnonzero(numbers == numbers[strays[0]]).tolist()
+                named = list_some([f"{cohort[row].image} ({fold.part_of(row)})" for row in rows])
+                raise LeakError(
+                    f"{groups.names[rows[0]]} stands on two sides of fold {fold.number}: {named}. "
+                    "Make the folds anew, so that its photographs stay together."
+                )
 
     def table(self, cohort: Cohort) -> list[dict[str, Any]]:
-        """A row a fold and part: photographs, groups and infants, in all and by class."""
-        return [self._summary(cohort, fold, part) for fold in self.folds for part in PARTS]
-
-    def _summary(self, cohort: Cohort, fold: Fold, part: str) -> dict[str, Any]:
-        records = [cohort[row] for row in fold.rows(part)]
-        row: dict[str, Any] = {"fold": fold.number, "part": part, "photographs": len(records)}
-        row |= {label: sum(r.label == label for r in records) for label in LABELS}
-        row["treatment_requiring"] = sum(r.treatment_requiring is True for r in records)
-        row["groups"] = len({self.groups.names[r.row] for r in records})
-        if cohort.has_infants:
-            row["infants"] = len({r.infant for r in records})
-            row |= {f"infants_{label}": len({r.infant for r in records if r.label == label}) for label in LABELS}
-        return row
+        """A row for each fold and part: numbers of photographs, groups and infants, in all and by class."""
+        rows: list[dict[str, Any]] = []
+        for fold, part in product(self.folds, PARTS):
+            records = [cohort[row] for row in fold.rows(part)]
+            row: dict[str, Any] = {"fold": fold.number, "part": part, "photographs": len(records)}
+            row |= {label: sum(r.label == label for r in records) for label in LABELS}
+            row["treatment_requiring"] = sum(r.treatment_requiring is True for r in records)
+            row["groups"] = len({self.groups.names[r.row] for r in records})
+            if cohort.has_infants:
+                row["infants"] = len({r.infant for r in records})
+                row |= {f"infants_{label}": len({r.infant for r in records if r.label == label}) for label in LABELS}
+            rows.append(row)
+        return rows
 
 
 def _counts(cohort: Cohort, groups: Groups) -> Counts:
     """Photographs of each group by class: normal, rop, and treatment-requiring ROP (a part of rop)."""
     numbers, n = groups.numbers, len(groups)
     classes = [cohort.labels == 0, cohort.labels == 1, cohort.treatments == 1]
-    return np.stack([np.bincount(numbers[of], minlength=n) for of in classes], axis=1).astype(float)
+    return np.stack([np.bincount(numbers[members], minlength=n) for members in classes], axis=1).astype(float)
 
 
 def _check_enough(counts: Counts, k: int, rule: str) -> None:
@@ -239,19 +252,6 @@ def _changes(before: tuple[dict[str, Any], ...], now: tuple[dict[str, Any], ...]
 def _change(old: dict[str, Any], new: dict[str, Any]) -> str:
     key = next(key for key in new if old.get(key) != new[key])
     return "the file's content" if key == "sha256" else f"{key} was {old.get(key)!r} and is {new[key]!r}"
-
-
-def _leak(cohort: Cohort, groups: Groups, fold: Fold, number: int) -> str:
-    rows = np.flatnonzero(groups.numbers == number).tolist()
-    named = list_some([f"{cohort[row].image} ({fold.part_of(row)})" for row in rows])
-    return (
-        f"{groups.names[rows[0]]} stands on two sides of fold {fold.number}: {named}. "
-        "Make the folds anew, so that its photographs stay together."
-    )
-
-
-def _rows(rows: list[int]) -> str:
-    return list_some([str(row) for row in rows])
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -181,8 +181,8 @@ def _decode(path: Path, error: type[FundoscopeError]) -> tuple[str, str]:
 def _find_header(filled: Sequence[tuple[int, str]], separators: str, needed: Sequence[str]) -> tuple[int, str]:
     """Which of the filled lines is the header, and the separator that parts it best.
 
-    The header is the first line that names all `needed` columns; where none does, the first line, so that the missing
-    column is what the user is told of.
+    The header is the first line that names all `needed` columns; where none does, the first line, so that the user
+    is told of the missing column.
     """
 
     def found(line: str, separator: str) -> int:

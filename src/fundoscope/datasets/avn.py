@@ -41,7 +41,7 @@ def avn_sources(folder: Path, dataset: str) -> list[PhotographSource]:
 
 
 def _read_grades(path: Path) -> dict[str, int]:
-    """The grade of each patch by its name without suffix; the columns are told by their order, whatever they are called."""
+    """The grade of each patch by its name without suffix; the columns are known by their order, whatever their names."""
     grades: dict[str, int] = {}
     for row in read_sheet(path):
         cells = list(row.cells.values())

@@ -162,7 +162,7 @@ def make_plan(options: StudyOptions, progress: Progress) -> StudyPlan:
     if not path.exists():
         divide(options, cohort, groups).write(path)
     folds = Folds.read(path, cohort)
-    folds.check(cohort, groups)
+    folds.check_groups(cohort, groups)
     questions, missing = answerable_questions(cohort, folds)
     if missing:
         progress.say(missing)
