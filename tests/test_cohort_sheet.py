@@ -147,3 +147,9 @@ def test_a_name_in_an_older_encoding_is_found_by_its_bytes(tmp_path):
         pytest.skip("this file system takes UTF-8 names only")
     cohort = Cohort.read(written(tmp_path, "image,label\nMüller.jpg,rop\n", "cp1252"))
     assert cohort[0].path == tmp_path / name and cohort.digests[0]
+
+
+@pytest.mark.parametrize("name", ["张三.jpg", "早产儿 左眼.jpg"])
+def test_names_in_a_chinese_encoding_are_found(tmp_path, name):
+    (tmp_path / name).touch()
+    assert Cohort.read(written(tmp_path, f"image,label\n{name},rop\n", "gb18030"))[0].path == tmp_path / name

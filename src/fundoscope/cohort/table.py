@@ -14,6 +14,7 @@ import json
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -237,8 +238,11 @@ def _find_image(image: str, base: Path, encoding: str) -> Path:
     readings = [text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)]
     if text.startswith("~"):
         readings.append(os.path.expanduser(text))  # noqa: PTH111 (pathlib's fails without a home)
-    if encoding == "cp1252":
-        readings.append(os.fsdecode(text.encode(encoding)))
+    if encoding in ("cp1252", "unknown"):  # what is not Unicode may also be Chinese, or the bytes of the name on disk
+        raw = image.encode(encoding) if encoding == "cp1252" else os.fsencode(image)
+        readings.append(os.fsdecode(raw))
+        with suppress(UnicodeDecodeError):
+            readings.append(raw.decode("gb18030").replace("\\", "/"))
     found = [Path(os.path.normpath(base / reading)) for reading in readings]
     if "\\" in image:  # written on Windows: with or without the file, its parts are what is meant
         return next((path for path in found if os.path.lexists(path)), found[0])
