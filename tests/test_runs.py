@@ -272,6 +272,29 @@ def test_files_of_unknown_origin_are_never_touched(numbers, tmp_path):
     assert [path.name for path in out.iterdir()] == ["results.csv"] and (out / "results.csv").read_text() == "mine"
 
 
+@pytest.mark.parametrize("place", ["run.json", "pictures/0001_mine.jpg", "pictures"])
+def test_nothing_that_a_run_would_overwrite_may_lie_there(numbers, tmp_path, place):
+    out = tmp_path / "out"
+    if place == "pictures":
+        out.mkdir()
+        (out / place).symlink_to(numbers)
+    else:
+        (out / place).parent.mkdir(parents=True)
+        (out / place).write_text("{}")
+    with pytest.raises(UsageError, match=f"holds {place}, which no run"):
+        run(NumberGrader(), [Mention("a.png")], out)
+    assert not (out / ".run").exists()
+
+
+def test_a_manifest_that_was_tampered_with_removes_nothing_elsewhere(numbers, tmp_path):
+    out = tmp_path / "out"
+    run(NumberGrader(), named(numbers), out)
+    manifest = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**manifest, "files": ["../numbers/1.png", *manifest["files"]]}))
+    run(NumberGrader(), named(numbers)[:2], out, replace=True)
+    assert (numbers / "1.png").read_text() == "1"
+
+
 def test_a_folder_with_other_files_may_take_a_run(numbers):
     run(NumberGrader(), named(numbers), numbers)
     assert len(rows(numbers)) == 5 and len(named(numbers)) == 5

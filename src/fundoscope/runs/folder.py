@@ -93,7 +93,7 @@ class RunFolder:
         """
         files = manifest["files"]
         refuse_overwriting(path, files, mentions)
-        if read_manifest(path) is None and (taken := [name for name in files if os.path.lexists(path / name)]):
+        if read_manifest(path) is None and (taken := _files_in_the_way(path, files)):
             raise UsageError(
                 f"{path}: holds {', '.join(taken)}, which no run that is known here has written. "
                 "Move these files away, or give another folder to --out."
@@ -143,14 +143,23 @@ def refuse_overwriting(path: Path, files: Iterable[str], mentions: Iterable[Ment
             raise UsageError(f"{source}: would be overwritten by the answers in {path}. Give another folder to --out.")
 
 
+def _files_in_the_way(path: Path, files: Iterable[str]) -> list[str]:
+    """Names in a folder that a run would overwrite: of its answers, of numbered pictures, a link in the pictures' place."""
+    taken = [name for name in files if os.path.lexists(path / name)]
+    if (path / PICTURES).is_symlink():
+        return [*taken, PICTURES]
+    return [*taken, *(f"{PICTURES}/{place.name}" for place in (path / PICTURES).glob("[0-9][0-9][0-9][0-9]*_*.jpg"))]
+
+
 def remove_run(path: Path, manifest: Manifest) -> None:
     """Remove the files of the run that lies in a folder, and no others; the marker goes last."""
     journal = Journal(path / STATE)
     pictures = [entry["pictures"] for entry in journal.entries()]
     begun = (path / PICTURES).glob(f"{len(pictures) + 1:04d}_*.jpg")  # of the photograph at which the run was cut off
     try:
-        names = [*manifest["files"], *(name for names in pictures for name in names)]
-        for place in [*(path / name for name in names if name != MARKER), *begun]:
+        files = [path / Path(name).name for name in manifest["files"] if name != MARKER]
+        shown = [path / PICTURES / Path(name).name for names in pictures for name in names]
+        for place in (*files, *shown, *begun):
             place.unlink(missing_ok=True)
         journal.path.unlink(missing_ok=True)
         if (path / PICTURES).is_dir() and not any((path / PICTURES).iterdir()):
