@@ -145,6 +145,11 @@ class Watched(NickingGrader):
         findings.extend(graded.findings)
         return graded
 
+    def failed(self, name, reason):
+        graded = super().failed(name, reason)
+        findings.extend(graded.findings)
+        return graded
+
 
 held, alive, findings = [], [], []
 

@@ -1,4 +1,4 @@
-"""`fundoscope bundle`: what a bundle says of itself, and whether it is whole."""
+"""`fundoscope bundle`: the card of a bundle, and whether all its files are whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The networks that screen, and what they say of themselves.", no_args_is_help=True)
+app = typer.Typer(help="The networks that grade, their cards, and whether they are whole.", no_args_is_help=True)
 
 _WHICH = typer.Argument(metavar="[BUNDLE]", help="A folder, or the name of a shipped bundle; default: all shipped.")
 
@@ -17,7 +17,7 @@ def show(
     bundle: Annotated[str | None, _WHICH] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead, an object a line.")] = False,
 ) -> None:
-    """Print what a bundle is for, what it learnt from, how it decides; exits with 3 if it is broken."""
+    """Print the card of a bundle: its purpose, its training data, how it decides; exits with 3 if it is broken."""
     from fundoscope.bundles import verify
 
     for folder in _folders(bundle):
@@ -33,7 +33,7 @@ def verify_files(bundle: Annotated[str | None, _WHICH] = None) -> None:
     broken = False
     for folder in _folders(bundle):
         try:
-            print(f"whole   {_tried(folder)}")
+            print(f"whole   {_run_once(folder)}")
         except BundleError as error:
             broken = True
             print(f"BROKEN  {error}")
@@ -41,7 +41,8 @@ def verify_files(bundle: Annotated[str | None, _WHICH] = None) -> None:
         raise typer.Exit(BundleError.exit_code)
 
 
-def _tried(folder: Path) -> str:
+def _run_once(folder: Path) -> str:
+    """A line about a bundle of which every file is whole and the network runs; raises `BundleError` otherwise."""
     import numpy as np
 
     from fundoscope.bundles import open_bundle, verify

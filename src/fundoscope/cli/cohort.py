@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from fundoscope.cli.console import Console
-    from fundoscope.cohort import Audit, Cohort
 
 app = typer.Typer(no_args_is_help=True, help="Make a table of photographs, and audit it.")
 
@@ -30,6 +26,7 @@ def audit_(table: Table, folds: FoldsFile = None, out: Out = None, quiet: Quiet 
     """
     from fundoscope.cli.console import Console
     from fundoscope.cohort import Cohort, Folds, audit, write_audit_page
+    from fundoscope.findings import counted
 
     console = Console(quiet)
     cohort = Cohort.read(table)
@@ -39,7 +36,11 @@ def audit_(table: Table, folds: FoldsFile = None, out: Out = None, quiet: Quiet 
     page = None if out is None else write_audit_page(found, out)
     for path in found.paths:
         typer.echo(os.fsencode(path))  # bytes: a name need not be text
-    _tell(cohort, found, console)
+    infants = len({record.infant for record in cohort}) if cohort.has_infants else "unknown"
+    console.say(f"{counted(len(cohort), 'photograph')}, infants: {infants}")
+    for kind, count in found.counts.items():
+        console.say(f"{count:>6}  {kind}")
+    console.say("clean" if found.clean else f"{counted(len(found.paths), 'photograph')} with a finding")
     if page is not None:
         console.say(f"page: {page}")
     raise typer.Exit(found.exit_code)
@@ -51,6 +52,7 @@ def from_folders(folder: Folder, out: TableOut, quiet: Quiet = False) -> None:
     from fundoscope.cli.console import Console
     from fundoscope.cohort import Cohort
     from fundoscope.errors import UsageError
+    from fundoscope.findings import counted
 
     console = Console(quiet)
     cohort = Cohort.from_folders(folder)
@@ -60,14 +62,6 @@ def from_folders(folder: Folder, out: TableOut, quiet: Quiet = False) -> None:
         raise UsageError(f"{out}: is there already. Give another --out, or remove it first.")
     cohort.write(out)
     rop = int(cohort.labels.sum())
-    console.say(f"{len(cohort)} photographs: {len(cohort) - rop} normal, {rop} rop")
+    console.say(f"{counted(len(cohort), 'photograph')}: {len(cohort) - rop} normal, {rop} rop")
     console.say(f"next: fundoscope cohort audit {out}")
     typer.echo(os.fsencode(out))
-
-
-def _tell(cohort: Cohort, found: Audit, console: Console) -> None:
-    infants = len({record.infant for record in cohort}) if cohort.has_infants else "unknown"
-    console.say(f"{len(cohort)} photographs, infants: {infants}")
-    for kind, count in found.counts.items():
-        console.say(f"{count:>6}  {kind}")
-    console.say("clean" if found.clean else f"{len(found.paths)} photographs concerned")

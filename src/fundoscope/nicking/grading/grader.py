@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
 from fundoscope.bundles.read_nicking import NickingBundle, open_nicking_bundle
-from fundoscope.errors import BundleError, PhotographError
+from fundoscope.errors import BundleError
 from fundoscope.findings import (
     NICKING_COLUMNS,
     PATCH_COLUMNS,
@@ -36,6 +36,7 @@ from fundoscope.nicking.grading.grades import PatchGrade, grade_patches
 from fundoscope.nicking.grading.outputs import open_page
 from fundoscope.nicking.grading.vessel_maps import map_photograph
 from fundoscope.nicking.grading.widths import CrossingWidths, measure_crossings, measure_patch
+from fundoscope.runs.engines import grade_isolated
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,15 @@ class NickingGrader:
         return cls(open_nicking_bundle(bundle))
 
     def grade(self, photographs: PhotographSource | Iterable[PhotographSource]) -> list[NickingFinding]:
-        """Rows of all crossings of photographs, in their order: paths, bytes of files, or arrays (rows, columns, 3), RGB."""
-        sources: Iterable[Any] = (
-            [photographs] if isinstance(photographs, str | Path | bytes | np.ndarray) else photographs
-        )
+        """Rows of all crossings of photographs, in their order: paths, bytes of files, or arrays (rows, columns, 3), RGB.
+
+        A photograph that is refused or cannot be read has a row too; nothing is raised for it.
+        """
+        one = isinstance(photographs, str | Path | bytes | np.ndarray)
         findings: list[NickingFinding] = []
-        for number, source in enumerate(sources, 1):
+        for number, source in enumerate([photographs] if one else photographs, 1):
             name = str(source) if isinstance(source, str | Path) else f"photograph {number}"
-            findings += self.grade_photograph(source, name).findings
+            findings += cast(tuple[NickingFinding, ...], grade_isolated(self, source, name).findings)
         return findings
 
     @property
@@ -93,11 +95,11 @@ class NickingGrader:
         return open_page(self.bundle.card, "photograph", folder, started, positions)
 
     def grade_photograph(self, source: PhotographSource, name: str) -> PhotographGrading:
-        """The rows of one photograph, a row a crossing, and the evidence behind them."""
-        try:
-            photograph = Prepared.read(source, name)
-        except PhotographError as error:
-            return PhotographGrading((NickingFinding(name, Status.FAILED, f"{error.cause}. {error.remedy}"),))
+        """The rows of one photograph, a row a crossing, and the evidence behind them.
+
+        Raises `PhotographError` for what cannot be read.
+        """
+        photograph = Prepared.read(source, name)
         quality = judge_quality(photograph, "adult")
         if not quality.gradable:
             refused = NickingFinding(photograph.name, Status.REJECTED, " ".join(quality.reasons))
@@ -122,12 +124,9 @@ class NickingGrader:
     def grade_patch(self, source: PhotographSource, name: str) -> PatchGrading:
         """The row of one patch file, and the evidence behind it.
 
-        Raises `BundleError` where the bundle holds no network that grades.
+        Raises `PhotographError` for what cannot be read, and `BundleError` where the bundle holds no network that grades.
         """
-        try:
-            pixels = crop_square(read(source, name))
-        except PhotographError as error:
-            return PatchGrading(PatchFinding(name, Status.FAILED, f"{error.cause}. {error.remedy}"))
+        pixels = crop_square(read(source, name))
         maps, patch = map_patch(pixels, self.bundle.map_vessels)
         narrowing = measure_patch(pixels, maps, self.bundle.card.crossings, pixels.shape[0] / maps.shape[1])
         (grade,) = grade_patches([patch], [narrowing], self.bundle)
