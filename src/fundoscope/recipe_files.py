@@ -57,12 +57,12 @@ def check_recipe(values: dict[str, Any], model: type[R], source: str) -> R:
         return model.model_validate(values)
     except ValidationError as error:
         unknown = [each for each in error.errors() if each["type"] in _UNKNOWN_KEY]
-        first = (unknown or error.errors())[0]  # a misspelt key is also a missing one: the misspelling is told
+        first = (unknown or error.errors())[0]  # a misspelt key is also a missing one: name the misspelling
         *section, key = (str(part) for part in first["loc"])
         place = ".".join((*section, key))
         if unknown:
-            told = nearest(key, _keys_of_section(model, section))
-            raise UsageError(f"{source}: there is no key '{place}': {told} Correct or remove it.") from error
+            near = nearest(key, _keys_of_section(model, section))
+            raise UsageError(f"{source}: there is no key '{place}': {near} Correct or remove it.") from error
         given = "" if first["type"] == "missing" else f" (it says {first['input']!r})"
         raise UsageError(f"{source}: {place}: {first['msg']}{given}. Correct this key of the recipe.") from error
 

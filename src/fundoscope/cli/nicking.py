@@ -70,7 +70,7 @@ def make_labels(
     layout: Annotated[str | None, typer.Option(help="The set's layout, where it is not recognised.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make the labels that detectors of crossings are taught by, in COCO's form.
+    """Write the labels that detectors of crossings are trained with, in COCO's form.
 
     Exit codes: 0 done, 1 a file of the set is missing or broken, 2 the call is wrong.
     """
@@ -81,7 +81,7 @@ def make_labels(
     dataset = open_dataset(dataset_dir, layout)
     console.header(layout=dataset.layout, photographs=len(dataset))
     path = write_labels(dataset, out)
-    console.say(summary(path))
+    console.say(describe_labels(path))
     print(path)
 
 
@@ -172,7 +172,7 @@ def study_grades(
     run_study(options, Console(quiet))
 
 
-def summary(path: Path) -> str:
+def describe_labels(path: Path) -> str:
     """What a file of labels holds, and which photographs are not in it."""
     import json
 

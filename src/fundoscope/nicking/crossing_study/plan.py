@@ -63,16 +63,16 @@ class PhotographSplit:
             }
             divided = groups[True] & groups[False]
             if divided:
-                told = f"{', '.join(sorted(divided))} would be trained on and tested"
-                raise UsageError(f"{dataset.folder}: {told}. Give the parts as folders training/ and test/.")
+                problem = f"{', '.join(sorted(divided))} would be trained on and tested"
+                raise UsageError(f"{dataset.folder}: {problem}. Give the parts as folders training/ and test/.")
             for source, tested in zip(dataset.sources, is_tested, strict=True):
                 (test if tested else train).append(source.full_name)
         inner = train[numbers.inner_every // 2 :: numbers.inner_every]
         split = cls({"train": tuple(n for n in train if n not in inner), "inner": tuple(inner), "test": tuple(test)})
         for part, names in split.names.items():
             if not names:
-                told = f"{len(train) + len(test)} photographs leave none for the part '{part}'"
-                raise UsageError(f"{told}. Give larger sets, or folders with training/ and test/.")
+                problem = f"{len(train) + len(test)} photographs leave none for the part '{part}'"
+                raise UsageError(f"{problem}. Give larger sets, or folders with training/ and test/.")
         return split
 
     @classmethod

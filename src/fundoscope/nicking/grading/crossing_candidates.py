@@ -18,11 +18,15 @@ from scipy.spatial import KDTree
 from fundoscope.vessels import MeasuredCrossing, crossings_between, crossings_on
 from fundoscope.vessels.artery_vein import ArteryVeinMap
 
-#: The features of a candidate, in this order: logit of the crossing map's peak; logit of the lower of the highest artery
-#: and vein probabilities around it; whether an artery and a vein cross here by their own graphs (0 or 1); whether any
-#: two vessels cross here by the graph of all vessels (0 or 1); their angle as a share of 90 degrees; log of the thinner
-#: one's width.
-FEATURES = ("heat", "both", "strands", "graph", "angle", "width")
+#: The features of a candidate, in this order.
+FEATURES = (
+    "crossing_map",  # logit of the highest value of the smoothed crossing map around it
+    "artery_and_vein",  # logit of the lower of the highest artery and the highest vein probability around it
+    "artery_crosses_vein",  # 1 where an artery and a vein cross here by their own graphs, else 0
+    "two_vessels_cross",  # 1 where any two vessels cross here by the graph of all vessels, else 0
+    "angle",  # of artery and vein, as a share of 90 degrees; 0 where they do not cross
+    "thinner_width",  # log of 1 + the width in pixels of the thinner of them; 0 where they do not cross
+)
 
 SAME_PLACE = 8.0  # pixels at DRIVE's scale within which both sources mean one crossing: a wide vein's width
 _PEAK_BLUR = 1.5  # pixels: standard deviation by which the crossing map is smoothed before peaks are taken
