@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fundoscope.cohort.fingerprints import Fingerprint, fingerprints
@@ -117,13 +117,12 @@ def _find_pairs(cohort: Cohort, prints: dict[int, Fingerprint], progress: Progre
     if len(compared) > 1:
         copies = {(m.first, m.second): m for m in find_near_duplicates(compared)}
         for match in copies.values():
-            pair = rows[match.first], rows[match.second]
-            found.append(SameEyePair(ProblemKind.NEAR_DUPLICATE, *pair, match.turn, match.similarity))
+            found.append(replace(match, first=rows[match.first], second=rows[match.second]))
         for match in find_second_views(compared, _stage("comparing", progress)):
             a, b = rows[match.first], rows[match.second]
             believed = cohort[a].infant == cohort[b].infant or match.similarity >= _SURE
             if believed and (match.first, match.second) not in copies:
-                found.append(SameEyePair(ProblemKind.SAME_EYE, a, b, match.turn, match.similarity))
+                found.append(replace(match, first=a, second=b))
     return sorted(found, key=lambda pair: (pair.first, pair.second))
 
 

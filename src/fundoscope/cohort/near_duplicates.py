@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.cohort.fingerprints import COARSE, FINE, Fingerprint, Grey, apply_turn
+from fundoscope.cohort.problems import ProblemKind, SameEyePair
 from fundoscope.cohort.registration import (
     align_squares,
     correlation_peak,
@@ -36,18 +36,9 @@ _BLOCK = 256  # photographs compared at once: bounds the memory
 
 
 @dataclass(frozen=True, slots=True)
-class MatchedPair:
-    """Two photographs that show one eye, by index; `TURNS[turn]` brings the second to the first; `similarity` is 0 to 1."""
-
-    kind: Literal["near-duplicate", "same eye"]
-    first: int
-    second: int
-    turn: int
-    similarity: float
-
-
-@dataclass(frozen=True, slots=True)
 class _Candidate:
+    """Two photographs by index; the second, turned and scaled, correlates with the first by `coarse`."""
+
     first: int
     second: int
     turn: int
@@ -55,28 +46,30 @@ class _Candidate:
     coarse: float
 
 
-def find_near_duplicates(prints: Sequence[Fingerprint]) -> list[MatchedPair]:
-    """All pairs of photographs of which one is a copy of the other, ordered by index."""
+def find_near_duplicates(prints: Sequence[Fingerprint]) -> list[SameEyePair]:
+    """All pairs of photographs, by index, of which one is a copy of the other, in order."""
     best: dict[tuple[int, int], _Candidate] = {}
     for candidate in _candidates(prints):
         pair = (candidate.first, candidate.second)
         if pair not in best or best[pair].coarse < candidate.coarse:
             best[pair] = candidate
-    matches = (_copy(prints, best[pair]) for pair in sorted(best))
+    matches = (_confirm_copy(prints, best[pair]) for pair in sorted(best))
     return [match for match in matches if match is not None]
 
 
-def _copy(prints: Sequence[Fingerprint], found: _Candidate) -> MatchedPair | None:
+def _confirm_copy(prints: Sequence[Fingerprint], found: _Candidate) -> SameEyePair | None:
+    """The pair of a candidate that is a copy also in the registered fine fingerprints; None where it is not."""
     first, second = prints[found.first], prints[found.second]
     warp = rotation_about_centre(found.scale, 0, COARSE)
     shift = correlation_peak(first.coarse, warp_square(apply_turn(second.coarse, found.turn), warp))
-    score = align_squares(first.fine, apply_turn(second.fine, found.turn), starting_map(warp, shift, COARSE, FINE))
-    if score.similarity < (SAME_EYE if found.scale == 1 else _STRICT):
+    aligned = align_squares(first.fine, apply_turn(second.fine, found.turn), starting_map(warp, shift, COARSE, FINE))
+    if aligned.similarity < (SAME_EYE if found.scale == 1 else _STRICT):
         return None
-    return MatchedPair("near-duplicate", found.first, found.second, found.turn, score.similarity)
+    return SameEyePair(ProblemKind.NEAR_DUPLICATE, found.first, found.second, found.turn, aligned.similarity)
 
 
 def _candidates(prints: Sequence[Fingerprint]) -> Iterator[_Candidate]:
+    """Pairs whose coarse fingerprints correlate, in any turn, and where the rim was not found at other scales too."""
     plain = _unit([p.coarse for p in prints])
     every = np.arange(len(prints))
     free = np.array([index for index, p in enumerate(prints) if not p.field], np.int64)
@@ -99,6 +92,6 @@ def _above(first: Grey, second: Grey, names: NDArray[np.int64], turn: int, scale
 
 
 def _unit(squares: Sequence[NDArray[np.float32]]) -> Grey:
-    """A row a square, of length 1, or 0 where there is nothing to see."""
+    """Each square as a row (n, pixels) of length 1, or 0 where the square is empty."""
     flat = np.stack(squares).reshape(len(squares), -1)
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)

@@ -27,7 +27,7 @@ class ProblemKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SameEyePair:
-    """Two photographs that show one eye, by their rows from 0, the lower row first.
+    """Two photographs that show one eye, by their rows (or indices) from 0, the lower one first.
 
     `kind` says how alike they are: one of the last four of `ProblemKind`. `turn` is the index in `TURNS` that brings the
     second photograph to the first; `similarity` is a correlation, 0 to 1.

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.cohort.fingerprints import FINE, WORKERS, Fingerprint, Grey, Progress, count_progress
-from fundoscope.cohort.near_duplicates import SAME_EYE, MatchedPair
+from fundoscope.cohort.near_duplicates import SAME_EYE
+from fundoscope.cohort.problems import ProblemKind, SameEyePair
 from fundoscope.cohort.registration import align_squares, rotation_about_centre, starting_map, warp_square
 
 _SIDE = 48  # pixels: of 32, 48 and 64 the size that ranked the pairs of RetCam highest
@@ -32,7 +33,7 @@ _CHUNK = 24  # photographs whose correlations are worked out together: they fit 
 
 def find_second_views(
     prints: Sequence[Fingerprint], progress: Progress | None = None, minimum_similarity: float = SAME_EYE
-) -> list[MatchedPair]:
+) -> list[SameEyePair]:
     """All pairs of photographs of one eye that moved in between, ordered by index; `progress(done, all)` is called.
 
     `minimum_similarity` is the correlation of fine fingerprints, 0 to 1, from which a pair counts. The work grows with the
@@ -73,17 +74,17 @@ class _Search:
             scores[start : start + _CHUNK] = self._surfaces(first, start, _CHUNK).max(axis=(1, 2, 3))
         return scores
 
-    def match(self, pair: tuple[int, int]) -> MatchedPair | None:
+    def match(self, pair: tuple[int, int]) -> SameEyePair | None:
         """The match of two photographs, None when they do not show one eye."""
         first, second = pair
         surface = self._surfaces(first, second, 1)[0]
         angle, row, column = np.unravel_index(int(surface.argmax()), surface.shape)
         shift = (_signed(int(row)), _signed(int(column)))
         start = starting_map(rotation_about_centre(1, _ANGLES[angle], _SIDE), shift, _SIDE, FINE)
-        score = align_squares(self._prints[first].fine, self._prints[second].fine, start)
-        if score.similarity < self._minimum or not score.keeps_scale(_SCALE, _SQUEEZE):
+        aligned = align_squares(self._prints[first].fine, self._prints[second].fine, start)
+        if aligned.similarity < self._minimum or not aligned.keeps_scale(_SCALE, _SQUEEZE):
             return None
-        return MatchedPair("same eye", first, second, 0, score.similarity)
+        return SameEyePair(ProblemKind.SAME_EYE, first, second, 0, aligned.similarity)
 
     def _surfaces(self, first: int, start: int, n: int) -> Grey:
         """Correlation by photograph (`n` from `start`), angle and shift; 0 where too few pixels overlap."""

@@ -114,27 +114,25 @@ def choose_band(y: ArrayLike, p: ArrayLike, threshold: float, max_error: float =
     block, sizes, sums = _tied_blocks(confidence, wrong[:, None])
     kept, errors = sizes.cumsum(), sums[:, 0].cumsum()
     good = np.flatnonzero(errors <= max_error * kept + _ROUNDING)
+    n = len(labels)
     if not good.size:
-        return _everything(len(labels), max_error)
+        text = (
+            f"abstains from everything: even the surest of {n} inner photographs are wrong in more than {max_error:.0%}"
+        )
+        return AbstentionBand(0.0, _ABOVE_ALL, text)
     last = int(good.max())
+    n_wrong, n_kept = int(errors[last]), int(kept[last])
+    bound = clopper_pearson(n_wrong, n_kept)[1]
+    outside = f"{n_wrong} of {n_kept} inner photographs are wrong ({LEVEL:.0%} interval up to {bound:.2f})"
+    if last == block[-1]:
+        return AbstentionBand(float(threshold), float(threshold), f"abstains from nothing: {outside}")
     edges = np.sort(confidence)[::-1][np.searchsorted(block, last, side="right") - 1 :][:2]
-    half = float(edges.mean()) if last < block[-1] else 0.0
-    return _band(float(threshold), half, (int(errors[last]), int(kept[last]), len(labels)))
+    low, high = (_move_threshold(float(threshold), side * float(edges.mean())) for side in (-1, 1))
+    text = f"abstains from {low:.3f} to {high:.3f}, {n - n_kept} of {n}: of the others {outside}"
+    return AbstentionBand(low, high, text)
 
 
-def _band(threshold: float, half: float, counts: tuple[int, int, int]) -> AbstentionBand:
-    wrong, kept, n = counts
-    low, high = (_shifted(threshold, side * half) if half else threshold for side in (-1, 1))
-    worst = clopper_pearson(wrong, kept)[1]
-    outside = f"{wrong} of {kept} inner photographs are wrong ({LEVEL:.0%} interval up to {worst:.2f})"
-    if not half:
-        return AbstentionBand(low, high, f"abstains from nothing: {outside}")
-    return AbstentionBand(
-        low, high, f"abstains from {low:.3f} to {high:.3f}, {n - kept} of {n}: of the others {outside}"
-    )
-
-
-def _shifted(threshold: float, by: float) -> float:
+def _move_threshold(threshold: float, by: float) -> float:
     """The threshold moved by `by` in log-odds; 0 or just above 1 where that leaves the range of clipped log-odds."""
     from scipy.special import expit
 
@@ -142,8 +140,3 @@ def _shifted(threshold: float, by: float) -> float:
     if abs(z) >= log_odds(np.array(1.0)):
         return 0.0 if z < 0 else _ABOVE_ALL
     return float(expit(z))
-
-
-def _everything(n: int, max_error: float) -> AbstentionBand:
-    text = f"abstains from everything: even the surest of {n} inner photographs are wrong in more than {max_error:.0%}"
-    return AbstentionBand(0.0, _ABOVE_ALL, text)

@@ -52,7 +52,7 @@ class EyeViews:
         return len(self.first)
 
     def combine(self, p: ArrayLike, rule: str = "any") -> Array:
-        """One probability a unit by a rule of `RULES`: (U,) for `p` (n,), (seeds, U) for (seeds, n)."""
+        """One probability for each unit by a rule of `VIEW_RULES`: (U,) for `p` (n,), (seeds, U) for (seeds, n)."""
         if rule not in VIEW_RULES:
             raise UsageError(f"There is no rule '{rule}': {nearest(rule, VIEW_RULES)}")
         _, scores = check_scores(np.zeros(len(self.codes)), p)
