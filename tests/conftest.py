@@ -54,13 +54,12 @@ def written(tmp_path_factory):
     """An untrained network of maps, the folder of a bundle around it, and what was said when it was written."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnx")
-    from test_maps_bundle import SMALL, card, contrast
+    from test_maps_bundle import card, contrast, small_vessel_net
 
     from fundoscope.bundles.write_nicking import write_nicking_bundle
-    from fundoscope.networks import VesselNet
 
     torch.manual_seed(0)
-    network = VesselNet(SMALL).eval()
+    network = small_vessel_net().eval()
     said = []
     out = write_nicking_bundle(network, card(), [contrast(64, 80)], tmp_path_factory.mktemp("b") / "maps", said.append)
     return network, out, said
@@ -70,16 +69,19 @@ def written(tmp_path_factory):
 def graded(written, tmp_path_factory):
     """An untrained grader, and the folder of a bundle around it and the same network of maps."""
     import torch
+    from crosses import tiny_body
     from test_maps_bundle import card
     from test_nicking_widths import HOW
 
     from fundoscope.bundles import write_nicking as module
     from fundoscope.bundles.card import GradeSettings
-    from fundoscope.networks.nick_grader import GraderOptions, NickGrader
+    from fundoscope.networks import nick_grader
 
     network, maps, _ = written
     torch.manual_seed(3)
-    grader = NickGrader(GraderOptions(body="resnet10t", pretrained=False, maps=8))  # few layers: quick to export
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nick_grader, "build_multiscale_body", tiny_body)
+        grader = nick_grader.NickGrader(nick_grader.GraderOptions(pretrained=False, maps=8))
     torch.nn.init.normal_(grader.head.weight, std=0.2)  # else all patches are told alike
     check = np.random.default_rng(0).normal(size=(3, 6, 128, 128)).astype(np.float32)
     graders = module.GraderNetworks([grader], (0.7,), check)

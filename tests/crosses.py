@@ -7,20 +7,19 @@ from fundoscope.learning.crossing_photographs import CrossingPhotograph
 
 
 class TinyStages(nn.Module):
-    """(N, 3, H, W) -> maps at strides 4, 8, 16 and 32."""
+    """(N, 3, H, W) -> maps at these strides, each twice the one before."""
 
-    channels = (8, 12, 16, 16)
+    widths = (8, 12, 16, 16)
 
-    def __init__(self):
+    def __init__(self, strides=(4, 8, 16, 32)):
         super().__init__()
-        widths = (3, *self.channels)
+        self.channels = self.widths[: len(strides)]
+        before = (3, *self.channels)
         self.stages = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(before, after, 5, stride=4 if before == 3 else 2, padding=2),
-                nn.GroupNorm(4, after),
-                nn.ReLU(),
+                nn.Conv2d(m, n, 5, stride=strides[0] if m == 3 else 2, padding=2), nn.GroupNorm(4, n), nn.ReLU()
             )
-            for before, after in zip(widths, self.channels, strict=False)
+            for m, n in zip(before, self.channels, strict=False)
         )
 
     def forward(self, x):
@@ -31,10 +30,12 @@ class TinyStages(nn.Module):
         return maps
 
 
-def tiny_body():
+def tiny_body(name="", pretrained=False, frozen_stages=0, strides=(4, 8, 16, 32)):
+    """In the place of `build_multiscale_body`: a body of a few convolutions, quick to train and to export."""
     from fundoscope.networks.multiscale_bodies import MultiScaleBody
 
-    return MultiScaleBody(TinyStages(), TinyStages.channels, fixed_norms=False)
+    network = TinyStages(strides)
+    return MultiScaleBody(network, network.channels, fixed_norms=False)
 
 
 def draw_cross(pixels, at, side):

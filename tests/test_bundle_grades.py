@@ -6,13 +6,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
-from test_maps_bundle import SMALL, card
+from crosses import tiny_body
+from test_maps_bundle import card, small_vessel_net
 
 from fundoscope.bundles import verify
 from fundoscope.bundles.read_nicking import GRADES_FILE, open_nicking_bundle
 from fundoscope.bundles.write_nicking import GraderEnsemble, GraderNetworks, write_nicking_bundle
 from fundoscope.errors import BundleError, StudyError
-from fundoscope.networks import VesselNet
+from fundoscope.networks import nick_grader
 from fundoscope.networks.nick_grader import GraderOptions, NickGrader
 from fundoscope.nicking.grading.crossing_patches import PATCH_SIDE, CrossingPatch
 from fundoscope.nicking.grading.grades import NO_ARTERY_AND_VEIN, decide_grade, grade_patches
@@ -34,6 +35,11 @@ def asked(graders, x):
                 maps = np.stack([m.numpy() for m in network.activation_maps(network.stream_maps(way))], axis=1)
                 shown.append(np.rot90(maps, quarters, axes=(2, 3)))
     return np.mean(told, axis=0), np.mean(shown, axis=0)
+
+
+@pytest.fixture(autouse=True)
+def _quick_bodies(monkeypatch):
+    monkeypatch.setattr(nick_grader, "build_multiscale_body", tiny_body)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +116,7 @@ def test_graders_that_stray_are_not_written(tmp_path, monkeypatch, graded):
     monkeypatch.setattr(module, "export_panel", lambda *given: shutil.copy(graded[1] / GRADES_FILE, given[-1]))
     graders = GraderNetworks([other], (1.0,), patches(2))
     with pytest.raises(StudyError, match="strays from the network by .* no bundle was written"):
-        write_nicking_bundle(VesselNet(SMALL), card(), [], tmp_path / "b", lambda _: None, graders)
+        write_nicking_bundle(small_vessel_net(), card(), [], tmp_path / "b", lambda _: None, graders)
     assert list(tmp_path.iterdir()) == []
 
 

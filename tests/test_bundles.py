@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 from typer.testing import CliRunner
 
 from fundoscope.bundles import Attribution, Card, DecisionThreshold, Stage, find_bundles, open_bundle, read, verify
@@ -326,6 +328,26 @@ folder._move(part, Path({str(tmp_path)!r}) / "b")
     with pytest.raises(BundleError, match="no such folder"):
         open_bundle(tmp_path / "b")
     assert list(folder._fresh(tmp_path / "b").iterdir()) == []
+
+
+@pytest.fixture
+def threads_put_back():
+    opencv, blas = cv2.getNumThreads(), threadpool_limits()
+    yield
+    cv2.setNumThreads(opencv)
+    blas.restore_original_limits()
+
+
+@pytest.mark.parametrize(("wanted", "processors", "given"), [(1, 8, 1), (4, 8, 4), (4, 2, 2), (0, 2, 1)])
+def test_no_library_gets_more_threads_than_processors_and_blas_gets_one(
+    bundle, monkeypatch, threads_put_back, wanted, processors, given
+):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(processors)), raising=False)
+    opened = open_bundle(bundle, threads=wanted)
+    assert opened.session.get_session_options().intra_op_num_threads == given
+    assert cv2.getNumThreads() == given
+    assert [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    assert all(pool["num_threads"] == 1 for pool in threadpool_info() if pool["user_api"] == "blas")
 
 
 # Refused

@@ -6,14 +6,23 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+from crosses import tiny_body
+
 from fundoscope.bundles import Attribution, DecisionThreshold, open_bundle, verify
 from fundoscope.bundles.card import CrossingSettings, NickingCard, seal
 from fundoscope.bundles.read_nicking import MAPS_FILE, open_nicking_bundle
 from fundoscope.bundles.write_nicking import write_nicking_bundle
 from fundoscope.errors import BundleError, StudyError
-from fundoscope.networks import VesselNet, VesselNetOptions
+from fundoscope.networks import VesselNet, VesselNetOptions, vessel_net
 
 SMALL = VesselNetOptions(widths=(8, 8, 8, 8, 12, 16), pretrained=False)
+
+
+def small_vessel_net():
+    """A `VesselNet` on a body of four convolutions: every step of its own, and quick to export."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vessel_net, "build_multiscale_body", tiny_body)
+        return VesselNet(SMALL)
 
 
 def card(**changed):
@@ -57,7 +66,7 @@ def test_the_card_says_how_it_decides_and_how_far_it_strays(written):
         said[0],
     ):
         assert words in page, words
-    half = sum(p.numel() for p in VesselNet(SMALL).parameters()) * 2
+    half = sum(p.numel() for p in small_vessel_net().parameters()) * 2
     assert (out / MAPS_FILE).stat().st_size < half + 25_000
 
 
@@ -111,7 +120,7 @@ def test_a_file_that_strays_is_not_written(written, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "fundoscope.bundles.write_nicking.export_maps", lambda _, path: path.write_bytes((out / MAPS_FILE).read_bytes())
     )
-    other = VesselNet(SMALL)
+    other = small_vessel_net()
     torch.nn.init.constant_(other.head.bias, 1.0)
     with pytest.raises(StudyError, match="no bundle was written"):
         write_nicking_bundle(other, card(), [contrast(32, 32)], tmp_path / "b", lambda _: None)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from fundoscope.bundles.card import CARDS, SCHEMA_VERSION, BaseCard, Card, Stage, seal, with_todays_names
+from fundoscope.bundles.threads import share_processors
 from fundoscope.errors import BundleError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -132,8 +133,8 @@ def verify_task(folder: Path, kind: type[C]) -> C:
 def open_bundle(path_or_name: str | Path, threads: int = 1, precision: Precision = "int8") -> Bundle:
     """Verify a bundle, shipped (by name) or in a folder, and load its network.
 
-    `threads` work on one photograph; whoever screens several photographs at once keeps 1. Raises BundleError
-    when anything is missing, changed, newer than this program, or of a task that it does not know.
+    `threads` work on one photograph (see `share_processors`); whoever screens several photographs at once keeps 1.
+    Raises `BundleError` when anything is missing, changed, newer than this program, or of a task that it does not know.
     """
     folder = locate(path_or_name)
     card = verify_task(folder, Card)
@@ -145,7 +146,7 @@ def open_bundle(path_or_name: str | Path, threads: int = 1, precision: Precision
             "Open it with the other precision, or make the bundle anew with both."
         )
     # read once more, checked once more: what runs is what was verified
-    network = load_network(checked_bytes(folder, name, card), str(folder / name), threads)
+    network = load_network(checked_bytes(folder, name, card), str(folder / name), share_processors(threads))
     return Bundle(folder, card, precision, network)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fundoscope.bundles.card import NickingCard
 from fundoscope.bundles.read import checked_bytes, load_network, locate, verify_task
+from fundoscope.bundles.threads import share_processors
 from fundoscope.errors import BundleError
 
 if TYPE_CHECKING:
@@ -63,5 +64,6 @@ def open_nicking_bundle(path_or_name: str | Path, threads: int = 2) -> NickingBu
     folder = locate(path_or_name)
     card = verify_task(folder, NickingCard)
     files = (MAPS_FILE, GRADES_FILE) if card.grades is not None else (MAPS_FILE,)
+    threads = share_processors(threads)
     sessions = [load_network(checked_bytes(folder, name, card), str(folder / name), threads) for name in files]
     return NickingBundle(folder, card, *sessions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fundoscope.networks.bodies import BODY_NAMES, build_body, channels_of
 from fundoscope.networks.classifier import Classifier, count_parameters
+from fundoscope.networks.efficientnet_lite import FROZEN_STAGES
 from fundoscope.networks.fusion import Fused, FusionOptions
 from fundoscope.networks.scaling import UNIT, Scaling
 from fundoscope.networks.timm_bodies import COMPARED_NETWORKS
@@ -12,23 +13,28 @@ from fundoscope.networks.vessel_net import VESSEL_MAPS, VesselNet, VesselNetOpti
 _DROPOUT = 0.2  # before the head of EfficientNet-Lite, as its makers trained it
 
 
-def build(name: str, *, pretrained: bool = True, size: int = 256, given: Scaling = UNIT) -> Classifier:
+def build(
+    name: str, *, pretrained: bool = True, size: int = 256, given: Scaling = UNIT, frozen_stages: int = FROZEN_STAGES
+) -> Classifier:
     """The two-class network of that name for square input of `size` pixels, scaled as `given`.
 
     `name` is one of `BODY_NAMES`, any of timm's, or several joined by `+`: streams that are fused (paper 000). With
-    `pretrained` the bodies start from ImageNet weights where they have some. Raises `UsageError` for unknown names.
+    `pretrained` the bodies start from ImageNet weights where they have some; those of EfficientNet-Lite then keep the
+    first `frozen_stages` of their seven stages as they are. Raises `UsageError` for unknown names.
     """
     streams = tuple(name.split("+"))
     if len(streams) > 1:
-        body = Fused(FusionOptions(streams, size=size, pretrained=pretrained, given=given))
+        fused = FusionOptions(streams, size=size, pretrained=pretrained, given=given, frozen_stages=frozen_stages)
+        body = Fused(fused)
         return Classifier(body, body.channels, dropout=0.0)
-    body = build_body(name, size, pretrained, given)
+    body = build_body(name, size, pretrained, given, frozen_stages)
     return Classifier(body, channels_of(body), dropout=_DROPOUT if "lite" in name else 0.0)
 
 
 __all__ = [
     "BODY_NAMES",
     "COMPARED_NETWORKS",
+    "FROZEN_STAGES",
     "UNIT",
     "VESSEL_MAPS",
     "Classifier",

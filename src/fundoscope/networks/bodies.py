@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from fundoscope.networks.efficientnet_lite import LiteOptions, lite_body
+from fundoscope.networks.efficientnet_lite import FROZEN_STAGES, LiteOptions, lite_body
 from fundoscope.networks.scaling import UNIT, Scaling
 from fundoscope.networks.timm_bodies import COMPARED_NETWORKS, TimmBody
 from fundoscope.networks.tiny import TinyBody
@@ -15,14 +15,18 @@ _LITE = {f"tf_efficientnet_lite{size}": size for size in (0, 1, 2)}
 BODY_NAMES = (*_LITE, "tiny", *COMPARED_NETWORKS)
 
 
-def build_body(name: str, size: int = 256, pretrained: bool = True, given: Scaling = UNIT) -> nn.Module:
-    """(N, 3, `size`, `size`) scaled as `given` -> maps (N, `channels`, h, w): a body of `BODY_NAMES`, or any name of timm.
+def build_body(
+    name: str, size: int = 256, pretrained: bool = True, given: Scaling = UNIT, frozen_stages: int = FROZEN_STAGES
+) -> nn.Module:
+    """The body of that name: (N, 3, `size`, `size`) scaled as `given` -> maps (N, `channels`, h, w).
 
-    `pretrained` starts from ImageNet weights: EfficientNet-Lite's from its package, timm's from its hub or cache.
-    Raises `UsageError` naming the nearest, `StudyError` for weights that cannot be had.
+    `name` is one of `BODY_NAMES`, or any of timm's. `pretrained` starts from ImageNet weights: EfficientNet-Lite's from
+    its package, timm's from its hub or cache. EfficientNet-Lite then keeps the first `frozen_stages` of its seven stages
+    as they are; the other bodies have no frozen stages. Raises `UsageError` naming the nearest network, `StudyError`
+    for weights that cannot be fetched.
     """
     if name in _LITE:
-        return lite_body(LiteOptions(_LITE[name], pretrained, given=given))
+        return lite_body(LiteOptions(_LITE[name], pretrained, frozen_stages, given))
     if name == "tiny":
         return TinyBody()
     return TimmBody(COMPARED_NETWORKS.get(name, name), size, pretrained, given)

@@ -1,7 +1,7 @@
 """One photograph to one decision: a convolutional body, global average pooling, one linear layer.
 
-Because the head is linear and the pooling a mean, the evidence for each class is a sum over places: the class
-activation map (Zhou 2016, CVPR) is exact here, and its mean over the map equals the difference of the logits.
+The head is linear and the pooling is a mean, so they can change places: the head, applied at each place, gives the class
+activation map (Zhou 2016, CVPR). It is exact here: its mean over places equals the difference of the logits.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ class Classifier(nn.Module):
         return self.head(self.dropout(pooled))  # (N, classes)
 
     def freeze_trunk(self) -> None:
-        """Train no more what another question can share with this one, where the body knows such a part."""
-        keep = getattr(self.body, "freeze_trunk", None)
-        if callable(keep):
-            keep()
+        """Freeze the part of the body that a network for another question can share; some bodies have none."""
+        freeze_body = getattr(self.body, "freeze_trunk", None)
+        if callable(freeze_body):
+            freeze_body()
 
     def activation_map(self, x: Tensor) -> Tensor:
-        """Class activation maps (N, H, W) of a two-class network: their mean over places is logit 1 minus logit 0."""
+        """Class activation maps (N, H, W) of a two-class network, in logits; the mean over places is logit 1 minus logit 0."""
         weight, bias = self.head.weight, self.head.bias
         return torch.einsum("c,nchw->nhw", weight[1] - weight[0], self.features(x)) + bias[1] - bias[0]
 
 
 def freeze(modules: list[nn.Module]) -> None:
-    """Keep these parts as they were trained: no gradients, and batch statistics stay."""
+    """Keep these parts as they are: no gradients, and their batch statistics stay, also in training mode."""
     for module in modules:
         module.requires_grad_(False)
         module.eval()

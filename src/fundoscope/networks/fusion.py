@@ -1,4 +1,4 @@
-"""MS-ROP, the teacher of paper 000: several networks look at one photograph, and their last maps are fused by places.
+"""MS-ROP, the teacher of paper 000: several networks see one photograph, and their last maps are fused place by place.
 
 The maps are stacked, mixed by a 1x1 convolution, averaged over places and led through one linear layer. At 256 px with
 ResNet18, DenseNet121 and EfficientNet-B2: 512 + 1024 + 1408 = 2944 maps of 8x8, mixed to 256; 26.59 M parameters.
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fundoscope.errors import UsageError
 from fundoscope.networks.bodies import build_body, channels_of
+from fundoscope.networks.efficientnet_lite import FROZEN_STAGES
 from fundoscope.networks.scaling import UNIT, Scaling
 
 #: Maps that remain after the fusion (paper 000, section 2.2.1).
@@ -21,8 +22,11 @@ MAPS = 256
 
 @dataclass(frozen=True)
 class FusionOptions:
-    """`streams` are names of bodies, all of one stride; `maps` remain after the fusion; `size` of the square input,
-    `given` its scaling.
+    """What a teacher is fused from.
+
+    `streams` are names of bodies, all of one stride; `maps` remain after the fusion. `size` is the side of the square
+    input, `given` its scaling. `pretrained` starts the streams from ImageNet; those of EfficientNet-Lite then keep
+    their first `frozen_stages`.
     """
 
     streams: tuple[str, ...] = ("resnet18", "densenet121", "efficientnet_b2")
@@ -30,6 +34,7 @@ class FusionOptions:
     size: int = 256
     pretrained: bool = False
     given: Scaling = UNIT
+    frozen_stages: int = FROZEN_STAGES
 
 
 class Fused(nn.Module):
@@ -37,19 +42,22 @@ class Fused(nn.Module):
 
     def __init__(self, options: FusionOptions = FusionOptions()) -> None:
         super().__init__()
-        bodies = [build_body(name, options.size, options.pretrained, options.given) for name in options.streams]
+        bodies = [
+            build_body(name, options.size, options.pretrained, options.given, options.frozen_stages)
+            for name in options.streams
+        ]
         self.streams = nn.ModuleList(bodies)
         self.mix = nn.Conv2d(sum(channels_of(body) for body in bodies), options.maps, 1)
         self.channels, self.names = options.maps, options.streams
 
-    def stack_streams(self, x: Tensor) -> Tensor:
-        """The maps of all streams, (N, 2944, 8, 8) for the paper's three at 256 px; `UsageError` for unequal strides."""
-        maps = [stream(x) for stream in self.streams]
-        if len({m.shape[2:] for m in maps}) > 1:
-            told = ", ".join(f"{name} {tuple(m.shape[2:])}" for name, m in zip(self.names, maps, strict=True))
-            raise UsageError(f"These streams give maps of different sizes ({told}). Choose streams of equal stride.")
-        return torch.cat(maps, dim=1)
-
     def forward(self, x: Tensor) -> Tensor:
         """The fused maps, which a student may imitate."""
-        return self.mix(self.stack_streams(x))
+        return self.mix(self.stack_streams(x))  # (N, 256, 8, 8)
+
+    def stack_streams(self, x: Tensor) -> Tensor:
+        """The maps of all streams, (N, 2944, 8, 8) for the paper's three at 256 px; `UsageError` for unequal strides."""
+        maps = [stream(x) for stream in self.streams]  # (N, 512, 8, 8), (N, 1024, 8, 8), (N, 1408, 8, 8)
+        if len({m.shape[2:] for m in maps}) > 1:
+            sizes = ", ".join(f"{name} {tuple(m.shape[2:])}" for name, m in zip(self.names, maps, strict=True))
+            raise UsageError(f"These streams give maps of different sizes ({sizes}). Choose streams of equal stride.")
+        return torch.cat(maps, dim=1)

@@ -1,10 +1,10 @@
 """MDTNet, the team of networks that grades a crossing (arXiv 2011.03772): a rival of paper 002's.
 
-A patch goes through several bodies: three of different build that learn by cross-entropy, and some of one build that
-learn by focal losses (Lin 2017, ICCV, eq. 4) which heed the easy patches less and less. Their maps, averaged over
-places, are joined and classified by three linear layers with nothing between them, as its authors wrote them. They
-trained the bodies first and then kept them; here each learns by its own head, and the joined classifier beside them,
-through which nothing goes back into the bodies (`detached`).
+A patch goes through several bodies. Three of different build learn by cross-entropy; some of one build learn by focal
+losses (Lin 2017, ICCV, eq. 4), which weigh easy patches less and less. Their maps, averaged over places, are joined and
+classified by three linear layers with nothing between them, as its authors wrote them. The authors trained the bodies
+first and then kept them. Here each body learns by its own head, and the joined classifier learns beside them: its
+gradient does not reach the bodies (`detached`).
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from torch.nn import functional
 
 from fundoscope.errors import UsageError
 from fundoscope.networks.bodies import build_body, channels_of
+from fundoscope.networks.efficientnet_lite import FROZEN_STAGES
 from fundoscope.vessels.grade_rule import GRADES
 
 
 @dataclass(frozen=True)
 class MDTNetOptions:
-    """`plain` bodies learn by cross-entropy, and one `focal_body` more for each of `gammas` by a focal loss of that gamma.
+    """Which bodies make up the team, and how they learn.
 
-    `alpha` weighs the grades in focal losses; its authors took (.15, .17, .23, 1) for the shares of their own grades.
-    The joined classifier has layers of `hidden` values. `size` is the side of a patch.
+    The `plain` bodies learn by cross-entropy; one `focal_body` for each of `gammas` learns by a focal loss of that
+    gamma. `alpha` weighs the grades in focal losses; its authors took (.15, .17, .23, 1) for the shares of their own
+    grades. The joined classifier has layers of `hidden` values. `size` is the side of a patch. From ImageNet
+    (`pretrained`), bodies of EfficientNet-Lite keep their first `frozen_stages`.
     """
 
     plain: tuple[str, ...] = ("resnet50", "inception_v3", "densenet121")
@@ -38,6 +41,7 @@ class MDTNetOptions:
     detached: bool = True
     pretrained: bool = True
     size: int = 128
+    frozen_stages: int = FROZEN_STAGES
 
     def __post_init__(self) -> None:
         if not self.plain and not self.gammas:
@@ -56,8 +60,8 @@ LIGHT = MDTNetOptions(
 
 
 class MDTNetLogits(NamedTuple):
-    """Logits of the `joined` classifier (N, 4), of each plain body (P, N, 4) and of each focal one (F, N, 4), whose
-    `gammas` (F,) and `alpha` (4,) are the loss's.
+    """Logits of the `joined` classifier (N, 4), of each plain body (P, N, 4) and of each focal one (F, N, 4), with the
+    `gammas` (F,) and the `alpha` (4,) of the focal losses.
     """
 
     joined: Tensor
@@ -74,8 +78,12 @@ class MDTNet(nn.Module):
         super().__init__()
         self.options = options
         names = [*options.plain, *[options.focal_body] * len(options.gammas)]
-        self.bodies = nn.ModuleList(_body(name, options) for name in names)
-        channels = [channels_of(body) for body in self.bodies]
+        bodies = [build_body(n, options.size, options.pretrained, frozen_stages=options.frozen_stages) for n in names]
+        for body in bodies:
+            if hasattr(body, "rescale"):
+                body.rescale = nn.Identity()  # local contrast is scaled as ImageNet's photographs are already
+        self.bodies = nn.ModuleList(bodies)
+        channels = [channels_of(body) for body in bodies]
         self.heads = nn.ModuleList(nn.Linear(n, GRADES) for n in channels)
         widths = (sum(channels), *options.hidden, GRADES)
         self.joined = nn.Sequential(*(nn.Linear(before, after) for before, after in pairwise(widths)))
@@ -85,11 +93,11 @@ class MDTNet(nn.Module):
         return self.joined(torch.cat(self.features(x), dim=1))
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """What each body says of a patch, (N, its channels)."""
+        """The last maps of each body, averaged over places: (N, its channels)."""
         return [body(x).mean(dim=(2, 3)) for body in self.bodies]
 
     def all_logits(self, x: Tensor) -> MDTNetLogits:
-        """Everyone's logits, for `mdtnet_loss`."""
+        """The logits of every head, for `mdtnet_loss`."""
         features = self.features(x)
         each = [head(feature) for head, feature in zip(self.heads, features, strict=True)]
         kept = [feature.detach() if self.options.detached else feature for feature in features]
@@ -99,13 +107,13 @@ class MDTNet(nn.Module):
         return MDTNetLogits(joined, plain, focal, self.options.gammas, self.options.alpha)
 
 
-def mdtnet_loss(answers: MDTNetLogits, grades: Tensor) -> Tensor:
+def mdtnet_loss(logits: MDTNetLogits, grades: Tensor) -> Tensor:
     """The sum of the joined classifier's cross-entropy and each body's own loss, against grades (N,)."""
-    loss = functional.cross_entropy(answers.joined, grades)
-    for logits in answers.plain:
-        loss = loss + functional.cross_entropy(logits, grades)
-    for logits, gamma in zip(answers.focal, answers.gammas, strict=True):
-        loss = loss + focal_loss(logits, grades, gamma, answers.alpha)
+    loss = functional.cross_entropy(logits.joined, grades)
+    for plain in logits.plain:
+        loss = loss + functional.cross_entropy(plain, grades)
+    for focal, gamma in zip(logits.focal, logits.gammas, strict=True):
+        loss = loss + focal_loss(focal, grades, gamma, logits.alpha)
     return loss
 
 
@@ -114,11 +122,3 @@ def focal_loss(logits: Tensor, grades: Tensor, gamma: float = 2.0, alpha: tuple[
     log_p = logits.log_softmax(dim=1).gather(1, grades[:, None])[:, 0]  # (N,)
     loss = -((-torch.expm1(log_p)) ** gamma) * log_p
     return (loss if alpha is None else loss * logits.new_tensor(alpha)[grades]).mean()
-
-
-def _body(name: str, options: MDTNetOptions) -> nn.Module:
-    """A body that takes local contrast as it is: that is scaled as photographs of ImageNet are (`multiscale_bodies`)."""
-    body = build_body(name, options.size, options.pretrained)
-    if hasattr(body, "rescale"):
-        body.rescale = nn.Identity()
-    return body

@@ -1,8 +1,9 @@
-"""Any timm network as a body: shared input in, the last maps out, whatever the network's own layout.
+"""Any timm network as a body: one input for all, the last maps out, whatever the network's own layout.
 
-The input of all is (N, 3, S, S) in one scaling; each body brings it to the means and deviations that its own weights
-were trained with, so that several can look at one input. Convolutional networks give their last maps as they
-are; transformers give their tokens laid out as maps, without class tokens.
+The input is (N, 3, S, S) in one scaling. Each body rescales it to the means and deviations that its own weights were
+trained with, so that several bodies can share one input. Convolutional networks give their last maps; transformers
+give their tokens laid out as maps, without class tokens. These are the maps before timm's own head (`forward_features`):
+timm's `features_only` would leave out the last convolution of EfficientNet and MobileNet, 1280 maps and more.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ COMPARED_NETWORKS = {
     "deit": "deit_small_patch16_224",
 }
 
-_SIZED = ("vit", "deit", "nest", "swinv2")  # families that must be told the size of their input
+_SIZED = ("vit", "deit", "nest", "swinv2")  # families whose layers depend on the size of the input
 
 
 class TimmBody(nn.Module):
