@@ -27,7 +27,7 @@ from fundoscope.evaluation.detection import HIT_RADIUS
 from fundoscope.evaluation.metrics import estimate_share, grade_estimates
 from fundoscope.findings import NickingFinding
 from fundoscope.imaging import Pixels
-from fundoscope.nicking.grade_study.nicked_patches import MappedPhotograph, Renderer, undisturbed_crossings
+from fundoscope.nicking.grade_study.nicked_patches import DrawnPhotograph, Renderer, undisturbed_crossings
 from fundoscope.nicking.grading.grader import NickingGrader
 from fundoscope.simulate.pinch import draw_plan, pinch
 from fundoscope.vessels.grade_rule import GRADES
@@ -52,7 +52,7 @@ class Asked:
 def ask(bundle: str, folder: Path, number: int) -> list[Asked]:
     """All crossings of one photograph, in every grade, by every renderer."""
     cv2.setNumThreads(1)
-    grader, photograph = NickingGrader.open(bundle), MappedPhotograph.of_record(open_dataset(folder)[number])
+    grader, photograph = NickingGrader.open(bundle), DrawnPhotograph.of_record(open_dataset(folder)[number])
     asked = []
     for k, crossing in enumerate(undisturbed_crossings(photograph)):
         for name, render in RENDERERS.items():

@@ -36,7 +36,7 @@ from scipy.stats import spearmanr
 from fundoscope import simulate
 from fundoscope.datasets import PhotographRecord, open_dataset
 from fundoscope.imaging import Pixels
-from fundoscope.nicking.grade_study.nicked_patches import MappedPhotograph
+from fundoscope.nicking.grade_study.nicked_patches import DrawnPhotograph
 from fundoscope.simulate.pinch import SHAMS, WarpPlan, draw_plan, pinch, pinched_patch
 from fundoscope.simulate.pinch.second_renderer import redraw
 from fundoscope.vessels.calibre import CalibreModel
@@ -62,7 +62,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Photograph(MappedPhotograph):
+class Photograph(DrawnPhotograph):
     """With the truth of a simulated eye."""
 
     truth: simulate.Truth | None = None

@@ -11,8 +11,8 @@ from fundoscope.imaging.places import sample_square
 from fundoscope.nicking.grade_study import nicked_patches
 from fundoscope.nicking.grade_study.nicked_patches import (
     QUIET,
+    DrawnPhotograph,
     LesionRecipe,
-    MappedPhotograph,
     crossing_window,
     undisturbed_crossings,
     write_nicked_patches,
@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def photograph(folder):
-    return MappedPhotograph.of_record(open_dataset(folder)[1])
+    return DrawnPhotograph.of_record(open_dataset(folder)[1])
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_crossing_that_was_pinched_is_left_out(photograph, kept):
     crossing = kept[0]
     pinched = pinch(photograph.pixels, crossing, WarpPlan((0.6, 0.6), 0.8))
     found = undisturbed_crossings(
-        MappedPhotograph(photograph.name, pinched, photograph.artery, photograph.vein, photograph.field)
+        DrawnPhotograph(photograph.name, pinched, photograph.artery, photograph.vein, photograph.field)
     )
     assert len(found) == len(kept) - 1
     assert min(np.hypot(*(each.at - crossing.at)) for each in found) > 5
@@ -90,7 +90,7 @@ def test_maps_of_large_photographs_are_brought_to_drives_size_and_crossings_back
     field = mask.astype(bool)
     artery, vein = np.zeros((2, 1400, 1500), bool)
     artery[690:706], vein[:, 740:764] = True, True
-    whole = MappedPhotograph.of("hrf", np.full((1400, 1500, 3), 90, np.uint8), (artery & field, vein & field, field))
+    whole = DrawnPhotograph.of("hrf", np.full((1400, 1500, 3), 90, np.uint8), (artery & field, vein & field, field))
     assert whole.scale == pytest.approx(1296 / DIAMETER, rel=1e-3)
     assert np.ptp(np.flatnonzero(whole.field.any(axis=0))) == pytest.approx(DIAMETER, abs=3)
     assert nicked_patches._map_scale(whole) == pytest.approx(1296 / DIAMETER, rel=0.01)
@@ -99,7 +99,7 @@ def test_maps_of_large_photographs_are_brought_to_drives_size_and_crossings_back
     assert map_widths(crossing) == pytest.approx([16, 24], rel=0.2)
     for full, mask in zip(whole.full, (artery & field, vein & field), strict=True):
         assert full.shape == mask.shape and (full ^ mask).sum() < 0.15 * mask.sum()
-    small = MappedPhotograph.of("drive", whole.pixels, (artery[::2, ::2], vein[::2, ::2], field[::2, ::2]))
+    small = DrawnPhotograph.of("drive", whole.pixels, (artery[::2, ::2], vein[::2, ::2], field[::2, ::2]))
     assert small.scale == 1.0 and small.field.shape == (700, 750)
 
 

@@ -45,8 +45,10 @@ Renderer = Callable[[Pixels, MeasuredCrossing, WarpPlan], Pixels]
 
 
 @dataclass(frozen=True, eq=False)
-class MappedPhotograph:
-    """Pixels, and the masks of arteries, veins and field at `scale` photograph pixels for each of theirs."""
+class DrawnPhotograph:
+    """A photograph whose arteries and veins are drawn: its pixels, and the masks of arteries, veins and field, with `scale`
+    pixels of the photograph for each of theirs.
+    """
 
     name: str
     pixels: Pixels
@@ -56,7 +58,7 @@ class MappedPhotograph:
     scale: float = 1.0
 
     @classmethod
-    def of(cls, name: str, pixels: Pixels, masks: Sequence[Mask]) -> MappedPhotograph:
+    def of(cls, name: str, pixels: Pixels, masks: Sequence[Mask]) -> DrawnPhotograph:
         """From masks (artery, vein, field) at the photograph's size; those of large photographs are brought to DRIVE's."""
         diameter = float(np.ptp(np.flatnonzero(masks[2].any(axis=0))))
         scale = diameter / DIAMETER if diameter > _LARGER * DIAMETER else 1.0
@@ -64,7 +66,7 @@ class MappedPhotograph:
         return cls(name, pixels, artery, vein, field, scale)
 
     @classmethod
-    def of_record(cls, record: PhotographRecord) -> MappedPhotograph:
+    def of_record(cls, record: PhotographRecord) -> DrawnPhotograph:
         """From a photograph whose arteries and veins are drawn."""
         assert record.artery is not None and record.vein is not None
         name = f"{record.dataset}/{record.name}"
@@ -118,7 +120,7 @@ def crossing_window(crossing: MeasuredCrossing) -> tuple[tuple[slice, slice], Me
     return np.s_[low[0] : high[0], low[1] : high[1]], MeasuredCrossing(crossing.at - low, crossing.angle, first, second)
 
 
-def undisturbed_crossings(photograph: MappedPhotograph) -> list[MeasuredCrossing]:
+def undisturbed_crossings(photograph: DrawnPhotograph) -> list[MeasuredCrossing]:
     """The crossings that can be pinched and measure as not narrowed when they are only resampled."""
     crossings = photograph.crossings()
     if not crossings:
@@ -164,7 +166,7 @@ def _pinched(folder: Path, out: Path, how: LesionRecipe, number: int) -> Path:
     part = out / "patches" / f"{number:04d}.csv"
     if part.exists():
         return part
-    photograph = MappedPhotograph.of_record(open_dataset(folder)[number])
+    photograph = DrawnPhotograph.of_record(open_dataset(folder)[number])
     rows = []
     for k, crossing in enumerate(undisturbed_crossings(photograph)):
         rng = np.random.default_rng((how.seed, number, k))
@@ -199,7 +201,7 @@ def _simulated(camera: str, size: int, out: Path, seed: int) -> Path:
     return write_patch_table(part, rows)
 
 
-def _map_scale(photograph: MappedPhotograph) -> float:
+def _map_scale(photograph: DrawnPhotograph) -> float:
     """How many of the photograph's pixels make one at the scale of the maps."""
     return float(np.ptp(np.flatnonzero(photograph.field.any(axis=0)))) * photograph.scale / DIAMETER
 
