@@ -44,7 +44,7 @@ weights-rop: .venv/ready  ## make the shipped ROP bundle
 
 # Patches with known nicking, drawn from the photographs in $(DATA): a quarter of an hour.
 nicked-patches: .venv/ready  ## make the patches that graders of nicking learn from
-	$(BIN)/python benchmarks/nicked_patches.py --data $(DATA) --out runs/nicked
+	$(BIN)/python -m fundoscope.nicking.grade_study.nicked_patches --data $(DATA) --out runs/nicked
 
 # The shipped grader of crossings and nicking; about three hours on two cores, and it goes on where it was cut off.
 weights-nicking: nicked-patches  ## make the shipped nicking bundle

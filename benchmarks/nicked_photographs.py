@@ -3,7 +3,7 @@
     python benchmarks/nicked_photographs.py --data ../shared/data [--bundle nicking]
 
 At each crossing that measures as not narrowed the vein is pinched in the whole photograph, by grades 0 to 3 in turn (0 is a
-sham warp), a photograph each, and the photograph is graded as `fundoscope nicking grade` does it. Told are: whether the
+sham warp), a photograph each, and the photograph is graded as `fundoscope nicking grade` does it. Measured is whether the
 crossing was found, whether it was graded, and how. Once by our lesions, once by the second renderer, which nothing is
 trained on. No photograph here has taught or chosen anything. Writes docs/results/nicked_photographs.csv.
 """
@@ -19,7 +19,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from nicked_patches import redrawn
 
 from fundoscope.datasets import open_dataset
 from fundoscope.evaluation import results_table
@@ -27,66 +26,70 @@ from fundoscope.evaluation.detection import HIT_RADIUS
 from fundoscope.evaluation.metrics import estimate_share, grade_estimates
 from fundoscope.findings import NickingFinding
 from fundoscope.imaging import Pixels
-from fundoscope.nicking.grade_study.nicked_patches import DrawnPhotograph, Renderer, undisturbed_crossings
+from fundoscope.nicking.grade_study.nicked_patches import RENDERERS, DrawnPhotograph, crossings_to_pinch
 from fundoscope.nicking.grading.grader import NickingGrader
-from fundoscope.simulate.pinch import draw_plan, pinch
+from fundoscope.nicking.recipes.nicked_patches import read_nicked_patch_recipe
+from fundoscope.simulate.pinch import draw_plan
 from fundoscope.vessels.grade_rule import GRADES
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results" / "nicked_photographs.csv"
-RENDERERS: dict[str, Renderer] = {"pinched": pinch, "redrawn by the second renderer": redrawn}
+CONDITIONS = {"pinched": "pinch", "redrawn by the second renderer": "second renderer"}
 SEED = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A crossing of a photograph that was given a grade, and what was said: None where it was not found, or not graded."""
+class GradedLesion:
+    """A crossing that was given a grade, whether it was found, and the grade it got; None where it was not graded."""
 
-    renderer: str
+    condition: str
     photograph: str
     truth: int
     found: bool
-    told: int | None
+    grade: int | None
 
 
-def ask(bundle: str, folder: Path, number: int) -> list[Asked]:
+def grade_lesions(bundle: str, folder: Path, number: int) -> list[GradedLesion]:
     """All crossings of one photograph, in every grade, by every renderer."""
     cv2.setNumThreads(1)
-    grader, photograph = NickingGrader.open(bundle), DrawnPhotograph.of_record(open_dataset(folder)[number])
-    asked = []
-    for k, crossing in enumerate(undisturbed_crossings(photograph)):
-        for name, render in RENDERERS.items():
+    drawing = read_nicked_patch_recipe().drawing
+    grader = NickingGrader.open(bundle)
+    photograph = DrawnPhotograph.from_record(open_dataset(folder)[number], drawing.largest_field)
+    lesions = []
+    for k, crossing in enumerate(crossings_to_pinch(photograph, drawing.narrowed_from)):
+        for condition, renderer in CONDITIONS.items():
             for grade in range(GRADES):
-                plan = draw_plan(
-                    grade, np.random.default_rng((SEED, number, k, grade)), None if render is pinch else "none"
-                )
-                found = nearest(grader, render(photograph.pixels, crossing, plan), crossing.at)
-                told = None if found is None else found.grade
-                asked.append(Asked(name, photograph.name, grade, found is not None, told))
-    return asked
+                rng = np.random.default_rng((SEED, number, k, grade))
+                plan = draw_plan(grade, rng, None if renderer == "pinch" else "none")
+                pixels = RENDERERS[renderer](photograph.pixels, crossing, plan)
+                found = nearest_finding(grader, pixels, crossing.at)
+                given = None if found is None else found.grade
+                lesions.append(GradedLesion(condition, photograph.name, grade, found is not None, given))
+    return lesions
 
 
-def nearest(grader: NickingGrader, pixels: Pixels, at: np.ndarray) -> NickingFinding | None:
-    """What was found at a place of a photograph of DRIVE's size; None where nothing was."""
+def nearest_finding(grader: NickingGrader, pixels: Pixels, at: np.ndarray) -> NickingFinding | None:
+    """The crossing that is found at a place of a photograph of DRIVE's size; None where none is."""
     every = [f for f in grader.grade(pixels) if f.row is not None and f.col is not None]
     away = [float(np.hypot(f.row - at[0], f.col - at[1])) for f in every]  # type: ignore[operator]
     return every[int(np.argmin(away))] if away and min(away) <= HIT_RADIUS else None
 
 
-def figures(asked: list[Asked]) -> Iterator[dict[str, object]]:
-    """Each renderer's."""
-    for name in RENDERERS:
-        of = [each for each in asked if each.renderer == name]
-        graded = [each for each in of if each.told is not None]
-        photographs = [each.photograph for each in of]
-        told = grade_estimates(
-            [each.truth for each in graded], [each.told for each in graded], [each.photograph for each in graded]
+def figures(lesions: list[GradedLesion]) -> Iterator[dict[str, object]]:
+    """A row a renderer."""
+    for condition in CONDITIONS:
+        own = [each for each in lesions if each.condition == condition]
+        graded = [each for each in own if each.grade is not None]
+        photographs = [each.photograph for each in own]
+        estimates = grade_estimates(
+            [each.truth for each in graded], [each.grade for each in graded], [each.photograph for each in graded]
         )
+        names = ("quadratic_kappa", "accuracy", *(f"recall_{g}" for g in range(GRADES)))
         yield {
-            "photographs of": f"DRIVE test, {name}",
-            "found": estimate_share([each.found for each in of], photographs),
-            "graded": estimate_share([each.told is not None for each in of], photographs),
-            **{what: told[what] for what in ("quadratic_kappa", "accuracy", *(f"recall_{g}" for g in range(GRADES)))},
+            "condition": f"DRIVE test, {condition}",
+            "found": estimate_share([each.found for each in own], photographs),
+            "graded": estimate_share([each.grade is not None for each in own], photographs),
+            **{name: estimates[name] for name in names},
         }
 
 
@@ -98,7 +101,7 @@ def main() -> None:
     given = parser.parse_args()
     folder = given.data / "drive_av/test"
     with get_context("spawn").Pool(given.workers) as pool:
-        parts = pool.map(partial(ask, given.bundle, folder), range(len(open_dataset(folder))), chunksize=1)
+        parts = pool.map(partial(grade_lesions, given.bundle, folder), range(len(open_dataset(folder))), chunksize=1)
     for row in results_table([*figures([each for part in parts for each in part])], RESULTS):
         print("  ".join(str(value) for value in row.values()))
 

@@ -37,6 +37,7 @@ from fundoscope import simulate
 from fundoscope.datasets import PhotographRecord, open_dataset
 from fundoscope.imaging import Pixels
 from fundoscope.nicking.grade_study.nicked_patches import DrawnPhotograph
+from fundoscope.nicking.recipes.nicked_patches import read_nicked_patch_recipe
 from fundoscope.simulate.pinch import SHAMS, WarpPlan, draw_plan, pinch, pinched_patch
 from fundoscope.simulate.pinch.second_renderer import redraw
 from fundoscope.vessels.calibre import CalibreModel
@@ -50,8 +51,7 @@ RESULTS = ROOT / "docs" / "results" / "pinch.csv"
 RUNS = ROOT / "runs" / "pinch"
 COLUMNS = ("photograph", "crossing", "renderer", "grade", "sham", "asked_1", "asked_2", "measured_1", "measured_2")
 SIZE = 1130  # pixels: simulated eyes, at twice DRIVE's size
-QUIET = 0.15
-SEEN = (4.0, 6.0)  # pixels of artery and vein in a simulated eye: in thinner ones narrowing is not asked for
+DRAWING = read_nicked_patch_recipe().drawing
 NEAR = 4.0  # pixels at DRIVE's size between a crossing and its truth
 ASKED = {("spearman", "drive"): 0.7, ("spearman", "hrf"): 0.7, ("spearman", "simulated"): 0.95, ("quiet", ""): 0.85}
 SHEET = (4, 12)
@@ -90,7 +90,7 @@ def _of_record(record: PhotographRecord) -> Photograph:
 def _at_map_size(
     name: str, pixels: Pixels, masks: tuple[Mask, Mask, Mask], truth: simulate.Truth | None = None
 ) -> Photograph:
-    return replace(Photograph.of(name, pixels, masks), truth=truth)
+    return replace(Photograph.from_masks(name, pixels, masks, DRAWING.largest_field), truth=truth)
 
 
 def simulated(level: str = "good") -> Iterator[Callable[[], Photograph]]:
@@ -111,11 +111,11 @@ def _simulated(seed: int, grade: int, level: str) -> Photograph:
 
 def changed(photograph: Photograph) -> Iterator[Row]:
     """Every usable crossing in every grade by both renderers, and with every sham; measured."""
-    crossings = photograph.crossings()
+    crossings = photograph.usable_crossings()
     if not crossings:
         return
     ruler = CalibreModel.fit(photograph.pixels, [s for c in crossings for s in (c.first, c.second)])
-    full = photograph.full
+    full = photograph.full_masks
     for k, crossing in enumerate(crossings):
         rng = np.random.default_rng([int.from_bytes(photograph.name.encode()) % 2**32, k])
         low, here = _window(crossing)
@@ -163,7 +163,11 @@ def as_grown(photograph: Photograph) -> Iterator[Row]:
     ruler = CalibreModel.fit(photograph.pixels, [c.second for c in found])
     for k, true in enumerate(photograph.truth.crossings):
         nearest = min(found, key=lambda c: np.hypot(*(c.at - [true.row, true.col])), default=None)
-        if nearest is None or true.artery_width_px < SEEN[0] or true.vein_width_px < SEEN[1]:
+        if (
+            nearest is None
+            or true.artery_width_px < DRAWING.smallest_simulated_artery
+            or true.vein_width_px < DRAWING.smallest_simulated_vein
+        ):
             continue
         if np.hypot(*(nearest.at - [true.row, true.col])) < NEAR * photograph.scale:
             measured = measure_narrowing(ruler, nearest, photograph.truth.artery, photograph.truth.vein)
@@ -226,7 +230,7 @@ def error(rows: list[Row]) -> float:
 def quiet(rows: list[Row]) -> float:
     found = _table(rows)[:, 2:]
     known = np.isfinite(found).all(axis=1)
-    return float((found[known] < QUIET).all(axis=1).mean()) if known.any() else float("nan")
+    return float((found[known] < DRAWING.narrowed_from).all(axis=1).mean()) if known.any() else float("nan")
 
 
 def measured(rows: list[Row]) -> float:
@@ -280,7 +284,7 @@ def sheet(sources: list[Callable[[], Photograph]], seed: int = 3) -> Pixels:
     rng, columns = np.random.default_rng(seed), []
     while len(columns) < SHEET[1] and sources:
         photograph = sources.pop(0)()
-        crossings = photograph.crossings()
+        crossings = photograph.usable_crossings()
         for k in rng.permutation(len(crossings))[: max(1, SHEET[1] // 8)]:
             plans = [draw_plan(grade, rng, None if grade else "none") for grade in range(SHEET[0])]
             columns.append(np.vstack([_tile(photograph.pixels, crossings[k], plan) for plan in plans]))

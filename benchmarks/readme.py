@@ -192,7 +192,7 @@ def grade_lines() -> list[str]:
     if not (RESULTS / "grades" / "grades.csv").exists():
         return []
     found = {row["grader"]: row for row in rows("grades/grades.csv")}
-    apart = {row["what"]: row for row in rows("grades/differences.csv") if row["on"] == "own"}
+    differences = {row["comparison"]: row for row in rows("grades/differences.csv") if row["table"] == "own"}
     named = {
         "ours": "ours: patch and vessel map, bilinear", "baseline": "the patch alone: the paper's baseline, light body",
         "published": "the published system, light body", "ordinal-head": "that with an ordinal head", "mdtnet": "MDTNet, light", "masked": "ours with the middle blanked", "roy": "Roy's width features", "nguyen": "Nguyen's rule",
@@ -207,7 +207,7 @@ def grade_lines() -> list[str]:
         "|---|---|---|---|",
         *(
             f"| {text} | {interval(found[name], 'quadratic_kappa')} | {interval(found[name], 'accuracy')} | "
-            f"{interval(apart[f'ours less {name}'], 'quadratic_kappa') if name != 'ours' else ''} |"
+            f"{interval(differences[f'ours less {name}'], 'quadratic_kappa') if name != 'ours' else ''} |"
             for name, text in named.items()
             if name in found
         ),
@@ -219,7 +219,7 @@ def photograph_lines() -> list[str]:
     """From whole photographs to grades."""
     table = rows("nicked_photographs.csv")
     lines = [
-        f"| {row['photographs of']} | {interval(row, 'found')} | {interval(row, 'graded')} | {interval(row, 'quadratic_kappa')} |"
+        f"| {row['condition']} | {interval(row, 'found')} | {interval(row, 'graded')} | {interval(row, 'quadratic_kappa')} |"
         for row in table
     ]
     return [

@@ -10,22 +10,38 @@ from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.imaging.places import sample_square
 from fundoscope.nicking.grade_study import nicked_patches
 from fundoscope.nicking.grade_study.nicked_patches import (
-    QUIET,
     DrawnPhotograph,
-    LesionRecipe,
     crossing_window,
-    undisturbed_crossings,
+    crossings_to_pinch,
+    draw_nicked_patches,
+    draw_plans,
     write_nicked_patches,
     write_simulated_patches,
 )
 from fundoscope.nicking.grade_study.patch_table import COLUMNS, WIDE_SPAN, read_patch_table
 from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH, lit_pixels
+from fundoscope.nicking.recipes.nicked_patches import (
+    LesionTable,
+    NickedPatchRecipe,
+    PlannedLesion,
+    SimulatedSet,
+    read_nicked_patch_recipe,
+)
 from fundoscope.simulate import adult, write_adults
 from fundoscope.simulate.pinch import SHAMS, pinch
 from fundoscope.simulate.pinch.lesion import map_widths
 from fundoscope.vessels.grade_rule import grade_of
 
-HOW = LesionRecipe(1, ((0, ("none", "artery")), (2, ("none",)), (3, (None,))))
+DRAWING = read_nicked_patch_recipe().drawing
+LARGEST, NARROWED = DRAWING.largest_field, DRAWING.narrowed_from
+
+
+def lesions(*plans):
+    planned = [PlannedLesion(grade=grade, shams=shams) for grade, shams in plans]
+    return LesionTable(table="real", renderer="pinch", seed=1, plans=planned)
+
+
+HOW = lesions((0, ("none", "artery")), (2, ("none",)), (3, ("drawn",)))
 PLANS = 4
 
 
@@ -39,17 +55,17 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def photograph(folder):
-    return DrawnPhotograph.of_record(open_dataset(folder)[1])
+    return DrawnPhotograph.from_record(open_dataset(folder)[1], LARGEST)
 
 
 @pytest.fixture(scope="module")
 def kept(photograph):
-    return undisturbed_crossings(photograph)
+    return crossings_to_pinch(photograph, NARROWED)
 
 
 @pytest.fixture(scope="module")
 def table(folder, tmp_path_factory):
-    return write_nicked_patches(folder, tmp_path_factory.mktemp("pinched") / "out", HOW)
+    return write_nicked_patches(folder, tmp_path_factory.mktemp("pinched") / "out", HOW, DRAWING)
 
 
 def lines(path):
@@ -76,12 +92,11 @@ def test_a_crossing_that_was_pinched_is_left_out(photograph, kept):
 
     crossing = kept[0]
     pinched = pinch(photograph.pixels, crossing, WarpPlan((0.6, 0.6), 0.8))
-    found = undisturbed_crossings(
-        DrawnPhotograph(photograph.name, pinched, photograph.artery, photograph.vein, photograph.field)
+    found = crossings_to_pinch(
+        DrawnPhotograph(photograph.name, pinched, photograph.artery, photograph.vein, photograph.field), NARROWED
     )
     assert len(found) == len(kept) - 1
     assert min(np.hypot(*(each.at - crossing.at)) for each in found) > 5
-    assert 0 < QUIET < 0.36
 
 
 def test_maps_of_large_photographs_are_brought_to_drives_size_and_crossings_back():
@@ -90,16 +105,20 @@ def test_maps_of_large_photographs_are_brought_to_drives_size_and_crossings_back
     field = mask.astype(bool)
     artery, vein = np.zeros((2, 1400, 1500), bool)
     artery[690:706], vein[:, 740:764] = True, True
-    whole = DrawnPhotograph.of("hrf", np.full((1400, 1500, 3), 90, np.uint8), (artery & field, vein & field, field))
+    whole = DrawnPhotograph.from_masks(
+        "hrf", np.full((1400, 1500, 3), 90, np.uint8), (artery & field, vein & field, field), LARGEST
+    )
     assert whole.scale == pytest.approx(1296 / DIAMETER, rel=1e-3)
     assert np.ptp(np.flatnonzero(whole.field.any(axis=0))) == pytest.approx(DIAMETER, abs=3)
-    assert nicked_patches._map_scale(whole) == pytest.approx(1296 / DIAMETER, rel=0.01)
-    (crossing,) = whole.crossings()
+    assert whole.map_scale == pytest.approx(1296 / DIAMETER, rel=0.01)
+    (crossing,) = whole.usable_crossings()
     assert crossing.at == pytest.approx([697.5, 751.5], abs=2)
     assert map_widths(crossing) == pytest.approx([16, 24], rel=0.2)
-    for full, mask in zip(whole.full, (artery & field, vein & field), strict=True):
+    for full, mask in zip(whole.full_masks, (artery & field, vein & field), strict=True):
         assert full.shape == mask.shape and (full ^ mask).sum() < 0.15 * mask.sum()
-    small = DrawnPhotograph.of("drive", whole.pixels, (artery[::2, ::2], vein[::2, ::2], field[::2, ::2]))
+    small = DrawnPhotograph.from_masks(
+        "drive", whole.pixels, (artery[::2, ::2], vein[::2, ::2], field[::2, ::2]), LARGEST
+    )
     assert small.scale == 1.0 and small.field.shape == (700, 750)
 
 
@@ -167,10 +186,10 @@ def turned(crossing):
 def test_the_upper_side_is_said_first(folder, tmp_path, monkeypatch, way):
     """In a patch of grade 2 one side is pinched: there it differs most from the untouched patch."""
     monkeypatch.setattr(
-        nicked_patches, "undisturbed_crossings", lambda photograph: [way(c) for c in undisturbed_crossings(photograph)]
+        nicked_patches, "crossings_to_pinch", lambda *given: [way(c) for c in crossings_to_pinch(*given)]
     )
-    plans = LesionRecipe(1, ((0, ("none",)), (2, ("none", "none", "none"))))
-    rows = read_patch_table(write_nicked_patches(folder, tmp_path / "out", plans))
+    plans = lesions((0, ("none",)), (2, ("none", "none", "none")))
+    rows = read_patch_table(write_nicked_patches(folder, tmp_path / "out", plans, DRAWING))
     middle = slice(round((WIDE_SPAN / 2 - 2) * VEIN_WIDTH), round((WIDE_SPAN / 2 + 2) * VEIN_WIDTH))
     upper_first = set()
     for first in range(0, len(rows), 4):
@@ -190,22 +209,23 @@ def test_cut_off_it_goes_on_by_photograph_and_ends_the_same(folder, table):
     pixels, marked = patch.read_bytes(), parts[0].stat().st_mtime_ns
     patch.write_bytes(b"kept")
     table.unlink()
-    write_nicked_patches(folder, table.parent, HOW)
+    write_nicked_patches(folder, table.parent, HOW, DRAWING)
     assert table.read_text() == text and patch.read_bytes() == b"kept"
     parts[1].unlink()
-    write_nicked_patches(folder, table.parent, HOW)
+    write_nicked_patches(folder, table.parent, HOW, DRAWING)
     assert table.read_text() == text and patch.read_bytes() == pixels
     assert parts[0].stat().st_mtime_ns == marked
 
 
 def test_the_usual_plans_are_every_sham_of_grade_0_and_each_grade():
-    drawn = list(LesionRecipe().draws(np.random.default_rng(0)))
+    drawn = list(draw_plans(read_nicked_patch_recipe().lesions[0], np.random.default_rng(0)))
     assert [plan.sham for plan in drawn[: len(SHAMS)]] == list(SHAMS)
     assert [plan.grade for plan in drawn] == [0] * len(SHAMS) + [1, 1, 2, 2, 3, 3]
 
 
 def test_simulated_eyes_give_their_truth(tmp_path):
-    rows = read_patch_table(write_simulated_patches([6, 7], "drive", 700, tmp_path / "s"))
+    eyes = SimulatedSet(camera="drive", size=700, first_seed=6, photographs=2)
+    rows = read_patch_table(write_simulated_patches(eyes, tmp_path / "s", DRAWING))
     assert {row.photograph for row in rows} <= {"simulated/6", "simulated/7"} and rows
     for row in rows:
         eye = adult(int(row.photograph.split("/")[1]), camera="drive", size=700, grade=int(row.photograph[-1]) % 4)
@@ -219,3 +239,25 @@ def test_simulated_eyes_give_their_truth(tmp_path):
         found = wide(row)[len(wide(row)) // 2, len(wide(row)) // 2].astype(int)
         there = eye.pixels[round(true.row), round(true.col)].astype(int)
         assert np.abs(found - there).max() < 25
+
+
+def test_a_recipe_draws_every_table_of_the_sets_and_renderers_that_it_names(folder, tmp_path):
+    values = read_nicked_patch_recipe().model_dump()
+    values["photographs"] = [{"name": "set", "folder": folder.name}]
+    for table, known in zip(values["lesions"], ("pinch", "second renderer"), strict=True):
+        assert table["renderer"] == known
+        table["plans"] = [{"grade": 0, "shams": ("none",)}, {"grade": 3, "shams": ("none",)}]
+    values["eyes"] = {
+        "keep_every_grade_0": 3, "drawn": [{"camera": "drive", "size": 700, "first_seed": 4, "photographs": 1}]
+    }  # fmt: skip
+    tables = draw_nicked_patches(folder.parent, tmp_path, NickedPatchRecipe.model_validate(values))
+    names = ["real_even", "real_odd", "redrawn_even", "redrawn_odd", "eyes"]
+    assert [table.stem for table in tables] == names
+    real, redrawn = (read_patch_table(tmp_path / f"{name}_odd.csv") for name in ("real", "redrawn"))
+    assert [row.grade for row in real] == [row.grade for row in redrawn] and {row.grade for row in real} == {0, 3}
+    assert {row.photograph for row in real} == {"simulated/a00001"}  # the photograph of odd rank
+    severe = [next(wide(row) for row in rows if row.grade == 3).astype(int) for rows in (real, redrawn)]
+    assert np.abs(severe[0] - severe[1]).max() > 5  # by another renderer
+    eyes, every = lines(tmp_path / "eyes.csv"), lines(tmp_path / "eyes" / "drive" / "patches.csv")
+    zeros = [sum(row["grade"] == "0" for row in rows) for rows in (eyes, every)]
+    assert zeros[0] == -(-zeros[1] // 3) and len(eyes) - zeros[0] == len(every) - zeros[1]

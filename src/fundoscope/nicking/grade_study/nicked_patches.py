@@ -1,16 +1,26 @@
-"""Patches of crossings with known nicking: pinched and sham-warped ones of real photographs, and simulated ones.
+"""Patches of crossings with known nicking, which graders learn from and are measured on: `make nicked-patches`.
 
-At a crossing of an ordinary eye that measures as not narrowed, the vein is pinched in every grade, and each sham warp is
+    python -m fundoscope.nicking.grade_study.nicked_patches --data DATA --out OUT [--recipe R] [--workers N]
+
+At a crossing of a real photograph that measures as not narrowed, the vein is pinched in every grade, and each sham warp is
 carried out: the truth of the patch is what was done. A crossing that is narrowed by itself is left out, since no pinch
-could give it a known grade.
+could give it a known grade. Simulated eyes bring their own truth. OUT then holds tables of `fundoscope nicking study-grades`:
+
+    real_even.csv, real_odd.csv          pinched and sham-warped crossings, by the rank of their photograph
+    redrawn_even.csv, redrawn_odd.csv    the same crossings by the second renderer, which nothing is trained on
+    eyes.csv                             crossings of simulated eyes
+
+An upstream network that has seen one half of the photographs is tested on the other. The patches are cut from research
+data: never commit them. The command goes on where it was cut off.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,23 +35,57 @@ from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.imaging.places import sample_square
 from fundoscope.nicking.grade_study.patch_table import COLUMNS, WIDE_SPAN
 from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH
+from fundoscope.nicking.recipes.nicked_patches import (
+    DrawingNumbers,
+    LesionTable,
+    NickedPatchRecipe,
+    SimulatedSet,
+    read_nicked_patch_recipe,
+)
 from fundoscope.simulate import adult
-from fundoscope.simulate.pinch import SHAMS, Sham, WarpPlan, draw_plan, is_usable, pinch
+from fundoscope.simulate.pinch import WarpPlan, draw_plan, is_usable, pinch
 from fundoscope.simulate.pinch.lesion import map_widths, pinched_truth
+from fundoscope.simulate.pinch.second_renderer import redraw
 from fundoscope.vessels import CalibreModel, MeasuredCrossing, crossings_between, measure_narrowing
 
-QUIET = 0.15  # narrowing of the worse side from which on a crossing is nicked (`vessels.nicks.grade_of`)
-_LARGER = 1.2  # times DRIVE's field: a larger photograph's maps are brought to that size
-_PLANS = (
-    (0, SHAMS),
-    *((grade, (None, None)) for grade in (1, 2, 3)),
-)  # grade 0 with each sham, others as they are drawn
-_AROUND = WIDE_SPAN + 2  # vein radii: half a wide patch's side, and a rim to interpolate from
-_SEEN = (4.0, 6.0)  # pixels of artery and vein in a simulated eye: in thinner ones no narrowing is asked for
+_REACH = WIDE_SPAN + 2  # vein radii around a crossing: half a wide patch's side, and a rim to interpolate from
 
 Mask = NDArray[np.bool_]
 Row = dict[str, object]
 Renderer = Callable[[Pixels, MeasuredCrossing, WarpPlan], Pixels]
+
+
+def draw_nicked_patches(data: Path, out: Path, recipe: NickedPatchRecipe, workers: int = 1) -> list[Path]:
+    """Write all patches of a recipe from the sets below `data`, and the tables that list them; returns these tables."""
+    tables = []
+    for lesions in recipe.lesions:
+        parts = [
+            write_nicked_patches(
+                data / known.folder, out / lesions.table / known.name, lesions, recipe.drawing, workers
+            )
+            for known in recipe.photographs
+        ]
+        for half, rank in (("even", 0), ("odd", 1)):
+            tables.append(_join_tables(parts, out / f"{lesions.table}_{half}.csv", (rank,)))
+    eyes = [
+        write_simulated_patches(known, out / "eyes" / known.camera, recipe.drawing, workers)
+        for known in recipe.eyes.drawn
+    ]
+    return [*tables, _join_tables(eyes, out / "eyes.csv", keep_every_grade_0=recipe.eyes.keep_every_grade_0)]
+
+
+def _join_tables(tables: Sequence[Path], out: Path, ranks: Sequence[int] = (0, 1), keep_every_grade_0: int = 1) -> Path:
+    """One table of several that lie below it: photographs of even rank (0), of odd rank (1), or both."""
+    rows: list[dict[str, str]] = []
+    for table in tables:
+        found = [
+            row | {"patch": f"{table.parent.relative_to(out.parent)}/{row['patch']}"}
+            for row in _read_rows(table)
+            if int(Path(row["patch"]).stem.split("_")[0]) % 2 in ranks
+        ]
+        rows += [row for row in found if row["grade"] != "0"]
+        rows += [row for row in found if row["grade"] == "0"][::keep_every_grade_0]
+    return write_patch_table(out, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,29 +102,31 @@ class DrawnPhotograph:
     scale: float = 1.0
 
     @classmethod
-    def of(cls, name: str, pixels: Pixels, masks: Sequence[Mask]) -> DrawnPhotograph:
-        """From masks (artery, vein, field) at the photograph's size; those of large photographs are brought to DRIVE's."""
+    def from_masks(cls, name: str, pixels: Pixels, masks: Sequence[Mask], largest_field: float) -> DrawnPhotograph:
+        """From masks (artery, vein, field) at the photograph's size. Where the field is more than `largest_field` times
+        as wide as DRIVE's, the masks are brought to DRIVE's size.
+        """
         diameter = float(np.ptp(np.flatnonzero(masks[2].any(axis=0))))
-        scale = diameter / DIAMETER if diameter > _LARGER * DIAMETER else 1.0
-        artery, vein, field = (_smaller(mask, scale) for mask in masks)
+        scale = diameter / DIAMETER if diameter > largest_field * DIAMETER else 1.0
+        artery, vein, field = (_shrink_mask(mask, scale) for mask in masks)
         return cls(name, pixels, artery, vein, field, scale)
 
     @classmethod
-    def of_record(cls, record: PhotographRecord) -> DrawnPhotograph:
-        """From a photograph whose arteries and veins are drawn."""
+    def from_record(cls, record: PhotographRecord, largest_field: float) -> DrawnPhotograph:
+        """From a photograph of a set with drawn arteries and veins."""
         assert record.artery is not None and record.vein is not None
         name = f"{record.dataset}/{record.name}"
-        return cls.of(name, record.pixels, (record.artery, record.vein, record.field))
+        return cls.from_masks(name, record.pixels, (record.artery, record.vein, record.field), largest_field)
 
-    def crossings(self) -> list[MeasuredCrossing]:
-        """Those that can be pinched, in the photograph's pixels."""
+    def usable_crossings(self) -> list[MeasuredCrossing]:
+        """The crossings that can be pinched, in the photograph's pixels."""
         found = crossings_between(self.artery, self.vein)
-        good = [c for c in found if is_usable(c, found, self.artery | self.vein, self.field, self.scale)]
-        return [c.scaled(self.scale) for c in good]
+        usable = [c for c in found if is_usable(c, found, self.artery | self.vein, self.field, self.scale)]
+        return [c.scaled(self.scale) for c in usable]
 
     @property
-    def full(self) -> tuple[Mask, Mask]:
-        """Arteries and veins at the photograph's size."""
+    def full_masks(self) -> tuple[Mask, Mask]:
+        """The masks of arteries and of veins at the photograph's size."""
         size = (self.pixels.shape[1], self.pixels.shape[0])
         artery, vein = (
             cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
@@ -88,23 +134,13 @@ class DrawnPhotograph:
         )
         return artery, vein
 
-
-@dataclass(frozen=True)
-class LesionRecipe:
-    """What is done at each crossing: `plans` of (grade, shams; None where one is drawn), by a renderer of lesions."""
-
-    seed: int = 0
-    plans: Sequence[tuple[int, Sequence[Sham | None]]] = _PLANS
-    render: Renderer = field(default=pinch)
-
-    def draws(self, rng: Generator) -> Iterator[WarpPlan]:
-        """The plans of one crossing."""
-        for grade, shams in self.plans:
-            for sham in shams:
-                yield draw_plan(grade, rng, sham)
+    @property
+    def map_scale(self) -> float:
+        """How many of the photograph's pixels make one at the scale of the vessel maps."""
+        return float(np.ptp(np.flatnonzero(self.field.any(axis=0)))) * self.scale / DIAMETER
 
 
-def _smaller(mask: Mask, scale: float) -> Mask:
+def _shrink_mask(mask: Mask, scale: float) -> Mask:
     if scale == 1:
         return mask
     size = (round(mask.shape[1] / scale), round(mask.shape[0] / scale))
@@ -112,104 +148,123 @@ def _smaller(mask: Mask, scale: float) -> Mask:
 
 
 def crossing_window(crossing: MeasuredCrossing) -> tuple[tuple[slice, slice], MeasuredCrossing]:
-    """As much around a crossing as is changed, measured or cut out, and the crossing there."""
-    reach = _AROUND * float(np.median(crossing.second.radius))
+    """As much of the photograph around a crossing as is changed, measured or cut out, and the crossing in it."""
+    reach = _REACH * float(np.median(crossing.second.radius))
     low = np.maximum(np.floor(crossing.at - reach).astype(int), 0)
     high = np.ceil(crossing.at + reach).astype(int) + 1
     first, second = (replace(s, points=s.points - low) for s in (crossing.first, crossing.second))
     return np.s_[low[0] : high[0], low[1] : high[1]], MeasuredCrossing(crossing.at - low, crossing.angle, first, second)
 
 
-def undisturbed_crossings(photograph: DrawnPhotograph) -> list[MeasuredCrossing]:
-    """The crossings that can be pinched and measure as not narrowed when they are only resampled."""
-    crossings = photograph.crossings()
+def crossings_to_pinch(photograph: DrawnPhotograph, narrowed_from: float) -> list[MeasuredCrossing]:
+    """The usable crossings whose vein measures as narrowed by less than `narrowed_from` when it is only resampled.
+
+    The larger of the measured sides counts; a crossing of which no side can be measured is left out.
+    """
+    crossings = photograph.usable_crossings()
     if not crossings:
         return []
-    ruler = CalibreModel.fit(photograph.pixels, [s for c in crossings for s in (c.first, c.second)])
-    kept = []
+    model = CalibreModel.fit(photograph.pixels, [s for c in crossings for s in (c.first, c.second)])
+    masks, kept = photograph.full_masks, []
     for crossing in crossings:
         window, here = crossing_window(crossing)
-        only = pinch(photograph.pixels[window], here, WarpPlan())
-        plane = np.ascontiguousarray(only[..., 1], np.float32)
-        found = measure_narrowing(replace(ruler, plane=plane), here, *(mask[window] for mask in photograph.full))
-        if found.larger_measured < QUIET:  # nan, where it cannot be measured, is not
+        resampled = pinch(photograph.pixels[window], here, WarpPlan())
+        plane = np.ascontiguousarray(resampled[..., 1], np.float32)
+        narrowing = measure_narrowing(replace(model, plane=plane), here, *(mask[window] for mask in masks))
+        if narrowing.larger_measured < narrowed_from:
             kept.append(crossing)
     return kept
 
 
-def write_nicked_patches(folder: Path, out: Path, how: LesionRecipe = LesionRecipe(), workers: int = 1) -> Path:
-    """Pinched and sham-warped patches of a set whose arteries and veins are drawn: `out`/patches.csv and the patches.
+def draw_plans(lesions: LesionTable, rng: Generator) -> Iterator[WarpPlan]:
+    """What is done at one crossing, patch by patch."""
+    for planned in lesions.plans:
+        for sham in planned.shams:
+            yield draw_plan(planned.grade, rng, None if sham == "drawn" else sham)
 
-    It goes on where it was cut off, by photograph. Patches span `WIDE_SPAN` vein widths, so that they can be turned and shrunk.
+
+def repaint(pixels: Pixels, crossing: MeasuredCrossing, plan: WarpPlan) -> Pixels:
+    """A plan's narrowing by the second renderer, which paints where `pinch` warps; it knows no shams."""
+    rng = np.random.default_rng(int(1e6 * abs(plan.jitter[0])))
+    return redraw(pixels, crossing, plan.narrowing, plan.taper, rng)
+
+
+#: What carries out a plan: `pinch` warps, and may train a network; the second renderer paints, and only tests.
+RENDERERS: dict[str, Renderer] = {"pinch": pinch, "second renderer": repaint}
+
+
+def write_nicked_patches(
+    folder: Path, out: Path, lesions: LesionTable, drawing: DrawingNumbers, workers: int = 1
+) -> Path:
+    """Write the patches of a set with drawn arteries and veins, and `out`/patches.csv; returns that table.
+
+    Photographs that are done are not drawn again. Patches span `WIDE_SPAN` vein widths, so that they can be turned and shrunk.
     """
-    sources = range(len(open_dataset(folder)))
-    return _written(partial(_pinched, folder, out, how), sources, out, workers)
+    draw = partial(_pinch_photograph, folder, out, lesions, drawing)
+    return _write_by_photograph(draw, range(len(open_dataset(folder))), out, workers)
 
 
-def write_simulated_patches(seeds: Iterable[int], camera: str, size: int, out: Path, workers: int = 1) -> Path:
-    """Patches of simulated eyes, a photograph a seed, as `write_nicked_patches` writes them."""
-    return _written(partial(_simulated, camera, size, out), seeds, out, workers)
+def write_simulated_patches(eyes: SimulatedSet, out: Path, drawing: DrawingNumbers, workers: int = 1) -> Path:
+    """Write the patches of simulated eyes as `write_nicked_patches` does it; returns the table."""
+    seeds = range(eyes.first_seed, eyes.first_seed + eyes.photographs)
+    return _write_by_photograph(partial(_draw_eye, eyes, out, drawing), seeds, out, workers)
 
 
-def _written(one: Callable[[int], Path], numbers: Iterable[int], out: Path, workers: int) -> Path:
+def _write_by_photograph(draw: Callable[[int], Path], numbers: Iterable[int], out: Path, workers: int) -> Path:
+    """Have each photograph drawn into a table of its own, and join these in `out`/patches.csv."""
     (out / "patches").mkdir(parents=True, exist_ok=True)
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
-            parts = list(pool.map(one, numbers))
+            parts = list(pool.map(draw, numbers))
     else:
-        parts = [one(number) for number in numbers]
-    rows = [row for part in parts for row in _rows(part)]
-    return write_patch_table(out / "patches.csv", rows)
+        parts = [draw(number) for number in numbers]
+    return write_patch_table(out / "patches.csv", [row for part in parts for row in _read_rows(part)])
 
 
-def _pinched(folder: Path, out: Path, how: LesionRecipe, number: int) -> Path:
+def _pinch_photograph(folder: Path, out: Path, lesions: LesionTable, drawing: DrawingNumbers, number: int) -> Path:
+    """The table of one real photograph's patches, written unless it is there."""
     part = out / "patches" / f"{number:04d}.csv"
     if part.exists():
         return part
-    photograph = DrawnPhotograph.of_record(open_dataset(folder)[number])
+    photograph = DrawnPhotograph.from_record(open_dataset(folder)[number], drawing.largest_field)
     rows = []
-    for k, crossing in enumerate(undisturbed_crossings(photograph)):
-        rng = np.random.default_rng((how.seed, number, k))
+    for k, crossing in enumerate(crossings_to_pinch(photograph, drawing.narrowed_from)):
+        rng = np.random.default_rng((lesions.seed, number, k))
         window, here = crossing_window(crossing)
-        for j, plan in enumerate(how.draws(rng)):
-            drawn = how.render(photograph.pixels[window], here, plan)
-            told = pinched_truth(here, plan)
-            sides = plan.narrowing if told.side_1_up else plan.narrowing[::-1]
+        for j, plan in enumerate(draw_plans(lesions, rng)):
+            changed = RENDERERS[lesions.renderer](photograph.pixels[window], here, plan)
+            truth = pinched_truth(here, plan)
             path = f"patches/{number:04d}_{k:02d}_{j:02d}.png"
-            about = _about(photograph.name, map_widths(crossing)[1] / _map_scale(photograph), sides)
-            save_wide_patch(out / path, drawn, (told.row, told.col), told.vein_width_px)
+            save_wide_patch(out / path, changed, (truth.row, truth.col), truth.vein_width_px)
+            sides = plan.narrowing if truth.side_1_up else plan.narrowing[::-1]
+            about = _describe_patch(photograph.name, map_widths(crossing)[1] / photograph.map_scale, sides)
             rows.append({"patch": path, **about, "sham": plan.sham, "grade": plan.grade})
     return write_patch_table(part, rows)
 
 
-def _simulated(camera: str, size: int, out: Path, seed: int) -> Path:
+def _draw_eye(eyes: SimulatedSet, out: Path, drawing: DrawingNumbers, seed: int) -> Path:
+    """The table of one simulated photograph's patches, written unless it is there."""
     part = out / "patches" / f"{seed:06d}.csv"
     if part.exists():
         return part
-    eye = adult(seed, camera=camera, grade=seed % 4, size=size)
+    eye = adult(seed, camera=eyes.camera, grade=seed % 4, size=eyes.size)
     diameter = float(np.ptp(np.flatnonzero(eye.truth.field.any(axis=0))))
     rows = []
     for k, true in enumerate(eye.truth.crossings):
-        if true.artery_width_px >= _SEEN[0] and true.vein_width_px >= _SEEN[1]:
-            sides = (true.narrowing_1, true.narrowing_2)
-            about = _about(
-                f"simulated/{seed}", true.vein_width_px * DIAMETER / diameter, sides if true.side_1_up else sides[::-1]
-            )
+        wide_artery = true.artery_width_px >= drawing.smallest_simulated_artery
+        if wide_artery and true.vein_width_px >= drawing.smallest_simulated_vein:
             path = f"patches/{seed:06d}_{k:03d}.png"
             save_wide_patch(out / path, eye.pixels, (true.row, true.col), true.vein_width_px)
+            sides = (true.narrowing_1, true.narrowing_2) if true.side_1_up else (true.narrowing_2, true.narrowing_1)
+            about = _describe_patch(f"simulated/{seed}", true.vein_width_px * DIAMETER / diameter, sides)
             rows.append({"patch": path, **about, "sham": "none", "grade": true.grade})
     return write_patch_table(part, rows)
 
 
-def _map_scale(photograph: DrawnPhotograph) -> float:
-    """How many of the photograph's pixels make one at the scale of the maps."""
-    return float(np.ptp(np.flatnonzero(photograph.field.any(axis=0)))) * photograph.scale / DIAMETER
-
-
-def _about(name: str, vein_px: float, sides: tuple[float, float]) -> Row:
-    """What a row says besides its patch: in patches side 1 is the upper one."""
+def _describe_patch(photograph: str, vein_px: float, sides: tuple[float, float]) -> Row:
+    """What a row says besides its patch and grade: the photograph, the scale, narrowing of the upper and the lower side."""
     return {
-        "photograph": name, "span": WIDE_SPAN, "vein_px": round(vein_px, 2),
+        "photograph": photograph, "span": WIDE_SPAN, "vein_px": round(vein_px, 2),
         "narrowing_1": round(sides[0], 4), "narrowing_2": round(sides[1], 4),
     }  # fmt: skip
 
@@ -221,7 +276,7 @@ def save_wide_patch(path: Path, pixels: Pixels, at: ArrayLike, width: float) -> 
 
 
 def write_patch_table(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
-    """Write a table of patches in one step."""
+    """Write a table of patches beside `path` and move it there; returns the path."""
     beside = path.with_suffix(".part")
     with beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -230,6 +285,25 @@ def write_patch_table(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
     return beside.replace(path)
 
 
-def _rows(path: Path) -> list[Row]:
+def _read_rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def main() -> None:
+    """The command `python -m fundoscope.nicking.grade_study.nicked_patches`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds the public sets")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the patches; it goes on where it was cut off"
+    )
+    parser.add_argument("--recipe", default="usual", help="a shipped recipe's name, or a TOML file")
+    parser.add_argument("--workers", type=int, default=2, help="processes that draw")
+    given = parser.parse_args()
+    for table in draw_nicked_patches(given.data, given.out, read_nicked_patch_recipe(given.recipe), given.workers):
+        rows = _read_rows(table)
+        print(f"{table}: {len(rows)} patches of {len({row['photograph'] for row in rows})} photographs")
+
+
+if __name__ == "__main__":
+    main()

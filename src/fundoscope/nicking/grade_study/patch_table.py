@@ -1,4 +1,4 @@
-"""The table of a study of grades: a row a patch, its grade, and the photograph that it was cut from.
+"""The table of a study of grades: a row a patch, with its grade and the photograph that it was cut from.
 
     patch,grade,photograph[,span,vein_px,narrowing_1,narrowing_2,sham]
 

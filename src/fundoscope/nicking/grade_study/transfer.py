@@ -1,7 +1,8 @@
-"""What the crossing task hands down: a network of maps, a detector's weights, and which photographs these have seen.
+"""What the crossing task gives the study of grades: a network of vessel maps, a detector's weights, and what these have seen.
 
-A folder holds `seen.json` (names of photographs, as in a table's `photograph`), `maps/` (a bundle; the shipped one where there
-is none), and, where weights are to be handed down, `detector.safetensors` (a crossing detector).
+UPSTREAM/seen.json               names of the photographs, as in the column `photograph` of a patch table
+UPSTREAM/maps/                   a bundle with the network of maps; where there is none the shipped one is taken
+UPSTREAM/detector.safetensors    weights of a crossing detector, where they are to be transferred
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _THREADS = 1
 
 @dataclass(frozen=True)
 class Upstream:
-    """One that was trained: `seen_photographs` are the photographs that it must not be asked about."""
+    """What was trained on the crossing task. Patches of `seen_photographs` must not be tested with it."""
 
     name: str
     bundle: NickingBundle
@@ -35,7 +36,7 @@ class Upstream:
 
     @classmethod
     def read(cls, folder: Path) -> Upstream:
-        """Read a folder; `UsageError` where it is none."""
+        """The upstream in a folder; `UsageError` where it does not say which photographs it has seen."""
         seen = read_seen_photographs(folder)
         maps, detector = folder / "maps", folder / DETECTOR
         own = cls.from_bundle(maps if maps.exists() else "nicking")
@@ -43,17 +44,17 @@ class Upstream:
 
     @classmethod
     def from_bundle(cls, bundle: str | Path = "nicking") -> Upstream:
-        """The maps of a bundle, which has seen public sets only, and no weights to transfer."""
+        """The maps of a bundle, with the photographs that its card names, and no weights to transfer."""
         found = open_nicking_bundle(bundle, _THREADS)
         return cls("shipped", found, frozenset(found.card.photographs))
 
     @property
     def map_settings(self) -> CrossingSettings:
-        """How its maps are read."""
+        """Thresholds and weights by which its maps are read."""
         return self.bundle.card.crossings
 
     def transfer_weights(self, grader: NickGrader) -> None:
-        """Give the grader's streams the detector's weights, as far as they have the same name and shape.
+        """Copy the detector's weights into each stream of the grader where name and shape are the same.
 
         Raises `UsageError` where there is no detector.
         """
@@ -67,7 +68,7 @@ class Upstream:
 
 
 def read_seen_photographs(folder: Path) -> frozenset[str]:
-    """Names of the photographs that what is in a folder has seen; `UsageError` where it does not say."""
+    """Names of the photographs that the upstream in a folder has seen; `UsageError` where it does not say."""
     path = folder / SEEN
     try:
         return frozenset(map(str, json.loads(path.read_text(encoding="utf-8"))))
@@ -76,7 +77,7 @@ def read_seen_photographs(folder: Path) -> frozenset[str]:
 
 
 def write_upstream(folder: Path, seen: Iterable[str], detector: CrossingDetector | None) -> None:
-    """Write what stands beside `folder`/maps."""
+    """Write seen.json of an upstream's folder, and its detector's weights where there is one."""
     folder.mkdir(parents=True, exist_ok=True)
     if detector is not None:
         state = {name: value.contiguous() for name, value in detector.state_dict().items()}
@@ -85,7 +86,7 @@ def write_upstream(folder: Path, seen: Iterable[str], detector: CrossingDetector
 
 
 def upstreams_free_of(upstreams: Sequence[Upstream], photograph: str) -> tuple[int, ...]:
-    """Which upstreams have not seen a photograph; `LeakError` where all have."""
+    """Numbers of the upstreams that have not seen a photograph; `LeakError` where all have."""
     free = tuple(k for k, each in enumerate(upstreams) if photograph not in each.seen_photographs)
     if not free:
         names = ", ".join(each.name for each in upstreams)

@@ -1,1 +1,1 @@
-"""What a grader of nicking must beat, fitted on the same training patches: measured widths alone, and no look at all."""
+"""Rules that a grader of nicking must beat, fitted on the same training patches: two on measured widths, one on nothing."""

@@ -1,10 +1,10 @@
-"""What the shipped grader says of ordinary eyes: DRIVE's test photographs and IOSTAR's other six.
+"""How the shipped grader grades natural crossings, of eyes without known nicking: DRIVE's test photographs and IOSTAR's other six.
 
-    python benchmarks/ordinary_eyes.py --data ../shared/data [--bundle nicking] [--out runs/ordinary-eyes]
+    python benchmarks/natural_crossings.py --data ../shared/data [--bundle nicking] [--out runs/natural-crossings]
 
 Most of their veins are not nicked, and nobody has graded them, so only the share of crossings graded 2 or 3 can be judged:
-asked at most 5 % of the confident crossings. Each of those is shown in OUT/<set>/report.html (research data: never commit
-it). Writes docs/results/ordinary_eyes.csv.
+at most 5 % of the confident crossings. Each of those is shown in OUT/<set>/report.html (research data: never commit
+it). Writes docs/results/natural_crossings.csv.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fundoscope.nicking.grading.grader import NickingGrader
 from fundoscope.runs import run
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs" / "results" / "ordinary_eyes.csv"
+RESULTS = ROOT / "docs" / "results" / "natural_crossings.csv"
 
 
 def counts_by_grade(name: str, findings: list[Row]) -> dict[str, object]:
@@ -32,9 +32,9 @@ def counts_by_grade(name: str, findings: list[Row]) -> dict[str, object]:
     n, high = sum(graded.values()), graded[2] + graded[3]
     low, top = clopper_pearson(high, n) if n else (float("nan"), float("nan"))
     return {
-        "on": name, "photographs": len({row["file"] for row in findings}), "refused": sum(row["status"] != "ok" for row in findings),
+        "data": name, "photographs": len({row["file"] for row in findings}), "refused": sum(row["status"] != "ok" for row in findings),
         "crossings": len(crossings), "graded": n, **{f"grade_{g}": graded[g] for g in range(4)},
-        "share_2_or_3": Estimate(high / n if n else float("nan"), low, top, n, high, n), "asked_at_most": 0.05,
+        "share_2_or_3": Estimate(high / n if n else float("nan"), low, top, n, high, n), "required_at_most": 0.05,
     }  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds drive_av and iostar")
     parser.add_argument("--bundle", default="nicking")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "ordinary-eyes")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "natural-crossings")
     given = parser.parse_args()
     grader = NickingGrader.open(given.bundle)
     sets: dict[str, Dataset] = {

@@ -27,7 +27,7 @@ def test_every_crossing_that_does_not_measure_as_nicked_becomes_a_patch_of_grade
     quiet = [one for one in found if not measures_as_nicked(one.narrowing)]
     assert 0 < len(rows) == len(quiet) < len(found), "this eye has nicked veins, too"
     for row, one in zip(rows, quiet, strict=True):
-        assert (row.grade, row.photograph, row.span, row.sham) == (0, "drawn/eye", WIDE_SPAN, "ordinary")
+        assert (row.grade, row.photograph, row.span, row.sham) == (0, "drawn/eye", WIDE_SPAN, "natural")
         patch = read(row.path).pixels
         assert patch.shape == (round(WIDE_SPAN * VEIN_WIDTH),) * 2 + (3,)
         middle = patch.shape[0] // 2
