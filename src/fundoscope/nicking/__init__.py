@@ -1,1 +1,1 @@
-"""Artery-vein nicking in adults' photographs (paper 002): vessels and their kinds, crossings, grades."""
+"""Artery-vein nicking in adults' photographs (paper 002): arteries and veins, crossings, widths, grades."""

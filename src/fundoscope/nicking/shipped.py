@@ -56,10 +56,15 @@ def make_shipped_bundle(recipe: ShippedRecipe, data: Path, patches: Path, out: P
 
     `data` holds the folders of the public sets. `patches` holds the tables real_even.csv, real_odd.csv and eyes.csv.
     """
-    study = Study.open(
-        out, {"task": "shipped nicking", "recipe": recipe.model_dump(mode="json"), "commands": [command()]}
-    )
     maps, half, other = read_map_recipe(recipe.maps), recipe.trained_half, recipe.held_out_half
+    parts = (maps, read_crossing_recipe(recipe.graders.transfer), read_grade_recipe(recipe.graders.recipe))
+    manifest = {
+        "task": "shipped nicking",
+        "recipe": recipe.model_dump(mode="json"),
+        "recipes of its parts": [part.model_dump(mode="json") for part in parts],
+        "commands": [command()],
+    }
+    study = Study.open(out, manifest)
     sets = [open_dataset(data / each.folder)[each.first : each.last] for each in recipe.sets]
     simulated = simulate_eyes(recipe, out / "eyes", workers)
 

@@ -25,7 +25,7 @@ from fundoscope.learning.detector_fit import detect_crossings
 from fundoscope.nicking.crossing_study.detections import PhotographDetections, write_detections
 from fundoscope.nicking.crossing_study.plan import CrossingPlan
 from fundoscope.nicking.crossing_study.train import load_detector
-from fundoscope.nicking.recipes.crossings import TestPatchNumbers
+from fundoscope.nicking.recipes.crossings import PatchTestNumbers
 from fundoscope.studies import Progress
 
 DETECTIONS = "detections"
@@ -118,7 +118,7 @@ class StudyInputs:
 
 
 def cut_test_patches(
-    name: str, dataset: str, photograph: CrossingPhotograph, numbers: TestPatchNumbers, rng: np.random.Generator
+    name: str, dataset: str, photograph: CrossingPhotograph, numbers: PatchTestNumbers, rng: np.random.Generator
 ) -> Iterator[DetectorInput]:
     """Patches around all crossings of a photograph, and as many without one, as far as such places are found."""
     side, offset = numbers.side, numbers.side // 3

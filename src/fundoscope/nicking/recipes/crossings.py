@@ -36,7 +36,7 @@ class SplitNumbers(RecipeSection):
     inner_every: int = Field(ge=2)
 
 
-class TestPatchNumbers(RecipeSection):
+class PatchTestNumbers(RecipeSection):
     """The patches on which the last step is tested: `side` pixels; in each photograph `tries` places are looked at for
     patches without a crossing.
     """
@@ -58,7 +58,7 @@ class CrossingRecipe(RecipeSection):
     detector: DetectorOptions
     whole_photographs: DetectorFitOptions
     patches: DetectorFitOptions
-    test_patches: TestPatchNumbers
+    test_patches: PatchTestNumbers
 
     @property
     def steps(self) -> tuple[DetectorFitOptions, DetectorFitOptions]:

@@ -25,7 +25,7 @@ class PhotographSet(RecipeSection):
     settings: bool = False
 
 
-class TestedSet(RecipeSection):
+class HeldOutSet(RecipeSection):
     """A set on which the maps are measured once, for the card; `name` is what the card calls it."""
 
     name: str
@@ -92,7 +92,7 @@ class ShippedRecipe(RecipeSection):
     trained_half: Literal["even", "odd"]
     check_photographs: PositiveInt
     sets: tuple[PhotographSet, ...] = Field(min_length=1)
-    tested: tuple[TestedSet, ...]
+    tested: tuple[HeldOutSet, ...]
     simulated: tuple[SimulatedEyes, ...]
     natural: tuple[NaturalEyes, ...]
     graders: GraderTraining
