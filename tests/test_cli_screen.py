@@ -126,6 +126,15 @@ def test_answers_that_cannot_be_written_are_exit_4(eyes, tiny_bundle, reader, me
     assert message or said == ""
 
 
+def test_ctrl_c_ends_any_command_with_130(monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fundoscope.bundles.find_bundles", stop)
+    done = run("doctor")
+    assert done.returncode == 130 and done.stderr == "stopped\n"
+
+
 def test_without_a_terminal_progress_is_a_plain_line_now_and_then(monkeypatch, capsys):
     clock = iter(range(0, 1000, 4))
     monkeypatch.setattr("fundoscope.cli.console.time.monotonic", lambda: next(clock))

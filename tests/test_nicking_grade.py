@@ -183,7 +183,7 @@ def test_crossings_are_graded_where_the_bundle_can(photograph, files, tmp_path, 
     assert counts["crossings"] == len(findings) and counts["ok"] == 1
     page = (tmp_path / "report.html").read_text()
     assert page.count('class="crossing graded-2"') == counts["grade 2"]
-    assert page.count("with what spoke for a pinch") == len(findings)
+    assert page.count("with the evidence for a pinch") == len(findings)
     assert [row["grade"] for row in rows(tmp_path / "results.csv")] == [str(f.grade or "") for f in findings]
 
 

@@ -253,7 +253,7 @@ def test_a_page_that_cannot_be_written_is_told(tmp_path):
 def test_the_curve_shows_the_pinch_where_it_is():
     shown = draw_profile(narrowing(0.4, -0.1))
     left, right = shown["sides"]
-    assert left["told"] == "40 % narrower" and right["told"] == "10 % wider"
+    assert left["words"] == "40 % narrower" and right["words"] == "10 % wider"
     floor, level = shown["bottom"], shown["level"]
     assert (floor - left["beside"][1]) / (floor - level) == pytest.approx(0.6, abs=0.01)
     assert (floor - right["beside"][1]) / (floor - level) == pytest.approx(1.1, abs=0.01)
@@ -277,7 +277,7 @@ def test_without_a_level_there_is_a_curve_and_no_number():
     near = whole.profile.distance < 1
     bins = VeinProfile(*(getattr(whole.profile, name)[near] for name in VeinProfile.__dataclass_fields__))
     shown = draw_profile(replace(whole, side_1=float("nan"), side_2=float("nan"), profile=bins))
-    assert shown["level"] is None and [side["told"] for side in shown["sides"]] == 2 * ["not measured"]
+    assert shown["level"] is None and [side["words"] for side in shown["sides"]] == 2 * ["not measured"]
     assert shown["sides"][0]["points"]
     nothing = VeinProfile(*(getattr(whole.profile, name)[:0] for name in VeinProfile.__dataclass_fields__))
     assert draw_profile(replace(whole, profile=nothing)) is None and draw_profile(None) is None

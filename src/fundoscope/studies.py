@@ -135,9 +135,9 @@ def _read(path: Path) -> dict[str, Any]:
 def _check_same(folder: Path, earlier: dict[str, Any], now: dict[str, Any]) -> None:
     keys = [key for key in {**earlier, **now} if key not in _MAY_CHANGE and earlier.get(key) != now.get(key)]
     if keys:
-        told = "; ".join(f"{key}: {_short(earlier.get(key))} there, {_short(now.get(key))} now" for key in keys)
+        differences = "; ".join(f"{key}: {_short(earlier.get(key))} there, {_short(now.get(key))} now" for key in keys)
         raise StudyError(
-            f"{folder} holds another study ({told}). Give another folder to --out, or repeat its settings."
+            f"{folder} holds another study ({differences}). Give another folder to --out, or repeat its settings."
         )
 
 

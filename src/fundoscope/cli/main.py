@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -22,11 +23,18 @@ _PLACES = ("--out", "--bundle", "--folds", "--maps", "--upstream")
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands; refuses empty names of files and folders for all of them."""
+    """All commands: empty names of files and folders are refused, and Ctrl-C ends each with exit code 130."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         refuse_empty_places(args)
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
 
 
 def refuse_empty_places(args: Sequence[str]) -> None:

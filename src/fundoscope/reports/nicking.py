@@ -190,7 +190,7 @@ def _pictures(card: CrossingCard, name: str) -> list[dict[str, str]]:
     ]
     if card.attention is not None:
         shown.append(
-            ("Evidence for a pinch", "with what spoke for a pinch", draw_attention(card.pixels, card.attention))
+            ("Evidence for a pinch", "with the evidence for a pinch", draw_attention(card.pixels, card.attention))
         )
     return [
         {"uri": jpeg_uri(pixels, _PATCH), "caption": caption, "alt": f"{name} {alt}"} for caption, alt, pixels in shown

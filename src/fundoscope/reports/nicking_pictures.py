@@ -42,9 +42,9 @@ def draw_boxes(pixels: Pixels, crossings: Sequence[NickingFinding]) -> tuple[Pix
     pairs = sorted(zip(crossings, boxes, strict=True), key=lambda pair: -1 if pair[0].grade is None else pair[0].grade)
     for one, box in pairs:
         _frame(picture, box, one.grade)
-    taken: list[Box] = []
+    tags: list[Box] = []
     for one, box in reversed(pairs):
-        taken.append(_tag(picture, box, one, taken))
+        tags.append(_tag(picture, box, one, tags))
     return picture, boxes
 
 
@@ -66,8 +66,8 @@ def _frame(picture: Pixels, box: Box, grade: int | None) -> None:
         cv2.rectangle(picture, (x, y), (x + width, y + height), tint, line)
 
 
-def _tag(picture: Pixels, box: Box, one: NickingFinding, taken: Sequence[Box]) -> Box:
-    """Draw the crossing's number at the corner of its box where it hides the least of `taken`; returns its place."""
+def _tag(picture: Pixels, box: Box, one: NickingFinding, tags: Sequence[Box]) -> Box:
+    """Draw the crossing's number at the corner of its box where it hides the least of other `tags`; returns its place."""
     number = str(one.crossing)
     (long, high), _ = cv2.getTextSize(number, _FONT, _SIZE, 1)
     width, height = long + 2 * _ROOM, high + 2 * _ROOM
@@ -75,7 +75,7 @@ def _tag(picture: Pixels, box: Box, one: NickingFinding, taken: Sequence[Box]) -
     corners = [(left, top) for left in (x + across, x - width) for top in (y - height, y + down)]
     most = (picture.shape[1] - width - 1, picture.shape[0] - height - 1)
     places = [(min(max(left, 0), most[0]), min(max(top, 0), most[1]), width, height) for left, top in corners]
-    place = min(places, key=lambda each: sum(_common(each, other) for other in taken))
+    place = min(places, key=lambda each: sum(_common(each, other) for other in tags))
     left, top = place[:2]
     for tint, line in ((_colour(one.grade), -1), (_EDGE, 1)):
         cv2.rectangle(picture, (left, top), (left + width, top + height), tint, line)

@@ -43,7 +43,7 @@ def draw_profile(narrowing: Narrowing | None) -> dict[str, Any] | None:
 
 
 def percent(narrowing: float | None) -> str:
-    """A narrowing as a person reads it; blank where there is none."""
+    """A narrowing in words, such as "38 % narrower"; blank where there is none."""
     if narrowing is None or not np.isfinite(narrowing):
         return ""
     share = round(100 * abs(narrowing))
@@ -51,7 +51,7 @@ def percent(narrowing: float | None) -> str:
 
 
 def signed(narrowing: float | None) -> str:
-    """The same as a number for a table, in percent: negative where the vein is wider."""
+    """A narrowing in percent for a table, negative where the vein is wider; blank where there is none."""
     if narrowing is None or not np.isfinite(narrowing):
         return ""
     return f"{round(100 * narrowing)} %".replace("-", "\N{MINUS SIGN}")
@@ -73,7 +73,7 @@ def _side(narrowing: Narrowing, side: int, seen: NDArray[np.float64], half: floa
         ],
         "points": [(_rounded(x), _rounded(y)) for x, y in points],
         "beside": (_rounded(beside[0]), _rounded(beside[1])) if beside is not None else None,
-        "told": percent(value) if measured else "not measured",
+        "words": percent(value) if measured else "not measured",
         "measured": measured,
     }
 
@@ -98,8 +98,8 @@ def _height(share: float) -> float:
 
 
 def _label(narrowing: Narrowing) -> str:
-    told = [percent(value) or "not measured" for value in (narrowing.side_1, narrowing.side_2)]
-    return f"Seen width of the vein beside the artery against further away: side 1 {told[0]}, side 2 {told[1]}"
+    words = [percent(value) or "not measured" for value in (narrowing.side_1, narrowing.side_2)]
+    return f"Seen width of the vein beside the artery against further away: side 1 {words[0]}, side 2 {words[1]}"
 
 
 def _rounded(value: float) -> float:

@@ -97,7 +97,7 @@ class ScreeningReport(StreamedReport):
         """Write the table of eyes, after the last photograph: a mapping an eye, with the keys of the first.
 
         Under `decision` (or `rop`), yes and no, True and False are put into words, and a blank reads "not
-        graded"; columns that are blank throughout are left out, and a rule shared by all is said once.
+        graded"; columns that are blank throughout are left out, and a rule shared by all is shown once.
         """
         if not rows:
             return

@@ -136,7 +136,7 @@ class _RunFiles:
             try:
                 yield files
             except BaseException:
-                with stop.deferred(), suppress(OutputError):  # the first error is the one that is told
+                with stop.deferred(), suppress(OutputError):  # the first error is the one that is shown
                     files._close(whole=False)
                 raise
 

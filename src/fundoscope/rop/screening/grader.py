@@ -31,8 +31,8 @@ from fundoscope.runs.engines import grade_isolated, map_in_order
 class RopGrader:
     """A verified bundle, ready to screen infants' photographs; a `Grader`.
 
-    Whether treatment is required is told where ROP is suspected and the bundle knows; with `allow_simulated` also if it
-    has learnt that from simulated eyes only. `threads` photographs are worked on at once, by default one more than there
+    Answers on treatment are given where ROP is suspected and the bundle has learnt them, with `allow_simulated` also when it
+    has learnt them from simulated eyes only. `threads` photographs are worked on at once, by default one more than there
     are processors, at most five: while one thread waits for Python's lock, another decodes.
     """
 
