@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, log_loss, roc_auc
 
 from fundoscope.errors import StudyError
 from fundoscope.nicking.grade_study.calibrate import calibrate, fit_temperature, grade_probabilities
-from fundoscope.nicking.grade_study.evaluate import CalibratedPredictions, evaluate
+from fundoscope.nicking.grade_study.evaluate import GradePredictions, evaluate
 from fundoscope.nicking.grade_study.explain import (
     FlankActivation,
     colour_maps,
@@ -210,7 +210,7 @@ def test_what_pages_draw_lies_in_the_results(study):
 
 def test_without_predictions_the_missing_file_is_named(tmp_path):
     with pytest.raises(StudyError, match=r"calibrated.parquet is not there. Run the study's command again"):
-        CalibratedPredictions.read(tmp_path)
+        GradePredictions.read(tmp_path)
 
 
 # --- where networks look

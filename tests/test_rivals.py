@@ -126,11 +126,11 @@ def planted(n, seed=0):
 def test_planted_cut_points_are_recovered():
     sides, grades = planted(400)
     rule = nguyen.fit(sides, grades)
-    assert (*rule.worse, rule.lesser) == pytest.approx((0.15, 0.36, 0.40), abs=0.03)
+    assert (*rule.worse_cuts, rule.lesser_cut) == pytest.approx((0.15, 0.36, 0.40), abs=0.03)
     fresh, true = planted(400, seed=1)
     assert (rule.grades(fresh) == true).mean() > 0.93
     few = nguyen.fit(sides[:40], grades[:40])
-    assert (few.grades(sides[:40]) == grades[:40]).all() and few.right == 1.0
+    assert (few.grades(sides[:40]) == grades[:40]).all() and few.training_accuracy == 1.0
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -166,7 +166,7 @@ def test_a_grade_that_was_not_trained_on_is_not_given():
     for missing in range(4):
         rule = nguyen.fit(sides[grades != missing], grades[grades != missing])
         assert missing not in rule.grades(sides[grades != missing])
-        assert np.isfinite([*rule.worse, rule.lesser]).all()
+        assert np.isfinite([*rule.worse_cuts, rule.lesser_cut]).all()
 
 
 def test_the_rules_probabilities_are_of_one_piece_with_its_grades():
@@ -174,8 +174,8 @@ def test_the_rules_probabilities_are_of_one_piece_with_its_grades():
     sides, grades = rng.uniform(0, 1, (80, 2)), rng.integers(0, 4, 80)
     sides[::7] = np.nan
     rule = nguyen.fit(sides, grades)
-    for right in (rule.right, 0.0, 1.0):  # whatever it is worth
-        p = replace(rule, right=right).probabilities(sides)
+    for right in (rule.training_accuracy, 0.0, 1.0):  # whatever it is worth
+        p = replace(rule, training_accuracy=right).probabilities(sides)
         assert (p.argmax(axis=1) == rule.grades(sides)).all() and p.max() < 1
         np.testing.assert_allclose(p.sum(axis=1), 1)
     sure = nguyen.fit(*planted(80)).probabilities([[0.7, 0.7]])[0, 3]

@@ -83,14 +83,14 @@ class OutOfFoldGrades:
 
 
 @dataclass(frozen=True, eq=False)
-class CalibratedPredictions:
+class GradePredictions:
     """The rows of calibrated.parquet, and those of calibration.csv."""
 
     rows: pd.DataFrame
     fits: pd.DataFrame
 
     @classmethod
-    def read(cls, folder: Path) -> CalibratedPredictions:
+    def read(cls, folder: Path) -> GradePredictions:
         """From a study's folder; `StudyError` where they are not there."""
         for name in (CALIBRATED, CALIBRATION):
             if not (folder / name).exists():
@@ -132,7 +132,7 @@ class CalibratedPredictions:
 
 def evaluate(folder: Path) -> list[str]:
     """Write results.json and tables/ of a study; returns the lines that a person wants to read first."""
-    predictions = CalibratedPredictions.read(folder)
+    predictions = GradePredictions.read(folder)
     tables = {
         "grades": [
             {
@@ -155,8 +155,10 @@ def evaluate(folder: Path) -> list[str]:
         "pointing": list(pointing_figures(folder / EXPLANATIONS / ACTIVATIONS)),
     }
     for name, rows in tables.items():
+        path = folder / TABLES / f"{name}.csv"
+        path.unlink(missing_ok=True)  # of an earlier run with other graders
         if rows:
-            results_table(rows, folder / TABLES / f"{name}.csv")
+            results_table(rows, path)
     results_table(list(list_predictions(predictions)), folder / TABLES / "out_of_fold.csv")
     write_json(folder / RESULTS, _as_json({**tables, **_drawn_figures(predictions)}))
     return [
@@ -179,7 +181,7 @@ def grade_figures(grades: OutOfFoldGrades) -> Row:
     return {**grade_estimates(y, predicted, groups), **nicked, **papers_mix}
 
 
-def kappa_differences(predictions: CalibratedPredictions) -> Iterator[Row]:
+def kappa_differences(predictions: GradePredictions) -> Iterator[Row]:
     """Quadratic kappa of the first arm less each other's, paired, on each table."""
     first, *others = predictions.arms
     for table in (OWN, *predictions.other_tables):
@@ -190,7 +192,7 @@ def kappa_differences(predictions: CalibratedPredictions) -> Iterator[Row]:
             yield {"table": table, "comparison": f"{first} less {arm}", "quadratic_kappa": difference}
 
 
-def perturbed_figures(predictions: CalibratedPredictions, arm: str) -> Iterator[Row]:
+def perturbed_figures(predictions: GradePredictions, arm: str) -> Iterator[Row]:
     """Quadratic kappa of a network's grade of perturbed patches with that of the same ones unperturbed, and with the truth."""
     unperturbed = predictions.out_of_fold(arm)
     for variant in predictions.perturbed_variants:
@@ -235,7 +237,7 @@ def pointing_figures(activations: Path) -> Iterator[Row]:
         yield {**found.iloc[0][["grader", "stream"]], "over_chance": over, "mass": mean}
 
 
-def list_predictions(predictions: CalibratedPredictions) -> Iterator[Row]:
+def list_predictions(predictions: GradePredictions) -> Iterator[Row]:
     """A row a patch and arm: which patch it is, its grade, the probabilities, the grade that is predicted."""
     for arm in predictions.arms:
         grades = predictions.out_of_fold(arm)
@@ -248,7 +250,7 @@ def list_predictions(predictions: CalibratedPredictions) -> Iterator[Row]:
             }  # fmt: skip
 
 
-def _drawn_figures(predictions: CalibratedPredictions) -> Row:
+def _drawn_figures(predictions: GradePredictions) -> Row:
     """What the pages draw: confusion counts (4, 4), truth by row; points of the ROC and precision-recall curves of
     nicked or not, with a band (false-positive rate, low, high) where there are few arms; the share that is nicked.
     """

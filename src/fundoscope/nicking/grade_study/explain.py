@@ -52,6 +52,8 @@ def explain(plan: GradePlan) -> None:
     networks = [fit for fit in plan.fits if fit.seed == 0 and fit.arm.network is not None and not fit.arm.team]
     folder = plan.study.folder / EXPLANATIONS
     folder.mkdir(exist_ok=True)
+    for earlier in folder.glob("*.png"):
+        earlier.unlink()
     with (folder / ACTIVATIONS).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()

@@ -1,6 +1,6 @@
 """Severity by the measured narrowing of both venous sides, after Nguyen et al. 2013 (IEEE TBME 60:3194).
 
-Their formula is not public. The rule here is the least reading of it, in the shape of paper 002's grades: three cut
+Their formula is not public. The rule here is the simplest reading of it, in the shape of paper 002's grades: three cut
 points, two on the worse side for grades 1 and 2, and one on the lesser side for grade 3, which asks for both. They are
 those of the greatest quadratic weighted kappa (Cohen 1968, Psychol Bull 70:213) on the training patches.
 """
@@ -25,16 +25,16 @@ _SUREST, _LEAST_SURE = 0.99, 0.55  # weight of the rule's own grade: never certa
 
 @dataclass(frozen=True)
 class NguyenRule:
-    """Cut points `worse` (from grade 1, from grade 2) and `lesser` (from grade 3) of narrowing, both inclusive.
+    """Cut points `worse_cuts` (from grade 1, from grade 2) and `lesser_cut` (from grade 3) of narrowing, both inclusive.
 
-    `shares` (4,) of the training grades; `right` is the share of measured training patches that the rule graded as they
-    are, and `unmeasured` the number of those that it could not measure.
+    `shares` (4,) of the training grades; `training_accuracy` is the share of measured training patches that the rule grades
+    right, and `unmeasured` the number of those that it could not measure.
     """
 
-    worse: tuple[float, float]
-    lesser: float
+    worse_cuts: tuple[float, float]
+    lesser_cut: float
     shares: tuple[float, ...]
-    right: float
+    training_accuracy: float
     unmeasured: int
 
     def grades(self, narrowing: ArrayLike) -> Grades:
@@ -42,16 +42,16 @@ class NguyenRule:
 
         With one side measured the worse is that one, and grade 3 is not given.
         """
-        sides = checked_narrowing(narrowing)
-        found = graded(*worse_and_lesser(sides), self.worse, self.lesser)
-        return np.where(measured(sides), found, int(np.argmax(self.shares)))
+        sides = check_narrowing(narrowing)
+        found = grade_by_cuts(*larger_and_smaller(sides), self.worse_cuts, self.lesser_cut)
+        return np.where(is_measured(sides), found, int(np.argmax(self.shares)))
 
     def probabilities(self, narrowing: ArrayLike) -> Floats:
-        """(n, 4): the rule's grade with the weight `right` (but .55 to .99), the training shares with the rest; these
+        """(n, 4): the rule's grade with the weight `training_accuracy` (but .55 to .99), the training shares with the rest; these
         alone where no side was measured.
         """
-        sides = checked_narrowing(narrowing)
-        weight = np.where(measured(sides), np.clip(self.right, _LEAST_SURE, _SUREST), 0.0)[:, None]
+        sides = check_narrowing(narrowing)
+        weight = np.where(is_measured(sides), np.clip(self.training_accuracy, _LEAST_SURE, _SUREST), 0.0)[:, None]
         return weight * np.eye(GRADES)[self.grades(sides)] + (1 - weight) * np.array(self.shares)
 
 
@@ -60,19 +60,19 @@ def fit(narrowing: ArrayLike, grades: ArrayLike) -> NguyenRule:
 
     Raises `UsageError` for other shapes and grades.
     """
-    sides = checked_narrowing(narrowing)
-    known = trivial.checked_grades(grades, len(sides))
+    sides = check_narrowing(narrowing)
+    known = trivial.check_grades(grades, len(sides))
     shares = trivial.fit(known).shares
-    seen = measured(sides)
+    seen = is_measured(sides)
     unseen = np.zeros((GRADES, GRADES))  # given, true
     unseen[int(np.argmax(shares))] = np.bincount(known[~seen], minlength=GRADES)
-    worse, lesser = worse_and_lesser(sides[seen])
+    worse, lesser = larger_and_smaller(sides[seen])
     cuts, last = _best_cuts(worse, lesser, known[seen], unseen)
-    right = float(np.mean(graded(worse, lesser, cuts, last) == known[seen])) if seen.any() else 0.0
+    right = float(np.mean(grade_by_cuts(worse, lesser, cuts, last) == known[seen])) if seen.any() else 0.0
     return NguyenRule(cuts, last, shares, right, int((~seen).sum()))
 
 
-def checked_narrowing(narrowing: ArrayLike) -> Floats:
+def check_narrowing(narrowing: ArrayLike) -> Floats:
     """Narrowing (n, 2) as numbers; raises `UsageError` for another shape."""
     sides = np.asarray(narrowing, np.float64)
     if sides.ndim != 2 or sides.shape[1] != 2:
@@ -80,17 +80,17 @@ def checked_narrowing(narrowing: ArrayLike) -> Floats:
     return sides
 
 
-def measured(narrowing: Floats) -> NDArray[np.bool_]:
+def is_measured(narrowing: Floats) -> NDArray[np.bool_]:
     """Whether a side at least was measured, (n,)."""
     return np.isfinite(narrowing[:, 0]) | np.isfinite(narrowing[:, 1])
 
 
-def worse_and_lesser(narrowing: Floats) -> tuple[Floats, Floats]:
+def larger_and_smaller(narrowing: Floats) -> tuple[Floats, Floats]:
     """The larger narrowing of the measured sides, and the smaller of both; nan where there is no such side."""
     return np.fmax(*narrowing.T), np.minimum(*narrowing.T)
 
 
-def graded(worse: Floats, lesser: Floats, cuts: tuple[float, float], last: float) -> Grades:
+def grade_by_cuts(worse: Floats, lesser: Floats, cuts: tuple[float, float], last: float) -> Grades:
     """Grades (n,) by the cut points."""
     return np.where(lesser >= last, 3, (worse >= cuts[0]).astype(np.int64) + (worse >= cuts[1]))
 
@@ -107,7 +107,7 @@ def _best_cuts(worse: Floats, lesser: Floats, grades: Grades, unseen: Floats) ->
         total = np.bincount(grades[~severe], minlength=GRADES)
         tables = np.stack([below[first], below[second] - below[first], total - below[second]], axis=1)
         tables = np.concatenate([tables, np.tile(severe_counts, (len(first), 1, 1))], axis=1)  # (pairs, 4, 4)
-        kappas = np.nan_to_num(quadratic_kappas(tables + unseen), nan=1.0)  # all of one grade, and told so
+        kappas = np.nan_to_num(quadratic_kappas(tables + unseen), nan=1.0)  # all of one grade, and graded so
         k = int(np.argmax(kappas))
         if kappas[k] > best:
             best, found = kappas[k], ((float(places[first[k]]), float(places[second[k]])), float(last))

@@ -17,7 +17,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from fundoscope.errors import UsageError
-from fundoscope.nicking.grade_study.rivals.trivial import Floats, Grades, checked_grades
+from fundoscope.nicking.grade_study.rivals.trivial import Floats, Grades, check_grades
 from fundoscope.vessels import Narrowing
 from fundoscope.vessels.grade_rule import GRADES
 
@@ -61,7 +61,7 @@ class RoyModel:
     def probabilities(self, features: ArrayLike) -> Floats:
         """Of grades 0 to 3, (n, 4), for features (n, k); a grade that was not trained on has 0."""
         given = np.zeros((len(np.asarray(features)), GRADES))
-        given[:, self.forest.classes_] = self.forest.predict_proba(_checked(features))
+        given[:, self.forest.classes_] = self.forest.predict_proba(_check_features(features))
         return given
 
     def grades(self, features: ArrayLike) -> Grades:
@@ -74,14 +74,14 @@ def fit(features: ArrayLike, grades: ArrayLike, seed: int = 0) -> RoyModel:
 
     What is missing is the training median, with a column that says so. Raises `UsageError` for other shapes and grades.
     """
-    known = _checked(features)
+    known = _check_features(features)
     imputer = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     forest = RandomForestClassifier(_TREES, min_samples_leaf=_LEAF, random_state=seed, n_jobs=1)
-    model = make_pipeline(imputer, forest).fit(known, checked_grades(grades, len(known)))
+    model = make_pipeline(imputer, forest).fit(known, check_grades(grades, len(known)))
     return RoyModel(model, int(np.isnan(known).all(axis=1).sum()))
 
 
-def _checked(features: ArrayLike) -> Floats:
+def _check_features(features: ArrayLike) -> Floats:
     given = np.asarray(features, np.float64)
     if given.ndim != 2 or given.shape[1] != len(FEATURES):
         raise UsageError(f"Features of shape {given.shape} were given. Give (n, {len(FEATURES)}), a row a patch.")

@@ -31,11 +31,11 @@ class Majority:
 
 def fit(grades: ArrayLike) -> Majority:
     """The shares of training grades (n,); raises `UsageError` for none, and for others than 0 to 3."""
-    known = checked_grades(grades)
+    known = check_grades(grades)
     return Majority(tuple(float(share) for share in np.bincount(known, minlength=GRADES) / len(known)))
 
 
-def checked_grades(grades: ArrayLike, patches: int | None = None) -> Grades:
+def check_grades(grades: ArrayLike, patches: int | None = None) -> Grades:
     """Grades (n,) of so many patches as integers; raises `UsageError` for what is none, or not of these patches."""
     given = np.asarray(grades)
     if given.ndim != 1 or not len(given):
