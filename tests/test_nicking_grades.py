@@ -41,7 +41,7 @@ from fundoscope.nicking.grade_study.study_arms import (
     build_arms,
     parse_grader_names,
 )
-from fundoscope.nicking.grade_study.views import tested_patches
+from fundoscope.nicking.grade_study.views import table_patches
 from fundoscope.nicking.grading.grades import median_grade
 from fundoscope.nicking.recipes.grades import read_grade_recipe
 
@@ -186,7 +186,7 @@ def test_logits_are_of_the_patch_and_of_it_turned_round(fold):
         def forward(self, x):
             return x[:, :4, 0, 0]
 
-    inputs = network_inputs(tested_patches(fold, OWN, UNPERTURBED), fold.inner)
+    inputs = network_inputs(table_patches(fold, OWN, UNPERTURBED), fold.inner)
     straight, turned = predict_both_ways(Corner(), inputs, batch=3)
     np.testing.assert_array_equal(straight, inputs[:, :4, 0, 0])
     np.testing.assert_array_equal(turned, inputs[:, :4, -1, -1])
@@ -209,7 +209,7 @@ def test_a_network_predicts_inner_patches_and_tested_ones_in_every_variant(fold,
             of_table = fold.tables.rows[row["row"]]
             assert (row["patch"], row["photograph"]) == (of_table.path.name, of_table.photograph)
             assert row["grade"] == of_table.grade
-        inputs = network_inputs(tested_patches(fold, OWN, UNPERTURBED), fold.inner, 4.0 if same else None)
+        inputs = network_inputs(table_patches(fold, OWN, UNPERTURBED), fold.inner, 4.0 if same else None)
         logits = predict_both_ways(build_network(arm, fold, 0), inputs, 32)
         np.testing.assert_allclose(frame["logit_2"][: len(fold.inner)], logits[0, :, 2], atol=1e-4)
 

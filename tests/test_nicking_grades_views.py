@@ -26,7 +26,7 @@ from fundoscope.nicking.grade_study.views import (
     draw_views,
     measured_widths,
     pack_patch,
-    tested_patches,
+    table_patches,
     training_views,
     unpack_patch,
 )
@@ -158,14 +158,14 @@ def test_a_patch_is_perturbed_without_a_change_of_the_vessels(patch_rows):
 
 
 def test_tested_patches_are_given_to_networks_as_they_are_kept(fold):
-    kept = tested_patches(fold, OWN, UNPERTURBED)
+    kept = table_patches(fold, OWN, UNPERTURBED)
     np.testing.assert_array_equal(unpack_patch(kept[0]).pixels, crop_patch(read_whole(fold.tables.rows[0])))
     inputs = network_inputs(kept, np.array([1, 0]))
     assert inputs.shape == (2, 6, PATCH_SIDE, PATCH_SIDE)
     np.testing.assert_array_equal(inputs[0], network_input(unpack_patch(kept[1])))
     assert network_inputs(kept, np.array([], int)).shape == (0, 6, PATCH_SIDE, PATCH_SIDE)
     again = replace(fold, upstream=replace(fold.upstream, bundle=None))  # without maps nothing could be made
-    np.testing.assert_array_equal(tested_patches(again, OWN, UNPERTURBED), kept)
+    np.testing.assert_array_equal(table_patches(again, OWN, UNPERTURBED), kept)
 
 
 def test_widths_are_measured_once_and_nan_where_they_could_not_be(fold):

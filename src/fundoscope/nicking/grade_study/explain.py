@@ -24,7 +24,7 @@ from fundoscope.nicking.grade_study.folds import GradeFoldData
 from fundoscope.nicking.grade_study.plan import GradePlan, PlannedFit
 from fundoscope.nicking.grade_study.prediction_table import ACTIVATIONS, EXPLANATIONS, OWN, UNPERTURBED, VARIANTS
 from fundoscope.nicking.grade_study.train import WEIGHTS, load_network
-from fundoscope.nicking.grade_study.views import tested_patches, unpack_patch
+from fundoscope.nicking.grade_study.views import table_patches, unpack_patch
 from fundoscope.nicking.grading.crossing_patches import PATCH_MAPS, PATCH_SIDE, VEIN_WIDTH, CrossingPatch
 from fundoscope.nicking.recipes.grades import ExplanationNumbers
 from fundoscope.reports.overlay import overlay
@@ -72,7 +72,7 @@ def _load_grader(fit: PlannedFit, study: Study) -> NickGrader:
 
 def _measure_fit(fit: PlannedFit, grader: NickGrader) -> Iterator[dict[str, object]]:
     """The rows of one network in one fold: its nicked test patches, stream by stream."""
-    fold, packed = fit.fold, tested_patches(fit.fold, OWN, UNPERTURBED)
+    fold, packed = fit.fold, table_patches(fit.fold, OWN, UNPERTURBED)
     nicked = [k for k in fold.tested(OWN) if fold.tables.rows[k].grade][: fold.recipe.explanation.patches]
     patches = [unpack_patch(packed[k]) for k in nicked]
     for k, patch, streams in zip(nicked, patches, activation_maps(grader, patches) if patches else [], strict=True):
@@ -120,7 +120,7 @@ def draw_examples(fold: GradeFoldData, grader: NickGrader) -> Iterator[tuple[str
     for grade in np.unique(grades):
         k = tested[grades == grade][0]
         for number, variant in enumerate(VARIANTS):
-            patch = unpack_patch(tested_patches(fold, OWN, variant)[k])
+            patch = unpack_patch(table_patches(fold, OWN, variant)[k])
             (streams,) = activation_maps(grader, [patch])
             yield f"grade {grade}, {number} {variant}", draw_activation(patch, streams)
 

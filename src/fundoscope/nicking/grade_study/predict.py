@@ -30,7 +30,7 @@ from fundoscope.nicking.grade_study.prediction_table import (
 )
 from fundoscope.nicking.grade_study.rivals import nguyen, roy, trivial
 from fundoscope.nicking.grade_study.train import WEIGHTS, load_network
-from fundoscope.nicking.grade_study.views import MeasuredWidths, measured_widths, tested_patches
+from fundoscope.nicking.grade_study.views import MeasuredWidths, measured_widths, table_patches
 from fundoscope.studies import Progress
 from fundoscope.vessels.grade_rule import GRADES
 
@@ -60,7 +60,7 @@ def predict_network(fit: PlannedFit, weights: Path) -> pd.DataFrame:
     for part, table, variant in asked:
         numbers = fold.inner if part == "inner" else fold.tested(table)
         if len(numbers):
-            inputs = network_inputs(tested_patches(fold, table, variant), numbers, radius)
+            inputs = network_inputs(table_patches(fold, table, variant), numbers, radius)
             logits = predict_both_ways(network, inputs, recipe.prediction.batch)
             frame = _describe_patches(fit, part, table, variant, numbers)
             frame[PROBABILITIES] = grade_probabilities(logits, temperature=1.0)

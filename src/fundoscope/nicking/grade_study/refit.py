@@ -16,7 +16,7 @@ from fundoscope.nicking.grade_study.grade_networks import predict_both_ways
 from fundoscope.nicking.grade_study.prediction_table import OWN, UNPERTURBED
 from fundoscope.nicking.grade_study.study_arms import GradeArm
 from fundoscope.nicking.grade_study.train import WEIGHTS, load_network, train_arm
-from fundoscope.nicking.grade_study.views import tested_patches
+from fundoscope.nicking.grade_study.views import table_patches
 from fundoscope.studies import Study
 
 _CHECKED = 16  # patches on which torch and the exported file are compared
@@ -30,7 +30,7 @@ def refit_graders(
     Trained networks are kept in `study` (refit/ARM/seed_S), so that the work goes on where it was cut off.
     """
     recipe, grades = fold.recipe, fold.tables.grades[fold.inner]
-    inputs = network_inputs(tested_patches(fold, OWN, UNPERTURBED), fold.inner)
+    inputs = network_inputs(table_patches(fold, OWN, UNPERTURBED), fold.inner)
     networks, temperatures, inner = [], [], []
     for seed in seeds:
         step = f"refit/{arm.name}/seed_{seed}"

@@ -30,7 +30,7 @@ from fundoscope.nicking.grade_study.grade_networks import (
 from fundoscope.nicking.grade_study.plan import GradePlan
 from fundoscope.nicking.grade_study.prediction_table import OWN, UNPERTURBED
 from fundoscope.nicking.grade_study.study_arms import GradeArm
-from fundoscope.nicking.grade_study.views import tested_patches, training_views
+from fundoscope.nicking.grade_study.views import table_patches, training_views
 from fundoscope.studies import Progress
 
 WEIGHTS = "network.pt"
@@ -83,7 +83,7 @@ def _fit(
     network: nn.Module, fold: GradeFoldData, patches: TrainingPatches, options: FitOptions, folder: Path
 ) -> nn.Module:
     """The network fitted to these patches, with the weights of its best epoch on the inner ones."""
-    inputs = network_inputs(tested_patches(fold, OWN, UNPERTURBED), fold.inner, patches.masked_radius)
+    inputs = network_inputs(table_patches(fold, OWN, UNPERTURBED), fold.inner, patches.masked_radius)
     inner = inner_batches(inputs, fold.tables.grades[fold.inner], fold.recipe.prediction.batch)
     loss, inner_loss = training_losses(network)
     data = TrainingData(training_batches(patches, options.batch), loss, inner, inner_loss)
@@ -92,7 +92,7 @@ def _fit(
 
 def _pseudo_labels(network: nn.Module, fold: GradeFoldData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Numbers of the unlabelled patches whose calibrated grade is confident enough to learn from, and these grades."""
-    patches, batch = tested_patches(fold, OWN, UNPERTURBED), fold.recipe.prediction.batch
+    patches, batch = table_patches(fold, OWN, UNPERTURBED), fold.recipe.prediction.batch
     inner = predict_both_ways(network, network_inputs(patches, fold.inner), batch)
     temperature = fit_temperature(inner, fold.tables.grades[fold.inner], fold.recipe.calibration)
     logits = predict_both_ways(network, network_inputs(patches, fold.unlabelled), batch)

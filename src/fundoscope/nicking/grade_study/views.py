@@ -59,7 +59,7 @@ def keep_patches(plan: GradePlan, progress: Progress) -> None:
             training_views(fold)
             for table in fold.tables.tested_names:
                 for variant in VARIANTS if table == OWN else (UNPERTURBED,):
-                    tested_patches(fold, table, variant)
+                    table_patches(fold, table, variant)
         if any(arm.network is None for arm in plan.arms):
             for table in fold.tables.tested_names:
                 measured_widths(fold, table)
@@ -81,7 +81,7 @@ def training_views(fold: GradeFoldData) -> PackedPatches:
     return np.load(_written_once(fold, "training_views.npy", write), mmap_mode="r")
 
 
-def tested_patches(fold: GradeFoldData, table: str, variant: str) -> PackedPatches:
+def table_patches(fold: GradeFoldData, table: str, variant: str) -> PackedPatches:
     """A tested table's patches in a variant, as the network of maps sees them, (n, PATCH_SIDE, PATCH_SIDE, 7)."""
     rows, numbers = fold.tables.tested(table), fold.recipe.perturbed
 
