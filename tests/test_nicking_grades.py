@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 from fundoscope.cli.console import Console
 from fundoscope.cli.main import app
 from fundoscope.errors import FundoscopeError, LeakError, StudyError, UsageError
-from fundoscope.nicking.grade_study import train
+from fundoscope.nicking.grade_study import refit, train
 from fundoscope.nicking.grade_study.batches import network_inputs
+from fundoscope.nicking.grade_study.calibrate import fit_temperature, grade_probabilities
 from fundoscope.nicking.grade_study.folds import GradeFoldData, PatchTables, make_grade_folds
 from fundoscope.nicking.grade_study.grade_networks import (
     MDTNetGrader,
@@ -44,6 +45,7 @@ from fundoscope.nicking.grade_study.study_arms import (
 from fundoscope.nicking.grade_study.views import table_patches
 from fundoscope.nicking.grading.grades import median_grade
 from fundoscope.nicking.recipes.grades import read_grade_recipe
+from fundoscope.studies import Study
 
 ARMS = ("ours", "majority", "nguyen")
 
@@ -220,6 +222,32 @@ def test_rules_learn_from_training_and_inner_patches_and_predict_the_same_ones(f
     shares = np.bincount(fold.tables.grades[known], minlength=4) / len(known)
     np.testing.assert_allclose(frame[PROBABILITIES], np.tile(shares, (len(frame), 1)))
     assert frame["part"].value_counts().to_dict() == {"inner": len(fold.inner), "test": len(fold.tested(OWN))}
+
+
+# --- the graders that ship
+
+
+def test_shipped_graders_are_calibrated_together_and_not_trained_twice(fold, tmp_path, monkeypatch):
+    study, trained = Study(tmp_path, {}), []
+
+    def train_arm(arm, fold, seed, folder):
+        trained.append(seed)
+        return build_network(arm, fold, seed)
+
+    monkeypatch.setattr(refit, "train_arm", train_arm)
+    arm, grades = build_arm("ours", fold.recipe), fold.tables.grades[fold.inner]
+    graders, minimum = refit.refit_graders(arm, fold, (0, 1), study)
+    inputs = network_inputs(table_patches(fold, OWN, UNPERTURBED), fold.inner)
+    p = []
+    for network, temperature in zip(graders.networks, graders.temperatures, strict=True):
+        logits = predict_both_ways(network, inputs, 32)
+        assert temperature == fit_temperature(logits, grades, fold.recipe.calibration)
+        p.append(grade_probabilities(logits, temperature))
+    confidence = np.mean(p, axis=0).max(axis=1)
+    assert minimum == pytest.approx(np.quantile(confidence, fold.recipe.calibration.refused_share))
+    np.testing.assert_array_equal(graders.check, inputs[:16])
+    again, same = refit.refit_graders(arm, fold, (0, 1), study)
+    assert trained == [0, 1] and same == minimum and again.temperatures == graders.temperatures
 
 
 # --- the whole study

@@ -19,16 +19,18 @@ from fundoscope.errors import UsageError
 from fundoscope.vessels.grade_rule import GRADES, SPAN
 
 COLUMNS = ("patch", "grade", "photograph", "span", "vein_px", "narrowing_1", "narrowing_2", "sham")
-WIDE_SPAN = (
-    27.0  # vein widths of a patch from which the usual one can be cut turned, at half its size, and off its middle
-)
+#: Vein widths that a wide patch spans: the usual one can be cut from it turned, at half its size, and off its middle.
+WIDE_SPAN = 27.0
 _GROUPS = ("photograph", "image")
 
 
 @dataclass(frozen=True, slots=True)
 class PatchRow:
-    """One patch: `span` is how many widths of its vein it spans, `vein_px` that width in pixels at the scale of the maps
-    (nan where it is not known), `narrowing` the truth of the upper and the lower side (nan), `sham` what was done besides.
+    """One patch of a table.
+
+    `grade` is None where nobody graded it. It spans `span` widths of its vein; `vein_px` is that width in pixels at the
+    scale of the vessel maps, `narrowing` the true narrowing of the upper and the lower side, both nan where not known.
+    `sham` is the sham warp that was carried out, blank or `none` where there was none.
     """
 
     path: Path
@@ -43,29 +45,30 @@ class PatchRow:
 def read_patch_table(path: Path) -> list[PatchRow]:
     """The rows of a table, or of a folder of the 90-patch set.
 
-    Raises `UsageError` for a table that cannot be read, a column that is missing, a value that is none, a patch that
-    stands there twice or does not exist.
+    Raises `UsageError` for a table that cannot be read, a missing column, a wrong value, and a patch that is listed twice or
+    does not exist; the message names file and line.
     """
     if path.is_dir():
-        return _of_folder(path)
+        return _read_graded_folder(path)
     sheet = read_sheet(path, ("patch", "grade"))
     columns = list(sheet.titles)
     if not {"patch", "grade"} <= set(columns) or not set(_GROUPS) & set(columns):
         raise UsageError(f"{path}: has the columns {', '.join(columns) or 'none'}. Give patch, grade and photograph.")
     rows: list[PatchRow] = []
-    seen: set[Path] = set()
+    paths: set[Path] = set()
     for line in sheet:
-        row = _row(path, line)
-        if row.path in seen:
+        row = _parse_row(path, line)
+        if row.path in paths:
             raise UsageError(f"{line.where}: {row.path.name} stands there twice. Remove one of the two lines.")
-        seen.add(row.path)
+        paths.add(row.path)
         rows.append(row)
     if not rows:
         raise UsageError(f"{path}: holds no patch. Add a line a patch.")
     return rows
 
 
-def _of_folder(folder: Path) -> list[PatchRow]:
+def _read_graded_folder(folder: Path) -> list[PatchRow]:
+    """The graded patches of a folder of the 90-patch set."""
     known = open_dataset(folder)
     if known.layout != "avn":
         raise UsageError(f"{folder}: is no folder of graded patches. Give one with grading.txt, or a table of patches.")
@@ -76,7 +79,7 @@ def _of_folder(folder: Path) -> list[PatchRow]:
     ]
 
 
-def _row(table: Path, line: SheetRow) -> PatchRow:
+def _parse_row(table: Path, line: SheetRow) -> PatchRow:
     cells, where = line.cells, line.where
     path = table.parent / cells["patch"]
     if not cells["patch"] or not path.is_file():
@@ -87,14 +90,14 @@ def _row(table: Path, line: SheetRow) -> PatchRow:
     if not is_blank(cells["grade"]) and cells["grade"] not in {str(grade) for grade in range(GRADES)}:
         raise UsageError(f"{where}: grade '{cells['grade']}' is none. Give 0, 1, 2 or 3, or leave it blank.")
     grade = None if is_blank(cells["grade"]) else int(cells["grade"])
-    span = _number(where, cells, "span")
-    sides = (_number(where, cells, "narrowing_1"), _number(where, cells, "narrowing_2"))
+    span = _parse_number(where, cells, "span")
+    sides = (_parse_number(where, cells, "narrowing_1"), _parse_number(where, cells, "narrowing_2"))
     return PatchRow(
-        path, grade, group, SPAN if math.isnan(span) else span, _number(where, cells, "vein_px"), sides, cells.get("sham", "")
+        path, grade, group, SPAN if math.isnan(span) else span, _parse_number(where, cells, "vein_px"), sides, cells.get("sham", "")
     )  # fmt: skip
 
 
-def _number(where: str, cells: Mapping[str, str], name: str) -> float:
+def _parse_number(where: str, cells: Mapping[str, str], name: str) -> float:
     text = cells.get(name, "")
     try:
         return math.nan if is_blank(text) else float(text.replace(",", "."))
