@@ -79,7 +79,7 @@ def test_no_field_is_no_failure():
 def test_a_shortcut_is_found_in_its_family_and_nowhere_else():
     y = np.arange(40) % 2
     eyes = [eye(i, blur=1.2 if label else 0.0, n_bytes=20_000) for i, label in enumerate(y)]
-    table, folds = nuisance_table(eyes), folds_of(40, 2)
+    table, folds = nuisance_table(eyes), folds_of(40, 3)
     assert auc(y, nuisance_baseline(table, y, folds).p) > 0.95
     assert auc(y, nuisance_baseline(table, y, folds, families=("sharpness",)).p) > 0.95
     assert auc(y, nuisance_baseline(table, y, folds, families=("file",)).p) < 0.7

@@ -77,11 +77,8 @@ class Sheet:
             close = difflib.get_close_matches(column, absent, n=1, cutoff=_SLIP)
             if closed or close:
                 hint = f"did you mean '{close[0]}'?" if close else nearest(column, known)
-                raise self.error(
-                    f"{self.name}: the column '{column}' is unknown; {hint} Rename it to that, or to something less alike."
-                    if not closed
-                    else f"{self.name}: the column '{column}' is unknown; {hint} Rename or remove it."
-                )
+                remedy = "Rename or remove it." if closed else "Rename it to that, or to something less alike."
+                raise self.error(f"{self.name}: the column '{column}' is unknown; {hint} {remedy}")
 
     @classmethod
     def from_rows(

@@ -48,7 +48,7 @@ def predict_out_of_fold(
     folds do not hold every row out once, `LeakError` where a row or a group stands on both sides, `MissingExtraError`
     without scikit-learn.
     """
-    need("sklearn", what="a baseline", extra="analysis")
+    need("sklearn", what="A baseline", extra="analysis")
     labels = np.asarray(y, float)
     codes = group_codes(groups, len(labels))
     p, strengths = np.full(len(labels), np.nan), []
