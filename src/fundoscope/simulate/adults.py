@@ -13,8 +13,8 @@ from fundoscope.simulate import cameras, fundus, nicking, render
 from fundoscope.simulate.cameras import Exposure
 from fundoscope.simulate.projection import Projection
 from fundoscope.simulate.truth import CrossingTruth, Mask, Side, SimulatedPhotograph, Truth
-from fundoscope.simulate.vessel_skeletons import TRUNKS, draw_targets, draw_trunks, grow, outside_fovea
-from fundoscope.simulate.vessel_trees import TreeCrossing, TreeStyle, VesselSegment, find_crossings, vessels_on
+from fundoscope.simulate.vessel_skeletons import TRUNKS, outside_fovea
+from fundoscope.simulate.vessel_trees import TreeCrossing, TreeStyle, VesselSegment, find_crossings, grow_trees
 
 Floats = NDArray[np.float64]
 
@@ -47,15 +47,12 @@ def grow_eye(seed: int, side: Side = "right", grade: int | None = None, laser: b
     appearance = fundus.draw_laser_appearance(colour_rng) if laser else fundus.draw_adult_appearance(colour_rng)
     vein_radius = shape_rng.uniform(*_VEIN_RADIUS)
     tortuosity = tuple(float(x) for x in shape_rng.uniform(0.3, 1.0, TRUNKS))
-    trees, others = [], np.zeros((0, 2))
-    for vessel_type, radius in (("artery", vein_radius * shape_rng.uniform(*_ARTERY_SHARE)), ("vein", vein_radius)):
-        targets = draw_targets(shape_rng, _LATTICES, _may_have_vessels)
-        skeleton = grow(draw_trunks(shape_rng, vessel_type), targets, _may_have_vessels, others, shape_rng)
-        others = skeleton.at
-        trees.append(
-            vessels_on(skeleton, TreeStyle(vessel_type, float(radius), (1.0,) * TRUNKS, tortuosity), shape_rng)
-        )
-    arteries, veins = trees
+    artery_radius = vein_radius * shape_rng.uniform(*_ARTERY_SHARE)
+    artery, vein = (
+        TreeStyle(vessel_type, float(radius), (1.0,) * TRUNKS, tortuosity)
+        for vessel_type, radius in (("artery", artery_radius), ("vein", vein_radius))
+    )
+    arteries, veins = grow_trees((artery, vein), _LATTICES, _may_have_vessels, shape_rng)
     crossings = find_crossings(arteries, veins)
     shares = nicking.GRADE_SHARES[int(nick_rng.random() < _DISEASED)] if grade is None else tuple(np.eye(4)[grade])
     veins, nicks = nicking.nick_crossings(arteries, veins, crossings, shares, nick_rng)

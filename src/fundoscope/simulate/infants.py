@@ -15,8 +15,8 @@ from fundoscope.simulate import cameras, fundus, lesions, render
 from fundoscope.simulate.cameras import Camera, Exposure
 from fundoscope.simulate.projection import Projection
 from fundoscope.simulate.truth import Findings, Mask, Plus, Side, SimulatedPhotograph, Truth
-from fundoscope.simulate.vessel_skeletons import VesselType, draw_targets, draw_trunks, grow, outside_fovea
-from fundoscope.simulate.vessel_trees import TreeCrossing, TreeStyle, VesselSegment, find_crossings, vessels_on
+from fundoscope.simulate.vessel_skeletons import VesselType, outside_fovea
+from fundoscope.simulate.vessel_trees import TreeCrossing, TreeStyle, VesselSegment, find_crossings, grow_trees
 
 Floats = NDArray[np.float64]
 Disease = Literal["normal", "rop", "treatment-requiring"]
@@ -86,13 +86,7 @@ def grow_eye(seed: int, findings: Findings, side: Side = "right", appearance_see
     ridge = lesions.draw_ridge(border, findings.stage, disease_rng)
     styles = _draw_styles(findings.plus, disease_rng)
     region = partial(_may_have_vessels, border=border)
-    trees, others = [], np.zeros((0, 2))
-    for style in styles:
-        targets = draw_targets(shape_rng, _LATTICES, region)
-        skeleton = grow(draw_trunks(shape_rng, style.vessel_type), targets, region, others, shape_rng)
-        others = skeleton.at
-        trees.append(vessels_on(skeleton, style, shape_rng))
-    arteries, veins = trees
+    arteries, veins = grow_trees(styles, _LATTICES, region, shape_rng)
     return InfantEye(seed, side, findings, appearance, border, ridge, arteries, veins, find_crossings(arteries, veins))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fundoscope.simulate import noise
 from fundoscope.simulate.polylines import Polylines
-from fundoscope.simulate.vessel_skeletons import STEP, Skeleton, VesselType
+from fundoscope.simulate.vessel_skeletons import STEP, Region, Skeleton, VesselType, draw_targets, draw_trunks, grow
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -48,6 +48,26 @@ class TreeStyle:
     dilation: tuple[float, ...]
     tortuosity: tuple[float, ...]
     wavelength: float = 22.0
+
+
+def grow_trees(
+    styles: tuple[TreeStyle, TreeStyle],
+    lattices: tuple[tuple[float, float], ...],
+    region: Region,
+    rng: np.random.Generator,
+) -> tuple[list[VesselSegment], list[VesselSegment]]:
+    """The arteries and the veins of an eye, in the styles of both.
+
+    Vessels stay in the region. `lattices` are the spacing and the radius, in eye units, of the points they reach for.
+    """
+    trees, other_nodes = [], np.zeros((0, 2))
+    for style in styles:
+        targets = draw_targets(rng, lattices, region)
+        skeleton = grow(draw_trunks(rng, style.vessel_type), targets, region, other_nodes, rng)
+        other_nodes = skeleton.at
+        trees.append(vessels_on(skeleton, style, rng))
+    arteries, veins = trees
+    return arteries, veins
 
 
 def vessels_on(skeleton: Skeleton, style: TreeStyle, rng: np.random.Generator) -> list[VesselSegment]:
