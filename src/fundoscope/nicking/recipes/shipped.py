@@ -34,7 +34,7 @@ class HeldOutSet(RecipeSection):
     last: int | None = None
 
 
-class SimulatedEyes(RecipeSection):
+class TrainingEyes(RecipeSection):
     """Simulated adults that join the training of the maps; `size` in pixels, where it is not the camera's own."""
 
     camera: str
@@ -93,7 +93,7 @@ class ShippedRecipe(RecipeSection):
     check_photographs: PositiveInt
     sets: tuple[PhotographSet, ...] = Field(min_length=1)
     tested: tuple[HeldOutSet, ...]
-    simulated: tuple[SimulatedEyes, ...]
+    simulated: tuple[TrainingEyes, ...]
     natural: tuple[NaturalEyes, ...]
     graders: GraderTraining
     card: ShippedCard
