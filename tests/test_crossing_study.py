@@ -35,8 +35,8 @@ TINY = read_crossing_recipe("tiny")
 def eyes(tmp_path_factory):
     """A set with parts, five simulated photographs to train on and one to test."""
     folder = tmp_path_factory.mktemp("eyes")
-    write_adults(5, folder / "training", seed=1, size=260)
-    write_adults(1, folder / "test", seed=2, size=260)
+    write_adults(5, folder / "training", seed=1, size=200)
+    write_adults(1, folder / "test", seed=2, size=200)
     return folder
 
 
@@ -211,7 +211,9 @@ def test_pictures_show_each_instance_and_what_became_of_it():
     picture = colour_instances(pixels, shown)
     assert len({tuple(picture[15, 15]), tuple(picture[55, 55]), (0, 0, 0)}) == 3
     marked = mark_hits_and_misses(pixels, shown)
-    assert tuple(marked[10, 15]) == HIT and tuple(marked[50, 55]) == ALARM and (marked == MISS).all(axis=2).any()
+    assert tuple(marked[10, 15]) == HIT and tuple(marked[50, 55]) == ALARM
+    red, green, _ = marked[52:78, 22:48].astype(int).max(axis=(0, 1))  # around the one that was missed
+    assert red > 100 > green, f"a ring in the colour {MISS}"
     assert not marked[:8, :8].any(), "below the threshold"
 
 
@@ -239,9 +241,9 @@ def test_a_detector_starts_from_maps_and_refuses_those_that_saw_the_test(eyes, m
     weights, _ = read_vessel_map_weights(maps / "all/round_2")
     plan = plan_study(options(eyes, tmp_path / "s"), Console(True))
     body, plain = (build_detector(plan, "safpn", w).backbone.body.network.state_dict() for w in (weights, None))
-    shared = [name for name in body if name in weights]
-    assert len(shared) > 100 and all(torch.equal(body[name], weights[name]) for name in shared)
-    assert not all(torch.equal(plain[name], weights[name]) for name in shared)
+    shared = {name: weights[f"body.network.{name}"] for name in body if f"body.network.{name}" in weights}
+    assert len(shared) > 100 and all(torch.equal(body[name], value) for name, value in shared.items())
+    assert not all(torch.equal(plain[name], value) for name, value in shared.items())
     leaky = plan_study(options(eyes, tmp_path / "l", maps=maps / "even/round_1"), Console(True))
     with pytest.raises(LeakError, match="which is to be tested"):
         train_detectors(leaky, Console(True))
