@@ -286,6 +286,18 @@ def test_nothing_that_a_run_would_overwrite_may_lie_there(numbers, tmp_path, pla
     assert not (out / ".run").exists()
 
 
+def test_replace_spares_files_of_others_under_names_of_the_new_run(numbers, tmp_path):
+    class WithTable(NumberGrader):
+        files = ("eyes.csv",)
+
+    out = tmp_path / "out"
+    run(NumberGrader(), named(numbers), out)
+    (out / "eyes.csv").write_text("mine")
+    with pytest.raises(UsageError, match=r"holds eyes\.csv, which no run"):
+        run(WithTable(), named(numbers), out, replace=True)
+    assert (out / "eyes.csv").read_text() == "mine" and len(rows(out)) == 5
+
+
 def test_a_manifest_that_was_tampered_with_removes_nothing_elsewhere(numbers, tmp_path):
     out = tmp_path / "out"
     run(NumberGrader(), named(numbers), out)

@@ -91,19 +91,16 @@ class RunFolder:
         when another run writes into the folder, or when it holds another run or somebody's files of the same names.
         With `replace` the run that lies there is removed first.
         """
-        files = manifest["files"]
-        refuse_overwriting(path, files, mentions)
-        if read_manifest(path) is None and (taken := _files_in_the_way(path, files)):
-            raise UsageError(
-                f"{path}: holds {', '.join(taken)}, which no run that is known here has written. "
-                "Move these files away, or give another folder to --out."
-            )
+        refuse_overwriting(path, manifest["files"], mentions)
+        if read_manifest(path) is None:
+            _refuse_files_of_others(path, manifest, owned=set())
         _make_folder(path / STATE)
         with _locked(path):
             earlier = read_manifest(path)
+            if earlier is not None:
+                _refuse_files_of_others(path, manifest, owned_files(path, earlier))
             if earlier is not None and replace:
                 remove_run(path, earlier)
-                _make_folder(path / STATE)
                 earlier = None
             if earlier is not None:
                 _refuse_another(path, earlier, manifest)
@@ -143,25 +140,32 @@ def refuse_overwriting(path: Path, files: Iterable[str], mentions: Iterable[Ment
             raise UsageError(f"{source}: would be overwritten by the answers in {path}. Give another folder to --out.")
 
 
-def _files_in_the_way(path: Path, files: Iterable[str]) -> list[str]:
-    """Names in a folder that a run would overwrite: of its answers, of numbered pictures, a link in the pictures' place."""
-    taken = [name for name in files if os.path.lexists(path / name)]
-    if (path / PICTURES).is_symlink():
-        return [*taken, PICTURES]
-    return [*taken, *(f"{PICTURES}/{place.name}" for place in (path / PICTURES).glob("[0-9][0-9][0-9][0-9]*_*.jpg"))]
+def _refuse_files_of_others(path: Path, manifest: Manifest, owned: set[str]) -> None:
+    """Raise `UsageError` if the run would overwrite files that lie in the folder and are not `owned` by a run."""
+    numbered = (path / PICTURES).glob("[0-9][0-9][0-9][0-9]*_*.jpg")
+    names = [name for name in manifest["files"] if os.path.lexists(path / name)]
+    names += [PICTURES] if (path / PICTURES).is_symlink() else [f"{PICTURES}/{place.name}" for place in numbered]
+    if others := [name for name in names if name not in owned]:
+        raise UsageError(
+            f"{path}: holds {', '.join(others[:5])}{' and more' if len(others) > 5 else ''}, which no run that is known "
+            "here has written. Move these files away, or give another folder to --out."
+        )
+
+
+def owned_files(path: Path, manifest: Manifest) -> set[str]:
+    """Names, relative to the folder, of the files that its run has written: answers and pictures."""
+    pictures = [entry["pictures"] for entry in Journal(path / STATE).entries()]
+    begun = (path / PICTURES).glob(f"{len(pictures) + 1:04d}_*.jpg")  # of the photograph at which the run was cut off
+    shown = [place.name for place in begun] + [Path(name).name for names in pictures for name in names]
+    return {Path(name).name for name in manifest["files"]} | {f"{PICTURES}/{name}" for name in shown}
 
 
 def remove_run(path: Path, manifest: Manifest) -> None:
     """Remove the files of the run that lies in a folder, and no others; the marker goes last."""
-    journal = Journal(path / STATE)
-    pictures = [entry["pictures"] for entry in journal.entries()]
-    begun = (path / PICTURES).glob(f"{len(pictures) + 1:04d}_*.jpg")  # of the photograph at which the run was cut off
     try:
-        files = [path / Path(name).name for name in manifest["files"] if name != MARKER]
-        shown = [path / PICTURES / Path(name).name for names in pictures for name in names]
-        for place in (*files, *shown, *begun):
-            place.unlink(missing_ok=True)
-        journal.path.unlink(missing_ok=True)
+        for name in owned_files(path, manifest) - {MARKER}:
+            (path / name).unlink(missing_ok=True)
+        Journal(path / STATE).path.unlink(missing_ok=True)
         if (path / PICTURES).is_dir() and not any((path / PICTURES).iterdir()):
             (path / PICTURES).rmdir()
         (path / MARKER).unlink(missing_ok=True)
