@@ -28,7 +28,9 @@ def deal_groups(counts: Counts, shares: Sequence[float], rng: np.random.Generato
     for _ in range(_TRIES):
         parts = _deal_once(whole, np.array(shares), rng)
         _bring_missing(counts, parts, len(shares))
-        if (cost := _cost(_sums(whole, parts, len(shares)), np.array(shares))) < lowest:
+        sums = np.stack([whole[parts == part].sum(axis=0) for part in range(len(shares))])
+        cost = float(((sums - np.array(shares)[:, None]) ** 2 / np.array(shares)[:, None]).sum())
+        if cost < lowest:
             best, lowest = parts, cost
     return best
 
@@ -46,14 +48,6 @@ def _deal_once(whole: Counts, shares: NDArray[np.float64], rng: np.random.Genera
         parts[group] = int(gain.sum(axis=1).argmin())
         sums[parts[group]] += whole[group]
     return parts
-
-
-def _sums(whole: Counts, parts: NDArray[np.int64], n_parts: int) -> Counts:
-    return np.stack([whole[parts == part].sum(axis=0) for part in range(n_parts)])
-
-
-def _cost(sums: Counts, shares: NDArray[np.float64]) -> float:
-    return float(((sums - shares[:, None]) ** 2 / shares[:, None]).sum())
 
 
 def _bring_missing(counts: Counts, parts: NDArray[np.int64], n_parts: int) -> None:

@@ -73,14 +73,11 @@ def nuisance_baseline(
     `table` comes from `nuisance_table`; `families` restricts it to some families, to see which one predicts. Raises
     `UsageError` for an unknown family, and the errors of `predict_out_of_fold`.
     """
-    return predict_out_of_fold(table[:, _columns(families)], y, folds, groups)
-
-
-def _columns(families: Sequence[str]) -> list[int]:
     for family in families:
         if family not in NUISANCE_FAMILIES:
             raise UsageError(f"There is no family of nuisances '{family}': {nearest(family, NUISANCE_FAMILIES)}")
-    return [NUISANCE_FEATURES.index(name) for family in families for name in NUISANCE_FAMILIES[family]]
+    columns = [NUISANCE_FEATURES.index(name) for family in families for name in NUISANCE_FAMILIES[family]]
+    return predict_out_of_fold(table[:, columns], y, folds, groups)
 
 
 def _shape(field: Field) -> list[float]:

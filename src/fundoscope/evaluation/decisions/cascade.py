@@ -80,7 +80,9 @@ def score_cascade(
     it means that they miss the same photographs. Raises `UsageError` for shapes that do not match and for
     treatment-requiring without ROP.
     """
-    tr, rop = _truth(truth_tr, truth_rop, cascade)
+    tr, rop = (check_scores(truth, np.asarray(cascade.p_rop, float))[0] == 1 for truth in (truth_tr, truth_rop))
+    if (tr & ~rop).any():
+        raise UsageError(f"{(tr & ~rop).sum()} are treatment-requiring without ROP. Correct the labels.")
     parts = _parts(tr, rop, cascade)
 
     def values(drawn: Array) -> dict[str, Array]:
@@ -90,7 +92,14 @@ def score_cascade(
         return {name: each.mean(axis=0) for name, each in shares.items()}
 
     found = bootstrap(values, tr.astype(float), groups, weights=weights)
-    return [{"figure": _WORDS.get(name, name), "share": found[name], **_count(parts, name)} for name in found]
+    rows = []
+    for name, share in found.items():
+        row: dict[str, Any] = {"figure": _WORDS.get(name, name), "share": share, "count": None, "of": None}
+        if name in parts:
+            units, hits = parts[name]
+            row |= {"count": float((hits & units).sum(axis=1).mean()), "of": int(units.sum())}
+        rows.append(row)
+    return rows
 
 
 _FIRST, _SECOND = "sensitivity of stage 1 alone", "sensitivity of stage 2 alone"
@@ -101,13 +110,6 @@ _WORDS = {
     _FIRST: f"{_FIRST}, among treatment-requiring",
     _SECOND: f"{_SECOND}, among treatment-requiring",
 }
-
-
-def _truth(truth_tr: ArrayLike, truth_rop: ArrayLike, cascade: Cascade) -> tuple[Bools, Bools]:
-    tr, rop = (check_scores(each, np.asarray(cascade.p_rop, float))[0] == 1 for each in (truth_tr, truth_rop))
-    if (tr & ~rop).any():
-        raise UsageError(f"{(tr & ~rop).sum()} are treatment-requiring without ROP. Correct the labels.")
-    return tr, rop
 
 
 def _parts(tr: Bools, rop: Bools, cascade: Cascade) -> dict[str, tuple[Bools, Bools]]:
@@ -130,10 +132,3 @@ def _weighted_share(drawn: Array, units: Bools, hits: Bools) -> Array:
     """The share of `hits` (seeds, n) among `units` (n,) under weightings `drawn` (B, n), (seeds, B)."""
     among = drawn * units
     return ratio(hits.astype(float) @ among.T, np.broadcast_to(among.sum(axis=1), (len(hits), len(drawn))))
-
-
-def _count(parts: dict[str, tuple[Bools, Bools]], name: str) -> dict[str, Any]:
-    if name not in parts:
-        return {"count": None, "of": None}
-    units, hits = parts[name]
-    return {"count": float((hits & units).sum(axis=1).mean()), "of": int(units.sum())}

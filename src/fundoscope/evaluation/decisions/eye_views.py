@@ -110,7 +110,9 @@ def choose_rule(y_unit: ArrayLike, p: ArrayLike, views: EyeViews) -> RuleChoice:
         return RuleChoice(
             VIEW_RULES[0], f"{VIEW_RULES[0]} ({_IN_WORDS[VIEW_RULES[0]]}): none of {on} has a second view"
         )
-    aucs = {rule: _mean_auc(y_unit, views.combine(p, rule)) for rule in VIEW_RULES}
+    aucs = {
+        rule: float(np.mean([auc(y_unit, run) for run in np.atleast_2d(views.combine(p, rule))])) for rule in VIEW_RULES
+    }
     if np.isnan(aucs[VIEW_RULES[0]]):
         return RuleChoice(
             VIEW_RULES[0], f"{VIEW_RULES[0]} ({_IN_WORDS[VIEW_RULES[0]]}): {on} are of one class and tell nothing"
@@ -118,7 +120,3 @@ def choose_rule(y_unit: ArrayLike, p: ArrayLike, views: EyeViews) -> RuleChoice:
     best = next(rule for rule in VIEW_RULES if aucs[rule] >= max(aucs.values()) - _TIE)
     beside = ", ".join(f"{rule} {value:.3f}" for rule, value in aucs.items() if rule != best)
     return RuleChoice(best, f"{best} ({_IN_WORDS[best]}): AUC {aucs[best]:.3f} on {on}; {beside}")
-
-
-def _mean_auc(y: ArrayLike, p: Array) -> float:
-    return float(np.mean([auc(y, run) for run in np.atleast_2d(p)]))

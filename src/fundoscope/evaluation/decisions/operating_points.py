@@ -97,7 +97,8 @@ class _ThresholdCounts:
         if scores.min() < 0 or scores.max() > 1:
             raise UsageError("An operating point is chosen on probabilities. Give values from 0 to 1.")
         thresholds = _between(np.unique(scores))
-        tp, fp = (_at_or_above(np.sort(scores[labels == label]), thresholds) for label in (1, 0))
+        ascending = [np.sort(scores[labels == label]) for label in (1, 0)]
+        tp, fp = (len(each) - np.searchsorted(each, thresholds, side="left") for each in ascending)
         return cls(thresholds, tp, fp, int(labels.sum()), int((1 - labels).sum()))
 
     def point(self, index: int, rule: str) -> OperatingPoint:
@@ -124,10 +125,6 @@ def _between(scores: Array) -> Array:
     middle = np.where(middle > scores[:-1], middle, scores[1:])  # of neighbouring floats the middle is the lower
     top = (1 + scores[-1]) / 2
     return np.concatenate([[scores[0] / 2], middle, [top if top > scores[-1] else np.nextafter(scores[-1], 2)]])
-
-
-def _at_or_above(ascending: Array, thresholds: Array) -> NDArray[np.int64]:
-    return len(ascending) - np.searchsorted(ascending, thresholds, side="left")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

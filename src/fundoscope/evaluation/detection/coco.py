@@ -64,7 +64,11 @@ def coco_scores(truths: Sequence[Instances], found: Sequence[Instances], kind: O
 
     if len(truths) != len(found) or not truths:
         raise UsageError(f"{len(found)} answers stand beside {len(truths)} photographs. Give one for each, and some.")
-    images = [{"id": number, **_size(each)} for number, each in enumerate(truths, start=1)]
+    images: list[dict[str, int]] = []
+    for number, each in enumerate(truths, start=1):
+        # COCO needs the size of a photograph for masks only
+        size = {} if each.masks is None else {"height": each.masks.shape[1], "width": each.masks.shape[2]}
+        images.append({"id": number, **size})
     marked, answers = _annotations(truths, kind), _annotations(found, kind)
     printed: list[str] = []  # the library would write to standard output
     truth = COCO({"images": images, "annotations": marked, "categories": [CATEGORY]}, print_function=printed.append)
@@ -80,11 +84,6 @@ def coco_lines(scores: CocoScores) -> list[str]:
         title = f"{'Average ' + what:<18} ({'AP' if what == 'Precision' else 'AR'})"
         lines.append(f" {title} @[ IoU={overlap:<9} | area={area:>6s} | maxDets={most:>3d} ] = {value:0.3f}")
     return lines
-
-
-def _size(each: Instances) -> dict[str, int]:
-    """The size of a photograph in pixels, which COCO needs for masks only."""
-    return {} if each.masks is None else {"height": each.masks.shape[1], "width": each.masks.shape[2]}
 
 
 def _annotations(photographs: Sequence[Instances], kind: OverlapKind) -> list[dict[str, Any]]:

@@ -155,17 +155,13 @@ def means_fit_exactly(windows: Windows, tables: Ints, f1_of_means: bool = False,
     """
     folds = [exact_figures(*map(int, table)) for table in tables]
     if rounded_first:
-        folds = [{name: _rounded(fold[name], window) for name, window in windows.items()} for fold in folds]
+        units = {name: window.scale // (1 if window.open_above else 2) for name, window in windows.items()}
+        folds = [{name: Fraction(round(fold[name] * unit), unit) for name, unit in units.items()} for fold in folds]
     names = folds[0].keys()
     means = {name: sum((fold[name] for fold in folds), Fraction(0)) / len(folds) for name in names}
     if f1_of_means and (both := means["precision"] + means["sensitivity"]):
         means["f1"] = 2 * means["precision"] * means["sensitivity"] / both
     return all(_holds(window, means[name]) for name, window in windows.items())
-
-
-def _rounded(value: Fraction, window: RoundingWindow) -> Fraction:
-    unit = window.scale // (1 if window.open_above else 2)
-    return Fraction(round(value * unit), unit)
 
 
 def exact_figures(tp: int, fn: int, tn: int, fp: int) -> dict[str, Fraction]:

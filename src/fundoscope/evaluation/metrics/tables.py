@@ -38,7 +38,11 @@ def results_table(
     columns = [column for column in columns if column not in last] + last
     table = [{column: row.get(column) for column in columns} for row in table]
     if path is not None:
-        _write(table, columns, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in table)
     return table
 
 
@@ -74,14 +78,6 @@ def _rounded(value: Any, digits: int) -> Any:
     if isinstance(value, bool) or not isinstance(value, float):
         return value
     return round(value, digits) if math.isfinite(value) else None
-
-
-def _write(table: list[dict[str, Any]], columns: list[str], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in table)
 
 
 UNKNOWN = "unknown"
