@@ -23,7 +23,7 @@ BINS = ReliabilityPoints([0.1, 0.6, 0.9], [0.2, 0.5, 0.9], [0.1, 0.4, 0.7], [0.3
 def texts(monkeypatch):
     """All words on the figures drawn in a test."""
     found = []
-    save = plots._figure.__wrapped__
+    save = plots.styled_figure.__wrapped__
 
     def watched(path, size):
         with_figure = save(path, size)
@@ -33,7 +33,7 @@ def texts(monkeypatch):
         next(with_figure, None)
 
     for module in (plots, clinic_plots):
-        monkeypatch.setattr(module, "_figure", contextmanager(watched))
+        monkeypatch.setattr(module, "styled_figure", contextmanager(watched))
     return found
 
 

@@ -19,7 +19,8 @@ pd = pytest.importorskip("pandas")
 
 from fundoscope.cli.console import Console
 from fundoscope.rop.recipes import read_recipe
-from fundoscope.rop.study.plan import StudyOptions
+from fundoscope.rop.study.pages import write_report
+from fundoscope.rop.study.plan import StudyOptions, make_plan
 from fundoscope.rop.study.run import run_study
 
 SIDE = 160
@@ -241,15 +242,17 @@ def test_other_settings_in_the_same_folder_are_refused(cohort, study):
         run_study(options(cohort, study, seeds=2), Console(quiet=True))
 
 
-def test_without_infants_it_runs_only_when_told_and_says_so(tmp_path):
+def test_without_infants_it_runs_only_when_told_and_says_so(study, tmp_path):
     table = write_cohort(tmp_path, 24, infants=False)
     with pytest.raises(UsageError, match="--images-are-independent"):
         run_study(options(table, tmp_path / "s"), Console(quiet=True))
-    recipe = read_recipe("tiny").changed(epochs=1)
-    run_study(
-        options(table, tmp_path / "s", independent=True, recipe=recipe, networks=("undistilled",)), Console(quiet=True)
-    )
-    assert "Images assumed independent" in (tmp_path / "s" / "report.html").read_text()
+    plan = make_plan(options(table, tmp_path / "s", independent=True), Console(quiet=True))
+    assert "infants unknown" in plan.groups.rule and plan.study.manifest["images_are_independent"] is True
+    copy = tmp_path / "page"
+    shutil.copytree(study, copy)
+    results = json.loads((copy / "results.json").read_text())
+    (copy / "results.json").write_text(json.dumps(results | {"sample": results["sample"] | {"infants": None}}))
+    assert "Images assumed independent" in write_report(copy).read_text()
 
 
 def test_a_planted_leak_stops_the_study_and_names_the_photographs(cohort, tmp_path):

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fundoscope.errors import UsageError
-from fundoscope.reports.plots import _GREY, PlottedCurve, _axes, _figure, _line
+from fundoscope.reports.plots import GREY, PlottedCurve, line_style, refuse_nothing, styled_axes, styled_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,12 +23,12 @@ def draw_net_benefit(
     path: Path, models: Sequence[PlottedCurve], references: Sequence[PlottedCurve], prevalence: float, title: str = ""
 ) -> Path:
     """Net benefit over threshold probabilities: a line a model, and grey ones for treating all and none."""
-    _some(models)
-    with _axes(path, (6.4, 4.4)) as axes:
+    refuse_nothing(models)
+    with styled_axes(path, (6.4, 4.4)) as axes:
         for style, curve in zip(_REFERENCE_LINES, references, strict=False):
-            axes.plot(*curve.runs[0], color=_GREY, linewidth=0.9, linestyle=style, label=curve.legend)
+            axes.plot(*curve.runs[0], color=GREY, linewidth=0.9, linestyle=style, label=curve.legend)
         for index, curve in enumerate(models):
-            axes.plot(*curve.runs[0], label=curve.legend, **_line(index))
+            axes.plot(*curve.runs[0], label=curve.legend, **line_style(index))
         top = max(float(np.max([prevalence, *np.asarray(curve.runs[0][1], float)])) for curve in models)
         axes.set(xlim=(0, 1), ylim=(_BELOW * top, _ROOM * top))
         axes.set(xlabel="threshold probability", ylabel="net benefit (true positives a photograph)")
@@ -42,12 +41,12 @@ def draw_coverage(
     path: Path, errors: Sequence[PlottedCurve], sensitivities: Sequence[PlottedCurve], title: str = ""
 ) -> Path:
     """Above the error among the kept against the share kept, below the sensitivity among them."""
-    _some(errors)
-    with _figure(path, (6.4, 5.6)) as figure:
+    refuse_nothing(errors)
+    with styled_figure(path, (6.4, 5.6)) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True)
         for index, (error, sensitivity) in enumerate(zip(errors, sensitivities, strict=True)):
-            upper.plot(*error.runs[0], label=error.legend, **_line(index))
-            lower.plot(*sensitivity.runs[0], **_line(index))
+            upper.plot(*error.runs[0], label=error.legend, **line_style(index))
+            lower.plot(*sensitivity.runs[0], **line_style(index))
         upper.set(ylabel="error among the kept", xlim=(0, 1.01))
         upper.set_ylim(bottom=0)
         upper.set_title(title)
@@ -62,8 +61,8 @@ def draw_histograms(path: Path, columns: Mapping[str, Mapping[str, Any]], title:
     Of each column: `unit`, `edges` (bins + 1,), `unknown`, and `classes`, of each `n`, `median` (None where none is known)
     and `counts` (bins,).
     """
-    _some(columns)
-    with _figure(path, (4.6 * len(columns), 3.6)) as figure:
+    refuse_nothing(columns)
+    with styled_figure(path, (4.6 * len(columns), 3.6)) as figure:
         panels = np.ravel(figure.subplots(1, len(columns)))
         for axes, (name, column) in zip(panels, columns.items(), strict=True):
             _histogram(axes, column)
@@ -77,7 +76,7 @@ def _histogram(axes: Axes, column: Mapping[str, Any]) -> None:
     for index, (name, found) in enumerate(column["classes"].items()):
         middle = "none known" if found["median"] is None else f"median {found['median']:.4g}"
         label = f"{name} (n={found['n']}, {middle})"
-        axes.stairs(found["counts"], column["edges"], label=label, **_line(index))
+        axes.stairs(found["counts"], column["edges"], label=label, **line_style(index))
     known = sum(found["n"] for found in column["classes"].values())
     axes.set_title(f"n={known}" + (f", {column['unknown']} unknown" if column["unknown"] else ""))
     axes.set_ylim(top=1.35 * max(1.0, axes.get_ylim()[1]))  # room for the legend
@@ -91,8 +90,8 @@ def draw_confusions(
 
     `names` are those of the two classes. A row without a photograph shows no share.
     """
-    _some(tables)
-    with _figure(path, (3.4 * len(tables), 3.6)) as figure:
+    refuse_nothing(tables)
+    with styled_figure(path, (3.4 * len(tables), 3.6)) as figure:
         for axes, (name, table) in zip(np.ravel(figure.subplots(1, len(tables))), tables.items(), strict=True):
             counts = np.asarray(table, np.int64)
             _matrix(axes, counts, names)
@@ -112,8 +111,3 @@ def _matrix(axes: Axes, counts: Any, names: tuple[str, str]) -> None:
         axes.text(j, i, f"{count}{share}", ha="center", va="center", color=colour)
     axes.set_xticks([0, 1], [f"called {name}" for name in names])
     axes.set_yticks([0, 1], [f"{name}\n(n={total})" for name, total in zip(names, totals, strict=True)])
-
-
-def _some(items: Mapping | Sequence) -> None:
-    if not items:
-        raise UsageError("There is nothing to draw. Give at least one.")

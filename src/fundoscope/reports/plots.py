@@ -8,7 +8,7 @@ something is drawn, and its global state stays as it was.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 _LINES = ("-", "--", "-.", ":")
-_GREY = "#767676"
+GREY = "#767676"
 _STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -82,14 +82,14 @@ class Curve:
 
 def roc(path: Path, curves: Sequence[Curve], title: str = "") -> Path:
     """`draw_roc` of graders; a 95 % band where there are at most two, and one run each."""
-    _some(curves)
+    refuse_nothing(curves)
     plotted = [curve.plotted("auc", "AUC", roc_points, band=len(curves) <= 2) for curve in curves]
     return draw_roc(path, plotted, title or _basis(curves[0].y, curves[0].groups))
 
 
 def precision_recall(path: Path, curves: Sequence[Curve], title: str = "") -> Path:
     """`draw_precision_recall` of graders."""
-    _some(curves)
+    refuse_nothing(curves)
     plotted = [curve.plotted("average_precision", "AP", pr_points, band=False) for curve in curves]
     prevalence = float(np.mean(np.asarray(curves[0].y, float)))
     return draw_precision_recall(path, plotted, prevalence, title or _basis(curves[0].y, curves[0].groups))
@@ -97,13 +97,13 @@ def precision_recall(path: Path, curves: Sequence[Curve], title: str = "") -> Pa
 
 def draw_roc(path: Path, curves: Sequence[PlottedCurve], title: str) -> Path:
     """ROC curves over each other: x is 1 - specificity, y sensitivity."""
-    _some(curves)
-    with _axes(path, (5.2, 5.2)) as axes:
-        axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":", label="chance")
+    refuse_nothing(curves)
+    with styled_axes(path, (5.2, 5.2)) as axes:
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="chance")
         for index, curve in enumerate(curves):
             for number, (x, y) in enumerate(curve.runs):
                 label = curve.legend if number == 0 else None
-                axes.plot(x, y, label=label, alpha=1 if number == 0 else 0.5, **_line(index))
+                axes.plot(x, y, label=label, alpha=1 if number == 0 else 0.5, **line_style(index))
             if curve.band is not None:
                 axes.fill_between(*curve.band, color=PALETTE[index], alpha=0.15, linewidth=0)
         _unit(axes, "1 - specificity", "sensitivity", title)
@@ -113,17 +113,17 @@ def draw_roc(path: Path, curves: Sequence[PlottedCurve], title: str) -> Path:
 
 def draw_precision_recall(path: Path, curves: Sequence[PlottedCurve], prevalence: float, title: str) -> Path:
     """Precision-recall steps over each other (x is recall), with the prevalence as the line of chance."""
-    _some(curves)
-    with _axes(path, (5.2, 5.2)) as axes:
+    refuse_nothing(curves)
+    with styled_axes(path, (5.2, 5.2)) as axes:
         label = f"chance: prevalence {prevalence:.2f}"
-        axes.axhline(prevalence, color=_GREY, linewidth=0.8, linestyle=":", label=label)
+        axes.axhline(prevalence, color=GREY, linewidth=0.8, linestyle=":", label=label)
         for index, curve in enumerate(curves):
             for number, (x, y) in enumerate(curve.runs):
                 label = curve.legend if number == 0 else None
                 recall, precision = np.asarray(x, float), np.asarray(y, float)
                 # the step form belongs to the average precision: precision holds back to the recall before
                 axes.step([0, *recall], [precision[0], *precision], where="pre", label=label,
-                          alpha=1 if number == 0 else 0.5, **_line(index))  # fmt: skip
+                          alpha=1 if number == 0 else 0.5, **line_style(index))  # fmt: skip
         _unit(axes, "recall (sensitivity)", "precision", title)
         axes.legend(loc="lower left")
     return path
@@ -137,7 +137,7 @@ def grade_confusion(path: Path, cells: NDArray[np.int64], title: str = "") -> Pa
 def _matrix(path: Path, cells: NDArray[np.int64], names: Sequence[str], title: str) -> Path:
     shares = cells / np.maximum(1, cells.sum(axis=1, keepdims=True))
     many = range(len(names))
-    with _axes(path, (3.0 + 0.7 * len(names), 2.4 + 0.7 * len(names))) as axes:
+    with styled_axes(path, (3.0 + 0.7 * len(names), 2.4 + 0.7 * len(names))) as axes:
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for (i, j), count in np.ndenumerate(cells):
             colour = "white" if shares[i, j] > 0.6 else "black"
@@ -165,8 +165,8 @@ def draw_reliability(path: Path, bins: ReliabilityPoints, notes: Sequence[str] =
     """Share of positives against mean probability, with intervals, n beside each bin, and `notes` in the legend."""
     x, share, low, high = (np.asarray(each, float) for each in (bins.score, bins.share, bins.low, bins.high))
     bars = np.stack([share - low, high - share]).clip(0)
-    with _axes(path, (5.2, 5.2)) as axes:
-        axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":", label="ideal")
+    with styled_axes(path, (5.2, 5.2)) as axes:
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="ideal")
         axes.errorbar(x, share, yerr=bars, fmt="o-", color=PALETTE[0], capsize=2, label="observed, 95 % Wilson")
         for place, height, n in zip(x, share, np.asarray(bins.n, int), strict=True):
             axes.annotate(f"n={n}", (place, height), (5, -11), textcoords="offset points", fontsize=8)
@@ -188,7 +188,7 @@ def learning_curve(path: Path, epochs: Path, columns: Sequence[str] | None = Non
     losses = {name: points for name, points in series.items() if "loss" in name.lower()}
     others = {name: points for name, points in series.items() if name not in losses}
     panels = [panel for panel in (losses, others) if panel]
-    with _figure(path, (6.4, 2.6 * len(panels))) as figure:
+    with styled_figure(path, (6.4, 2.6 * len(panels))) as figure:
         for index, (panel, axes) in enumerate(zip(panels, np.ravel(figure.subplots(len(panels), 1)), strict=True)):
             _plot_series(axes, panel, falling=panel is losses)
             axes.set_title(title if index == 0 else "")
@@ -200,10 +200,10 @@ def losses_by_step(path: Path, steps: Path, columns: Sequence[str], title: str =
     """Columns of a CSV with a column `step`, each over the steps, on a logarithmic axis; nothing where it has no row."""
     with steps.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    with _axes(path, (6.4, 3.2)) as axes:
+    with styled_axes(path, (6.4, 3.2)) as axes:
         for index, name in enumerate(columns):
             points = [(float(row["step"]), float(row[name])) for row in rows if _number(row.get(name))]
-            axes.plot(*np.array(points).reshape(-1, 2).T, label=name, **_line(index))
+            axes.plot(*np.array(points).reshape(-1, 2).T, label=name, **line_style(index))
         axes.set_yscale("log")
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
@@ -244,7 +244,7 @@ def _plot_series(axes: Axes, panel: Mapping[str, list[tuple[float, float]]], fal
     for index, (name, points) in enumerate(panel.items()):
         x, values = np.array(points).T
         best = int(values.argmin() if falling else values.argmax())
-        axes.plot(x, values, label=f"{name} (best {values[best]:.3f} at epoch {x[best]:.0f})", **_line(index))
+        axes.plot(x, values, label=f"{name} (best {values[best]:.3f} at epoch {x[best]:.0f})", **line_style(index))
         axes.plot(x[best], values[best], "o", color=PALETTE[index % len(PALETTE)])
     axes.set_ylabel("loss" if falling else "value")
     axes.legend(loc="best")
@@ -263,13 +263,15 @@ def _basis(y: ArrayLike, groups: Sequence[object] | NDArray | None) -> str:
     return text if groups is None else f"{text}, {len(set(groups))} groups"
 
 
-def _line(index: int) -> dict[str, Any]:
+def line_style(index: int) -> dict[str, Any]:
+    """Colour and style of the line with this number, for matplotlib."""
     return {"color": PALETTE[index % len(PALETTE)], "linestyle": _LINES[index % len(_LINES)]}
 
 
-def _some(curves: Sequence[object]) -> None:
-    if not curves:
-        raise UsageError("There is no curve to draw. Give at least one.")
+def refuse_nothing(items: Sized) -> None:
+    """Raise `UsageError` where there is nothing to draw."""
+    if not len(items):
+        raise UsageError("There is nothing to draw. Give at least one curve, column or table.")
 
 
 def _unit(axes: Axes, x: str, y: str, title: str) -> None:
@@ -278,19 +280,20 @@ def _unit(axes: Axes, x: str, y: str, title: str) -> None:
 
 
 @contextmanager
-def _axes(path: Path, size: tuple[float, float]) -> Generator[Axes, None, None]:
-    with _figure(path, size) as figure:
+def styled_axes(path: Path, size: tuple[float, float]) -> Generator[Axes, None, None]:
+    """The axes of `styled_figure` with one panel."""
+    with styled_figure(path, size) as figure:
         yield figure.subplots()
 
 
 @contextmanager
-def _figure(path: Path, size: tuple[float, float]) -> Generator[Any, None, None]:
+def styled_figure(path: Path, size: tuple[float, float]) -> Generator[Any, None, None]:
     """A figure of `size` inches in the common style, written as PNG when the block ends well."""
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError("Drawing figures", "train") from error
+        raise MissingExtraError("Drawing figures", "analysis") from error
     with rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
         yield figure
