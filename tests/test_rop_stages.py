@@ -195,6 +195,15 @@ def test_the_papers_recipe_to_the_letter():
     assert isinstance(distillation_options(read_recipe("lite")).loss, LogitRegressionLoss)
 
 
+@pytest.mark.parametrize("stages", [0, 3])
+def test_the_recipe_says_how_many_stages_keep_their_imagenet_weights(stages):
+    lite = read_recipe("lite")
+    recipe = lite.model_copy(update={"networks": lite.networks.model_copy(update={"frozen_stages": stages})})
+    body = build_network(recipe, recipe.arm("undistilled")).body
+    frozen = [not any(weight.requires_grad for weight in stage.parameters()) for stage in body.stages]
+    assert frozen == [number < stages for number in range(7)]
+
+
 def test_sizes_and_costs_of_the_papers_networks():
     # table 5 as repaired: 26.59 M and 2.23 M with two classes; MobileNetV2's 0.30 G at 224 px is 1.306 times that at 256
     teacher, student = read_recipe("paper").networks.teacher, read_recipe("paper").networks.student

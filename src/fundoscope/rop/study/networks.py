@@ -58,7 +58,10 @@ def build_network(recipe: RopRecipe, arm: StudyArm, seed: int = 0, empty: bool =
     torch.manual_seed(seed)
     pretrained = recipe.networks.pretrained and arm.pretrained and not empty
     given = Scaling(recipe.standard.mean, recipe.standard.deviation)
-    return build(arm.network, pretrained=pretrained, size=recipe.standard.size, given=given)
+    return build(
+        arm.network, pretrained=pretrained, size=recipe.standard.size, given=given,
+        frozen_stages=recipe.networks.frozen_stages,
+    )  # fmt: skip
 
 
 def freeze_shared_trunk(recipe: RopRecipe, arm: StudyArm, model: Classifier) -> None:
