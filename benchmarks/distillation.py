@@ -25,7 +25,7 @@ import torch
 from fundoscope.cli.console import Console
 from fundoscope.evaluation import difference, results_table
 from fundoscope.learning import Distillation, DistillationPlan, Squares, distil
-from fundoscope.learning.distillation import TeacherViews, distillation_batches, teacher_answers
+from fundoscope.learning.distillation import TeacherViews, compute_teacher_logits, distillation_batches
 from fundoscope.learning.squares import training_batches
 from fundoscope.networks import Classifier
 from fundoscope.rop.recipes import STUDENT, TEACHER, read_recipe
@@ -59,7 +59,7 @@ def epoch_seconds(squares: Squares, rows: np.ndarray) -> list[dict[str, object]]
     views = TeacherViews(squares, options.augment, ROUNDS + 1, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        answers = teacher_answers(teacher, views, rows, Path(folder))
+        answers = compute_teacher_logits(teacher, views, rows, Path(folder))
         once = (time.perf_counter() - start) / views.number
     alone = training_batches(squares, rows, options.augment, options.batch, 0)
     taught = distillation_batches(views, rows, answers, options.batch)

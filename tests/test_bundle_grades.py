@@ -72,7 +72,7 @@ def test_several_graders_are_one_by_the_mean_each_at_its_own_temperature(graded)
     torch.nn.init.normal_(other.head.weight, std=0.2)
     graders, x = GraderNetworks([graded[0].networks[0], other], (0.7, 3.0), patches(2)), patches(2)
     with torch.no_grad():
-        p, shown = (found.numpy() for found in graders.panel(torch.from_numpy(x)))
+        p, shown = (found.numpy() for found in graders.ensemble(torch.from_numpy(x)))
         swapped = GraderEnsemble(graders.networks, graders.temperatures[::-1]).eval()(torch.from_numpy(x))[0].numpy()
     true, attention = asked(graders, x)
     np.testing.assert_allclose(p, true, atol=1e-5)
@@ -83,8 +83,8 @@ def test_several_graders_are_one_by_the_mean_each_at_its_own_temperature(graded)
 def test_writing_leaves_the_networks_as_they_were(graded):
     graders = graded[0]
     network = graders.networks[0].train()
-    assert graders.panel is not network and not graders.panel.training
-    assert network.training and graders.panel.graders[0] is not network
+    assert graders.ensemble is not network and not graders.ensemble.training
+    assert network.training and graders.ensemble.graders[0] is not network
 
 
 def test_the_card_says_what_grades_and_how_far_it_strays(graded):
@@ -110,10 +110,10 @@ def test_a_bundle_that_grades_nothing_says_so(tmp_path, graded):
 def test_graders_that_stray_are_not_written(tmp_path, monkeypatch, graded):
     import fundoscope.bundles.write_nicking as module
 
-    monkeypatch.setattr(module, "export_maps", lambda answers, path: path.write_bytes(b""))
-    monkeypatch.setattr(module, "_strayed", lambda *_: 0.0)
+    monkeypatch.setattr(module, "export_maps", lambda _, path: path.write_bytes(b""))
+    monkeypatch.setattr(module, "_maps_difference", lambda *_: 0.0)
     other = NickGrader(GraderOptions(pretrained=False, maps=8))
-    monkeypatch.setattr(module, "export_panel", lambda *given: shutil.copy(graded[1] / GRADES_FILE, given[-1]))
+    monkeypatch.setattr(module, "export_ensemble", lambda *given: shutil.copy(graded[1] / GRADES_FILE, given[-1]))
     graders = GraderNetworks([other], (1.0,), patches(2))
     with pytest.raises(StudyError, match="strays from the network by .* no bundle was written"):
         write_nicking_bundle(small_vessel_net(), card(), [], tmp_path / "b", lambda _: None, graders)

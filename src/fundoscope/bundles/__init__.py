@@ -1,4 +1,7 @@
-"""Bundles: a graded network of a few megabytes that says what it is. Reading needs no torch; `write` does."""
+"""Bundles: folders with networks of a few megabytes and a card that describes them.
+
+Reading (`read`, `read_nicking`) and the card need no torch; writing (`write`, `write_nicking`) does.
+"""
 
 from __future__ import annotations
 

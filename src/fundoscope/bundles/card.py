@@ -1,8 +1,8 @@
-"""`Card`: what a bundle says of itself, the schema of `bundle.json`.
+"""The cards of bundles: the schema of `bundle.json`.
 
-Nothing in it is optional that a clinician, an engineer or a reviewer would ask first: what it is for, what it
-learnt from, where it was never tried, at which operating point it decides and who chose that, and how far the
-small network on the disk strays from the one that was trained.
+A card must state what a clinician, an engineer or a reviewer asks first: what the bundle is for, what it was trained on,
+where it was never tested, at which threshold it decides and which data chose that, and how far the network in the file
+differs from the one that was trained.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from fundoscope.imaging import Standard
 
-#: 1 had one stage only, 2 other names of fields (`RENAMED_SINCE_2`). Raise it with every change that an older reader would misunderstand.
+#: Version 1 had one stage only, version 2 other names of fields (`RENAMED_SINCE_2`). Raise it with every change that an
+#: older reader would misunderstand.
 SCHEMA_VERSION = 3
 
 #: Names of a nicking card's fields in version 2, and today's: part of the card -> old name -> new name.
@@ -33,7 +34,7 @@ RESEARCH_USE_ONLY = (
     "and a negative answer excludes nothing."
 )
 
-#: A file of a bundle lies in its folder: no separators, no hidden names.
+#: The name of a file in the bundle's folder: no separators, not hidden.
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=80)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -44,17 +45,17 @@ class _Record(BaseModel):
 
 
 class DecisionThreshold(_Record):
-    """Where a probability becomes a decision, by which rule, and on whose evidence."""
+    """The threshold from which a probability is a positive decision, the rule that set it, and the data it was set on."""
 
     threshold: Probability  # positive at or above it
     rule: str  # "highest specificity with sensitivity of at least 0.95"
-    data: str  # the data that chose it
-    n_positive: int = Field(ge=0)
+    data: str  # the data on which the rule was applied
+    n_positive: int = Field(ge=0)  # positives among these data
     sensitivity_bound: str  # in words: "33 of 33 positives, so sensitivity is above 0.89 (95 %)"
 
 
 class Stage(_Record):
-    """One question with two answers; the second class is the positive one."""
+    """One question with two possible answers: names of the classes (the second is positive), temperature, threshold."""
 
     name: str
     classes: tuple[str, str]
@@ -62,9 +63,10 @@ class Stage(_Record):
     operating_point: DecisionThreshold
 
     def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Calibrated probability of the positive class, (n,): softmax of logits (n, 2) over the temperature.
+        """Calibrated probability of the positive class, (n,), of logits (n, 2).
 
-        Temperature scaling, Guo et al. 2017, eq. 9; for two classes a logistic function of their difference.
+        This is temperature scaling (Guo et al. 2017, eq. 9): the softmax of the logits divided by the temperature. For
+        two classes it is a logistic function of the difference of the logits.
         """
         margin = np.diff(np.asarray(logits, np.float64), axis=1)[:, 0] / self.temperature
         return np.exp(-np.logaddexp(0.0, -margin))
@@ -86,11 +88,11 @@ class CardFigure(_Record):
 
 
 class Parity(_Record):
-    """How far the files stray from the network that was trained, on real photographs.
+    """How far the files differ from the network that was trained, on `n_photographs` real photographs.
 
-    `fp32_max_abs_logit` is torch against ONNX; the `int8` figures are INT8 against ONNX in fp32: the largest
-    and the mean difference of a logit, the decisions that change at the operating point, and the change of
-    AUC (None without labels of both classes).
+    `fp32_max_abs_logit` is the largest difference of a logit, torch against ONNX in fp32. The `int8` figures compare
+    INT8 with ONNX in fp32: the largest and the mean difference of a logit, the number of decisions that change at the
+    threshold, and the change of AUC (None without labels of both classes).
     """
 
     n_photographs: int = Field(ge=1)
@@ -102,7 +104,7 @@ class Parity(_Record):
 
 
 class Attribution(_Record):
-    """Weights or photographs that others made: name, licence, and how to cite them."""
+    """Weights or photographs made by others: their name, licence, and how to cite them."""
 
     name: str
     licence: str
@@ -117,7 +119,7 @@ class FileRecord(_Record):
 
 
 class BaseCard(_Record):
-    """What every bundle says of itself, whatever it grades; `files` are filled in when it is written."""
+    """What the card of every bundle states, whatever it grades; `files` are filled in when the bundle is written."""
 
     schema_version: int = SCHEMA_VERSION
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
@@ -140,15 +142,15 @@ class BaseCard(_Record):
     files: dict[FileName, FileRecord] = Field(default_factory=dict)
 
     def sealed_json(self) -> str:
-        """The text of `bundle.json`: this card and the seal over it."""
+        """The text of `bundle.json`: this card and its seal (`seal`)."""
         values = self.model_dump(mode="json")
         return json.dumps({**values, "seal": seal(values)}, indent=2, ensure_ascii=False) + "\n"
 
 
 class Card(BaseCard):
-    """The card of a classifier, task `rop`; `parity` is filled in when it is written."""
+    """The card of a classifier, task `rop`; the parities are filled in when the bundle is written."""
 
-    stage2: Literal["none", "simulated", "real"] = "none"  # what the question of treatment was learnt from
+    stage2: Literal["none", "simulated", "real"] = "none"  # the eyes from which the question of treatment was learnt
 
     standard: Standard
     stages: tuple[Stage, ...] = Field(min_length=1, max_length=2)  # the second is asked where the first says yes
@@ -190,8 +192,10 @@ class GradeSettings(_Record):
 
 
 class NickingCard(BaseCard):
-    """The card of the grader of crossings, task `nicking`; `photographs` are those that its maps have seen, as
-    `<set>/<name>`; parities are the largest differences, torch against the file, of a map and of a probability of a grade.
+    """The card of the grader of crossings, task `nicking`.
+
+    `photographs` are those that the network of vessel maps was trained on, as `<set>/<name>`. `parity` and
+    `parity_grades` are the largest differences of a probability, torch against the file: on the maps, and of a grade.
     """
 
     photographs: tuple[str, ...] = ()
@@ -206,7 +210,7 @@ CARDS: dict[str, type[BaseCard]] = {"rop": Card, "nicking": NickingCard}
 
 
 def with_todays_names(values: dict[str, Any]) -> dict[str, Any]:
-    """The values of a `bundle.json` under the names of `SCHEMA_VERSION`; a card of version 2 reads as one of today's."""
+    """The values of a `bundle.json` of version 2 under today's names; those of other versions as they are."""
     if values["schema_version"] != 2:
         return values
     renamed = dict(values, schema_version=SCHEMA_VERSION)
@@ -217,9 +221,10 @@ def with_todays_names(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def seal(values: dict[str, Any]) -> str:
-    """SHA-256 of a card's values in one canonical form, whatever the file's spacing and order.
+    """SHA-256 of a card's values in one canonical form, the same whatever the file's spacing and order.
 
-    It tells edits and damage, as the other checksums do. It is no signature: who may write it may seal it.
+    It reveals edits and damage, as the checksums of the other files do. It is no signature: whoever can write the file
+    can also compute the seal.
     """
     unsealed = {key: value for key, value in values.items() if key != "seal"}
     return hashlib.sha256(json.dumps(unsealed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

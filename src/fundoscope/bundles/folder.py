@@ -1,4 +1,4 @@
-"""The folder of a bundle as it is written: card and checksums beside the networks, put into place in one step."""
+"""The folder of a bundle while it is written: networks, card and checksums, moved into place in one step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CARD_PAGE = "card.md"
 
 @contextmanager
 def replace_folder(out: Path) -> Generator[Path]:
-    """A folder to write into, which takes the place of `out` when the block ends; if it raises, `out` stays."""
+    """A context with an empty folder, which replaces `out` when the block ends; if the block raises, `out` stays."""
     part = _fresh(out)
     try:
         yield part
@@ -38,7 +38,7 @@ def write_card_files(card: BaseCard, parity: Sequence[str], part: Path) -> None:
 
 
 def render(card: BaseCard, parity: Sequence[str]) -> str:
-    """The card as Markdown, for a person; `parity` are lines on how far the files stray from what was trained."""
+    """The card as Markdown; `parity` are lines on how far the files differ from the networks that were trained."""
     loader = PackageLoader("fundoscope.bundles", ".")
     page = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["mb"] = lambda count: f"{count / 1e6:.1f} MB"
@@ -51,7 +51,7 @@ def _record(path: Path) -> FileRecord:
 
 
 def _fresh(out: Path) -> Path:
-    """An empty folder beside `out`; what an interrupted earlier run left there is put right first."""
+    """An empty folder beside `out`; whatever an interrupted earlier run left there is repaired or removed first."""
     part, old = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.old")
     if old.exists() and not out.exists():
         old.replace(out)  # killed between the two moves of `_move`
@@ -62,7 +62,7 @@ def _fresh(out: Path) -> Path:
 
 
 def _move(part: Path, out: Path) -> None:
-    """Put a finished folder into the place of `out`: everything is on the disk before the name is."""
+    """Move a finished folder to `out`; its files are flushed to the disk first."""
     for path in (*part.iterdir(), part):
         _sync(path)
     old = out.with_name(f".{out.name}.old")

@@ -1,8 +1,8 @@
 """From a network in fp32 to one in INT8: static quantisation, calibrated on real photographs.
 
-Activations U8 with a zero point (a ReLU6 needs no sign), weights S8 symmetric with a scale a channel: what
-the integer instructions of today's processors (VNNI, AMX, Arm dot product) multiply. What follows the last
-features stays in fp32: it costs nothing, and it decides.
+Activations are unsigned 8-bit integers with a zero point (a ReLU6 needs no sign). Weights are signed, symmetric, with
+one scale a channel. These are what the integer instructions of processors multiply (VNNI, AMX, Arm dot product). The
+layers after the last features stay in fp32: they cost next to nothing, and they make the decision.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from fundoscope.bundles.onnx_files import strip_metadata
 from fundoscope.bundles.rounding import refine
 
-_BATCH = 8  # photographs run at once while ranges are collected: bounds memory
+_BATCH = 8  # photographs run at once while ranges are collected, to bound the memory
 
 
 class _Photographs(CalibrationDataReader):
@@ -40,7 +41,7 @@ class _Photographs(CalibrationDataReader):
 
 
 def quantise(fp32: Path, int8: Path, calibration: NDArray[np.float32]) -> None:
-    """Write the INT8 form of the network `fp32`, its ranges taken from `calibration` (n, 3, size, size)."""
+    """Write the INT8 form of the network in the file `fp32`; ranges come from `calibration` (n, 3, size, size)."""
     with tempfile.TemporaryDirectory() as scratch:
         prepared, nearest = Path(scratch) / "prepared.onnx", Path(scratch) / "nearest.onnx"
         quant_pre_process(fp32, prepared, skip_symbolic_shape=True)
@@ -61,7 +62,7 @@ def quantise(fp32: Path, int8: Path, calibration: NDArray[np.float32]) -> None:
 
 
 def after_features(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes after the last features: from the outputs back to the head's convolution."""
+    """Names of the nodes from the head's convolution to the outputs, which are left in fp32."""
     producer = {name: node for node in model.graph.node for name in node.output}
     wanted = [output.name for output in model.graph.output]
     found: dict[str, None] = {}
@@ -73,17 +74,3 @@ def after_features(model: onnx.ModelProto) -> list[str]:
         if node.op_type != "Conv":
             wanted.extend(node.input)
     return list(found)
-
-
-def strip_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model, changed in place, less what tools noted in it: traces with paths, shapes, unused opsets."""
-    graph = model.graph
-    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]
-        part.doc_string = ""
-    del graph.value_info[:]
-    used = {node.domain for node in graph.node}
-    kept = [opset for opset in model.opset_import if opset.domain in used]
-    del model.opset_import[:]
-    model.opset_import.extend(kept)
-    return model

@@ -1,4 +1,7 @@
-"""Reading a bundle: every file is checked before any is used; then it runs on ONNX Runtime, without torch."""
+"""Reading a bundle without torch: every file is checked before any is used, and the networks run on ONNX Runtime.
+
+Here stands what bundles of all tasks share, and `Bundle`, that of a classifier; `read_nicking` has the other one.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 CARD_FILE = "bundle.json"
 SHIPPED = Path(__file__).resolve().parent.parent / "shipped"
 
-#: What the network of each stage answers, by the names of the graph's outputs.
+#: Names of the ONNX outputs of each stage: logits and activation map.
 OUTPUTS = (("logits", "activation"), ("second_logits", "second_activation"))
 
 Precision = Literal["int8", "fp32"]
@@ -34,7 +37,7 @@ _AGAIN = "Copy the bundle again from where it was made, or reinstall fundoscope.
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified network, ready to run; one `Bundle` may be used from many threads at once."""
+    """A verified classifier, ready to run; one `Bundle` may be used from many threads at once."""
 
     folder: Path
     card: Card
@@ -43,26 +46,29 @@ class Bundle:
 
     @property
     def stage(self) -> Stage:
-        """The question it answers: names of its classes, temperature, operating point."""
+        """The first question: names of its classes, temperature, threshold."""
         return self.card.stages[0]
 
     @property
     def second(self) -> Stage | None:
-        """The question that is asked where the first is answered with yes, if this bundle knows one."""
+        """The question that is asked only where the first one is answered with yes; None if the bundle has one question."""
         return self.card.stages[1] if len(self.card.stages) > 1 else None
 
     def run(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Logits (n, 2) and class activation maps (n, rows, columns) of network input (n, 3, size, size).
 
-        The map is in logits: its mean over the map is logit 1 minus logit 0, so that each of its
-        pixels tells how much that part of the photograph speaks for the positive class.
+        The map is in logits: each pixel tells how much that part of the photograph speaks for the positive class, and
+        the mean over the map is logit 1 minus logit 0.
         """
         return self.run_stages(batch, 1)[0]
 
     def run_stages(
         self, batch: NDArray[np.float32], stages: int
     ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Logits and maps as `run` gives them, of the first or of both stages, in one pass; what they share runs once."""
+        """Logits and maps as `run` gives them, of the first stage or of both; layers that both share run once.
+
+        Raises `UsageError` for a batch of another shape, `BundleError` where a logit is not a finite number.
+        """
         size = self.card.standard.size
         if batch.ndim != 4 or batch.shape[1:] != (3, size, size):
             raise UsageError(
@@ -89,12 +95,12 @@ class Bundle:
 
 
 def find_bundles() -> dict[str, Path]:
-    """The bundles shipped with the package: name -> folder; none of them is verified yet."""
+    """The bundles shipped with the package, name -> folder, not yet verified."""
     return {path.parent.name: path.parent for path in sorted(SHIPPED.glob(f"*/{CARD_FILE}"))}
 
 
 def locate(path_or_name: str | Path) -> Path:
-    """The folder of a shipped bundle, by name, or of a path; BundleError says what is missing."""
+    """The folder of a bundle, given by the name of a shipped one or by its path; `BundleError` if there is none."""
     shipped = find_bundles()
     if str(path_or_name) in shipped:
         return shipped[str(path_or_name)]
@@ -112,7 +118,7 @@ def locate(path_or_name: str | Path) -> Path:
 
 
 def verify(folder: str | Path) -> BaseCard:
-    """The card of a bundle of which every file is whole; BundleError names the first that is not."""
+    """The card of a bundle, after the checksum of every file was compared; `BundleError` names the first that differs."""
     folder = locate(folder)
     card = _read_card(folder)
     for name in card.files:
@@ -121,7 +127,7 @@ def verify(folder: str | Path) -> BaseCard:
 
 
 def verify_task(folder: Path, kind: type[C]) -> C:
-    """The same where the bundle must be of one kind; BundleError names the command that is for it if it is not."""
+    """The card of a verified bundle of one kind; for another kind `BundleError` names the command that takes it."""
     card = verify(folder)
     if not isinstance(card, kind):
         raise BundleError(
@@ -131,7 +137,7 @@ def verify_task(folder: Path, kind: type[C]) -> C:
 
 
 def open_bundle(path_or_name: str | Path, threads: int = 1, precision: Precision = "int8") -> Bundle:
-    """Verify a bundle, shipped (by name) or in a folder, and load its network.
+    """Verify the bundle of a classifier, given by a shipped name or a folder, and load its network.
 
     `threads` work on one photograph (see `share_processors`); whoever screens several photographs at once keeps 1.
     Raises `BundleError` when anything is missing, changed, newer than this program, or of a task that it does not know.
@@ -186,7 +192,7 @@ def _check_schema(path: Path, values: Any) -> None:
 
 
 def checked_bytes(folder: Path, name: str, card: BaseCard) -> bytes:
-    """The bytes of a file of a bundle, whose checksum is the card's; BundleError otherwise."""
+    """The bytes of a file of a bundle; `BundleError` where it is missing or its checksum is not the card's."""
     path = folder / name
     try:
         data = path.read_bytes()
@@ -198,7 +204,10 @@ def checked_bytes(folder: Path, name: str, card: BaseCard) -> bytes:
 
 
 def load_network(model: bytes, name: str, threads: int = 1) -> InferenceSession:
-    """A session on the processor for the bytes of an ONNX file; `name` is what an error calls it."""
+    """An ONNX Runtime session on the processor for the bytes of an ONNX file.
+
+    `name` stands in the message of the `BundleError` that is raised where the file cannot be loaded.
+    """
     import onnxruntime  # here, since it takes 0.1 s that `--help` need not wait for
     from onnxruntime.capi import onnxruntime_pybind11_state as state  # ty: ignore[missing-module-member]
 
@@ -222,7 +231,7 @@ def load_network(model: bytes, name: str, threads: int = 1) -> InferenceSession:
 
 
 def run_outputs(session: InferenceSession, names: list[str], batch: NDArray[np.float32]) -> list[Any]:
-    """The named outputs for a batch; nodes that only other outputs need are not run."""
+    """The outputs of these names for a batch; nodes that only other outputs need are not run."""
     import onnxruntime
 
     options = onnxruntime.RunOptions()
@@ -231,7 +240,7 @@ def run_outputs(session: InferenceSession, names: list[str], batch: NDArray[np.f
 
 
 def _sums_saturate(machine: str, processor: Path) -> bool:
-    """Whether sums of U8 x S8 products overflow 16 bits here: on x86 without VNNI, or where that cannot be told.
+    """Whether sums of U8 x S8 products can overflow 16 bits here: on x86 without VNNI, or where that is unknown.
 
     ONNX Runtime then works in U8 x U8, which is exact everywhere, but 2.6 times slower where VNNI would do.
     """

@@ -1,7 +1,7 @@
 """A bundle that maps vessels and grades nicking, read and run without torch.
 
-The network of maps takes local contrast and gives the probabilities of the four kinds. The graders, where the bundle has
-some, take patches of crossings with their maps, and give the probabilities of the grades and where that shows.
+The network of maps takes local contrast and gives probabilities of vessel, artery, vein and crossing. The graders, where
+the bundle has some, take patches of crossings with their maps, and give probabilities of the grades and attention maps.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MAPS_FILE = "maps.fp16.onnx"  # weights kept in 16 bits, computed with in 32
 GRADES_FILE = "grades.fp16.onnx"
-STRIDE = 32  # the sides of what the network is given are multiples of it
+STRIDE = 32  # the network's input has sides that are multiples of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class NickingBundle:
         return np.asarray(found, np.float32)[0, :, :rows, :columns]
 
     def grade_patches(self, patches: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Probabilities (n, 4) of grades 0 to 3 of patches (n, 6, s, s), local contrast and maps, and where the patch and
-        its maps speak for a pinch, (n, 2, s / 8, s / 8; half of that without a pyramid).
+        """Probabilities (n, 4) of grades 0 to 3 of patches (n, 6, s, s), which are local contrast and maps; and how much
+        each place of patch and maps speaks for a pinch, (n, 2, s / 8, s / 8; half of that without a pyramid).
 
         Raises `BundleError` where the bundle has no grader.
         """
@@ -57,7 +57,7 @@ class NickingBundle:
 
 
 def open_nicking_bundle(path_or_name: str | Path, threads: int = 2) -> NickingBundle:
-    """Verify a bundle of the task `nicking`, shipped (by name) or in a folder, and load its networks.
+    """Verify a bundle of the task `nicking`, given by a shipped name or a folder, and load its networks.
 
     `threads` work on one photograph. Raises `BundleError` when anything is missing or changed, or for another task.
     """

@@ -1,9 +1,10 @@
 """Rounding the weights of an INT8 network so that its convolutions answer as in fp32 on real photographs.
 
-To round each weight to the nearest step is best only where inputs are independent. Neighbouring pixels of a retina are
-nearly equal: an edge filter's weights cancel there, their rounding errors do not. So each weight's error is made good
-by the weights of its filter that are not yet rounded, and at last by the bias, in the directions that photographs
-have (Frantar et al. 2023, GPTQ, algorithm 1; Frantar and Alistarh 2022, eq. 4). The file keeps its size and speed.
+Rounding each weight to the nearest step is best only where inputs are independent. Neighbouring pixels of a retina are
+nearly equal: the weights of an edge filter cancel there, but their rounding errors do not. So the error of each rounded
+weight is compensated by the weights of the same filter that are not yet rounded, and at last by the bias, weighed by
+the second moments of real photographs (Frantar et al. 2023, GPTQ, algorithm 1; Frantar and Alistarh 2022, eq. 4). The
+file keeps its size and speed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """How a convolution looks at its input."""
+    """The window of a convolution: its size, steps, padding and groups."""
 
     kernel: tuple[int, int]
     strides: tuple[int, int]
@@ -33,7 +34,7 @@ class _Window:
     groups: int
 
     def patches(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What each position sees of x (n, c, h, w), and a 1 for the bias: (groups, n * positions, d + 1)."""
+        """The inputs of each output position in x (n, c, h, w), and a 1 for the bias: (groups, n * positions, d + 1)."""
         top, left, bottom, right = self.pads
         x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
         views = np.lib.stride_tricks.sliding_window_view(x, self.kernel, axis=(2, 3))
@@ -45,7 +46,7 @@ class _Window:
 
 
 def refine(quantised: onnx.ModelProto, fp32: onnx.ModelProto, photographs: NDArray[np.float32]) -> None:
-    """Round the weights and biases of `quantised` (QDQ, in place) anew, by what `fp32` sees of `photographs`.
+    """Round the weights and biases of `quantised` (QDQ, in place) anew, by the inputs of its convolutions in `fp32`.
 
     Both hold the same nodes by name, as `quantize_static` leaves them. Scales and zero points stay.
     """
@@ -88,7 +89,7 @@ def round_filters(
 def second_moments(
     fp32: onnx.ModelProto, convolutions: list[NodeProto], photographs: NDArray[np.float32]
 ) -> dict[str, Array]:
-    """Mean outer product of what each convolution sees, with a 1 for the bias: name -> (groups, d + 1, d + 1)."""
+    """Mean outer product of the inputs of each convolution, with a 1 for the bias: name -> (groups, d + 1, d + 1)."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in fp32.graph.initializer}
     windows = {node.name: _window(node, shapes[node.input[1]]) for node in convolutions}
     chosen = photographs[:: max(1, -(-len(photographs) // MOST))]
@@ -113,7 +114,7 @@ def _damped(moment: Array) -> Array:
 def _inputs(
     fp32: onnx.ModelProto, convolutions: list[NodeProto], photographs: NDArray[np.float32]
 ) -> Iterator[Mapping[str, NDArray[np.float32]]]:
-    """What arrives at the convolutions, a photograph at a time: all layers at once take tens of megabytes."""
+    """The inputs of the convolutions, a photograph at a time: those of all layers take tens of megabytes."""
     names = sorted({node.input[0] for node in convolutions} - {"photograph"})
     shown = onnx.ModelProto()
     shown.CopyFrom(fp32)

@@ -1,4 +1,4 @@
-"""Learning: augmentation, batches that do not depend on history, and one fit that survives being killed."""
+"""Training of networks: augmentation, batches, distillation, and fits that survive being killed."""
 
 from fundoscope.learning.augment import Augment
 from fundoscope.learning.distillation import Distillation, DistillationPlan, HintonLoss, LogitRegressionLoss, distil

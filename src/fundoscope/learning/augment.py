@@ -1,8 +1,8 @@
-"""Augmentation of standard squares (uint8 RGB, black outside the field), before their contrast is evened.
+"""Augmentation of standard squares (uint8 RGB, black outside the field), before their contrast is enhanced.
 
-Each part breaks a shortcut by which normal and diseased photographs of one hospital can be told apart without
-looking at the retina: how the sensor cut the field, the camera's colours, sharpness, noise and the file's encoding.
-Geometry stays within what another view of an eye could show. The same random generator gives the same bytes.
+Each part breaks a shortcut by which normal and diseased photographs of one hospital can be told apart without looking at
+the retina: the shape of the field, the camera's colours, sharpness and noise, and the encoding of the file. Geometry
+stays within what another view of an eye could show. The same random generator gives the same bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Augment:
     encoding: float = 0.2  # probability of a lower resolution, of JPEG
 
     def __call__(self, square: Pixels, rng: Generator) -> Pixels:
-        """Another photograph that the same eye could have given; (size, size, 3), uint8, as the input."""
+        """Another photograph that could have been taken of the same eye, (size, size, 3), uint8, as the input."""
         out = self._geometry(square, rng)
         if rng.random() < self.light:
             out = _slope_of_light(out, rng)
@@ -61,12 +61,12 @@ class Augment:
 
 
 def _pixels(picture: Any) -> Pixels:
-    """OpenCV's answer, known to be what its argument was."""
+    """OpenCV's result with the type that it always has here."""
     return np.asarray(picture, np.uint8)
 
 
 def _colours(square: Pixels, rng: Generator, strength: float) -> Pixels:
-    """Gain and gamma for each channel and for all, saturation, and a turn of hue (in opponent colours)."""
+    """Another gain and gamma for all channels and for each, another saturation and hue (rotation in opponent colours)."""
     reach = 0.30 * strength
     gain = np.exp(rng.uniform(-reach, reach) + rng.uniform(-reach / 2, reach / 2, 3))
     gamma = np.exp(rng.uniform(-reach, reach) + rng.uniform(-reach / 4, reach / 4, 3))
@@ -83,7 +83,7 @@ def _colours(square: Pixels, rng: Generator, strength: float) -> Pixels:
 
 
 def _slope_of_light(square: Pixels, rng: Generator) -> Pixels:
-    """Light that falls off to one side or to the rim, by up to a half."""
+    """Light that falls off to one side or to the rim, by up to one half."""
     size = square.shape[0]
     at = np.linspace(-1, 1, size, dtype=np.float32)
     angle = rng.uniform(0, 2 * np.pi)
@@ -120,13 +120,13 @@ def _jpeg(square: Pixels, rng: Generator) -> Pixels:
 
 
 def _field_shape(out: Pixels, square: Pixels, rng: Generator) -> Pixels:
-    """Cut the field as another sensor would: a smaller circle, and flat edges above, below or at the sides."""
+    """The field as another sensor would cut it: a smaller circle, and flat edges above and below or at the sides."""
     size = out.shape[0]
     at = (np.arange(size) + 0.5) / size * 2 - 1
     shift = rng.uniform(-0.06, 0.06, 2)
     inside = (at[:, None] - shift[0]) ** 2 + (at[None, :] - shift[1]) ** 2 <= rng.uniform(0.86, 1.0) ** 2
     kind = rng.random()
-    if kind < 0.5:  # cut above and below, as RetCam's
+    if kind < 0.5:  # cut above and below, as a RetCam does
         inside[: round(size * rng.uniform(0, 0.17))] = False
         inside[size - round(size * rng.uniform(0, 0.17)) :] = False
     elif kind < 0.7:

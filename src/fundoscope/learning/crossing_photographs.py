@@ -1,4 +1,4 @@
-"""Photographs with their crossings marked, at the scale of `imaging.local_contrast`: turned, cut, and as a detector takes them."""
+"""Photographs with their crossings as boxes and masks, at the scale of `imaging.local_contrast`: turned, cut, and as a detector takes them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ from fundoscope.learning.augment import Augment
 Mask = NDArray[np.bool_]
 Labels = Literal["paper", "scaled"]
 
-_MARGIN = 40  # pixels around a patch that its local contrast is measured on, too
+_MARGIN = 40  # pixels around a patch on which its local contrast is measured, too
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CrossingPhotograph:
-    """A photograph: `pixels` (rows, columns, 3), uint8, RGB, and which of them lie `inside` the field (rows, columns);
-    of each crossing its box, x1 y1 x2 y2 (n, 4), whole pixels, and in `parts` the mask of the vessels in that box,
-    or None where no vessels are known. `scale` is how many of its pixels make one of the file's.
+    """A photograph with all its crossings.
+
+    `pixels` (rows, columns, 3) are uint8 RGB; `inside` (rows, columns) are those in the field. `boxes` (n, 4) are the
+    crossings, x1 y1 x2 y2 in whole pixels; `parts` holds for each the mask of the vessels in its box, or is None where no
+    vessels are known. `scale` is the number of these pixels that make one pixel of the file.
     """
 
     pixels: Pixels
@@ -43,8 +45,11 @@ class CrossingPhotograph:
 
     @classmethod
     def from_record(cls, record: PhotographRecord, labels: Labels = "paper") -> CrossingPhotograph:
-        """A record brought to one scale; labelled as in paper 002 (section 5.2), or with boxes `scaled` by the vein's
-        width and the two vessels that meet. Raises `UsageError` unless the record knows all its crossings.
+        """The photograph of a record, brought to one scale, with its crossings labelled.
+
+        Labels are `paper`: boxes of one size with all vessels in them (paper 002, section 5.2); or `scaled`: boxes
+        scaled to the vein's width with the two vessels that meet. Raises `UsageError` unless the record knows all its
+        crossings.
         """
         if record.crossings is None or not record.complete:
             raise UsageError(f"{record.name}: not all its crossings are known. Leave it out of training.")
@@ -61,12 +66,12 @@ class CrossingPhotograph:
 
     @property
     def truth(self) -> Instances:
-        """The crossings as what detections are compared with."""
+        """The crossings in the form with which detections are compared."""
         return Instances.true(self.boxes, self.masks)
 
     @property
     def masks(self) -> Mask | None:
-        """(n, rows, columns), or None where no vessels are known."""
+        """The mask of each crossing in the whole photograph, (n, rows, columns), or None where no vessels are known."""
         if self.parts is None:
             return None
         masks = np.zeros((len(self.boxes), *self.inside.shape), bool)
@@ -76,18 +81,18 @@ class CrossingPhotograph:
 
     @property
     def target(self) -> dict[str, Tensor]:
-        """`boxes`, `labels` and, where known, `masks`, as `CrossingDetector` takes them."""
+        """The target of `CrossingDetector`: `boxes`, `labels` and, where known, `masks`."""
         boxes, masks = torch.from_numpy(self.boxes).float(), self.masks
         target = {"boxes": boxes, "labels": torch.ones(len(boxes), dtype=torch.int64)}
         return target if masks is None else {**target, "masks": torch.from_numpy(masks.astype(np.uint8))}
 
     @property
     def contrast(self) -> Tensor:
-        """What the network sees, (3, rows, columns)."""
+        """Local contrast, the input of the detector, (3, rows, columns)."""
         return torch.from_numpy(local_contrast(self.pixels, self.inside))
 
     def mirrored(self) -> CrossingPhotograph:
-        """Left for right."""
+        """The photograph mirrored, left for right."""
         boxes = self.boxes.copy()
         boxes[:, [0, 2]] = self.inside.shape[1] - self.boxes[:, [2, 0]]
         parts = None if self.parts is None else tuple(np.fliplr(part) for part in self.parts)
@@ -95,7 +100,7 @@ class CrossingPhotograph:
         return replace(self, pixels=pixels, inside=inside, boxes=boxes, parts=parts)
 
     def quarter_turned(self) -> CrossingPhotograph:
-        """Turned by 90 degrees to the left."""
+        """The photograph rotated by 90 degrees to the left."""
         x1, y1, x2, y2 = self.boxes.T
         columns = self.inside.shape[1]
         boxes = np.column_stack([y1, columns - x2, y2, columns - x1])
@@ -103,9 +108,9 @@ class CrossingPhotograph:
         return replace(self, pixels=np.rot90(self.pixels), inside=np.rot90(self.inside), boxes=boxes, parts=parts)
 
     def cut(self, row: int, column: int, rows: int, columns: int) -> CrossingPhotograph:
-        """The window of so many rows and columns from a pixel on, black and outside the field where it goes beyond.
+        """The window of `rows` x `columns` whose first pixel is (`row`, `column`); black and outside the field beyond.
 
-        The crossings whose middle lies in it are kept, their boxes as far as they do.
+        It keeps the crossings whose middle lies in it; their boxes are clipped to it.
         """
         place, shape = np.array([column, row, column, row]), np.array([columns, rows, columns, rows])
         moved = self.boxes - place
@@ -125,9 +130,9 @@ class CrossingPhotograph:
         side: int,
         camera: Callable[[CrossingPhotograph], CrossingPhotograph] = lambda around: around,
     ) -> tuple[Tensor, CrossingPhotograph]:
-        """The window of `side` pixels around a pixel: what the network sees of it, (3, side, side), and what is in it.
+        """The window of `side` pixels around a pixel: its local contrast (3, side, side), and the window itself.
 
-        Local contrast is measured on some pixels around it, too; `camera` may change the colours before that.
+        Local contrast is measured on a margin around the window, too; `camera` may change the colours before that.
         """
         row, column, wide = row - side // 2 - _MARGIN, column - side // 2 - _MARGIN, side + 2 * _MARGIN
         around = camera(self.cut(row, column, wide, wide))
@@ -135,7 +140,7 @@ class CrossingPhotograph:
         return around.contrast[:, middle, middle].contiguous(), around.cut(_MARGIN, _MARGIN, side, side)
 
     def augmented(self, augment: Augment, rng: Generator) -> CrossingPhotograph:
-        """As another camera could have taken it: the colours, light and sharpness of `augment`, no geometry."""
+        """The photograph with colours, light and sharpness drawn by `augment`; its geometry stays."""
         rows, columns = self.inside.shape
         side = max(rows, columns)  # `Augment` takes squares
         square = augment(_window(self.pixels, 0, 0, side, side), rng)
@@ -143,7 +148,7 @@ class CrossingPhotograph:
 
 
 def _rescaled(record: PhotographRecord, scale: float, inside: Mask) -> PhotographRecord:
-    """The record's masks and widths at this scale; its field is the photograph's own."""
+    """The record with masks and widths at this scale and the field `inside`."""
     shape = (inside.shape[1], inside.shape[0])
 
     def resized(mask: Mask | None) -> Mask | None:
@@ -170,13 +175,13 @@ def _part(record: PhotographRecord, at: NDArray[np.float64], box: CrossingBox, l
 
 
 def _cut_part(part: Mask, whole: NDArray[np.int64], box: NDArray[np.int64]) -> Mask:
-    """What is left of the mask of a box that was cut."""
+    """The part of a box's mask that is left after the box `whole` was clipped to `box`."""
     x1, y1, x2, y2 = box - np.tile(whole[:2], 2)
     return part[y1:y2, x1:x2]
 
 
 def _window(array: NDArray, row: int, column: int, rows: int, columns: int) -> NDArray:
-    """Rows and columns of a picture, zero where it has none."""
+    """A window of a picture, zero beyond its edges."""
     window = np.zeros((rows, columns, *array.shape[2:]), array.dtype)
     first, last = max(row, 0), min(row + rows, array.shape[0])
     left, right = max(column, 0), min(column + columns, array.shape[1])

@@ -1,8 +1,9 @@
-"""Distillation: a student learns a teacher's answers (Hinton et al. 2015), which are computed once and kept.
+"""Distillation: a student learns a teacher's logits (Hinton et al. 2015), which are computed once and kept.
 
-Each photograph has a fixed number of augmented views, every one named by (seed, view, row). The teacher answers each
-view once; an epoch of the student takes the next view of each photograph, draws it anew from its name, and reads the
-teacher's answer to that very view. So an epoch costs what an epoch of the student alone costs.
+Each photograph has a fixed number of augmented views, each drawn from (seed, view, row) alone. The teacher's logits for
+each view are computed once and written to disk. An epoch of the student uses the next view of each photograph, draws it
+again from the same numbers, and reads the teacher's logits for that view. So an epoch with a teacher costs as much as an
+epoch without.
 
 With a hint (Romero et al. 2015) the student also imitates the teacher's last maps, through a 1x1 convolution of its own.
 """
@@ -33,7 +34,8 @@ _CLASSES = 2
 class HintonLoss:
     """alpha T^2 KL(teacher softened || student softened) + (1 - alpha) CE(student, label); paper 000, equations 5 and 9.
 
-    The target of a photograph is its label (or `UNLABELLED`) and the teacher's logits, (N, 3).
+    The target (N, 3) holds the label of each photograph (or `UNLABELLED`) and the teacher's two logits. "Softened" means
+    the softmax of the logits divided by the `temperature` T.
     """
 
     temperature: float = 5.0
@@ -50,8 +52,9 @@ class HintonLoss:
 
 @dataclass(frozen=True)
 class LogitRegressionLoss:
-    """(1 - share) CE(student, label) + share x half the mean squared difference of the logits' margins (Ba and Caruana
-    2014). With two classes a margin is all that the logits say. The target is as for `HintonLoss`.
+    """(1 - share) CE(student, label) + share / 2 x the mean squared difference of the margins (Ba and Caruana 2014).
+
+    A margin is logit 1 minus logit 0; with two classes it determines the probability. The target is as for `HintonLoss`.
     """
 
     share: float = 0.7
@@ -63,7 +66,7 @@ class LogitRegressionLoss:
 
 
 def _labelled(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy over the photographs that have a label; 0 where none has."""
+    """The mean cross-entropy over the photographs that have a label; 0 where none has."""
     known = target[:, 0] != UNLABELLED
     if not known.any():
         return logits.sum() * 0.0
@@ -72,25 +75,31 @@ def _labelled(logits: Tensor, target: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Distillation:
-    """How a student is taught: the `loss` on logits, `views` of each photograph, and the weight of the `hint`."""
+    """How a student learns from its teacher: the `loss` on logits, the number of `views` of each photograph, and the
+    weight of the `hint` (0 for none).
+    """
 
     loss: HintonLoss | LogitRegressionLoss = LogitRegressionLoss()
     views: int = 10
     hint: float = 0.0
 
     def distillation_loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss, a scalar; with a hint both `output` (N, 2 + M) and `target` (N, 3 + M) go on with maps."""
+        """The loss, a scalar, of `output` (N, 2) against `target` (N, 3).
+
+        With a hint both have M values of maps behind them, and the mean squared error of these, relative to the mean
+        square of the teacher's, is added with its weight.
+        """
         loss = self.loss(output[:, :_CLASSES], target[:, : 1 + _CLASSES])
         if not self.hint:
             return loss
         wanted = target[:, 1 + _CLASSES :]
-        strayed = (output[:, _CLASSES:] - wanted).square().mean() / wanted.square().mean().clamp_min(1e-6)
-        return loss + self.hint * strayed
+        error = (output[:, _CLASSES:] - wanted).square().mean() / wanted.square().mean().clamp_min(1e-6)
+        return loss + self.hint * error
 
 
 @dataclass(frozen=True)
 class TeacherViews:
-    """The augmented views of photographs: `number` of each, drawn by `augment` from `seed`."""
+    """The augmented views for which the teacher's logits are kept: `number` of each photograph, drawn by `augment`."""
 
     squares: Squares
     augment: Augment
@@ -98,12 +107,12 @@ class TeacherViews:
     seed: int
 
     def input(self, view: int, row: int) -> NDArray[np.float32]:
-        """Network input (3, S, S) of one view of one photograph: the same whenever it is asked for."""
+        """Network input (3, S, S) of one view of one photograph, always the same for the same `seed`."""
         return self.squares.input(row, np.random.default_rng((self.seed, view, row)), self.augment)
 
 
 class HintedStudent(nn.Module):
-    """A student that in training also answers with its maps, (N, 2 + maps h w), brought to the teacher's number."""
+    """A student that in training also outputs its last maps, mixed to the teacher's number of maps: (N, 2 + maps h w)."""
 
     def __init__(self, student: Classifier, maps: int) -> None:
         super().__init__()
@@ -119,18 +128,19 @@ class HintedStudent(nn.Module):
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Twelve digits that change with any weight."""
+    """A hash of twelve digits over all weights of a network."""
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     return hashlib.sha256(save(state)).hexdigest()[:12]
 
 
-def teacher_answers(
+def compute_teacher_logits(
     teacher: nn.Module, views: TeacherViews, rows: NDArray[np.int64], folder: Path, maps: bool = False
 ) -> NDArray[np.float32]:
-    """The teacher's answers (views, len(rows), 2 or 2 + M) on every view of these rows, kept in `folder`.
+    """The teacher's logits for every view of these rows, (views, len(rows), 2), kept in `folder`.
 
-    A file a view, named by teacher, rows and augmentation, so that no other teacher's or fold's answers can be read by
-    mistake; what is there is not computed again. With `maps` the last maps follow the logits.
+    There is one file a view. Its name holds hashes of the teacher's weights, the rows and the augmentation, so that the
+    logits of another teacher or another fold cannot be read by mistake. What is there is not computed again. With `maps`
+    the M values of the last maps follow the logits, (views, len(rows), 2 + M).
     """
     named = f"{fingerprint(teacher)}-{_named(views, rows)}{'-maps' if maps else ''}"
     answers = []
@@ -139,30 +149,30 @@ def teacher_answers(
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             with path.with_suffix(".part").open("wb") as file:
-                np.save(file, _answered(teacher, views, view, rows, maps))
+                np.save(file, _view_logits(teacher, views, view, rows, maps))
             path.with_suffix(".part").replace(path)
         answers.append(np.load(path))
     return np.stack(answers).astype(np.float32)
 
 
 @torch.no_grad()
-def _answered(
+def _view_logits(
     teacher: nn.Module, views: TeacherViews, view: int, rows: NDArray[np.int64], maps: bool, batch: int = 16
 ) -> NDArray[np.floating]:
-    """A batch at a time: a thousand photographs take no more memory than sixteen.
+    """The teacher's logits for one view, computed a batch at a time to bound the memory.
 
-    In bfloat16 where the processor multiplies it, twice as fast: a soft target needs no more digits.
+    In bfloat16 where the processor multiplies it: twice as fast, and a soft target needs no more digits.
     """
     teacher.eval().to(memory_format=torch.channels_last)
     answers = []
     for at in range(0, len(rows), batch):
         x = torch.from_numpy(np.stack([views.input(view, int(row)) for row in rows[at : at + batch]]))
         with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16()):
-            answers.append(_answer(teacher, x.to(memory_format=torch.channels_last), maps).float().numpy())
+            answers.append(_logits_and_maps(teacher, x.to(memory_format=torch.channels_last), maps).float().numpy())
     return np.concatenate(answers).astype(np.float16 if maps else np.float32)
 
 
-def _answer(teacher: nn.Module, x: Tensor, maps: bool) -> Tensor:
+def _logits_and_maps(teacher: nn.Module, x: Tensor, maps: bool) -> Tensor:
     if not maps:
         return teacher(x)
     assert isinstance(teacher, Classifier)
@@ -175,7 +185,7 @@ def _named(views: TeacherViews, rows: NDArray[np.int64]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-class _Taught(Dataset[tuple[Tensor, Tensor]]):
+class _DistillationExamples(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, views: TeacherViews, targets: dict[int, NDArray[np.float32]]) -> None:
         self.views, self.targets = views, targets
 
@@ -188,9 +198,9 @@ class _Taught(Dataset[tuple[Tensor, Tensor]]):
 def distillation_batches(
     views: TeacherViews, rows: NDArray[np.int64], answers: NDArray[np.float32], batch: int, labelled: bool = True
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches (input, target) of the rows in a new order each epoch, with the teacher's `answers` as targets.
+    """Batches (input, target) of the rows in a new order each epoch; targets hold the labels and the teacher's `answers`.
 
-    Without `labelled` no label is looked at: the photographs are learnt from the teacher alone.
+    Without `labelled` all photographs count as unlabelled: the student learns from the teacher alone.
     """
     labels = views.squares.labels if labelled else np.full(len(views.squares.labels), UNLABELLED)
     targets = {
@@ -198,14 +208,14 @@ def distillation_batches(
         for k, row in enumerate(rows)
     }
     order = Order(rows, labels, views.seed)
-    return DataLoader(_Taught(views, targets), batch, sampler=order, drop_last=len(order) > batch)
+    return DataLoader(_DistillationExamples(views, targets), batch, sampler=order, drop_last=len(order) > batch)
 
 
 @dataclass(frozen=True)
 class DistillationPlan:
-    """Whom a student learns from and on what: the rows `train` (labelled or not) of `squares`, stopping on `inner`.
+    """What a student learns from: a `teacher`, and the rows `train` (labelled or not) of `squares`.
 
-    `cache` is the folder that keeps the teacher's answers.
+    The rows `inner` choose the epoch. `cache` is the folder in which the teacher's logits are kept.
     """
 
     teacher: nn.Module
@@ -216,17 +226,22 @@ class DistillationPlan:
 
 
 def distil(
-    student: Classifier, lesson: DistillationPlan, how: Distillation, options: FitOptions, folder: Path, seed: int
+    student: Classifier,
+    plan: DistillationPlan,
+    distillation: Distillation,
+    options: FitOptions,
+    folder: Path,
+    seed: int,
 ) -> Classifier:
-    """Teach the student; it stops on the labels of the inner rows, and resumes as `fit` does."""
-    views = TeacherViews(lesson.squares, options.augment, how.views, seed)
-    answers = teacher_answers(lesson.teacher, views, lesson.train, lesson.cache, maps=how.hint > 0)
-    batches = distillation_batches(views, lesson.train, answers, options.batch)
-    inner = plain_batches(lesson.squares, lesson.inner, options.batch) if len(lesson.inner) else None
-    material = TrainingData(batches, how.distillation_loss, inner)
-    if not how.hint:
-        return fit_batches(student, material, options, folder, seed)
-    assert isinstance(lesson.teacher, Classifier)
+    """Train the student on the teacher's logits; it stops on the labels of the inner rows, and resumes as `fit` does."""
+    views = TeacherViews(plan.squares, options.augment, distillation.views, seed)
+    answers = compute_teacher_logits(plan.teacher, views, plan.train, plan.cache, maps=distillation.hint > 0)
+    batches = distillation_batches(views, plan.train, answers, options.batch)
+    inner = plain_batches(plan.squares, plan.inner, options.batch) if len(plan.inner) else None
+    data = TrainingData(batches, distillation.distillation_loss, inner)
+    if not distillation.hint:
+        return fit_batches(student, data, options, folder, seed)
+    assert isinstance(plan.teacher, Classifier)
     torch.manual_seed(seed)
-    hinted = HintedStudent(student, lesson.teacher.head.in_features)
-    return fit_batches(hinted, material, options, folder, seed).student
+    hinted = HintedStudent(student, plan.teacher.head.in_features)
+    return fit_batches(hinted, data, options, folder, seed).student

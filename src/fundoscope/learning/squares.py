@@ -1,7 +1,7 @@
-"""From standard squares in memory to batches, every random draw named by (seed, epoch, photograph).
+"""From standard squares to batches; every random draw depends only on (seed, epoch, photograph, copy).
 
-Because no draw depends on what was drawn before it, a run that was killed and goes on sees the same batches as one
-that was not, with any number of workers.
+No draw depends on an earlier one. So a training that was killed and goes on has the same batches as one that was not,
+with any number of workers.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from fundoscope.learning.augment import Augment
 
 Input = NDArray[np.float32]
 
-#: Pixels of the squares that augmentation works on; larger than the network's input, so that turns keep detail.
+#: Side in pixels of the squares that are augmented; larger than the network's input, so that rotation keeps detail.
 SQUARE = 320
 
-#: The label of a photograph without one: it is learnt from a teacher alone.
+#: The label of a photograph without one; a student learns from it by its teacher's logits alone.
 UNLABELLED = -1
 
 Index = tuple[int, int, int]  # epoch, row, and how often the row came before in this epoch
@@ -30,7 +30,11 @@ Index = tuple[int, int, int]  # epoch, row, and how often the row came before in
 
 @dataclass(frozen=True)
 class Squares:
-    """Photographs as squares before contrast enhancement: `pixels` uint8 RGB, `labels` 0, 1 or `UNLABELLED`."""
+    """Photographs as squares before contrast enhancement.
+
+    `pixels` are uint8 RGB (side, side, 3) each, `labels` (n,) are 0, 1 or `UNLABELLED`; `standard` makes network input
+    of them.
+    """
 
     pixels: Sequence[Pixels]
     labels: NDArray[np.int64]
@@ -41,7 +45,7 @@ class Squares:
     ) -> Input:
         """Network input (3, S, S) of one photograph, as it is or as `augment` draws it from `rng`.
 
-        `turns` by 90 degrees come first: copies of the rarer class stand turned (paper 000, section 2.1).
+        It is first rotated `turns` times by 90 degrees, as copies of the rarer class are (paper 000, section 2.1).
         """
         square = np.rot90(self.pixels[row], turns % 4).copy() if turns else self.pixels[row]
         if augment is not None and rng is not None:
@@ -53,21 +57,21 @@ class Squares:
         return np.stack([self.input(int(row)) for row in rows])
 
     def with_labels(self, labels: NDArray[np.int64]) -> Squares:
-        """The same photographs under another question."""
+        """The same photographs with the labels of another question."""
         return replace(self, labels=labels)
 
     def joined(self, others: Squares) -> Squares:
-        """These photographs, and after them the others without their labels."""
+        """These photographs, followed by the others as unlabelled ones."""
         unlabelled = np.full(len(others.labels), UNLABELLED)
         pixels = [*self.pixels, *others.pixels]
         return replace(self, pixels=pixels, labels=np.concatenate([self.labels, unlabelled]))
 
 
 class Order(Sampler[Index]):
-    """(epoch, row, copy) in an order drawn from (seed, epoch): both classes equally often.
+    """Indices (epoch, row, copy) of an epoch in an order drawn from (seed, epoch), both classes equally often.
 
-    Rows of the rarer class come again, as copies numbered from 0, until the classes are even. Of the rows without a
-    label as many are drawn as there are labelled ones. Without `shuffle`: each row once, as given.
+    Rows of the rarer class are repeated, as copies numbered from 0, until the classes have equal numbers. Of the rows
+    without a label at most as many are drawn as there are labelled ones. Without `shuffle`: each row once, as given.
     """
 
     def __init__(self, rows: NDArray[np.int64], labels: NDArray[np.int64], seed: int, shuffle: bool = True) -> None:

@@ -1,6 +1,6 @@
-"""Photographs with their vessels drawn, and random crops of them, every draw named by (seed, epoch, number).
+"""Photographs with maps of their vessels, and random crops of them; every draw depends only on (seed, epoch, number).
 
-As in `data`, no draw depends on an earlier one, so that a training that was killed goes on with the same crops.
+As in `squares`, no draw depends on an earlier one, so that a training that was killed goes on with the same crops.
 """
 
 from __future__ import annotations
@@ -23,21 +23,23 @@ from fundoscope.learning.augment import Augment
 
 Points = NDArray[np.float64]
 
-#: What a camera can change: colour, light, sharpness, noise and encoding. Geometry is the crop's own.
+#: Augmentation by what another camera changes: colour, light, sharpness, noise and encoding. `CropOptions` adds geometry.
 CAMERAS = Augment(
     rotation=0, scale=0, shift=0, field=0, colour=0.8, light=0.2, sharpness=0.35, noise=0.35, encoding=0.25
 )
-#: Deviation in pixels of the bump that marks a crossing: half the width of a wide vein.
+#: Standard deviation in pixels of the Gaussian that marks a crossing: half the width of a wide vein.
 BUMP = 3.5
-_RARE = 6.0  # times more than an empty place: the middle of a crossing counts
-_MARGIN = 40  # pixels around a crop that its local contrast is measured on, too
+_CROSSING_WEIGHT = 6.0  # the middle of a crossing counts this much more than a pixel without one, as crossings are few
+_MARGIN = 40  # pixels around a crop on which its local contrast is measured, too
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VesselPhotograph:
-    """A photograph at the scale of `imaging.local_contrast`: `pixels` (rows, columns, 3), uint8, RGB, and `planes` (rows,
-    columns, 4), uint8, 0 or 255: vessel, artery, vein, and the field. `crossings` (n, 2), row and column at that scale,
-    or None where not all are known; `known` says whether vessels, and whether their kinds, are.
+    """A photograph with the true maps of its vessels, at the scale of `imaging.local_contrast`.
+
+    `pixels` (rows, columns, 3) are uint8 RGB. `planes` (rows, columns, 4) are uint8, 0 or 255: vessel, artery, vein, and
+    the field. `crossings` (n, 2) are rows and columns at that scale, or None where not all are known. `known` tells
+    whether vessels are known, and whether arteries and veins are told apart.
     """
 
     pixels: Pixels
@@ -47,7 +49,7 @@ class VesselPhotograph:
 
     @classmethod
     def from_record(cls, record: PhotographRecord) -> VesselPhotograph:
-        """From a photograph of any size and what its set says of it."""
+        """A photograph of any size with its maps, brought to one scale; maps that its data set lacks are empty."""
         pixels = record.pixels
         small, inside = scale_to_diameter(pixels)
         nothing = np.zeros(record.field.shape, bool)
@@ -67,31 +69,34 @@ class VesselPhotograph:
 
 @dataclass(frozen=True)
 class CropOptions:
-    """How crops are taken: `side` pixels, `number` of them an epoch, enlarged or shrunk by up to `zoom` (log)."""
+    """How crops are drawn: `number` an epoch, of `side` pixels, zoomed by a factor between exp(-`zoom`) and exp(`zoom`)."""
 
     side: int = 112
     number: int = 1200
     zoom: float = 0.25
     augment: Augment = CAMERAS
 
-    def draw_crop(self, drawn: VesselPhotograph, rng: Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Local contrast (3, side, side) of a crop somewhere in the field, and (8, side, side) in 0 to 1: targets of
-        vessel, artery, vein and crossing, then how much each of them counts.
+    def draw_crop(
+        self, photograph: VesselPhotograph, rng: Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Local contrast (3, side, side) of a random crop in the field, and its targets (8, side, side), 0 to 1.
+
+        The first four planes are the truth of vessel, artery, vein and crossing, the last four the weight of each.
         """
         wide = self.side + 2 * _MARGIN
-        matrix = self._matrix(drawn, rng, wide)
-        pixels = cv2.warpAffine(drawn.pixels, matrix, (wide, wide), flags=cv2.INTER_LINEAR)
-        planes = cv2.warpAffine(drawn.planes, matrix, (wide, wide), flags=cv2.INTER_LINEAR)
+        matrix = self._matrix(photograph, rng, wide)
+        pixels = cv2.warpAffine(photograph.pixels, matrix, (wide, wide), flags=cv2.INTER_LINEAR)
+        planes = cv2.warpAffine(photograph.planes, matrix, (wide, wide), flags=cv2.INTER_LINEAR)
         contrast = local_contrast(self.augment(np.asarray(pixels, np.uint8), rng), planes[..., 3] > 127)
         middle = slice(_MARGIN, _MARGIN + self.side)
         *masks, field = planes[middle, middle].transpose(2, 0, 1).astype(np.float32) / 255
-        targets = np.stack([*masks, self._bumps(drawn.crossings, matrix)])
+        targets = np.stack([*masks, self._bumps(photograph.crossings, matrix)])
         return np.ascontiguousarray(contrast[:, middle, middle]), np.concatenate(
-            [targets, _weights(drawn, targets, field)]
+            [targets, _weights(photograph, targets, field)]
         )
 
     def _bumps(self, crossings: Points | None, matrix: NDArray[np.float64]) -> NDArray[np.float32]:
-        """A Gaussian of height 1 at each crossing, (side, side): where two are near, the higher."""
+        """A Gaussian of height 1 at each crossing, (side, side); where two overlap, the higher counts."""
         if crossings is None or not len(crossings):
             return np.zeros((self.side, self.side), np.float32)
         across = crossings[:, ::-1] @ matrix[:, :2].T + matrix[:, 2] - _MARGIN  # column, row
@@ -99,9 +104,9 @@ class CropOptions:
         columns, rows = (np.exp(-0.5 * ((places - at[:, None]) / BUMP) ** 2) for at in across.T)
         return (rows[:, :, None] * columns[:, None, :]).max(axis=0).astype(np.float32)
 
-    def _matrix(self, drawn: VesselPhotograph, rng: Generator, wide: int) -> NDArray[np.float64]:
-        """Photograph to window: a turn by any angle, often a mirror, a zoom, about a point in the field."""
-        rows, columns = np.nonzero(drawn.planes[::8, ::8, 3])
+    def _matrix(self, photograph: VesselPhotograph, rng: Generator, wide: int) -> NDArray[np.float64]:
+        """Affine map from photograph to window: rotation, zoom and in half of the draws a mirror, about a point in the field."""
+        rows, columns = np.nonzero(photograph.planes[::8, ::8, 3])
         at = int(rng.integers(len(rows)))
         row, column = 8 * rows[at] + rng.integers(8), 8 * columns[at] + rng.integers(8)
         turn = cv2.getRotationMatrix2D((float(column), float(row)), rng.uniform(0, 360), self._factor(rng))
@@ -115,14 +120,18 @@ class CropOptions:
         return float(np.exp(rng.uniform(-self.zoom, self.zoom)))
 
 
-def _weights(drawn: VesselPhotograph, targets: NDArray[np.float32], field: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much each target counts, (4, side, side): nothing outside the field or where it is not known; a vessel that
-    is neither artery nor vein (RITE's white) says nothing of either; places near a crossing count more, as they are few.
+def _weights(
+    photograph: VesselPhotograph, targets: NDArray[np.float32], field: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The weight of each target, (4, side, side): 0 outside the field and where the truth is not known.
+
+    A vessel that is neither artery nor vein in its data set (RITE's white) has weight 0 for these two. Pixels near a
+    crossing weigh more, since they are few.
     """
-    vessels, kinds = drawn.known
+    vessels, kinds = photograph.known
     kindless = np.clip(targets[0] - targets[1:3].max(axis=0), 0, 1)
     of_kind = field * (1 - kindless) * kinds
-    crossing = field * (1 + _RARE * targets[3]) * (drawn.crossings is not None)
+    crossing = field * (1 + _CROSSING_WEIGHT * targets[3]) * (photograph.crossings is not None)
     return np.stack([field * vessels, of_kind, of_kind, crossing])
 
 
@@ -144,20 +153,20 @@ class _Epochs(Sampler[tuple[int, int]]):
 
 
 class _Examples(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    def __init__(self, drawn: Sequence[VesselPhotograph], crops: CropOptions, seed: int) -> None:
-        self.drawn, self.crops, self.seed = drawn, crops, seed
+    def __init__(self, photographs: Sequence[VesselPhotograph], crops: CropOptions, seed: int) -> None:
+        self.photographs, self.crops, self.seed = photographs, crops, seed
 
     def __getitem__(self, index: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng((self.seed, *index))
-        contrast, targets = self.crops.draw_crop(self.drawn[int(rng.integers(len(self.drawn)))], rng)
+        contrast, targets = self.crops.draw_crop(self.photographs[int(rng.integers(len(self.photographs)))], rng)
         return torch.from_numpy(contrast), torch.from_numpy(targets)
 
 
 def crop_batches(
-    drawn: Sequence[VesselPhotograph], crops: CropOptions, batch: int, seed: int, workers: int = 0
+    photographs: Sequence[VesselPhotograph], crops: CropOptions, batch: int, seed: int, workers: int = 0
 ) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
     """Batches of crops, (N, 3, side, side) and (N, 8, side, side); each epoch has others."""
     return DataLoader(
-        _Examples(drawn, crops, seed), batch, sampler=_Epochs(crops.number), num_workers=workers,
+        _Examples(photographs, crops, seed), batch, sampler=_Epochs(crops.number), num_workers=workers,
         drop_last=crops.number > batch, persistent_workers=workers > 0,
     )  # fmt: skip

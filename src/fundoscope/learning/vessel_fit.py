@@ -1,4 +1,4 @@
-"""Teaching a network where vessels are, and asking it about a whole photograph."""
+"""Training a network of vessel maps, and predicting the maps of a whole photograph."""
 
 from __future__ import annotations
 
@@ -21,51 +21,43 @@ from fundoscope.networks import VESSEL_MAPS
 
 
 def vessel_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy plus soft Dice (Milletari 2016, 3DV, eq. 1, with plain sums), by kind; and which of the two a vessel is.
+    """The loss of vessel maps, a scalar: for each map cross-entropy plus soft Dice, and artery against vein.
 
-    `logits` (N, K, H, W); `targets` (N, 2 K, H, W) in 0 to 1: the truth, then how much each pixel counts. A kind that
-    counts nowhere in the batch adds nothing.
+    `logits` (N, K, H, W); `targets` (N, 2 K, H, W), 0 to 1: the truth of each map, then the weight of each pixel. Soft
+    Dice is that of Milletari 2016 (3DV, eq. 1) with plain sums. A map without any weight in the batch adds nothing.
     """
     truth, weight = targets.chunk(2, dim=1)
-    kinds = (0, 2, 3)
-    counted = weight.sum(kinds)
-    entropy = functional.binary_cross_entropy_with_logits(logits, truth, weight, reduction="none").sum(kinds)
+    over = (0, 2, 3)  # all but the map
+    total = weight.sum(over)  # (K,)
+    entropy = functional.binary_cross_entropy_with_logits(logits, truth, weight, reduction="none").sum(over)
     found = torch.sigmoid(logits) * weight
-    dice = (2 * (found * truth).sum(kinds) + 1) / ((found + truth * weight).sum(kinds) + 1)
-    told = (counted > 0).float()
-    return ((entropy / counted.clamp(min=1) + 0.5 * (1 - dice)) * told).mean() + _which(logits, truth, weight)
+    dice = (2 * (found * truth).sum(over) + 1) / ((found + truth * weight).sum(over) + 1)
+    each_map = ((entropy / total.clamp(min=1) + 0.5 * (1 - dice)) * (total > 0).float()).mean()
 
-
-def _which(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Cross-entropy of artery against vein on pixels that are one of them, and not both: few among all pixels, and so
-    hardly heard in the loss by kind.
-    """
+    # artery against vein, where a pixel is one of them and not both: so few pixels that the maps' own loss hardly
+    # notices them
     artery, vein = VESSEL_MAPS.index("artery"), VESSEL_MAPS.index("vein")
     lean = truth[:, artery] - truth[:, vein]
-    counts = lean.abs() * weight[:, artery]
-    apart = logits[:, artery] - logits[:, vein]
-    entropy = functional.binary_cross_entropy_with_logits(apart, (lean > 0).to(apart.dtype), counts, reduction="sum")
-    return entropy / counts.sum().clamp(min=1)
+    weight = lean.abs() * weight[:, artery]
+    margin = logits[:, artery] - logits[:, vein]
+    entropy = functional.binary_cross_entropy_with_logits(margin, (lean > 0).to(margin.dtype), weight, reduction="sum")
+    return each_map + entropy / weight.sum().clamp(min=1)
 
 
 def fit_vessels(
-    model: M,
-    drawn: Sequence[VesselPhotograph],
-    crops: CropOptions,
-    options: FitOptions,
-    folder: Path,
-    seed: int,
+    model: M, photographs: Sequence[VesselPhotograph], crops: CropOptions, options: FitOptions, folder: Path, seed: int,
     workers: int = 0,
-) -> M:
-    """Train on crops of these photographs to the last epoch; resumes as `fit` does."""
-    batches = crop_batches(drawn, crops, options.batch, seed, workers)
+) -> M:  # fmt: skip
+    """Train `model` on crops of these photographs to the last epoch and return it; resumes as `fit` does."""
+    batches = crop_batches(photographs, crops, options.batch, seed, workers)
     return fit_batches(model, TrainingData(batches, vessel_loss), options, folder, seed)
 
 
 @torch.no_grad()
 def predict_vessel_maps(model: nn.Module, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:
-    """Probability of each of `networks.KINDS` at the scale of `imaging.local_contrast`, (4, rows, columns), 0 to 1; which pixels
-    lie in the field, (rows, columns); and how many of the photograph's pixels make one of these.
+    """Probabilities of `networks.VESSEL_MAPS`, (4, rows, columns), 0 to 1, at the scale of `imaging.local_contrast`.
+
+    Also the pixels inside the field, (rows, columns), and how many pixels of the photograph make one of these.
     """
     small, inside = scale_to_diameter(pixels)
     x = torch.from_numpy(local_contrast(small, inside))[None].to(memory_format=torch.channels_last)
@@ -74,7 +66,7 @@ def predict_vessel_maps(model: nn.Module, pixels: Pixels) -> tuple[NDArray[np.fl
 
 
 def predict_vessel_probabilities(model: nn.Module, pixels: Pixels) -> NDArray[np.float32]:
-    """The same at each pixel of the photograph as it is, (4, rows, columns)."""
+    """Probabilities of `networks.VESSEL_MAPS` at each pixel of the photograph itself, (4, rows, columns), 0 to 1."""
     found, *_ = predict_vessel_maps(model, pixels)
     size = (pixels.shape[1], pixels.shape[0])
     if found.shape[1:] == pixels.shape[:2]:

@@ -1,4 +1,4 @@
-"""The networks, one file each, shapes in comments; no training in here."""
+"""The networks: one file each, shapes in comments, no training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network costs: its weights, and the multiplications of one photograph."""
+"""The cost of a network: its number of weights, and the multiplications of one photograph."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Cost:
 
 
 def measure_cost(model: nn.Module, size: int) -> Cost:
-    """Measure a network that takes (1, 3, `size`, `size`), with the head that it has."""
+    """The cost of a network with its head, for input (1, 3, `size`, `size`)."""
     counter = FlopCounterMode(display=False)
     model.eval()
     with torch.no_grad(), counter:

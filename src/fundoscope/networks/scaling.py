@@ -1,4 +1,4 @@
-"""How pixels are scaled before a network sees them, and the change from one scaling to another."""
+"""The scaling of pixels to network input, and the change from one scaling to another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Scaling:
-    """Input = (value in 0 to 1 - mean) / deviation, channel by channel; the default leaves 0 to 1."""
+    """Input = (value - mean) / deviation for values 0 to 1, channel by channel; the default changes nothing."""
 
     mean: Triple = (0.0, 0.0, 0.0)
     deviation: Triple = (1.0, 1.0, 1.0)
@@ -22,7 +22,7 @@ UNIT = Scaling()
 
 
 class Rescale(nn.Module):
-    """(N, 3, H, W) scaled as `given` -> the same pixels scaled as `own`: several networks can share one input."""
+    """(N, 3, H, W) scaled as `given` -> the same pixels scaled as `own`, so that several networks can share one input."""
 
     def __init__(self, given: Scaling, own: Scaling) -> None:
         super().__init__()
@@ -39,5 +39,5 @@ class Rescale(nn.Module):
 
 
 def rescale(given: Scaling, own: Scaling) -> nn.Module:
-    """`Rescale`, or nothing at all where both scalings are one."""
+    """A `Rescale`, or the identity where both scalings are the same."""
     return nn.Identity() if given == own else Rescale(given, own)

@@ -10,7 +10,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class TinyOptions:
-    """`width` is the number of maps after the first convolution; it doubles up to four times that."""
+    """`width` is the number of maps after the first convolution; it grows to four times that."""
 
     width: int = 8
 
