@@ -44,7 +44,7 @@ def test_each_stream_normalises_the_shared_input_itself():
 @torch.no_grad()
 def test_a_stream_sees_the_same_pixels_however_the_input_is_scaled():
     given = Scaling((0.5, 0.4, 0.3), (0.25, 0.2, 0.1))
-    plain, scaled = TimmBody("resnet18", 64).eval(), TimmBody("resnet18", 64, given=given).eval()
+    plain, scaled = TimmBody("resnet18", 64).eval(), TimmBody("resnet18", 64, input_scaling=given).eval()
     scaled.load_state_dict(plain.state_dict())
     x = torch.rand(2, 3, 64, 64)
     mean, deviation = (torch.tensor(part)[:, None, None] for part in (given.mean, given.deviation))

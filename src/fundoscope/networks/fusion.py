@@ -25,7 +25,7 @@ class FusionOptions:
     """What a teacher is fused from.
 
     `streams` are names of bodies, all of one stride; `maps` remain after the fusion. `size` is the side of the square
-    input, `given` its scaling. `pretrained` starts the streams from ImageNet; those of EfficientNet-Lite then keep
+    input, `input_scaling` its scaling. `pretrained` starts the streams from ImageNet; those of EfficientNet-Lite then keep
     their first `frozen_stages`.
     """
 
@@ -33,7 +33,7 @@ class FusionOptions:
     maps: int = MAPS
     size: int = 256
     pretrained: bool = False
-    given: Scaling = UNIT
+    input_scaling: Scaling = UNIT
     frozen_stages: int = FROZEN_STAGES
 
 
@@ -43,7 +43,7 @@ class Fused(nn.Module):
     def __init__(self, options: FusionOptions = FusionOptions()) -> None:
         super().__init__()
         bodies = [
-            build_body(name, options.size, options.pretrained, options.given, options.frozen_stages)
+            build_body(name, options.size, options.pretrained, options.input_scaling, options.frozen_stages)
             for name in options.streams
         ]
         self.streams = nn.ModuleList(bodies)

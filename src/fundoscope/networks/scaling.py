@@ -22,15 +22,15 @@ UNIT = Scaling()
 
 
 class Rescale(nn.Module):
-    """(N, 3, H, W) scaled as `given` -> the same pixels scaled as `own`, so that several networks can share one input."""
+    """(N, 3, H, W) scaled as `input_scaling` -> the same pixels scaled as `own`, so that several networks can share one input."""
 
-    def __init__(self, given: Scaling, own: Scaling) -> None:
+    def __init__(self, input_scaling: Scaling, own: Scaling) -> None:
         super().__init__()
-        there, here = torch.tensor(given.deviation), torch.tensor(own.deviation)
+        there, here = torch.tensor(input_scaling.deviation), torch.tensor(own.deviation)
         self.factor: Tensor
         self.offset: Tensor
         self.register_buffer("factor", (there / here)[:, None, None], persistent=False)
-        shift = (torch.tensor(given.mean) - torch.tensor(own.mean)) / here
+        shift = (torch.tensor(input_scaling.mean) - torch.tensor(own.mean)) / here
         self.register_buffer("offset", shift[:, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -38,6 +38,6 @@ class Rescale(nn.Module):
         return x * self.factor + self.offset
 
 
-def rescale(given: Scaling, own: Scaling) -> nn.Module:
+def rescale(input_scaling: Scaling, own: Scaling) -> nn.Module:
     """A `Rescale`, or the identity where both scalings are the same."""
-    return nn.Identity() if given == own else Rescale(given, own)
+    return nn.Identity() if input_scaling == own else Rescale(input_scaling, own)

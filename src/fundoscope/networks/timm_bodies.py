@@ -36,14 +36,14 @@ _SIZED = ("vit", "deit", "nest", "swinv2")  # families whose layers depend on th
 
 
 class TimmBody(nn.Module):
-    """(N, 3, S, S) scaled as `given` -> the last maps (N, `channels`, S / stride, S / stride) of the timm network `name`."""
+    """(N, 3, S, S) scaled as `input_scaling` -> the last maps (N, `channels`, S / stride, S / stride) of the timm network `name`."""
 
-    def __init__(self, name: str, size: int = 256, pretrained: bool = False, given: Scaling = UNIT) -> None:
+    def __init__(self, name: str, size: int = 256, pretrained: bool = False, input_scaling: Scaling = UNIT) -> None:
         super().__init__()
         self.network = create_network(name, pretrained, num_classes=0, **_size_options(name, size))
         self.channels = int(self.network.num_features)
         own = self.network.pretrained_cfg
-        self.rescale = rescale(given, Scaling(tuple(own["mean"]), tuple(own["std"])))
+        self.rescale = rescale(input_scaling, Scaling(tuple(own["mean"]), tuple(own["std"])))
 
     def forward(self, x: Tensor) -> Tensor:
         """The last maps."""

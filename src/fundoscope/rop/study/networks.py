@@ -59,7 +59,7 @@ def build_network(recipe: RopRecipe, arm: StudyArm, seed: int = 0, empty: bool =
     pretrained = recipe.networks.pretrained and arm.pretrained and not empty
     given = Scaling(recipe.standard.mean, recipe.standard.deviation)
     return build(
-        arm.network, pretrained=pretrained, size=recipe.standard.size, given=given,
+        arm.network, pretrained=pretrained, size=recipe.standard.size, input_scaling=given,
         frozen_stages=recipe.networks.frozen_stages,
     )  # fmt: skip
 
