@@ -1,4 +1,4 @@
-"""Do pinched veins measure as narrow as they were asked to be, and sham warps as not narrowed?
+"""Do pinched veins measure as narrow as was planned, and sham warps as not narrowed?
 
     python benchmarks/pinch.py [--photographs N] [--sheet FILE] [--real-sheet FILE]
 
@@ -8,12 +8,12 @@ is carried out. `fundoscope.vessels.narrowing` then measures both sides in the c
 nicking of their own are measured against their truth as well. Goes on where it was cut off (runs/pinch/*.csv, a file a
 photograph). Writes docs/results/pinch.csv, a row a figure, with the 95 % interval over photographs drawn with replacement:
 
-    spearman        rank correlation of asked and measured narrowing of the worse side, grades 0 to 3
-    error           median of the difference, measured less asked, of all narrowed sides
-    quiet           share of shams under 0.15 on both sides ("none" stands for the resampling alone)
+    spearman        rank correlation of planned and measured narrowing of the worse side, grades 0 to 3
+    error           median of the difference, measured less planned, of all narrowed sides
+    undisturbed     share of shams under 0.15 on both sides ("none" stands for the resampling alone)
     measured        share of all that could be measured
 
-Crossings are "all", or "even": those that measure under 0.15 when they are only resampled, and so have no nick of their own.
+Crossings are "all", or "undisturbed": those that measure under 0.15 when they are only resampled, and so have no nick of their own.
 
 --sheet draws 4 grades x 12 crossings of simulated eyes; --real-sheet the same of real ones (never into the project).
 """
@@ -49,11 +49,16 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("FUNDOSCOPE_DATA", ROOT.parent / "shared" / "data"))
 RESULTS = ROOT / "docs" / "results" / "pinch.csv"
 RUNS = ROOT / "runs" / "pinch"
-COLUMNS = ("photograph", "crossing", "renderer", "grade", "sham", "asked_1", "asked_2", "measured_1", "measured_2")
+COLUMNS = ("photograph", "crossing", "renderer", "grade", "sham", "planned_1", "planned_2", "measured_1", "measured_2")
 SIZE = 1130  # pixels: simulated eyes, at twice DRIVE's size
 DRAWING = read_nicked_patch_recipe().drawing
 NEAR = 4.0  # pixels at DRIVE's size between a crossing and its truth
-ASKED = {("spearman", "drive"): 0.7, ("spearman", "hrf"): 0.7, ("spearman", "simulated"): 0.95, ("quiet", ""): 0.85}
+REQUIRED = {
+    ("spearman", "drive"): 0.7,
+    ("spearman", "hrf"): 0.7,
+    ("spearman", "simulated"): 0.95,
+    ("undisturbed", ""): 0.85,
+}
 SHEET = (4, 12)
 MIDDLE = slice(53, 203)  # of a patch's 256 pixels: what the sheet shows
 
@@ -114,7 +119,7 @@ def changed(photograph: Photograph) -> Iterator[Row]:
     crossings = photograph.usable_crossings()
     if not crossings:
         return
-    ruler = CalibreModel.fit(photograph.pixels, [s for c in crossings for s in (c.first, c.second)])
+    model = CalibreModel.fit(photograph.pixels, [s for c in crossings for s in (c.first, c.second)])
     full = photograph.full_masks
     for k, crossing in enumerate(crossings):
         rng = np.random.default_rng([int.from_bytes(photograph.name.encode()) % 2**32, k])
@@ -130,7 +135,7 @@ def changed(photograph: Photograph) -> Iterator[Row]:
                 else redraw(pixels, here, plan.narrowing, plan.taper, rng)
             )
             found = measure_narrowing(
-                replace(ruler, plane=np.ascontiguousarray(drawn[..., 1], np.float32)), here, *masks
+                replace(model, plane=np.ascontiguousarray(drawn[..., 1], np.float32)), here, *masks
             )
             yield _row(photograph, k, renderer, plan.sham, plan.narrowing, (found.side_1, found.side_2))
 
@@ -149,10 +154,10 @@ def _row(
     crossing: int,
     renderer: str,
     sham: str,
-    asked: tuple[float, float],
+    planned: tuple[float, float],
     measured: tuple[float, float],
 ) -> Row:
-    values = (photograph.name, crossing, renderer, grade_of(*asked), sham, *asked, *measured)
+    values = (photograph.name, crossing, renderer, grade_of(*planned), sham, *planned, *measured)
     return dict(zip(COLUMNS, (round(v, 4) if isinstance(v, float) else v for v in values), strict=True))
 
 
@@ -160,7 +165,7 @@ def as_grown(photograph: Photograph) -> Iterator[Row]:
     """The nicking that a simulated eye has grown, measured."""
     assert photograph.truth is not None
     found = [c.scaled(photograph.scale) for c in crossings_between(photograph.artery, photograph.vein)]
-    ruler = CalibreModel.fit(photograph.pixels, [c.second for c in found])
+    model = CalibreModel.fit(photograph.pixels, [c.second for c in found])
     for k, true in enumerate(photograph.truth.crossings):
         nearest = min(found, key=lambda c: np.hypot(*(c.at - [true.row, true.col])), default=None)
         if (
@@ -170,12 +175,12 @@ def as_grown(photograph: Photograph) -> Iterator[Row]:
         ):
             continue
         if np.hypot(*(nearest.at - [true.row, true.col])) < NEAR * photograph.scale:
-            measured = measure_narrowing(ruler, nearest, photograph.truth.artery, photograph.truth.vein)
+            measured = measure_narrowing(model, nearest, photograph.truth.artery, photograph.truth.vein)
             points, here = nearest.second.points, nearest.second.crossing_index
             up = points[:here, 0].mean() < points[here:, 0].mean()
             sides = (true.narrowing_1, true.narrowing_2)
-            asked = sides if up == true.side_1_up else sides[::-1]
-            yield _row(photograph, k, "grown", "none", asked, (measured.side_1, measured.side_2))
+            planned = sides if up == true.side_1_up else sides[::-1]
+            yield _row(photograph, k, "grown", "none", planned, (measured.side_1, measured.side_2))
 
 
 SETS = {"drive": (drive, changed), "hrf": (hrf, changed), "simulated": (simulated, changed), "grown": (grown, as_grown)}
@@ -207,7 +212,7 @@ def _write(path: Path, rows: list[Row], columns: tuple[str, ...]) -> None:
     path.with_suffix(".part").replace(path)
 
 
-Table = NDArray[np.float64]  # (n, 4): asked and measured of both sides
+Table = NDArray[np.float64]  # (n, 4): planned and measured of both sides
 
 
 def _table(rows: list[Row]) -> Table:
@@ -223,11 +228,11 @@ def spearman(rows: list[Row]) -> float:
 
 def error(rows: list[Row]) -> float:
     table = _table(rows)
-    asked, found = table[:, :2].ravel(), table[:, 2:].ravel()
-    return float(np.nanmedian((found - asked)[asked > 0])) if (asked > 0).any() else float("nan")
+    planned, found = table[:, :2].ravel(), table[:, 2:].ravel()
+    return float(np.nanmedian((found - planned)[planned > 0])) if (planned > 0).any() else float("nan")
 
 
-def quiet(rows: list[Row]) -> float:
+def undisturbed(rows: list[Row]) -> float:
     found = _table(rows)[:, 2:]
     known = np.isfinite(found).all(axis=1)
     return float((found[known] < DRAWING.narrowed_from).all(axis=1).mean()) if known.any() else float("nan")
@@ -238,9 +243,11 @@ def measured(rows: list[Row]) -> float:
 
 
 def figures(name: str, rows: list[Row]) -> Iterator[Row]:
-    """The lines of the table for one set: of all crossings, and of those that measured quiet when only resampled."""
-    even = {_place(row) for row in rows if row["renderer"] == "pinch" and _unchanged(row) and quiet([row]) == 1}
-    for crossings, chosen in (("all", rows), ("even", [row for row in rows if _place(row) in even])):
+    """The lines of the table for one set: of all crossings, and of those that measured as not narrowed when only resampled."""
+    unnarrowed = {
+        _place(row) for row in rows if row["renderer"] == "pinch" and _unchanged(row) and undisturbed([row]) == 1
+    }
+    for crossings, chosen in (("all", rows), ("undisturbed", [row for row in rows if _place(row) in unnarrowed])):
         for renderer in sorted({str(row["renderer"]) for row in chosen}):
             own = [row for row in chosen if row["renderer"] == renderer]
             about = {"dataset": "simulated" if name == "grown" else name, "renderer": renderer, "crossings": crossings}
@@ -250,7 +257,7 @@ def figures(name: str, rows: list[Row]) -> Iterator[Row]:
             for sham in ("all", *SHAMS):
                 mine = [row for row in shams if row["sham"] == sham or (sham == "all" and row["sham"] != "none")]
                 if mine and renderer == "pinch":
-                    yield about | {"sham": sham} | _figure(about, quiet, mine)
+                    yield about | {"sham": sham} | _figure(about, undisturbed, mine)
 
 
 def _place(row: Row) -> tuple[object, object]:
@@ -262,7 +269,7 @@ def _unchanged(row: Row) -> bool:
 
 
 def _figure(about: Row, figure: Callable[[list[Row]], float], rows: list[Row]) -> Row:
-    """A figure with its interval over photographs drawn with replacement, and what the issue asks of it."""
+    """A figure with its interval over photographs drawn with replacement, and the value that it should reach."""
     by_photograph: dict[object, list[Row]] = {}
     for row in rows:
         by_photograph.setdefault(row["photograph"], []).append(row)
@@ -274,9 +281,9 @@ def _figure(about: Row, figure: Callable[[list[Row]], float], rows: list[Row]) -
         ]
         low, high = np.nanpercentile(draws, [2.5, 97.5])
     values = {"value": figure(rows), "low": low, "high": high}
-    asked = ASKED.get((figure.__name__, about["dataset"]), ASKED.get((figure.__name__, ""), ""))
+    required = REQUIRED.get((figure.__name__, about["dataset"]), REQUIRED.get((figure.__name__, ""), ""))
     counts = {"figure": figure.__name__, "photographs": len(groups), "n": len(rows)}
-    return counts | {key: round(float(value), 3) for key, value in values.items()} | {"asked": asked}
+    return counts | {key: round(float(value), 3) for key, value in values.items()} | {"required": required}
 
 
 def sheet(sources: list[Callable[[], Photograph]], seed: int = 3) -> Pixels:

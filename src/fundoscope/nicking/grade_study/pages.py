@@ -37,7 +37,7 @@ def write_pages(folder: Path) -> Path:
         },
         commands=study["commands"],
         sections=[
-            _grades_section(folder, results), _perturbed_section(folder), _losses_section(folder, results["graders"]),
+            _grades_section(folder, results), _perturbed_section(folder, study["recipe"]["calibration"]["refused_share"]), _losses_section(folder, results["graders"]),
             _explanations_section(folder),
         ],
     )  # fmt: skip
@@ -79,10 +79,8 @@ def _grades_section(folder: Path, results: Row) -> Section:
     return Section("How well patches are graded", [mix], tables=tables, figures=pictures)
 
 
-def _perturbed_section(folder: Path) -> Section:
-    bound = (
-        "The tenth of the inner patches with the lowest confidence sets the bound below which a patch is not graded."
-    )
+def _perturbed_section(folder: Path, refused_share: float) -> Section:
+    bound = f"{refused_share:.0%} of the inner patches, those of the lowest confidence, set the bound below which none is graded."
     tables = [
         Table(_read_table(folder, "shams"), "Of the patches that are graded at all"),
         Table(
