@@ -129,12 +129,11 @@ def patch_rows(patch_table):
 
 
 @pytest.fixture(scope="session")
-def fresh_upstream(graded):
-    """Maps that have seen no photograph."""
-    from fundoscope.bundles.read_nicking import open_nicking_bundle
+def fresh_upstream():
+    """The shipped maps, which have seen no simulated eye of these tests."""
     from fundoscope.nicking.grade_study.transfer import Upstream
 
-    return Upstream("shipped", open_nicking_bundle(graded[1], threads=1))
+    return Upstream.from_bundle("nicking")
 
 
 @pytest.fixture(scope="session")

@@ -64,10 +64,10 @@ def fold(patch_rows, fresh_upstream, recipe, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def command(patch_table, graded, grade_recipe_file):
+def command(patch_table, grade_recipe_file):
     def build(out, *more, table=patch_table):
         usual = ["--recipe", str(grade_recipe_file), "--graders", ",".join(ARMS), "--folds", "2", "-q"]
-        return ["nicking", "study-grades", str(table), "--out", str(out), *usual, "--bundle", str(graded[1]), *more]
+        return ["nicking", "study-grades", str(table), "--out", str(out), *usual, *more]
 
     return build
 
@@ -364,10 +364,9 @@ def test_a_patch_that_is_missing_is_named_and_one_that_is_broken_too(command, pa
         assert result.exception.exit_code == code
 
 
-def test_an_upstream_that_saw_a_patch_of_another_table_stops_the_study(patch_table, graded, recipe, tmp_path):
+def test_an_upstream_that_saw_a_patch_of_another_table_stops_the_study(patch_table, recipe, tmp_path):
     upstream = tmp_path / "u"
     upstream.mkdir()
-    (upstream / "maps").symlink_to(graded[1])
     (upstream / "seen.json").write_text('["other"]')
     other = tmp_path / "other.csv"
     other.write_text(f"patch,grade,photograph\n{read_patch_table(patch_table)[0].path},1,other\n")
@@ -379,7 +378,6 @@ def test_an_upstream_that_saw_a_patch_of_another_table_stops_the_study(patch_tab
         2,
         also=(other,),
         upstream=(upstream,),
-        bundle=str(graded[1]),
     )
     with pytest.raises(LeakError, match="other was seen by every upstream"):
         plan_study(options, Console(quiet=True))

@@ -1,6 +1,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ pytest.importorskip("lightning")
 pytest.importorskip("onnx")
 from safetensors.torch import load_file, save_file
 
+import fundoscope
 from fundoscope.errors import LeakError, UsageError
 from fundoscope.networks.nick_grader import GraderOptions, NickGrader
 from fundoscope.nicking.grade_study.folds import GradeFold, GradeFoldData, PatchTables, make_grade_folds
@@ -108,14 +110,15 @@ def test_what_trains_is_not_tested_whichever_table_it_comes_from(fresh_upstream,
 # --- upstream
 
 
-def test_an_upstreams_folder_is_read_and_a_wrong_one_is_told(fresh_upstream, graded, tmp_path):
+def test_an_upstreams_folder_is_read_and_a_wrong_one_is_refused(fresh_upstream, tmp_path):
     (tmp_path / "u").mkdir()
-    (tmp_path / "u" / "maps").symlink_to(graded[1])
+    (tmp_path / "u" / "maps").symlink_to(Path(fundoscope.__file__).parent / "shipped" / "nicking")
     with pytest.raises(UsageError, match=r"seen.json: cannot be read .*Give a folder that the crossing task wrote"):
         Upstream.read(tmp_path / "u")
     (tmp_path / "u" / "seen.json").write_text('["a", "b"]')
     found = Upstream.read(tmp_path / "u")
-    assert (found.name, found.seen_photographs, found.detector) == ("u", {"a", "b"}, None)
+    assert (found.name, found.detector) == ("u", None)
+    assert found.seen_photographs == {"a", "b"} | fresh_upstream.seen_photographs
     with pytest.raises(UsageError, match="has no detector.safetensors. Give another, or leave transfer out"):
         found.transfer_weights(NickGrader(GraderOptions(**TINY.network.model_dump())))
 
