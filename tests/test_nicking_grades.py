@@ -56,14 +56,6 @@ def recipe(grade_recipe_file):
 
 
 @pytest.fixture(scope="module")
-def fold(patch_rows, fresh_upstream, recipe, tmp_path_factory):
-    """The first of two folds, with what is shown in it."""
-    folder = tmp_path_factory.mktemp("fold")
-    dealt = make_grade_folds(patch_rows, [fresh_upstream], 2, 0, 5, folder / "folds.json")
-    return GradeFoldData(PatchTables(patch_rows, [], {}), dealt[0], fresh_upstream, folder / "patches", recipe)
-
-
-@pytest.fixture(scope="module")
 def command(patch_table, grade_recipe_file):
     def build(out, *more, table=patch_table):
         usual = ["--recipe", str(grade_recipe_file), "--graders", ",".join(ARMS), "--folds", "2", "-q"]
@@ -78,6 +70,13 @@ def study(command, tmp_path_factory):
     result = CliRunner().invoke(app, command(out))
     assert result.exit_code == 0, result.exception
     return out
+
+
+@pytest.fixture(scope="module")
+def fold(study, patch_rows, fresh_upstream, recipe):
+    """The study's first fold, with what it kept of the patches."""
+    (first, _) = make_grade_folds(patch_rows, [fresh_upstream], 2, 0, 5, study / "folds_0.json")
+    return GradeFoldData(PatchTables(patch_rows, [], {}), first, fresh_upstream, study / "patches", recipe)
 
 
 def lines(path):

@@ -95,6 +95,8 @@ def plan_study(options: GradeOptions, progress: Progress) -> GradePlan:
         progress.say(
             f"{name}: not every upstream has a detector's weights to transfer; with those that have none it starts without"
         )
+    if any(arm.pseudo for arm in arms) and all(row.grade is not None for row in tables.rows):
+        progress.say("pseudo: no patch of the table is unlabelled, so it is trained exactly as ours is")
     study = Study.open(options.out, _describe_study(options, tables, upstreams))
     folds = {}
     for seed in range(options.seeds):
