@@ -5,7 +5,7 @@
 At each crossing that measures as not narrowed the vein is pinched in the whole photograph, by grades 0 to 3 in turn (0 is a
 sham warp), a photograph each, and the photograph is graded as `fundoscope nicking grade` does it. Measured is whether the
 crossing was found, whether it was graded, and how. Once by our lesions, once by the second renderer, which nothing is
-trained on. No photograph here has taught or chosen anything. Writes docs/results/nicked_photographs.csv.
+trained on. No photograph here took part in training or choosing. Writes docs/results/nicked_photographs.csv.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def evaluate(folder: Path) -> list[str]:
 
 
 def grade_figures(grades: OutOfFoldGrades) -> Row:
-    """Kappas, accuracy and recalls; how well nicked is told from not; the first two also with the grades weighed as they
+    """Kappas, accuracy and recalls; how well nicked and not nicked are separated; the first two also with the grades weighed as they
     come in the 90-patch set (`papers_mix`).
     """
     y, predicted, groups = grades.truth, grades.predicted, grades.photographs

@@ -22,7 +22,7 @@ _PACKAGES = ("fundoscope", "torch", "torchvision", "timm", "lightning", "numpy",
 
 @dataclass(frozen=True)
 class GradeOptions:
-    """What the command line asked for.
+    """The options of a study, as the command line gives them.
 
     `table` is folded; tables of `extra` only train, those of `also` are only tested. `upstream` are folders of the
     crossing task; where there is none the maps of `bundle` are used, and nothing can be transferred. With `detection` the
@@ -114,7 +114,7 @@ def _table_name(path: Path) -> str:
 
 
 def _refuse_equal_names(option: str, names: Sequence[str]) -> None:
-    """Raise `UsageError` for a name that stands there twice: files on disk and figures are told apart by it."""
+    """Raise `UsageError` for a name that stands there twice: it tells files on disk and rows of tables apart."""
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"{option}: '{twice}' would be the name of two. Rename one of the files or folders.")

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from fundoscope.nicking.grade_study.batches import network_inputs
 from fundoscope.nicking.grade_study.calibrate import grade_probabilities
-from fundoscope.nicking.grade_study.folds import GradeFoldData
 from fundoscope.nicking.grade_study.grade_networks import predict_both_ways
 from fundoscope.nicking.grade_study.plan import GradePlan, PlannedFit
 from fundoscope.nicking.grade_study.prediction_table import (
@@ -54,10 +53,10 @@ def predict_network(fit: PlannedFit, weights: Path) -> pd.DataFrame:
     fold, recipe = fit.fold, fit.fold.recipe
     network = load_network(fit.arm, fold, fit.seed, weights)
     radius = recipe.masked.radius if fit.arm.masked else None
-    asked = [("inner", OWN, UNPERTURBED), *(("test", OWN, variant) for variant in VARIANTS)]
-    asked += [("test", table, UNPERTURBED) for table in fold.tables.others]
+    shown = [("inner", OWN, UNPERTURBED), *(("test", OWN, variant) for variant in VARIANTS)]
+    shown += [("test", table, UNPERTURBED) for table in fold.tables.others]
     parts = []
-    for part, table, variant in asked:
+    for part, table, variant in shown:
         numbers = fold.inner if part == "inner" else fold.tested(table)
         if len(numbers):
             inputs = network_inputs(table_patches(fold, table, variant), numbers, radius)
@@ -73,28 +72,28 @@ def predict_network(fit: PlannedFit, weights: Path) -> pd.DataFrame:
 def predict_rule(fit: PlannedFit) -> pd.DataFrame:
     """What a rule predicts that is fitted to training and inner patches together, since it chooses nothing."""
     fold, own = fit.fold, measured_widths(fit.fold, OWN)
-    train = np.concatenate([fold.fold.row_numbers(fold.tables.rows, "train"), fold.inner])
     parts = []
     for part, table in (("inner", OWN), *(("test", table) for table in fold.tables.tested_names)):
         numbers = fold.inner if part == "inner" else fold.tested(table)
         frame = _describe_patches(fit, part, table, UNPERTURBED, numbers)
-        p = _rule_probabilities(fit.arm.name, own, train, fold, measured_widths(fold, table), numbers)
+        p = _rule_probabilities(fit, own, measured_widths(fold, table), numbers)
         frame[PROBABILITIES] = p.reshape(-1, GRADES)
         parts.append(frame)
     return pd.concat(parts, ignore_index=True)
 
 
 def _rule_probabilities(
-    name: str, own: MeasuredWidths, train: NDArray[np.int64], fold: GradeFoldData, asked: MeasuredWidths,
-    numbers: NDArray[np.int64],
-) -> NDArray[np.float64]:  # fmt: skip
-    """The probabilities (n, 4) by the rule of that name of the patches `numbers`, once fitted to the patches `train`."""
+    fit: PlannedFit, own: MeasuredWidths, tested: MeasuredWidths, numbers: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The probabilities (n, 4) of the patches `numbers` of `tested` by the fit's rule, fitted to patches of `own`."""
+    fold = fit.fold
+    train = np.concatenate([fold.fold.row_numbers(fold.tables.rows, "train"), fold.inner])
     grades = fold.tables.grades[train]
-    if name == "nguyen":
-        return nguyen.fit(own.narrowing[train], grades).probabilities(asked.narrowing[numbers])
-    if name == "roy":
+    if fit.arm.name == "nguyen":
+        return nguyen.fit(own.narrowing[train], grades).probabilities(tested.narrowing[numbers])
+    if fit.arm.name == "roy":
         forest = roy.fit(own.features[train], grades)
-        return forest.probabilities(asked.features[numbers]) if len(numbers) else np.zeros((0, GRADES))
+        return forest.probabilities(tested.features[numbers]) if len(numbers) else np.zeros((0, GRADES))
     return trivial.fit(grades).probabilities(len(numbers))
 
 

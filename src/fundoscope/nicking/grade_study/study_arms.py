@@ -12,7 +12,7 @@ from fundoscope.nicking.recipes.grades import GradeRecipe, GraderNetwork
 #: Rules on measured widths, and the one that looks at no patch.
 RULES = ("nguyen", "roy", "majority")
 
-#: What a study trains unless it is told otherwise: ours, paper 002's system and its baseline, and the rules.
+#: What a study compares where `--graders` names nothing else: ours, paper 002's system and its baseline, and the rules.
 USUAL_GRADERS = ("ours", "published", "baseline", *RULES)
 RIVALS = ("baseline", "one-stream", "mdtnet", *RULES, "masked")
 ABLATION = (
