@@ -48,10 +48,10 @@ def eyes():
 
 
 def test_the_threshold_is_where_dice_is_greatest(eyes):
-    best = choose_vessel_threshold(eyes, NUMBERS.vessel_thresholds)
-    scores = {t: np.mean([vessel_dice(each, t) for each in eyes]) for t in NUMBERS.vessel_thresholds}
-    assert best == max(scores, key=scores.get)
-    assert scores[best] > 0.95 and scores[best] > min(scores.values())
+    thresholds = (0.1, 0.4, 0.9)  # all pixels are above the first, none above the last
+    scores = {t: np.mean([vessel_dice(each, t) for each in eyes]) for t in thresholds}
+    assert choose_vessel_threshold(eyes, thresholds) == max(scores, key=scores.get) == 0.4
+    assert scores[0.4] > 0.95 and scores[0.1] < 0.5 and scores[0.9] == 0
 
 
 def test_the_votes_that_classify_most_pixels_right_are_chosen(eyes):
