@@ -4,6 +4,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from test_maps_bundle import small_vessel_net
+
 from fundoscope.datasets import PhotographRecord
 from fundoscope.imaging.local_contrast import DIAMETER, local_contrast, scale_to_diameter
 from fundoscope.learning import Augment, FitOptions
@@ -14,7 +16,6 @@ from fundoscope.simulate import adult
 
 SMALL = VesselNetOptions(widths=(8, 8, 8, 8, 12, 16), dropout=0.0, pretrained=False)
 CALM = Augment(rotation=0, scale=0, shift=0, field=0, colour=0.2, light=0, sharpness=0, noise=0, encoding=0)
-QUICK = FitOptions(epochs=3, batch=4, learning_rate=1e-2, average=0.5)
 CROPS = CropOptions(side=32, number=24, augment=CALM)
 
 
@@ -212,9 +213,8 @@ def test_a_few_steps_learn_a_simulated_eye(tmp_path):
     drawn = [VesselPhotograph.from_record(PhotographRecord("eye", "simulated", path, "eye", truth.field, **masks))]
     torch.manual_seed(0)
     options = FitOptions(epochs=12, batch=4, learning_rate=1e-2, average=0.8)
-    model = fit_vessels(
-        VesselNet(SMALL), drawn, CropOptions(side=64, number=48, augment=CALM), options, tmp_path / "f", 0
-    )
+    crops = CropOptions(side=64, number=48, augment=CALM)
+    model = fit_vessels(small_vessel_net(), drawn, crops, options, tmp_path / "f", 0)
     losses = [float(line.split(",")[1]) for line in (tmp_path / "f" / "epochs.csv").read_text().splitlines()[1:]]
     assert losses[-1] < 0.75 * losses[0]
     found = predict_vessel_probabilities(model, photograph.pixels)
