@@ -2,6 +2,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fundoscope.errors import BundleError
 from fundoscope.imaging import Prepared, find_field
 from fundoscope.imaging import quality as module
 from fundoscope.imaging.field import shrunk
@@ -53,6 +55,7 @@ def leaves():
 
 INFANT = infant(1, camera="full-circle", level="good", size=480).pixels
 ADULT = adult(1, camera="drive", level="good", size=480).pixels
+CLEAR = infant(1, camera="retcam", level="good", size=480).pixels
 
 
 # ---- the verdict
@@ -120,11 +123,19 @@ def test_score_falls_with_blur():
     assert scores[0] > scores[1] > scores[2]
 
 
-def test_every_reason_ends_with_what_to_do():
-    texts = [v for k, v in vars(module).items() if k.startswith("_") and isinstance(v, str) and k.isupper()]
-    for text in (*texts, *module._WRONG_EYE.values()):
+def test_every_code_has_a_message_that_ends_with_what_to_do():
+    for text in module.REASONS.values():
         assert text.endswith(".")
-        assert ". " in text.replace(".. ", "")
+        assert ". " in text
+
+
+def test_codes_and_messages_go_together():
+    told = verdict(cv2.resize(INFANT, (120, 120), interpolation=cv2.INTER_AREA))
+    assert told.codes == ("too_small",)
+    assert told.reasons[0].startswith("too small: the field is only 1")
+    assert verdict(ADULT).codes == ("adult_eye",)
+    assert verdict(INFANT, "adult").codes == ("infant_eye",)
+    assert verdict(INFANT).codes == verdict(INFANT).reasons == ()
 
 
 @settings(max_examples=25, deadline=None)
@@ -144,6 +155,56 @@ def test_any_picture_has_a_verdict(rows, columns, seed, level):
     assert told.gradable == (not told.reasons)
     assert 0 <= told.score <= 1
     assert all(math.isfinite(value) for value in told.measures.values())
+
+
+# ---- the network
+
+
+def test_what_the_measurements_call_a_retina_is_not_shown_to_the_network(monkeypatch):
+    monkeypatch.setattr(module, "quality_network", None)  # would fail if it were called
+    assert judge_quality(Prepared.read(INFANT), "infant", appeal=True).gradable
+
+
+@pytest.mark.parametrize(("made", "expects"), [(CLEAR, "infant"), (ADULT, "adult")])
+def test_the_network_gives_a_retina_back_that_the_measurements_do_not_know(monkeypatch, made, expects):
+    photograph = Prepared.read(made)
+    machines = module._machines()
+    monkeypatch.setattr(module, "_machines", lambda: {**machines, "retina": replace(machines["retina"], threshold=1.1)})
+    assert judge_quality(photograph, expects).codes == ("not_a_retina",)
+    told = judge_quality(photograph, expects, appeal=True)
+    assert told.gradable
+    assert told.measures["p_retina"] >= module.quality_network().limit
+
+
+@pytest.mark.parametrize("picture", [noise(), page(), disc(), leaves(), disc((120, 120, 120))])
+def test_the_network_gives_nothing_else_back(picture):
+    _, retina = module.quality_network().appeal(Prepared.read(picture), 0.3)
+    assert not retina
+
+
+def test_an_appeal_needs_both_opinions():
+    network, photograph = module.quality_network(), Prepared.read(CLEAR)
+    probabilities = [network.appeal(photograph, measured)[0] for measured in (1e-9, 1e-4, 0.01, 0.4)]
+    assert probabilities[0] == probabilities[1] < probabilities[2] < probabilities[3]
+
+
+def test_a_network_with_another_checksum_is_refused(tmp_path):
+    folder = Path(module.__file__).parent
+    card = json.loads((folder / "quality_network.json").read_text(encoding="utf-8"))
+    (tmp_path / card["file"]).write_bytes((folder / card["file"]).read_bytes()[:-1] + b"x")
+    (tmp_path / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(BundleError, match="install Fundoscope again"):
+        module.QualityNetwork.open(tmp_path / "card.json")
+
+
+def test_the_network_is_small_and_its_card_says_what_it_was_made_from():
+    folder = Path(module.__file__).parent
+    card = json.loads((folder / "quality_network.json").read_text(encoding="utf-8"))
+    assert (folder / card["file"]).stat().st_size <= 300 * 1024
+    assert card["trained_on"]["pictures"]["infant"] > 100
+    assert 0.5 < card["limit"] < 1
+    assert card["held_out"]["kinds"]["foreign"]["n"] > 100
+    assert card["use"] == "research use only"
 
 
 # ---- the measurements

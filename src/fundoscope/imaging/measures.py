@@ -1,4 +1,4 @@
-"""What can be told of a photograph without a network: some fifty classical measurements.
+"""Some fifty classical measurements of a photograph, from which its quality is judged.
 
 The field of view is brought to a square of 256 pixels first, so that nothing below knows the camera's
 pixel count. Contrasts are ratios to the local background, so that neither exposure nor a colour cast

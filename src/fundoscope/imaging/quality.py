@@ -1,13 +1,16 @@
-"""The quality verdict: may this photograph be graded at all, told from measurements before any network.
+"""May this photograph be graded at all? The verdict on its quality, before any grader sees it.
 
-Asked in this order: enough pixels, enough light, a retina rather than anything else, in focus, wide enough,
-and of the kind of eye the grader is for. Three small support vector machines answer what needs weighing up;
-they lie in `quality_table.json`, fitted by `benchmarks/fit_quality.py`, and what they achieve on pictures
-that were not used for that is measured by `benchmarks/refusals.py`.
+Asked in this order: enough pixels, enough light, a retina rather than anything else, in focus, wide enough, and of the kind
+of eye the grader is for. Three support vector machines on some fifty measurements (`measures.py`) answer what needs weighing
+up; they lie in `quality_table.json`, fitted by `python -m fundoscope.learning.quality_machines`. They take many enhanced
+photographs for something else. A very small network can be asked what it thinks of those (`appeal`, off by default); it lies
+in `quality_network.onnx`, fitted by `python -m fundoscope.learning.quality_fit`. What both achieve on pictures that were not
+used for either is measured by `benchmarks/refusals.py`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -15,36 +18,40 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fundoscope.errors import BundleError
 from fundoscope.imaging.measures import measure
-from fundoscope.imaging.prepared import Prepared
+from fundoscope.imaging.prepared import JUDGED_SIDE, Prepared
+from fundoscope.imaging.read import Pixels
 
-Eye = Literal["infant", "adult"]
+EyeKind = Literal["infant", "adult"]
 
 MIN_DIAMETER = 200.0  # pixels of the field: fewer, and an infant's vessels are narrower than one pixel
 MIN_BRIGHTNESS = 30.0  # grey levels, 0 to 255, of the brightest channel's median over the field
 MAX_SATURATED = 0.6  # share of the field whose green is at its limit
-MIN_SEEN = 0.35  # share of the camera's circle that lies on the photograph
+MIN_VISIBLE = 0.35  # share of the camera's circle that lies on the photograph
 MIN_LIT = 0.45  # share of the field that is not black
 
-_TOO_SMALL = "too small: the field is only {:.0f} pixels across. Export the photograph at the camera's full size."
-_TOO_DARK = "too dark to be graded. Raise the light, and make sure that the lens touches the gel, then take it again."
-_TOO_BRIGHT = "overexposed: most of the field is white. Lower the light and take it again."
-_NO_RETINA = "does not look like a photograph of a retina. Check that the right file was chosen."
-_NO_DETAIL = (
-    "no vessels can be told apart: badly out of focus, or no photograph of a retina. "
-    "Check the file; if it is the right one, focus and take it again."
-)
-_BLURRED = "out of focus: no fine vessels can be seen. Focus, hold the camera still and take it again."
-_NARROW = "too little of the retina is seen. Centre the pupil, widen it if need be, and take it again."
-_WRONG_EYE = {
-    "infant": (
+#: What each code of a refusal says to a person: what is wrong, and what to do.
+REASONS = {
+    "too_small": "too small: the field is only {diameter:.0f} pixels across. Export the photograph at the camera's full size.",
+    "too_dark": "too dark to be graded. Raise the light, and make sure that the lens touches the gel, then take it again.",
+    "overexposed": "overexposed: most of the field is white. Lower the light and take it again.",
+    "not_a_retina": "does not look like a photograph of a retina. Check that the right file was chosen.",
+    "no_detail": (
+        "no vessels can be told apart: badly out of focus, or no photograph of a retina. "
+        "Check the file; if it is the right one, focus and take it again."
+    ),
+    "out_of_focus": "out of focus: no fine vessels can be seen. Focus, hold the camera still and take it again.",
+    "too_narrow": "too little of the retina is seen. Centre the pupil, widen it if need be, and take it again.",
+    "adult_eye": (
         "outside the intended use: looks like an adult's photograph. "
         "Give wide-field photographs of infants, or use the grader for adults."
     ),
-    "adult": (
+    "infant_eye": (
         "outside the intended use: looks like an infant's photograph. "
         "Give adults' fundus photographs, or use the grader for infants."
     ),
@@ -55,62 +62,148 @@ _WRONG_EYE = {
 class QualityVerdict:
     """Whether a photograph may be graded.
 
-    `score` is the overall quality, 0 (nothing of a retina) to 1 (sharp, lit, whole), whatever the kind of
-    eye; `reasons` says in words what is wrong and what to do, and is empty when `gradable`; `measures` holds
-    every measurement that was weighed, with the models' probabilities `p_retina`, `p_sharp` and `p_infant`.
+    `score` is the overall quality, 0 (nothing of a retina) to 1 (sharp, lit, whole), whatever the kind of eye. `codes` are
+    keys of `REASONS` and empty when `gradable`; `reasons` are their messages. `measures` holds what was measured, and the
+    probabilities `p_retina`, `p_sharp` and `p_infant` of whichever opinion decided.
     """
 
     gradable: bool
     score: float
-    reasons: tuple[str, ...]
+    codes: tuple[str, ...]
     measures: dict[str, float]
 
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Return in words what is wrong and what to do."""
+        return tuple(REASONS[code].format(diameter=self.measures["diameter_px"]) for code in self.codes)
 
-def judge_quality(photograph: Prepared, expects: Eye) -> QualityVerdict:
-    """Return the verdict on a photograph, for a grader of infants' or of adults' eyes."""
+
+def judge_quality(photograph: Prepared, expects: EyeKind, appeal: bool = False) -> QualityVerdict:
+    """Return the verdict on a photograph, for a grader of infants' or of adults' eyes.
+
+    `appeal` lets the network call a retina what the measurements do not. It is off: of the pictures of `benchmarks/refusals.py`
+    it gives back most enhanced photographs, but also one picture of something else (docs/explanation/quality.md).
+    """
     measures = measure(photograph)
-    for name, model in _models().items():
-        measures[f"p_{name}"] = model.probability(measures)
-    reasons = _reasons(measures, expects)
-    return QualityVerdict(not reasons, _score(measures), reasons, measures)
+    measures |= {f"p_{name}": machine.probability(measures) for name, machine in _machines().items()}
+    fault = _fault_of_light(measures)
+    retina = measures["p_retina"] >= _machines()["retina"].threshold
+    if appeal and not fault and not retina:
+        p_retina, retina = quality_network().appeal(photograph, measures["p_retina"])
+        measures["p_retina"] = p_retina if retina else min(p_retina, measures["p_retina"])
+    codes = (fault,) if fault else _faults(measures, retina, _is_narrow(photograph), expects)
+    return QualityVerdict(not codes, _score(measures), codes, measures)
 
 
 def measured_probabilities(photograph: Prepared) -> dict[str, float]:
-    """Return the measured verdict's probabilities, 0 to 1: `retina`, `sharp`, `infant`."""
+    """Return the support vector machines' probabilities, 0 to 1: `retina`, `sharp`, `infant`."""
     measures = measure(photograph)
-    return {name: model.probability(measures) for name, model in _models().items()}
+    return {name: model.probability(measures) for name, model in _machines().items()}
 
 
-def _reasons(m: dict[str, float], expects: Eye) -> tuple[str, ...]:
-    """The first thing wrong; width is mentioned beside it, since both are mended by one more photograph."""
+def _fault_of_light(m: dict[str, float]) -> str | None:
     if m["diameter_px"] < MIN_DIAMETER:
-        return (_TOO_SMALL.format(m["diameter_px"]),)
+        return "too_small"
     if m["brightness"] < MIN_BRIGHTNESS:
-        return (_TOO_DARK,)
-    if m["saturated"] > MAX_SATURATED:
-        return (_TOO_BRIGHT,)
-    models = _models()
-    retina, sharp = (m[f"p_{name}"] >= models[name].threshold for name in ("retina", "sharp"))
+        return "too_dark"
+    return "overexposed" if m["saturated"] > MAX_SATURATED else None
+
+
+def _is_narrow(photograph: Prepared) -> bool:
+    field = photograph.field
+    return field.found and (field.visible_share < MIN_VISIBLE or field.lit_share < MIN_LIT)
+
+
+def _faults(m: dict[str, float], retina: bool, narrow: bool, expects: EyeKind) -> tuple[str, ...]:
+    """The first thing wrong; width is mentioned beside it, since both are mended by one more photograph."""
+    sharp = m["p_sharp"] >= _machines()["sharp"].threshold
     if not retina:
-        return (_NO_RETINA,) if sharp else (_NO_DETAIL,)
-    narrow = m["found"] == 1.0 and (m["seen"] < MIN_SEEN or m["lit"] < MIN_LIT)
-    reasons = [text for wrong, text in ((not sharp, _BLURRED), (narrow, _NARROW)) if wrong]
-    if not reasons and _kind(m["p_infant"]) not in (expects, None):
-        reasons.append(_WRONG_EYE[expects])
-    return tuple(reasons)
+        return ("not_a_retina",) if sharp else ("no_detail",)
+    codes = [code for wrong, code in ((not sharp, "out_of_focus"), (narrow, "too_narrow")) if wrong]
+    kind = _kind(m["p_infant"])
+    if not codes and kind not in (expects, None):
+        codes.append(f"{kind}_eye")
+    return tuple(codes)
 
 
-def _kind(p_infant: float) -> Eye | None:
+def _kind(p_infant: float) -> EyeKind | None:
     """Whose eye it looks like; None where the measurements leave it open (then nobody is sent away)."""
-    model = _models()["infant"]
-    if p_infant >= model.upper:
+    machine = _machines()["infant"]
+    if p_infant >= machine.upper:
         return "infant"
-    return "adult" if p_infant < model.threshold else None
+    return "adult" if p_infant < machine.threshold else None
 
 
 def _score(m: dict[str, float]) -> float:
     light = min(1.0, max(0.0, (m["brightness"] - 10) / 60)) * min(1.0, (1 - m["saturated"]) / 0.7)
     return round(min(m["p_retina"], m["p_sharp"]) * light, 4)
+
+
+# ---- the network
+
+
+@dataclass(frozen=True, eq=False)
+class QualityNetwork:
+    """The network that is asked where the measurements see no retina, from its two files.
+
+    Its probability and that of the measurements are weighed together in logits: `weights` are the network's, the
+    measurements', and an offset. From `limit` on, a probability, the answer is a retina.
+    """
+
+    session: Any
+    side: int
+    questions: tuple[str, ...]
+    weights: tuple[float, float, float]
+    limit: float
+
+    @classmethod
+    def open(cls, card: Path) -> QualityNetwork:
+        """Read a card (JSON) and the network beside it; raises `BundleError` where its checksum is another."""
+        import onnxruntime
+
+        facts = json.loads(card.read_text(encoding="utf-8"))
+        file = card.with_name(facts["file"])
+        data = file.read_bytes()
+        if hashlib.sha256(data).hexdigest() != facts["sha256"]:
+            raise BundleError(f"{file} is not the file that {card.name} describes: install Fundoscope again")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # a third of a millisecond of work: threads would only wait for one another
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        a, b, offset = facts["weights"]
+        return cls(session, facts["side"], tuple(facts["questions"]), (a, b, offset), facts["limit"])
+
+    def probabilities(self, photograph: Prepared) -> dict[str, float]:
+        """Return the probabilities, 0 to 1, that a photograph shows a retina, in focus, an infant's: `retina`, `sharp`, `infant`."""
+        square = network_square(photograph.square(JUDGED_SIDE), self.side)
+        (found,) = self.session.run(None, {"squares": square[None]})
+        return {name: float(value) for name, value in zip(self.questions, found[0], strict=True)}
+
+    def appeal(self, photograph: Prepared, measured: float) -> tuple[float, bool]:
+        """Return the probability of a retina by network and measurements (`measured`) together, and whether it reaches the limit."""
+        a, b, offset = self.weights
+        logit = a * _logit(self.probabilities(photograph)["retina"]) + b * _logit(measured) + offset
+        probability = 1 / (1 + math.exp(-logit))
+        return probability, probability >= self.limit
+
+
+def _logit(p: float) -> float:
+    """Return the log odds of a probability, cut at one in ten thousand either way."""
+    p = min(1 - 1e-4, max(1e-4, p))
+    return math.log(p / (1 - p))
+
+
+def network_square(square: Pixels, side: int) -> Pixels:
+    """Return the judged square at the network's size, (side, side, 3)."""
+    return np.asarray(cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+@lru_cache(maxsize=1)
+def quality_network() -> QualityNetwork:
+    """Return the network that is shipped."""
+    return QualityNetwork.open(Path(__file__).with_name("quality_network.json"))
+
+
+# ---- the machines
 
 
 @dataclass(frozen=True)
@@ -137,7 +230,7 @@ class SupportVectorMachine:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> SupportVectorMachine:
-        """The model that `benchmarks/fit_quality.py` wrote."""
+        """Return the machine that `fundoscope.learning.quality_machines` wrote."""
         return cls(
             names=tuple(values["names"]),
             mean=np.array(values["mean"], float),
@@ -154,7 +247,7 @@ class SupportVectorMachine:
         )
 
     def probability(self, measures: dict[str, float]) -> float:
-        """The model's probability, 0 to 1, from measurements by name."""
+        """Return the machine's probability, 0 to 1, from measurements by name."""
         x = np.array([measures[name] for name in self.names])
         z = np.clip((x - self.mean) / self.deviation, -self.limit, self.limit)
         squared = ((self.points - z) ** 2).sum(axis=1)
@@ -163,6 +256,6 @@ class SupportVectorMachine:
 
 
 @lru_cache(maxsize=1)
-def _models() -> dict[str, SupportVectorMachine]:
+def _machines() -> dict[str, SupportVectorMachine]:
     table = json.loads(Path(__file__).with_name("quality_table.json").read_text(encoding="utf-8"))
     return {name: SupportVectorMachine.from_json(values) for name, values in table["models"].items()}
