@@ -174,7 +174,7 @@ def test_every_comparison_network_is_trained_and_told_apart(name, tmp_path):
     squares = Squares([np.full((64, 64, 3), 60 * k, np.uint8) for k in range(4)], np.arange(4) % 2, recipe.standard)
     model = build_network(recipe, arm)
     before = model.head.weight.clone()
-    rows, numbers = np.arange(4), recipe.student_fit.model_copy(update={"epochs": 1, "average": 0.0})
+    rows, numbers = np.arange(4), recipe.student_fit.model_copy(update={"epochs": 2, "average": 0.0})
     model = fit(model, squares, rows, rows[:0], fit_options(numbers), tmp_path / "fit", seed=0)
     assert not torch.equal(before, model.head.weight) and np.isfinite(predict_rows(model, squares, rows)).all()
 
