@@ -1,0 +1,94 @@
+"""The shipped bundle is made from its recipe, end to end: here from two small simulated sets, in tiny steps."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+from fundoscope.bundles import write_nicking
+from fundoscope.bundles.read_nicking import open_nicking_bundle
+from fundoscope.errors import UsageError
+from fundoscope.imaging.local_contrast import DIAMETER
+from fundoscope.nicking import shipped
+from fundoscope.nicking.recipes.crossings import read_crossing_recipe, read_map_recipe
+from fundoscope.nicking.recipes.shipped import ShippedRecipe, read_shipped_recipe
+from fundoscope.simulate import write_adults
+
+PATCH_COLUMNS = ("patch", "grade", "photograph")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Two simulated sets whose fields are as wide as DRIVE's, and tables of graded patches of their photographs."""
+    folder = tmp_path_factory.mktemp("data")
+    write_adults(4, folder / "eyes/training", seed=11, camera="drive")
+    write_adults(2, folder / "eyes/test", seed=12, camera="drive")
+    tables = {name: [] for name in ("real_even", "real_odd", "eyes")}
+    for part in ("training", "test"):
+        with (folder / "eyes" / part / "patches.csv").open(newline="") as file:
+            patches = list(csv.DictReader(file))
+        names = sorted({row["image"] for row in patches})
+        for rank, name in enumerate(names):
+            # the last photograph of `test` is never trained on: with the odd ones of `training` it may choose
+            table = tables[("real_even", "real_odd")[rank % 2] if part == "training" else ("eyes", "real_odd")[rank]]
+            for grade, row in enumerate(row for row in patches if row["image"] == name):
+                if grade < 4:
+                    path = f"eyes/{part}/{row['patch']}"
+                    table.append({"patch": path, "grade": grade, "photograph": f"simulated {part}/{Path(name).stem}"})
+    for name, rows in tables.items():
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, PATCH_COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    whole = read_shipped_recipe("nicking").model_dump()
+    changes = {
+        "name": "small", "maps": "tiny", "check_photographs": 1,
+        "sets": [{"folder": "eyes/training", "settings": True}, {"folder": "eyes/test", "last": 1}],
+        "tested": [{"name": "the other", "folder": "eyes/test", "first": 1}],
+        "simulated": [{"camera": "drive", "photographs": 1, "seed": 13, "size": 200}],
+        "natural": [{"camera": "drive", "size": 200, "first_seed": 14, "photographs": 1}],
+        "graders": {**whole["graders"], "recipe": "tiny", "parts": 3, "transfer": "tiny"},
+    }  # fmt: skip
+    return ShippedRecipe.model_validate(whole | changes)
+
+
+@pytest.fixture
+def exported(graded, monkeypatch):
+    """Exporting takes a minute and has tests of its own: here files of other untrained networks stand in."""
+    _, folder, _ = graded
+    for name, file in (("export_maps", write_nicking.MAPS_FILE), ("export_panel", write_nicking.GRADES_FILE)):
+        content = (folder / file).read_bytes()
+        monkeypatch.setattr(write_nicking, name, lambda *given, content=content: given[-1].write_bytes(content))
+    monkeypatch.setattr(write_nicking, "_strayed", lambda *_: 0.0)
+    monkeypatch.setattr(write_nicking, "_strayed_grades", lambda *_: 0.0)
+
+
+def test_a_recipe_goes_all_the_way_to_a_bundle_that_maps_and_grades(recipe, data, exported, tmp_path):
+    bundle = open_nicking_bundle(shipped.make_shipped_bundle(recipe, data, data, tmp_path / "run", workers=1))
+    card = bundle.card
+    assert len(set(card.photographs)) == 5 and card.name == "nicking" and card.recipe == "tiny"
+    assert {figure.on for figure in card.figures} == {"the other"}
+    assert {figure.name for figure in card.figures} >= {"vessels, Dice", "artery or vein right, after the vote"}
+    assert card.crossings.diameter == DIAMETER and card.crossings.operating_point.n_positive > 0
+    assert card.grades is not None and card.grades.networks == 1 and "taken as not nicked" in card.grades.learnt_from
+    assert bundle.map_vessels(np.zeros((3, 64, 64), np.float32)).shape == (4, 64, 64)
+    assert bundle.grade_patches(np.zeros((1, 6, 128, 128), np.float32))[0].sum() == pytest.approx(1)
+    half = open_nicking_bundle(tmp_path / "run/upstream/even/maps").card
+    assert len(half.photographs) == 3 and set(half.photographs) < set(card.photographs) and half.grades is None
+    assert "vessels, Dice" in (tmp_path / "run" / shipped.FIGURES_FILE).read_text()
+
+
+def test_recipes_of_what_ships_name_recipes_that_exist():
+    recipe = read_shipped_recipe("nicking")
+    assert read_map_recipe(recipe.maps).name == recipe.maps
+    assert read_crossing_recipe(recipe.graders.transfer).whole_photographs.epochs == 20
+    with pytest.raises(UsageError, match="did you mean 'nicking'"):
+        read_shipped_recipe("nickin")
