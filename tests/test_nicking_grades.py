@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from fundoscope.cli.console import Console
 from fundoscope.cli.main import app
 from fundoscope.errors import FundoscopeError, LeakError, StudyError, UsageError
-from fundoscope.nicking.grade_study import refit, train
+from fundoscope.evaluation.detection import Instances
+from fundoscope.nicking.grade_study import detection, refit, train
 from fundoscope.nicking.grade_study.batches import network_inputs
 from fundoscope.nicking.grade_study.calibrate import fit_temperature, grade_probabilities
 from fundoscope.nicking.grade_study.folds import GradeFoldData, PatchTables, make_grade_folds
@@ -30,7 +31,13 @@ from fundoscope.nicking.grade_study.grade_networks import (
     training_losses,
 )
 from fundoscope.nicking.grade_study.patch_table import read_patch_table
-from fundoscope.nicking.grade_study.plan import GradeOptions, PlannedFit, arms_without_weights, plan_study
+from fundoscope.nicking.grade_study.plan import (
+    GradeOptions,
+    GradePlan,
+    PlannedFit,
+    arms_without_weights,
+    plan_study,
+)
 from fundoscope.nicking.grade_study.predict import predict_network, predict_rule
 from fundoscope.nicking.grade_study.prediction_table import OWN, PROBABILITIES, UNPERTURBED, VARIANTS
 from fundoscope.nicking.grade_study.study_arms import (
@@ -221,6 +228,19 @@ def test_rules_learn_from_training_and_inner_patches_and_predict_the_same_ones(f
     shares = np.bincount(fold.tables.grades[known], minlength=4) / len(known)
     np.testing.assert_allclose(frame[PROBABILITIES], np.tile(shares, (len(frame), 1)))
     assert frame["part"].value_counts().to_dict() == {"inner": len(fold.inner), "test": len(fold.tested(OWN))}
+
+
+# --- detection
+
+
+def test_a_detector_is_scored_on_the_folds_own_patches_beside_a_box_in_the_middle(fold, tmp_path, monkeypatch):
+    corner = Instances(np.array([[0.0, 0.0, 9.0, 9.0]]), np.ones(1))
+    monkeypatch.setattr(detection, "_train_detector", lambda fold, study: None)
+    monkeypatch.setattr(detection, "detect_crossings", lambda detector, contrast: corner)
+    plan = GradePlan(Study(tmp_path, {}), [], {0: [fold]}, fold.recipe)
+    detector, centre = lines(detection.detect_in_patches(plan, Console(quiet=True)))
+    assert (float(detector["ap"]), float(centre["ap"])) == (0, 1)
+    assert int(detector["patches"]) == int(centre["patches"]) == len(fold.tested(OWN))
 
 
 # --- the graders that ship
