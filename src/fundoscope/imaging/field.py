@@ -50,17 +50,8 @@ class Field:
         r = (np.arange(rows) + 0.5) * (self.shape[0] / rows)  # edges lie at whole numbers here, centres at halves
         c = (np.arange(columns) + 0.5) * (self.shape[1] / columns)
         inside = (r[:, None] - 0.5 - self.row) ** 2 + (c[None, :] - 0.5 - self.column) ** 2
-        return (inside <= (self.radius * (1 - shrink)) ** 2) & self._within_cut(r, c, shrink * self.radius)
-
-    def _within_cut(self, r: NDArray[Any], c: NDArray[Any], margin: float) -> NDArray[np.bool_]:
-        """Return which places (rows r, columns c) lie inside the cut by `margin`; the photograph's own edges have no margin."""
-        if self.cut is None:
-            return np.ones((len(r), len(c)), bool)
-        top, bottom, left, right = self.cut
-        rows, columns = self.shape
-        inner_rows = (r >= top + margin * (top > 0)) & (r <= bottom - margin * (bottom < rows))
-        inner_columns = (c >= left + margin * (left > 0)) & (c <= right - margin * (right < columns))
-        return inner_rows[:, None] & inner_columns[None, :]
+        circle = inside <= (self.radius * (1 - shrink)) ** 2
+        return circle if self.cut is None else circle & _within_cut(self.cut, self.shape, r, c, shrink * self.radius)
 
     def enlarged(self, factor: int, shape: tuple[int, int]) -> Field:
         """Return the field in a file of `shape`, `factor` of whose pixels along each side make one of this field's."""
@@ -83,6 +74,16 @@ class Field:
         chord = np.minimum(self.column + half, columns) - np.maximum(self.column - half, 0)
         on_photograph = (row >= 0) & (row <= rows) & (chord > 0)
         return float(min(1.0, np.sum(chord[on_photograph]) / np.sum(2 * half)))
+
+
+def _within_cut(
+    cut: tuple[float, float, float, float], shape: tuple[int, int], r: NDArray[Any], c: NDArray[Any], margin: float
+) -> NDArray[np.bool_]:
+    """Return which places (rows r, columns c) lie inside a cut by `margin`; the photograph's own edges have no margin."""
+    top, bottom, left, right = cut
+    inner_rows = (r >= top + margin * (top > 0)) & (r <= bottom - margin * (bottom < shape[0]))
+    inner_columns = (c >= left + margin * (left > 0)) & (c <= right - margin * (right < shape[1]))
+    return inner_rows[:, None] & inner_columns[None, :]
 
 
 def find_field(pixels: Pixels) -> Field:
@@ -118,7 +119,7 @@ def _cut_of(lit: NDArray[np.bool_], circle: tuple[float, float, float]) -> tuple
     edges: list[float] = []
     for axis, (centre, other) in enumerate(((row, column), (column, row))):
         length = lit.shape[axis]
-        counts = np.count_nonzero(lit, axis=1 - axis)
+        counts = cv2.reduce(lit.view(np.uint8), 1 - axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel()
         held = np.flatnonzero(counts)
         first, last = int(held[0]), int(held[-1])
         for place, step, edge in ((first, 1, 0.0), (last, -1, float(length))):

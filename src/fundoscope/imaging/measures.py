@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.imaging.prepared import JUDGED_SIDE, Prepared
+from fundoscope.imaging.prepared import JUDGED_SIDE, Prepared, square_extent
 
 SIDE = JUDGED_SIDE  # pixels of the square; a vein of an infant's photograph is then about two pixels wide
 _RIM = 0.07  # share of the radius left out at the rim, where the camera, not the eye, makes the pattern
@@ -41,9 +41,9 @@ def field_square(photograph: Prepared) -> FieldSquare:
     """Return the colours of a photograph's square, and where the eye is seen in it, a little away from every edge."""
     red, green, blue = cv2.split(photograph.square(SIDE))
     light = cv2.max(cv2.max(red, green), blue)
-    shown = photograph.inside(SIDE)
-    ranges = [np.flatnonzero(shown.any(axis=axis)) for axis in (1, 0)]
-    (y0, y1), (x0, x1) = ((int(at[0]), int(at[-1]) + 1) if len(at) else (0, SIDE) for at in ranges)
+    y0, y1, x0, x1 = square_extent(photograph.field, SIDE)
+    if y1 <= y0 or x1 <= x0:
+        y0, y1, x0, x1 = 0, SIDE, 0, SIDE
     if photograph.field.found:
         (y0, y1), (x0, x1) = _uncut(light, (y0, y1), (x0, x1))
     inside = np.zeros((SIDE, SIDE), np.bool_)

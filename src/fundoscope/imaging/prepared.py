@@ -138,18 +138,23 @@ def cut_square(pixels: Pixels, field: Field, side: int, reduction: int = 1) -> P
 
 def square_mask(field: Field, side: int, rim: float = 0.0) -> NDArray[np.bool_]:
     """Return which pixels of a field's square of `side` pixels show the eye, (side, side); see `Prepared.inside`."""
-    frame = Frame.around(field)
-    _, _, y0, y1 = _overlap(frame.row, frame.side, field.shape[0], side)
-    _, _, x0, x1 = _overlap(frame.column, frame.side, field.shape[1], side)
+    y0, y1, x0, x1 = square_extent(field, side)
     inside = np.zeros((side, side), np.uint8)
     inside[y0:y1, x0:x1] = 1
     if field.found:
-        first_row, end_row, first_column, end_column = _cut_in_square(field, side)
-        inside[:first_row], inside[end_row:], inside[:, :first_column], inside[:, end_column:] = 0, 0, 0, 0
         inside &= _disc(side)[..., 0] & 1
     width = round(rim * side / 2)
     kernel = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
     return cv2.erode(inside, kernel, borderValue=0).astype(bool) if width else inside.astype(bool)
+
+
+def square_extent(field: Field, side: int) -> tuple[int, int, int, int]:
+    """Return the rows and columns of a field's square that photograph and cut leave: first row, end row, first column, end column."""
+    frame = Frame.around(field)
+    _, _, y0, y1 = _overlap(frame.row, frame.side, field.shape[0], side)
+    _, _, x0, x1 = _overlap(frame.column, frame.side, field.shape[1], side)
+    first_row, end_row, first_column, end_column = _cut_in_square(field, side)
+    return max(y0, first_row), min(y1, end_row), max(x0, first_column), min(x1, end_column)
 
 
 def _cut_in_square(field: Field, side: int) -> tuple[int, int, int, int]:
