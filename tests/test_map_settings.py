@@ -44,7 +44,7 @@ def mapped(seed):
 
 @pytest.fixture(scope="module")
 def eyes():
-    return [mapped(seed) for seed in range(50, 54)]
+    return [mapped(seed) for seed in range(50, 53)]
 
 
 def test_the_threshold_is_where_dice_is_greatest(eyes):
@@ -85,7 +85,7 @@ def test_confidence_follows_what_speaks_for_a_crossing(eyes):
 
 
 def test_confidence_is_the_same_whatever_a_features_unit(eyes):
-    found = [find_candidates(each.maps, each.classify(0.5, VoteWeights())) for each in eyes[:2]]
+    found = [find_candidates(each.maps, each.classify(0.5, VoteWeights())) for each in eyes[:1]]
     labels = [true_candidates(own, each) for own, each in zip(found, eyes, strict=False)]
     scaled = [replace(own, features=own.features * [1, 1, 1, 1, 1, 100]) for own in found]
     np.testing.assert_allclose(
