@@ -64,11 +64,11 @@ def recipe():
 def exported(graded, monkeypatch):
     """Exporting takes a minute and has tests of its own: here files of other untrained networks stand in."""
     _, folder, _ = graded
-    for name, file in (("export_maps", write_nicking.MAPS_FILE), ("export_panel", write_nicking.GRADES_FILE)):
+    for name, file in (("export_maps", write_nicking.MAPS_FILE), ("export_ensemble", write_nicking.GRADES_FILE)):
         content = (folder / file).read_bytes()
         monkeypatch.setattr(write_nicking, name, lambda *given, content=content: given[-1].write_bytes(content))
-    monkeypatch.setattr(write_nicking, "_strayed", lambda *_: 0.0)
-    monkeypatch.setattr(write_nicking, "_strayed_grades", lambda *_: 0.0)
+    monkeypatch.setattr(write_nicking, "_maps_difference", lambda *_: 0.0)
+    monkeypatch.setattr(write_nicking, "_grades_difference", lambda *_: 0.0)
 
 
 def test_a_recipe_goes_all_the_way_to_a_bundle_that_maps_and_grades(recipe, data, exported, tmp_path):
