@@ -29,7 +29,7 @@ test-services: .venv/ready  ## tests that need a database, a browser or a PACS
 	@if grep -rqs 'mark\.services' tests; then $(BIN)/python -m pytest -m services; else echo "No test needs a service yet."; fi
 
 docs: .venv/ready  ## the documentation as a site in site/, every link checked
-	$(BIN)/python -m mkdocs build --strict --quiet --site-dir site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir site
 	@echo "Open site/index.html."
 
 notebook: .venv/ready  ## run the notebook from a folder of photographs to figures and a page
