@@ -4,8 +4,8 @@ Photographs and kinds of picture that neither `fundoscope.learning.quality_fit` 
 RetCam and of Neo, DRIVE's test half, HRF, IOSTAR, scikit-image's retina, each also as somebody might have enhanced it;
 whatever folders are named; and drawings of other kinds than the fits have. Prints a table and writes
 docs/results/refusals.csv; `before` is what the table held when the run began, and a row that got worse is marked.
-FUNDOSCOPE_DATA names the data (default ../shared/data). `with_appeal` counts refusals where the network
-may call a retina what the measurements do not (`judge_quality`).
+FUNDOSCOPE_DATA names the data (default ../shared/data). `called_enhanced` counts the refusals whose reason is that a
+retina's photograph was enhanced, and not that it shows no retina.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = "outside the intended use"
 
 
-Pair = tuple[QualityVerdict, QualityVerdict]
 
 
 @dataclass(frozen=True)
@@ -53,29 +52,25 @@ class Row:
     refused: int
     needed: str
     met: str
-    with_appeal: int
+    called_enhanced: int
     before: int | str = ""
 
 
-def row(kind: str, expects: EyeKind, verdicts: Iterable[Pair], needed: str, because: str = "") -> Row:
+def row(kind: str, expects: EyeKind, verdicts: Iterable[QualityVerdict], needed: str, because: str = "") -> Row:
     """Count refusals (for the reason `because`, when given) and hold them against `needed`, as '<= 0.03'."""
     verdicts = list(verdicts)
     n = len(verdicts)
-    shipped, appealed = (
-        sum(any(because in reason for reason in v.reasons) if because else not v.gradable for v in opinions)
-        for opinions in zip(*verdicts, strict=True)
-    )
-    share = shipped / max(1, n)
+    refused = sum(any(because in reason for reason in v.reasons) if because else not v.gradable for v in verdicts)
+    enhanced = sum(v.codes == ("enhanced",) for v in verdicts)
+    share = refused / max(1, n)
     sign, bound = needed.split()
     met = share <= float(bound) if sign == "<=" else share >= float(bound)
-    return Row(kind, expects, n, shipped, needed, "yes" if met else "NO", appealed)
+    return Row(kind, expects, n, refused, needed, "yes" if met else "NO", enhanced)
 
 
-def verdict(picture: Picture, expects: EyeKind) -> Pair:
-    """The verdict as it ships, and with appeal."""
-    photograph = Prepared.read(np.ascontiguousarray(picture))
-    shipped = judge_quality(photograph, expects)
-    return shipped, shipped if shipped.gradable else judge_quality(photograph, expects, appeal=True)
+def verdict(picture: Picture, expects: EyeKind) -> QualityVerdict:
+    """The verdict on a picture."""
+    return judge_quality(Prepared.read(np.ascontiguousarray(picture)), expects)
 
 
 # ---- eyes
@@ -457,7 +452,7 @@ def main() -> None:
         worse += got_worse
         mark = "WORSE" if got_worse else ""
         print(
-            f"{r.kind:40s} {r.expects:7s} {r.n:4d} refused {r.refused:4d} appealed {r.with_appeal:4d} before {r.before!s:4s} {r.needed:8s} {r.met} {mark}",
+            f"{r.kind:40s} {r.expects:7s} {r.n:4d} refused {r.refused:4d} called enhanced {r.called_enhanced:4d} before {r.before!s:4s} {r.needed:8s} {r.met} {mark}",
             flush=True,
         )
         rows.append(astuple(r))

@@ -162,29 +162,26 @@ def test_any_picture_has_a_verdict(rows, columns, seed, level):
 
 def test_what_the_measurements_call_a_retina_is_not_shown_to_the_network(monkeypatch):
     monkeypatch.setattr(module, "quality_network", None)  # would fail if it were called
-    assert judge_quality(Prepared.read(INFANT), "infant", appeal=True).gradable
+    assert judge_quality(Prepared.read(INFANT), "infant").gradable
 
 
 @pytest.mark.parametrize(("made", "expects"), [(CLEAR, "infant"), (ADULT, "adult")])
-def test_the_network_gives_a_retina_back_that_the_measurements_do_not_know(monkeypatch, made, expects):
-    photograph = Prepared.read(made)
+def test_a_retina_that_the_measurements_do_not_know_is_refused_as_enhanced(monkeypatch, made, expects):
     machines = module._machines()
     monkeypatch.setattr(module, "_machines", lambda: {**machines, "retina": replace(machines["retina"], threshold=1.1)})
-    assert judge_quality(photograph, expects).codes == ("not_a_retina",)
-    told = judge_quality(photograph, expects, appeal=True)
-    assert told.gradable
-    assert told.measures["p_retina"] >= module.quality_network().limit
+    told = judge_quality(Prepared.read(made), expects)
+    assert told.codes == ("enhanced",) and not told.gradable
+    assert "as the camera made it" in told.reasons[0]
 
 
 @pytest.mark.parametrize("picture", [noise(), page(), disc(), leaves(), disc((120, 120, 120))])
-def test_the_network_gives_nothing_else_back(picture):
-    _, retina = module.quality_network().appeal(Prepared.read(picture), 0.3)
-    assert not retina
+def test_the_network_sees_a_retina_in_nothing_else(picture):
+    assert not module.quality_network().sees_retina(Prepared.read(picture), 0.3)
 
 
-def test_an_appeal_needs_both_opinions():
+def test_both_opinions_weigh():
     network, photograph = module.quality_network(), Prepared.read(CLEAR)
-    probabilities = [network.appeal(photograph, measured)[0] for measured in (1e-9, 1e-4, 0.01, 0.4)]
+    probabilities = [network.retina_probability(photograph, measured) for measured in (1e-9, 1e-4, 0.01, 0.4)]
     assert probabilities[0] == probabilities[1] < probabilities[2] < probabilities[3]
 
 

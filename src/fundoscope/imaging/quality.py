@@ -3,9 +3,9 @@
 Asked in this order: enough pixels, enough light, a retina rather than anything else, in focus, wide enough, and of the kind
 of eye the grader is for. Three support vector machines on some fifty measurements (`measures.py`) answer what needs weighing
 up; they lie in `quality_table.json`, fitted by `python -m fundoscope.learning.quality_machines`. They take many enhanced
-photographs for something else. A very small network can be asked what it thinks of those (`appeal`, off by default); it lies
-in `quality_network.onnx`, fitted by `python -m fundoscope.learning.quality_fit`. What both achieve on pictures that were not
-used for either is measured by `benchmarks/refusals.py`.
+photographs for something else. A very small network is asked about those: where it sees a retina the photograph is still
+refused, but for the reason that it was enhanced. It lies in `quality_network.onnx`, fitted by `python -m
+fundoscope.learning.quality_fit`. `benchmarks/refusals.py` measures both on pictures that were used for neither.
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ REASONS = {
     "too_dark": "too dark to be graded. Raise the light, and make sure that the lens touches the gel, then take it again.",
     "overexposed": "overexposed: most of the field is white. Lower the light and take it again.",
     "not_a_retina": "does not look like a photograph of a retina. Check that the right file was chosen.",
+    "enhanced": (
+        "looks like a photograph of a retina whose contrast or colours were changed, or by a camera that is not known here. "
+        "Give it as the camera made it."
+    ),
     "no_detail": (
         "no vessels can be told apart: badly out of focus, or no photograph of a retina. "
         "Check the file; if it is the right one, focus and take it again."
@@ -64,7 +68,7 @@ class QualityVerdict:
 
     `score` is the overall quality, 0 (nothing of a retina) to 1 (sharp, lit, whole), whatever the kind of eye. `codes` are
     keys of `REASONS` and empty when `gradable`; `reasons` are their messages. `measures` holds what was measured, and the
-    probabilities `p_retina`, `p_sharp` and `p_infant` of whichever opinion decided.
+    probabilities `p_retina`, `p_sharp` and `p_infant` of the support vector machines.
     """
 
     gradable: bool
@@ -78,20 +82,14 @@ class QualityVerdict:
         return tuple(REASONS[code].format(diameter=self.measures["diameter_px"]) for code in self.codes)
 
 
-def judge_quality(photograph: Prepared, expects: EyeKind, appeal: bool = False) -> QualityVerdict:
-    """Return the verdict on a photograph, for a grader of infants' or of adults' eyes.
-
-    `appeal` lets the network call a retina what the measurements do not. It is off: of the pictures of `benchmarks/refusals.py`
-    it gives back most enhanced photographs, but also one picture of something else (docs/explanation/quality.md).
-    """
+def judge_quality(photograph: Prepared, expects: EyeKind) -> QualityVerdict:
+    """Return the verdict on a photograph, for a grader of infants' or of adults' eyes."""
     measures = measure(photograph)
     measures |= {f"p_{name}": machine.probability(measures) for name, machine in _machines().items()}
     fault = _fault_of_light(measures)
-    retina = measures["p_retina"] >= _machines()["retina"].threshold
-    if appeal and not fault and not retina:
-        p_retina, retina = quality_network().appeal(photograph, measures["p_retina"])
-        measures["p_retina"] = p_retina if retina else min(p_retina, measures["p_retina"])
-    codes = (fault,) if fault else _faults(measures, retina, _is_narrow(photograph), expects)
+    codes = (fault,) if fault else _faults(measures, _is_narrow(photograph), expects)
+    if codes == ("not_a_retina",) and quality_network().sees_retina(photograph, measures["p_retina"]):
+        codes = ("enhanced",)
     return QualityVerdict(not codes, _score(measures), codes, measures)
 
 
@@ -114,10 +112,10 @@ def _is_narrow(photograph: Prepared) -> bool:
     return field.found and (field.visible_share < MIN_VISIBLE or field.lit_share < MIN_LIT)
 
 
-def _faults(m: dict[str, float], retina: bool, narrow: bool, expects: EyeKind) -> tuple[str, ...]:
+def _faults(m: dict[str, float], narrow: bool, expects: EyeKind) -> tuple[str, ...]:
     """The first thing wrong; width is mentioned beside it, since both are mended by one more photograph."""
     sharp = m["p_sharp"] >= _machines()["sharp"].threshold
-    if not retina:
+    if m["p_retina"] < _machines()["retina"].threshold:
         return ("not_a_retina",) if sharp else ("no_detail",)
     codes = [code for wrong, code in ((not sharp, "out_of_focus"), (narrow, "too_narrow")) if wrong]
     kind = _kind(m["p_infant"])
@@ -144,7 +142,7 @@ def _score(m: dict[str, float]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class QualityNetwork:
-    """The network that is asked where the measurements see no retina, from its two files.
+    """The network that is asked where the measurements see no retina; it lies in two files, a card and the network.
 
     Its probability and that of the measurements are weighed together in logits: `weights` are the network's, the
     measurements', and an offset. From `limit` on, a probability, the answer is a retina.
@@ -178,12 +176,15 @@ class QualityNetwork:
         (found,) = self.session.run(None, {"squares": square[None]})
         return {name: float(value) for name, value in zip(self.questions, found[0], strict=True)}
 
-    def appeal(self, photograph: Prepared, measured: float) -> tuple[float, bool]:
-        """Return the probability of a retina by network and measurements (`measured`) together, and whether it reaches the limit."""
+    def retina_probability(self, photograph: Prepared, measured: float) -> float:
+        """Return the probability, 0 to 1, of a retina by the network and the measurements (`measured`) together."""
         a, b, offset = self.weights
         logit = a * _logit(self.probabilities(photograph)["retina"]) + b * _logit(measured) + offset
-        probability = 1 / (1 + math.exp(-logit))
-        return probability, probability >= self.limit
+        return 1 / (1 + math.exp(-logit))
+
+    def sees_retina(self, photograph: Prepared, measured: float) -> bool:
+        """Return whether that probability reaches the limit."""
+        return self.retina_probability(photograph, measured) >= self.limit
 
 
 def _logit(p: float) -> float:
