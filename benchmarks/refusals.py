@@ -40,8 +40,6 @@ ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = "outside the intended use"
 
 
-
-
 @dataclass(frozen=True)
 class Row:
     """One line of the table: of `n` pictures, `refused` were; `needed` is the share that was asked for."""

@@ -1,13 +1,14 @@
-"""Time from file to decision: this code against another checkout of it, in pairs within one run.
+"""Time from file to decision: this code against plain torch with PIL, and against another checkout, in pairs within one run.
 
-    python benchmarks/screening_speed.py --against PATH_TO_OTHER_SRC [--pairs 40] [--bundle rop]
+    python benchmarks/screening_speed.py [--against PATH_TO_OTHER_SRC] [--pairs 40] [--bundle rop]
 
 Three sets of distinct simulated photographs lie in a temporary folder: 640x480 PNG, 640x480 JPEG and 2000x1500 JPEG. Two
-processes, one a checkout, screen the same file turn by turn (old new, new old, ...), each on one thread; what is timed is the
-whole way of `rop screen`: read, judge, standardise, grade. The ratio (other time / this time, over 1 is faster) is taken pair
+processes screen the same file turn by turn (old new, new old, ...), each on one thread; what is timed is the
+whole way of `rop screen`: read, judge, standardise, grade. Plain torch is the loop that a user would write: PIL, the same
+standard pixels, the same network in torch; it judges no quality. The ratio (other time / this time, over 1 is faster) is taken pair
 by pair, so that whatever else the machine does falls on both: of processor time, which a busy machine disturbs least, with
 quartiles, and by the clock. They are written to docs/results/screening_speed.csv, with milliseconds a stage, the start-up of the command line, and the peak memory of
-`rop screen` on a thousand photographs. Without --against only the stages, the start-up and the memory are measured.
+`rop screen` on a thousand photographs.
 """
 
 from __future__ import annotations
@@ -52,6 +53,27 @@ except ImportError:  # before rooms told their story
         from fundoscope.rop.screening import Screener
     screener = Screener(bundle, workers=1)
     screen = lambda file: screener.screen_one(file, file)
+"""
+
+# The same in plain torch with PIL.
+PLAIN_WORKER = """
+import sys, time
+import cv2, numpy, torch
+from PIL import Image
+from fundoscope.bundles import open_bundle
+from fundoscope.imaging import read
+from fundoscope.networks import build
+cv2.setNumThreads(1)
+torch.set_num_threads(1)
+standard, network = open_bundle(sys.argv[1]).card.standard, build("tf_efficientnet_lite0", pretrained=False).eval()
+def screen(file):
+    with Image.open(file) as picture:
+        photograph = read(numpy.asarray(picture.convert("RGB")))
+    with torch.inference_mode():
+        network(torch.from_numpy(standard.apply(photograph))[None]).softmax(dim=1)
+"""
+
+TURNS = """
 print("ready", flush=True)
 for line in sys.stdin:
     begin, used = time.perf_counter(), time.process_time()
@@ -61,12 +83,12 @@ for line in sys.stdin:
 
 
 class Worker:
-    """A process that screens files with the code in `source`, one after the other, and tells how long each took."""
+    """A process that screens files by `script` with the code in `source`, one after the other, and tells how long each took."""
 
-    def __init__(self, source: Path, bundle: str) -> None:
+    def __init__(self, source: Path, bundle: str, script: str = WORKER) -> None:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         environment = {**os.environ, "PYTHONPATH": str(source), **threads}
-        command = [sys.executable, "-c", WORKER, bundle]
+        command = [sys.executable, "-c", script + TURNS, bundle]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1, env=environment)
         if self._answer() != "ready":
@@ -191,13 +213,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = {what: photographs(folder, 12, size, suffix) for what, (size, suffix) in SETS.items()}
+        here = Worker(ROOT / "src", given.bundle)
+        others = {"plain torch with PIL": Worker(ROOT / "src", given.bundle, PLAIN_WORKER)}
         if given.against:
-            here, other = Worker(ROOT / "src", given.bundle), Worker(given.against, given.bundle)
+            others["the other checkout"] = Worker(given.against, given.bundle)
+        for name, other in others.items():
             for what, some in files.items():
-                rows.append({"what": f"{what}, file to decision, ms", **compare(here, other, some, given.pairs)})
+                rows.append(
+                    {"what": f"{what}, file to decision, ms, against {name}", **compare(here, other, some, given.pairs)}
+                )
                 print(rows[-1], flush=True)
-            here.close()
             other.close()
+        here.close()
         for what, some in files.items():
             for stage, value in stages(given.bundle, some).items():
                 rows.append({"what": f"{what}, {stage}, ms of one thread", "here": value, "n": len(some)})
