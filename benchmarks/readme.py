@@ -54,7 +54,8 @@ def grader_lines() -> list[str]:
         f"The student stands above the nuisance baseline by {interval(controls['as they are'], 'minus nuisance')} as they are, by "
         f"{interval(alike, 'minus nuisance')} made alike. INT8 against fp32 on held-out photographs: AUC {float(int8['auc fp32']):.3f} and "
         f"{float(int8['auc int8']):.3f}, {int8['decisions changed']} of {int8['n']} decisions change. Small and from one camera: "
-        "no other camera or hospital was tested.",
+        "no other camera or hospital was tested. Trained and measured on squares as they were before straight cuts of the field were "
+        "blackened ([what that moved](docs/explanation/standard.md)).",
         *random_lines(),
         *treatment_lines(),
     ]

@@ -270,6 +270,13 @@ def test_a_photograph_that_cannot_be_read_stops_the_study(tmp_path):
         run_study(options(table, tmp_path / "s"), Console(quiet=True))
 
 
+def test_an_infant_in_two_spellings_stops_the_study(tmp_path):
+    table = write_cohort(tmp_path, 12)
+    table.write_text(table.read_text().replace("5.png,rop,i5", "5.png,rop,I-03"))
+    with pytest.raises(CohortError, match=r"one infant in two spellings: .*5\.png"):
+        run_study(options(table, tmp_path / "s"), Console(quiet=True))
+
+
 def test_a_dry_run_trains_nothing_and_says_how_long(cohort, tmp_path, capsys):
     run_study(options(cohort, tmp_path / "s"), Console(), dry_run=True)
     assert not (tmp_path / "s").exists()

@@ -23,7 +23,13 @@ LAYOUT = 2
 _PACKAGES = ("fundoscope", "torch", "lightning", "timm", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 
 #: Problems of a cohort that no dealing of folds can mend.
-_FATAL_PROBLEMS = (ProblemKind.MISSING, ProblemKind.UNREADABLE, ProblemKind.TWO_LABELS, ProblemKind.TWO_INFANTS)
+_FATAL_PROBLEMS = (
+    ProblemKind.MISSING,
+    ProblemKind.UNREADABLE,
+    ProblemKind.TWO_LABELS,
+    ProblemKind.TWO_INFANTS,
+    ProblemKind.TWO_SPELLINGS,
+)
 
 
 @dataclass(frozen=True)
