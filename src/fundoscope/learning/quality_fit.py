@@ -29,6 +29,7 @@ from scipy.special import expit, logit
 from torch import Tensor
 from torch.nn import functional
 
+from fundoscope.bundles.onnx_files import export_onnx
 from fundoscope.imaging import Prepared
 from fundoscope.imaging import quality as judged
 from fundoscope.imaging.prepared import JUDGED_SIDE
@@ -289,9 +290,9 @@ def write_network(network: QualityNet, data: QualityPictures, recipe: Recipe, ou
     appeal = fit_appeal(p, held_out, recipe)
     side, file = recipe["network"]["side"], out / "quality_network.onnx"
     example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
-    torch.onnx.export(
-        AnswersSquares(network.cpu()).eval(), (example,), str(file), input_names=["squares"], output_names=["probabilities"],
-        dynamic_shapes={"squares": {0: torch.export.Dim("n")}}, dynamo=True, external_data=False, verbose=False,
+    export_onnx(
+        AnswersSquares(network.cpu()).eval(), example, file, names=("squares", "probabilities"),
+        sizes={0: torch.export.Dim("n")},
     )  # fmt: skip
     kinds, counts = np.unique(data.kind[~chosen], return_counts=True)
     card = {
@@ -302,7 +303,7 @@ def write_network(network: QualityNet, data: QualityPictures, recipe: Recipe, ou
         "weights": list(appeal.weights),
         "limit": appeal.limit,
         "made_by": "python -m fundoscope.learning.quality_fit",
-        "what": "Asked where the measurements of quality_table.json see no retina: may call it a retina, never refuses.",
+        "what": "Asked where the measurements of quality_table.json see no retina: says whether the refusal is called 'enhanced'. It makes and lifts none.",
         "parameters": sum(part.numel() for part in network.parameters()),
         "trained_on": {"pictures": dict(zip(kinds.tolist(), counts.tolist(), strict=True))},
         "other_things": sorted(set(data.group[data.kind == "foreign"].tolist())),
