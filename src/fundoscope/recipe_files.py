@@ -14,9 +14,10 @@ from __future__ import annotations
 import tomllib
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field as Key
 
 from fundoscope.errors import UsageError, nearest
 
@@ -29,6 +30,21 @@ class RecipeSection(BaseModel):
     """A recipe or a section of it: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FitSection(RecipeSection):
+    """The numbers that every fit has, as `learning.FitOptions` has them."""
+
+    epochs: PositiveInt  # at most
+    patience: PositiveInt  # epochs without a lower inner loss after which it stops
+    batch: PositiveInt
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    optimiser: Literal["adamw", "adam"]
+    schedule: Literal["cosine", "constant"]
+    warm_up: float = Key(ge=0, le=1)  # share of the steps
+    average: float = Key(ge=0, lt=1)  # decay of the running mean of the weights at each step; 0 for none
+    bfloat16: bool
 
 
 def shipped_recipes(folder: Path, prefix: str) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field as Key
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from fundoscope.recipe_files import RecipeSection, read_recipe_file, shipped_recipes
+from fundoscope.recipe_files import FitSection, RecipeSection, read_recipe_file, shipped_recipes
 
 #: Names of the recipes that come with the program.
 GRADE_RECIPE_NAMES = ("paper", "lite", "tiny")
@@ -39,21 +39,6 @@ class TeamNetwork(RecipeSection):
     focal_body: str
     gammas: tuple[NonNegativeFloat, ...]  # one body a gamma of the focal loss
     hidden: tuple[PositiveInt, ...]
-
-
-class GradeFit(RecipeSection):
-    """The numbers of one fit, as `learning.FitOptions` has them."""
-
-    epochs: PositiveInt  # at most
-    patience: PositiveInt  # epochs without a lower inner loss after which it stops
-    batch: PositiveInt
-    learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat
-    optimiser: Literal["adamw", "adam"]
-    schedule: Literal["cosine", "constant"]
-    warm_up: float = Key(ge=0, le=1)  # share of the steps
-    average: float = Key(ge=0, lt=1)  # decay of the running mean of the weights at each step; 0 for none
-    bfloat16: bool
 
 
 class GradeFoldNumbers(RecipeSection):
@@ -151,7 +136,7 @@ class GradeRecipe(RecipeSection):
     name: str
     network: GraderNetwork
     mdtnet: TeamNetwork
-    fit: GradeFit
+    fit: FitSection
     folds: GradeFoldNumbers
     views: AugmentedViews
     masked: MaskedMiddle

@@ -9,7 +9,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from fundoscope.bundles.card import Attribution
 from fundoscope.imaging import Standard
-from fundoscope.recipe_files import RecipeSection
+from fundoscope.recipe_files import FitSection, RecipeSection
 
 #: Arms that every recipe has: paper 000's teacher and student, and the student alone beside it.
 TEACHER, STUDENT, UNDISTILLED = "teacher", "student", "undistilled"
@@ -35,20 +35,10 @@ class AugmentNumbers(RecipeSection):
     encoding: float = Key(ge=0, le=1)  # probability of a lower resolution, of JPEG
 
 
-class FitNumbers(RecipeSection):
-    """The numbers of one fit, as `learning.FitOptions` has them."""
+class FitNumbers(FitSection):
+    """The numbers of one fit, with the smoothing of its labels and its augmentation."""
 
-    epochs: PositiveInt  # at most
-    patience: PositiveInt  # epochs without a lower inner loss after which it stops
-    batch: PositiveInt
-    learning_rate: PositiveFloat
-    weight_decay: NonNegativeFloat
-    optimiser: Literal["adamw", "adam"]
-    schedule: Literal["cosine", "constant"]
-    warm_up: float = Key(ge=0, le=1)  # share of the steps
-    average: float = Key(ge=0, lt=1)  # decay of the running mean of the weights at each step; 0 for none
     smoothing: float = Key(ge=0, lt=1)  # of the labels
-    bfloat16: bool
     augment: AugmentNumbers
 
 
