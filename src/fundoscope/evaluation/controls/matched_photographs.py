@@ -8,7 +8,7 @@ pipeline.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -45,17 +45,25 @@ class FieldMask:
         """
         if not photographs:
             raise UsageError("A common field needs photographs. Give at least one.")
-        common, areas = np.ones((side, side), bool), []
-        for photograph in photographs:
-            seen = Prepared.from_photograph(photograph).inside(side, RIM)
-            areas.append(float(seen.mean()))
-            common &= seen
+        prepared = map(Prepared.from_photograph, photographs)
+        return cls.common_to((each.name, each.inside(side, RIM)) for each in prepared)
+
+    @classmethod
+    def common_to(cls, visible: Iterable[tuple[str, Mask]]) -> FieldMask:
+        """The intersection of masks (side, side) of what each photograph shows, by its name; at least one is needed.
+
+        Raises `UsageError` as `fit` does. The masks may come as a stream: none is kept.
+        """
+        common, areas = np.True_, {}
+        for name, mask in visible:
+            areas[name] = float(mask.mean())
+            common = common & mask
         if common.mean() < _MIN_COMMON:
-            narrowest = photographs[int(np.argmin(areas))].name
+            narrowest = min(areas, key=areas.__getitem__)
             raise UsageError(
-                f"All fields share only {common.mean():.0%} of the square. Leave out {narrowest}, the least"
+                f"All fields share only {common.mean():.0%} of the square. Leave out {narrowest}, the narrowest."
             )
-        return cls(common)
+        return cls(np.asarray(common))
 
     @classmethod
     def inscribed(cls, share: float = 0.7, side: int = SIDE) -> FieldMask:
@@ -79,7 +87,7 @@ class FieldMask:
     def apply(self, photograph: Photograph) -> Photograph:
         """The standard square of a photograph, black outside the mask."""
         square = Prepared.from_photograph(photograph).square(len(self.inside))
-        return _array(_blackened(square, self.inside), photograph)
+        return _array(blackened(square, self.inside), photograph)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,12 +169,12 @@ class Controls:
             return square
         coded = reencode(square)
         # the JPEG rings along the mask's edge; blacken it again
-        return Photograph(_blackened(coded.pixels, inside), coded.name, coded.n_bytes, coded.format)
+        return Photograph(blackened(coded.pixels, inside), coded.name, coded.n_bytes, coded.format)
 
     def _masked(self, photograph: Photograph) -> tuple[Photograph, Mask]:
         prepared = Prepared.from_photograph(photograph)
         inside = self.mask.inside if self.mask else prepared.inside(self.side, RIM)
-        return _array(_blackened(prepared.square(self.side), inside), photograph), inside
+        return _array(blackened(prepared.square(self.side), inside), photograph), inside
 
 
 def all_controls(photographs: Sequence[Photograph], side: int = SIDE) -> list[Photograph]:
@@ -175,7 +183,8 @@ def all_controls(photographs: Sequence[Photograph], side: int = SIDE) -> list[Ph
     return [controls.apply(photograph) for photograph in photographs]
 
 
-def _blackened(square: Pixels, inside: Mask) -> Pixels:
+def blackened(square: Pixels, inside: Mask) -> Pixels:
+    """The square, black where the mask is False."""
     return np.where(inside[..., None], square, np.uint8(0))
 
 

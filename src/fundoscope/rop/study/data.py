@@ -21,9 +21,15 @@ import pandas as pd
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from fundoscope.errors import UsageError
 from fundoscope.evaluation.controls import VESSEL_FEATURES, mean_colour_table, nuisance_features, vessel_features
-from fundoscope.evaluation.controls.matched_photographs import KINDS, RIM, ColourReference, reencode
+from fundoscope.evaluation.controls.matched_photographs import (
+    KINDS,
+    RIM,
+    ColourReference,
+    FieldMask,
+    blackened,
+    reencode,
+)
 from fundoscope.imaging import Photograph, Pixels, Prepared, Standard, read
 from fundoscope.rop.study.plan import StudyPlan
 from fundoscope.rop.study.questions import TREATMENT
@@ -37,7 +43,6 @@ COLOURS = ("red", "green", "blue")
 _STEP = "squares"
 _CHUNK = 64  # photographs at once: a few hundred megabytes of full-size ones at most
 _WORKERS = 2  # OpenCV works outside Python's lock
-_MINIMUM_COMMON = 0.2  # share of the square that all fields must have in common
 
 Mask = NDArray[np.bool_]
 
@@ -123,12 +128,12 @@ def _make_controls(plan: StudyPlan, folder: Path, progress: Progress) -> pd.Data
     pooled = ColourReference.fit(*_squares_and_masks(source, folder, n, common))
 
     def make_alike(square: Pixels, visible: Mask) -> tuple[dict[str, Pixels], dict[str, float]]:
-        masked, inside = _blackened(square, common), _blackened(square, visible)
+        masked, inside = blackened(square, common), blackened(square, visible)
         made = {
             "field": masked,
             "colour": own.apply(_as_photograph(inside), visible).pixels,
-            "encoding": _blackened(reencode(_as_photograph(inside)).pixels, visible),  # the JPEG rings along the edge
-            "all": _blackened(reencode(pooled.apply(_as_photograph(masked), common)).pixels, common),
+            "encoding": blackened(reencode(_as_photograph(inside)).pixels, visible),  # the JPEG rings along the edge
+            "all": blackened(reencode(pooled.apply(_as_photograph(masked), common)).pixels, common),
         }
         return made, _named("alike", nuisance_features(_as_photograph(made["all"])))
 
@@ -147,29 +152,22 @@ def _make_controls(plan: StudyPlan, folder: Path, progress: Progress) -> pd.Data
 
 def _common_field(plan: StudyPlan, folder: Path) -> Mask:
     """Where all photographs show retina, (side, side); `UsageError` names the narrowest field where that is too little."""
-    n, side = len(plan.cohort), plan.recipe.squares.side
-    common, areas = np.ones((side, side), bool), []
-    for rows in _chunks(n):
-        visible = _read(folder / "visible.npy", rows).astype(bool)
-        common &= visible.all(axis=0)
-        areas += visible.mean(axis=(1, 2)).tolist()
-    if common.mean() < _MINIMUM_COMMON:
-        narrowest = plan.cohort[int(np.argmin(areas))].image
-        raise UsageError(
-            f"All fields share only {common.mean():.0%} of the square. Leave out {narrowest}, the narrowest."
-        )
-    return common
+    visible = _stream(folder / "visible.npy", len(plan.cohort))
+    return FieldMask.common_to(
+        (record.image, mask.astype(bool)) for record, mask in zip(plan.cohort, visible, strict=True)
+    ).inside
 
 
 def _squares_and_masks(source: Path, folder: Path, n: int, common: Mask | None) -> tuple[Any, Any]:
     """The squares as photographs, and their masks (each its own, or the `common` one), as two streams."""
+    own = (visible.astype(bool) for visible in _stream(folder / "visible.npy", n))
+    return map(_as_photograph, _stream(source, n)), own if common is None else (common for _ in range(n))
 
-    def stream(path: Path) -> Iterator[NDArray[np.uint8]]:
-        for rows in _chunks(n):
-            yield from _read(path, rows)
 
-    own = (visible.astype(bool) for visible in stream(folder / "visible.npy"))
-    return map(_as_photograph, stream(source)), own if common is None else (common for _ in range(n))
+def _stream(path: Path, n: int) -> Iterator[NDArray[np.uint8]]:
+    """The rows of a file of squares, a few in memory at a time."""
+    for rows in _chunks(n):
+        yield from _read(path, rows)
 
 
 def _chunks(n: int) -> list[range]:
@@ -192,10 +190,6 @@ def _write(path: Path, rows: range, block: object) -> None:
 
 def _named(prefix: str, measures: dict[str, float]) -> dict[str, float]:
     return {f"{prefix}: {name}": value for name, value in measures.items()}
-
-
-def _blackened(square: Pixels, inside: Mask) -> Pixels:
-    return np.where(inside[..., None], square, np.uint8(0))
 
 
 def _as_photograph(pixels: Pixels) -> Photograph:
