@@ -407,6 +407,61 @@ def test_bytes_that_only_begin_like_a_photograph_are_refused(magic, rest):
         read(magic + rest, "noise")
 
 
+# Kinds of file, told by their content
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "tolerance"),
+    [
+        ("WEBP", {"lossless": True}, 0),
+        ("WEBP", {"quality": 90}, 6),
+        ("GIF", {}, 0),
+        ("JPEG2000", {}, 0),
+        ("JPEG2000", {"no_jp2": True}, 0),
+        ("AVIF", {"quality": 95}, 4),
+        ("PPM", {}, 0),
+    ],
+)
+def test_less_common_kinds_give_their_source(rgb, kind, options, tolerance):
+    source = np.asarray(Image.fromarray(rgb).convert("P").convert("RGB")) if kind == "GIF" else rgb
+    picture = Image.fromarray(rgb).convert("P") if kind == "GIF" else rgb
+    photograph = read(saved(picture, kind, **options))
+    assert photograph.format.upper().replace(" ", "") == {"PPM": "PNM"}.get(kind, kind)
+    assert np.abs(photograph.pixels.astype(int) - source).mean() <= tolerance
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (bytes(128) + b"DICM" + bytes(200), "is a DICOM object, which is not read yet"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200), "is a HEIC photograph"),
+        (b"%PDF-1.7\n" + bytes(200), "is a PDF document"),
+        (b"PK\x03\x04" + bytes(200), "is a ZIP archive"),
+        (b" <!DOCTYPE html><title>404</title>", "is a page of HTML"),
+        (bytes(5000), "is a file of zeros"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+        (b"P2P network", "is not an image of a known kind"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_by_its_content(data, said):
+    with pytest.raises(PhotographError, match=said):
+        read(data, "left.jpg")
+
+
+def test_a_jpeg_that_pillow_does_not_know_is_still_read_whole_or_refused_as_cut(rgb):
+    grey = rgb.copy()
+    grey[-24:] = 128
+    whole = saved(grey, "JPEG", quality=95)
+    length = int.from_bytes(whole[4:6], "big")
+    short = whole[:4] + b"\0\x07JFIF\0" + whole[4 + length :]  # a JFIF header without its version and density
+    with pytest.raises((OSError, SyntaxError)):
+        Image.open(io.BytesIO(short)).load()
+    assert np.abs(read(short).pixels.astype(int) - grey).mean() < 3
+    at = short.index(b"\xff\xda")
+    with pytest.raises(PhotographError, match="cut short"):
+        read(short[: at + (len(short) - at) // 2] + b"\xff\xd9")
+
+
 # Files
 
 
@@ -435,7 +490,7 @@ def test_a_name_that_is_no_unicode_is_read(rgb, tmp_path):
     [
         ("missing.png", "no such file"),
         ("empty.png", "empty"),
-        ("text.jpg", "not a JPEG"),
+        ("text.jpg", "not an image of a known kind"),
         ("folder.png", "is a folder"),
         ("pipe.png", "not a regular file"),
         ("text.jpg/inside.png", "no such file"),

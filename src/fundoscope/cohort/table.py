@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from fundoscope.cohort.columns import COLUMNS, LABELS, parse_eye, parse_label, parse_treatment, treatment_word
 from fundoscope.cohort.sheet import Sheet, SheetRow, is_blank, read_sheet
 from fundoscope.errors import CohortError, nearest
-from fundoscope.imaging.read import SUFFIXES, natural_order
+from fundoscope.imaging.kinds import SUFFIXES
+from fundoscope.imaging.read import natural_order
 
 _NAMED = 5  # so many rows or names an error lists before it says how many more there are
 

@@ -10,8 +10,6 @@ from fundoscope.errors import PhotographError, UsageError
 from fundoscope.imaging import SUFFIXES
 from fundoscope.imaging.read import natural_order
 
-_PICTURES = (*SUFFIXES, ".gif")
-
 
 def list_photographs(folder: Path) -> list[Path]:
     """The photographs of a folder, in order of their names (9 before 10); `UsageError` where there is none."""
@@ -21,7 +19,7 @@ def list_photographs(folder: Path) -> list[Path]:
     return found
 
 
-def list_pictures(folder: Path, suffixes: Sequence[str] = _PICTURES) -> list[Path]:
+def list_pictures(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     """The files of a folder with such suffixes, in order of their names; `UsageError` where there is no such folder."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder, but the set needs it. Copy the set again, whole.")

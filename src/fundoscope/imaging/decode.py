@@ -19,31 +19,19 @@ from numpy.typing import NDArray
 from fundoscope.errors import PhotographError
 from fundoscope.imaging.headers import COPY_AGAIN, Header, check_size, jpeg_header, png_header
 
-_MAGIC = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"II*\x00": "TIFF",
-    b"MM\x00*": "TIFF",
-    b"II+\x00": "TIFF",
-    b"MM\x00+": "TIFF",
-    b"BM": "BMP",
-}
 _REDUCED = {
     1: cv2.IMREAD_COLOR_RGB,
     2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,  # colour by the first flag, the scale by the second
     4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
+#: What Pillow may read; it opens the several pictures of an MPO file as JPEG.
+_PILLOW_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "AVIF", "PPM")
 _EXPORT = "Export it as 8-bit RGB JPEG, PNG or TIFF."
 
 cv2.utils.logging.setLogLevel(
     cv2.utils.logging.LOG_LEVEL_SILENT
 )  # what OpenCV would print about a broken file is in the PhotographError instead
-
-
-def format_of(data: bytes) -> str | None:
-    """JPEG, PNG, TIFF or BMP by the first bytes of a file; None for anything else."""
-    return next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,17 +87,19 @@ def _wants_more(data: bytes, end: int) -> bool:
     A decoder that has all its pixels skips bytes put in before the end mark; one that ran out draws them.
     """
     longer = data[:end] + bytes(range(1, 97)) + data[end:]
-    return not np.array_equal(_pillow_pixels(data), _pillow_pixels(longer))
+    return not np.array_equal(_drawn(data), _drawn(longer))
 
 
-def _pillow_pixels(data: bytes) -> NDArray[np.uint8]:
+def _drawn(data: bytes) -> NDArray[np.uint8]:
+    """The pixels of a JPEG by Pillow, which is silent about damage, or by OpenCV, which knows more kinds of header."""
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "MPO")) as picture:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
             return np.asarray(picture)
-    except (OSError, ValueError, SyntaxError):
-        return np.empty(0, np.uint8)
+    except Exception:  # noqa: BLE001 - Pillow raises OSError, SyntaxError, KeyError, ...; the other decoder has the last word
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        return np.empty(0, np.uint8) if pixels is None else np.asarray(pixels, np.uint8)
 
 
 def _decode_png(data: bytes, name: str, max_pixels: int) -> NDArray[Any]:
@@ -160,7 +150,7 @@ def _decode_with_pillow(data: bytes, name: str, max_pixels: int) -> NDArray[Any]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on metadata; what it cannot read it raises
-            with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF", "BMP", "MPO")) as picture:
+            with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as picture:
                 check_size(name, picture.height, picture.width, max_pixels)
                 is_tiff = picture.format == "TIFF"
                 return _decode_tiff(picture, data, name) if is_tiff else _turned_by_pillow(picture)

@@ -18,17 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.errors import PhotographError
-from fundoscope.imaging.decode import decode, format_of
+from fundoscope.imaging.decode import decode
 from fundoscope.imaging.headers import COPY_AGAIN, check_size
+from fundoscope.imaging.kinds import READ, foreign_kind, format_of
 
 Pixels = NDArray[np.uint8]  # (rows, columns, 3), RGB
 Source = str | Path | bytes | NDArray[Any]  # what can be read: a path, the bytes of a file, an array
 
 MAX_PIXELS = 60_000_000  # twice the largest fundus camera known to us (about 30 megapixels)
 MAX_BYTES = 512 * 1024 * 1024
-
-#: Suffixes that folders and globs are searched for; a file named by itself may have any name.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
 _BLOCK = 256  # rows converted at a time, so that a large photograph is never held as floats
 
@@ -112,8 +110,7 @@ def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None) -> 
         raise PhotographError(name, "the file is empty", COPY_AGAIN)
     kind = format_of(data)
     if kind is None:
-        cause = "is not a JPEG, PNG, TIFF or BMP image"
-        raise PhotographError(name, cause, "Export the photograph in one of these formats.")
+        raise PhotographError(name, f"is {foreign_kind(data)}", f"Export the photograph as {', '.join(READ[:3])}.")
     found = decode(data, kind, name, max_pixels, least_side)
     return Photograph(_as_rgb8(found.values, name), name, len(data), kind, found.reduction, found.shape)
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from fundoscope.cohort import Cohort
 from fundoscope.errors import UsageError
 from fundoscope.findings import Mention
-from fundoscope.imaging.read import SUFFIXES, natural_order
+from fundoscope.imaging.kinds import SUFFIXES
+from fundoscope.imaging.read import natural_order
 from fundoscope.runs.folder import PICTURES, STATE, is_report_folder
 
 #: Folders that operating systems and storage boxes keep for themselves.
