@@ -15,7 +15,7 @@ from fundoscope.cohort.fingerprints import TURNS, apply_turn, fingerprint
 from fundoscope.cohort.near_duplicates import find_near_duplicates
 from fundoscope.cohort.registration import align_squares, rotation_about_centre, starting_map, warp_square
 from fundoscope.cohort.second_views import find_second_views
-from fundoscope.errors import UsageError
+from fundoscope.errors import CohortError, UsageError
 from fundoscope.imaging import Photograph, read
 
 ROWS, COLUMNS, RADIUS = 240, 320, 156
@@ -211,17 +211,26 @@ def test_a_sound_cohort_is_clean(tmp_path):
     assert found.clean and found.exit_code == 0 and found.paths == [] and found.pairs == ()
 
 
-def test_one_infant_in_two_spellings_is_told(tmp_path):
-    infants = ["007", "7", "7.0", "Ab-01", "ab 01", "1-2", "12", "B"]
+def test_one_infant_or_exam_in_two_spellings_is_told(tmp_path):
+    infants = ["007", "7", "7.0", "Ab-01", "ab 01", "1-2", "12", "12"]
+    exams = [*"abcdef", "2024-05-01", "2024-5-1"]
     for n, pixels in enumerate(EYES):
         (tmp_path / f"{n}.png").write_bytes(png(pixels))
-    rows = [{"image": f"{n}.png", "label": "rop", "infant": infant} for n, infant in enumerate(infants)]
-    found = audit(Cohort.from_rows(rows, tmp_path))
+    rows = [
+        {"image": f"{n}.png", "label": "rop", "infant": infant, "exam": exams[n]} for n, infant in enumerate(infants)
+    ]
+    found = audit(Cohort.from_rows(rows, tmp_path, allow_two_spellings=True))
     assert [(p.kind, p.rows) for p in found.problems] == [
         (ProblemKind.TWO_SPELLINGS, (0, 1, 2)),
         (ProblemKind.TWO_SPELLINGS, (3, 4)),
+        (ProblemKind.TWO_EXAM_SPELLINGS, (6, 7)),
     ]
-    assert found.problems[0].detail == "infants '007', '7', '7.0'"
+    assert "'007' (row 2), '7' (row 3) and '7.0' (row 4)" in found.problems[0].detail
+    assert "write it alike in all rows" in found.problems[0].detail
+    with pytest.raises(CohortError, match="the infant is written '007'"):  # everything that groups refuses
+        Cohort.from_rows(rows, tmp_path)
+    with pytest.raises(CohortError, match="the exam is written '2024-05-01'"):
+        Cohort.from_rows(rows[5:], tmp_path)
 
 
 def leaking(cohort):

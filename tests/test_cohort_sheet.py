@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import unicodedata
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from fundoscope.cohort import Cohort
 from fundoscope.cohort.sheet import clean_cell, is_blank, read_sheet
+from fundoscope.cohort.spellings import find_two_spellings
 from fundoscope.errors import CohortError, UsageError
+from fundoscope.runs.walker import walk
 
 ROWS = [["im/1.jpg", "normal", "007"], ["im/Müller 2.jpg", "rop", "008"]]
 
@@ -113,17 +116,67 @@ def test_whatever_a_csv_writer_writes_is_read_as_pandas_reads_it(tmp_path_factor
     assert cells_of(path) == [row for row in expected if any(row)]
 
 
-@pytest.mark.parametrize("word", ["", "nan", "NaN", "N/A", "-", "None"])
+@pytest.mark.parametrize("word", ["", "nan", "NaN", "N/A", "#N/A", "NA", "null", "-", "None", "empty", "unknown", "?"])
 def test_words_for_unknown_are_blank(tmp_path, word):
     assert is_blank(word)
     cohort = Cohort.read(written(tmp_path, f"image,label,infant,eye,treatment_requiring\na,rop,{word},{word},{word}\n"))
     assert (cohort[0].infant, cohort[0].eye, cohort[0].treatment_requiring) == (None, None, None)
+    with pytest.raises(CohortError, match="row 2: the label is blank"):
+        Cohort.read(written(tmp_path, f"image,label\na,{word}\n"))
 
 
-def test_no_word_for_normal_is_taken_for_rop(tmp_path):
-    for word in ("No ROP", "no-rop", "non ROP", "nan", "0"):
-        with pytest.raises(CohortError, match=f"the label '{word}' is unknown. Write normal or rop"):
-            Cohort.read(written(tmp_path, f"image,label\na,{word}\n"))
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ["007", "7", "7.0", " 0007 ", "７", "7,0", "#7"], ["Ab-01", "AB-01", "ab 01", "ab_01", "A.B 1", "Ab\u200b01"],
+        ["A 01", "A-01", "A_01", "A/1", "Ａ０１"], ["Müller", "mu\u0308ller", "MÜLLER"], ["2024-0012", "20240012"],
+    ],
+)  # fmt: skip
+def test_an_infant_in_two_spellings_is_refused_with_both_and_their_rows(tmp_path, spellings):
+    for other in spellings[1:]:
+        table = written(tmp_path, f'image,label,infant\na,rop,"{spellings[0]}"\nb,rop,x\nc,normal,"{other}"\n')
+        with pytest.raises(CohortError, match="row 4.*write it alike in all rows; if not, give names") as caught:
+            Cohort.read(table)
+        assert f"'{spellings[0]}' (row 2) and '{clean_cell(other)}' (row 4)" in str(caught.value)
+        with pytest.raises(CohortError, match="row 4"):  # every command that groups reads its table so
+            walk([str(table)])
+
+
+def test_infants_that_truly_differ_are_left_alone():
+    names = [
+        "1", "10", "100", "01-1", "11", "1-11", "A1", "A11", "A1B", "AB1", "B1", "A", "B", "12-1", "121", "A+", "A*", "1.5",
+        "15", "2023-1-12", "2023-11-2", "7a", "7b", "IV", "VI", "-", "0", "王", "李",
+    ]  # fmt: skip
+    assert find_two_spellings([*names, *names, None, None]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [("no ROP", "normal"), ("no_rop", "normal"), ("noROP", "normal"), ("Non-ROP", "normal"), ("without ROP", "normal"),
+     ("Healthy", "normal"), ("ROP absent", "normal"), (" NORMAL ", "normal"), ("ROP", "rop"), ("ＲＯＰ", "rop")],
+)  # fmt: skip
+def test_plain_words_for_a_label_are_known_in_tables_and_as_folders(tmp_path, text, label):
+    assert Cohort.read(written(tmp_path, f"image,label\na,{text}\n"))[0].label == label
+    (tmp_path / text).mkdir()
+    (tmp_path / text / "a.png").touch()
+    assert [row.label for row in Cohort.from_folders(tmp_path)] == [label]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("0", "can mean either"), ("1", "can mean either"), ("1.0", "can mean either"), ("yes", "can mean either"),
+     ("norml", "did you mean 'normal'?"), ("rops", "did you mean 'rop'?"), *((word, "is unknown. Write") for word in (
+        "ROP stage 2", "rop-", "ROP 0", "no", "nonnormal", "abnormal", "not normal", "no normal", "norop?", "rop n", "drop"))],
+)  # fmt: skip
+def test_other_labels_are_refused_and_the_opposite_is_never_proposed(tmp_path, text, said):
+    said = "can mean either" if text == "no" else said
+    with pytest.raises(CohortError) as caught:
+        Cohort.read(written(tmp_path, f"image,label\na,rop\nb,{text}\n"))
+    assert f"row 3: the label '{text}'" in str(caught.value) and said in str(caught.value)
+    assert "normal or rop" in str(caught.value)
+    (tmp_path / text).mkdir()
+    with pytest.raises(CohortError, match=f"no label is called '{re.escape(text)}'. Name each folder normal or rop"):
+        Cohort.from_folders(tmp_path)
 
 
 def test_images_are_found_however_their_names_are_written(tmp_path):

@@ -40,12 +40,13 @@ def test_three_columns_are_enough_and_image_is_another_name_for_the_photograph(t
         ("b.png,4,e", r"grade '4' is none. Give 0, 1, 2 or 3, or leave it blank"),
         ("b.png,1.0,e", r"grade '1.0' is none. Give 0, 1, 2 or 3"),
         ("b.png,1,e,wide", r"span 'wide' is no number. Give one, or leave it blank"),
+        ("b.png,1,E ", r"the photograph is written 'e' \(row 2\) and 'E' \(row 3\)"),
         ("a.png,1,e", r"a.png stands there twice. Remove one of the two lines"),
     ],
 )
 def test_a_wrong_line_is_told_with_file_number_and_remedy(tmp_path, line, words):
     table = write(tmp_path, "a.png,0,e", line, header="patch,grade,photograph,span")
-    with pytest.raises(UsageError, match=rf"{table}, row 3: {words}"):
+    with pytest.raises(UsageError, match=rf"{table}(, row 3)?: {words}"):
         read_patch_table(table)
 
 

@@ -29,7 +29,7 @@ def audit_(table: Table, folds: FoldsFile = None, out: Out = None, quiet: Quiet 
     from fundoscope.findings import counted
 
     console = Console(quiet)
-    cohort = Cohort.read(table)
+    cohort = Cohort.read(table, allow_two_spellings=True)  # they are a finding
     split = None if folds is None else Folds.read(folds, cohort, allow_leaks=True)
     with console.stages() as step:
         found = audit(cohort, split, step)

@@ -29,6 +29,7 @@ _WHAT_TO_DO = {
     ProblemKind.TWO_LABELS: "Look at both, keep the right label, remove the other row.",
     ProblemKind.TWO_INFANTS: "Find out whose eye it is, and write the same infant in both rows.",
     ProblemKind.TWO_SPELLINGS: "If they are one infant, write it alike in all rows; else give names that differ more.",
+    ProblemKind.TWO_EXAM_SPELLINGS: "If they are one exam, write it alike in all rows; else give names that differ more.",
     ProblemKind.INFANT_SPLIT: "Make the folds anew: all photographs of an infant belong to one part.",
     ProblemKind.LIKENESS_SPLIT: "Make the folds anew with this audit, which keeps them together.",
     ProblemKind.SAME_FILE: "Keep one of them.",

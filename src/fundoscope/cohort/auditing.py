@@ -6,7 +6,6 @@ labels teaches nothing.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -17,7 +16,8 @@ from fundoscope.cohort.folds import Folds
 from fundoscope.cohort.near_duplicates import find_near_duplicates
 from fundoscope.cohort.problems import AuditProblem, ProblemKind, SameEyePair
 from fundoscope.cohort.second_views import find_second_views
-from fundoscope.cohort.table import Cohort, CohortRow, list_some
+from fundoscope.cohort.spellings import describe_spellings
+from fundoscope.cohort.table import Cohort, CohortRow
 from fundoscope.errors import PhotographError, UsageError
 
 Progress = Callable[[str, int, int], None]
@@ -163,19 +163,14 @@ def _contradictions(
 
 
 def _check_spellings(cohort: Cohort) -> list[AuditProblem]:
-    """Infants whose names differ only in capital letters, spaces, separators or zeros before a number: 7, 007 and 7.0."""
-    spellings: dict[tuple[str, ...], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for record in cohort:
-        if record.infant is not None:
-            words = re.findall(r"\d+|[^\W\d_]+", re.sub(r"\.0+$", "", record.infant).casefold())
-            spellings[tuple(word.lstrip("0") or word[:1] for word in words)][record.infant].append(record.row)
+    """Infants, and exams of one infant, that are written in two ways."""
     problems = []
-    for words, rows in spellings.items():
-        if words and len(rows) > 1:
-            concerned = tuple(sorted(row for own in rows.values() for row in own))
-            paths = tuple(cohort[row].path for row in concerned)
-            detail = f"infants {list_some([repr(name) for name in rows])}"
-            problems.append(AuditProblem(ProblemKind.TWO_SPELLINGS, concerned, paths, detail=detail))
+    for noun, spellings in cohort.two_spellings():
+        kind = ProblemKind.TWO_SPELLINGS if noun == "infant" else ProblemKind.TWO_EXAM_SPELLINGS
+        concerned = tuple(sorted(row for rows in spellings.values() for row in rows))
+        detail = describe_spellings(noun, spellings, {row: cohort[row].line for row in concerned})
+        paths = tuple(cohort[row].path for row in concerned)
+        problems.append(AuditProblem(kind, concerned, paths, detail=detail))
     return problems
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from difflib import get_close_matches
 
 from fundoscope.cohort.sheet import is_blank
@@ -12,18 +14,57 @@ COLUMNS = ("image", "label", "treatment_requiring", "infant", "eye", "exam")
 #: In the order of the class numbers: 0 is normal, 1 is rop.
 LABELS = ("normal", "rop")
 
+#: Other words for a label, without spaces and signs. A word that could be meant otherwise (0, yes, negative) is not among them.
+_OTHER_WORDS = {
+    **dict.fromkeys(("healthy", "norop", "nonrop", "notrop", "withoutrop", "ropabsent", "noretinopathy",
+                     "noretinopathyofprematurity", "withoutretinopathy", "withoutretinopathyofprematurity"), "normal"),
+    **dict.fromkeys(("retinopathyofprematurity", "withrop"), "rop"),
+}  # fmt: skip
+_NUMBERS_AND_ANSWERS = frozenset({"yes", "no", "y", "n", "true", "false", "positive", "negative", "+", "pos", "neg"})
+_SLIP = 0.8  # likeness from which a word is taken for a misspelt label
+
 _TREATMENTS = {"yes": True, "no": False}
 _EYES = {"left": "left", "l": "left", "os": "left", "right": "right", "r": "right", "od": "right"}
 
+# 123456789012 in a spreadsheet's narrow column, saved as 1.23457E+11: other infants' numbers become the same
+_ROUNDED = re.compile(r"\d([.,]\d+)?e\+?\d+", re.IGNORECASE)
+
 
 def parse_label(text: str, where: str) -> str:
-    """The label, normal or rop, whatever its capital letters; raises `CohortError` for any other word."""
-    label = text.casefold()
-    if label not in LABELS:
-        close = [word for word in get_close_matches(label, LABELS, n=1, cutoff=0.8) if word[0] == label[0]]
-        hint = f"; did you mean '{close[0]}'?" if close else "."  # "no rop" is near to rop, and its opposite
-        raise CohortError(f"{where}: the label '{text}' is unknown{hint} Write normal or rop.")
-    return label
+    """The label, normal or rop, whatever its capital letters; also from plain words for them, such as "no ROP".
+
+    Raises `CohortError` for a blank and for any other word. The opposite label is never proposed: a number, or a word with
+    an added "no" or sign, gets no proposal at all.
+    """
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    word = re.sub(r"(?<=[^\W_])[\s_\-\u2010-\u2015.]+(?=[^\W_])", "", plain)  # not at its end: "ROP -" is no ROP
+    if label := word if word in LABELS else _OTHER_WORDS.get(word):
+        return label
+    if is_blank(text):
+        raise CohortError(f"{where}: the label is blank ('{text}'). Write normal or rop, or remove the row.")
+    if re.fullmatch(r"[\d.,]+", word) or word in _NUMBERS_AND_ANSWERS:
+        raise CohortError(f"{where}: the label '{text}' can mean either. Write normal or rop in its place.")
+    close = [label for label in LABELS if abs(len(word) - len(label)) < 2 and get_close_matches(word, [label], 1, _SLIP)]
+    sure = plain.isalpha() and close and word[0] == close[0][0]
+    hint = f"; did you mean '{close[0]}'?" if sure else "."
+    raise CohortError(f"{where}: the label '{text}' is unknown{hint} Write normal or rop.")
+
+
+def parse_name(text: str, column: str, where: str) -> str | None:
+    """The name of an infant or an exam; None where the cell is blank.
+
+    Raises `CohortError` for what a spreadsheet made of a name: a formula, or a long number that was rounded.
+    """
+    if is_blank(text):
+        return None
+    if _ROUNDED.fullmatch(text):
+        raise CohortError(
+            f"{where}: the {column} '{text}' is a long number that a spreadsheet has rounded. "
+            "Format the column as text, fill it in anew, and save the table again."
+        )
+    if text.startswith("="):
+        raise CohortError(f"{where}: the {column} '{text}' is a formula. Write its value.")
+    return text
 
 
 def parse_treatment(text: str, label: str, where: str) -> bool | None:

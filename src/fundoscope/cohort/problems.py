@@ -17,6 +17,7 @@ class ProblemKind(StrEnum):
     TWO_LABELS = "one picture under two labels"
     TWO_INFANTS = "one eye under two infants"
     TWO_SPELLINGS = "one infant in two spellings"
+    TWO_EXAM_SPELLINGS = "one exam in two spellings"
     INFANT_SPLIT = "infant on two sides of a split"
     LIKENESS_SPLIT = "one eye on two sides of a split"
     SAME_FILE = "same file"

@@ -17,7 +17,10 @@ from pathlib import Path
 from fundoscope.errors import FundoscopeError, UsageError, nearest
 
 #: Words that stand for "not known" in an optional cell, in small letters.
-BLANK_WORDS = frozenset({"", "-", "–", "—", "nan", "na", "n/a", "<na>", "null", "none"})
+BLANK_WORDS = frozenset(
+    {"", "-", "–", "—", "--", "---", ".", "?", "nan", "na", "n/a", "n.a.", "#n/a", "#nv", "<na>", "nat", "null", "none"}
+    | {"empty", "(empty)", "(blank)", "unknown"}
+)
 
 _SEPARATORS = ",;\t|"
 _HEADER_WITHIN = 10  # filled lines among which the header is sought: titles and dates of export may stand above it

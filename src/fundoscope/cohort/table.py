@@ -23,9 +23,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.cohort.columns import COLUMNS, LABELS, parse_eye, parse_label, parse_treatment, treatment_word
-from fundoscope.cohort.sheet import Sheet, SheetRow, is_blank, read_sheet
-from fundoscope.errors import CohortError, nearest
+from fundoscope.cohort.columns import (
+    COLUMNS,
+    LABELS,
+    parse_eye,
+    parse_label,
+    parse_name,
+    parse_treatment,
+    treatment_word,
+)
+from fundoscope.cohort.sheet import Sheet, SheetRow, clean_cell, is_blank, read_sheet
+from fundoscope.cohort.spellings import describe_spellings, find_two_spellings
+from fundoscope.errors import CohortError
 from fundoscope.imaging.kinds import SUFFIXES
 from fundoscope.imaging.read import natural_order
 
@@ -68,39 +77,52 @@ class CohortRow:
 class Cohort:
     """Photographs with their labels, in the order of the table; `name` is what errors call it.
 
-    Raises `CohortError` for a cohort without photographs, for infants that are blank in some rows only, and for one
-    photograph under two labels.
+    Raises `CohortError` for a cohort without photographs, for infants that are blank in some rows only, for one photograph
+    under two labels, and, unless `allow_two_spellings`, for an infant or an exam that is written in two ways: its photographs
+    would be taken for those of two.
     """
 
-    def __init__(self, records: Sequence[CohortRow], name: str) -> None:
+    def __init__(self, records: Sequence[CohortRow], name: str, allow_two_spellings: bool = False) -> None:
         self.records = tuple(records)
         self.name = name
         if not self.records:
             raise CohortError(f"{name}: there is no photograph in it. Add a row for each, below the header.")
         self._check_infants()
         self._check_repeats()
+        if not allow_two_spellings:
+            for noun, spellings in self.two_spellings():
+                lines = {row: record.line for row, record in enumerate(self.records)}
+                raise CohortError(f"{self.name}: {describe_spellings(noun, spellings, lines)}")
 
     @classmethod
-    def read(cls, path: str | Path, labelled: bool = True) -> Cohort:
+    def read(cls, path: str | Path, labelled: bool = True, allow_two_spellings: bool = False) -> Cohort:
         """The cohort in a CSV file; raises `CohortError` naming the row and what to do about it.
 
         `labelled=False` also takes a table that is to be screened: without labels, or with blank ones.
+        `allow_two_spellings` leaves infants and exams that are written in two ways to the audit.
         """
         sheet = read_sheet(path, COLUMNS[: 1 + labelled], CohortError)
         base = Path(path).absolute().parent  # not resolved: a linked table keeps its neighbours
-        return cls._from_sheet(sheet, base, labelled)
+        return cls._from_sheet(sheet, base, labelled, allow_two_spellings)
 
     @classmethod
-    def from_rows(cls, rows: Iterable[Mapping[str, str]], folder: str | Path, name: str = "cohort") -> Cohort:
+    def from_rows(
+        cls,
+        rows: Iterable[Mapping[str, str]],
+        folder: str | Path,
+        name: str = "cohort",
+        allow_two_spellings: bool = False,
+    ) -> Cohort:
         """The cohort of rows given as mappings from column to text; paths are relative to `folder`."""
-        return cls._from_sheet(Sheet.from_rows(rows, name, CohortError), Path(folder).absolute())
+        sheet = Sheet.from_rows(rows, name, CohortError)
+        return cls._from_sheet(sheet, Path(folder).absolute(), True, allow_two_spellings)
 
     @classmethod
-    def _from_sheet(cls, sheet: Sheet, base: Path, labelled: bool = True) -> Cohort:
+    def _from_sheet(cls, sheet: Sheet, base: Path, labelled: bool, allow_two_spellings: bool) -> Cohort:
         if len(sheet):
             sheet.check_columns(COLUMNS[: 1 + labelled], COLUMNS[1 + labelled :])
         records = [_parse_row(number, row, sheet, base, labelled) for number, row in enumerate(sheet)]
-        return cls(records, sheet.name)
+        return cls(records, sheet.name, allow_two_spellings)
 
     @classmethod
     def from_folders(cls, folder: str | Path) -> Cohort:
@@ -112,11 +134,9 @@ class Cohort:
         if not folder.is_dir():
             raise CohortError(f"{folder}: there is no such folder. Give the folder that holds normal/ and rop/.")
         children = sorted((c for c in folder.iterdir() if not _hidden(c)), key=_in_order)
-        _check_folders(folder, children)
         rows = [
-            {"image": photograph.relative_to(folder).as_posix(), "label": child.name.strip().casefold()}
-            for child in children
-            if child.is_dir()
+            {"image": photograph.relative_to(folder).as_posix(), "label": label}
+            for child, label in _label_folders(folder, children).items()
             for photograph in sorted(_photographs_in(child), key=_in_order)
         ]
         if not rows:
@@ -165,6 +185,21 @@ class Cohort:
             whole.update(json.dumps([record.content(), digest], sort_keys=True).encode())
         return whole.hexdigest()
 
+    def two_spellings(self) -> list[tuple[str, dict[str, list[int]]]]:
+        """Each infant, and each exam of one infant, that is written in several ways: which of the two it is, and by spelling
+        the rows (from 0) in which it stands.
+        """
+        found = [("infant", spellings) for spellings in find_two_spellings(record.infant for record in self.records)]
+        exams: dict[str, dict[int, str | None]] = {}
+        for row, record in enumerate(self.records):
+            if record.infant is not None:
+                exams.setdefault(record.infant, {})[row] = record.exam
+        for own in exams.values():
+            rows = list(own)
+            for spellings in find_two_spellings(own.values()):
+                found.append(("exam", {name: [rows[at] for at in places] for name, places in spellings.items()}))
+        return found
+
     def write(self, path: str | Path) -> Path:
         """Write the table as CSV, its image paths relative to where it is written; returns `path`."""
         path = Path(path)
@@ -209,7 +244,7 @@ def list_some(names: Sequence[str], between: str = ", ") -> str:
 
 def _parse_row(number: int, row: SheetRow, sheet: Sheet, base: Path, labelled: bool) -> CohortRow:
     image = row["image"]
-    if not image:
+    if is_blank(image):
         raise CohortError(f"{row.where}: the image is blank. Fill in its path, or remove the row.")
     label = parse_label(row["label"], row.where) if labelled or not is_blank(row["label"]) else ""
     return CohortRow(
@@ -218,9 +253,9 @@ def _parse_row(number: int, row: SheetRow, sheet: Sheet, base: Path, labelled: b
         path=_find_image(image, base, sheet.encoding),
         label=label,
         treatment_requiring=parse_treatment(row["treatment_requiring"], label, row.where),
-        infant=None if is_blank(row["infant"]) else row["infant"],
+        infant=parse_name(row["infant"], "infant", row.where),
         eye=parse_eye(row["eye"], row.where),
-        exam=None if is_blank(row["exam"]) else row["exam"],
+        exam=parse_name(row["exam"], "exam", row.where),
         extra={sheet.titles[column]: text for column, text in row.cells.items() if column not in COLUMNS},
         line=row.line,
     )
@@ -277,11 +312,18 @@ def _photographs_in(folder: Path) -> list[Path]:
     return [p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not _hidden(p)]
 
 
-def _check_folders(folder: Path, children: list[Path]) -> None:
-    unknown = [c.name for c in children if c.is_dir() and c.name.strip().casefold() not in LABELS]
+def _label_folders(folder: Path, children: list[Path]) -> dict[Path, str]:
+    """The label that each folder's name stands for, as the word in a table's cell would."""
+    labels, unknown = {}, []
+    for child in children:
+        if child.is_dir():
+            try:
+                labels[child] = parse_label(clean_cell(child.name), str(folder))
+            except CohortError:
+                unknown.append(f"'{child.name}'")
     if unknown:
-        hint = nearest(unknown[0].casefold(), LABELS)
-        raise CohortError(f"{folder}: no label is called {list_some(unknown)}; {hint} Name each folder normal or rop.")
-    loose = [child.name for child in children if child.is_file() and child.suffix.lower() in SUFFIXES]
+        raise CohortError(f"{folder}: no label is called {list_some(unknown)}. Name each folder normal or rop.")
+    loose = [f"'{child.name}'" for child in children if child.is_file() and child.suffix.lower() in SUFFIXES]
     if loose:
         raise CohortError(f"{folder}: {list_some(loose)} lies in no label's folder. Move it into normal/ or rop/.")
+    return labels

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fundoscope.cohort.sheet import SheetRow, is_blank, read_sheet
+from fundoscope.cohort.spellings import describe_spellings, find_two_spellings
 from fundoscope.datasets import open_dataset
 from fundoscope.errors import UsageError
 from fundoscope.vessels.grade_rule import GRADES, SPAN
@@ -45,8 +46,8 @@ class PatchRow:
 def read_patch_table(path: Path) -> list[PatchRow]:
     """The rows of a table, or of a folder of the 90-patch set.
 
-    Raises `UsageError` for a table that cannot be read, a missing column, a wrong value, and a patch that is listed twice or
-    does not exist; the message names file and line.
+    Raises `UsageError` for a table that cannot be read, a missing column, a wrong value, a photograph that is written in two
+    ways, and a patch that is listed twice or does not exist; the message names file and line.
     """
     if path.is_dir():
         return _read_graded_folder(path)
@@ -64,6 +65,9 @@ def read_patch_table(path: Path) -> list[PatchRow]:
         rows.append(row)
     if not rows:
         raise UsageError(f"{path}: holds no patch. Add a line a patch.")
+    for spellings in find_two_spellings(row.photograph for row in rows):
+        lines = {row: line.line for row, line in enumerate(sheet)}
+        raise UsageError(f"{path}: {describe_spellings('photograph', spellings, lines)}")
     return rows
 
 
