@@ -44,7 +44,9 @@ def parse_label(text: str, where: str) -> str:
         raise CohortError(f"{where}: the label is blank ('{text}'). Write normal or rop, or remove the row.")
     if re.fullmatch(r"[\d.,]+", word) or word in _NUMBERS_AND_ANSWERS:
         raise CohortError(f"{where}: the label '{text}' can mean either. Write normal or rop in its place.")
-    close = [label for label in LABELS if abs(len(word) - len(label)) < 2 and get_close_matches(word, [label], 1, _SLIP)]
+    close = [
+        label for label in LABELS if abs(len(word) - len(label)) < 2 and get_close_matches(word, [label], 1, _SLIP)
+    ]
     sure = plain.isalpha() and close and word[0] == close[0][0]
     hint = f"; did you mean '{close[0]}'?" if sure else "."
     raise CohortError(f"{where}: the label '{text}' is unknown{hint} Write normal or rop.")
