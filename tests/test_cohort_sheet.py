@@ -1,6 +1,8 @@
 """The one reader of tables: what spreadsheets and people write is read alike, or refused with row and remedy."""
 
 import csv
+import itertools
+import math
 import os
 import re
 import unicodedata
@@ -9,10 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fundoscope.cohort import Cohort
-from fundoscope.cohort.sheet import clean_cell, is_blank, read_sheet
+from fundoscope.cohort import Cohort, audit, write_audit_page
+from fundoscope.cohort.image_paths import find_file
+from fundoscope.cohort.sheet import clean_cell, is_blank, parse_number, parse_whole, read_sheet
 from fundoscope.cohort.spellings import find_two_spellings
-from fundoscope.errors import CohortError, UsageError
+from fundoscope.errors import CohortError, PhotographError, UsageError
+from fundoscope.evaluation.metrics import results_table
+from fundoscope.findings import ROP_COLUMNS, RopFinding, Status
+from fundoscope.imaging import read
+from fundoscope.runs.sinks import CsvTable
 from fundoscope.runs.walker import walk
 
 ROWS = [["im/1.jpg", "normal", "007"], ["im/Müller 2.jpg", "rop", "008"]]
@@ -48,11 +55,17 @@ def test_encodings_separators_and_line_ends_read_alike(tmp_path, separator, endi
         "image,label,infant\n\"im/1.jpg\",normal,\"007\"\n'im/Müller 2.jpg',rop,'008'\n",
         "image, label, infant\nim/1.jpg, \u00a0normal\u00a0,007\u200b\nim/Müller 2.jpg , rop,\ufeff008\n",
         ",image,label,infant\n0,im/1.jpg,normal,007\n1,im/Müller 2.jpg,rop,008\n",
+        'image,label,infant\n"im/1.jpg",normal,="007"\n\u201cim/Müller 2.jpg\u201d,rop,"=""008"""\n',
+        "\ufeffSEP=,,,\nIMAGE,\u00a0Label,  infant \nim/1.jpg,normal,007\nim/Müller 2.jpg,rop,008\n",
+        "sep=,\nimage;label;infant\nim/1.jpg;normal;007\nim/Müller 2.jpg;rop;008\n\n;;\n ; ;\n",
+        '"image";"label";"infant"\nim/1.jpg;normal;007\n"im/Müller 2.jpg";rop;008',
+        "infant of a, b, c, d\timage\tlabel\n007\tim/1.jpg\tnormal\n008\tim/Müller 2.jpg\trop\n",
     ],
-    ids=["sep=", "title", "title with commas", "blank columns", "quotes", "spaces", "index of pandas"],
-)
+    ids=["sep=", "title", "title with commas", "blank columns", "quotes", "spaces", "index of pandas", "formulas keep zeros",
+         "header", "a wrong sep=", "quoted header", "commas in the header"],
+)  # fmt: skip
 def test_habits_of_spreadsheets_change_nothing(tmp_path, text):
-    assert cells_of(written(tmp_path, text)) == ROWS
+    assert [sorted(row) for row in cells_of(written(tmp_path, text))] == [sorted(row) for row in ROWS]
 
 
 def test_rows_keep_the_numbers_of_the_file(tmp_path):
@@ -72,6 +85,19 @@ def test_rows_keep_the_numbers_of_the_file(tmp_path):
         ("image,label, Image\na,rop,b\n", "'image' stands twice"),
         ("\n ;;\n", "row"),
         ("", "the table is empty"),
+        ('image,label\n"a\nb",rop\nc,normal\n', "row 2: its quotes do not match"),
+        ("image,label\na,rop\nb;normal\n", "row 3: is separated by ';', the header by ','"),
+        ("image;label\na,rop\n", "row 2: is separated by ',', the header by ';'"),
+        ("a.jpg,rop,1\nb.jpg,normal,1\n", "its first line reads 'a.jpg,rop,1'"),
+        ("a.jpg,1,1\nb.jpg,2,2\n", "where the header is missing, write image,label above the rows"),
+        ("Photos of 2024\nimages,labels\na,rop\n", "there is no column 'image'"),
+        ("photos\nimage,what\na,rop\n", "there is no column 'label'; others are: what. Name it 'label' in"),
+        ("PK\x03\x04\0\0", "a workbook of Excel or OpenOffice, not a text file with a table. Open it in a spreadsheet"),
+        ("<html><table>", "a web page or XML, not a text file"),
+        ("image,label\na,#REF!\n", "row 2: the cell of 'label' holds the spreadsheet's error #REF!"),
+        ("image,label\n########,rop\n", "row 2: the cell of 'image' holds the spreadsheet's error ####"),
+        ("image,label\na,#WERT!\n", "the spreadsheet's error #WERT!. Write its value"),
+        ("image,label\na,#DIV/0!\n", "the spreadsheet's error #DIV/0!. Write its value"),
     ],
 )
 def test_what_would_lose_rows_or_cells_is_refused(tmp_path, text, said):
@@ -162,6 +188,24 @@ def test_plain_words_for_a_label_are_known_in_tables_and_as_folders(tmp_path, te
     assert [row.label for row in Cohort.from_folders(tmp_path)] == [label]
 
 
+@pytest.mark.parametrize(("text", "said"), [("1.23457E+11", "rounded"), ("1,2e+10", "rounded"), ("=B2", "a formula")])
+@pytest.mark.parametrize("column", ["infant", "exam"])
+def test_what_a_spreadsheet_made_of_a_name_is_refused(tmp_path, text, said, column):
+    with pytest.raises(CohortError, match=f"row 3: the {column} '{re.escape(text)}' is .*{said}"):
+        Cohort.read(written(tmp_path, f'image;label;other;{column}\na;rop;=A2;1\nb;rop;1;"{text}"\n'))
+
+
+def test_numbers_have_a_point_or_a_comma_and_thousands_are_not_guessed():
+    assert [parse_number(text) for text in ("0,125", "-1.5", "12,5", "1250", "0.90", "1e-3")] == [
+        0.125, -1.5, 12.5, 1250, 0.9, 1e-3]  # fmt: skip
+    assert math.isnan(parse_number("NA"))
+    for text in ("1,250", "1.250,5", "1,250.5", "x", "inf", "1,2,3"):
+        with pytest.raises(ValueError):
+            parse_number(text)
+    assert [parse_whole(text) for text in ("3", "3.0", "3,00", "007", "3.5", "-1", "x", "٣")] == [
+        3, 3, 3, 7, None, None, None, None]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [("0", "can mean either"), ("1", "can mean either"), ("1.0", "can mean either"), ("yes", "can mean either"),
@@ -188,8 +232,32 @@ def test_images_are_found_however_their_names_are_written(tmp_path):
     for image in ("im/Müller 1.jpg", "im\\Müller 1.jpg", decomposed):
         assert Cohort.read(written(tmp_path, f"image,label\n{image},rop\n"))[0].path == there, image
     assert Cohort.read(written(tmp_path, "image,label\nim/Müller 1.jpg,rop\n", "cp1252"))[0].path == there
-    url = (tmp_path / "im" / "2.jpg").as_uri()
+    url = (tmp_path / "im" / "2.jpg").as_uri().replace("2", "%32")
     assert Cohort.read(written(tmp_path, f"image,label\n{url},rop\n"))[0].path == tmp_path / "im" / "2.jpg"
+
+
+@pytest.mark.parametrize(("on_disk", "in_table"), list(itertools.permutations(["NFC", "NFD"])))
+def test_accents_taken_apart_on_disk_or_in_the_table_name_the_same_file(tmp_path, on_disk, in_table):
+    def names(form, other):
+        return f"{unicodedata.normalize(form, 'Ägypten')}/{unicodedata.normalize(other, 'é Müller')}.jpg"
+
+    for other in ("NFC", "NFD"):  # folder and file need not be encoded alike
+        there = tmp_path / names(on_disk, other)
+        there.parent.mkdir(exist_ok=True)
+        there.touch()
+        assert Cohort.read(written(tmp_path, f"image,label\n{names(in_table, in_table)},rop\n"))[0].path.is_file()
+
+
+def test_a_name_that_differs_in_capital_letters_is_told(tmp_path):
+    (tmp_path / "Im").mkdir()
+    (tmp_path / "Im" / "1.JPG").touch()
+    cohort = Cohort.read(written(tmp_path, "image,label\nIm/1.jpg,rop\nim/1.JPG,rop\nIm/2.jpg,rop\n"))
+    causes = []
+    for row in cohort:
+        with pytest.raises(PhotographError) as caught:
+            read(row.path)  # by the audit, by a screening and by everything else that reads
+        causes.append(caught.value.cause)
+    assert causes == [f"there is no such file{more}" for more in ("; it exists as 1.JPG", "; it exists as Im", "")]
 
 
 def test_a_name_in_an_older_encoding_is_found_by_its_bytes(tmp_path):
@@ -206,3 +274,39 @@ def test_a_name_in_an_older_encoding_is_found_by_its_bytes(tmp_path):
 def test_names_in_a_chinese_encoding_are_found(tmp_path, name):
     (tmp_path / name).touch()
     assert Cohort.read(written(tmp_path, f"image,label\n{name},rop\n", "gb18030"))[0].path == tmp_path / name
+
+
+#: Names that a photograph may have, and that spreadsheets, separators or a reader could make something else of.
+NAMES = [
+    "a,b.jpg", 'a"b".jpg', '"a".jpg', "a;b|c\td.jpg", "=cmd.jpg", "+1.jpg", "-2.jpg", "@SUM(A1).jpg", "#REF!.jpg", "it's.jpg",
+    " a.jpg", "\u00a0b.jpg", "a\\nb.jpg", "a\u2028b.jpg", "a\x85b.jpg", "a\x0bb.jpg", "sep=;.jpg", "Müller.jpg",
+    os.fsdecode(b"M\xfcller 2.jpg"),
+]  # fmt: skip
+
+
+def test_every_table_that_we_write_is_read_by_our_reader(tmp_path):
+    """Whatever the photographs are called: the cohort of folders, an audit's problems, rows of results, figures, forensics."""
+    for name in NAMES:
+        (tmp_path / "normal").mkdir(exist_ok=True)
+        (tmp_path / "normal" / name).touch()
+    cohort = Cohort.from_folders(tmp_path)
+    assert {row.path.name for row in cohort} == set(NAMES)
+    table = cohort.write(tmp_path / "normal" / "c.csv")  # beside them: no folder stands before the names
+    assert [row.path for row in Cohort.read(table)] == [row.path for row in cohort]
+    assert [mention.file for mention in walk([str(table)]).mentions] == [row.path for row in cohort]
+
+    write_audit_page(audit(cohort), tmp_path / "audit")
+    problems = read_sheet(tmp_path / "audit" / "problems.csv")
+    assert {find_file(row["image"], tmp_path, problems.encoding) for row in problems} == {row.path for row in cohort}
+
+    results = CsvTable(tmp_path / "results.csv", ROP_COLUMNS)
+    for name in NAMES:
+        results.add_rows([RopFinding(f"x/{name}", Status.FAILED, 'cannot, "be"; read').as_row()])
+    results.close(True)
+    sheet = read_sheet(tmp_path / "results.csv", ROP_COLUMNS)
+    assert [os.fsencode(row["file"].encode(sheet.encoding)) for row in sheet] == [
+        f"x/{name}".encode("utf-8", "surrogateescape") for name in NAMES]  # fmt: skip
+    assert {row["reason"] for row in sheet} == {'cannot, "be"; read'}
+
+    results_table([{"network": name, "auc": 0.5, "n": None} for name in NAMES[:10]], tmp_path / "tables" / "t.csv")
+    assert [row["network"] for row in read_sheet(tmp_path / "tables" / "t.csv", ("network",))] == NAMES[:10]

@@ -319,7 +319,29 @@ def test_the_command_writes_solutions_and_a_page(tmp_path):
     assert "<b>bad" not in page
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize(
+    "excel", [str, lambda text: text.replace(",", ";").replace(".", ","), lambda text: f"sep=,\n{text}"]
+)
+def test_tables_of_a_spreadsheet_read_as_meant(tmp_path, encoding, excel):
+    (tmp_path / "t.csv").write_text(excel(HEADER + "Müller,0.94,0.9120,,.5,1\n"), encoding)
+    (tmp_path / "f.csv").write_text(excel(GOOD_FOLDS.replace("30", "30.0").replace("fold", " Fold")), encoding)
+    (row,) = read_reported_table(tmp_path / "t.csv")
+    assert row.name == "Müller"
+    assert {name: str(figure) for name, figure in row.figures.items()} == (
+        {"accuracy": "0.94", "precision": "0.9120", "sensitivity": "0.5", "specificity": "1.0000"}
+    )
+    (part,) = read_reported_folds(tmp_path / "f.csv").parts
+    assert (part.fold, part.positive, part.negative) == ("1", 20, 30)
+
+
 WRONG = {
+    "two spellings": (
+        HEADER + "x,0.9,,,,\n",
+        GOOD_FOLDS.replace("\n1", "\n01", 1),
+        "fold is written '01' (row 2) and '1'",
+    ),
+    "blank fold": (HEADER + "x,0.9,,,,\n", GOOD_FOLDS.replace("\n1", "\nNA"), "fold is blank"),
     "unknown column": ("name,acuracy\nx,0.9\n", GOOD_FOLDS, "did you mean 'accuracy'"),
     "no name": ("accuracy\n0.9\n", GOOD_FOLDS, "no column 'name'"),
     "above 100": (HEADER + "x,101.2,,,,\n", GOOD_FOLDS, "outside 0 to 100"),

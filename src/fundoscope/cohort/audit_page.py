@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from fundoscope.cohort.auditing import Audit, AuditProblem, ProblemKind
 from fundoscope.cohort.fingerprints import apply_turn
+from fundoscope.cohort.sheet import write_sheet
 from fundoscope.cohort.table import Cohort
 from fundoscope.errors import OutputError, PhotographError
 from fundoscope.imaging import read
@@ -49,10 +49,7 @@ def write_audit_page(audit: Audit, out_dir: str | Path) -> Path:
     html = _html(audit)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "problems.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(_problem_rows(audit))
+        write_sheet(folder / "problems.csv", COLUMNS, [[row[c] for c in COLUMNS] for row in _problem_rows(audit)])
         page.write_text(html, encoding="utf-8", errors="replace")
     except OSError as error:
         raise OutputError(folder, error) from error

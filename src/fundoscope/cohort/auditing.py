@@ -92,18 +92,8 @@ def _read_photographs(cohort: Cohort, progress: Progress | None) -> tuple[list[A
         if isinstance(answer, PhotographError):
             path = cohort[row].path
             kind = ProblemKind.UNREADABLE if path.exists() else ProblemKind.MISSING
-            detail = answer.cause if path.exists() else f"{answer.cause}{_name_alike(path)}"
-            problems.append(AuditProblem(kind, (row,), (path,), detail=detail))
+            problems.append(AuditProblem(kind, (row,), (path,), detail=answer.cause))
     return problems, prints
-
-
-def _name_alike(path: Path) -> str:
-    """A clause that names the file in the folder whose name differs in capital letters only; blank where there is none."""
-    try:
-        alike = [other.name for other in path.parent.iterdir() if other.name.casefold() == path.name.casefold()]
-    except OSError:
-        return ""
-    return f"; it exists as {alike[0]}" if alike else ""
 
 
 def _find_pairs(cohort: Cohort, prints: dict[int, Fingerprint], progress: Progress | None) -> list[SameEyePair]:

@@ -43,7 +43,8 @@ def parse_label(text: str, where: str) -> str:
     if is_blank(text):
         raise CohortError(f"{where}: the label is blank ('{text}'). Write normal or rop, or remove the row.")
     if re.fullmatch(r"[\d.,]+", word) or word in _NUMBERS_AND_ANSWERS:
-        raise CohortError(f"{where}: the label '{text}' can mean either. Write normal or rop in its place.")
+        number = "" if word in _NUMBERS_AND_ANSWERS else "is a number, which "
+        raise CohortError(f"{where}: the label '{text}' {number}can mean either. Write normal or rop in its place.")
     close = [
         label for label in LABELS if abs(len(word) - len(label)) < 2 and get_close_matches(word, [label], 1, _SLIP)
     ]

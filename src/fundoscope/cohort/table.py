@@ -8,13 +8,10 @@ number that tells infants apart; further columns are kept. `sheet` reads the fil
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +29,8 @@ from fundoscope.cohort.columns import (
     parse_treatment,
     treatment_word,
 )
-from fundoscope.cohort.sheet import Sheet, SheetRow, clean_cell, is_blank, read_sheet
+from fundoscope.cohort.image_paths import find_file
+from fundoscope.cohort.sheet import Sheet, SheetRow, clean_cell, is_blank, read_sheet, write_sheet
 from fundoscope.cohort.spellings import describe_spellings, find_two_spellings
 from fundoscope.errors import CohortError
 from fundoscope.imaging.kinds import SUFFIXES
@@ -206,16 +204,14 @@ class Cohort:
         used = [c for c in COLUMNS[2:] if any(getattr(record, c) is not None for record in self.records)]
         columns = [*COLUMNS[:2], *used]
         extra = sorted({name for record in self.records for name in record.extra})
-        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*columns, *extra])
-            for record in self.records:
-                cells = record.content() | {
-                    "image": _relative(record.path, path),
-                    "treatment_requiring": treatment_word(record.treatment_requiring),
-                }
-                writer.writerow([cells[c] or "" for c in columns] + [record.extra.get(name, "") for name in extra])
-        return path
+        rows = []
+        for record in self.records:
+            cells = record.content() | {
+                "image": _relative(record.path, path),
+                "treatment_requiring": treatment_word(record.treatment_requiring),
+            }
+            rows.append([cells[c] for c in columns] + [record.extra.get(name) for name in extra])
+        return write_sheet(path, [*columns, *extra], rows)
 
     def _check_infants(self) -> None:
         blank = [str(record.line) for record in self.records if record.infant is None]
@@ -250,7 +246,7 @@ def _parse_row(number: int, row: SheetRow, sheet: Sheet, base: Path, labelled: b
     return CohortRow(
         row=number,
         image=image,
-        path=_find_image(image, base, sheet.encoding),
+        path=find_file(image, base, sheet.encoding),
         label=label,
         treatment_requiring=parse_treatment(row["treatment_requiring"], label, row.where),
         infant=parse_name(row["infant"], "infant", row.where),
@@ -261,35 +257,12 @@ def _parse_row(number: int, row: SheetRow, sheet: Sheet, base: Path, labelled: b
     )
 
 
-def _find_image(image: str, base: Path, encoding: str) -> Path:
-    """The absolute path that a table's cell names: the first of its readings that exists, else the plain one.
-
-    Tables come from other machines: with backslashes, as file URLs, with accents that macOS takes apart, with names in the
-    bytes of an older encoding.
-    """
-    plain = Path(os.path.normpath(base / image))
-    if os.path.lexists(plain):
-        return plain
-    text = image.removeprefix("file://").replace("\\", "/")
-    readings = [text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)]
-    if text.startswith("~"):
-        readings.append(os.path.expanduser(text))  # noqa: PTH111 (pathlib's fails without a home)
-    if encoding in ("cp1252", "unknown"):  # what is not Unicode may also be Chinese, or the bytes of the name on disk
-        raw = image.encode(encoding) if encoding == "cp1252" else os.fsencode(image)
-        readings.append(os.fsdecode(raw))
-        with suppress(UnicodeDecodeError):
-            readings.append(raw.decode("gb18030").replace("\\", "/"))
-    found = [Path(os.path.normpath(base / reading)) for reading in readings]
-    if "\\" in image:  # written on Windows: with or without the file, its parts are what is meant
-        return next((path for path in found if os.path.lexists(path)), found[0])
-    return next((path for path in found if os.path.lexists(path)), plain)
-
-
 def _relative(image: Path, table: Path) -> str:
     try:
-        return Path(os.path.relpath(image, os.path.normpath(table.absolute().parent))).as_posix()
+        text = Path(os.path.relpath(image, os.path.normpath(table.absolute().parent))).as_posix()
     except ValueError:  # another drive
-        return image.as_posix()
+        text = image.as_posix()
+    return text if clean_cell(text) == text and not is_blank(text) else f"./{text}"  # a reader takes spaces off
 
 
 def _digest(path: Path) -> str:

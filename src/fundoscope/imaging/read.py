@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.errors import PhotographError
+from fundoscope.imaging.alike import name_alike
 from fundoscope.imaging.decode import decode
 from fundoscope.imaging.headers import COPY_AGAIN, check_size
 from fundoscope.imaging.kinds import READ, foreign_kind, format_of
@@ -99,7 +100,7 @@ def _bytes_of(path: str, name: str) -> bytes:
             raise PhotographError(name, cause, "Export it smaller.")
         return Path(path).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise PhotographError(name, "there is no such file", "Check the path.") from error
+        raise PhotographError(name, f"there is no such file{name_alike(Path(path))}", "Check the path.") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         cause = f"cannot be opened ({getattr(error, 'strerror', None) or error})"
         raise PhotographError(name, cause, "Check the path and its permissions.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from fundoscope.cohort.sheet import write_sheet
 from fundoscope.errors import OutputError
 from fundoscope.evaluation.forensics import mean_tables
 from fundoscope.evaluation.forensics.confusion_tables import Ints, common_factor, tables_of_any_counts, tables_of_counts
@@ -137,17 +137,10 @@ def write_solutions(findings: Sequence[RowFinding], folder: Path) -> None:
     ]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "solutions.csv", ("name", "verdict", "tp", "fn", "tn", "fp"), singles)
-        _write(folder / "means.csv", ("name", "fold", "tp", "fn", "tn", "fp"), means)
+        write_sheet(folder / "solutions.csv", ("name", "verdict", "tp", "fn", "tn", "fp"), singles)
+        write_sheet(folder / "means.csv", ("name", "fold", "tp", "fn", "tn", "fp"), means)
     except OSError as error:
         raise OutputError(folder, error) from error
-
-
-def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
 
 
 def _examine_windows(

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.cohort.sheet import Sheet, is_blank, read_sheet
+from fundoscope.cohort.sheet import Sheet, is_blank, parse_whole, read_sheet
+from fundoscope.cohort.spellings import describe_spellings, find_two_spellings
 from fundoscope.errors import UsageError, nearest
 
 FIGURES = ("accuracy", "precision", "f1", "sensitivity", "specificity")
@@ -183,10 +184,14 @@ def read_reported_folds(path: str | Path) -> ReportedFolds:
     """The folds in a CSV `fold,part,class,n`: part training or validation, class positive or negative.
 
     Training parts may be left out. Raises `UsageError` naming the row, for unknown words, counts that are negative or not
-    whole, a row that stands twice, and a part that lacks a class.
+    whole, a row that stands twice, a fold that is written in two ways, and a part that lacks a class.
     """
     counts: dict[tuple[str, str], dict[str, int]] = {}
-    for row in _read_closed(path, _FOLD_COLUMNS):
+    sheet = _read_closed(path, _FOLD_COLUMNS)
+    for spellings in find_two_spellings(row["fold"] for row in sheet):
+        lines = {at: row.line for at, row in enumerate(sheet)}
+        raise UsageError(f"{path}: {describe_spellings('fold', spellings, lines)}")
+    for row in sheet:
         where, fold, text = row.where, row["fold"], row["n"]
         words = {}
         for column, known in (("part", _PARTS), ("class", _CLASSES)):
@@ -194,15 +199,16 @@ def read_reported_folds(path: str | Path) -> ReportedFolds:
             if words[column] not in known:
                 hint = f"{nearest(words[column], known)} Write one of: {', '.join(known)}."
                 raise UsageError(f"{where}: {column} is '{row[column]}'; {hint}")
-        if not fold:
+        if is_blank(fold):
             raise UsageError(f"{where}: fold is blank. Write its number.")
-        if not text.isascii() or not text.isdigit() or int(text) > _MOST_IMAGES:
+        count = parse_whole(text)
+        if count is None or count > _MOST_IMAGES:
             raise UsageError(f"{where}: n is '{text}'. Write a whole number of images from 0 to {_MOST_IMAGES}.")
         own = counts.setdefault((fold, words["part"]), {})
         if words["class"] in own:
             what = f"{words['part']} of fold {fold}, {words['class']}"
             raise UsageError(f"{where}: {what}, stands twice. Remove one of them.")
-        own[words["class"]] = int(text)
+        own[words["class"]] = count
     for (fold, part), own in counts.items():
         for name in _CLASSES:
             if name not in own:

@@ -9,14 +9,15 @@ photograph together (`image` does, too). A folder of the 90-patch set (Nguyen 20
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fundoscope.cohort.sheet import SheetRow, is_blank, read_sheet
+from fundoscope.cohort.image_paths import find_file
+from fundoscope.cohort.sheet import SheetRow, is_blank, parse_number, parse_whole, read_sheet
 from fundoscope.cohort.spellings import describe_spellings, find_two_spellings
 from fundoscope.datasets import open_dataset
 from fundoscope.errors import UsageError
+from fundoscope.imaging.alike import name_alike
 from fundoscope.vessels.grade_rule import GRADES, SPAN
 
 COLUMNS = ("patch", "grade", "photograph", "span", "vein_px", "narrowing_1", "narrowing_2", "sham")
@@ -55,10 +56,11 @@ def read_patch_table(path: Path) -> list[PatchRow]:
     columns = list(sheet.titles)
     if not {"patch", "grade"} <= set(columns) or not set(_GROUPS) & set(columns):
         raise UsageError(f"{path}: has the columns {', '.join(columns) or 'none'}. Give patch, grade and photograph.")
+    sheet.check_columns(("patch", "grade"), COLUMNS[2:])
     rows: list[PatchRow] = []
     paths: set[Path] = set()
     for line in sheet:
-        row = _parse_row(path, line)
+        row = _parse_row(path, line, sheet.encoding)
         if row.path in paths:
             raise UsageError(f"{line.where}: {row.path.name} stands there twice. Remove one of the two lines.")
         paths.add(row.path)
@@ -83,27 +85,28 @@ def _read_graded_folder(folder: Path) -> list[PatchRow]:
     ]
 
 
-def _parse_row(table: Path, line: SheetRow) -> PatchRow:
+def _parse_row(table: Path, line: SheetRow, encoding: str) -> PatchRow:
     cells, where = line.cells, line.where
-    path = table.parent / cells["patch"]
-    if not cells["patch"] or not path.is_file():
-        raise UsageError(f"{where}: there is no patch '{cells['patch']}'. Paths are relative to the table.")
-    group = next((cells[name] for name in _GROUPS if cells.get(name)), "")
+    path = find_file(cells["patch"], table.parent, encoding)
+    if is_blank(cells["patch"]) or not path.is_file():
+        raise UsageError(
+            f"{where}: there is no patch '{cells['patch']}'{name_alike(path)}. Paths are relative to the table."
+        )
+    group = next((cells[name] for name in _GROUPS if not is_blank(cells.get(name, ""))), "")
     if not group:
         raise UsageError(f"{where}: does not say which photograph {path.name} was cut from. Fill in 'photograph'.")
-    if not is_blank(cells["grade"]) and cells["grade"] not in {str(grade) for grade in range(GRADES)}:
+    grade = None if is_blank(cells["grade"]) else parse_whole(cells["grade"])
+    if not is_blank(cells["grade"]) and (grade is None or grade >= GRADES):
         raise UsageError(f"{where}: grade '{cells['grade']}' is none. Give 0, 1, 2 or 3, or leave it blank.")
-    grade = None if is_blank(cells["grade"]) else int(cells["grade"])
-    span = _parse_number(where, cells, "span")
-    sides = (_parse_number(where, cells, "narrowing_1"), _parse_number(where, cells, "narrowing_2"))
+    numbers = {}
+    for name in ("span", "vein_px", "narrowing_1", "narrowing_2"):
+        try:
+            numbers[name] = parse_number(cells.get(name, ""))
+        except ValueError:
+            raise UsageError(
+                f"{where}: {name} '{cells[name]}' is no number. Give one with a decimal point, or leave it blank."
+            ) from None
     return PatchRow(
-        path, grade, group, SPAN if math.isnan(span) else span, _parse_number(where, cells, "vein_px"), sides, cells.get("sham", "")
+        path, grade, group, SPAN if math.isnan(numbers["span"]) else numbers["span"], numbers["vein_px"],
+        (numbers["narrowing_1"], numbers["narrowing_2"]), cells.get("sham", ""),
     )  # fmt: skip
-
-
-def _parse_number(where: str, cells: Mapping[str, str], name: str) -> float:
-    text = cells.get(name, "")
-    try:
-        return math.nan if is_blank(text) else float(text.replace(",", "."))
-    except ValueError:
-        raise UsageError(f"{where}: {name} '{text}' is no number. Give one, or leave it blank.") from None
