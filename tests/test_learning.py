@@ -12,6 +12,7 @@ import torch
 from fundoscope.errors import UsageError
 from fundoscope.imaging import Standard
 from fundoscope.learning import SQUARE, UNLABELLED, Augment, FitOptions, Squares, fit, predict_logits
+from fundoscope.learning.fit import TrainingData, fit_batches
 from fundoscope.learning.squares import Order, training_batches
 from fundoscope.networks import Classifier, build
 from fundoscope.networks.tiny import TinyBody
@@ -97,6 +98,40 @@ def test_without_inner_rows_it_trains_to_the_end(tmp_path):
     fit(build("tiny"), data, np.arange(16), np.array([], np.int64), QUICK, tmp_path / "f", seed=0)
     rows = list(csv.DictReader((tmp_path / "f" / "epochs.csv").open()))
     assert len(rows) == QUICK.epochs and rows[-1]["inner_loss"] == "nan"
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.75])
+def test_the_mean_of_the_weights_holds_the_last_step_too(tmp_path, decay):
+    """The same steps by torch alone beside it: one batch an epoch, a known number of steps."""
+    torch.manual_seed(0)
+    model, x, y = torch.nn.Linear(2, 2, bias=False), torch.tensor([[1.0, -2.0]]), torch.tensor([1])
+    by_hand = model.weight.detach().clone()
+    options = replace(QUICK, epochs=3, batch=1, learning_rate=0.1, weight_decay=0.0, schedule="constant",
+                      optimiser="adam", average=decay)  # fmt: skip
+    optimiser, mean = torch.optim.Adam([by_hand.requires_grad_()], 0.1), None
+    for _ in range(options.epochs):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(x @ by_hand.T, y).backward()
+        optimiser.step()
+        now = by_hand.detach().clone()
+        mean = now if mean is None else decay * mean + (1 - decay) * now
+    data = torch.utils.data.TensorDataset(x.reshape(1, 2, 1, 1), y)
+    given = TrainingData(torch.utils.data.DataLoader(data), torch.nn.functional.cross_entropy)
+    found = fit_batches(Flat(model), given, options, tmp_path / "f", seed=0).inner.weight
+    torch.testing.assert_close(found, mean, atol=1e-6, rtol=0)
+    if not decay:
+        torch.testing.assert_close(found, by_hand, atol=1e-6, rtol=0)  # 0 is none: what the last step left
+
+
+class Flat(torch.nn.Module):
+    """A linear layer that takes its two numbers as a picture of one pixel."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x.flatten(1))
 
 
 def dropping():

@@ -148,7 +148,8 @@ class _Fit(pl.LightningModule):
         self._sums["train"].append((float(loss.detach()), len(y)))
         return loss
 
-    def on_before_zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        # here, and not where Lightning zeroes the gradients: that comes before the optimiser's step
         self.averaged.update_parameters(self.model)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
