@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from fundoscope.errors import UsageError
+from fundoscope.errors import ControlError, UsageError
 from fundoscope.evaluation import (
     auc,
     compute_metrics,
@@ -185,5 +185,7 @@ def test_a_planted_leak_raises_the_alarm(leak):
 
 def test_one_run_and_the_pessimism_of_cross_validation():
     assert shuffle_verdict([0.9], 49, 49).alarm and not shuffle_verdict([0.6], 49, 49).alarm
+    with pytest.raises(ControlError, match="one class"):
+        shuffle_verdict([0.5, float("nan")], 49, 49)
     low = shuffle_verdict([0.40, 0.42, 0.45, 0.38] * 5, 49, 49)
     assert not low.alarm and "Below 0.5" in low.text

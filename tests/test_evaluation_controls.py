@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fundoscope.errors import UsageError
+from fundoscope.errors import ControlError, UsageError
 from fundoscope.evaluation.controls.matched_photographs import (
     KINDS,
     ColourReference,
@@ -60,10 +60,15 @@ def test_masked_photographs_have_one_field(eyes):
 
 def test_fields_that_share_too_little_are_refused(eyes):
     sliver = eye(7, shape=(40, 160), row=20.0, radius=75.0)
-    with pytest.raises(UsageError, match="eye8"):
+    with pytest.raises(ControlError, match=r"share only \d+% of the square.* narrowest is that of eye8\.png"):
         FieldMask.fit([*eyes, sliver, eye(8, shape=(160, 36), row=80.0, column=18.0, radius=75.0)])
     with pytest.raises(UsageError, match="at least one"):
         FieldMask.fit([])
+
+
+def test_colours_of_nothing_are_refused(eyes):
+    with pytest.raises(ControlError, match="No photograph shows retina"):
+        ColourReference.fit(eyes[:1], [np.zeros(eyes[0].pixels.shape[:2], bool)])
 
 
 def test_colours_become_exactly_alike(eyes):

@@ -14,6 +14,7 @@ from fundoscope.evaluation.controls import (
     NUISANCE_FAMILIES,
     NUISANCE_FEATURES,
     majority_baseline,
+    make_or_say_why,
     mean_colour_baseline,
     mean_colour_table,
     nuisance_baseline,
@@ -21,7 +22,7 @@ from fundoscope.evaluation.controls import (
     nuisance_table,
 )
 from fundoscope.evaluation.controls.baselines import fit_logistic, predict_out_of_fold
-from fundoscope.imaging import Photograph
+from fundoscope.imaging import Field, Photograph
 
 
 def eye(seed=0, shape=(120, 160), radius=70.0, row=60.0, column=80.0, colour=(170, 80, 40), blur=0.0, n_bytes=0):
@@ -157,6 +158,25 @@ def test_groups_stay_together(seed):
     assert np.isfinite(predict_out_of_fold(features, y, whole, groups, seed).p).all()
     with pytest.raises(LeakError, match="both sides"):
         predict_out_of_fold(features, y, folds_of(30), groups)
+
+
+def test_a_baseline_that_cannot_be_made_says_why_and_a_leak_is_no_such_thing():
+    y, features = np.arange(10) % 2, np.zeros((10, 2))
+    features[3:5, 1] = np.nan
+    found = make_or_say_why(lambda: predict_out_of_fold(features, y, folds_of(10)))
+    assert str(found).startswith("could not be made: 2 of 10 photographs lack a measure")
+    found = make_or_say_why(lambda: predict_out_of_fold(features[:, :0], y, folds_of(10)))
+    assert str(found).startswith("could not be made: nothing was measured")
+    constant = make_or_say_why(lambda: predict_out_of_fold(np.full((10, 3), 7.0), y, folds_of(10)))
+    assert np.isfinite(constant.p).all()  # columns that never vary tell nothing, and do no harm
+    with pytest.raises(LeakError):
+        make_or_say_why(lambda: predict_out_of_fold(features[:, :1], y, [(np.arange(10), np.arange(10))]))
+
+
+def test_a_field_without_pixels_has_no_mean_colour(monkeypatch):
+    dark = Photograph(np.zeros((40, 40, 3), np.uint8), "dark", 0, "array")
+    monkeypatch.setattr(Field, "mask", lambda self, shrink=0.0: np.zeros(self.shape, bool))
+    assert np.isnan(mean_colour_table([dark])).all()
 
 
 def test_broken_folds_are_named():

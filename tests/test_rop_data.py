@@ -1,12 +1,13 @@
 """The squares of a study on disk: what streaming writes is what the controls make of all photographs at once."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
-from test_rop_study import write_cohort
+from test_rop_study import crop_to_strips, write_cohort
 
 from fundoscope.cli.console import Console
-from fundoscope.errors import UsageError
 from fundoscope.evaluation.controls import mean_colour_table, nuisance_table
 from fundoscope.evaluation.controls.matched_photographs import KINDS, Controls
 from fundoscope.imaging import Photograph, read
@@ -56,9 +57,17 @@ def test_they_are_made_once(tmp_path, monkeypatch):
     module.prepare_squares(plan, QUIET)
 
 
-def test_fields_that_share_too_little_name_the_narrowest(tmp_path, monkeypatch):
+def test_fields_that_share_too_little_leave_that_control_out_and_say_why(tmp_path, monkeypatch):
     plan = planned(tmp_path, monkeypatch)
-    picture = np.full((36, 300, 3), (60, 90, 200), np.uint8)  # a strip: no circle, and little of the square
-    cv2.imwrite(str(tmp_path / "7.png"), picture)
-    with pytest.raises(UsageError, match=r"Leave out 7\.png"):
-        module.prepare_squares(plan, QUIET)
+    crop_to_strips(tmp_path, 3, 8)
+    found = module.prepare_squares(plan, QUIET)
+    assert found.variants == ("plain", "colour", "encoding") and set(found.not_made) == {"field", "all"}
+    why = str(found.not_made["field"])
+    assert re.fullmatch(
+        r"could not be made: the fields of view of all photographs share only \d+% of the square, and 20% are needed; "
+        r"the narrowest is that of [38]\.png\. Leave it out, or do without one field for all\.", why,
+    ), why  # fmt: skip
+    assert {path.stem for path in (plan.folder / "squares").iterdir()} == {
+        "plain", "colour", "encoding", "measures", "not_made",
+    }  # fmt: skip
+    assert np.isfinite(found.measures("nuisance")).all() and not found.measures("alike").size

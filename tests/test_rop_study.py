@@ -19,6 +19,8 @@ pd = pytest.importorskip("pandas")
 
 from fundoscope.cli.console import Console
 from fundoscope.rop.recipes import read_recipe
+from fundoscope.rop.study import shuffled_labels
+from fundoscope.rop.study.data import StudyData
 from fundoscope.rop.study.pages import write_report
 from fundoscope.rop.study.plan import StudyOptions, make_plan
 from fundoscope.rop.study.run import run_study
@@ -63,6 +65,13 @@ def write_cohort(folder, n=32, infants=True):
     table = folder / "cohort.csv"
     table.write_text("image,label" + (",infant" if infants else "") + "\n" + "\n".join(rows) + "\n")
     return table
+
+
+def crop_to_strips(folder, lying, standing):
+    """Of one photograph a lying strip is left, of the other a standing one: they share a small middle."""
+    for seed, (number, shape) in enumerate(((lying, (36, 300, 3)), (standing, (300, 36, 3)))):
+        noise = np.random.default_rng(seed).normal((60, 90, 200), 9, shape)
+        cv2.imwrite(str(folder / f"{number}.png"), noise.clip(30, 255).astype(np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -306,6 +315,34 @@ def test_killed_it_goes_on_and_ends_with_the_same_answers(cohort, study, tmp_pat
         np.testing.assert_allclose(cut[["logit_0", "logit_1"]], whole[["logit_0", "logit_1"]], atol=1e-6, rtol=0)
     cut, whole = ((folder / "tables/out_of_fold.csv").read_text() for folder in (tmp_path / "s", study))
     assert cut == whole
+
+
+def test_controls_that_cannot_be_made_end_no_study_and_are_told_in_their_place(tmp_path, monkeypatch, capsys):
+    table = write_cohort(tmp_path, 16)
+    crop_to_strips(tmp_path, 3, 8)
+    measured = StudyData.measures
+
+    def without_colour(self, prefix):
+        return measured(self, prefix) * (np.nan if prefix == "colour" else 1)
+
+    monkeypatch.setattr(StudyData, "measures", without_colour)
+    monkeypatch.setattr(shuffled_labels, "auc_on_folds", lambda *_: float("nan"))
+    recipe, out = read_recipe("tiny").changed(epochs=1), tmp_path / "s"
+    run_study(StudyOptions(table, out, recipe, folds=2, networks=("student",), shuffles=1), Console())
+    results = json.loads((out / "results.json").read_text())
+    controls = {row["photographs"]: row for row in results["controls"]}
+    for name in ("one field mask for all", "field, colour and encoding alike", "(minus nuisance, alike)"):
+        assert "share only" in controls[name]["could not be made"]
+    assert controls["one encoding for all"]["minus nuisance"]["value"] is not None
+    graders = {row["grader"]: row for row in results["questions"][0]["graders"]}
+    assert "16 of 16 photographs lack a measure" in graders["mean colour"]["could not be made"]
+    assert "all of one class" in results["shuffled_labels"]["text"]
+    page, printed = (out / "report.html").read_text(), capsys.readouterr().err
+    for text in ("share only", "16 of 16 photographs lack a measure", "all of one class"):
+        assert text in page
+    assert "share only" in printed and "16 of 16 photographs lack a measure" in printed
+    rows = {row["photographs"]: row for row in rows_of(out / "tables/controls.csv")}
+    assert "share only" in rows["one field mask for all"]["could not be made"]
 
 
 def test_an_unknown_network_names_the_nearest(cohort, tmp_path):

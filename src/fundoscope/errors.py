@@ -5,6 +5,7 @@
     ├── UsageError          the call is wrong: an unknown option, an empty folder, a bad value
     ├── CohortError         the table of photographs, its labels or its folds are wrong
     │   └── LeakError       the same eye stands on two sides of a split
+    ├── ControlError        a control or a baseline cannot be made from these photographs
     ├── StudyError          a study cannot start or go on
     ├── OutputError         answers could not be written: a full disk, a folder without permission
     ├── BundleError         a bundle is missing, broken, tampered with or too new
@@ -54,6 +55,12 @@ class LeakError(CohortError):
     """The same eye, or the same photograph, stands on two sides of a split."""
 
     exit_code = 1
+
+
+class ControlError(FundoscopeError):
+    """A control or a baseline cannot be made from these photographs; a study says so in its place and goes on."""
+
+    exit_code = 2
 
 
 class StudyError(FundoscopeError):

@@ -1,6 +1,6 @@
 """What a network must beat, and what it must withstand: is it disease that it reads?
 
-`baselines` fits the logistic model of every baseline out of fold, and the commonest class; `nuisance` measures file, field,
+`baselines` fits the logistic model of every baseline out of fold, and the commonest class, and says why one could not be made; `nuisance` measures file, field,
 colour and sharpness, which are no disease; `vessel_baseline` measures what vessels alone tell; `matched_photographs` makes
 photographs alike in all that is no disease; `shuffled_labels` judges runs whose labels were shuffled.
 """
@@ -8,7 +8,9 @@ photographs alike in all that is no disease; `shuffled_labels` judges runs whose
 from fundoscope.evaluation.controls.baselines import (
     BaselinePredictions,
     FoldRows,
+    NotMade,
     majority_baseline,
+    make_or_say_why,
     predict_out_of_fold,
 )
 from fundoscope.evaluation.controls.nuisance import (
@@ -34,9 +36,11 @@ __all__ = [
     "VESSEL_FEATURES",
     "BaselinePredictions",
     "FoldRows",
+    "NotMade",
     "ShuffleControl",
     "chance_sd",
     "majority_baseline",
+    "make_or_say_why",
     "mean_colour_baseline",
     "mean_colour_table",
     "nuisance_baseline",

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fundoscope.errors import CohortError, LeakError, need
+from fundoscope.errors import CohortError, ControlError, LeakError, need
 from fundoscope.evaluation.metrics.intervals import group_codes
 
+T = TypeVar("T")
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
@@ -25,6 +27,27 @@ FoldRows = Sequence[tuple[ArrayLike, ArrayLike]]
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 _INNER = 5  # inner folds on which C is chosen
 _SURE = 1e-12  # least probability of a held-out label in the log-loss
+
+
+@dataclass(frozen=True, slots=True)
+class NotMade:
+    """Stands where a control or a baseline could not be made; `why` is a sentence for people."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return f"could not be made: {self.why}"
+
+
+def make_or_say_why(make: Callable[[], T]) -> T | NotMade:
+    """What `make` gives, or why it could not: a control that these photographs do not allow must not end a study.
+
+    Only `ControlError` is taken for that. A leak, or folds of another cohort, end whatever asked for the control.
+    """
+    try:
+        return make()
+    except ControlError as error:
+        return NotMade(str(error)[0].lower() + str(error)[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +68,15 @@ def predict_out_of_fold(
     """Probabilities of each fold's held-out photographs by a logistic model of the others, its C chosen within the others.
 
     `features` is (n, K), `y` (n,) 0 or 1; `groups` (n,) stay together in the inner folds too. Raises `CohortError` where the
-    folds do not hold every row out once, `LeakError` where a row or a group stands on both sides, `MissingExtraError`
-    without scikit-learn.
+    folds do not hold every row out once, `LeakError` where a row or a group stands on both sides, `ControlError` where
+    nothing was measured of some photograph, `MissingExtraError` without scikit-learn.
     """
     need("sklearn", what="A baseline", extra="analysis")
     labels = np.asarray(y, float)
+    unknown = int((~np.isfinite(features)).any(axis=1).sum())
+    if unknown or not features.shape[1]:
+        lacking = f"{unknown} of {len(labels)} photographs lack a measure" if unknown else "nothing was measured"
+        raise ControlError(f"{lacking.capitalize()} that the baseline needs. Leave such photographs out.")
     codes = group_codes(groups, len(labels))
     p, strengths = np.full(len(labels), np.nan), []
     for train, test in check_folds(folds, codes):

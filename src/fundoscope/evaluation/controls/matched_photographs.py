@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.errors import UsageError, nearest
+from fundoscope.errors import ControlError, UsageError, nearest
 from fundoscope.imaging import Field, Photograph, Pixels, Prepared, read
 
 Mask = NDArray[np.bool_]
@@ -41,7 +41,7 @@ class FieldMask:
     def fit(cls, photographs: Sequence[Photograph], side: int = SIDE) -> FieldMask:
         """The intersection of all fields of view, clipping by the photographs' edges included.
 
-        Raises `UsageError` when less than a fifth of the square is left, and names the narrowest photograph.
+        Raises `ControlError` when less than a fifth of the square is left, and names the narrowest photograph.
         """
         if not photographs:
             raise UsageError("A common field needs photographs. Give at least one.")
@@ -52,7 +52,7 @@ class FieldMask:
     def common_to(cls, visible: Iterable[tuple[str, Mask]]) -> FieldMask:
         """The intersection of masks (side, side) of what each photograph shows, by its name; at least one is needed.
 
-        Raises `UsageError` as `fit` does. The masks may come as a stream: none is kept.
+        Raises `ControlError` as `fit` does. The masks may come as a stream: none is kept.
         """
         common, areas = np.True_, {}
         for name, mask in visible:
@@ -60,8 +60,10 @@ class FieldMask:
             common = common & mask
         if common.mean() < _MIN_COMMON:
             narrowest = min(areas, key=areas.__getitem__)
-            raise UsageError(
-                f"All fields share only {common.mean():.0%} of the square. Leave out {narrowest}, the narrowest."
+            raise ControlError(
+                f"The fields of view of all photographs share only {common.mean():.0%} of the square, and "
+                f"{_MIN_COMMON:.0%} are needed; the narrowest is that of {narrowest}. "
+                "Leave it out, or do without one field for all."
             )
         return cls(np.asarray(common))
 
@@ -98,13 +100,18 @@ class ColourReference:
 
     @classmethod
     def fit(cls, squares: Sequence[Photograph], masks: Sequence[Mask]) -> ColourReference:
-        """Pool the colours of squares inside their masks, each square weighing the same."""
+        """Pool the colours of squares inside their masks, each square weighing the same.
+
+        Raises `ControlError` where no mask holds a pixel.
+        """
         shares = np.zeros((256, 3))
         for square, mask in zip(squares, masks, strict=True):
             inside = square.pixels[mask]
             shares += np.stack([np.bincount(inside[:, c], minlength=256) for c in range(3)], axis=1) / max(
                 1, len(inside)
             )
+        if not shares.any():
+            raise ControlError("No photograph shows retina inside its mask. Check the photographs.")
         return cls(np.cumsum(shares, axis=0) / shares.sum(axis=0))
 
     def apply(self, square: Photograph, mask: Mask) -> Photograph:

@@ -121,8 +121,9 @@ def _sharpness(photograph: Photograph, field: Field) -> list[float]:
 
 
 def mean_colour_table(photographs: Iterable[Photograph]) -> Array:
-    """Mean red, green and blue inside the field of view of each photograph, (n, 3), 0 to 255."""
-    return np.array([p.pixels[find_field(p.pixels).mask(shrink=RIM)].mean(axis=0) for p in photographs]).reshape(-1, 3)
+    """Mean red, green and blue inside the field of view of each photograph, (n, 3), 0 to 255; nan where it has no pixel."""
+    inside = (p.pixels[find_field(p.pixels).mask(shrink=RIM)] for p in photographs)
+    return np.array([seen.mean(axis=0) if len(seen) else np.full(3, np.nan) for seen in inside]).reshape(-1, 3)
 
 
 def mean_colour_baseline(

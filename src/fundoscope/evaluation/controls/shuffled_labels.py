@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fundoscope.errors import UsageError
+from fundoscope.errors import ControlError, UsageError
 
 _ALARM_ERRORS = 3.1  # standard errors above 0.5: one false alarm in a thousand
 
@@ -41,11 +41,15 @@ def shuffle_verdict(aucs: Sequence[float], n_pos: int, n_neg: int) -> ShuffleCon
     The alarm is one-sided: leaks raise the AUC, while cross-validation alone lowers it a little, because a class with more
     photographs in the held-out part has fewer in training (Parker, Guenter and Bedo 2007). The standard error of the mean
     comes from the scatter of the runs where that is wider than chance's, since AUCs pooled over folds scatter more (a logistic
-    model of 23 blind features, five folds of 98 photographs: 0.084 instead of 0.059, mean 0.490). Raises `UsageError` for no
-    runs, AUCs outside 0 to 1, or one class.
+    model of 23 blind features, five folds of 98 photographs: 0.084 instead of 0.059, mean 0.490). Raises
+    `UsageError` for no runs, AUCs outside 0 to 1, or one class; `ControlError` for an AUC that is undefined.
     """
     values = np.asarray(aucs, float)
-    if not values.size or not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+    if values.size and np.isnan(values).any():
+        raise ControlError(
+            "Shuffled over whole groups, the labels of a run were all of one class. Groups of either class are needed."
+        )
+    if not values.size or values.min() < 0 or values.max() > 1:
         raise UsageError(f"AUCs {list(aucs)[:5]} cannot be judged. Give at least one, each from 0 to 1.")
     expected = chance_sd(n_pos, n_neg)
     mean, sd = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan

@@ -4,12 +4,14 @@
     field, colour, encoding     the same made alike in what is not disease: one field mask, one distribution of colours,
                                 one encoding; `all.npy` in all three
     measures.parquet            a row a photograph: nuisances, mean colours, and where treatment is asked, vessels
+    not_made.json               which of these variants the photographs do not allow, and why; only where there is one
 
 Photographs are read in one stream, a few at a time; the controls are fitted in a second stream, on squares.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +23,14 @@ import pandas as pd
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from fundoscope.evaluation.controls import VESSEL_FEATURES, mean_colour_table, nuisance_features, vessel_features
+from fundoscope.evaluation.controls import (
+    VESSEL_FEATURES,
+    NotMade,
+    make_or_say_why,
+    mean_colour_table,
+    nuisance_features,
+    vessel_features,
+)
 from fundoscope.evaluation.controls.matched_photographs import (
     KINDS,
     RIM,
@@ -33,11 +42,11 @@ from fundoscope.evaluation.controls.matched_photographs import (
 from fundoscope.imaging import Photograph, Pixels, Prepared, Standard, read
 from fundoscope.rop.study.plan import StudyPlan
 from fundoscope.rop.study.questions import TREATMENT
-from fundoscope.studies import Progress
+from fundoscope.studies import Progress, write_json
 
 #: The photographs as they are, and made alike in what is not disease.
 VARIANTS = ("plain", *KINDS, "all")
-MEASURES = "measures.parquet"
+MEASURES, NOT_MADE = "measures.parquet", "not_made.json"
 COLOURS = ("red", "green", "blue")
 
 _STEP = "squares"
@@ -60,6 +69,18 @@ class StudyData:
     def pixels(self, variant: str = "plain") -> Sequence[Pixels]:
         """The squares of one variant, (n, side, side, 3), RGB, mapped from disk."""
         return np.load(self.folder / f"{variant}.npy", mmap_mode="r")
+
+    @property
+    def not_made(self) -> dict[str, NotMade]:
+        """The variants that these photographs do not allow, and why."""
+        path = self.folder / NOT_MADE
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return {variant: NotMade(why) for variant, why in found.items()}
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The variants whose squares there are."""
+        return tuple(variant for variant in VARIANTS if variant not in self.not_made)
 
     def measures(self, prefix: str) -> NDArray[np.float64]:
         """One group of measures, (n, K): `nuisance`, `alike` (nuisances of the photographs made alike), `colour`, `vessel`."""
@@ -120,38 +141,54 @@ def _read_all(plan: StudyPlan, folder: Path, progress: Progress) -> pd.DataFrame
 
 
 def _make_controls(plan: StudyPlan, folder: Path, progress: Progress) -> pd.DataFrame:
-    """Write the squares made alike, as `Controls.apply` makes them; returns the nuisances that are left in them."""
+    """Write the squares made alike, as `Controls.apply` makes them; returns the nuisances that are left in them.
+
+    A variant that the photographs do not allow is left out, and why stands in `not_made.json`.
+    """
     n, side = len(plan.cohort), plan.recipe.squares.side
     source = folder / ("unenhanced.npy" if (folder / "unenhanced.npy").exists() else "plain.npy")
-    common = _common_field(plan, folder)
-    own = ColourReference.fit(*_squares_and_masks(source, folder, n, None))
-    pooled = ColourReference.fit(*_squares_and_masks(source, folder, n, common))
+
+    def fit_colours(common: Mask | None) -> ColourReference | NotMade:
+        return make_or_say_why(lambda: ColourReference.fit(*_squares_and_masks(source, folder, n, common)))
+
+    common = make_or_say_why(lambda: _common_field(plan, folder))
+    own, pooled = fit_colours(None), common if isinstance(common, NotMade) else fit_colours(common)
+    needed = {"field": common, "colour": own, "encoding": None, "all": pooled}
+    missing = {variant: each.why for variant, each in needed.items() if isinstance(each, NotMade)}
+    if missing:
+        write_json(folder / NOT_MADE, missing)
+        for variant, why in missing.items():
+            progress.say(f"control '{variant}' could not be made: {why}")
 
     def make_alike(square: Pixels, visible: Mask) -> tuple[dict[str, Pixels], dict[str, float]]:
-        masked, inside = blackened(square, common), blackened(square, visible)
-        made = {
-            "field": masked,
-            "colour": own.apply(_as_photograph(inside), visible).pixels,
-            "encoding": blackened(reencode(_as_photograph(inside)).pixels, visible),  # the JPEG rings along the edge
-            "all": blackened(reencode(pooled.apply(_as_photograph(masked), common)).pixels, common),
-        }
+        inside = blackened(square, visible)
+        made = {"encoding": blackened(reencode(_as_photograph(inside)).pixels, visible)}  # the JPEG rings along the edge
+        if isinstance(own, ColourReference):
+            made["colour"] = own.apply(_as_photograph(inside), visible).pixels
+        if isinstance(common, NotMade):
+            return made, {}
+        made["field"] = blackened(square, common)
+        if isinstance(pooled, NotMade):
+            return made, {}
+        made["all"] = blackened(reencode(pooled.apply(_as_photograph(made["field"]), common)).pixels, common)
         return made, _named("alike", nuisance_features(_as_photograph(made["all"])))
 
-    for variant in VARIANTS[1:]:
+    variants = [variant for variant in VARIANTS[1:] if variant not in missing]
+    for variant in variants:
         _create(folder / f"{variant}.npy", (n, side, side, 3))
     table: list[dict[str, float]] = []
     with ThreadPoolExecutor(_WORKERS) as pool:
         for rows in progress.follow(_chunks(n), -(-n // _CHUNK), "making photographs alike"):
             squares, visible = _read(source, rows), _read(folder / "visible.npy", rows).astype(bool)
             made, measures = zip(*pool.map(make_alike, squares, visible), strict=True)
-            for variant in VARIANTS[1:]:
+            for variant in variants:
                 _write(folder / f"{variant}.npy", rows, [each[variant] for each in made])
             table += measures
     return pd.DataFrame(table)
 
 
 def _common_field(plan: StudyPlan, folder: Path) -> Mask:
-    """Where all photographs show retina, (side, side); `UsageError` names the narrowest field where that is too little."""
+    """Where all photographs show retina, (side, side); `ControlError` names the narrowest field where that is too little."""
     visible = _stream(folder / "visible.npy", len(plan.cohort))
     return FieldMask.common_to(
         (record.image, mask.astype(bool)) for record, mask in zip(plan.cohort, visible, strict=True)

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fundoscope.evaluation import auc, results_table
-from fundoscope.evaluation.controls import majority_baseline, predict_out_of_fold
+from fundoscope.evaluation.controls import NotMade, majority_baseline, make_or_say_why, predict_out_of_fold
 from fundoscope.evaluation.decisions import predictive_values
 from fundoscope.rop.recipes import STUDENT, UNDISTILLED
 from fundoscope.rop.study.calibrate import CALIBRATED, CalibratedPredictions, OutOfFoldPredictions
@@ -54,6 +54,8 @@ VARIANT_WORDS = {
     "encoding": "one encoding for all",
     "all": "field, colour and encoding alike",
 }
+#: The column that says why a control or a baseline has no figures.
+NOT_MADE = "could not be made"
 _CARD_METRICS = ("auc", "sensitivity", "specificity", "accuracy", "brier", "ece")
 
 Scores = NDArray[np.float64]
@@ -102,31 +104,42 @@ class Evaluation:
         )
 
     @cached_property
-    def nuisance(self) -> OutOfFoldPredictions:
+    def nuisance(self) -> OutOfFoldPredictions | NotMade:
         """The nuisance baseline on the photographs as they are."""
         return self._nuisance_baseline("nuisance", "nuisance")
 
     @cached_property
-    def nuisance_alike(self) -> OutOfFoldPredictions:
+    def nuisance_alike(self) -> OutOfFoldPredictions | NotMade:
         """The same on photographs with one field mask, one colour distribution and one encoding."""
-        return self._nuisance_baseline("alike", "nuisance on photographs made alike")
+        return self.data.not_made.get("all") or self._nuisance_baseline("alike", "nuisance on photographs made alike")
 
-    def _nuisance_baseline(self, measures: str, name: str) -> OutOfFoldPredictions:
-        table = self.data.measures(measures)
-        p = predict_out_of_fold(table, self.questions[0].y, self.plan.fold_rows, self.plan.group_numbers).p
-        return OutOfFoldPredictions(name, "plain", p[None], np.full((1, len(p)), 0.5))
+    def _nuisance_baseline(self, measures: str, name: str) -> OutOfFoldPredictions | NotMade:
+        first, table = self.questions[0], self.data.measures(measures)
+        found = make_or_say_why(
+            lambda: predict_out_of_fold(table, first.y, self.plan.fold_rows, self.plan.group_numbers).p
+        )
+        if isinstance(found, NotMade):
+            return found
+        return OutOfFoldPredictions(name, "plain", found[None], np.full((1, len(found)), 0.5))
 
-    def baselines(self, scored: ScoredQuestion) -> dict[str, Scores]:
-        """What must be beaten, out of fold: probabilities of the question's own photographs."""
+    def baselines(self, scored: ScoredQuestion) -> dict[str, Scores | NotMade]:
+        """What must be beaten, out of fold: probabilities of the question's own photographs, or why there are none."""
         place = np.full(len(self.plan.cohort), -1)
         place[scored.rows] = np.arange(len(scored.rows))
         folds = [(_known(place[rest]), _known(place[test])) for rest, test in self.plan.fold_rows]
+
+        def predict(measures: str) -> Scores | NotMade:
+            table = self.data.measures(measures)[scored.rows]
+            return make_or_say_why(lambda: predict_out_of_fold(table, scored.y, folds, scored.groups).p)
+
         constant = {"majority class": majority_baseline(scored.y, folds).p}
         if scored.question.name != ROP:
-            vessels = predict_out_of_fold(self.data.measures("vessel")[scored.rows], scored.y, folds, scored.groups).p
-            return {"vessel width and tortuosity": vessels, **constant}
-        colour = predict_out_of_fold(self.data.measures("colour")[scored.rows], scored.y, folds, scored.groups).p
-        return {"nuisance baseline": self.nuisance.p[0], "mean colour": colour, **constant}
+            return {"vessel width and tortuosity": predict("vessel"), **constant}
+        nuisance = self.nuisance if isinstance(self.nuisance, NotMade) else self.nuisance.p[0]
+        return {"nuisance baseline": nuisance, "mean colour": predict("colour"), **constant}
+
+    def _made_baselines(self, scored: ScoredQuestion) -> dict[str, Scores]:
+        return {name: p for name, p in self.baselines(scored).items() if not isinstance(p, NotMade)}
 
     @cached_property
     def question_results(self) -> list[QuestionResults]:
@@ -137,7 +150,10 @@ class Evaluation:
         graders = [
             {"grader": name, **scored.estimates(each.p, each.thresholds)} for name, each in scored.predictions.items()
         ]
-        graders += [{"grader": name, **scored.estimates(p)} for name, p in self.baselines(scored).items()]
+        graders += [
+            {"grader": name, **({NOT_MADE: p.why} if isinstance(p, NotMade) else scored.estimates(p))}
+            for name, p in self.baselines(scored).items()
+        ]
         name, reference = scored.question.name, scored.reference
         differences = [
             {
@@ -164,23 +180,29 @@ class Evaluation:
 
     @cached_property
     def controls(self) -> list[Row]:
-        """AUC of the student on each variant, and how far it stays above the nuisance baseline; as they are, without one."""
-        first = self.questions[0]
-        return [
-            {
-                "photographs": VARIANT_WORDS[each.variant],
-                "auc": first.estimates(each.p)["auc"],
-                "minus nuisance": first.difference(each, self.nuisance),
-                "minus nuisance, alike": first.difference(each, self.nuisance_alike),
+        """AUC of the student on each variant, and how far it stays above the nuisance baseline; as they are, without one.
+
+        A variant or a baseline that the photographs do not allow has a row that says why.
+        """
+        first, rows = self.questions[0], []
+        against = {"minus nuisance": self.nuisance, "minus nuisance, alike": self.nuisance_alike}
+        for each in self.on_variants:
+            gaps = {
+                name: None if isinstance(nuisance, NotMade) else first.difference(each, nuisance)
+                for name, nuisance in against.items()
             }
-            for each in self.on_variants
-        ]
+            rows.append({
+                "photographs": VARIANT_WORDS[each.variant], "auc": first.estimates(each.p)["auc"], **gaps,
+            })  # fmt: skip
+        missing = {VARIANT_WORDS[variant]: found for variant, found in self.data.not_made.items()}
+        missing |= {f"({name})": found for name, found in against.items() if isinstance(found, NotMade)}
+        return rows + [{"photographs": name, NOT_MADE: found.why} for name, found in missing.items()]
 
     @cached_property
     def on_variants(self) -> list[OutOfFoldPredictions]:
         """The student's predictions on every variant; only the plain ones where no student was trained."""
         first = self.questions[0]
-        variants = VARIANTS if first.reference == STUDENT else VARIANTS[:1]
+        variants = self.data.variants if first.reference == STUDENT else VARIANTS[:1]
         return [self.predictions.out_of_fold(ROP, first.reference, variant) for variant in variants]
 
     @cached_property
@@ -266,21 +288,25 @@ class Evaluation:
             figures += [{"name": before + metric, "estimate": row[metric], "on": on} for metric in _CARD_METRICS]
             if found.name == ROP:
                 nuisance = next(row for row in found.graders if row["grader"] == "nuisance baseline")
-                figures.append({"name": "auc of the nuisance baseline", "estimate": nuisance["auc"], "on": on})
+                if NOT_MADE not in nuisance:
+                    figures.append({"name": "auc of the nuisance baseline", "estimate": nuisance["auc"], "on": on})
         return figures
 
     def summary(self) -> list[str]:
         """The figures that a person waits for, a line each."""
         lines = [
-            f"{found.name:<10} {row['grader']:<28} AUC {row['auc']}"
+            f"{found.name:<10} {row['grader']:<28} "
+            + (f"{NOT_MADE}: {row[NOT_MADE]}" if NOT_MADE in row else f"AUC {row['auc']}")
             for found in self.question_results
             for row in found.graders
         ]
         last = self.int8[-1]
-        lines.append(f"minus nuisance             {self.controls[0]['minus nuisance']}")
-        if len(self.controls) > 1:
-            lines.append(f"photographs made alike     AUC {self.controls[-1]['auc']}")
-            lines.append(f"  minus nuisance           {self.controls[-1]['minus nuisance']}")
+        for row in self.controls:
+            if NOT_MADE in row:
+                lines.append(f"{row['photographs']}: {NOT_MADE}: {row[NOT_MADE]}")
+            elif row["photographs"] in (VARIANT_WORDS["plain"], VARIANT_WORDS["all"]):
+                lines.append(f"{row['photographs']:<27}AUC {row['auc']}")
+                lines.append(f"  minus nuisance           {row['minus nuisance']}")
         lines.append(
             f"INT8 of {self.exported}: AUC {last['auc fp32']:.3f} -> {last['auc int8']:.3f}, "
             f"{last['decisions changed']} of {last['n']} decisions change"
@@ -303,7 +329,7 @@ class Evaluation:
             if rows:
                 results_table(rows, tables / f"{name}.csv")
         write_curves(
-            self.questions, {each.question.name: self.baselines(each) for each in self.questions}, tables / CURVES
+            self.questions, {each.question.name: self._made_baselines(each) for each in self.questions}, tables / CURVES
         )
         self.out_of_fold_table().to_csv(tables / "out_of_fold.csv", index=False)
 

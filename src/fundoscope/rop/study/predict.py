@@ -30,16 +30,16 @@ def predict_all(plan: StudyPlan, data: StudyData, progress: Progress) -> None:
     for task in progress.follow(waiting, len(waiting), "predicting"):
         question, folder = plan.question(task.question), plan.study.result(task.step)
         model = load_fitted_network(task, plan.recipe, plan.study).to(memory_format=torch.channels_last)
-        squares = {variant: labelled_squares(data, question, variant) for variant in variants_of(task)}
+        squares = {variant: labelled_squares(data, question, variant) for variant in variants_of(task, data)}
         parts = {"test": np.array(task.fold.test), "inner": np.array(task.fold.inner)}
         predictions = predict_parts(model, squares, parts)
         write_parquet(predictions, folder / PREDICTIONS)
         calibrate_fold(predictions, question, plan.recipe.decision.target_sensitivity).write(folder / CALIBRATION)
 
 
-def variants_of(task: FitTask) -> tuple[str, ...]:
+def variants_of(task: FitTask, data: StudyData) -> tuple[str, ...]:
     """On which squares a fit is scored: five variants for every arm would double the time of a study."""
-    return VARIANTS if task.arm.name == STUDENT and task.question == ROP else VARIANTS[:1]
+    return data.variants if task.arm.name == STUDENT and task.question == ROP else VARIANTS[:1]
 
 
 def predict_parts(

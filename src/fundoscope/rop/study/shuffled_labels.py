@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from fundoscope.evaluation import auc
-from fundoscope.evaluation.controls import shuffle_verdict
+from fundoscope.evaluation.controls import NotMade, make_or_say_why, shuffle_verdict
 from fundoscope.imaging import Standard
 from fundoscope.learning import Squares, fit
 from fundoscope.networks import build
@@ -24,7 +24,7 @@ from fundoscope.rop.recipes import ShuffledLabelNumbers
 from fundoscope.rop.study.data import StudyData
 from fundoscope.rop.study.networks import fit_options, predict_rows
 from fundoscope.rop.study.plan import StudyPlan
-from fundoscope.rop.study.results import SHUFFLED
+from fundoscope.rop.study.results import SHUFFLED, as_plain
 from fundoscope.studies import Progress, write_json
 
 Rows = NDArray[np.int64]
@@ -46,8 +46,9 @@ def shuffle_labels(plan: StudyPlan, data: StudyData, progress: Progress) -> None
     for seed in progress.follow(range(runs), runs, "shuffling labels"):
         shuffled = shuffle_over_groups(labels, plan.group_numbers, seed)
         aucs.append(auc_on_folds(Squares(small, shuffled, standard), tests, numbers, seed))
-    verdict = shuffle_verdict(aucs, int(labels.sum()), int((labels == 0).sum()))
-    write_json(path, {"runs": runs, "aucs": aucs, **asdict(verdict)})
+    verdict = make_or_say_why(lambda: shuffle_verdict(aucs, int(labels.sum()), int((labels == 0).sum())))
+    told = {"text": f"It {verdict}"} if isinstance(verdict, NotMade) else asdict(verdict)
+    write_json(path, {"runs": runs, "aucs": as_plain(aucs), **told})
 
 
 def shuffle_over_groups(labels: Rows, groups: Rows, seed: int) -> Rows:

@@ -51,13 +51,18 @@ def _question(files: StudyFiles, found: dict[str, Any]) -> Section:
     if found["differences"]:
         against = f"Each network less the {reference}, paired on the same photographs"
         tables.append(Table(cells(found["differences"]), against, reference=0))
+    missing = tuple(
+        f"The baseline '{row['grader']}' could not be made: {row['could not be made']}"
+        for row in graders
+        if "could not be made" in row
+    )
     note = (
         f"Intervals: 95 %, {found['groups']} groups resampled 2000 times; with several seeds the mean over "
         "seeds. An interval of a difference that holds 0 cannot tell the two apart."
     )
     more = ("The nuisance baseline knows only file size, field shape, colour and sharpness: a network must beat it.",)
     return Section(
-        _TITLES[found["name"]], paragraphs=(note, *(more if found["name"] == ROP else ())), tables=tables,
+        _TITLES[found["name"]], paragraphs=(note, *(more if found["name"] == ROP else ()), *missing), tables=tables,
         figures=_figures(files, found),
     )  # fmt: skip
 
@@ -94,7 +99,7 @@ def _figures(files: StudyFiles, found: dict[str, Any]) -> tuple[ReportFigure, ..
 
 def _curves(files: StudyFiles, found: dict[str, Any], curve: str, metric: str, short: str) -> list[PlottedCurve]:
     """The curves of each grader that has points, a run a seed, with the metric in the legend."""
-    estimates = {row["grader"]: row[metric] for row in found["graders"]}
+    estimates = {row["grader"]: row[metric] for row in found["graders"] if metric in row}
     plotted = []
     for grader, table in files.curve(found["name"], curve).groupby("grader", sort=False):
         runs = [(run.x, run.y) for _, run in table.groupby("seed")]

@@ -59,8 +59,9 @@ class StudyFiles:
 
 
 def cells(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Rows of `results.json` as a report's table takes them, all columns or some; what is undefined is left blank."""
-    return [{name: _cell(row.get(name)) for name in columns or row} for row in rows]
+    """Rows of `results.json` as a report's table takes them, all columns of any row or some; what is undefined is blank."""
+    named = columns or list(dict.fromkeys(name for row in rows for name in row))
+    return [{name: _cell(row.get(name)) for name in named} for row in rows]
 
 
 def _cell(value: Any) -> Any:
