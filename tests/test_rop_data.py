@@ -2,7 +2,6 @@
 
 import re
 
-import cv2
 import numpy as np
 import pytest
 from test_rop_study import crop_to_strips, write_cohort

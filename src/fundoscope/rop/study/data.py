@@ -162,7 +162,9 @@ def _make_controls(plan: StudyPlan, folder: Path, progress: Progress) -> pd.Data
 
     def make_alike(square: Pixels, visible: Mask) -> tuple[dict[str, Pixels], dict[str, float]]:
         inside = blackened(square, visible)
-        made = {"encoding": blackened(reencode(_as_photograph(inside)).pixels, visible)}  # the JPEG rings along the edge
+        made = {
+            "encoding": blackened(reencode(_as_photograph(inside)).pixels, visible)
+        }  # the JPEG rings along the edge
         if isinstance(own, ColourReference):
             made["colour"] = own.apply(_as_photograph(inside), visible).pixels
         if isinstance(common, NotMade):
