@@ -182,9 +182,58 @@ def test_summary_stands_at_the_top_and_again_at_the_foot(tmp_path):
     assert answer.text(".tiles") == (
         f"photographs7 ROP suspected3 {NOTHING_SEEN}2 refused, not graded1 could not be read1"
     )
-    assert "7 photographs: 3 with ROP suspected, 2 in which nothing was seen" in answer.text("footer")
+    headline = (
+        "Of 7 photographs, 5 were graded: ROP is suspected in 3; in 2 none was seen, which excludes nothing; "
+        "1 was refused and 1 could not be read."
+    )
+    assert answer.text(".headline") == headline and headline in answer.text("footer")
     assert answer.source.index('class="tiles"') < answer.source.index('class="findings"')
     assert "Not finished" not in answer.text()
+
+
+def test_results_stand_before_photographs_and_explanation_is_folded(tmp_path):
+    """Without scripts, too: what is written last has the lowest order in the style sheet."""
+    eyes = [{"infant": "A", "views": 1, "rop": rop, "decision": "in words"} for rop in ("no", None, "yes")]
+    answer = screening(tmp_path / "report.html", [finding(), REFUSED], eyes=eyes)
+    order = dict(re.findall(r"\.results-first > \.(\w+) \{ order: (-\d)", answer.source))
+    assert sorted(order, key=lambda part: int(order[part])) == ["masthead", "summary", "attention", "eyes"]
+    assert answer.all("main") == [{"class": "results-first"}]
+    (fold,) = answer.all("details")
+    assert "open" not in fold and "How to read this page" in answer.text("details")
+    assert "98 RetCam photographs" in answer.text("details") and "98 RetCam" not in answer.text(".summary")
+    eyes = answer.source[answer.source.index('id="eyes"') : answer.source.index('id="attention"')]
+    assert re.findall(r'<tr class="(\w+)">', eyes) == ["suspected", "refused", "unseen"]
+    assert re.findall(r"<th [^>]*>(.*?)</th>", eyes) == ["infant", "taken together", "views"]
+
+
+def test_the_table_at_the_top_lists_what_needs_attention_the_gravest_first(tmp_path):
+    treat = finding("t.png", 0.5, p_tr=0.9, treatment_requiring=True)
+    found = [FAILED, finding("b.png", 0.1), finding("low.png", 0.45), REFUSED, finding("high.png", 0.99), treat]
+    answer = screening(tmp_path / "report.html", found, second_stage=True, simulated=True)
+    listed = re.findall(r"[a-z]+\.png", answer.text(".attention"))
+    assert listed == ["t.png", "high.png", "low.png", "cut.png", "blurred.png"]  # and not b.png
+    assert "Treatment-requiring ROP suspected" in answer.text(".attention")
+    assert "too blurred" in answer.text(".attention") and "no negative result" in answer.text(".attention")
+    assert [link["href"] for link in answer.all("a") if "file" in link.get("class", "")] == [
+        "#photograph-6", "#photograph-5", "#photograph-3", "#photograph-1", "#photograph-4"]  # fmt: skip
+    nothing = screening(tmp_path / "b.html", [finding("b.png", 0.1)])
+    assert not nothing.text(".attention") and "attention" not in nothing.text(".summary")
+
+
+def test_a_page_that_goes_on_lists_what_was_there_and_says_how_many_it_leaves_out(tmp_path):
+    shown = [finding(f"{n}.png", 0.5 + n / 1000) for n in range(150)]
+    report = ScreeningReport(tmp_path / "report.html", header())
+    for number, one in enumerate(shown[:100], 1):
+        report.add(number, one)
+    again = ScreeningReport(tmp_path / "report.html", header(), report.position)
+    for one in shown[:100]:
+        again.recount(one.as_row())
+    for number, one in enumerate(shown[100:], 101):
+        again.add(number, one)
+    again.close()
+    answer = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert re.findall(r'#photograph-\d+"><bdi>(.*?)</bdi>', answer.source) == [f"{n}.png" for n in range(149, 49, -1)]
+    assert "The 100 gravest of 150; all are marked in the list" in answer.text(".attention")
 
 
 def test_bundle_and_its_limits_are_named(tmp_path):
@@ -308,8 +357,8 @@ def test_eyes_say_a_common_rule_once_and_leave_out_blank_columns(tmp_path):
         }
         for side, rop, words in (("left", "yes", "ROP suspected"), ("right", "no", NOTHING_SEEN))
     ]
-    answer = screening(tmp_path / "report.html", [finding()], eyes=eyes)
-    assert answer.text("thead") == "infanteyeviews gradedtaken together"
+    answer = screening(tmp_path / "report.html", [finding(p=0.1)], eyes=eyes)
+    assert answer.text("thead") == "infanteyetaken togetherviews graded"
     assert answer.text(".eyes").count("any view") == 1
     assert [attrs["class"] for attrs in answer.all("tr") if "class" in attrs] == ["suspected", "unseen"]
     assert "Go to the 2 eyes" in answer.text(".summary")

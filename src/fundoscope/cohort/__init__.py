@@ -1,9 +1,10 @@
 """A table of photographs, its audit, and folds that are written once as a file and reused.
 
-`sheet` is the project's one reader of tables; `table` makes a `Cohort` of one (`image_paths` finds its files), with the words of `columns` and the rule of `spellings` for names that are written in two ways. `auditing` finds
-what is wrong (`problems`) by `fingerprints` of the photographs: `near_duplicates` and, laid on each other by `registration`,
-`second_views` of one eye; `audit_page` draws it. `groups` says which photographs must stay together, `balance` deals groups
-into parts, and `folds` keeps the result.
+`sheet` is the project's one reader of tables, and their writer; `table` makes a `Cohort` of one (`image_paths` finds its files),
+with the words of `columns` and the rule of `spellings` for names that are written in two ways. `auditing` finds what is wrong
+(`problems`) by `fingerprints` of the photographs: `near_duplicates` and, laid on each other by `registration`, `second_views`
+of one eye; `audit_page` draws it. `groups` says which photographs must stay together, `balance` deals groups into parts, and
+`folds` keeps the result.
 """
 
 from fundoscope.cohort.audit_page import write_audit_page

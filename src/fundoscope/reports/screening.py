@@ -5,6 +5,7 @@ Each row goes to the file as it comes: see `streamed`.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from fundoscope.reports.wording import ReportedThreshold, ScreeningHeader
 
 __all__ = ["ReportedThreshold", "ScreeningCounts", "ScreeningHeader", "ScreeningReport", "save_pictures"]
 
+_LISTED = 100  # photographs in the table at the top, the gravest: it is kept in memory until the end
 _SIDE = 224  # pixels of an embedded picture: two of about 10 KB each a row
 
 
@@ -50,6 +52,8 @@ class ScreeningReport(StreamedReport):
         self.counts = ScreeningCounts()
         self._page = page.shell(header.stamps, page.resource("screening.js"))
         self._eyes = 0
+        self._attention: list[tuple[tuple[int, float, int], dict[str, Any]]] = []  # a heap of the gravest
+        self._grave = 0
         self._rows_open = True
         head = page.render(
             "screening_head.html.j2",
@@ -82,16 +86,26 @@ class ScreeningReport(StreamedReport):
             **wording.describe_photograph(finding, self.header, original_size),
         }
         self._write(page.render("screening_row.html.j2", **values))
-        self._count(finding.status, finding.rop)
+        treatment = finding.treatment_requiring if self.header.second_stage else None
+        self._count(number, finding.file, finding.status, finding.p_rop, finding.rop, treatment, finding.reason)
         return laid
 
     def recount(self, row: Row) -> None:
         """Count a photograph whose part of the page is there already, by its row of the results table."""
-        self._count(Status(row["status"]), {"yes": True, "no": False, None: None}[row["rop"]])
+        words = {"yes": True, "no": False, None: None}
+        treatment = words[row["treatment_requiring"]] if self.header.second_stage else None
+        number = self.counts.total + 1
+        status, rop = Status(row["status"]), words[row["rop"]]
+        self._count(number, row["file"], status, row["p_rop"], rop, treatment, row["reason"])
 
-    def _count(self, status: Status, rop: bool | None) -> None:
+    def _count(self, number: int, file: str, status: Status, p: float | None, rop: bool | None, *more: Any) -> None:
         kind = wording.kind_of(status, rop)
         setattr(self.counts, kind, getattr(self.counts, kind) + 1)
+        grave = wording.describe_attention(number, file, status, p, rop, *more)
+        if grave is not None:
+            self._grave += 1
+            push = heapq.heappush if len(self._attention) < _LISTED else heapq.heappushpop
+            push(self._attention, grave)
 
     def add_eyes(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the table of eyes, after the last photograph: a mapping an eye, with the keys of the first.
@@ -112,10 +126,21 @@ class ScreeningReport(StreamedReport):
 
     def _foot(self) -> bytes:
         self._close_rows()
-        return page.render("screening_foot.html.j2", page=self._page, counts=self.counts, disclaimer=wording.DISCLAIMER)
+        rows = [values for _, values in sorted(self._attention, reverse=True)]
+        left = self._grave - len(rows)
+        attention = page.render("screening_attention.html.j2", rows=rows, left=left) if rows else b""
+        values = {"page": self._page, "headline": self._headline(), "disclaimer": wording.DISCLAIMER}
+        return attention + page.render("screening_foot.html.j2", **values)
+
+    def _headline(self) -> str:
+        counts = self.counts
+        return wording.describe_counts(
+            counts.suspected + counts.unseen, counts.suspected, counts.refused, counts.failed
+        )
 
     def _summary(self, state: State) -> bytes:
         values = {"state": state, "counts": self.counts, "eyes": self._eyes, "nothing_seen": NOTHING_SEEN}
+        values |= {"headline": self._headline(), "attention": self._grave > 0}
         return page.render("screening_summary.html.j2", **values)
 
     def _guide(self) -> dict[str, Any]:

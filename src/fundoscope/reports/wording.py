@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fundoscope.findings import NOTHING_SEEN, RopFinding, Status
+from fundoscope.findings import NOTHING_SEEN, RopFinding, Status, counted
 from fundoscope.reports import page
 
 TITLE = "Retinopathy of prematurity: screening report"
@@ -32,6 +32,7 @@ _DECISIONS = {
     "refused": "Refused, not graded",
     "failed": "Could not be read",
 }
+_OUTCOMES = {"suspected": "ROP suspected", "refused": "Refused, not graded", "failed": "Could not be read"}
 _DECISION_COLUMNS = ("rop", "decision")  # columns of an eye that may hold its decision, the plainer one first
 _YES, _NO = ("yes", "True"), ("no", "False")
 _EYE_HEADS = {"p_rop": "highest probability", "decision": "taken together", "rop": "taken together"}
@@ -71,6 +72,41 @@ class ScreeningHeader:
     def stamps(self) -> list[str]:
         """The stamps at the top of the page and of each printed page."""
         return [page.SIMULATED, page.RESEARCH_USE] if self.simulated else [page.RESEARCH_USE]
+
+
+def describe_counts(graded: int, suspected: int, refused: int, failed: int) -> str:
+    """The headline: one sentence on how many photographs were graded, called and refused."""
+    total, unseen = graded + refused + failed, graded - suspected
+    parts = [f"ROP is suspected in {suspected}", f"in {unseen} none was seen, which excludes nothing"]
+    found = f": {'; '.join(parts)}" if graded else ""
+    left = [f"{refused} {'was' if refused == 1 else 'were'} refused" if refused else "none was refused"]
+    left += [f"{failed} could not be read"] if failed else []
+    verb = "was" if graded == 1 else "were"
+    return f"Of {counted(total, 'photograph')}, {graded} {verb} graded{found}; {' and '.join(left)}."
+
+
+def describe_attention(
+    number: int, file: str, status: Status, p: float | None, rop: bool | None, treatment: bool | None, reason: str
+) -> tuple[tuple[int, float, int], dict[str, Any]] | None:
+    """How grave a photograph's outcome is (the greater the graver) and its row of the table of those that need attention.
+
+    None for a photograph in which nothing was seen.
+    """
+    kind = kind_of(status, rop)
+    if kind == "unseen":
+        return None
+    outcome = "Treatment-requiring ROP suspected" if treatment else _OUTCOMES[kind]
+    rank = 3 if treatment else {"suspected": 2, "failed": 1, "refused": 0}[kind]
+    values = {
+        "kind": kind,
+        "number": number,
+        "file": page.printable(file),
+        "outcome": outcome,
+        "probability": "" if p is None else _shown(p, 0.5)[0],
+        "reason": page.printable(reason),
+        "advice": _ADVICE.get(kind, "Have an ophthalmologist examine this eye."),
+    }
+    return (rank, p or 0.0, -number), values
 
 
 def kind_of(status: Status, rop: bool | None) -> str:
@@ -166,11 +202,15 @@ def describe_bundle(header: ScreeningHeader) -> list[tuple[str, str]]:
 
 def describe_eyes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The values that the table of eyes shows: its columns, which of them are numbers, its rows, and the common rule."""
+    order = ("suspected", "refused", "unseen")
+    rows = sorted(rows, key=lambda row: order.index(_kind_of_eye(row)))  # what needs attention first
     hidden = {"rop"} if "decision" in rows[0] else set()
     rules = {row.get("rule") for row in rows}
     if len(rules) == 1:
         hidden.add("rule")
     names = [name for name in rows[0] if name not in hidden and any(not _blank(row.get(name)) for row in rows)]
+    first = ("infant", "eye", "exam", *_DECISION_COLUMNS)  # whose eye, and the result
+    names.sort(key=lambda name: first.index(name) if name in first else len(first))
     return {
         "names": names,
         "heads": [_EYE_HEADS.get(name, name.replace("_", " ")) for name in names],

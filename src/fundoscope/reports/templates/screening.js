@@ -25,6 +25,18 @@
     if (button.dataset.order) list.append(...rows.sort(order[button.dataset.order]));
     count();
   });
+  // written last, read first: the style sheet shows these at the top, and readers of the screen find them there, too
+  let place = document.querySelector(".summary");
+  for (const part of [".attention", ".eyes"].map((name) => document.querySelector(name))) {
+    if (!part) continue;
+    place.after(part);
+    place = part;
+  }
+  list.parentElement.addEventListener("click", (event) => {
+    const target = event.target.closest('a[href^="#photograph-"]');
+    const row = target && document.getElementById(target.getAttribute("href").slice(1));
+    if (row && row.offsetParent === null) tools.querySelector('[data-show="all"]').click();
+  });
   tools.hidden = false;
   count();
 })();
