@@ -186,16 +186,142 @@ def test_white_is_zero_is_inverted(rgb):
         np.testing.assert_array_equal(pixels[..., 0], grey)
 
 
-def test_separate_planes_are_read_in_8_bits_and_refused_in_16(rgb):
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+def test_separate_planes_are_read(rgb, kind):
     planes = rgb.transpose(2, 0, 1)
-    np.testing.assert_array_equal(read(tiff(planes, photometric="rgb", planarconfig="separate")).pixels, rgb)
-    with pytest.raises(PhotographError, match="separate colour planes"):
-        read(tiff(planes.astype(np.uint16), photometric="rgb", planarconfig="separate"))
+    stored = {"uint8": planes, "uint16": planes.astype(np.uint16) * 257, "float32": (planes / 255).astype(np.float32)}
+    data = tiff(stored[kind], photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read(data).pixels, rgb)
 
 
-def test_of_several_pages_the_first_is_read(rgb):
-    pages = np.stack([rgb, 255 - rgb])
-    np.testing.assert_array_equal(read(tiff(pages, photometric="rgb")).pixels, rgb)
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64", "int8", "int16", "int32", "uint32", "uint64"])
+def test_numbers_of_every_kind_in_a_tiff_give_their_source(rgb, kind, colours):
+    source = rgb // 2 if kind == "int8" else rgb
+    stored = (source / 255 if kind.startswith("f") else source).astype(kind)
+    stored, photometric = (stored, "rgb") if colours == 3 else (stored[..., 1], "minisblack")
+    wanted = source if colours == 3 else np.repeat(source[..., 1:2], 3, -1)
+    np.testing.assert_array_equal(read(tiff(stored, photometric=photometric)).pixels, wanted)
+
+
+def test_numbers_that_are_no_light_are_refused_with_the_true_reason(rgb):
+    grey = {"photometric": "minisblack"}
+    with pytest.raises(PhotographError, match="holds negative numbers"):
+        read(tiff(rgb[..., 0].astype(np.int16) - 100, **grey))
+    with pytest.raises(PhotographError, match="outside 0 to 1"):
+        read(tiff(rgb[..., 0].astype(np.float32), **grey))
+    with pytest.raises(PhotographError, match="16 bits in colours of the kind SEPARATED"):
+        read(tiff(np.dstack([rgb, rgb[..., :1]]).astype(np.uint16), photometric="separated"))
+    with pytest.raises(PhotographError, match="raw data"):
+        read(tiff(rgb[..., 0].astype(np.uint16), photometric="cfa"))
+
+
+# One pixel never sets the scale
+
+
+@pytest.mark.parametrize("kind", ["array", "png", "tif", "lzw tif"])
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_a_hot_pixel_changes_no_other(rgb, kind, bits):
+    full = np.kron(rgb, np.ones((4, 4, 1), np.uint16))
+    stored = full << (bits - 8)
+    stored[100:103, 100, 0] = 65535  # three of a hundred thousand, which is many for a sensor
+    bgr = stored[..., ::-1]
+    data = {
+        "array": lambda: stored,
+        "png": lambda: cv2.imencode(".png", bgr)[1].tobytes(),
+        "tif": lambda: tiff(stored, photometric="rgb"),
+        "lzw tif": lambda: cv2.imencode(".tif", bgr, [cv2.IMWRITE_TIFF_COMPRESSION, 5])[1].tobytes(),
+    }[kind]()
+    full[100:103, 100, 0] = 255
+    np.testing.assert_array_equal(read(data).pixels, full)
+
+
+def test_a_dark_photograph_keeps_the_depth_that_its_file_tells(rgb):
+    dark = (rgb // 8).astype(np.uint16)  # less than an eighth of the light
+    for tag in (281, 341):
+        data = tiff(dark << 4, photometric="rgb", extratags=[(tag, "H", 3, (4095,) * 3, True)])
+        np.testing.assert_array_equal(read(data).pixels, dark)
+    brightest = tiff(dark << 4, photometric="rgb", extratags=[(341, "H", 3, (500,) * 3, True)])
+    assert read(brightest).pixels.max() > 2 * dark.max()  # the brightest value is no depth
+    false = tiff(rgb.astype(np.uint16) << 8, photometric="rgb", extratags=[(341, "H", 3, (4095,) * 3, True)])
+    np.testing.assert_array_equal(read(false).pixels, rgb)
+
+
+def test_twelve_packed_bits_are_twelve_bits(rgb):
+    grey = rgb[..., 0].astype(np.uint16) // 8 << 4
+    pairs = grey.reshape(ROWS, -1, 2).astype(np.uint32)
+    words = (pairs[..., 0] << 12 | pairs[..., 1]).astype(">u4").view(np.uint8).reshape(ROWS, -1, 4)[..., 1:]
+    plain = bytearray(tiff(np.ascontiguousarray(words.reshape(ROWS, -1)), photometric="minisblack"))
+    for tag, value in ((256, COLUMNS), (258, 12)):
+        at = next(a for a in range(10, 400, 12) if struct.unpack_from("<H", plain, a)[0] == tag)
+        struct.pack_into("<HHII", plain, at, tag, 3, 1, value)
+    np.testing.assert_array_equal(read(bytes(plain)).pixels[..., 0], grey >> 4)
+
+
+def pages(*pictures: tuple[np.ndarray, dict]) -> bytes:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        for picture, options in pictures:
+            writer.write(picture, photometric="rgb", metadata=None, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_of_several_pages_the_largest_is_read_and_the_others_are_named(rgb, kind):
+    scaled = rgb.astype(kind) * (257 if kind is np.uint16 else 1)
+    two = read(pages((scaled, {}), (scaled[::-1], {})))
+    np.testing.assert_array_equal(two.pixels, rgb)
+    assert two.remark.startswith("The file holds 2 pictures, of which only the first was looked at")
+
+    turned = {"extratags": [(274, "H", 1, 6, True)]}
+    behind = read(pages((scaled[:40, :40], {}), (scaled, turned), (scaled[:40], {})))
+    np.testing.assert_array_equal(behind.pixels, np.rot90(rgb, -1))
+    assert behind.remark.startswith("The file holds 3 pictures, of which only number 2, the largest,")
+
+    thumbnail = read(pages((scaled[::2, ::2], {"subfiletype": 1}), (scaled, {})))
+    np.testing.assert_array_equal(thumbnail.pixels, rgb)
+    assert thumbnail.remark == ""  # a smaller copy of the same picture is no other
+    assert read(pages((scaled, {}))).remark == ""
+
+
+def test_further_pictures_in_files_of_other_kinds_are_named(rgb):
+    first, second = Image.fromarray(rgb), Image.fromarray(rgb[::-1].copy())
+    for kind, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {}), ("MPO", {"quality": 95})):
+        data = saved(first, kind, save_all=True, append_images=[second], **options)
+        photograph = read(data)
+        assert "holds 2 pictures, of which only the first" in photograph.remark, kind
+        assert np.abs(photograph.pixels.astype(int) - rgb).mean() < 8, kind
+        assert read(saved(first, "JPEG" if kind == "MPO" else kind)).remark == ""
+    gain_map = saved(first, "MPO", save_all=True, append_images=[second], xmp=b"<rdf hdrgm:Version='1.0'/>")
+    assert read(gain_map).remark == ""
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_further_channel_is_transparency_only_where_the_tag_says_so(rgb, kind):
+    infrared = np.broadcast_to(np.arange(COLUMNS), (ROWS, COLUMNS))
+    four = np.dstack([rgb, infrared]).astype(kind) * (257 if kind is np.uint16 else 1)
+    for samples in (["unspecified"], []):
+        untold = cv2.imencode(".tif", four[..., [2, 1, 0, 3]])[1].tobytes()
+        data = tiff(four, photometric="rgb", extrasamples=samples) if samples else untold
+        photograph = read(data)
+        np.testing.assert_array_equal(photograph.pixels, rgb)
+        assert photograph.remark.startswith("Of 4 channels only the first 3 were looked at")
+    alpha = read(tiff(four, photometric="rgb", extrasamples=["unassalpha"]))
+    np.testing.assert_allclose(alpha.pixels, rgb * (infrared[..., None] / 255), atol=1.01)
+    multiplied = np.dstack([np.minimum(four[..., :3], four[..., 3:]), four[..., 3]])
+    associated = read(tiff(multiplied, photometric="rgb", extrasamples=["assocalpha"]))
+    np.testing.assert_allclose(associated.pixels, np.minimum(rgb, infrared[..., None]), atol=2)
+    assert alpha.remark == associated.remark == ""
+    five = tiff(np.dstack([four, four[..., 0]]), photometric="rgb", extrasamples=["unspecified"] * 2)
+    np.testing.assert_array_equal(read(five).pixels, rgb)
+
+
+def test_transparency_that_was_never_filled_is_ignored(rgb):
+    empty = np.dstack([rgb, np.zeros(rgb.shape[:2], np.uint8)])
+    bitmap = saved(empty, "BMP")
+    assert Image.open(io.BytesIO(bitmap)).mode in ("RGB", "RGBA")
+    for source in (bitmap, cv2.imencode(".bmp", empty[..., [2, 1, 0, 3]])[1].tobytes(), saved(empty, "PNG"), empty):
+        np.testing.assert_array_equal(read(source).pixels, rgb)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "deep PNG", "deep TIFF", "array"])
@@ -257,7 +383,7 @@ def test_arrays_of_every_kind_give_the_same(rgb):
         (np.zeros(96, np.uint8), "shape"),
         (np.zeros((96, 96, 3, 1), np.uint8), "shape"),
         (np.zeros((0, 96, 3), np.uint8), "too few"),
-        (np.zeros((96, 96, 3), np.int64), "int64"),
+        (np.full((96, 96, 3), -1), "negative"),
         (np.zeros((96, 96, 3), "complex64"), "complex64"),
         (np.full((96, 96), np.nan), "outside 0 to 1"),
         (np.full((96, 96), 200.0), "outside 0 to 1"),

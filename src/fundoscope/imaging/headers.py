@@ -1,8 +1,8 @@
-"""What JPEG and PNG files say of themselves: size, bits, channels, orientation, and whether they are whole.
+"""What JPEG, PNG and JPEG 2000 files say of themselves: size, bits, channels, orientation, and whether they are whole.
 
 Decoders may fill what is missing from a cut file with grey and say nothing to their caller, so the marks of a
-file are walked here, from the first to the last (JPEG: ITU-T T.81, annex B; PNG: W3C recommendation, 2003;
-Exif: CIPA DC-008). The walk costs microseconds: it jumps from mark to mark and never looks at single pixels.
+file are walked here, from the first to the last (JPEG: ITU-T T.81, annex B; PNG: W3C recommendation, 2003; JPEG 2000:
+ITU-T T.800, annexes A and I; Exif: CIPA DC-008; several pictures in one JPEG: CIPA DC-007). The walk costs microseconds: it jumps from mark to mark and never looks at single pixels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_SCANS = 100  # of a progressive JPEG, each of which costs a pass over all pi
 _START = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # any mark but stuffing (FF 00), restarts and fill bytes
 _STANDALONE = {0x01, 0xD8}  # marks without a length: TEM, start of image
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
-_SCAN, _END, _APP1 = 0xDA, 0xD9, 0xE1
+_SCAN, _END, _APP1, _APP2 = 0xDA, 0xD9, 0xE1, 0xE2
 _PNG_END = b"IEND"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
@@ -33,7 +33,7 @@ class Header:
 
     `orientation` is Exif's 1 to 8; `palette` is true where a pixel is an index or one colour is transparent;
     `sequential` where the last bytes of the file hold the last pixels (baseline JPEG); `end` is where its end
-    mark stands.
+    mark stands; `pictures` how many it holds.
     """
 
     rows: int
@@ -44,11 +44,12 @@ class Header:
     palette: bool = False
     sequential: bool = False
     end: int = 0
+    pictures: int = 1
 
 
 def jpeg_header(data: bytes, name: str) -> Header:
     """Walk a JPEG from mark to mark; raises `PhotographError` where its end or its picture is missing."""
-    at, orientation, frame, scans = 2, 1, None, 0
+    at, orientation, frame, scans, pictures = 2, 1, None, 0, 1
     for _ in range(MAX_PARTS):
         mark = _START.search(data, at)
         if mark is None:
@@ -56,7 +57,7 @@ def jpeg_header(data: bytes, name: str) -> Header:
         kind, at = mark.group(1)[0], mark.end()
         if kind == _END:
             facts = _jpeg_facts(frame, scans, name)
-            return replace(facts, orientation=orientation, end=mark.start())
+            return replace(facts, orientation=orientation, end=mark.start(), pictures=pictures)
         if kind in _STANDALONE:
             continue
         length = int.from_bytes(data[at : at + 2], "big")
@@ -67,9 +68,25 @@ def jpeg_header(data: bytes, name: str) -> Header:
             frame = (kind, body)
         elif kind == _APP1 and body.startswith(b"Exif\x00\x00") and orientation == 1:
             orientation = exif_orientation(body[6:])
+        elif kind == _APP2 and body.startswith(b"MPF\x00"):
+            pictures = _pictures_of(body[4:]) if b"hdrgm:" not in data else 1  # a telephone's gain map is no picture
         scans += kind == _SCAN
         at += length
     raise PhotographError(name, "the JPEG file is cut short: its end mark is missing", COPY_AGAIN)
+
+
+def _pictures_of(block: bytes) -> int:
+    """How many pictures of full size an index of several pictures (it begins with II or MM) lists; previews do not count."""
+    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(block[:4], "<")
+    try:
+        (at,) = struct.unpack_from(order + "I", block, 4)
+        (count,) = struct.unpack_from(order + "H", block, at)
+        entries = (struct.unpack_from(order + "HHII", block, at + 2 + 12 * n) for n in range(count))
+        length, place = next((length, place) for tag, _, length, place in entries if tag == 0xB002)
+        kinds = [struct.unpack_from(order + "I", block, place + 16 * n)[0] >> 16 & 0xFF for n in range(length // 16)]
+    except (struct.error, StopIteration):
+        return 1  # an index that leads out of the block, or lists nothing
+    return max(1, sum(kind != 1 for kind in kinds))
 
 
 def _jpeg_facts(frame: tuple[int, bytes] | None, scans: int, name: str) -> Header:
@@ -85,7 +102,7 @@ def _jpeg_facts(frame: tuple[int, bytes] | None, scans: int, name: str) -> Heade
 
 def png_header(data: bytes, name: str) -> Header:
     """Walk a PNG from chunk to chunk; raises `PhotographError` where one is cut or its checksum is wrong."""
-    at, facts, orientation, keyed, pixels = 8, None, 1, False, False
+    at, facts, orientation, keyed, pixels, pictures = 8, None, 1, False, False, 1
     for _ in range(MAX_PARTS):
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         end = at + 12 + length
@@ -97,6 +114,8 @@ def png_header(data: bytes, name: str) -> Header:
             facts = data[at + 8 : at + 18]
         elif kind == b"eXIf":
             orientation = exif_orientation(data[at + 8 : end - 4])
+        elif kind == b"acTL" and length == 8:
+            pictures = int.from_bytes(data[at + 8 : at + 12], "big")
         keyed, pixels = keyed or kind == b"tRNS", pixels or kind == b"IDAT"
         if kind == _PNG_END:
             break
@@ -105,7 +124,46 @@ def png_header(data: bytes, name: str) -> Header:
         raise PhotographError(name, "the PNG file holds no picture", COPY_AGAIN)
     columns, rows, bits, colour = struct.unpack(">IIBB", facts)
     channels = _PNG_CHANNELS.get(colour, 0)
-    return Header(rows, columns, bits, channels, orientation, palette=keyed or colour == 3)
+    return Header(rows, columns, bits, channels, orientation, palette=keyed or colour == 3, pictures=pictures)
+
+
+def jp2_header(data: bytes, name: str) -> Header:
+    """Walk a JPEG 2000 file, a codestream in boxes or bare, from tile to tile; raises `PhotographError` where one is missing."""
+    at = 0 if data.startswith(b"\xff\x4f") else _codestream_of(data, name)
+    try:
+        mark, _, _, right, lower, left, upper = struct.unpack_from(">HHHIIII", data, at + 2)
+        channels, depth = struct.unpack_from(">HB", data, at + 40)
+        if data[at : at + 2] != b"\xff\x4f" or mark != 0xFF51:
+            raise PhotographError(name, "the JPEG 2000 data are damaged", COPY_AGAIN)
+        facts = Header(lower - upper, right - left, (depth & 0x7F) + 1, channels)
+        at += 2
+        for _ in range(MAX_PARTS):
+            mark, length = struct.unpack_from(">HH", data, at)
+            if mark == 0xFF90:  # a tile: its length counts from its mark; 0: up to the end
+                (length,) = struct.unpack_from(">I", data, at + 6)
+                at = at + length if length else len(data.rstrip(b"\x00")) - 2
+            else:
+                at += 2 + length
+            if data[at : at + 2] == b"\xff\xd9":
+                return replace(facts, end=at)
+    except struct.error:
+        pass  # what should stand here lies beyond the end
+    raise PhotographError(name, "the JPEG 2000 file is cut short: its end mark is missing", COPY_AGAIN)
+
+
+def _codestream_of(data: bytes, name: str) -> int:
+    """Where in the boxes of a JP2 file its codestream begins."""
+    at = 0
+    while at + 8 <= len(data):
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        head = 16 if length == 1 else 8
+        if kind == b"jp2c":
+            return at + head
+        length = int.from_bytes(data[at + 8 : at + 16], "big") if length == 1 else length
+        if length < head:
+            break
+        at += length
+    raise PhotographError(name, "the JPEG 2000 file holds no picture", COPY_AGAIN)
 
 
 def _check_sum(data: bytes, at: int, end: int, name: str) -> None:

@@ -29,6 +29,7 @@ Source = str | Path | bytes | NDArray[Any]  # what can be read: a path, the byte
 MAX_PIXELS = 60_000_000  # twice the largest fundus camera known to us (about 30 megapixels)
 MAX_BYTES = 512 * 1024 * 1024
 
+_HOT = 1e-4  # share of all numbers that may lie beyond a photograph's scale: sensors have hot pixels
 _BLOCK = 256  # rows converted at a time, so that a large photograph is never held as floats
 
 
@@ -37,9 +38,9 @@ class Photograph:
     """One upright photograph.
 
     `pixels` is (rows, columns, 3), uint8, RGB; `name` is the file as the caller gave it; `n_bytes` the length
-    of the encoded file (0 for an array) and `format` one of JPEG, PNG, TIFF, BMP or array. A large JPEG may have been
-    decoded at a reduced scale: then one of `pixels` covers `reduction` x `reduction` of the file's, which has `shape`
-    (rows, columns).
+    of the encoded file (0 for an array) and `format` one of `kinds.READ`, or array. A large JPEG may have been decoded at a
+    reduced scale: then one of `pixels` covers `reduction` x `reduction` of the file's, which has `shape` (rows, columns).
+    `remark` says in whole sentences what of the file was left aside: further pictures, channels that are no colour.
     """
 
     pixels: Pixels
@@ -48,6 +49,7 @@ class Photograph:
     format: str
     reduction: int = 1
     file_shape: tuple[int, int] | None = None
+    remark: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -63,10 +65,11 @@ def natural_order(name: str) -> list[tuple[int, str]]:
 def read(
     source: Source, name: str | None = None, max_pixels: int = MAX_PIXELS, least_side: int | None = None
 ) -> Photograph:
-    """Read a photograph from a path, the bytes of a file, or an array; the first page of a TIFF.
+    """Read a photograph from a path, the bytes of a file, or an array; of a TIFF the largest page.
 
-    Arrays are (rows, columns), (rows, columns, 3 or 4) in RGB order: uint8, uint16, bool, or floats in 0..1.
-    Transparent parts become black. Sixteen bits are scaled by the bits in use: 8, 10, 12, 14 or 16.
+    Arrays are (rows, columns), (rows, columns, 3 or 4) in RGB order: whole numbers from 0, bool, or floats in 0..1.
+    Transparent parts become black. More than eight bits are scaled by the bits in use: what the file's tags say, or else 8,
+    10, 12, 14 or 16, whatever single hot pixels show.
     `least_side` allows a JPEG to be decoded at 1/2, 1/4 or 1/8 while its shorter side keeps that many pixels.
     Raises `PhotographError` for whatever is missing, empty, truncated, too large or no image.
     """
@@ -113,36 +116,62 @@ def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None) -> 
     if kind is None:
         raise PhotographError(name, f"is {foreign_kind(data)}", f"Export the photograph as {', '.join(READ[:3])}.")
     found = decode(data, kind, name, max_pixels, least_side)
-    return Photograph(_as_rgb8(found.values, name), name, len(data), kind, found.reduction, found.shape)
+    pixels = _as_rgb8(found.values, name, found.bits)
+    rows, columns = found.shape
+    return Photograph(pixels, name, len(data), kind, found.reduction, (rows, columns), found.remark)
 
 
-def _as_rgb8(array: NDArray[Any], name: str) -> Pixels:
+def _as_rgb8(array: NDArray[Any], name: str, bits: int | None = None) -> Pixels:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.ndim == 2:
-        return np.asarray(cv2.cvtColor(_as_uint8(array, name), cv2.COLOR_GRAY2RGB), np.uint8)
-    colour = np.ascontiguousarray(_as_uint8(array[..., :3], name))
-    return _over_black(colour, _as_uint8(array[..., 3], name)) if array.shape[2] == 4 else colour
+        return np.asarray(cv2.cvtColor(_as_uint8(array, name, bits), cv2.COLOR_GRAY2RGB), np.uint8)
+    colour = np.ascontiguousarray(_as_uint8(array[..., :3], name, bits))
+    if array.shape[2] == 3 or not array[..., 3].any():  # nothing can be seen through: the fourth channel was never filled
+        return colour
+    depth = None if array.dtype.kind == "f" else 8 * array.dtype.itemsize
+    return _over_black(colour, _as_uint8(array[..., 3], name, depth))
 
 
-def _as_uint8(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def _as_uint8(array: NDArray[Any], name: str, bits: int | None = None) -> NDArray[np.uint8]:
+    """Numbers of any kind as 0 to 255; `bits` is the depth that the file tells, None where it tells none."""
     if array.dtype == np.uint8:
         return array
     eight = np.empty(array.shape, np.uint8)
     if array.dtype == np.bool_:
         return np.multiply(array, 255, out=eight, casting="unsafe")
-    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
-        bits = max(8, int(array.max()).bit_length())  # 10- and 12-bit cameras store small numbers in 16 bits;
-        bits += bits % 2  # no camera has an odd count, but a dark photograph may fill an odd number of them
-        return np.right_shift(array, bits - 8, out=eight, casting="unsafe")
+    if array.dtype.kind in "iu":
+        if array.dtype.kind == "i" and array.min() < 0:
+            raise PhotographError(name, "holds negative numbers", "Scale them to 0..255, and give uint8.")
+        if array.dtype.itemsize == 1:
+            return array.astype(np.uint8)
+        shift = _bits_in_use(array, bits) - 8
+        for row in range(0, len(array), _BLOCK):
+            eight[row : row + _BLOCK] = np.minimum(array[row : row + _BLOCK] >> shift, 255)
+        return eight
     if array.dtype.kind == "f":
-        if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+        outside = array.size - np.count_nonzero((array >= 0) & (array <= 1))  # not-a-number is outside too
+        if outside > _HOT * array.size:
             raise PhotographError(name, "floating-point values outside 0 to 1", "Scale them, or give uint8.")
         for row in range(0, len(array), _BLOCK):
-            eight[row : row + _BLOCK] = np.rint(array[row : row + _BLOCK] * 255.0)
+            block = np.asarray(array[row : row + _BLOCK], np.float64)
+            eight[row : row + _BLOCK] = np.rint(np.clip(np.nan_to_num(block), 0, 1) * 255)
         return eight
     cause = f"values of type {array.dtype} are not understood"
-    raise PhotographError(name, cause, "Give uint8, uint16 or floats in 0..1.")
+    raise PhotographError(name, cause, "Give whole numbers from 0, or floats in 0..1.")
+
+
+def _bits_in_use(array: NDArray[Any], declared: int | None) -> int:
+    """How many bits the numbers of a photograph fill: what its file declares, or else the fewest of 8, 10, 12, ... that do.
+
+    A few hot pixels and dead sensor rows may exceed them, and count as white: one in `1 / _HOT` of all numbers. No camera
+    has an odd count of bits, but a dark photograph may fill an odd number of them.
+    """
+    stored = 8 * array.dtype.itemsize
+    for bits in (declared or 8, *range(8, stored, 2)):
+        if np.count_nonzero(array >= 1 << bits) <= _HOT * array.size:
+            return bits
+    return stored
 
 
 def _over_black(colour: Pixels, alpha: NDArray[np.uint8]) -> Pixels:
