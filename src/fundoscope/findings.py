@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from numpy.typing import NDArray
+from fundoscope.imaging import Source
 
 ROP_COLUMNS = ("file", "status", "reason", "p_rop", "rop", "p_tr", "treatment_requiring", "quality", "seconds")
 
@@ -28,8 +28,8 @@ PATCH_COLUMNS = ("file", "status", "reason", "narrowing_1", "narrowing_2", "p0",
 NOTHING_SEEN = "no ROP seen in this view; this excludes nothing"
 
 
-#: A photograph: a path, the bytes of an image file, or an array (rows, columns) or (rows, columns, 3) in RGB.
-PhotographSource = str | Path | bytes | NDArray[Any]
+#: A photograph: a path, the bytes of an image file, an open file, a PIL image, or an array (rows, columns[, 3]) in RGB.
+PhotographSource = Source
 
 #: One line of a results table: column -> text, number, or None where the cell is blank.
 Row = dict[str, Any]

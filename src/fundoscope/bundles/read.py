@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -43,6 +45,10 @@ class Bundle:
     card: Card
     precision: Precision
     session: InferenceSession
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A bundle travels to another process as the path of its folder."""
+        return reopened, (open_bundle, self.folder.resolve(), self.card.model_dump_json(), 1, self.precision)
 
     @property
     def stage(self) -> Stage:
@@ -92,6 +98,15 @@ class Bundle:
     def decide(self, probability: float) -> bool:
         """Whether a probability is at or above the operating point."""
         return bool(self.stage.decisions(np.array([probability]))[0])
+
+
+@lru_cache(maxsize=8)
+def reopened(opener: Callable[..., Any], folder: Path, card_text: str, *options: Any) -> Any:
+    """A bundle that another process had opened, opened here, once a process; `BundleError` if it was changed since."""
+    bundle = opener(folder, *options)
+    if bundle.card.model_dump_json() != card_text:
+        raise BundleError(f"{folder}: the bundle was changed since it was opened. Open it again.")
+    return bundle
 
 
 def find_bundles() -> dict[str, Path]:

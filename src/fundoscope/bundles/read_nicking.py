@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.bundles.card import NickingCard
-from fundoscope.bundles.read import checked_bytes, load_network, locate, verify_task
+from fundoscope.bundles.read import checked_bytes, load_network, locate, reopened, verify_task
 from fundoscope.bundles.threads import share_processors
 from fundoscope.errors import BundleError
 
@@ -34,6 +34,10 @@ class NickingBundle:
     card: NickingCard
     session: InferenceSession
     graders: InferenceSession | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A bundle travels to another process as the path of its folder."""
+        return reopened, (open_nicking_bundle, self.folder.resolve(), self.card.model_dump_json())
 
     def map_vessels(self, contrast: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities (4, rows, columns) of vessel, artery, vein and crossing, 0 to 1, for local contrast (3, rows,

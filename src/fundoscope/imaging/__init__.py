@@ -4,7 +4,8 @@ from fundoscope.imaging.enhance import clahe
 from fundoscope.imaging.field import Field, find_field
 from fundoscope.imaging.kinds import SUFFIXES
 from fundoscope.imaging.prepared import Frame, Prepared
-from fundoscope.imaging.read import Photograph, Pixels, Source, read
+from fundoscope.imaging.read import Photograph, Pixels, read
+from fundoscope.imaging.sources import Source
 from fundoscope.imaging.standard import Standard
 
 __all__ = [

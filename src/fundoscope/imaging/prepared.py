@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.imaging.field import Field, find_field, shrunk
-from fundoscope.imaging.read import Photograph, Pixels, Source, read
+from fundoscope.imaging.read import Photograph, Pixels, read
+from fundoscope.imaging.sources import Source, name_of, settle
 
 #: Share of the circle's radius that a square shows: the rim beyond is the camera's, not the eye's.
 INSIDE_RIM = 0.985
@@ -61,11 +62,13 @@ class Prepared:
 
     @classmethod
     def read(cls, source: Source, name: str | None = None, side: int | None = None) -> Prepared:
-        """Read a photograph from a path, the bytes of a file, or an array, and find its field.
+        """Read a photograph from whatever `imaging.read` takes, and find its field.
 
         Whoever needs only squares of at most `side` pixels says so: then a large JPEG is decoded at the largest reduction
         at which the field keeps `OVERSAMPLING` times as many pixels across. Raises `PhotographError` as `imaging.read` does.
         """
+        name = name or name_of(source)
+        source = settle(source, name)  # a file may be read twice
         least = None if side is None else math.ceil(OVERSAMPLING * side)
         prepared = cls.from_photograph(read(source, name, least_side=least))
         diameter = 2 * prepared.field.radius

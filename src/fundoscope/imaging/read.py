@@ -22,13 +22,11 @@ from fundoscope.imaging.alike import name_alike
 from fundoscope.imaging.decode import decode
 from fundoscope.imaging.headers import COPY_AGAIN, check_size
 from fundoscope.imaging.kinds import READ, foreign_kind, format_of
+from fundoscope.imaging.sources import MAX_BYTES, Source, name_of, settle
 
 Pixels = NDArray[np.uint8]  # (rows, columns, 3), RGB
-Source = str | Path | bytes | NDArray[Any]  # what can be read: a path, the bytes of a file, an array
 
 MAX_PIXELS = 60_000_000  # twice the largest fundus camera known to us (about 30 megapixels)
-MAX_BYTES = 512 * 1024 * 1024
-
 _HOT = 1e-4  # share of all numbers that may lie beyond a photograph's scale: sensors have hot pixels
 _BLOCK = 256  # rows converted at a time, so that a large photograph is never held as floats
 
@@ -65,20 +63,21 @@ def natural_order(name: str) -> list[tuple[int, str]]:
 def read(
     source: Source, name: str | None = None, max_pixels: int = MAX_PIXELS, least_side: int | None = None
 ) -> Photograph:
-    """Read a photograph from a path, the bytes of a file, or an array; of a TIFF the largest page.
+    """Read a photograph from a path, the bytes of a file, an open file, an array or a PIL image; of a TIFF the largest page.
 
     Arrays are (rows, columns), (rows, columns, 3 or 4) in RGB order: whole numbers from 0, bool, or floats in 0..1.
     Transparent parts become black. More than eight bits are scaled by the bits in use: what the file's tags say, or else 8,
     10, 12, 14 or 16, whatever single hot pixels show.
     `least_side` allows a JPEG to be decoded at 1/2, 1/4 or 1/8 while its shorter side keeps that many pixels.
-    Raises `PhotographError` for whatever is missing, empty, truncated, too large or no image.
+    Raises `PhotographError` for whatever is missing, empty, truncated, too large or no image, and `TypeError` for what is
+    none of these.
     """
-    if isinstance(source, np.ndarray):
-        return Photograph(_of_array(source, name or "array", max_pixels), name or "array", 0, "array")
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return _decode(bytes(source), name or "bytes", max_pixels, least_side)
-    name = name or str(source)
-    return _decode(_bytes_of(str(source), name), name, max_pixels, least_side)
+    name = name or name_of(source)
+    settled = settle(source, name)
+    if isinstance(settled, np.ndarray):
+        return Photograph(_of_array(settled, name, max_pixels), name, 0, "array")
+    data = _bytes_of(settled, name) if isinstance(settled, str) else settled
+    return _decode(data, name, max_pixels, least_side)
 
 
 def _of_array(array: NDArray[Any], name: str, max_pixels: int) -> Pixels:

@@ -7,11 +7,9 @@ work on one photograph, so photographs are graded one after the other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
-
-import numpy as np
+from typing import Any, ClassVar, TypeVar, cast
 
 from fundoscope.bundles.read_nicking import NickingBundle, open_nicking_bundle
 from fundoscope.errors import BundleError
@@ -29,6 +27,7 @@ from fundoscope.findings import (
 )
 from fundoscope.imaging import Prepared, read
 from fundoscope.imaging.quality import judge_quality
+from fundoscope.imaging.sources import name_each
 from fundoscope.nicking.grading.crossing_candidates import find_candidates
 from fundoscope.nicking.grading.crossing_patches import crop_square, cut_crossing, map_patch
 from fundoscope.nicking.grading.evidence import MEASURED_ONLY, PatchGrading, PhotographGrading
@@ -37,6 +36,8 @@ from fundoscope.nicking.grading.outputs import open_page
 from fundoscope.nicking.grading.vessel_maps import map_photograph
 from fundoscope.nicking.grading.widths import CrossingWidths, measure_crossings, measure_patch
 from fundoscope.runs.engines import grade_isolated
+
+AnyFinding = TypeVar("AnyFinding", NickingFinding, PatchFinding)
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,14 @@ class NickingGrader:
         return cls(open_nicking_bundle(bundle))
 
     def grade(self, photographs: PhotographSource | Iterable[PhotographSource]) -> list[NickingFinding]:
-        """Rows of all crossings of photographs, in their order: paths, bytes of files, or arrays (rows, columns, 3), RGB.
+        """Rows of all crossings of photographs, in their order: paths, bytes of files, open files, PIL images, arrays in RGB.
 
-        A photograph that is refused or cannot be read has a row too; nothing is raised for it.
+        Arrays are (rows, columns, 3), or many in one (n, rows, columns, 3). A generator is gone through as rows are made, and
+        no picture is kept. A photograph that is refused or cannot be read has a row too; nothing is raised for it. Raises
+        `TypeError` for what is no photograph.
         """
-        one = isinstance(photographs, str | Path | bytes | np.ndarray)
         findings: list[NickingFinding] = []
-        for number, source in enumerate([photographs] if one else photographs, 1):
-            name = str(source) if isinstance(source, str | Path) else f"photograph {number}"
+        for source, name in name_each(photographs):
             findings += cast(tuple[NickingFinding, ...], grade_isolated(self, source, name).findings)
         return findings
 
@@ -103,7 +104,7 @@ class NickingGrader:
         quality = judge_quality(photograph, "adult")
         if not quality.gradable:
             refused = NickingFinding(photograph.name, Status.REJECTED, " ".join(quality.reasons))
-            return PhotographGrading((refused,), photograph.pixels)
+            return PhotographGrading((_with_remark(refused, photograph.photograph.remark),), photograph.pixels)
 
         card = self.bundle.card
         mapped = map_photograph(photograph, self.bundle)
@@ -118,7 +119,8 @@ class NickingGrader:
             _photograph_row(photograph.name, number, crossing, grades[number - 1] if grades else None)
             for number, crossing in enumerate(crossings, 1)
         ]
-        findings = tuple(rows) or (NickingFinding(photograph.name, Status.OK),)
+        first, *others = rows or [NickingFinding(photograph.name, Status.OK)]
+        findings = (_with_remark(first, photograph.photograph.remark), *others)
         return PhotographGrading(findings, photograph.pixels, mapped, tuple(crossings), tuple(grades))
 
     def grade_patch(self, source: PhotographSource, name: str) -> PatchGrading:
@@ -126,13 +128,14 @@ class NickingGrader:
 
         Raises `PhotographError` for what cannot be read, and `BundleError` where the bundle holds no network that grades.
         """
-        pixels = crop_square(read(source, name))
+        photograph = read(source, name)
+        pixels = crop_square(photograph)
         maps, patch = map_patch(pixels, self.bundle.map_vessels)
         narrowing = measure_patch(pixels, maps, self.bundle.card.crossings, pixels.shape[0] / maps.shape[1])
         (grade,) = grade_patches([patch], [narrowing], self.bundle)
         sides = (None, None) if narrowing is None else (narrowing.side_1, narrowing.side_2)
         row = PatchFinding(name, Status.OK, grade.reason, *sides, grade.probabilities, grade.grade)
-        return PatchGrading(row, pixels, narrowing, grade)
+        return PatchGrading(_with_remark(row, photograph.remark), pixels, narrowing, grade)
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,11 @@ class PatchGrader:
     def open_sinks(self, folder: Path, started: str, positions: Mapping[str, int]) -> Mapping[str, Sink]:
         """`report.html` with its pictures."""
         return open_page(self.grader.bundle.card, "patch", folder, started, positions)
+
+
+def _with_remark(finding: AnyFinding, remark: str) -> AnyFinding:
+    """The finding with what its reader remarked about the file behind its reason."""
+    return replace(finding, reason=f"{finding.reason} {remark}".strip()) if remark else finding
 
 
 def _counts(status: str, crossings: Sequence[Row], graded: bool) -> dict[str, int]:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-
 from fundoscope.bundles import Bundle, open_bundle
 from fundoscope.bundles.card import Stage
 from fundoscope.findings import (
@@ -22,6 +20,7 @@ from fundoscope.findings import (
     Sink,
     Status,
 )
+from fundoscope.imaging.sources import name_each
 from fundoscope.rop.screening.outputs import open_sinks
 from fundoscope.rop.screening.screener import RopEvidence, screen_photograph
 from fundoscope.runs.engines import grade_isolated, map_in_order
@@ -68,9 +67,11 @@ class RopGrader:
         return self.bundle.second if shown.get(self.bundle.card.stage2, False) else None
 
     def screen(self, photographs: PhotographSource | Iterable[PhotographSource]) -> list[RopFinding]:
-        """One finding a photograph, in their order: paths, bytes of files, or arrays (rows, columns, 3) in RGB.
+        """One finding a photograph, in their order: paths, bytes of files, open files, PIL images, or arrays in RGB.
 
-        A photograph that is refused or cannot be read is a finding too; nothing is raised for it. No picture is kept.
+        Arrays are (rows, columns, 3), or many in one (n, rows, columns, 3). A generator is gone through as answers are made,
+        and no picture is kept. A photograph that is refused or cannot be read is a finding too; nothing is raised for it.
+        Raises `TypeError` for what is no photograph.
         """
         return [cast(RopFinding, graded.findings[0]) for graded in self.screen_with_evidence(photographs)]
 
@@ -78,9 +79,7 @@ class RopGrader:
         self, photographs: PhotographSource | Iterable[PhotographSource]
     ) -> Iterator[GradedPhotograph]:
         """The same, a photograph at a time, with the standard picture and the class activation map of each finding."""
-        one = isinstance(photographs, str | Path | bytes | np.ndarray)
-        named = ((source, _name_of(source, n)) for n, source in enumerate([photographs] if one else photographs, 1))
-        return map_in_order(lambda pair: grade_isolated(self, *pair), named, self.threads)
+        return map_in_order(lambda pair: grade_isolated(self, *pair), name_each(photographs), self.threads)
 
     def grade_one(self, source: PhotographSource, name: str) -> GradedPhotograph:
         """The finding of one photograph, with `RopEvidence`; raises `PhotographError` for what cannot be read."""
@@ -101,8 +100,3 @@ class RopGrader:
         """`eyes.csv` for photographs from a cohort table, and `report.html` with its pictures."""
         return open_sinks(self.bundle, self.second, folder, started, positions)
 
-
-def _name_of(source: PhotographSource, number: int) -> str:
-    if isinstance(source, str | Path):
-        return str(source)
-    return f"array {number}" if isinstance(source, np.ndarray) else f"bytes {number}"

@@ -60,5 +60,7 @@ def screen_photograph(
             p_tr = second.probabilities(treatment[0][0])
             found.update(p_tr=float(p_tr[0]), treatment_requiring=bool(second.decisions(p_tr)[0]))
             found.update(reason=SIMULATED if bundle.card.stage2 == "simulated" else "")
+    reasons = (found.pop("reason", ""), photograph.photograph.remark)
+    found["reason"] = " ".join(reason for reason in reasons if reason)
     finding = RopFinding(photograph.name, seconds=round(time.perf_counter() - start, 4), **found)
     return GradedPhotograph((finding,), RopEvidence(picture, activation, size))
