@@ -182,3 +182,14 @@ def test_the_grader_of_nicking_goes_to_another_process_too(eyes):
     assert again.grade(Image.open(eyes[0]))[0].reason == grader.grade(eyes[0])[0].reason
     with pytest.raises(TypeError, match="photograph 2 is of type NoneType"):
         grader.grade([eyes[0], None])
+
+
+def test_a_second_picture_in_a_file_is_named_in_the_row(grader, eyes):
+    eye, other = Image.open(eyes[0]).convert("RGB"), Image.open(eyes[1]).convert("RGB")
+    buffer = io.BytesIO()
+    eye.save(buffer, "TIFF", save_all=True, append_images=[other])
+    (finding,) = grader.screen(buffer)
+    assert finding.p_rop == grader.screen(eyes[0])[0].p_rop
+    said = "The file holds 2 pictures, of which only the first was looked at"
+    assert finding.reason.startswith(said)
+    assert said in fundoscope.load("nicking").grade(buffer)[0].reason

@@ -51,7 +51,9 @@ def decode(data: bytes, kind: str, name: str, max_pixels: int, least_side: int |
         return others.get(kind, _by_pillow)(data, name, max_pixels)
     except PhotographError:
         raise
-    except Exception as error:  # decoders raise OSError, SyntaxError, KeyError, struct.error, cv2.error, MemoryError, ...
+    except (
+        Exception
+    ) as error:  # decoders raise OSError, SyntaxError, KeyError, struct.error, cv2.error, MemoryError, ...
         said = "" if isinstance(error, cv2.error) else f" ({_first_line(error)})"
         remedy = f"{COPY_AGAIN[:-1]}, or export it anew."
         raise PhotographError(name, f"the {kind} data cannot be decoded{said}", remedy) from error

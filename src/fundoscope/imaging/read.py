@@ -126,7 +126,9 @@ def _as_rgb8(array: NDArray[Any], name: str, bits: int | None = None) -> Pixels:
     if array.ndim == 2:
         return np.asarray(cv2.cvtColor(_as_uint8(array, name, bits), cv2.COLOR_GRAY2RGB), np.uint8)
     colour = np.ascontiguousarray(_as_uint8(array[..., :3], name, bits))
-    if array.shape[2] == 3 or not array[..., 3].any():  # nothing can be seen through: the fourth channel was never filled
+    if (
+        array.shape[2] == 3 or not array[..., 3].any()
+    ):  # nothing can be seen through: the fourth channel was never filled
         return colour
     depth = None if array.dtype.kind == "f" else 8 * array.dtype.itemsize
     return _over_black(colour, _as_uint8(array[..., 3], name, depth))

@@ -45,7 +45,9 @@ def settle(source: Any, name: str) -> str | bytes | NDArray[Any]:
         if kind == "file":
             return _bytes_of(source)
     except (OSError, ValueError, SyntaxError) as error:
-        raise PhotographError(name, f"cannot be read ({error})", "Open it again, and give it before it is closed.") from error
+        raise PhotographError(
+            name, f"cannot be read ({error})", "Open it again, and give it before it is closed."
+        ) from error
     raise TypeError(f"{name} is of type {_type_name(source)}. {_TAKEN}.")
 
 
@@ -54,7 +56,7 @@ def name_of(source: Any, number: int | None = None) -> str:
     kind = _kind_of(source)
     label = getattr(source, {"file": "name", "image": "filename"}.get(kind, "no label"), None)
     path = source if kind == "path" else label
-    if kind == "path" or (isinstance(path, str | os.PathLike) and str(path)):
+    if isinstance(path, str | os.PathLike) and (kind == "path" or str(path)):
         return os.fsdecode(path)
     return kind or _type_name(source) if number is None else f"{kind} {number}"
 

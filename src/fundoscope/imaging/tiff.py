@@ -120,7 +120,9 @@ def _declared_bits(page: Any) -> int | None:
     stored = 8 * page.dtype.itemsize
     largest = [page.tags.valueof(tag, default=()) for tag in (341, 281)]
     values = [int(v) for found in largest for v in np.ravel(found) if np.isfinite(v) and v > 0]
-    full = [v.bit_length() for v in values if v & (v + 1) == 0]  # 1023, 4095, ...: a depth; others: merely the brightest
+    full = [
+        v.bit_length() for v in values if v & (v + 1) == 0
+    ]  # 1023, 4095, ...: a depth; others: merely the brightest
     bits = min(full, default=stored)
     return bits if 8 <= bits < stored else None
 

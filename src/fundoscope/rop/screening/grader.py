@@ -99,4 +99,3 @@ class RopGrader:
     def open_sinks(self, folder: Path, started: str, positions: Mapping[str, int]) -> Mapping[str, Sink]:
         """`eyes.csv` for photographs from a cohort table, and `report.html` with its pictures."""
         return open_sinks(self.bundle, self.second, folder, started, positions)
-
