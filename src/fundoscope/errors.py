@@ -17,7 +17,8 @@ Each message names the input and ends with what to do. `exit_code` is the exit c
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 
 class FundoscopeError(Exception):
@@ -106,6 +107,27 @@ def nearest(word: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known are: {', '.join(known)}."
+
+
+def plural(noun: str) -> str:
+    """The plural of a regular noun: "photographs", "patches"; of a noun with a clause after it, "files of ours"."""
+    head, *rest = re.split(r"( of | that )", noun, maxsplit=1)
+    return "".join([head + ("es" if head.endswith(("ch", "s", "sh", "x")) else "s"), *rest])
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with its noun: "1 photograph", "3 patches"."""
+    return f"{n} {noun if n == 1 else plural(noun)}"
+
+
+def list_names(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are: "a, b and 3 more"."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def printable(text: object) -> str:
+    """`text` with invisible characters spelled out: controls, line breaks, marks that turn the direction of writing."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
 
 
 def need(*modules: str, what: str, extra: str) -> None:

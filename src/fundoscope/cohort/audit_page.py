@@ -14,7 +14,7 @@ from fundoscope.cohort.auditing import Audit, AuditProblem, ProblemKind
 from fundoscope.cohort.fingerprints import apply_turn
 from fundoscope.cohort.sheet import write_sheet
 from fundoscope.cohort.table import Cohort
-from fundoscope.errors import OutputError, PhotographError
+from fundoscope.errors import OutputError, PhotographError, counted, printable
 from fundoscope.imaging import read
 
 COLUMNS = ("kind", "similarity", "turn", "row", "image", "label", "infant", "detail", "problem")
@@ -23,6 +23,7 @@ _SHOWN = 300  # problems with pictures; the table has all
 _SIDE = 260  # pixels of a thumbnail
 _PICTURES = 8  # thumbnails of one problem
 
+_PAIRS = frozenset({ProblemKind.SAME_FILE, ProblemKind.SAME_PIXELS, ProblemKind.NEAR_DUPLICATE, ProblemKind.SAME_EYE})
 _WHAT_TO_DO = {
     ProblemKind.MISSING: "Correct the path in the table, or remove the row.",
     ProblemKind.UNREADABLE: "Export the photograph again, or remove the row.",
@@ -77,16 +78,28 @@ def _problem_rows(audit: Audit) -> Iterator[dict[str, Any]]:
 def _html(audit: Audit) -> str:
     from jinja2 import Environment, FileSystemLoader
 
-    loader = FileSystemLoader(Path(__file__).parent)
-    template = Environment(loader=loader, autoescape=True, trim_blocks=True).get_template("audit.html.j2")
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    environment.filters["printable"] = printable
     sections = []
     left = _SHOWN
     for kind, count in audit.counts.items():
         shown = [p for p in audit.problems if p.kind is kind][:left]
         left -= len(shown)
         cards = [_card(audit.cohort, problem) for problem in shown]
-        sections.append({"kind": kind.value, "count": count, "todo": _WHAT_TO_DO[kind], "cards": cards})
-    return template.render(audit=audit, sections=sections, photographs=len(audit.cohort), shown=_SHOWN)
+        tone = "pair" if kind in _PAIRS else "grave"
+        sections.append({"kind": kind.value, "count": count, "todo": _WHAT_TO_DO[kind], "tone": tone, "cards": cards})
+    values = {"audit": audit, "sections": sections, "headline": _headline(audit), "shown": _SHOWN}
+    return environment.get_template("audit.html.j2").render(**values)
+
+
+def _headline(audit: Audit) -> str:
+    """One sentence on how many photographs were looked at, and what was found."""
+    cohort = audit.cohort
+    infants = f"of {counted(len({r.infant for r in cohort}), 'infant')}" if cohort.has_infants else "of unknown infants"
+    looked_at = f"{counted(len(cohort), 'photograph')} {infants}"
+    if audit.clean:
+        return f"Nothing was found in {looked_at}."
+    return f"{counted(len(audit.problems), 'problem')} found; {len(audit.paths)} of {looked_at} are concerned."
 
 
 def _card(cohort: Cohort, problem: AuditProblem) -> dict[str, Any]:
