@@ -1,11 +1,11 @@
 """Broken photographs by the thousand: every one must be read or refused by name, soon, and in little memory.
 
-    python benchmarks/mutations.py [--count 2000] [--seed 0] [--screen]
+    python benchmarks/mutations.py [--count 3000] [--seed 0] [--screen]
 
-First through `fundoscope.imaging.read`: nothing but `PhotographError` may come out, no input may take over
-5 s, and the process must stay under 1 GiB. With `--screen` the same files also go through `fundoscope rop
-screen`, in one call: each must have its row in `results.csv`. Writes docs/results/mutations.csv; exit code 1
-if anything failed.
+First through `fundoscope.imaging.read`, in a process of its own: nothing but `PhotographError` may come out, no input may
+take over 5 s, and the process must neither crash nor grow over 1 GiB. What was read is noted file by file, so that a run that
+was stopped goes on where it was. With `--screen` the same files also go through `fundoscope rop screen`, in one call: each
+must have its row in `results.csv`. Writes docs/results/mutations.csv; exit code 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import json
 import resource
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import tifffile
 from PIL import Image
 
 from fundoscope.errors import PhotographError
@@ -75,9 +77,28 @@ def seeds() -> dict[str, bytes]:
         "deflate.tif": _saved(rgb, "TIFF", compression="tiff_adobe_deflate"),
         "jpeg.tif": _saved(rgb, "TIFF", compression="jpeg"),
         "deep.tif": cv2.imencode(".tif", deep)[1].tobytes(),
+        "pages.tif": _saved(rgb, "TIFF", save_all=True, append_images=[rgb.rotate(90)]),
+        "float.tif": _written_tiff(picture() / np.float32(255)),
+        "planes.tif": _written_tiff(deep.transpose(2, 0, 1), planarconfig="separate", compression="zlib"),
         "rgb.bmp": _saved(rgb, "BMP"),
         "palette.bmp": _saved(rgb.convert("P"), "BMP"),
+        "lossy.webp": _saved(rgb, "WEBP", quality=85),
+        "lossless.webp": _saved(rgb.convert("RGBA"), "WEBP", lossless=True),
+        "moving.webp": _saved(rgb, "WEBP", save_all=True, append_images=[rgb.rotate(90)]),
+        "still.gif": _saved(rgb.convert("P"), "GIF"),
+        "moving.gif": _saved(rgb, "GIF", save_all=True, append_images=[rgb.rotate(90)]),
+        "boxes.jp2": _saved(rgb, "JPEG2000"),
+        "bare.j2k": _saved(rgb, "JPEG2000", no_jp2=True, irreversible=True, quality_layers=[20]),
+        "deep.jp2": cv2.imencode(".jp2", deep)[1].tobytes(),
+        "rgb.avif": _saved(rgb, "AVIF"),
+        "rgb.ppm": _saved(rgb, "PPM"),
     }
+
+
+def _written_tiff(array: np.ndarray, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, array, photometric="rgb", **options)
+    return buffer.getvalue()
 
 
 def _saved(picture: Image.Image, kind: str, **options: object) -> bytes:
@@ -184,18 +205,52 @@ def peak_mebibytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def through_reader(count: int, seed: int) -> bool:
-    rows, foreign, slowest = Counter(), [], (0.0, "")
-    for mutant in mutants(count, seed):
-        verdict, seconds, said = outcome(mutant)
-        rows[mutant.change, verdict] += 1
-        slowest = max(slowest, (seconds, mutant.name))
-        if verdict not in ("read", "refused"):
-            foreign.append(f"{mutant.name} ({mutant.change}): {verdict}: {said}")
-    _write(rows)
-    print("\n".join(foreign) or f"{count} broken files: nothing but PhotographError came out")
-    print(f"slowest {slowest[0]:.3f} s ({slowest[1]}), peak memory {peak_mebibytes():.0f} MiB")
-    return not foreign and slowest[0] < MAX_SECONDS and peak_mebibytes() < MAX_MEBIBYTES
+def note_outcomes(count: int, seed: int, journal: Path) -> None:
+    """Read the files that `journal` lacks, and append a line for each: before it is read and after."""
+    begun = {line["name"] for line in _lines_of(journal)}
+    with journal.open("a") as file:
+        for mutant in mutants(count, seed):
+            if mutant.name in begun:
+                continue
+            print(json.dumps({"name": mutant.name, "change": mutant.change}), file=file, flush=True)
+            verdict, seconds, said = outcome(mutant)
+            done = {"name": mutant.name, "verdict": verdict, "seconds": seconds, "said": said, "memory": peak_mebibytes()}
+            print(json.dumps(done), file=file, flush=True)
+
+
+def _lines_of(journal: Path) -> list[dict]:
+    return [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+
+
+def through_reader(count: int, seed: int, journal: Path) -> bool:
+    """Whether all files were read or refused; a process that dies or hangs on one goes on with the next."""
+    command = [sys.executable, __file__, "--count", str(count), "--seed", str(seed), "--journal", str(journal), "--note"]
+    while len({line["name"] for line in _lines_of(journal) if "verdict" in line}) < count:
+        reader = subprocess.Popen(command)
+        seen, since = -1, time.monotonic()
+        while reader.poll() is None:
+            time.sleep(0.2)
+            size = journal.stat().st_size if journal.exists() else 0
+            if size != seen:
+                seen, since = size, time.monotonic()
+            elif time.monotonic() - since > 20 * MAX_SECONDS:
+                reader.kill()
+        if reader.returncode != 0:
+            stuck = _lines_of(journal)[-1]
+            verdict = {"name": stuck["name"], "verdict": f"the process ended with {reader.returncode}"}
+            with journal.open("a") as file:
+                print(json.dumps(verdict | {"seconds": 0.0, "said": "", "memory": 0.0}), file=file)
+    changes = {line["name"]: line["change"] for line in _lines_of(journal) if "change" in line}
+    done = [line for line in _lines_of(journal) if "verdict" in line]
+    _write(Counter((changes[line["name"]], line["verdict"]) for line in done))
+    foreign = [line for line in done if line["verdict"] not in ("read", "refused")]
+    for line in foreign:
+        print(f"{line['name']} ({changes[line['name']]}): {line['verdict']}: {line['said']}")
+    slowest = max(done, key=lambda line: line["seconds"])
+    peak = max(line["memory"] for line in done)
+    print(f"{count} broken files, {len(foreign)} of them neither read nor refused")
+    print(f"slowest {slowest['seconds']:.3f} s ({slowest['name']}), peak memory {peak:.0f} MiB")
+    return not foreign and slowest["seconds"] < MAX_SECONDS and peak < MAX_MEBIBYTES
 
 
 def _write(rows: Counter[tuple[str, str]]) -> None:
@@ -233,11 +288,18 @@ def through_screening(count: int, seed: int) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--screen", action="store_true", help="also through the command line")
+    parser.add_argument("--journal", type=Path, help="where each file is noted (default: a file among temporary ones)")
+    parser.add_argument("--note", action="store_true", help=argparse.SUPPRESS)  # the process that reads
     options = parser.parse_args()
-    good = through_reader(options.count, options.seed)
+    name = f"fundoscope-mutations-{options.count}-{options.seed}.jsonl"
+    journal = options.journal or Path(tempfile.gettempdir()) / name
+    if options.note:
+        note_outcomes(options.count, options.seed, journal)
+        return 0
+    good = through_reader(options.count, options.seed, journal)
     if options.screen:
         good = through_screening(options.count, options.seed) and good
     return 0 if good else 1

@@ -414,6 +414,15 @@ def encoded(rgb: np.ndarray) -> dict[str, bytes]:
         "jpeg.tif": saved(rgb, "TIFF", compression="jpeg"),
         "deep.tif": tiff(rgb.astype(np.uint16) * 257, photometric="rgb"),
         "rgb.bmp": saved(rgb, "BMP"),
+        "planes.tif": tiff(rgb.transpose(2, 0, 1) / np.float32(255), photometric="rgb", planarconfig="separate"),
+        "pages.tif": pages((rgb, {}), (rgb[::-1], {})),
+        "lossy.webp": saved(rgb, "WEBP"),
+        "lossless.webp": saved(rgb, "WEBP", lossless=True),
+        "moving.gif": saved(rgb, "GIF", save_all=True, append_images=[Image.fromarray(rgb[::-1].copy())]),
+        "boxes.jp2": saved(rgb, "JPEG2000"),
+        "bare.j2k": saved(rgb, "JPEG2000", no_jp2=True),
+        "rgb.avif": saved(rgb, "AVIF"),
+        "rgb.ppm": saved(rgb, "PPM"),
     }
 
 
@@ -475,6 +484,19 @@ def test_png_with_a_wrong_checksum_or_too_few_rows_is_refused(rgb):
     few = zlib.compress(bytes((COLUMNS * 3 + 1) * 10))
     with pytest.raises(PhotographError, match="broken or cut short"):
         read(whole[:33] + png_chunk(b"IDAT", few) + png_chunk(b"IEND", b""))
+
+
+def test_a_tiff_that_unfolds_to_more_than_its_pixels_is_refused():
+    few = tiff(np.zeros((40, 48), np.int16), photometric="minisblack", compression="zlib")
+    heavy = zlib.compress(bytes(10_000_000))
+    with tifffile.TiffFile(io.BytesIO(few)) as file:
+        tags = file.pages[0].tags
+        lengths, places = tags[279].valueoffset, tags[273].valueoffset
+    data = bytearray(few + heavy)
+    struct.pack_into("<I", data, lengths, len(heavy))
+    struct.pack_into("<I", data, places, len(few))
+    with pytest.raises(PhotographError, match="unfold to more"):
+        read(bytes(data))
 
 
 def bomb(kind: str, rows: int, columns: int) -> bytes:

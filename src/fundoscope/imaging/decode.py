@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fundoscope.errors import PhotographError
 from fundoscope.imaging.decoded import Decoded, upright
-from fundoscope.imaging.headers import COPY_AGAIN, Header, check_size, jp2_header, jpeg_header, png_header
+from fundoscope.imaging.headers import COPY_AGAIN, Header, check_gif, check_size, jp2_header, jpeg_header, png_header
 from fundoscope.imaging.tiff import decode_tiff
 
 _REDUCED = {
@@ -47,7 +47,7 @@ def decode(data: bytes, kind: str, name: str, max_pixels: int, least_side: int |
             return _decode_jpeg(data, name, max_pixels, least_side)
         if kind == "TIFF":
             return decode_tiff(data, name, max_pixels, lambda page: _by_pillow(data, name, max_pixels, page).values)
-        others = {"PNG": _decode_png, "JPEG 2000": _decode_jp2, "WebP": _decode_webp}
+        others = {"PNG": _decode_png, "JPEG 2000": _decode_jp2, "WebP": _decode_webp, "GIF": _decode_gif}
         return others.get(kind, _by_pillow)(data, name, max_pixels)
     except PhotographError:
         raise
@@ -128,6 +128,11 @@ def _decode_webp(data: bytes, name: str, max_pixels: int) -> Decoded:
     return _by_pillow(data, name, max_pixels)
 
 
+def _decode_gif(data: bytes, name: str, max_pixels: int) -> Decoded:
+    check_gif(data, name)
+    return _by_pillow(data, name, max_pixels)
+
+
 def _remark_on(pictures: int) -> str:
     if pictures < 2:
         return ""
@@ -166,7 +171,7 @@ def _by_pillow(data: bytes, name: str, max_pixels: int, page: int = 0) -> Decode
         cause = "the header is broken, or of a kind that is not supported"
         raise PhotographError(name, cause, _EXPORT) from error
     except Image.DecompressionBombError as error:  # Pillow's own limit, three times ours
-        raise PhotographError(name, _first_line(error), "Export it smaller.") from error
+        raise PhotographError(name, "the picture is far over the limit of pixels", "Export it smaller.") from error
 
 
 def array_of(picture: Any) -> NDArray[Any]:

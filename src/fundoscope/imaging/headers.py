@@ -69,24 +69,28 @@ def jpeg_header(data: bytes, name: str) -> Header:
         elif kind == _APP1 and body.startswith(b"Exif\x00\x00") and orientation == 1:
             orientation = exif_orientation(body[6:])
         elif kind == _APP2 and body.startswith(b"MPF\x00"):
-            pictures = _pictures_of(body[4:]) if b"hdrgm:" not in data else 1  # a telephone's gain map is no picture
+            pictures = _pictures_of(body[4:], len(data) - at - 6) if b"hdrgm:" not in data else 1  # a telephone's gain map is no picture
         scans += kind == _SCAN
         at += length
     raise PhotographError(name, "the JPEG file is cut short: its end mark is missing", COPY_AGAIN)
 
 
-def _pictures_of(block: bytes) -> int:
-    """How many pictures of full size an index of several pictures (it begins with II or MM) lists; previews do not count."""
+def _pictures_of(block: bytes, room: int) -> int:
+    """How many pictures of full size an index of several pictures (it begins with II or MM) lists.
+
+    Previews do not count, nor do pictures that do not lie in the `room` bytes of the file from the index on: programs that
+    rewrite the first picture leave the index as it was.
+    """
     order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(block[:4], "<")
     try:
         (at,) = struct.unpack_from(order + "I", block, 4)
         (count,) = struct.unpack_from(order + "H", block, at)
         entries = (struct.unpack_from(order + "HHII", block, at + 2 + 12 * n) for n in range(count))
         length, place = next((length, place) for tag, _, length, place in entries if tag == 0xB002)
-        kinds = [struct.unpack_from(order + "I", block, place + 16 * n)[0] >> 16 & 0xFF for n in range(length // 16)]
+        listed = [struct.unpack_from(order + "III", block, place + 16 * n) for n in range(length // 16)]
     except (struct.error, StopIteration):
         return 1  # an index that leads out of the block, or lists nothing
-    return max(1, sum(kind != 1 for kind in kinds))
+    return 1 + sum(kind >> 16 & 0xFF != 1 and size + offset <= room for kind, size, offset in listed[1:])
 
 
 def _jpeg_facts(frame: tuple[int, bytes] | None, scans: int, name: str) -> Header:
@@ -125,6 +129,27 @@ def png_header(data: bytes, name: str) -> Header:
     columns, rows, bits, colour = struct.unpack(">IIBB", facts)
     channels = _PNG_CHANNELS.get(colour, 0)
     return Header(rows, columns, bits, channels, orientation, palette=keyed or colour == 3, pictures=pictures)
+
+
+def check_gif(data: bytes, name: str) -> None:
+    """Walk a GIF (CompuServe, version 89a) from block to block; raises `PhotographError` where its end mark is missing."""
+    at = 13 + _colours(data[10:11])
+    for _ in range(MAX_PARTS):
+        mark = data[at : at + 1]
+        if mark == b";":
+            return
+        if mark not in (b"!", b","):
+            break
+        at += 2 if mark == b"!" else 11 + _colours(data[at + 9 : at + 10])
+        while at < len(data) and data[at]:  # blocks, each with its length before it, up to an empty one
+            at += 1 + data[at]
+        at += 1
+    raise PhotographError(name, "the GIF file is cut short: its end mark is missing", COPY_AGAIN)
+
+
+def _colours(flags: bytes) -> int:
+    """Bytes of the table of colours that these flags of a GIF announce."""
+    return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
 
 
 def jp2_header(data: bytes, name: str) -> Header:
@@ -192,7 +217,8 @@ def exif_orientation(block: bytes) -> int:
 def check_size(name: str, rows: int, columns: int, max_pixels: int) -> None:
     """Raise `PhotographError` for more than `max_pixels` pixels, or a side of fewer than `MIN_SIDE`."""
     if rows * columns > max_pixels:
-        cause = f"{columns}x{rows} pixels are over the limit of {max_pixels}"
+        limit = f"{max_pixels / 1e6:g} megapixels" if max_pixels >= 1e6 else f"{max_pixels} pixels"
+        cause = f"{columns}x{rows} pixels are over the limit of {limit}"
         raise PhotographError(name, cause, "Export it smaller.")
     if min(rows, columns) < MIN_SIDE:
         cause = f"{columns}x{rows} pixels are too few for a photograph"

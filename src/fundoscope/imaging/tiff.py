@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
@@ -29,7 +31,8 @@ _EXPORT = "Export it as 8-bit RGB TIFF, PNG or JPEG."
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType: TIFF 6.0, section 8
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _RAW = 0, 1, 2, (32803, 34892)  # PhotometricInterpretation
 _PREMULTIPLIED, _TRANSPARENCY = 1, 2  # ExtraSamples
-_PACKED = {1, 8, 32773, 32946}  # compressions that tifffile undoes by itself: none, deflate, PackBits
+_DEFLATE = {8, 32946}
+_PACKED = {1, 32773, *_DEFLATE}  # compressions that tifffile undoes by itself: none, deflate, PackBits
 _OPENCV_READS = {np.dtype(kind) for kind in ("uint16", "float32", "float64")}
 
 #: Decodes an eight-bit page, given its number, by Pillow.
@@ -50,7 +53,9 @@ def decode_tiff(data: bytes, name: str, max_pixels: int, by_pillow: ByPillow) ->
             raise PhotographError(name, "the TIFF file holds no picture", COPY_AGAIN)
         number = max(range(len(pages)), key=lambda n: (not pages[n].subfiletype & _MASK, _area(pages[n]), -n))
         page: Any = pages[number]
-        _check(page, len(data), name, max_pixels)
+        _check(page, name, max_pixels)
+        if not all(_is_whole(other, data) for other in pages) or _leads_out(pages[-1], data, file.tiff):
+            raise PhotographError(name, "the TIFF file is cut short", COPY_AGAIN)
         if page.dtype in (np.uint8, np.bool_) and page.samplesperpixel <= 4:
             values = by_pillow(number)
             bits = None
@@ -65,16 +70,35 @@ def _area(page: Any) -> int:
     return page.imagewidth * page.imagelength
 
 
-def _check(page: Any, length: int, name: str, max_pixels: int) -> None:
-    """Raise `PhotographError` for a page that is too large, cut short, or no picture of an eye."""
+def _check(page: Any, name: str, max_pixels: int) -> None:
+    """Raise `PhotographError` for a page that is too large, or no picture of an eye."""
     check_size(name, page.imagelength, page.imagewidth, max_pixels)
     if page.photometric in _RAW or any(_area(inner) > _area(page) for inner in page.pages or ()):
         raise PhotographError(name, "holds the raw data of a camera's sensor", _EXPORT)
     if page.imagedepth != 1 or page.dtype is None or page.tilelength * page.tilewidth > 2 * max_pixels:
         raise PhotographError(name, "the TIFF file is damaged, or of a kind that is not supported", _EXPORT)
+
+
+def _is_whole(page: Any, data: bytes) -> bool:
     parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-    if len(parts) < np.prod(page.chunked) or any(not count or offset + count > length for offset, count in parts):
-        raise PhotographError(name, "the TIFF file is cut short", COPY_AGAIN)
+    inside = all(count and offset + count <= len(data) for offset, count in parts)
+    return inside and len(parts) >= np.prod(page.chunked)
+
+
+def _leads_out(page: Any, data: bytes, layout: Any) -> bool:
+    """Whether the directory of the last page that was found points to a further one beyond the end of the file."""
+    at = page.offset
+    (count,) = struct.unpack_from(layout.tagnoformat, data, at)
+    at += layout.tagnosize + count * layout.tagsize
+    (further,) = struct.unpack_from(layout.offsetformat, data, at)
+    return further > len(data) - 2
+
+
+def _unfolds_as_said(page: Any, data: bytes) -> bool:
+    """Whether no deflated part unfolds to more than its pixels take: tifffile would let it fill the memory."""
+    most = int(np.prod(page.chunks)) * page.dtype.itemsize
+    parts = zip(page.dataoffsets, page.databytecounts, strict=False)
+    return all(len(zlib.decompressobj().decompress(data[at : at + n], most + 1)) <= most for at, n in parts)
 
 
 def _remark_on_pages(number: int, pictures: int) -> str:
@@ -94,6 +118,8 @@ def _numbers(page: Any, data: bytes, name: str) -> tuple[NDArray[Any], int | Non
     if together and page.dtype in _OPENCV_READS and page.samplesperpixel in (1, 3, 4):
         values = _by_opencv(data, page.index, name)  # it turns the picture upright
     elif page.compression in _PACKED and not packed:
+        if page.compression in _DEFLATE and not _unfolds_as_said(page, data):
+            raise PhotographError(name, "the TIFF data unfold to more than the picture's pixels", COPY_AGAIN)
         values = page.asarray()
         values = values if together else np.moveaxis(values, 0, -1)
         values = upright(values, int(page.tags.valueof(274, default=1)))
