@@ -171,9 +171,10 @@ def jp2_header(data: bytes, name: str) -> Header:
                 at += 2 + length
             if data[at : at + 2] == b"\xff\xd9":
                 return replace(facts, end=at)
+        cause = "the JPEG 2000 data are damaged"
     except struct.error:
-        pass  # what should stand here lies beyond the end
-    raise PhotographError(name, "the JPEG 2000 file is cut short: its end mark is missing", COPY_AGAIN)
+        cause = "the JPEG 2000 file is cut short: its end mark is missing"
+    raise PhotographError(name, cause, COPY_AGAIN)
 
 
 def _codestream_of(data: bytes, name: str) -> int:
