@@ -214,7 +214,13 @@ def note_outcomes(count: int, seed: int, journal: Path) -> None:
                 continue
             print(json.dumps({"name": mutant.name, "change": mutant.change}), file=file, flush=True)
             verdict, seconds, said = outcome(mutant)
-            done = {"name": mutant.name, "verdict": verdict, "seconds": seconds, "said": said, "memory": peak_mebibytes()}
+            done = {
+                "name": mutant.name,
+                "verdict": verdict,
+                "seconds": seconds,
+                "said": said,
+                "memory": peak_mebibytes(),
+            }
             print(json.dumps(done), file=file, flush=True)
 
 
@@ -224,7 +230,17 @@ def _lines_of(journal: Path) -> list[dict]:
 
 def through_reader(count: int, seed: int, journal: Path) -> bool:
     """Whether all files were read or refused; a process that dies or hangs on one goes on with the next."""
-    command = [sys.executable, __file__, "--count", str(count), "--seed", str(seed), "--journal", str(journal), "--note"]
+    command = [
+        sys.executable,
+        __file__,
+        "--count",
+        str(count),
+        "--seed",
+        str(seed),
+        "--journal",
+        str(journal),
+        "--note",
+    ]
     while len({line["name"] for line in _lines_of(journal) if "verdict" in line}) < count:
         reader = subprocess.Popen(command)
         seen, since = -1, time.monotonic()

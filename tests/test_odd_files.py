@@ -71,7 +71,15 @@ def interlaced_png(array: np.ndarray, colour: int, *more: bytes) -> bytes:
     rows, columns = array.shape[:2]
     bits = 8 * array.dtype.itemsize
     body = b""
-    for top, left, down, right in ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)):
+    for top, left, down, right in (
+        (0, 0, 8, 8),
+        (0, 4, 8, 8),
+        (4, 0, 8, 4),
+        (0, 2, 4, 4),
+        (2, 0, 4, 2),
+        (0, 1, 2, 2),
+        (1, 0, 2, 1),
+    ):
         coarse = array[top::down, left::right]
         body += b"".join(b"\0" + row.astype(array.dtype.newbyteorder(">")).tobytes() for row in coarse)
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", columns, rows, bits, colour, 0, 0, 1))
@@ -91,7 +99,11 @@ def upright(orientation: int) -> np.ndarray:
 
 
 def bitmap(bits: int, body: bytes, *, top_down: bool = False, masks: tuple[int, ...] = (), packed: int = 0) -> bytes:
-    colours = struct.pack("<256I", *(n * 0x010101 for n in range(256))) if bits == 8 else struct.pack(f"<{len(masks)}I", *masks)
+    colours = (
+        struct.pack("<256I", *(n * 0x010101 for n in range(256)))
+        if bits == 8
+        else struct.pack(f"<{len(masks)}I", *masks)
+    )
     start = 54 + len(colours)
     height = -ROWS if top_down else ROWS
     how = packed or (3 if masks else 0)
@@ -105,7 +117,12 @@ def odd_tiffs() -> Iterator[Odd]:
     yield "tiles of 16 bits", tiff(DEEP, tile=(32, 48)), RGB, EXACT
     yield "strips of 7 rows", tiff(RGB, rowsperstrip=7), RGB, EXACT
     yield "planes", tiff(RGB.transpose(2, 0, 1), planarconfig="separate"), RGB, EXACT
-    yield "planes of 16 bits, deflated", tiff(DEEP.transpose(2, 0, 1), planarconfig="separate", compression="zlib"), RGB, EXACT
+    yield (
+        "planes of 16 bits, deflated",
+        tiff(DEEP.transpose(2, 0, 1), planarconfig="separate", compression="zlib"),
+        RGB,
+        EXACT,
+    )
     yield "planes in tiles", tiff(DEEP.transpose(2, 0, 1), planarconfig="separate", tile=(16, 16)), RGB, EXACT
     yield "palette", saved(PALETTE, "TIFF"), PALETTE_RGB, EXACT
     yield "CMYK", saved(RGB, "TIFF", "CMYK"), RGB, 1.0
@@ -129,10 +146,25 @@ def odd_tiffs() -> Iterator[Odd]:
     yield "fax", saved(Image.fromarray(grey > 100), "TIFF", compression="group4"), 255 * (GREY > 100), EXACT
     yield "white is zero", tiff(255 - grey, "miniswhite"), GREY, EXACT
     yield "many pages", saved(RGB, "TIFF", save_all=True, append_images=[OTHER] * 3), RGB, EXACT
-    yield "thumbnail first", saved(OTHER.resize((44, 36)), "TIFF", save_all=True, append_images=[Image.fromarray(RGB)]), RGB, EXACT
+    yield (
+        "thumbnail first",
+        saved(OTHER.resize((44, 36)), "TIFF", save_all=True, append_images=[Image.fromarray(RGB)]),
+        RGB,
+        EXACT,
+    )
     yield "alpha", saved(RGBA, "TIFF"), OVER_BLACK, EXACT
-    yield "alpha of 16 bits", tiff(np.dstack([DEEP, ALPHA.astype(np.uint16) * 257]), extrasamples=["unassalpha"]), OVER_BLACK, 1.0
-    yield "grey with alpha", saved(Image.fromarray(np.dstack([grey, ALPHA])), "TIFF"), np.where(ALPHA[..., None] > 0, GREY, 0), EXACT
+    yield (
+        "alpha of 16 bits",
+        tiff(np.dstack([DEEP, ALPHA.astype(np.uint16) * 257]), extrasamples=["unassalpha"]),
+        OVER_BLACK,
+        1.0,
+    )
+    yield (
+        "grey with alpha",
+        saved(Image.fromarray(np.dstack([grey, ALPHA])), "TIFF"),
+        np.where(ALPHA[..., None] > 0, GREY, 0),
+        EXACT,
+    )
 
 
 def lab() -> Image.Image:
@@ -156,7 +188,12 @@ def odd_pngs() -> Iterator[Odd]:
     yield "palette of 2 bits", saved(Image.fromarray(RGB).quantize(4), "PNG", bits=2), quantized(4), EXACT
     yield "one bit", saved(Image.fromarray(RGB[..., 0] > 100), "PNG"), 255 * (GREY > 100), EXACT
     yield "grey", saved(RGB[..., 0], "PNG"), GREY, EXACT
-    yield "grey with alpha", saved(np.dstack([RGB[..., 0], ALPHA]), "PNG"), np.where(ALPHA[..., None] > 0, GREY, 0), EXACT
+    yield (
+        "grey with alpha",
+        saved(np.dstack([RGB[..., 0], ALPHA]), "PNG"),
+        np.where(ALPHA[..., None] > 0, GREY, 0),
+        EXACT,
+    )
     yield "alpha", saved(RGBA, "PNG"), OVER_BLACK, EXACT
     yield "16 bits", by_opencv(".png", DEEP), RGB, EXACT
     yield "grey of 16 bits", by_opencv(".png", DEEP[..., 0]), GREY, EXACT
@@ -175,7 +212,9 @@ def quantized(colours: int) -> np.ndarray:
 
 def odd_jpegs() -> Iterator[Odd]:
     plain = saved(RGB, "JPEG", quality=95)
-    wide = struct.pack(">4sI", b"acsp", 0) * 5000  # a profile of 40 kB of a colour space wider than sRGB: kept as numbers
+    wide = (
+        struct.pack(">4sI", b"acsp", 0) * 5000
+    )  # a profile of 40 kB of a colour space wider than sRGB: kept as numbers
     yield "progressive", saved(RGB, "JPEG", quality=95, progressive=True), RGB, JPEG
     yield "optimised", saved(RGB, "JPEG", quality=95, optimize=True), RGB, JPEG
     yield "CMYK by Adobe", saved(RGB, "JPEG", "CMYK", quality=98), RGB, JPEG
@@ -186,7 +225,12 @@ def odd_jpegs() -> Iterator[Odd]:
     yield "restart marks by rows", saved(RGB, "JPEG", quality=95, restart_marker_rows=1), RGB, JPEG
     yield "restart marks by blocks", saved(RGB, "JPEG", quality=95, restart_marker_blocks=2), RGB, JPEG
     for orientation in range(1, 9):
-        yield f"Exif orientation {orientation}", saved(RGB, "JPEG", quality=95, exif=exif(orientation)), upright(orientation), JPEG
+        yield (
+            f"Exif orientation {orientation}",
+            saved(RGB, "JPEG", quality=95, exif=exif(orientation)),
+            upright(orientation),
+            JPEG,
+        )
     yield "two pictures", saved(RGB, "MPO", quality=95, save_all=True, append_images=[OTHER]), RGB, JPEG
     yield "garbage behind its end", plain + b"\0" * 999 + b"\xff\xd8garbage", RGB, JPEG
     yield "large profile", saved(RGB, "JPEG", quality=95, icc_profile=wide), RGB, JPEG
@@ -197,7 +241,9 @@ def odd_jpegs() -> Iterator[Odd]:
 
 def odd_others() -> Iterator[Odd]:
     rows = b"".join(row[:, ::-1].tobytes() for row in RGB)
-    thin = (RGB[..., 0].astype("<u2") >> 3 << 11) | (RGB[..., 1].astype("<u2") >> 2 << 5) | RGB[..., 2].astype("<u2") >> 3
+    thin = (
+        (RGB[..., 0].astype("<u2") >> 3 << 11) | (RGB[..., 1].astype("<u2") >> 2 << 5) | RGB[..., 2].astype("<u2") >> 3
+    )
     runs = b"".join(b"".join(bytes([1, v]) for v in row) + b"\0\0" for row in RGB[::-1, :, 0]) + b"\0\1"
     four = np.dstack([RGB[..., ::-1], np.zeros((ROWS, COLUMNS), np.uint8)])
     text = " ".join(map(str, RGB.ravel())).encode()
@@ -228,7 +274,12 @@ def odd_others() -> Iterator[Odd]:
     yield "PPM", saved(RGB, "PPM"), RGB, EXACT
     yield "PPM as text, with a remark", b"P3 # eye\n%d %d\n255\n" % (COLUMNS, ROWS) + text, RGB, EXACT
     yield "PGM", saved(RGB[..., 0], "PPM"), GREY, EXACT
-    yield "PGM of 12 bits", b"P5 %d %d 4095\n" % (COLUMNS, ROWS) + (DEEP[..., 0] >> 4).astype(">u2").tobytes(), GREY, 1.0
+    yield (
+        "PGM of 12 bits",
+        b"P5 %d %d 4095\n" % (COLUMNS, ROWS) + (DEEP[..., 0] >> 4).astype(">u2").tobytes(),
+        GREY,
+        1.0,
+    )
 
 
 ODD = {

@@ -69,7 +69,9 @@ def jpeg_header(data: bytes, name: str) -> Header:
         elif kind == _APP1 and body.startswith(b"Exif\x00\x00") and orientation == 1:
             orientation = exif_orientation(body[6:])
         elif kind == _APP2 and body.startswith(b"MPF\x00"):
-            pictures = _pictures_of(body[4:], len(data) - at - 6) if b"hdrgm:" not in data else 1  # a telephone's gain map is no picture
+            pictures = (
+                _pictures_of(body[4:], len(data) - at - 6) if b"hdrgm:" not in data else 1
+            )  # a telephone's gain map is no picture
         scans += kind == _SCAN
         at += length
     raise PhotographError(name, "the JPEG file is cut short: its end mark is missing", COPY_AGAIN)
