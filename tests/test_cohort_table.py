@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import math
+import re
 import shutil
 
 import pytest
@@ -206,3 +208,28 @@ def test_folders_that_cannot_be_labels_are_named(tmp_path, names, said):
 def test_a_missing_folder_is_said(tmp_path):
     with pytest.raises(CohortError, match="no such folder"):
         Cohort.from_folders(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("age", "weeks"),
+    [("28", 28), ("28.5", 28.5), ("28,5", 28.5), ("28+3", 28 + 3 / 7), ("28w3d", 28 + 3 / 7), ("28 3/7", 28 + 3 / 7),
+     ("28 weeks", 28), ("NA", math.nan), ("", math.nan)],
+)  # fmt: skip
+def test_measures_of_infants_are_read_whatever_their_header_and_notation(tmp_path, age, weeks):
+    text = f'image,label,Gestational Age,BIRTH-WEIGHT,Sex\na,rop,"{age}",1200 g,f\n'
+    (row,) = Cohort.read(table(tmp_path, text))
+    assert row.measure("gestational_age") == pytest.approx(weeks, nan_ok=True) and row.measure("birth_weight") == 1200
+    assert row.extra["sex"] == "f"
+
+
+@pytest.mark.parametrize(
+    ("header", "cell", "said"),
+    [("birth_weight", "1.25", "not 200 to 7000 g"), ("birth_weight", "1,250", "'1,250' can be 1.250 or 1250. Write"), ("birth_weight", "x", "no number"),
+     ("gestational_age", "198", "not 18 to 46 weeks"), ("gestational_age", "28+9", "no number. Write it in weeks"),
+     ("birth_weight_g", "1250", "did you mean 'birth_weight'"), ("gestation_age", "28", "did you mean 'gestational_age'")],
+)  # fmt: skip
+def test_measures_that_are_in_doubt_are_refused_before_a_study_begins(tmp_path, header, cell, said):
+    text = f'image;label;{header}\na;rop;\nb;rop;"{cell}"\n'
+    with pytest.raises(CohortError, match=re.escape(said)) as caught:
+        Cohort.read(table(tmp_path, text))
+    assert "row 3" in str(caught.value) or "did you mean" in said

@@ -39,7 +39,7 @@ def test_three_columns_are_enough_and_image_is_another_name_for_the_photograph(t
         ("b.png,1,", r"does not say which photograph b.png was cut from. Fill in 'photograph'"),
         ("b.png,4,e", r"grade '4' is none. Give 0, 1, 2 or 3, or leave it blank"),
         ("b.png,1.5,e", r"grade '1.5' is none. Give 0, 1, 2 or 3"),
-        ("b.png,1,e,wide", r"span 'wide' is no number. Give one with a decimal point, or leave it blank"),
+        ("b.png,1,e,wide", r"span 'wide' is no number. Give a number with a decimal point, or leave it blank"),
         ("b.png,1,E ", r"the photograph is written 'e' \(row 2\) and 'E' \(row 3\)"),
         ("a.png,1,e", r"a.png stands there twice. Remove one of the two lines"),
     ],

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from difflib import get_close_matches
 
-from fundoscope.cohort.sheet import is_blank
+from fundoscope.cohort.sheet import is_blank, parse_number
 from fundoscope.errors import CohortError
 
 COLUMNS = ("image", "label", "treatment_requiring", "infant", "eye", "exam")
+
+#: Columns of numbers that studies make subgroups of: what is plausible in an infant, and the unit.
+MEASURES = {"gestational_age": (18.0, 46.0, "weeks"), "birth_weight": (200.0, 7000.0, "g")}
 
 #: In the order of the class numbers: 0 is normal, 1 is rop.
 LABELS = ("normal", "rop")
@@ -25,6 +29,10 @@ _SLIP = 0.8  # likeness from which a word is taken for a misspelt label
 
 _TREATMENTS = {"yes": True, "no": False}
 _EYES = {"left": "left", "l": "left", "os": "left", "right": "right", "r": "right", "od": "right"}
+
+# 28+3, 28w3d, 28 weeks 3 days, 28 3/7: weeks and days
+_WEEKS_AND_DAYS = re.compile(r"(\d{2})\s*(?:\+|w|wk|weeks|\s)\s*([0-6])\s*(?:/7|d|days)?", re.IGNORECASE)
+_UNITS = re.compile(r"\s*(?:weeks?|wks?|w|g|grams?)\.?$", re.IGNORECASE)
 
 # 123456789012 in a spreadsheet's narrow column, saved as 1.23457E+11: other infants' numbers become the same
 _ROUNDED = re.compile(r"\d([.,]\d+)?e\+?\d+", re.IGNORECASE)
@@ -96,3 +104,23 @@ def parse_eye(text: str, where: str) -> str | None:
             f"{where}: the eye '{text}' is unknown. Write left (L, OS), right (R, OD), or leave it blank."
         )
     return _EYES[text.casefold()]
+
+
+def parse_measure(text: str, column: str, where: str) -> float:
+    """The number in a column of `MEASURES`, in its unit; nan where the cell is blank. Weeks may have days: 28+3 is 28.43.
+
+    Raises `CohortError` for other text, and for what no infant has: a weight in kilograms, an age in days.
+    """
+    low, high, unit = MEASURES[column]
+    try:
+        if days := _WEEKS_AND_DAYS.fullmatch(text) if unit == "weeks" else None:
+            number = int(days[1]) + int(days[2]) / 7
+        else:
+            number = parse_number(_UNITS.sub("", text))
+    except ValueError as fault:
+        raise CohortError(f"{where}: {column} {fault}. Write it in {unit}, or leave it blank.") from None
+    if not math.isnan(number) and not low <= number <= high:
+        raise CohortError(
+            f"{where}: {column} '{text}' is not {low:g} to {high:g} {unit}. Write it in {unit}, or leave it blank."
+        )
+    return number

@@ -206,15 +206,18 @@ def clean_cell(text: str) -> str:
 def parse_number(text: str) -> float:
     """A number from its text, with a decimal point or a decimal comma; nan where the cell is blank.
 
-    Raises `ValueError` for other text, and for what can be either a thousand or a fraction: 1,250.
+    Raises `ValueError`, whose text is a clause, for other text, and for what can be a thousand or a fraction: 1,250.
     """
     if is_blank(text):
         return math.nan
     if re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", text):
         raise ValueError(f"'{text}' can be {text.replace(',', '.')} or {text.replace(',', '')}")
-    number = float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
+    try:
+        number = float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
+    except ValueError:
+        number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"'{text}' is not finite")
+        raise ValueError(f"'{text}' is no number")
     return number
 
 

@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from fundoscope.cohort.columns import (
     COLUMNS,
     LABELS,
+    MEASURES,
     parse_eye,
     parse_label,
+    parse_measure,
     parse_name,
     parse_treatment,
     treatment_word,
@@ -45,7 +47,7 @@ class CohortRow:
 
     `row` counts from 0 and is the index into every array made of the cohort; `line` is the row as a spreadsheet numbers it
     (the header is 1). `image` is the path as written, `path` the absolute one. `label` is normal or rop, blank only in a
-    table to be screened. `extra` maps the further columns to their text.
+    table to be screened. `extra` maps the further columns, in small letters with underscores, to their text.
     """
 
     row: int
@@ -58,6 +60,10 @@ class CohortRow:
     exam: str | None = None
     extra: dict[str, str] = field(default_factory=dict)
     line: int = 0
+
+    def measure(self, column: str) -> float:
+        """The number in a column of `MEASURES`, in its unit; nan where the table does not say."""
+        return parse_measure(self.extra.get(column, ""), column, f"row {self.line}")
 
     def content(self) -> dict[str, Any]:
         """The row's cells as JSON can hold them; where the file lies is left out."""
@@ -118,7 +124,7 @@ class Cohort:
     @classmethod
     def _from_sheet(cls, sheet: Sheet, base: Path, labelled: bool, allow_two_spellings: bool) -> Cohort:
         if len(sheet):
-            sheet.check_columns(COLUMNS[: 1 + labelled], COLUMNS[1 + labelled :])
+            sheet.check_columns(COLUMNS[: 1 + labelled], (*COLUMNS[1 + labelled :], *MEASURES))
         records = [_parse_row(number, row, sheet, base, labelled) for number, row in enumerate(sheet)]
         return cls(records, sheet.name, allow_two_spellings)
 
@@ -242,6 +248,8 @@ def _parse_row(number: int, row: SheetRow, sheet: Sheet, base: Path, labelled: b
     image = row["image"]
     if is_blank(image):
         raise CohortError(f"{row.where}: the image is blank. Fill in its path, or remove the row.")
+    for column in MEASURES if labelled else ():
+        parse_measure(row[column], column, row.where)  # a study that ends with it must not begin without
     label = parse_label(row["label"], row.where) if labelled or not is_blank(row["label"]) else ""
     return CohortRow(
         row=number,
@@ -252,7 +260,7 @@ def _parse_row(number: int, row: SheetRow, sheet: Sheet, base: Path, labelled: b
         infant=parse_name(row["infant"], "infant", row.where),
         eye=parse_eye(row["eye"], row.where),
         exam=parse_name(row["exam"], "exam", row.where),
-        extra={sheet.titles[column]: text for column, text in row.cells.items() if column not in COLUMNS},
+        extra={column: text for column, text in row.cells.items() if column not in COLUMNS},
         line=row.line,
     )
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fundoscope.cohort.sheet import is_blank
 from fundoscope.errors import UsageError
 from fundoscope.evaluation.metrics.intervals import Difference, Estimate, broadcast_thresholds, estimates
 from fundoscope.evaluation.metrics.scores import check_scores
@@ -85,7 +86,6 @@ UNKNOWN = "unknown"
 #: Photographs of either class below which a subgroup gets a note: one photograph then moves a share by more than a fifth.
 FEWEST = 5
 
-_BLANKS = ("", "nan", "<na>")  # how an empty cell reads, straight from a CSV or by way of pandas
 _SUBGROUP_METRICS = ("auc", "sensitivity", "specificity")
 
 
@@ -104,7 +104,7 @@ def parse_numbers(values: Sequence[object] | NDArray) -> NDArray[np.float64]:
 
 
 def _blank(value: object) -> bool:
-    return value is None or str(value).strip().casefold() in _BLANKS
+    return value is None or is_blank(str(value).strip())
 
 
 def cut_into_bands(values: Sequence[object] | NDArray, cuts: Sequence[float], unit: str) -> list[str]:

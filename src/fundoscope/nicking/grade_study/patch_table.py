@@ -102,9 +102,9 @@ def _parse_row(table: Path, line: SheetRow, encoding: str) -> PatchRow:
     for name in ("span", "vein_px", "narrowing_1", "narrowing_2"):
         try:
             numbers[name] = parse_number(cells.get(name, ""))
-        except ValueError:
+        except ValueError as fault:
             raise UsageError(
-                f"{where}: {name} '{cells[name]}' is no number. Give one with a decimal point, or leave it blank."
+                f"{where}: {name} {fault}. Give a number with a decimal point, or leave it blank."
             ) from None
     return PatchRow(
         path, grade, group, SPAN if math.isnan(numbers["span"]) else numbers["span"], numbers["vein_px"],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fundoscope.cohort import Cohort, Folds
+from fundoscope.cohort.sheet import is_blank
 from fundoscope.evaluation import estimates
 from fundoscope.evaluation.decisions import (
     Cascade,
@@ -116,8 +117,9 @@ def score_subgroups(cohort: Cohort, scored: ScoredQuestion) -> list[Row]:
     """AUC, sensitivity and specificity of the reference in each subgroup that the cohort's table tells apart."""
     reference, rows = scored.reference_predictions, []
     for column in (*_CUTS, *_NAMED):
-        values: list[str] = [record.extra.get(column, "") for record in cohort]
-        if any(values):
-            values = cut_into_bands(values, *_CUTS[column]) if column in _CUTS else values
+        values = [record.extra.get(column, "") for record in cohort]
+        if any(not is_blank(value) for value in values):
+            if column in _CUTS:
+                values = cut_into_bands([record.measure(column) for record in cohort], *_CUTS[column])
             rows += subgroup_rows(scored.y, reference.p, reference.thresholds, scored.groups, column, values)
     return rows

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from fundoscope.cohort import Cohort, CohortRow
-from fundoscope.evaluation.metrics import parse_numbers
 
 #: Columns that are counted where the table has them, and their units (paper 000, figure 6).
 _MEASURED = {"gestational_age": "weeks", "birth_weight": "g"}
@@ -22,7 +21,7 @@ def count_infants(cohort: Cohort) -> dict[str, dict[str, Any]]:
     classes = np.array([_class_of(record) for record in cohort])
     histograms = {}
     for name, unit in _MEASURED.items():
-        values = parse_numbers([record.extra.get(name, "") for record in cohort])
+        values = np.array([record.measure(name) for record in cohort])
         known = np.isfinite(values)
         if not known.any():
             continue
