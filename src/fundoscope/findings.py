@@ -15,6 +15,9 @@ from typing import Any, Protocol
 
 from fundoscope.imaging import Source
 
+from fundoscope.errors import counted as counted  # findings are told with their numbers
+from fundoscope.errors import plural as plural
+
 ROP_COLUMNS = ("file", "status", "reason", "p_rop", "rop", "p_tr", "treatment_requiring", "quality", "seconds")
 
 NICKING_COLUMNS = (
@@ -121,16 +124,6 @@ def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 4) if math.isfinite(value) else None
     return value
-
-
-def plural(noun: str) -> str:
-    """The plural of a regular noun: "photographs", "patches"."""
-    return noun + ("es" if noun.endswith(("ch", "s", "x")) else "s")
-
-
-def counted(n: int, noun: str) -> str:
-    """A number with its noun: "1 photograph", "3 patches"."""
-    return f"{n} {noun if n == 1 else plural(noun)}"
 
 
 def exit_code(statuses: Iterable[Status]) -> int:
@@ -277,9 +270,12 @@ class Grader(Protocol):
         """What the rows of one photograph add to each count of the summary; every count is named, in its order."""
         ...
 
-    def open_sinks(self, folder: Path, started: str, positions: Mapping[str, int]) -> Mapping[str, Sink]:
+    def open_sinks(
+        self, folder: Path, started: str, positions: Mapping[str, int], skipped: str = ""
+    ) -> Mapping[str, Sink]:
         """The grader's own sinks in `folder`, by the name of their file: its page with pictures, its extra tables.
 
-        `started` is the time at which the run began, in words. A file named in `positions` is cut there and goes on.
+        `started` is the time at which the run began, `skipped` what was left out when photographs were looked for, in words.
+        A file named in `positions` is cut there and goes on.
         """
         ...

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from fundoscope.bundles.card import CARDS, SCHEMA_VERSION, BaseCard, Card, Stage, seal, with_todays_names
-from fundoscope.bundles.threads import share_processors
+from fundoscope.processors import share_processors
 from fundoscope.errors import BundleError, UsageError, nearest
 
 if TYPE_CHECKING:

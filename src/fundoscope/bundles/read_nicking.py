@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fundoscope.bundles.card import NickingCard
 from fundoscope.bundles.read import checked_bytes, load_network, locate, reopened, verify_task
-from fundoscope.bundles.threads import share_processors
+from fundoscope.processors import share_processors
 from fundoscope.errors import BundleError
 
 if TYPE_CHECKING:

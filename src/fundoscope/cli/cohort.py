@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -27,13 +28,24 @@ def audit_(table: Table, folds: FoldsFile = None, out: Out = None, quiet: Quiet 
     from fundoscope.cli.console import Console
     from fundoscope.cohort import Cohort, Folds, audit, write_audit_page
     from fundoscope.findings import counted
+    from fundoscope.outputs import answer_folder
 
     console = Console(quiet)
     cohort = Cohort.read(table, allow_two_spellings=True)  # they are a finding
     split = None if folds is None else Folds.read(folds, cohort, allow_leaks=True)
-    with console.stages() as step:
-        found = audit(cohort, split, step)
-    page = None if out is None else write_audit_page(found, out)
+    read = [table, *([] if folds is None else [folds]), *cohort.paths]
+    page = None if out is None else out / "audit.html"
+    with ExitStack() as stack:
+        part = None
+        if out is not None:
+            answers = ("audit.html", "problems.csv")
+            part = stack.enter_context(
+                answer_folder(out, "cohort audit", answers, read, {"table": str(table.resolve())})
+            )
+        with console.stages() as step:
+            found = audit(cohort, split, step)
+        if part is not None:
+            write_audit_page(found, part)
     for path in found.paths:
         typer.echo(os.fsencode(path))  # bytes: a name need not be text
     infants = len({record.infant for record in cohort}) if cohort.has_infants else "unknown"
@@ -51,16 +63,16 @@ def from_folders(folder: Folder, out: TableOut, quiet: Quiet = False) -> None:
     """Write the table of a folder whose folders are the labels: normal/ and rop/."""
     from fundoscope.cli.console import Console
     from fundoscope.cohort import Cohort
-    from fundoscope.errors import UsageError
     from fundoscope.findings import counted
+    from fundoscope.folders import Skipped
+    from fundoscope.outputs import new_file, written_whole
 
-    console = Console(quiet)
-    cohort = Cohort.from_folders(folder)
-    if out.is_dir() or not out.parent.is_dir():
-        raise UsageError(f"{out}: cannot be written there. Name a CSV file in a folder that exists.")
-    if out.exists():
-        raise UsageError(f"{out}: is there already. Give another --out, or remove it first.")
-    cohort.write(out)
+    console, skipped = Console(quiet), Skipped()
+    cohort = Cohort.from_folders(folder, skipped)
+    with written_whole(new_file(out, cohort.paths)) as part:
+        cohort.write(part)
+    if skipped:
+        console.say(f"not among them: {skipped.describe()}")
     rop = int(cohort.labels.sum())
     console.say(f"{counted(len(cohort), 'photograph')}: {len(cohort) - rop} normal, {rop} rop")
     console.say(f"next: fundoscope cohort audit {out}")

@@ -32,6 +32,7 @@ def forensics(table: Table, folds: FoldsFile, out: Out, thorough: Thorough = Fal
         read_reported_table,
         write_solutions,
     )
+    from fundoscope.outputs import answer_folder
     from fundoscope.reports.forensics import summary, write_forensics_report
 
     console = Console(quiet)
@@ -40,9 +41,11 @@ def forensics(table: Table, folds: FoldsFile, out: Out, thorough: Thorough = Fal
     for problem in splits.problems:
         console.say(f"no partition: {problem}")
     steps = SEARCH_STEPS * (10 if thorough else 1)
-    findings = [examine_row(row, splits, steps=steps) for row in console.follow(rows, len(rows), "rows")]
-    write_solutions(findings, out)
-    write_forensics_report(out / "report.html", findings, splits, table.name)
+    answers = ("solutions.csv", "means.csv", "report.html")
+    with answer_folder(out, "forensics", answers, [table, folds], {"table": str(table.resolve())}) as part:
+        findings = [examine_row(row, splits, steps=steps) for row in console.follow(rows, len(rows), "rows")]
+        write_solutions(findings, part)
+        write_forensics_report(part / "report.html", findings, splits, table.name)
     for found in findings:
         typer.echo(f"{found.row.name}\t{found.verdict}")
         console.say(f"{found.row.name}: {found.verdict}. {summary(found)}")

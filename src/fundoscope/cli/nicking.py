@@ -35,7 +35,7 @@ def grade(
     """
     from fundoscope.nicking.grading.grader import NickingGrader
 
-    grade_photographs(photos, out, json, replace, quiet, lambda: NickingGrader.open(bundle))
+    grade_photographs(photos, out, json, replace, quiet, bundle, lambda: NickingGrader.open(bundle))
 
 
 @app.command("grade-patches")
@@ -58,7 +58,7 @@ def grade_patches(
     """
     from fundoscope.nicking.grading.grader import NickingGrader, PatchGrader
 
-    grade_photographs(patches, out, json, replace, quiet, lambda: PatchGrader(NickingGrader.open(bundle)))
+    grade_photographs(patches, out, json, replace, quiet, bundle, lambda: PatchGrader(NickingGrader.open(bundle)))
 
 
 @app.command("make-labels")

@@ -21,9 +21,16 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but erro
 
 
 def grade_photographs(
-    photos: list[str], out: Path | None, json: bool, replace: bool, quiet: bool, open_grader: Callable[[], Grader]
+    photos: list[str],
+    out: Path | None,
+    json: bool,
+    replace: bool,
+    quiet: bool,
+    bundle: str,
+    open_grader: Callable[[], Grader],
 ) -> None:
-    """Grade all photographs with the grader that `open_grader` opens, print a summary, and leave with the exit code."""
+    """Grade all photographs with the grader that `open_grader` opens from `bundle`; leaves with the exit code."""
+    from fundoscope.bundles import locate
     from fundoscope.cli.console import Console
     from fundoscope.errors import UsageError
     from fundoscope.findings import counted, plural
@@ -36,13 +43,12 @@ def grade_photographs(
         raise UsageError("--replace removes the run that lies in --out: name that folder, or leave --replace out.")
     found = walk(photos)
     grader = open_grader()
+    found.others.extend(locate(bundle).iterdir())
     console, identity = Console(quiet or json), grader.identity
     facts = {plural(grader.noun): len(found.mentions), "use": "research use only"}
     console.header(bundle=f"{identity.name} ({identity.made})", **facts)
-    if found.skipped:
-        console.say(f"skipped: {found.describe_skipped()}")
     try:
-        summary = run(grader, found.mentions, out, json, replace, command(), console)
+        summary = run(grader, found, out, json, replace, command(), console)
     except SystemExit:
         console.say("stopped: the same command goes on where it was" if out is not None else "stopped")
         raise
@@ -52,6 +58,8 @@ def grade_photographs(
         console.say(f"kept from an earlier run: {counted(summary.kept, grader.noun)}; --replace begins anew")
     if worked:
         console.say(f"{counted(worked, grader.noun)} in {summary.seconds:.1f} s")
+    if found.skipped:
+        console.say(f"not among them: {found.skipped.describe()}")
     if out is not None:
         console.say(f"report: {out / 'report.html'}")
     raise typer.Exit(summary.exit_code)

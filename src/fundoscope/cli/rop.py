@@ -43,7 +43,7 @@ def screen(
             )
         return grader
 
-    grade_photographs(photos, out, json, replace, quiet, open_grader)
+    grade_photographs(photos, out, json, replace, quiet, bundle, open_grader)
 
 
 @app.command()

@@ -35,8 +35,10 @@ from fundoscope.cohort.image_paths import find_file
 from fundoscope.cohort.sheet import Sheet, SheetRow, clean_cell, is_blank, read_sheet, write_sheet
 from fundoscope.cohort.spellings import describe_spellings, find_two_spellings
 from fundoscope.errors import CohortError
+from fundoscope.folders import OTHER, Skipped, is_hidden, kind_of_answer, photographs_below
 from fundoscope.imaging.kinds import SUFFIXES
 from fundoscope.imaging.read import natural_order
+from fundoscope.outputs import read_marker
 
 _NAMED = 5  # so many rows or names an error lists before it says how many more there are
 
@@ -129,19 +131,29 @@ class Cohort:
         return cls(records, sheet.name, allow_two_spellings)
 
     @classmethod
-    def from_folders(cls, folder: str | Path) -> Cohort:
+    def from_folders(cls, folder: str | Path, skipped: Skipped | None = None) -> Cohort:
         """The cohort of a folder that holds one folder a label, normal and rop, each searched to its depth.
 
-        Raises `CohortError` naming every folder of another name, and photographs that lie in no label's folder.
+        What is left out is counted in `skipped`.         Raises `CohortError` naming every folder of another name, and photographs that lie in no label's folder.
         """
         folder = Path(folder)
         if not folder.is_dir():
             raise CohortError(f"{folder}: there is no such folder. Give the folder that holds normal/ and rop/.")
-        children = sorted((c for c in folder.iterdir() if not _hidden(c)), key=_in_order)
+        skipped = Skipped() if skipped is None else skipped
+        children, marker = [], read_marker(folder)
+        for child in sorted(folder.iterdir(), key=_in_order):
+            if is_hidden(child.name):
+                skipped.add("hidden or system folder" if child.is_dir() else "hidden or system file", child)
+            elif child.is_dir() and (answer := read_marker(child)) is not None:
+                skipped.add(kind_of_answer(answer), child)
+            elif child.is_dir() or child.suffix.lower() in SUFFIXES:
+                children.append(child)
+            elif marker is None or not marker.owns(child.name):
+                skipped.add(OTHER, child)
         rows = [
             {"image": photograph.relative_to(folder).as_posix(), "label": label}
             for child, label in _label_folders(folder, children).items()
-            for photograph in sorted(_photographs_in(child), key=_in_order)
+            for photograph in photographs_below(child, skipped)
         ]
         if not rows:
             raise CohortError(f"{folder}: no photograph in normal/ or rop/. Known are {', '.join(SUFFIXES)}.")
@@ -283,14 +295,6 @@ def _digest(path: Path) -> str:
 
 def _in_order(path: Path) -> list[tuple[int, str]]:
     return natural_order(str(path))
-
-
-def _hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.name == "__MACOSX"
-
-
-def _photographs_in(folder: Path) -> list[Path]:
-    return [p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not _hidden(p)]
 
 
 def _label_folders(folder: Path, children: list[Path]) -> dict[Path, str]:

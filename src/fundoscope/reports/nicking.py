@@ -77,7 +77,7 @@ class NickingReport(StreamedReport):
     `recount` then tells it of the photographs that it holds.
     """
 
-    def __init__(self, path: Path, header: NickingHeader, position: int | None = None) -> None:
+    def __init__(self, path: Path, header: NickingHeader, position: int | None = None, skipped: str = "") -> None:
         self.header, self.counts = header, NickingCounts()
         self._page = page.shell([page.RESEARCH_USE], page.resource("nicking.js"))
         title = TITLES[header.kind]
@@ -85,7 +85,7 @@ class NickingReport(StreamedReport):
         colours = jpeg_uri(legend(480, 28), side=480, quality=92)
         facts = [*header.facts.items(), ("Use", f"{page.RESEARCH_USE}. {DISCLAIMER}")]
         guide = page.render("nicking_guide.html.j2", header=header, legend=colours, facts=facts, words=WORDS)
-        super().__init__(path, head, guide, position)
+        super().__init__(path, head, guide, position, skipped)
 
     def add_photograph(
         self,

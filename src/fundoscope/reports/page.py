@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fundoscope.errors import UsageError
+from fundoscope.errors import UsageError, printable
 
 RESEARCH_USE = "Research use only"
 SIMULATED = "Simulated"
@@ -42,11 +42,6 @@ def environment() -> Environment:
 def render(template: str, **values: Any) -> bytes:
     """One template of this package as UTF-8."""
     return environment().get_template(template).render(**values).encode("utf-8", "backslashreplace")
-
-
-def printable(text: object) -> str:
-    """`text` with invisible characters spelled out: controls, line breaks, marks that turn the direction of writing."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
 
 
 def is_number(value: object) -> bool:

@@ -24,6 +24,7 @@ def save_pictures(out_dir: Path, number: int, stem: str, picture: Pixels, overla
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         for name, pixels in files.items():
+            (out_dir / name).unlink(missing_ok=True)  # never write through a link
             (out_dir / name).write_bytes(jpeg(pixels))
     except OSError as error:
         raise OutputError(out_dir, error) from error

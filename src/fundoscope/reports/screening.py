@@ -47,7 +47,9 @@ class ScreeningReport(StreamedReport):
     goes on (see `StreamedReport`): `recount` then tells it of the photographs that it holds.
     """
 
-    def __init__(self, path: Path, header: ScreeningHeader, position: int | None = None) -> None:
+    def __init__(
+        self, path: Path, header: ScreeningHeader, position: int | None = None, skipped: str = ""
+    ) -> None:
         self.header = header
         self.counts = ScreeningCounts()
         self._page = page.shell(header.stamps, page.resource("screening.js"))
@@ -62,7 +64,7 @@ class ScreeningReport(StreamedReport):
             header=header,
             simulated=wording.SIMULATED_TEXT,
         )
-        super().__init__(path, head, page.render("screening_guide.html.j2", **self._guide()), position)
+        super().__init__(path, head, page.render("screening_guide.html.j2", **self._guide()), position, skipped)
 
     def add(
         self,

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
 
+from markupsafe import Markup
+
 from fundoscope.errors import OutputError
 
 State = Literal["running", "whole", "stopped"]
@@ -21,18 +23,19 @@ _SUMMARY_ROOM = 4096  # bytes kept for the summary, which holds a few numbers an
 class StreamedReport(ABC):
     """A page at `path`: head, summary, guide, rows, foot. Use it in a `with` block.
 
-    `head` and `guide` are written at once. With a `position`, the page lies there already: it is cut at that byte, the
+    `head` and `guide` are written at once, between them what was `skipped` when photographs were looked for. With a `position`, the page lies there already: it is cut at that byte, the
     end of its last finished row, and goes on; `head` must then be what it was. Raises `OutputError` where `path` cannot
     be written.
     """
 
-    def __init__(self, path: Path, head: bytes, guide: bytes, position: int | None = None) -> None:
+    def __init__(self, path: Path, head: bytes, guide: bytes, position: int | None = None, skipped: str = "") -> None:
         self._path = path
         self._file = _open(path, position)
         self._summary_at = len(head)
         self.position = position or 0
         if position is None:
-            self._write(head + self._padded_summary("running") + guide)
+            notice = Markup('<p class="skipped">Not among them: {}.</p>\n').format(skipped) if skipped else ""
+            self._write(head + self._padded_summary("running") + notice.encode("utf-8", "backslashreplace") + guide)
         else:
             self._write_summary("running")
 
@@ -87,7 +90,8 @@ def _open(path: Path, position: int | None) -> BinaryIO:
     try:
         if position is None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return path.open("wb")
+            path.unlink(missing_ok=True)  # never write through a link
+            return path.open("xb")
         file = path.open("r+b")
         file.truncate(position)
     except OSError as error:

@@ -8,65 +8,61 @@ pictures/      named by row number and stem
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import importlib.metadata
 import json
 import os
-import sys
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from fundoscope.errors import OutputError, UsageError
 from fundoscope.findings import Grader, Mention
+from fundoscope.outputs import (
+    PICTURES,
+    RUN_KIND,
+    RUN_MARKER,
+    STATE,
+    locked,
+    make_folder,
+    refuse_overwriting,
+    refuse_study_folder,
+)
 from fundoscope.runs.resume import Journal
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
-MARKER = "run.json"
-PICTURES = "pictures"
-STATE = ".run"
-
-_KIND = "fundoscope run"
 _BEGIN_ANEW = "Give another folder to --out, or --replace, which removes that run's files and begins anew."
 
 Manifest = dict[str, Any]
 
 
-def is_report_folder(folder: Path) -> bool:
-    """Whether a run of ours has written into this folder."""
-    return read_manifest(folder) is not None
-
-
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of the run that lies in a folder; None where there is none."""
     try:
-        manifest = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / RUN_MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return manifest if isinstance(manifest, dict) and manifest.get("kind") == _KIND else None
+    return manifest if isinstance(manifest, dict) and manifest.get("kind") == RUN_KIND else None
 
 
-def manifest_of(grader: Grader, mentions: Sequence[Mention], files: Sequence[str], command: str, now: str) -> Manifest:
-    """The manifest of a run that begins; `now` in words."""
+def manifest_of(
+    grader: Grader, mentions: Sequence[Mention], files: Sequence[str], command: str, now: str, skipped: Mapping[str, Any]
+) -> Manifest:
+    """The manifest of a run that begins; `now` in words, `skipped` what was left out when photographs were looked for."""
     digest = hashlib.sha256()
     for mention in mentions:
         place = os.path.abspath(mention.file)  # noqa: PTH100 - links stay: the name is what is compared
         digest.update(f"{mention.path}\0{place}\n".encode("utf-8", "surrogateescape"))
     identity = grader.identity
     return {
-        "kind": _KIND,
+        "kind": RUN_KIND,
         "fundoscope": importlib.metadata.version("fundoscope"),
         "grader": grader.name,
         "bundle": {"name": identity.name, "made": identity.made, "digest": identity.digest},
         "options": dict(grader.options),
         "photographs": {"count": len(mentions), "digest": digest.hexdigest()[:16]},
+        "skipped": dict(skipped),
         "files": list(files),
         "commands": [command],
         "started": now,
@@ -84,18 +80,21 @@ class RunFolder:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, manifest: Manifest, mentions: Sequence[Mention], replace: bool) -> Generator[RunFolder]:
+    def open(
+        cls, path: Path, manifest: Manifest, inputs: Sequence[str | Path], replace: bool
+    ) -> Generator[RunFolder]:
         """Make the folder, or go on in the one that holds the same run, and hold its lock for the block.
 
-        Raises `UsageError`, before anything is written, when an answer would overwrite a photograph that is to be read,
-        when another run writes into the folder, or when it holds another run or somebody's files of the same names.
-        With `replace` the run that lies there is removed first.
+        Raises `UsageError`, before anything is written, when an answer would overwrite one of `inputs`, when another run
+        writes into the folder, or when it holds another run or somebody's files of the same names. With `replace` the run
+        that lies there is removed first.
         """
-        refuse_overwriting(path, manifest["files"], mentions)
+        refuse_overwriting(inputs, [path / name for name in manifest["files"]], [path / PICTURES, path / STATE])
+        refuse_study_folder(path)
         if read_manifest(path) is None:
             _refuse_files_of_others(path, manifest, owned=set())
-        _make_folder(path / STATE)
-        with _locked(path):
+        make_folder(path / STATE)
+        with locked(path / STATE / "lock", path):
             earlier = read_manifest(path)
             if earlier is not None:
                 _refuse_files_of_others(path, manifest, owned_files(path, earlier))
@@ -107,7 +106,7 @@ class RunFolder:
                 commands = dict.fromkeys([*earlier["commands"], *manifest["commands"]])
                 manifest = {**earlier, "commands": list(commands)}
             folder = cls(path, manifest, goes_on=earlier is not None)
-            _make_folder(path / PICTURES)
+            make_folder(path / PICTURES)
             folder.write_manifest()
             yield folder
 
@@ -118,8 +117,8 @@ class RunFolder:
 
     def write_manifest(self) -> None:
         """Write the manifest beside its place, then move it there."""
-        place = self.path / MARKER
-        beside = self.path / STATE / MARKER
+        place = self.path / RUN_MARKER
+        beside = self.path / STATE / RUN_MARKER
         try:
             beside.write_text(json.dumps(self.manifest, indent=1) + "\n", encoding="utf-8")
             beside.replace(place)
@@ -127,25 +126,12 @@ class RunFolder:
             raise OutputError(place, error) from error
 
 
-def refuse_overwriting(path: Path, files: Iterable[str], mentions: Iterable[Mention]) -> None:
-    """Raise `UsageError` if an answer in the folder `path` would overwrite a photograph or a table that is read."""
-    outputs = {os.path.realpath(path / name) for name in files}
-    folders = {os.path.realpath(path / PICTURES), os.path.realpath(path / STATE)}
-    for source in dict.fromkeys(place for one in mentions for place in (one.file, one.table) if place is not None):
-        try:
-            real = os.path.realpath(source)
-        except (OSError, ValueError):  # a name that no file system holds
-            continue
-        if real in outputs or any(str(parent) in folders for parent in Path(real).parents):
-            raise UsageError(f"{source}: would be overwritten by the answers in {path}. Give another folder to --out.")
-
-
 def _refuse_files_of_others(path: Path, manifest: Manifest, owned: set[str]) -> None:
     """Raise `UsageError` if the run would overwrite files that lie in the folder and are not `owned` by a run."""
     numbered = (path / PICTURES).glob("[0-9][0-9][0-9][0-9]*_*.jpg")
     names = [name for name in manifest["files"] if os.path.lexists(path / name)]
     names += [PICTURES] if (path / PICTURES).is_symlink() else [f"{PICTURES}/{place.name}" for place in numbered]
-    if others := [name for name in names if name not in owned]:
+    if others := [name for name in names if name not in owned or (path / name).is_symlink()]:
         raise UsageError(
             f"{path}: holds {', '.join(others[:5])}{' and more' if len(others) > 5 else ''}, which no run that is known "
             "here has written. Move these files away, or give another folder to --out."
@@ -163,12 +149,12 @@ def owned_files(path: Path, manifest: Manifest) -> set[str]:
 def remove_run(path: Path, manifest: Manifest) -> None:
     """Remove the files of the run that lies in a folder, and no others; the marker goes last."""
     try:
-        for name in owned_files(path, manifest) - {MARKER}:
+        for name in owned_files(path, manifest) - {RUN_MARKER}:
             (path / name).unlink(missing_ok=True)
         Journal(path / STATE).path.unlink(missing_ok=True)
         if (path / PICTURES).is_dir() and not any((path / PICTURES).iterdir()):
             (path / PICTURES).rmdir()
-        (path / MARKER).unlink(missing_ok=True)
+        (path / RUN_MARKER).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(path, error) from error
 
@@ -198,41 +184,3 @@ def describe_differences(earlier: Manifest, now: Manifest) -> list[str]:
     if earlier.get("fundoscope") != now["fundoscope"]:
         clauses.append(f"by fundoscope {earlier.get('fundoscope')}, and this is {now['fundoscope']}")
     return clauses
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(
-            f"{path.parent if path.name == STATE else path}: cannot be made a folder ({error.strerror}). "
-            "Give another one to --out."
-        ) from error
-    except OSError as error:
-        raise OutputError(path, error) from error
-
-
-@contextmanager
-def _locked(path: Path) -> Generator[None]:
-    """Hold the folder's lock; the system lets go of it when this process ends, however it ends."""
-    try:
-        file = (path / STATE / "lock").open("a+b")
-    except OSError as error:
-        raise OutputError(path, error) from error
-    with file:
-        if not _try_lock(file):
-            raise UsageError(f"{path}: another run is writing into it. Wait for its end, or give another --out.")
-        yield
-
-
-def _try_lock(file: IO[bytes]) -> bool:
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-            return False
-        raise OutputError(file.name, error) from error
-    return True

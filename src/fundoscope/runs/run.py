@@ -17,9 +17,11 @@ from types import FrameType
 from fundoscope.errors import OutputError
 from fundoscope.findings import GradedPhotograph, Grader, Mention, Row, Sink, Status, exit_code, plural
 from fundoscope.runs.engines import grade_isolated, map_in_order
-from fundoscope.runs.folder import MARKER, STATE, RunFolder, manifest_of
+from fundoscope.outputs import RUN_MARKER, STATE
+from fundoscope.runs.folder import RunFolder, manifest_of
 from fundoscope.runs.resume import Journal
 from fundoscope.runs.sinks import CsvTable, JsonLines, JsonTable
+from fundoscope.runs.walker import Walk
 from fundoscope.studies import Progress
 
 TABLES = ("results.csv", "results.json")
@@ -50,7 +52,7 @@ class RunSummary:
 
 def run(
     grader: Grader,
-    mentions: Iterable[Mention],
+    photographs: Walk | Iterable[Mention],
     out: Path | None = None,
     print_json: bool = False,
     replace: bool = False,
@@ -61,16 +63,17 @@ def run(
 
     A photograph that cannot be read or graded is a row `failed`. A run into `out` that was cut off goes on where it was;
     rows that lie there are kept. When the run is stopped, by Ctrl-C or TERM, all files are finished, and the page says
-    that the run is not.
+    that the run is not. What a `Walk` skipped stands in the files.
 
     Raises `UsageError` when `out` holds another run (see `RunFolder.open`), `OutputError` when a row cannot be written.
     """
-    mentions, start, summary = list(mentions), time.perf_counter(), RunSummary()
+    found = photographs if isinstance(photographs, Walk) else Walk(list(photographs))
+    mentions, start, summary = found.mentions, time.perf_counter(), RunSummary()
     with ExitStack() as stack:
         stop = stack.enter_context(_StopSignals.caught())
         files = None
         if out is not None:
-            files = stack.enter_context(_RunFiles.open(out, grader, mentions, command, replace, stop))
+            files = stack.enter_context(_RunFiles.open(out, grader, found, command, replace, stop))
         lines = JsonLines() if print_json else None
         for mention, rows in zip(mentions, files.finished() if files else (), strict=False):
             if lines:
@@ -109,7 +112,8 @@ def _silent(stage: str, done: int, total: int) -> None:
 class _RunFiles:
     """All answer files of a run in its folder, and the journal of the photographs that are finished in them."""
 
-    def __init__(self, folder: RunFolder, grader: Grader) -> None:
+    def __init__(self, folder: RunFolder, grader: Grader, found: Walk) -> None:
+        skipped = found.skipped
         self._folder = folder
         self._journal = Journal(folder.path / STATE)
         self._closed = False
@@ -117,22 +121,22 @@ class _RunFiles:
         self._journal.open(end)
         self._sinks: dict[str, Sink] = {
             "results.csv": CsvTable(folder.path / "results.csv", grader.columns, positions.get("results.csv")),
-            "results.json": JsonTable(folder.path / "results.json", positions.get("results.json")),
-            **grader.open_sinks(folder.path, folder.manifest["started"], positions),
+            "results.json": JsonTable(folder.path / "results.json", positions.get("results.json"), skipped.as_json()),
+            **grader.open_sinks(folder.path, folder.manifest["started"], positions, skipped.describe()),
         }
-        self._mentions: Sequence[Mention] = ()
+        self._mentions = found.mentions
 
     @classmethod
     @contextmanager
     def open(
-        cls, out: Path, grader: Grader, mentions: Sequence[Mention], command: str, replace: bool, stop: _StopSignals
+        cls, out: Path, grader: Grader, found: Walk, command: str, replace: bool, stop: _StopSignals
     ) -> Generator[_RunFiles]:
         """Open or make the folder; when the block ends by an error or a stop, finish the files as unfinished ones."""
         now = datetime.datetime.now().astimezone().isoformat(timespec="minutes")
-        manifest = manifest_of(grader, mentions, (*TABLES, *grader.files, MARKER), command, now)
-        with RunFolder.open(out, manifest, mentions, replace) as folder:
-            files = cls(folder, grader)
-            files._mentions = mentions
+        names = (*TABLES, *grader.files, RUN_MARKER)
+        manifest = manifest_of(grader, found.mentions, names, command, now, found.skipped.as_json())
+        with RunFolder.open(out, manifest, found.inputs, replace) as folder:
+            files = cls(folder, grader, found)
             try:
                 yield files
             except BaseException:

@@ -6,9 +6,9 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from fundoscope.errors import OutputError
 from fundoscope.findings import GradedPhotograph, Mention, Row
@@ -91,22 +91,34 @@ class CsvTable:
         return text.getvalue().encode("utf-8", "surrogateescape")
 
 
-class JsonTable:
-    """The same rows as a JSON array, an object a line; None is null. The file is whole after every photograph."""
+_END = b"\n]}\n"
 
-    def __init__(self, path: Path, position: int | None = None) -> None:
+
+class JsonTable:
+    """The same rows as JSON, `{"skipped": ..., "rows": [...]}`, a row a line; None is null.
+
+    `skipped` tells by kind how many files were left out when photographs were looked for, and which. The file is whole
+    after every photograph.
+    """
+
+    def __init__(self, path: Path, position: int | None = None, skipped: Mapping[str, Any] | None = None) -> None:
         self._file = GrowingFile(path, position)
-        self._file.write(b"[" if position is None else b"", tail=b"\n]\n")
+        self._before = b",\n"
+        if position is None:
+            self._before = b"\n"
+            self._file.write(b'{"skipped": ' + json.dumps(skipped or {}).encode() + b',\n"rows": [', tail=_END)
+        else:
+            self._file.write(b"", tail=_END)
 
     @property
     def position(self) -> int:
-        """Length in bytes of what is written, without the closing bracket."""
+        """Length in bytes of what is written, without the closing brackets."""
         return self._file.position
 
     def add(self, number: int, mention: Mention, graded: GradedPhotograph | None, rows: Sequence[Row]) -> Sequence[str]:
         """Write the rows of a photograph."""
-        before = "\n" if self._file.position == 1 else ",\n"
-        self._file.write((before + ",\n".join(json.dumps(row) for row in rows)).encode(), tail=b"\n]\n")
+        self._file.write(self._before + ",\n".join(json.dumps(row) for row in rows).encode(), tail=_END)
+        self._before = b",\n"
         return ()
 
     def recount(self, mention: Mention, rows: Sequence[Row]) -> None:
@@ -124,6 +136,8 @@ class JsonLines:
 
     def add(self, number: int, mention: Mention, graded: GradedPhotograph | None, rows: Sequence[Row]) -> Sequence[str]:
         """Print the rows of a photograph."""
+        if sys.stdout is None:
+            raise OutputError("standard output", "it is closed")
         try:
             sys.stdout.writelines(json.dumps(row) + "\n" for row in rows)
             sys.stdout.flush()

@@ -7,168 +7,155 @@ import glob
 import os
 import re
 import sys
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fundoscope.cohort import Cohort
-from fundoscope.errors import UsageError
+from fundoscope.errors import UsageError, list_names, printable
 from fundoscope.findings import Mention
+from fundoscope.folders import Skipped, ask, files_below, is_hidden, is_own, kind_of_answer, photographs_below
 from fundoscope.imaging.kinds import SUFFIXES
 from fundoscope.imaging.read import natural_order
-from fundoscope.runs.folder import PICTURES, STATE, is_report_folder
-
-#: Folders that operating systems and storage boxes keep for themselves.
-SYSTEM_FOLDERS = frozenset(
-    {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
-)
+from fundoscope.outputs import read_marker
 
 _MAGIC = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
 class Walk:
-    """The photographs named, in order, repeats included; and how much was skipped on the way, by kind."""
+    """The photographs named, in order, repeats included; what was skipped on the way; `others` are read beside them."""
 
     mentions: list[Mention] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
+    skipped: Skipped = field(default_factory=Skipped)
+    others: list[str | Path] = field(default_factory=list)
 
-    def describe_skipped(self) -> str:
-        """What was skipped, in words; blank when nothing was."""
-        return ", ".join(f"{kind}: {count}" for kind, count in self.skipped.items())
+    @property
+    def inputs(self) -> list[str | Path]:
+        """Every file that is to be read: photographs, the tables that named them, and the others."""
+        tables = dict.fromkeys(mention.table for mention in self.mentions if mention.table is not None)
+        return [*self.others, *tables, *(mention.file for mention in self.mentions)]
 
 
 def walk(photos: Iterable[str]) -> Walk:
     """Every photograph that `photos` name, in the order given, repeats included.
 
     A named file is taken as it is, even when it is missing: its row will say so. Folders are searched to their depth,
-    in natural order; links are followed, and no folder is entered twice. Raises `UsageError` for a folder or a pattern
-    that holds no photograph, and when nothing is named.
+    in natural order; links are followed, and no folder is entered twice. Answers of earlier commands, also such as a shell
+    names for `*`, are skipped. Raises `UsageError` for a folder or a pattern that holds no photograph, and when nothing of
+    what is named exists.
     """
     found = Walk()
     for photo in photos:
+        if photo == "-":
+            found.others.append("/dev/stdin")  # which may be a file
         for name in _lines_of_standard_input() if photo == "-" else [photo]:
             found.mentions.extend(_mentions_of(name, found.skipped))
     if not found.mentions:
-        raise UsageError("No photograph was named. Give files, folders, globs, a cohort table, or - for a list.")
+        seen = f" Skipped: {found.skipped.describe()}." if found.skipped else ""
+        raise UsageError(f"No photograph was named.{seen} Give files, folders, globs, a cohort table, or - for a list.")
+    missing = [mention.path for mention in found.mentions if not ask(lambda one=mention: os.path.lexists(one.file))]
+    if len(missing) == len(found.mentions) and not found.mentions[0].table:
+        raise UsageError(f"There is no such file or folder: {list_names(list(map(printable, missing)))}. {_hint(missing[0])}")
     return found
+
+
+def _hint(missing: str) -> str:
+    """What to do about a path that does not exist: the names nearest to it, where the folder has any."""
+    import difflib
+
+    path = Path(missing.rstrip("/\\"))
+    try:
+        names = os.listdir(path.parent)
+    except (OSError, ValueError):
+        return "Check the path."
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"Did you mean {printable(path.with_name(near[0]))}?" if near else "Check the path."
 
 
 def _lines_of_standard_input() -> list[str]:
     """Lines that are not blank, decoded as names of files are: any bytes may stand in them."""
+    if sys.stdin is None:
+        raise UsageError("-: standard input is closed. Give the list through a pipe or with <, or name the photographs.")
     lines = [os.fsdecode(line).rstrip("\r\n") for line in sys.stdin.buffer]
     return [line for line in lines if line.strip()]
 
 
-def _mentions_of(photo: str, skipped: Counter[str]) -> Iterator[Mention]:
+def _mentions_of(photo: str, skipped: Skipped) -> Iterator[Mention]:
     path = Path(photo)
-    if _ask(path.is_dir):
+    if ask(path.is_dir):
         yield from _in_folder(photo, path, skipped)
-    elif path.suffix.lower() == ".csv" and _ask(path.is_file):
+    elif path.suffix.lower() not in SUFFIXES and ask(path.is_file) and _is_answer(path):
+        skipped.add("file of a report", path)
+    elif path.suffix.lower() == ".csv" and ask(path.is_file):
         for record in Cohort.read(path, labelled=False):
             yield Mention(record.image, record.infant, record.eye, record.exam, record.path, path)
-    elif _MAGIC.search(photo) and not _ask(path.exists):
+    elif _MAGIC.search(photo) and not ask(path.exists):
         yield from _by_pattern(photo, skipped)
     else:
         yield Mention(photo)
 
 
-def _ask(question: Callable[[], bool]) -> bool:
-    """The answer of the file system; False for a name that it cannot hold."""
-    try:
-        return question()
-    except (OSError, ValueError):
-        return False
+def _is_answer(path: Path) -> bool:
+    """Whether a command of ours has written the file: a shell names it too, for `*` in a folder that holds a report."""
+    marker = read_marker(path.parent)
+    return marker is not None and marker.entries is not None and marker.owns(path.name)
 
 
-def _in_folder(photo: str, folder: Path, skipped: Counter[str]) -> Iterator[Mention]:
-    own: Counter[str] = Counter()
-    files = []
-    for file in _files_below(folder, own):
-        if file.suffix.lower() in SUFFIXES:
-            files.append(str(file))
-        else:
-            own["other files"] += 1
-    if not files:
-        seen = f" In it: {Walk(skipped=own).describe_skipped()}." if own else ""
-        raise UsageError(f"{photo}: the folder holds no photograph ({', '.join(SUFFIXES)}).{seen} Give another folder.")
+def _in_folder(photo: str, folder: Path, skipped: Skipped) -> Iterator[Mention]:
+    own = Skipped()
+    files = photographs_below(folder, own)
     skipped.update(own)
-    yield from (Mention(file) for file in sorted(files, key=natural_order))
+    if not files and read_marker(folder) is None:
+        seen = f" In it: {own.describe()}." if own else ""
+        raise UsageError(f"{photo}: the folder holds no photograph ({', '.join(SUFFIXES)}).{seen} Give another folder.")
+    yield from (Mention(str(file)) for file in files)
 
 
-def _files_below(top: Path, skipped: Counter[str]) -> Iterator[Path]:
-    """Every file of a folder and of the folders in it, in no particular order, without what is skipped.
-
-    Linked folders come last, so that a folder that can be reached in two ways is entered by its own name.
-    """
-    entered: set[tuple[int, int]] = set()
-    folders, linked = deque([top]), deque[Path]()
-    while folders or linked:
-        folder = folders.popleft() if folders else linked.popleft()
-        try:
-            identity = folder.stat()
-            children = list(os.scandir(folder))
-        except OSError as error:
-            if folder == top:
-                raise UsageError(f"{top}: cannot be read ({error.strerror}). Check its permissions.") from error
-            skipped["folders that cannot be read"] += 1
-            continue
-        if (identity.st_dev, identity.st_ino) in entered:
-            skipped["links to a folder that was entered already"] += 1
-            continue
-        entered.add((identity.st_dev, identity.st_ino))
-        ours = is_report_folder(folder)
-        skipped.update({"report folders": 1} if ours else {})
-        for child in children:
-            place = folder / child.name
-            if ours and child.name in (PICTURES, STATE):
-                continue
-            if child.name.startswith(".") or child.name in SYSTEM_FOLDERS:
-                skipped["hidden or system files and folders"] += 1
-            elif _ask(child.is_dir):
-                (linked if child.is_symlink() else folders).append(place)
-            else:
-                yield place
-
-
-def _by_pattern(photo: str, skipped: Counter[str]) -> Iterator[Mention]:
-    own: Counter[str] = Counter()
+def _by_pattern(photo: str, skipped: Skipped) -> Iterator[Mention]:
+    own = Skipped()
     files = _deep_matches(photo, own) if "**" in Path(photo).parts else _flat_matches(photo, own)
     if not files:
+        seen = f" Skipped: {own.describe()}." if own else ""
         raise UsageError(
-            f"{photo}: no file matches. Check the pattern, and quote it if the shell should not expand it."
+            f"{photo}: no file matches.{seen} Check the pattern, and quote it if the shell should not expand it."
         )
     skipped.update(own)
     yield from (Mention(file) for file in sorted(files, key=natural_order))
 
 
-def _flat_matches(photo: str, skipped: Counter[str]) -> list[str]:
-    """Files that match a pattern without `**`; pictures in report folders are left out unless the pattern names those."""
+def _flat_matches(photo: str, skipped: Skipped) -> list[str]:
+    """Files that match a pattern without `**`; what a walk would skip is left out unless the pattern names it."""
     fixed = len(Path(_fixed_part(photo)).parts)
     files, reports = [], set()
     for match in glob.glob(photo):  # noqa: PTH207 - the path as it was given
         parts = Path(match).parts
         above = [folder for folder in Path(match).parents if len(folder.parts) >= fixed]
-        report = next((f for f in above if parts[len(f.parts)] == PICTURES and is_report_folder(f)), None)
+        marked = ((folder, read_marker(folder)) for folder in above)
+        report = next(
+            ((f, m) for f, m in marked if m is not None and is_own(m, parts[len(f.parts)], len(f.parts) == fixed)), None
+        )
         if report is not None:
-            reports.add(report)
+            if report[0] not in reports:
+                skipped.add(kind_of_answer(report[1]), report[0])
+            reports.add(report[0])
         elif Path(match).is_dir():
-            skipped["folders that a pattern matches"] += 1
+            skipped.add("folder that a pattern matches", match)
+        elif any(is_hidden(part) for part in parts[fixed:-1]) or (is_hidden(parts[-1]) and parts[-1][0] != "."):
+            skipped.add("hidden or system file", match)  # a dot is matched only by a pattern that has it
         else:
             files.append(match)
-    skipped.update({"report folders": len(reports)} if reports else {})
     return files
 
 
-def _deep_matches(photo: str, skipped: Counter[str]) -> list[str]:
+def _deep_matches(photo: str, skipped: Skipped) -> list[str]:
     """Files that match a pattern with `**`, found by a walk of the folder before its first wildcard."""
     start = _fixed_part(photo)
     base = Path(start or ".")
-    if not _ask(base.is_dir):
+    if not ask(base.is_dir):
         return []
     pattern = Path(photo[len(start) :]).parts
-    inner = [file.relative_to(base) for file in _files_below(base, skipped)]
+    inner = [file.relative_to(base) for file in files_below(base, skipped)]
     return [start + str(file) for file in inner if _matches(file.parts, pattern)]
 
 

@@ -91,9 +91,11 @@ class NickingGrader:
         crossings = [row for row in rows if row["crossing"] is not None]
         return _counts(rows[0]["status"], crossings, graded=self.bundle.card.grades is not None)
 
-    def open_sinks(self, folder: Path, started: str, positions: Mapping[str, int]) -> Mapping[str, Sink]:
+    def open_sinks(
+        self, folder: Path, started: str, positions: Mapping[str, int], skipped: str = ""
+    ) -> Mapping[str, Sink]:
         """`report.html` with its pictures."""
-        return open_page(self.bundle.card, "photograph", folder, started, positions)
+        return open_page(self.bundle.card, "photograph", folder, started, positions, skipped)
 
     def grade_photograph(self, source: PhotographSource, name: str) -> PhotographGrading:
         """The rows of one photograph, a row a crossing, and the evidence behind them.
@@ -181,9 +183,11 @@ class PatchGrader:
         """Which end a patch came to, and its grade."""
         return _counts(rows[0]["status"], [row for row in rows if row["status"] == Status.OK], graded=True)
 
-    def open_sinks(self, folder: Path, started: str, positions: Mapping[str, int]) -> Mapping[str, Sink]:
+    def open_sinks(
+        self, folder: Path, started: str, positions: Mapping[str, int], skipped: str = ""
+    ) -> Mapping[str, Sink]:
         """`report.html` with its pictures."""
-        return open_page(self.grader.bundle.card, "patch", folder, started, positions)
+        return open_page(self.grader.bundle.card, "patch", folder, started, positions, skipped)
 
 
 def _with_remark(finding: AnyFinding, remark: str) -> AnyFinding:

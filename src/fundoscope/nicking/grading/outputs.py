@@ -18,11 +18,11 @@ from fundoscope.vessels import Narrowing
 
 
 def open_page(
-    card: NickingCard, kind: ReportKind, folder: Path, started: str, positions: Mapping[str, int]
+    card: NickingCard, kind: ReportKind, folder: Path, started: str, positions: Mapping[str, int], skipped: str = ""
 ) -> dict[str, Sink]:
     """`report.html` in `folder`; see `Grader.open_sinks`."""
     header = header_of(card, kind, started)
-    report = NickingReport(folder / "report.html", header, positions.get("report.html"))
+    report = NickingReport(folder / "report.html", header, positions.get("report.html"), skipped)
     return {"report.html": NickingPage(report, folder)}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from fundoscope.findings import (
     Status,
 )
 from fundoscope.imaging.sources import name_each
+from fundoscope.processors import count_processors
 from fundoscope.rop.screening.outputs import open_sinks
 from fundoscope.rop.screening.screener import RopEvidence, screen_photograph
 from fundoscope.runs.engines import grade_isolated, map_in_order
@@ -37,7 +37,7 @@ class RopGrader:
 
     bundle: Bundle
     allow_simulated: bool = False
-    threads: int = min(4, os.cpu_count() or 1) + 1
+    threads: int = min(4, count_processors()) + 1
 
     name = "rop screen"
     noun = "photograph"
@@ -96,6 +96,8 @@ class RopGrader:
         end = ends[row["rop"] == "no"] if row["status"] == "ok" else row["status"]
         return {name: int(name == end) for name in ends}
 
-    def open_sinks(self, folder: Path, started: str, positions: Mapping[str, int]) -> Mapping[str, Sink]:
+    def open_sinks(
+        self, folder: Path, started: str, positions: Mapping[str, int], skipped: str = ""
+    ) -> Mapping[str, Sink]:
         """`eyes.csv` for photographs from a cohort table, and `report.html` with its pictures."""
-        return open_sinks(self.bundle, self.second, folder, started, positions)
+        return open_sinks(self.bundle, self.second, folder, started, positions, skipped)

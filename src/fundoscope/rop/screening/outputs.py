@@ -19,11 +19,12 @@ from fundoscope.runs.sinks import CsvTable
 
 
 def open_sinks(
-    bundle: Bundle, second: Stage | None, folder: Path, started: str, positions: Mapping[str, int]
+    bundle: Bundle, second: Stage | None, folder: Path, started: str, positions: Mapping[str, int], skipped: str = ""
 ) -> dict[str, Sink]:
     """`eyes.csv` and `report.html` in `folder`; see `Grader.open_sinks`."""
     eyes = ScreenedEyes()
-    report = ScreeningReport(folder / "report.html", header_of(bundle, second, started), positions.get("report.html"))
+    header = header_of(bundle, second, started)
+    report = ScreeningReport(folder / "report.html", header, positions.get("report.html"), skipped)
     return {"eyes.csv": EyeTable(folder / "eyes.csv", eyes), "report.html": ScreeningPage(report, folder, eyes)}
 
 
