@@ -53,7 +53,7 @@ def main() -> None:
         photographs = [Mention(str(source.path)) for source in known.sources]
         out = given.out / name.replace(", ", "-").replace(" ", "-")
         run(grader, photographs, out, replace=True)
-        rows.append(counts_by_grade(name, json.loads((out / "results.json").read_text())))
+        rows.append(counts_by_grade(name, json.loads((out / "results.json").read_text())["rows"]))
     for row in results_table(rows, RESULTS):
         print("  ".join(f"{key} {value}" for key, value in row.items()))
 

@@ -57,7 +57,7 @@ def test_every_mention_has_its_row_in_order(screened):
 def test_json_says_the_same_and_blank_is_null(screened):
     done, _, out = screened
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert lines == json.loads((out / "results.json").read_text())
+    assert lines == json.loads((out / "results.json").read_text())["rows"]
     assert lines[1]["p_rop"] is None and lines[0]["status"] == "ok"
 
 

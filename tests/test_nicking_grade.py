@@ -122,7 +122,7 @@ def test_the_command_gives_every_photograph_a_row(files, bundle, tmp_path):
     assert [row["status"] for row in table] == ["ok", "rejected", "failed", "failed", "ok"]
     assert table[0]["crossing"] == "" and table[0]["reason"] == ""
     assert "infant" in table[1]["reason"] and "no such file" in table[3]["reason"]
-    assert json.loads((tmp_path / "r/results.json").read_text())[0]["crossing"] is None
+    assert json.loads((tmp_path / "r/results.json").read_text())["rows"][0]["crossing"] is None
     page = (tmp_path / "r/report.html").read_text()
     assert page.count("data:image") == 3 and "Research use only" in page and "adult.png" in page
     assert len(list((tmp_path / "r/pictures").iterdir())) == 3
@@ -194,7 +194,7 @@ def test_each_mention_is_worked_afresh_and_nothing_of_a_photograph_is_held(
     run(watched(Perfect(photograph.truth)), named, tmp_path, print_json=True)
     assert held == [0, 0, 0]
     shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert json.loads((tmp_path / "results.json").read_text()) == shown == [one.as_row() for one in findings]
+    assert json.loads((tmp_path / "results.json").read_text())["rows"] == shown == [one.as_row() for one in findings]
     assert [row["file"] for row in rows(tmp_path / "results.csv")] == [row["file"] for row in shown]
     n = (len(shown) - 1) // 2
     assert shown[:n] == shown[n:-1]
@@ -214,7 +214,7 @@ def test_the_command_gives_every_patch_a_row(files, grading_bundle, tmp_path):
     table, shown = rows(tmp_path / "r/results.csv"), [json.loads(line) for line in result.stdout.splitlines()]
     assert [row["file"] for row in table] == named == [row["file"] for row in shown]
     assert [row["status"] for row in table] == ["ok", "failed", "ok", "failed", "ok", "ok"]
-    assert shown == json.loads((tmp_path / "r/results.json").read_text())
+    assert shown == json.loads((tmp_path / "r/results.json").read_text())["rows"]
     assert list(shown[0]) == list(PATCH_COLUMNS) and shown[0] == shown[5]
     assert "no such file" in table[1]["reason"] and table[1]["p0"] == ""
     for row in (shown[0], shown[2]):

@@ -63,7 +63,9 @@ class Skipped:
             shown = list_names(names, _NAMED)
             if count > _NAMED and kind == OTHER:
                 endings = Counter(Path(name).suffix.lower() for name in names)
-                shown = ", ".join(f"{n} {ending or 'without ending'}" for ending, n in endings.most_common()) + f": {shown}"
+                shown = (
+                    ", ".join(f"{n} {ending or 'without ending'}" for ending, n in endings.most_common()) + f": {shown}"
+                )
             parts.append(f"{counted(count, kind)} ({shown})")
         return "; ".join(parts)
 

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from numpy.typing import NDArray
+
 from fundoscope.errors import OutputError, UsageError
 
 if sys.platform == "win32":
@@ -36,6 +38,16 @@ STATE = ".run"  # lock and journal of a run
 
 #: Errors of the system that tell that there is no room or no right to write, whatever the file.
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+#: What packages write that do not name the error of the system: NumPy, torch, safetensors.
+_TELLS_OF_IT = (
+    "No space left",
+    "requested and",
+    "PytorchStreamWriter failed",
+    "unexpected pos",
+    "File too large",
+    "os error 28",
+)
 
 _PART = ".part"  # where an answer is made before it moves into its place
 
@@ -59,7 +71,7 @@ class OutputMarker:
 def read_marker(folder: Path) -> OutputMarker | None:
     """The marker of a folder, of several commands joined; None where no command of ours has written it."""
     study = _read_object(folder / STUDY_MARKER)
-    if {"commands", "versions"} <= study.keys():
+    if isinstance(study.get("commands"), list):
         return OutputMarker("study", None)
     run, answer = _read_object(folder / RUN_MARKER), _read_object(folder / ANSWER_MARKER)
     commands, entries, photographs = [], set[str](), frozenset[str]()
@@ -139,6 +151,27 @@ def written_whole(path: Path) -> Generator[Path]:
             beside.unlink(missing_ok=True)
 
 
+def cannot_write(error: BaseException) -> bool:
+    """Whether an error says that there is no room, or no right, to write."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in CANNOT_WRITE
+    return type(error).__name__ in ("OSError", "RuntimeError", "SafetensorError") and any(
+        words in str(error) for words in _TELLS_OF_IT
+    )
+
+
+def save_picture(path: Path, pixels: NDArray[Any], options: Iterable[int] = ()) -> None:
+    """Write a picture, (rows, columns) or (rows, columns, 3) in OpenCV's order of colours; `OutputError` where it cannot be."""
+    import cv2  # here, since the command line answers `--help` at once
+
+    made, data = cv2.imencode(path.suffix, pixels, list(options))
+    assert made, f"{path}: OpenCV writes no such file"
+    try:
+        path.write_bytes(data.tobytes())
+    except OSError as error:
+        raise OutputError(path, error) from error
+
+
 # --- folders
 
 
@@ -180,7 +213,7 @@ def answer_folder(
             finally:
                 shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
-        if error.errno in CANNOT_WRITE or _lies_in(error.filename, folder):
+        if cannot_write(error) or _lies_in(error.filename, folder):
             raise OutputError(folder, error) from error
         raise
     finally:

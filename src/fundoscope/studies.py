@@ -7,8 +7,10 @@ study.json        the manifest: recipe, versions, seeds, data hashes, commands
 
 from __future__ import annotations
 
+import atexit
 import importlib.metadata
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -19,8 +21,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from fundoscope.errors import StudyError
+from fundoscope.outputs import STUDY_MARKER, make_folder, refuse_overwriting, take_lock, written_whole
 
-MANIFEST = "study.json"
+MANIFEST = STUDY_MARKER
+LOCK = ".lock"
 T = TypeVar("T")
 
 #: Keys of a manifest that may change between one run and its continuation.
@@ -53,22 +57,25 @@ class Study:
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, folder: Path, manifest: dict[str, Any]) -> Study:
-        """The study in `folder`, begun now or gone on with.
+    def open(cls, folder: Path, manifest: dict[str, Any], inputs: Iterable[str | Path] = ()) -> Study:
+        """The study in `folder`, begun now or gone on with; until this process ends no other one may write there.
 
         `manifest` is plain JSON with a list `commands`. Raises `StudyError` when the folder holds a study of another
-        recipe, other data or other seeds, naming what differs, or when it holds something else.
+        recipe, other data or other seeds, naming what differs, or when it holds something else; `UsageError` when one of
+        `inputs` lies in the folder, which is the study's own, or another program writes there.
         """
         path = folder / MANIFEST
+        refuse_overwriting(inputs, [path], [folder])
         manifest = json.loads(json.dumps(manifest))
         if path.exists():
             earlier = _read(path)
             _check_same(folder, earlier, manifest)
             commands = list(dict.fromkeys([*earlier.get("commands", []), *manifest.get("commands", [])]))
             manifest["commands"] = commands
-        elif folder.exists() and any(folder.iterdir()):
+        elif folder.is_dir() and any(each.name != LOCK for each in folder.iterdir()):
             raise StudyError(f"{folder} holds files but no study. Give an empty or a new folder to --out.")
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
+        _lock_until_the_end(folder)
         write_json(path, manifest)
         return cls(folder, manifest)
 
@@ -98,6 +105,17 @@ class Study:
         work.replace(final)
 
 
+_locks: dict[str, Callable[[], None]] = {}
+
+
+def _lock_until_the_end(folder: Path) -> None:
+    """Hold the lock of a study's folder until this process ends."""
+    name = os.path.realpath(folder)
+    if name not in _locks or not (folder / LOCK).exists():
+        _locks[name] = take_lock(folder / LOCK, folder)
+        atexit.register(_locks[name])
+
+
 def versions_of(packages: Iterable[str]) -> dict[str, str]:
     """The installed version of each package."""
     return {name: importlib.metadata.version(name) for name in packages}
@@ -116,10 +134,9 @@ def command() -> str:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write JSON beside `path`, then move it into place."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
+    """Write JSON beside `path`, then move it into place; `OutputError` where it cannot be written."""
+    with written_whole(path) as beside:
+        beside.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, Any]:

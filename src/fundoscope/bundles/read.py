@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from fundoscope.bundles.card import CARDS, SCHEMA_VERSION, BaseCard, Card, Stage, seal, with_todays_names
-from fundoscope.processors import share_processors
 from fundoscope.errors import BundleError, UsageError, nearest
+from fundoscope.processors import share_processors
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from fundoscope.bundles.card import NickingCard
 from fundoscope.bundles.read import checked_bytes, load_network, locate, reopened, verify_task
-from fundoscope.processors import share_processors
 from fundoscope.errors import BundleError
+from fundoscope.processors import share_processors
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, get_args, get_type_hints
@@ -20,7 +20,7 @@ import typer.models
 
 from fundoscope.cli import bundle, cohort, doctor, forensics, nicking, rop, simulate
 from fundoscope.errors import FundoscopeError, OutputError, UsageError, printable
-from fundoscope.outputs import CANNOT_WRITE
+from fundoscope.outputs import cannot_write
 
 #: Parameters that name files or folders although they are text: they may name a shipped thing, or a pattern, too.
 _PLACES = ("photos", "patches", "bundle", "recipe")
@@ -84,7 +84,7 @@ def leaf_commands(group: typer.Typer = app, above: str = "") -> dict[str, Callab
     found: dict[str, Callable[..., Any]] = {}
     for one in group.registered_commands:
         assert one.callback is not None
-        found[above + (one.name or one.callback.__name__.replace("_", "-"))] = one.callback
+        found[above + (one.name or str(getattr(one.callback, "__name__", "")).replace("_", "-"))] = one.callback
     for inner in group.registered_groups:
         assert inner.typer_instance is not None
         found |= leaf_commands(inner.typer_instance, f"{above}{inner.name} ")
@@ -150,8 +150,9 @@ def _explain(error: BaseException) -> int:
         traceback.print_exception(error)
     if isinstance(error, FundoscopeError):
         return _leave(printable(error), error.exit_code)
-    if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
-        return _leave(printable(OutputError(error.filename or "an answer", error)), OutputError.exit_code)
+    if cannot_write(error):
+        place = getattr(error, "filename", None) or "an answer"
+        return _leave(printable(OutputError(place, error)), OutputError.exit_code)
     return _leave(_unforeseen(error), _UNFORESEEN)
 
 
@@ -177,14 +178,16 @@ def _leave(message: str, code: int, before: str = "error: ") -> int:
 
 
 @contextlib.contextmanager
-def _stopped_by_term() -> Iterator[None]:
+def _stopped_by_term() -> Generator[None]:
     """TERM ends the program as Ctrl-C does, so that files are finished and child processes end; exit code 143."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, stop) if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL else None
+    before = (
+        signal.signal(signal.SIGTERM, stop) if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL else None
+    )
     try:
         yield
     finally:
@@ -193,7 +196,7 @@ def _stopped_by_term() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _other_threads() -> Iterator[None]:
+def _other_threads() -> Generator[None]:
     """An error that ends another thread, or that comes while an object is taken down, is a line and no traceback."""
     before = threading.excepthook, sys.unraisablehook
 

@@ -134,7 +134,8 @@ class Cohort:
     def from_folders(cls, folder: str | Path, skipped: Skipped | None = None) -> Cohort:
         """The cohort of a folder that holds one folder a label, normal and rop, each searched to its depth.
 
-        What is left out is counted in `skipped`.         Raises `CohortError` naming every folder of another name, and photographs that lie in no label's folder.
+        What is left out is counted in `skipped`. Raises `CohortError` naming every folder of another name, and photographs
+        that lie in no label's folder.
         """
         folder = Path(folder)
         if not folder.is_dir():

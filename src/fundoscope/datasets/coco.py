@@ -21,6 +21,7 @@ from PIL import Image
 from fundoscope.datasets import rle
 from fundoscope.datasets.record import Dataset, Mask, PhotographRecord, Points
 from fundoscope.errors import UsageError
+from fundoscope.outputs import answer_folder
 
 SIDE = 20  # pixels at DRIVE's scale: the paper's box
 SPAN = 6  # vein widths: the artery, about 0.75 of one, and more than two and a half of the vein on each side of it
@@ -141,6 +142,13 @@ def write_labels(dataset: Dataset, out: str | Path) -> Path:
     out = Path(out)
     if (out / "crossings.json").exists():
         raise UsageError(f"{out} already holds labels. Give another folder with --out, or remove it.")
+    answers = ("crossings.json", "crossings_scaled.json", "labels.csv", "masks")
+    with answer_folder(out, "nicking make-labels", answers, [source.path for source in dataset.sources]) as part:
+        _write_all(dataset, part)
+    return out / "crossings.json"
+
+
+def _write_all(dataset: Dataset, out: Path) -> None:
     paper = CocoLabels("Crossings with boxes of 20 x 20 and the vessel pixels in them")
     ours = CocoLabels("Crossings with boxes by the vein's width and the two vessels that meet")
     rows: list[Json] = []
@@ -158,8 +166,7 @@ def write_labels(dataset: Dataset, out: str | Path) -> Path:
         raise UsageError(f"{dataset.folder}: {cause}. Label RITE, LES-AV, marked junctions or simulated eyes.")
     _write_table(rows, out / "labels.csv")
     ours.write(out / "crossings_scaled.json", without)
-    paper.write(out / "crossings.json", without)  # last: its presence says that the labels are whole
-    return out / "crossings.json"
+    paper.write(out / "crossings.json", without)
 
 
 def _label(record: PhotographRecord, crossings: Points, paper: CocoLabels, ours: CocoLabels) -> Iterator[Json]:

@@ -47,9 +47,7 @@ class ScreeningReport(StreamedReport):
     goes on (see `StreamedReport`): `recount` then tells it of the photographs that it holds.
     """
 
-    def __init__(
-        self, path: Path, header: ScreeningHeader, position: int | None = None, skipped: str = ""
-    ) -> None:
+    def __init__(self, path: Path, header: ScreeningHeader, position: int | None = None, skipped: str = "") -> None:
         self.header = header
         self.counts = ScreeningCounts()
         self._page = page.shell(header.stamps, page.resource("screening.js"))

@@ -47,7 +47,12 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def manifest_of(
-    grader: Grader, mentions: Sequence[Mention], files: Sequence[str], command: str, now: str, skipped: Mapping[str, Any]
+    grader: Grader,
+    mentions: Sequence[Mention],
+    files: Sequence[str],
+    command: str,
+    now: str,
+    skipped: Mapping[str, Any],
 ) -> Manifest:
     """The manifest of a run that begins; `now` in words, `skipped` what was left out when photographs were looked for."""
     digest = hashlib.sha256()
@@ -80,9 +85,7 @@ class RunFolder:
 
     @classmethod
     @contextmanager
-    def open(
-        cls, path: Path, manifest: Manifest, inputs: Sequence[str | Path], replace: bool
-    ) -> Generator[RunFolder]:
+    def open(cls, path: Path, manifest: Manifest, inputs: Sequence[str | Path], replace: bool) -> Generator[RunFolder]:
         """Make the folder, or go on in the one that holds the same run, and hold its lock for the block.
 
         Raises `UsageError`, before anything is written, when an answer would overwrite one of `inputs`, when another run

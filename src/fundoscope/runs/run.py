@@ -16,8 +16,8 @@ from types import FrameType
 
 from fundoscope.errors import OutputError
 from fundoscope.findings import GradedPhotograph, Grader, Mention, Row, Sink, Status, exit_code, plural
-from fundoscope.runs.engines import grade_isolated, map_in_order
 from fundoscope.outputs import RUN_MARKER, STATE
+from fundoscope.runs.engines import grade_isolated, map_in_order
 from fundoscope.runs.folder import RunFolder, manifest_of
 from fundoscope.runs.resume import Journal
 from fundoscope.runs.sinks import CsvTable, JsonLines, JsonTable

@@ -56,7 +56,9 @@ def walk(photos: Iterable[str]) -> Walk:
         raise UsageError(f"No photograph was named.{seen} Give files, folders, globs, a cohort table, or - for a list.")
     missing = [mention.path for mention in found.mentions if not ask(lambda one=mention: os.path.lexists(one.file))]
     if len(missing) == len(found.mentions) and not found.mentions[0].table:
-        raise UsageError(f"There is no such file or folder: {list_names(list(map(printable, missing)))}. {_hint(missing[0])}")
+        raise UsageError(
+            f"There is no such file or folder: {list_names(list(map(printable, missing)))}. {_hint(missing[0])}"
+        )
     return found
 
 
@@ -66,7 +68,7 @@ def _hint(missing: str) -> str:
 
     path = Path(missing.rstrip("/\\"))
     try:
-        names = os.listdir(path.parent)
+        names = [each.name for each in path.parent.iterdir()]
     except (OSError, ValueError):
         return "Check the path."
     near = difflib.get_close_matches(path.name, names, n=1)
@@ -76,7 +78,9 @@ def _hint(missing: str) -> str:
 def _lines_of_standard_input() -> list[str]:
     """Lines that are not blank, decoded as names of files are: any bytes may stand in them."""
     if sys.stdin is None:
-        raise UsageError("-: standard input is closed. Give the list through a pipe or with <, or name the photographs.")
+        raise UsageError(
+            "-: standard input is closed. Give the list through a pipe or with <, or name the photographs."
+        )
     lines = [os.fsdecode(line).rstrip("\r\n") for line in sys.stdin.buffer]
     return [line for line in lines if line.strip()]
 
@@ -99,7 +103,7 @@ def _mentions_of(photo: str, skipped: Skipped) -> Iterator[Mention]:
 def _is_answer(path: Path) -> bool:
     """Whether a command of ours has written the file: a shell names it too, for `*` in a folder that holds a report."""
     marker = read_marker(path.parent)
-    return marker is not None and marker.entries is not None and marker.owns(path.name)
+    return marker is not None and marker.entries is not None and not marker.photographs and marker.owns(path.name)
 
 
 def _in_folder(photo: str, folder: Path, skipped: Skipped) -> Iterator[Mention]:

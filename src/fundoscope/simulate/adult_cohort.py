@@ -42,13 +42,13 @@ def write_adults(
     Raises `UsageError` for a count below one and for a folder that already holds a cohort.
     """
     out = Path(out)
-    cohort_files.make_folders(out, n, workers)
-    (out / "patches").mkdir(exist_ok=True)
-    jobs = (AdultJob(seed, number, camera, size) for number in range(n))
-    written = cohort_files.run_jobs(jobs, partial(_write_adult, out), workers)
-    cohort_files.write_tables(out, written, COLUMNS, n, progress)
-    if sheet:
-        cohort_files.write_sheet(out)
+    with cohort_files.cohort_folder(out, "simulate adults", n, workers) as part:
+        (part / "patches").mkdir()
+        jobs = (AdultJob(seed, number, camera, size) for number in range(n))
+        written = cohort_files.run_jobs(jobs, partial(_write_adult, part), workers)
+        cohort_files.write_tables(part, written, COLUMNS, n, progress)
+        if sheet:
+            cohort_files.write_sheet(part)
     return out / "cohort.csv"
 
 

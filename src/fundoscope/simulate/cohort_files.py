@@ -9,9 +9,13 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ from PIL import Image
 
 from fundoscope.errors import UsageError
 from fundoscope.imaging import Pixels, read
+from fundoscope.outputs import answer_folder, save_picture
 from fundoscope.simulate.truth import MASKS, Mask, SimulatedPhotograph
 
 Row = dict[str, Any]
@@ -31,6 +36,9 @@ CROSSING_COLUMNS = (
     "image", "crossing", "row", "col", "artery_width_px", "vein_width_px", "angle_degrees",
     "narrowing_1", "narrowing_2", "grade", "artery_above", "side_1_up",
 )  # fmt: skip
+
+#: All that a cohort may hold beside its photographs.
+_ENTRIES = ("truth", "patches", "cohort.csv", "eyes.csv", "crossings.csv", "crossings.json", "patches.csv", "sheet.png")
 
 _SHEET_COLUMNS, _SHEET_ROWS = 6, 4
 _TILE = (240, 240)  # rows, columns
@@ -52,14 +60,20 @@ class WrittenPhotograph:
     patches: tuple[Row, ...] = ()
 
 
-def make_folders(out: Path, n: int, workers: int) -> None:
-    """Make the folders; raises `UsageError` for a count below one and for a folder that already holds a cohort."""
+@contextmanager
+def cohort_folder(out: Path, command: str, n: int, workers: int) -> Generator[Path]:
+    """A place with its folders to make a cohort of `n` photographs in, which moves to `out` when the block ends.
+
+    Raises `UsageError` for a count below one, and for a folder that already holds a cohort or files of these names.
+    """
     if n < 1 or workers < 1:
         raise UsageError(f"{n} photographs by {workers} workers cannot be made. Give 1 or more of each.")
     if (out / "cohort.csv").exists():
         raise UsageError(f"{out} already holds a cohort. Give another folder with --out, or remove it.")
-    (out / "images").mkdir(parents=True, exist_ok=True)
-    (out / "truth").mkdir(parents=True, exist_ok=True)
+    with answer_folder(out, command, _ENTRIES, photographs=["images"]) as part:
+        (part / "images").mkdir()
+        (part / "truth").mkdir()
+        yield part
 
 
 def write_photograph(out: Path, name: str, photograph: SimulatedPhotograph, row: Row, eye: Row) -> WrittenPhotograph:
@@ -102,7 +116,8 @@ def run_jobs(
             yield from make(job)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(os.getpid(),))
+    try:
         waiting = []
         for job in jobs:
             waiting.append(pool.submit(make, job))
@@ -110,6 +125,21 @@ def run_jobs(
                 yield from waiting.pop(0).result()
         for future in waiting:
             yield from future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker(parent: int) -> None:
+    """Make a worker quiet: one thread, no word on Ctrl-C, which the program answers, and an end when the program has ended."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def follow() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def write_tables(
@@ -187,7 +217,7 @@ def write_sheet(out: Path) -> Path:
     columns = min(_SHEET_COLUMNS, len(tiles))
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows_of_tiles = [np.hstack(tiles[k : k + columns]) for k in range(0, len(tiles), columns)]
-    cv2.imwrite(str(path), np.vstack(rows_of_tiles)[..., ::-1])
+    save_picture(path, np.vstack(rows_of_tiles)[..., ::-1])
     return path
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.places import sample_square
+from fundoscope.outputs import save_picture
 from fundoscope.simulate.truth import CrossingTruth, SimulatedPhotograph
 from fundoscope.vessels.grade_rule import SPAN
 
@@ -39,7 +40,7 @@ def write_patches(out: Path, name: str, photograph: SimulatedPhotograph) -> tupl
         if crossing.artery_width_px < _THINNEST[0] or crossing.vein_width_px < _THINNEST[1]:
             continue
         path = f"patches/{name}_{k:03d}.png"
-        cv2.imwrite(str(out / path), crossing_patch(np.asarray(pixels, np.uint8), crossing), _PNG)
+        save_picture(out / path, crossing_patch(np.asarray(pixels, np.uint8), crossing), _PNG)
         sides = (crossing.narrowing_1, crossing.narrowing_2)
         upper, lower = sides if crossing.side_1_up else sides[::-1]
         row = {"patch": path, "grade": crossing.grade, "narrowing_1": upper, "narrowing_2": lower}

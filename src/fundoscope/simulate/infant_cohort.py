@@ -56,11 +56,11 @@ def write_infants(
     `UsageError` for a count below one and for a folder that already holds a cohort.
     """
     out = Path(out)
-    cohort_files.make_folders(out, n, workers)
-    written = cohort_files.run_jobs(_jobs(n, seed, camera, size), partial(_write_infant, out), workers)
-    cohort_files.write_tables(out, written, COLUMNS, n, progress)
-    if sheet:
-        cohort_files.write_sheet(out)
+    with cohort_files.cohort_folder(out, "simulate infants", n, workers) as part:
+        written = cohort_files.run_jobs(_jobs(n, seed, camera, size), partial(_write_infant, part), workers)
+        cohort_files.write_tables(part, written, COLUMNS, n, progress)
+        if sheet:
+            cohort_files.write_sheet(part)
     return out / "cohort.csv"
 
 

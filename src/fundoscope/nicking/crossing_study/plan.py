@@ -141,7 +141,8 @@ def plan_study(options: CrossingOptions, progress: Progress) -> CrossingPlan:
         "versions": versions_of(_PACKAGES),
         "commands": [command()],
     }
-    study = Study.open(options.out, manifest)
+    read = [*options.folders, *(source.path for dataset in sets for source in dataset.sources)]
+    study = Study.open(options.out, manifest, [*read, *([] if options.maps is None else [options.maps])])
     split = PhotographSplit.read_or_write(study.folder / SPLIT_FILE, sets, options.recipe.split)
     progress.say("  ".join(f"{part}: {len(names)} photographs" for part, names in split.names.items()))
     return CrossingPlan(options, study, tuple(sets), split)

@@ -26,6 +26,7 @@ from fundoscope.nicking.crossing_study.detections import PhotographDetections, w
 from fundoscope.nicking.crossing_study.plan import CrossingPlan
 from fundoscope.nicking.crossing_study.train import load_detector
 from fundoscope.nicking.recipes.crossings import PatchTestNumbers
+from fundoscope.outputs import save_picture
 from fundoscope.studies import Progress
 
 DETECTIONS = "detections"
@@ -51,7 +52,7 @@ def predict_crossings(plan: CrossingPlan, progress: Progress) -> None:
     if not plan.study.done(f"{DETECTIONS}/truth"):
         with plan.study.step(f"{DETECTIONS}/pictures") as folder:
             for number, each in enumerate(inputs.photographs["test"][:SHOWN]):
-                cv2.imwrite(str(folder / picture_name(number)), cv2.cvtColor(each.pixels, cv2.COLOR_RGB2BGR))
+                save_picture(folder / picture_name(number), cv2.cvtColor(each.pixels, cv2.COLOR_RGB2BGR))
         with plan.study.step(f"{DETECTIONS}/truth") as folder:
             for part in ("inner", "test"):
                 _write(

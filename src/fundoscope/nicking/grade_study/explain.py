@@ -27,6 +27,7 @@ from fundoscope.nicking.grade_study.train import WEIGHTS, load_network
 from fundoscope.nicking.grade_study.views import table_patches, unpack_patch
 from fundoscope.nicking.grading.crossing_patches import PATCH_MAPS, PATCH_SIDE, VEIN_WIDTH, CrossingPatch
 from fundoscope.nicking.recipes.grades import ExplanationNumbers
+from fundoscope.outputs import save_picture
 from fundoscope.reports.overlay import overlay
 from fundoscope.studies import Study
 
@@ -61,7 +62,7 @@ def explain(plan: GradePlan) -> None:
             writer.writerows(_measure_fit(fit, _load_grader(fit, plan.study)))
     if networks:
         for name, picture in draw_examples(networks[0].fold, _load_grader(networks[0], plan.study)):
-            cv2.imwrite(str(folder / f"{name}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            save_picture(folder / f"{name}.png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
 
 def _load_grader(fit: PlannedFit, study: Study) -> NickGrader:

@@ -42,6 +42,7 @@ from fundoscope.nicking.recipes.nicked_patches import (
     SimulatedSet,
     read_nicked_patch_recipe,
 )
+from fundoscope.outputs import save_picture
 from fundoscope.simulate import adult
 from fundoscope.simulate.pinch import WarpPlan, draw_plan, is_usable, pinch
 from fundoscope.simulate.pinch.lesion import map_widths, pinched_truth
@@ -272,7 +273,7 @@ def _describe_patch(photograph: str, vein_px: float, sides: tuple[float, float])
 def save_wide_patch(path: Path, pixels: Pixels, at: ArrayLike, width: float) -> None:
     """Write the wide patch around a place `at` (row, column) whose vein is `width` pixels wide."""
     wide = sample_square(pixels, at, width / VEIN_WIDTH, round(WIDE_SPAN * VEIN_WIDTH))
-    cv2.imwrite(str(path), cv2.cvtColor(wide, cv2.COLOR_RGB2BGR))
+    save_picture(path, cv2.cvtColor(wide, cv2.COLOR_RGB2BGR))
 
 
 def write_patch_table(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:

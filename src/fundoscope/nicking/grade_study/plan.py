@@ -97,7 +97,9 @@ def plan_study(options: GradeOptions, progress: Progress) -> GradePlan:
         )
     if any(arm.pseudo for arm in arms) and all(row.grade is not None for row in tables.rows):
         progress.say("pseudo: no patch of the table is unlabelled, so it is trained exactly as ours is")
-    study = Study.open(options.out, _describe_study(options, tables, upstreams))
+    rows = [*tables.rows, *tables.extra, *(row for each in tables.others.values() for row in each)]
+    read = [options.table, *options.extra, *options.also, *options.upstream, *(row.path for row in rows)]
+    study = Study.open(options.out, _describe_study(options, tables, upstreams), read)
     folds = {}
     for seed in range(options.seeds):
         path = study.folder / f"folds_{seed}.json"

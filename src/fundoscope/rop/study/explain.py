@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from fundoscope.imaging import Pixels
+from fundoscope.outputs import save_picture
 from fundoscope.reports.overlay import overlay
 from fundoscope.rop.study.calibrate import CalibratedPredictions
 from fundoscope.rop.study.data import StudyData
@@ -110,4 +111,4 @@ def _maps(
 
 
 def _write_png(path: Path, pixels: Pixels) -> None:
-    cv2.imwrite(str(path), cv2.cvtColor(np.asarray(pixels), cv2.COLOR_RGB2BGR))
+    save_picture(path, cv2.cvtColor(np.asarray(pixels), cv2.COLOR_RGB2BGR))

@@ -163,7 +163,7 @@ def make_plan(options: StudyOptions, progress: Progress) -> StudyPlan:
     """
     cohort, groups = audit_cohort(options, progress)
     _refuse_other_layout(options.out)
-    study = Study.open(options.out, _manifest(options, cohort))
+    study = Study.open(options.out, _manifest(options, cohort), [options.cohort, *cohort.paths])
     path = study.folder / "folds.json"
     if not path.exists():
         divide(options, cohort, groups).write(path)
