@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fundoscope.cli.options import BundleName, Json, Quiet, Replace, Report, grade_photographs
+from fundoscope.cli.options import BundleName, Json, Quiet, Replace, Report, grade_photographs, refuse_inputs_in_study
 
 app = typer.Typer(help="Artery-vein crossings in adults' photographs, and their nicking.", no_args_is_help=True)
 
@@ -110,6 +110,7 @@ def study_crossings(
     from fundoscope.cli.console import Console
     from fundoscope.errors import UsageError, need
 
+    refuse_inputs_in_study(out, *dataset_dirs, recipe, maps)
     need("torch", "torchvision", "timm", "matplotlib", "faster_coco_eval", what="A study", extra="train")
     from fundoscope.nicking.crossing_study.plan import CrossingOptions
     from fundoscope.nicking.crossing_study.run import run_study
@@ -159,6 +160,7 @@ def study_grades(
     from fundoscope.cli.console import Console
     from fundoscope.errors import need
 
+    refuse_inputs_in_study(out, patch_table, recipe, bundle, *(upstream or ()), *(extra or ()), *(also or ()))
     need("torch", "torchvision", "timm", "lightning", "matplotlib", what="A study", extra="train")
     from fundoscope.nicking.grade_study.plan import GradeOptions
     from fundoscope.nicking.grade_study.run import run_study

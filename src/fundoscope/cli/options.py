@@ -20,6 +20,13 @@ BundleName = Annotated[str, typer.Option(help="A bundle's folder, or the name of
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 
 
+def refuse_inputs_in_study(out: Path, *inputs: str | Path | None) -> None:
+    """Raise `UsageError` if what a study reads lies in its folder, which is the study's own; names of shipped things pass."""
+    from fundoscope.outputs import STUDY_MARKER, refuse_overwriting
+
+    refuse_overwriting([each for each in inputs if each and Path(each).exists()], [out / STUDY_MARKER], [out])
+
+
 def grade_photographs(
     photos: list[str],
     out: Path | None,

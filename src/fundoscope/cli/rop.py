@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fundoscope.cli.options import BundleName, Json, Quiet, Replace, Report, grade_photographs
+from fundoscope.cli.options import BundleName, Json, Quiet, Replace, Report, grade_photographs, refuse_inputs_in_study
 
 app = typer.Typer(help="Retinopathy of prematurity in infants' photographs.", no_args_is_help=True)
 
@@ -95,6 +95,7 @@ def study(
     from fundoscope.cli.console import Console
     from fundoscope.errors import need
 
+    refuse_inputs_in_study(out, cohort, recipe)
     need("torch", "lightning", "timm", "sklearn", "matplotlib", what="A study", extra="train")
     from fundoscope.rop.recipes import read_recipe
     from fundoscope.rop.study.plan import StudyOptions
