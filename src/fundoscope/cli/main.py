@@ -29,15 +29,12 @@ _UNFORESEEN = 1
 
 
 class _Commands(typer.core.TyperGroup):
-    """All commands; an error that ends one becomes a message and an exit code."""
+    """All commands; what typer would end with a code of its own becomes a message and an exit code of ours."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except BaseException as error:
-            of_typer = type(error).__module__.partition(".")[0] in ("typer", "click")  # a wrong option, a planned end
-            if of_typer or isinstance(error, SystemExit):
-                raise
+        except (KeyboardInterrupt, EOFError, OSError) as error:
             sys.exit(_explain(error))
 
 
