@@ -90,7 +90,9 @@ def test_every_command_and_every_place_it_names_has_its_case():
 
 def digests(folder):
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else path.is_symlink()
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.is_file()
+        else path.is_symlink()
         for path in sorted(folder.rglob("*"))
     }
 
@@ -152,7 +154,11 @@ def prepare(folder, parameter, command):
     for label in ("normal", "rop"):
         (source / label).mkdir(parents=True)
         shutil.copy(photographs[0], source / label / "photograph.png")
-    for name in ("bundle.json", "images/01_test.tif", "mask/01_test_mask.gif"):  # a bundle's folder, and a set like DRIVE
+    for name in (
+        "bundle.json",
+        "images/01_test.tif",
+        "mask/01_test_mask.gif",
+    ):  # a bundle's folder, and a set like DRIVE
         (source / name).parent.mkdir(exist_ok=True)
         (source / name).write_text(name)
     if command == "cohort from-folders":
@@ -181,7 +187,9 @@ def quick(monkeypatch):
     from fundoscope.rop.screening.grader import RopGrader
 
     for grader, name in ((RopGrader, "rop"), (NickingGrader, "nicking")):
-        monkeypatch.setattr(grader, "open", staticmethod(lambda *_, kind=grader.open, name=name: opened_once(kind, name)))
+        monkeypatch.setattr(
+            grader, "open", staticmethod(lambda *_, kind=grader.open, name=name: opened_once(kind, name))
+        )
 
 
 @pytest.mark.parametrize(("command", "parameter"), CALLS)
@@ -296,9 +304,9 @@ def test_an_answer_that_fails_leaves_nothing(tmp_path):
 
 
 def test_two_answers_are_never_made_in_one_folder_at_once(tmp_path):
+    second = answer_folder(tmp_path, "x", ["a"])
     with answer_folder(tmp_path, "x", ["a"]), pytest.raises(UsageError, match="another run is writing"):
-        with answer_folder(tmp_path, "x", ["a"]):
-            pass
+        second.__enter__()
 
 
 # --- what cannot be written
@@ -358,7 +366,9 @@ def test_a_folder_without_permission_is_exit_4(eyes):
             for name in ("cohort from-folders", "forensics"):
                 for place in ("closed/answer", "closed"):
                     done = run(*calls[name], folder / place)
-                    expected = 2 if (name, place) == ("cohort from-folders", "closed") else 4  # there is something already
+                    expected = (
+                        2 if (name, place) == ("cohort from-folders", "closed") else 4
+                    )  # there is something already
                     assert done.returncode == expected and "Traceback" not in done.stderr, done.stderr
         finally:
             os.seteuid(os.getuid())

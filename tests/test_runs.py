@@ -452,7 +452,10 @@ def test_every_grader_goes_on_with_rows_pictures_and_page(photographs, broken, t
     summary = run(grader, mentions, tmp_path / "out", print_json=True)
     assert summary.kept == len(good) + 1 and summary.exit_code == 1
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert printed == json.loads((tmp_path / "out/results.json").read_text())["rows"] and tuple(printed[0]) == grader.columns
+    assert (
+        printed == json.loads((tmp_path / "out/results.json").read_text())["rows"]
+        and tuple(printed[0]) == grader.columns
+    )
     expected = run(grader, mentions, tmp_path / "whole")
     assert summary.counts == expected.counts
     assert rows(tmp_path / "out", "seconds") == rows(tmp_path / "whole", "seconds")

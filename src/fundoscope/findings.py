@@ -13,10 +13,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from fundoscope.imaging import Source
-
 from fundoscope.errors import counted as counted  # findings are told with their numbers
 from fundoscope.errors import plural as plural
+from fundoscope.imaging import Source
 
 ROP_COLUMNS = ("file", "status", "reason", "p_rop", "rop", "p_tr", "treatment_requiring", "quality", "seconds")
 

@@ -93,7 +93,11 @@ def places_of(command: Callable[..., Any]) -> dict[str, tuple[str, ...]]:
     found = {}
     for name, hint in get_type_hints(command, include_extras=True).items():
         kind, *more = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
-        if name in _PLACES or Path in (kind, *get_args(kind), *(each for one in get_args(kind) for each in get_args(one))):
+        if name in _PLACES or Path in (
+            kind,
+            *get_args(kind),
+            *(each for one in get_args(kind) for each in get_args(one)),
+        ):
             info = next((one for one in more if isinstance(one, typer.models.ParameterInfo)), None)
             named = () if info is None else tuple(info.param_decls or ())
             is_option = isinstance(info, typer.models.OptionInfo)
