@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from scipy import ndimage
 from scipy.io import savemat
 
@@ -335,6 +336,43 @@ def test_specks_and_overlaps_without_both_vessels_are_none():
         and len(find_map_crossings(artery, vein, min_overlap=48)) == 1
     )
     assert len(find_map_crossings(artery & vein, vein)) == 0 and len(find_map_crossings(artery, artery & vein)) == 0
+
+
+def test_a_crossing_needs_the_artery_on_both_sides_and_the_vein_on_one():
+    artery, vein = bars()
+    assert find_map_crossings(artery, vein).certain.tolist() == [True]
+    assert find_map_crossings(artery, vein & (np.arange(120) < 64)[:, None]).certain.tolist() == [True]
+    stump = artery & (np.arange(160) < 76)  # ends 3 pixels behind the vein
+    found = find_map_crossings(stump, vein)
+    assert (found.artery_arms.tolist(), found.vein_arms.tolist(), found.certain.tolist()) == ([1], [2], [False])
+    both = (np.arange(160) > 65) & (np.arange(160) < 74)  # no artery but what lies in the vein and beside it
+    found = find_map_crossings(artery & both, vein)
+    assert found.artery_arms.tolist() == [0] and not found.certain.any()
+
+
+def test_arms_are_counted_alike_at_another_scale_and_through_a_second_crossing():
+    artery, vein = bars()
+    vein |= np.roll(vein, 12, axis=1)
+    for scale in (1, 4):
+        masks = [np.kron(mask, np.ones((scale, scale), bool)) for mask in (artery, vein)]
+        found = find_map_crossings(*masks, scale=scale)
+        assert found.artery_arms.tolist() == found.vein_arms.tolist() == [2, 2]
+
+
+def test_an_overlap_without_arms_is_a_doubtful_place(tmp_path, eyes, filled):
+    folder = filled(tmp_path, "rite")
+    whole = open_dataset(folder)[0]
+    path = min((folder / "test/av").iterdir())
+    colours = np.array(Image.open(path))
+    at = np.round(whole.crossings[0]).astype(int)
+    rows, columns = np.indices(colours.shape[:2])
+    around = np.hypot(rows - at[0], columns - at[1]) < 30
+    red = (colours[..., 0] > 127) & (colours[..., 1] < 128) & (colours[..., 2] < 128)
+    colours[around & red & (columns > at[1])] = 0  # the artery is not drawn on one side
+    Image.fromarray(colours).save(path)
+    torn = open_dataset(folder)[0]
+    assert len(torn.doubtful) > len(whole.doubtful) and len(torn.crossings) < len(whole.crossings)
+    assert len(torn.crossings) == len(torn.artery_widths) == len(torn.vein_widths)
 
 
 def test_two_overlaps_that_touch_at_a_corner_are_one():

@@ -55,6 +55,13 @@ def test_nothing_found_and_nothing_to_find():
         match_detections([[1, 1]], [0.5, 0.5], [])
 
 
+def test_what_is_found_at_a_doubtful_place_does_not_count():
+    points, scores = [[10, 10], [50, 50], [90, 90]], [0.9, 0.8, 0.7]
+    outcome = score_points(points, scores, [[10, 12]], doubtful=[[50, 60], [10, 10]])
+    assert outcome.counts(0) == (1, 1, 0) and outcome.scores.tolist() == [0.9, 0.7]
+    assert score_points(points, scores, [[10, 12]]).counts(0) == (1, 2, 0)
+
+
 def test_the_middle_of_a_box_is_its_pixel():
     found = Instances.true([[0, 10, 1, 11], [5, 2, 25, 22]])
     assert found.centres.tolist() == [[10, 0], [11.5, 14.5]]

@@ -14,7 +14,8 @@ from fundoscope.nicking.crossing_study.map_settings import (
     choose_votes,
     count_right_pixels,
     fit_confidence,
-    true_candidates,
+    label_candidates,
+    score_candidates,
     vessel_dice,
 )
 from fundoscope.nicking.crossing_study.vessel_maps import repeat_real, take_half
@@ -39,7 +40,9 @@ def mapped(seed):
     at = np.array([[c.row, c.col] for c in truth.crossings])
     wide = np.array([min(c.artery_width_px, c.vein_width_px) >= 4 for c in truth.crossings])
     maps = (maps * truth.field).astype(np.float32)
-    return MapsAndTruth(f"eye{seed}", maps, truth.field, truth.vessel, truth.artery, truth.vein, at, wide)
+    return MapsAndTruth(
+        f"eye{seed}", maps, truth.field, truth.vessel, truth.artery, truth.vein, at, wide, np.zeros((0, 2))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +89,23 @@ def test_confidence_follows_what_speaks_for_a_crossing(eyes):
 
 def test_confidence_is_the_same_whatever_a_features_unit(eyes):
     found = [find_candidates(each.maps, each.classify(0.5, VoteWeights())) for each in eyes[:1]]
-    labels = [true_candidates(own, each) for own, each in zip(found, eyes, strict=False)]
     scaled = [replace(own, features=own.features * [1, 1, 1, 1, 1, 100]) for own in found]
-    np.testing.assert_allclose(
-        found[0].confidence(fit_confidence(found, labels)),
-        scaled[0].confidence(fit_confidence(scaled, labels)),
-        atol=1e-4,
-    )
+    weights = [
+        fit_confidence([label_candidates(own, each) for own, each in zip(some, eyes, strict=False)])
+        for some in (found, scaled)
+    ]
+    np.testing.assert_allclose(found[0].confidence(weights[0]), scaled[0].confidence(weights[1]), atol=1e-4)
+
+
+def test_a_doubtful_place_is_neither_a_crossing_nor_a_false_alarm(eyes):
+    own = find_candidates(eyes[0].maps, eyes[0].classify(0.5, VoteWeights()))
+    features, true = label_candidates(own, eyes[0])
+    doubt = replace(eyes[0], crossings=eyes[0].crossings[1:], doubtful=eyes[0].crossings[:1])
+    fewer, still = label_candidates(own, doubt)
+    assert len(features) == len(own.places) and len(fewer) < len(features) and still.sum() == true.sum() - 1
+    weights = fit_confidence([(features, true)])
+    known, unknown = (score_candidates(own, weights, each).counts(0.0) for each in (eyes[0], doubt))
+    assert unknown[0] == known[0] - 1 and unknown[1] <= known[1] and unknown[2] == known[2]
 
 
 def test_halves_share_nothing_and_make_the_whole():

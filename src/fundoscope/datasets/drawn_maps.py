@@ -69,7 +69,8 @@ def read_drawn(source: PhotographSource) -> PhotographRecord:
     colours = read_colours(files["artery_vein"])
     check_size(files["artery_vein"], colours, field)
     maps = split_colours(colours)
-    crossings = find_map_crossings(maps.artery, maps.vein, drive_scale(field))
+    overlaps = find_map_crossings(maps.artery, maps.vein, drive_scale(field))
+    crossings = overlaps[overlaps.certain]
     return source.record(
         field,
         vessel=maps.vessel if vessel is None else vessel,
@@ -79,6 +80,7 @@ def read_drawn(source: PhotographSource) -> PhotographRecord:
         crossings=crossings.centres,
         artery_widths=crossings.artery_widths,
         vein_widths=crossings.vein_widths,
+        doubtful=overlaps[~overlaps.certain].centres,
     )
 
 

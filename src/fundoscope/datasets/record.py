@@ -28,7 +28,8 @@ class PhotographRecord:
 
     Masks are (rows, columns) in pixels of the file; `artery` and `vein` both include the pixels of `crossing_map`. Points are
     (n, 2), row and column, 0-based, in pixels of the file; `artery_widths` and `vein_widths` (n,) are in pixels, at the
-    crossings. `grades` are the nicking grades 0 to 3 of the crossings, or the one grade of a patch. `group`, the photograph or
+    crossings. `doubtful` (n, 2) are places of which the set does not say whether they are crossings: what is found there is
+    neither right nor wrong. `grades` are the nicking grades 0 to 3 of the crossings, or the one grade of a patch. `group`, the photograph or
     the subject, must not be split between training and test. `complete` says that no crossing is missing.
     """
 
@@ -44,6 +45,7 @@ class PhotographRecord:
     crossings: Points | None = None
     artery_widths: Points | None = None
     vein_widths: Points | None = None
+    doubtful: Points | None = None
     grades: NDArray[np.int64] | None = None
     bifurcations: Points | None = None
     endpoints: Points | None = None

@@ -81,11 +81,24 @@ def match_detections(
 
 
 def score_points(
-    points: ArrayLike, scores: ArrayLike, truth: ArrayLike, radius: float = HIT_RADIUS
+    points: ArrayLike, scores: ArrayLike, truth: ArrayLike, radius: float = HIT_RADIUS, doubtful: ArrayLike = ()
 ) -> DetectionOutcome:
-    """Hits and misses of one photograph's detections at `points` (n, 2) against true crossings (m, 2)."""
+    """Hits and misses of one photograph's detections at `points` (n, 2) against true crossings (m, 2).
+
+    A detection that hits no crossing, within `radius` of a `doubtful` place (k, 2), is neither a hit nor a false alarm.
+    """
     hits = match_detections(points, scores, truth, radius) >= 0
-    return DetectionOutcome(np.asarray(scores, float), hits, len(np.asarray(truth, float).reshape(-1, 2)))
+    counted = hits | ~near_any(points, doubtful, radius)
+    return DetectionOutcome(
+        np.asarray(scores, float)[counted], hits[counted], len(np.asarray(truth, float).reshape(-1, 2))
+    )
+
+
+def near_any(points: ArrayLike, places: ArrayLike, radius: float = HIT_RADIUS) -> NDArray[np.bool_]:
+    """Which of the points (n, 2) lie within `radius` (inclusive) of any of the places (k, 2)."""
+    here, there = (np.asarray(each, float).reshape(-1, 2) for each in (points, places))
+    away = np.hypot(*(here[:, None] - there[None]).transpose(2, 0, 1))  # (n, k)
+    return away.min(axis=1, initial=np.inf) <= radius
 
 
 def score_instances(found: Instances, truth: Instances, radius: float = HIT_RADIUS) -> DetectionOutcome:

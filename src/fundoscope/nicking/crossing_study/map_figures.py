@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.bundles.card import CrossingSettings
-from fundoscope.evaluation.detection import DetectionOutcome, detection_estimates, match_detections
+from fundoscope.evaluation.detection import detection_estimates, score_points
 from fundoscope.evaluation.metrics import Estimate, bootstrap
 from fundoscope.nicking.crossing_study.map_settings import (
     MapsAndTruth,
@@ -49,9 +49,9 @@ def measure_maps(photographs: Sequence[MapsAndTruth], settings: CrossingSettings
         outcomes.append(outcome)
         if each.wide is not None:
             # detections of other crossings than the wide ones do not count
-            matches = match_detections(candidates.places, outcome.scores, each.crossings)
-            counted = np.array([number < 0 or bool(each.wide[number]) for number in matches], bool)
-            wide.append(DetectionOutcome(outcome.scores[counted], outcome.hits[counted], int(each.wide.sum())))
+            others = np.concatenate([each.crossings[~each.wide], each.doubtful])
+            confidence = candidates.confidence(settings.confidence_weights)
+            wide.append(score_points(candidates.places, confidence, each.crossings[each.wide], doubtful=others))
     for name, scored in (("crossings", outcomes), ("crossings of wide vessels", wide)):
         if scored:
             estimates = detection_estimates(scored, settings.operating_point.threshold)

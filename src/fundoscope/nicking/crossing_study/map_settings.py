@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from fundoscope.bundles.card import CrossingSettings, DecisionThreshold
 from fundoscope.datasets import PhotographRecord
-from fundoscope.evaluation.detection import HIT_RADIUS, DetectionOutcome, best_f1, match_detections, score_points
+from fundoscope.evaluation.detection import DetectionOutcome, best_f1, match_detections, near_any, score_points
 from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.imaging.places import rescale_points
 from fundoscope.learning import predict_vessel_maps
@@ -34,7 +34,7 @@ class MapsAndTruth:
     """A photograph's maps (4, rows, columns) and what is truly there, both at the maps' scale.
 
     `inside` is the field. The masks `vessel`, `artery`, `vein`, the places of `crossings` (n, 2) and whether both of their
-    vessels are `wide` (n,) are None where they are not known.
+    vessels are `wide` (n,) are None where they are not known; what is found at `doubtful` places (k, 2) does not count.
     """
 
     name: str
@@ -45,6 +45,7 @@ class MapsAndTruth:
     vein: Mask | None
     crossings: NDArray[np.float64] | None
     wide: Mask | None
+    doubtful: NDArray[np.float64]
 
     @classmethod
     def predict(cls, network: VesselNet, record: PhotographRecord) -> MapsAndTruth:
@@ -61,7 +62,8 @@ class MapsAndTruth:
         crossings = None
         if record.complete and record.crossings is not None:
             crossings = rescale_points(record.crossings, 1 / scale)
-        return cls(record.name, maps, inside, *masks, crossings, record.wide)
+        doubtful = np.zeros((0, 2)) if record.doubtful is None else rescale_points(record.doubtful, 1 / scale)
+        return cls(record.name, maps, inside, *masks, crossings, record.wide, doubtful)
 
     def classify(self, threshold: float, votes: VoteWeights) -> ArteryVeinMap:
         """Its arteries and veins by a vessel threshold and vote weights."""
@@ -79,18 +81,16 @@ def choose_settings(
     votes = choose_votes(photographs, threshold, numbers)
     known = [each for each in photographs if each.crossings is not None]
     candidates = [find_candidates(each.maps, each.classify(threshold, votes)) for each in known]
-    labels = [true_candidates(own, each) for own, each in zip(candidates, known, strict=True)]
+    labelled = [label_candidates(own, each) for own, each in zip(candidates, known, strict=True)]
     outcomes = []
     for k, (own, each) in enumerate(zip(candidates, known, strict=True)):
         others = [j for j in range(len(known)) if j % numbers.folds != k % numbers.folds]
-        weights = fit_confidence(
-            [candidates[j] for j in others], [labels[j] for j in others], numbers.inverse_regularisation
-        )
+        weights = fit_confidence([labelled[j] for j in others], numbers.inverse_regularisation)
         outcomes.append(score_candidates(own, weights, each))
     point = best_f1(outcomes)
     settings = CrossingSettings(
         diameter=DIAMETER, vessel_threshold=threshold, votes=asdict(votes),
-        confidence_weights=fit_confidence(candidates, labels, numbers.inverse_regularisation),
+        confidence_weights=fit_confidence(labelled, numbers.inverse_regularisation),
         operating_point=DecisionThreshold(
             threshold=point.threshold, rule="greatest F1 on photographs left out", data=data,
             n_positive=sum(each.truths for each in outcomes), sensitivity_bound=point.text,
@@ -145,17 +145,25 @@ def count_right_pixels(photograph: MapsAndTruth, artery_vein: ArteryVeinMap | No
     return int((is_artery == photograph.artery)[counted].sum()), int(counted.sum())
 
 
-def true_candidates(candidates: CrossingCandidates, photograph: MapsAndTruth) -> Mask:
-    """Which candidates are true crossings, (n,): those with the highest crossing map are matched first."""
+def label_candidates(candidates: CrossingCandidates, photograph: MapsAndTruth) -> tuple[NDArray[np.float64], Mask]:
+    """The features (n, f) of a photograph's candidates, and which of them are true crossings, (n,).
+
+    Those with the highest crossing map are matched first; candidates at doubtful places are left out.
+    """
     assert photograph.crossings is not None
-    return match_detections(candidates.places, candidates.features[:, 0], photograph.crossings, HIT_RADIUS) >= 0
+    true = match_detections(candidates.places, candidates.features[:, 0], photograph.crossings) >= 0
+    known = true | ~near_any(candidates.places, photograph.doubtful)
+    return candidates.features[known], true[known]
 
 
 def fit_confidence(
-    candidates: Sequence[CrossingCandidates], labels: Sequence[Mask], inverse_regularisation: float = 1.0
+    labelled: Sequence[tuple[NDArray[np.float64], Mask]], inverse_regularisation: float = 1.0
 ) -> tuple[float, ...]:
-    """The weights of the logistic model of candidates that are true crossings: an offset, then a weight a feature."""
-    x, y = np.concatenate([each.features for each in candidates]), np.concatenate(labels)
+    """The weights of the logistic model of candidates that are true crossings: an offset, then a weight a feature.
+
+    `labelled` holds features (n, f) and labels (n,) of each photograph's candidates.
+    """
+    x, y = (np.concatenate(each) for each in zip(*labelled, strict=True))
     mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
     model = LogisticRegression(C=inverse_regularisation, max_iter=1000).fit((x - mean) / spread, y)
     weights = model.coef_[0] / spread
@@ -167,4 +175,5 @@ def score_candidates(
 ) -> DetectionOutcome:
     """Hits and misses of a photograph's candidates at their confidences."""
     assert photograph.crossings is not None
-    return score_points(candidates.places, candidates.confidence(weights), photograph.crossings)
+    confidence = candidates.confidence(weights)
+    return score_points(candidates.places, confidence, photograph.crossings, doubtful=photograph.doubtful)
