@@ -28,7 +28,6 @@ _FATAL_PROBLEMS = (
     ProblemKind.UNREADABLE,
     ProblemKind.TWO_LABELS,
     ProblemKind.TWO_INFANTS,
-    ProblemKind.TWO_SPELLINGS,
 )
 
 
