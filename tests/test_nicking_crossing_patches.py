@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -24,17 +25,21 @@ from fundoscope.nicking.grading.crossing_patches import (
     resize_square,
 )
 from fundoscope.nicking.grading.grades import (
+    ALONE,
     CONTRADICTED,
     NO_ARTERY_AND_VEIN,
     NOT_SURE,
     UNCONFIRMED,
+    PatchGrade,
     decide_grade,
-    measured_grade,
+    explain_row,
+    measured_grades,
+    measures_as_nicked,
     median_grade,
     shows_artery_and_vein,
 )
 from fundoscope.nicking.grading.vessel_maps import MappedPhotograph
-from fundoscope.nicking.grading.widths import WIDE_VEIN
+from fundoscope.nicking.grading.widths import NO_ARTERY_WIDTH, NOT_CLEAR, NOT_FOLLOWED, ONE_SIDE, WIDE_VEIN
 from fundoscope.vessels import Narrowing
 from fundoscope.vessels.grade_rule import SPAN
 
@@ -294,7 +299,7 @@ def test_a_file_that_is_no_patch_says_what_to_do(shape, words):
 
 
 def widths(*sides):
-    values = {"artery_width": 6.0, "vein_width": 9.0, "side_1": sides[0], "side_2": sides[1]}
+    values = {"artery_width": 6.0, "vein_width": 9.0, "unit": 9.0, "side_1": sides[0], "side_2": sides[1]}
     fields = {name: values.get(name) for name in Narrowing.__dataclass_fields__}
     return Narrowing(**fields)
 
@@ -309,11 +314,14 @@ def test_the_grade_is_the_median_of_its_probabilities(p, grade):
 
 
 @pytest.mark.parametrize(
-    ("sides", "grade"), [((0.1, 0.05), 0), ((0.2, 0.0), 1), ((0.5, 0.1), 2), ((0.5, 0.5), 3), ((0.5, np.nan), None)]
-)
-def test_measured_widths_give_a_grade_where_both_sides_are_known(sides, grade):
-    assert measured_grade(widths(*sides)) == grade
-    assert measured_grade(None) is None
+    ("sides", "allowed"),
+    [((0.1, 0.05), (0, 0)), ((0.2, 0.0), (1, 1)), ((0.5, 0.1), (2, 2)), ((0.5, 0.5), (3, 3)), ((0.5, np.nan), (2, 3)),
+     ((np.nan, 0.38), (2, 2)), ((np.nan, 0.2), (1, 2)), ((0.0, np.nan), (0, 2)), ((np.nan, np.nan), (0, 3))],
+)  # fmt: skip
+def test_measured_widths_allow_one_grade_where_both_sides_are_known_and_else_several(sides, allowed):
+    assert measured_grades(widths(*sides)) == allowed
+    assert measures_as_nicked(widths(*sides)) == (allowed[0] > 0)
+    assert measured_grades(None) == (0, 3) and not measures_as_nicked(None)
 
 
 def test_artery_and_vein_are_told_apart_near_the_middle_only():
@@ -346,9 +354,31 @@ def test_no_grade_is_given_where_witnesses_are_unsure_or_contradict_each_other()
     assert decide_grade(patch, moderate, widths(np.nan, 0.2), 0.5) == (2, "")
     assert decide_grade(patch, np.array([0.1, 0.05, 0.7, 0.15]), None, 0.5) == (2, "")  # sure enough alone
     assert decide_grade(patch, sure[::-1].copy(), widths(0.0, 0.0), 0.5) == (None, CONTRADICTED.format(3, 0))
-    assert decide_grade(patch, sure, widths(0.9, np.nan), 0.5) == (0, "")
+    assert decide_grade(patch, sure, widths(0.9, np.nan), 0.5) == (None, CONTRADICTED.format(0, "2 or 3"))
+    assert decide_grade(patch, sure, widths(0.2, np.nan), 0.5) == (0, "")
     blind = CrossingPatch(patch.pixels, 0 * patch.maps, patch.inside)
     assert decide_grade(blind, sure, widths(0.0, 0.0), 0.5) == (None, NO_ARTERY_AND_VEIN)
+
+
+@pytest.mark.parametrize(
+    ("grade", "sides", "told"),
+    [
+        ((0, ""), (0.0, 0.0), ""),
+        ((0, ""), None, ALONE.format(NOT_FOLLOWED)),
+        ((2, ""), (np.nan, np.nan), ALONE.format(NOT_CLEAR)),
+        ((0, ""), (0.0, np.nan), ONE_SIDE.format(2)),
+        ((None, NOT_SURE), (0.0, 0.0), NOT_SURE),
+        ((None, NOT_SURE), (np.nan, 0.1), f"{NOT_SURE}; {ONE_SIDE.format(1)}"),
+    ],
+)
+def test_a_row_says_what_is_missing_and_what_its_grade_stands_on(grade, sides, told):
+    given = PatchGrade(crossing(), (0.25,) * 4, *grade, np.zeros((2, 4, 4), np.float32))
+    assert explain_row(given, None if sides is None else widths(*sides)) == told
+
+
+def test_a_row_without_the_arterys_width_says_so():
+    given = PatchGrade(crossing(), (0.25,) * 4, 0, "", np.zeros((2, 4, 4), np.float32))
+    assert explain_row(given, replace(widths(0.0, 0.0), artery_width=float("nan"))) == NO_ARTERY_WIDTH
 
 
 # --- rows

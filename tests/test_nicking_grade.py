@@ -106,9 +106,30 @@ def test_each_crossing_is_a_row_from_top_to_bottom(photograph):
 
 def test_what_could_not_be_measured_is_blank_in_tables_and_null_in_json(photograph):
     found = NickingGrader(Perfect(photograph.truth)).grade(photograph.pixels)
-    for finding in found:
-        row = json.loads(json.dumps(finding.as_row()))
-        assert row["narrowing_1"] is None or -2 < row["narrowing_1"] <= 1
+    rows = [json.loads(json.dumps(finding.as_row())) for finding in found]
+    narrowed = [row["narrowing_1"] for row in rows if row["narrowing_1"] is not None]
+    assert narrowed and all(-2 < value <= 1 for value in narrowed)
+    assert None in [row["narrowing_1"] for row in rows]
+
+
+@pytest.mark.parametrize("kind", [Perfect, "Sure"])
+def test_no_row_lacks_a_width_a_side_or_a_grade_without_the_reason(photograph, kind):
+    """Each of the vein's width, sides and grade stands in the row, or the reason says why not; no width stands alone."""
+    found = NickingGrader((Sure if kind == "Sure" else kind)(photograph.truth)).grade(photograph.pixels)
+    kinds = set()
+    for one in found:
+        sides = (one.narrowing_1, one.narrowing_2)
+        kinds.add(sum(side is None for side in sides))
+        assert (one.vein_width_px is None) == (sides == (None, None)), "a width stands only beside a measured side"
+        assert one.vein_width_px is None or one.vein_width_px >= 1
+        assert all(value is None or np.isfinite(value) for value in (*sides, one.artery_width_px))
+        if None in (*sides, one.artery_width_px, one.vein_width_px, one.grade):
+            assert one.reason
+        if one.grade is not None and sides == (None, None):
+            assert one.reason.startswith("graded by the networks alone: ")
+        if None in sides and sides != (None, None):
+            assert f"side {1 + sides.index(None)} of the vein could not be measured" in one.reason
+    assert kinds == {0, 1, 2}, "this eye has crossings of all three kinds"
 
 
 def test_the_command_gives_every_photograph_a_row(files, bundle, tmp_path):
@@ -219,7 +240,7 @@ def test_the_command_gives_every_patch_a_row(files, grading_bundle, tmp_path):
     assert "no such file" in table[1]["reason"] and table[1]["p0"] == ""
     for row in (shown[0], shown[2]):
         assert sum(row[f"p{k}"] for k in range(4)) == pytest.approx(1, abs=1e-3)
-        assert (row["grade"] is None) == bool(row["reason"])
+        assert row["reason"] or all(row[name] is not None for name in ("grade", "narrowing_1", "narrowing_2"))
     page = (tmp_path / "r/report.html").read_text()
     assert "Research use only" in page and page.count('id="patch-') == 6
     pictures = sorted(path.name for path in (tmp_path / "r/pictures").iterdir())

@@ -11,6 +11,7 @@ from fundoscope.nicking.grading.grades import measures_as_nicked
 from fundoscope.nicking.grading.vessel_maps import map_photograph
 from fundoscope.nicking.grading.widths import measure_crossings
 from fundoscope.simulate import adult
+from fundoscope.vessels.grade_rule import NICKED_FROM
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def eye():
     return adult(3, camera="drive", level="perfect", grade=3)
 
 
-def test_every_crossing_that_does_not_measure_as_nicked_becomes_a_patch_of_grade_0(eye, tmp_path):
+def test_a_crossing_is_grade_0_only_where_both_sides_measure_so(eye, tmp_path):
     bundle = Perfect(eye.truth)
     rows = read_patch_table(write_natural_crossings("drawn/eye", lambda: eye.pixels, bundle, tmp_path))
     photograph = map_photograph(Prepared.read(eye.pixels), bundle)
@@ -26,15 +27,29 @@ def test_every_crossing_that_does_not_measure_as_nicked_becomes_a_patch_of_grade
     found = measure_crossings(photograph, candidates, bundle.card.crossings)
     quiet = [one for one in found if not measures_as_nicked(one.narrowing)]
     assert 0 < len(rows) == len(quiet) < len(found), "this eye has nicked veins, too"
+    undisturbed = [one.narrowing is not None and one.narrowing.is_undisturbed(NICKED_FROM) for one in quiet]
+    assert any(undisturbed) and not all(undisturbed), "of this eye some sides cannot be measured"
+    assert [row.grade for row in rows] == [0 if known else None for known in undisturbed]
     for row, one in zip(rows, quiet, strict=True):
-        assert (row.grade, row.photograph, row.span, row.sham) == (0, "drawn/eye", WIDE_SPAN, "natural")
+        assert (row.photograph, row.span, row.sham) == ("drawn/eye", WIDE_SPAN, "natural")
         patch = read(row.path).pixels
         assert patch.shape == (round(WIDE_SPAN * VEIN_WIDTH),) * 2 + (3,)
         middle = patch.shape[0] // 2
         seen = patch[middle - 4 : middle + 4, middle - 4 : middle + 4].mean(axis=(0, 1))
         r, c = np.round(one.place).astype(int)
         assert seen == pytest.approx(eye.pixels[r - 1 : r + 2, c - 1 : c + 2].mean(axis=(0, 1)), abs=14)
-        assert row.vein_px == pytest.approx(one.narrowing.vein_width if one.narrowing else row.vein_px, rel=0.5)
+        assert row.vein_px == pytest.approx(one.map_vein_width, abs=0.01)
+
+
+def test_of_an_eye_without_nicking_every_crossing_is_grade_0_measured_or_not(tmp_path):
+    plain = adult(3, camera="drive", level="perfect", grade=0)
+    bundle = Perfect(plain.truth)
+    rows = read_patch_table(write_natural_crossings("plain", lambda: plain.pixels, bundle, tmp_path, True))
+    photograph = map_photograph(Prepared.read(plain.pixels), bundle)
+    found = measure_crossings(
+        photograph, find_candidates(photograph.maps, photograph.artery_vein), bundle.card.crossings
+    )
+    assert len(rows) == len(found) > 3 and {row.grade for row in rows} == {0}
 
 
 def test_a_photograph_that_was_cut_is_not_cut_again(eye, tmp_path):

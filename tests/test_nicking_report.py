@@ -34,7 +34,7 @@ def narrowing(side_1=0.4, side_2=-0.1, level=100.0):
         np.tile(place, 2), np.repeat([1, 2], len(place)), np.concatenate(seen), np.zeros((n, 2)), np.zeros((n, 2)),
         np.tile(place == 0, 2),
     )  # fmt: skip
-    return Narrowing(1 - bins.width_beside(1) / level, 1 - bins.width_beside(2) / level, 6.0, 9.0, bins)
+    return Narrowing(1 - bins.width_beside(1) / level, 1 - bins.width_beside(2) / level, 6.0, 9.0, bins, 9.0)
 
 
 def card(**changed):
@@ -143,7 +143,7 @@ def test_the_ratio_is_of_medians_and_of_what_was_measured_only():
     widths = [(4.0, 8.0), (5.0, 10.0), (9.0, 9.0)]
     crossings = [crossing(k, 0, artery_width_px=a, vein_width_px=v) for k, (a, v) in enumerate(widths, 1)]
     assert summarise_eye(crossings)["ratio"] == pytest.approx(5 / 9)
-    unknown = replace(crossings[0], narrowing_1=None, narrowing_2=float("nan"))
+    unknown = replace(crossings[0], narrowing_1=None, narrowing_2=None, vein_width_px=None)
     assert summarise_eye([unknown, *crossings[1:]])["measured"] == 2
     assert summarise_eye([unknown])["ratio"] is None and summarise_eye([])["worst"] is None
 
@@ -279,6 +279,8 @@ def test_without_a_level_there_is_a_curve_and_no_number():
     shown = draw_profile(replace(whole, side_1=float("nan"), side_2=float("nan"), profile=bins))
     assert shown["level"] is None and [side["words"] for side in shown["sides"]] == 2 * ["not measured"]
     assert shown["sides"][0]["points"]
+    blank = draw_profile(replace(whole, artery_width=float("nan"), vein_width=float("nan")))
+    assert np.isfinite([*blank["artery"], *blank["sides"][0]["points"][0]]).all()
     nothing = VeinProfile(*(getattr(whole.profile, name)[:0] for name in VeinProfile.__dataclass_fields__))
     assert draw_profile(replace(whole, profile=nothing)) is None and draw_profile(None) is None
 

@@ -68,7 +68,7 @@ def test_widths_are_those_that_were_drawn(photograph, eye):
     for one in measured(eye):
         place = min(true, key=lambda p: np.hypot(*(np.array(p) - one.place)))
         near = np.hypot(*(np.array(place) - one.place)) < 4
-        if near and one.narrowing is not None and true[place].vein_width_px > 5:
+        if near and one.narrowing is not None and np.isfinite(one.narrowing.vein_width) and true[place].vein_width_px > 5:
             errors.append(one.narrowing.vein_width - true[place].vein_width_px)
     assert len(errors) >= 3 and np.median(np.abs(errors)) < 1.2
 
@@ -85,7 +85,8 @@ def test_rows_come_from_top_to_bottom_in_the_files_pixels(eye):
         for a, b in zip(small, large, strict=True)
         if a.narrowing and b.narrowing
     ]
-    assert np.median(ratios) == pytest.approx(2, rel=0.15)
+    assert np.isfinite(ratios).sum() >= 3
+    assert np.nanmedian(ratios) == pytest.approx(2, rel=0.15)
 
 
 def test_side_1_is_nearer_the_disc(eye):

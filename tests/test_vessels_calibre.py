@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
+from fundoscope.errors import UsageError
 from fundoscope.simulate import adult
 from fundoscope.vessels import (
     CalibreModel,
@@ -18,6 +19,7 @@ from fundoscope.vessels import (
     vessel_graph,
 )
 from fundoscope.vessels.calibre import COLUMN, apparent_widths, sample_cross_sections
+from fundoscope.vessels.grade_rule import grade_of, possible_grades
 from fundoscope.vessels.narrowing import VeinProfile
 
 GROUND, DEPTH = 150.0, 55.0
@@ -152,7 +154,7 @@ def sides(pixels, artery, vein):
 def test_narrowing_is_measured_as_it_is_drawn(wanted, taper):
     measured, found = sides(*crossed(wanted, taper))
     np.testing.assert_allclose(measured, wanted, atol=0.08)
-    assert found.larger_measured == measured.max()
+    assert found.worse == measured.max()
     assert found.vein_width == pytest.approx(12, abs=0.7)
     assert found.artery_width == pytest.approx(8, abs=0.7)
 
@@ -167,13 +169,29 @@ def test_measuring_does_not_depend_on_brightness_or_direction(factor, turn):
     assert np.median(widths.depth) == pytest.approx(factor * DEPTH, rel=0.05)
 
 
-def test_the_larger_narrowing_leaves_unmeasured_sides_out():
+@pytest.mark.parametrize(
+    ("pair", "worse", "undisturbed"),
+    [((0.1, 0.14), 0.14, True), ((0.2, 0.4), 0.4, False), ((np.nan, -0.1), np.nan, False), ((0.3, np.nan), np.nan, False),
+     ((0.0, np.nan), np.nan, False), ((np.nan, np.nan), np.nan, False)],
+)  # fmt: skip
+def test_a_side_that_was_not_measured_never_counts_as_not_narrowed(pair, worse, undisturbed):
     profile = VeinProfile(*(np.zeros(0),) * 3, np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, bool))
-    nan = float("nan")
-    pairs = {(0.2, 0.4): 0.4, (nan, -0.1): -0.1, (0.3, nan): 0.3}
-    for (one, other), larger in pairs.items():
-        assert Narrowing(one, other, 6.0, 9.0, profile).larger_measured == larger
-    assert np.isnan(Narrowing(nan, nan, 6.0, 9.0, profile).larger_measured)
+    found = Narrowing(*pair, 6.0, 9.0, profile, 9.0)
+    np.testing.assert_equal(found.worse, worse)
+    assert found.is_undisturbed(0.15) == undisturbed
+
+
+@given(sides=st.tuples(*2 * [st.floats(-1, 1)]), unknown=st.tuples(st.booleans(), st.booleans()))
+@settings(max_examples=60, deadline=None)
+def test_the_possible_grades_hold_the_true_one_whatever_the_unknown_side_is(sides, unknown):
+    seen = [float("nan") if missing else side for side, missing in zip(sides, unknown, strict=True)]
+    lowest, highest = possible_grades(*seen)
+    assert lowest <= grade_of(*sides) <= highest
+    assert (lowest == highest == grade_of(*sides)) or any(unknown)
+    assert not all(unknown) or (lowest, highest) == (0, 3)
+    if any(unknown):
+        with pytest.raises(UsageError, match="was not measured"):
+            grade_of(*seen)
 
 
 @pytest.mark.parametrize("degrees", [50.0, 90.0, 120.0])
@@ -190,9 +208,27 @@ def test_a_side_that_cannot_be_seen_is_not_measured():
     hidden[:, :100] = True
     (crossing,) = crossings_between(artery, vein)
     found = measure_narrowing(CalibreModel.fit(pixels, [crossing.second]), crossing, hidden)
-    known = np.isfinite([found.side_1, found.side_2])
+    known = np.isfinite(found.sides)
     assert known.sum() == 1
-    assert np.isfinite(found.larger_measured)
+    assert np.isnan(found.worse) and not found.is_undisturbed(0.15)
+    assert found.vein_width == pytest.approx(12, abs=3)
+
+
+def test_where_no_side_can_be_seen_there_is_no_width_of_the_vein():
+    pixels, artery, vein = crossed((0.0, 0.0), 1.0)
+    (crossing,) = crossings_between(artery, vein)
+    found = measure_narrowing(CalibreModel.fit(pixels, [crossing.second]), crossing, np.ones_like(artery), vein)
+    assert np.isnan([*found.sides, found.vein_width]).all() and found.unit >= 1
+
+
+def test_a_width_that_is_not_the_mapped_vessels_is_none():
+    """The vein in the photograph is two pixels wide, where the map has one of twelve."""
+    pixels, artery, vein = crossed((0.0, 0.0), 1.0)
+    (crossing,) = crossings_between(artery, vein)
+    hair = crossed((0.0, 0.0), 1.0, vein=2.0, artery=0.1)[0]
+    found = measure_narrowing(CalibreModel.fit(hair, [crossing.second]), crossing, artery, vein)
+    assert np.isnan([*found.sides, found.vein_width]).all()
+    assert measure_narrowing(CalibreModel.fit(pixels, [crossing.second]), crossing, artery, vein).vein_width > 11
 
 
 # drawing

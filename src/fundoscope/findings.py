@@ -71,7 +71,7 @@ class NickingFinding:
     """The row of one crossing, numbered from 1 in its photograph; a photograph without crossings has one row, `crossing` None.
 
     `row` and `col` are pixels of the file, 0-based; widths in its pixels; `narrowing` 1 - width beside the artery over
-    undisturbed width, side 1 nearer the disc; `probabilities` of grades 0 to 3, None where it was not graded.
+    undisturbed width, side 1 nearer the disc, both None where they were not measured, and `reason` says so; `probabilities` of grades 0 to 3, None where it was not graded.
     """
 
     file: str

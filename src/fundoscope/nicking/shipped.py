@@ -167,8 +167,8 @@ def write_half_upstream(
 def cut_natural_crossings(
     recipe: ShippedRecipe, upstream: Upstream, sets: Sequence[Dataset], folder: Path
 ) -> list[PatchRow]:
-    """Patches of crossings of the training photographs, and of simulated eyes without nicking, as the upstream's maps show them;
-    they are taken as not nicked.
+    """Patches of crossings that are not nicked, as the upstream's maps show them: of the training photographs where both
+    sides measure so, and of simulated eyes without nicking.
     """
     tables = [
         write_natural_crossings(source.full_name, partial(_read_pixels, source.path), upstream.bundle, folder)
@@ -178,9 +178,9 @@ def cut_natural_crossings(
     for eyes in recipe.natural:
         for seed in range(eyes.first_seed, eyes.first_seed + eyes.photographs):
             draw = partial(_draw_without_nicking, seed, eyes.camera, eyes.size)
-            tables.append(write_natural_crossings(f"simulated/{seed}", draw, upstream.bundle, folder))
+            tables.append(write_natural_crossings(f"simulated/{seed}", draw, upstream.bundle, folder, without_nicking=True))
     has_rows = [table for table in tables if len(table.read_text(encoding="utf-8").splitlines()) > 1]
-    return [row for table in has_rows for row in read_patch_table(table)]
+    return [row for table in has_rows for row in read_patch_table(table) if row.grade is not None]
 
 
 def _read_pixels(path: Path) -> Pixels:
@@ -208,7 +208,7 @@ def train_graders(
     real = sum("simulated/" not in row.photograph for row in (*rows, *drawn))
     learnt_from = (
         f"{real} pinched and sham-warped crossings of DRIVE training and HRF, {len(rows) + len(drawn) - real} of simulated eyes, "
-        f"{len(natural)} of ordinary photographs and of simulated ones taken as not nicked; no nicked vein of a patient"
+        f"{len(natural)} of ordinary photographs that measure as not nicked on both sides, and of simulated ones without nicking; no nicked vein of a patient"
     )
     settings = GradeSettings(
         side=PATCH_SIDE, span=SPAN, networks=len(recipe.graders.seeds), minimum_confidence=minimum,

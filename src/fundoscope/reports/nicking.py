@@ -174,9 +174,8 @@ def summarise_eye(crossings: Sequence[NickingFinding]) -> dict[str, Any]:
 
 
 def _is_measured(one: NickingFinding) -> bool:
-    """Whether a width was read off the vein's own edges; otherwise the widths come from the maps."""
-    sides = [side for side in (one.narrowing_1, one.narrowing_2) if side is not None]
-    return bool(one.artery_width_px and one.vein_width_px and np.isfinite(sides).any())
+    """Whether both widths were read off the vessels' own edges."""
+    return one.artery_width_px is not None and one.vein_width_px is not None
 
 
 def _pictures(card: CrossingCard, name: str) -> list[dict[str, str]]:

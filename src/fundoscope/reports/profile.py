@@ -30,7 +30,8 @@ def draw_profile(narrowing: Narrowing | None) -> dict[str, Any] | None:
     level = bins.undisturbed_width()
     known = bool(np.isfinite(level))
     seen = bins.apparent_width / (level if known else max(float(np.median(bins.apparent_width)), 1e-9))
-    half = float(np.clip(narrowing.artery_width / narrowing.vein_width / 2 * _scale(0.0), *_ARTERY))
+    artery = narrowing.artery_width / narrowing.unit if np.isfinite(narrowing.artery_width) else 1.0
+    half = float(np.clip(artery / 2 * _scale(0.0), *_ARTERY))
     sides = [_side(narrowing, k, seen, half, known) for k in (1, 2)]
     return {
         "width": WIDTH, "height": HEIGHT, "left": _LEFT, "right": WIDTH - 8, "top": _TOP, "bottom": _BOTTOM,

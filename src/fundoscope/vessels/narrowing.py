@@ -43,7 +43,8 @@ _SMOOTHING = 0.05  # vein widths: deviation of the averaging along the vein befo
 _VISIBLE = 0.8  # share of the vein and its walls that a cross-section must see
 _HALO = 1.0  # blurs beyond the artery's wall where it still hides the vein in part
 _GOOD_FIT = 0.5  # share of a cross-section's variance that the column must explain
-_THINNEST = 1.0  # pixel: a map's vessel may be one pixel wide, of radius 0
+_THINNEST = 1.0  # pixel: a map's vessel may be one pixel wide, of radius 0; and no thinner width is measured
+_AGREEING = (0.5, 2.0)  # a measured width is that of the map's vessel times a factor between these, or it is of something else
 _OWN_WIDTHS = 1.7  # vein widths around its centreline that belong to the vein; other veins' pixels are hidden
 
 
@@ -122,9 +123,11 @@ class VeinProfile:
 class Narrowing:
     """Narrowing of a vein at a crossing: 1 - apparent width beside the artery / undisturbed apparent width.
 
-    `side_1` holds it for the vein's points before the crossing, `side_2` for those after it; it is nan where too little
-    of the vein is visible, and negative where the vein is wider. Widths are in pixels; `profile` holds the widths along
-    the vein.
+    `side_1` holds it for the vein's points before the crossing, `side_2` for those after it; it is negative where the
+    vein is wider, and nan where too little of the vein is visible or its width could not be measured. A side that is nan
+    is unknown: it never counts as not narrowed. Widths are in pixels, measured on the vessels' own edges; `vein_width` is
+    nan where neither side was measured, `artery_width` where the artery's edges gave none. `profile` holds the widths
+    along the vein in units of `unit` pixels, the vein's width by its edges, or by the map where these gave none.
     """
 
     side_1: float
@@ -132,19 +135,28 @@ class Narrowing:
     artery_width: float
     vein_width: float
     profile: VeinProfile
+    unit: float
 
     @property
-    def larger_measured(self) -> float:
-        """The larger narrowing among the sides that were measured, so an unmeasured side counts as less; nan if none was."""
-        measured = [side for side in (self.side_1, self.side_2) if np.isfinite(side)]
-        return max(measured, default=float("nan"))
+    def sides(self) -> tuple[float, float]:
+        """Narrowing of both sides, nan for one that was not measured."""
+        return self.side_1, self.side_2
+
+    @property
+    def worse(self) -> float:
+        """The larger narrowing of both sides; nan where a side was not measured, since that one may be the worse."""
+        return float(np.max(self.sides))
+
+    def is_undisturbed(self, narrowed_from: float) -> bool:
+        """Whether both sides were measured, and both are narrowed by less than `narrowed_from`."""
+        return self.worse < narrowed_from
 
     def draw(self, canvas: Pixels) -> None:
         """Draw the vein's walls, as far apart as its apparent width, onto the photograph (rows, columns, 3)."""
         share = self.profile.apparent_width / self.profile.undisturbed_width()
         for side in (1, 2):
             own = self.profile.side == side
-            half = (self.vein_width / 2 * share[own])[:, None] * self.profile.normals[own]
+            half = (self.unit / 2 * share[own])[:, None] * self.profile.normals[own]
             for sign in (-1, 1):
                 draw.line(canvas, self.profile.centres[own] + sign * half, draw.WALL)
 
@@ -165,14 +177,23 @@ def measure_narrowing(
     vein = _part_near_crossing(crossing.second, (_UNDISTURBED[1] + 2.5) * rough)
     widths = model.measure_widths(vein, hidden)
     from_wall, _ = _distance_from_wall(artery_mask, vein, widths.way)
-    width = _undisturbed_median(widths.width, from_wall / rough, widths.fit > _GOOD_FIT) or rough
+    by_edges = _undisturbed_median(widths.width, from_wall / rough, widths.fit > _GOOD_FIT)
+    width = by_edges or rough
     vein = _recentred(vein, widths, width)
     artery_direction = _direction_at_crossing(crossing.first, width)
     sections = sample_cross_sections(model.plane, vein, width, _SMOOTHING * width, hidden, artery_direction)
     from_wall, side = _distance_from_wall(artery_mask, vein, sections.way)
     profile = VeinProfile.of(sections, from_wall / width, side, model.blur / width)
-    remaining = [profile.width_beside(k) / profile.undisturbed_width() for k in (1, 2)]
-    return Narrowing(1 - remaining[0], 1 - remaining[1], _artery_width(model, crossing, rough), width, profile)
+    # a side can be measured only where the vein's own width was
+    known = profile.undisturbed_width() if _is_believable(by_edges, rough) else float("nan")
+    side_1, side_2 = (1 - profile.width_beside(k) / known for k in (1, 2))
+    vein_width = width if np.isfinite([side_1, side_2]).any() else float("nan")
+    return Narrowing(side_1, side_2, _artery_width(model, crossing, rough), vein_width, profile, width)
+
+
+def _is_believable(by_edges: float, by_map: float) -> bool:
+    """Whether a width (pixels, 0 for none) that was read off a vessel's edges is that of the map's vessel."""
+    return by_edges >= _THINNEST and _AGREEING[0] < by_edges / by_map < _AGREEING[1]
 
 
 def _recentred(vein: Centreline, widths: WidthProfile, width: float) -> Centreline:
@@ -215,14 +236,14 @@ def _distance_from_wall(arteries: Mask, vein: Centreline, way: Floats) -> tuple[
 
 
 def _artery_width(model: CalibreModel, crossing: MeasuredCrossing, vein_width: float) -> float:
-    """Median width of the artery beside the vein, pixels; the mask's width where it cannot be measured."""
+    """Median width of the artery beside the vein, pixels; nan where it cannot be measured."""
     rough = max(2 * float(np.median(crossing.first.radius)), _THINNEST)
     artery = _part_near_crossing(crossing.first, vein_width + 2.5 * rough)
     widths = model.measure_widths(artery)
     distance = np.abs(widths.way - arc_length(artery.points)[artery.crossing_index])
     beside = (distance > vein_width / 2 + model.blur) & (widths.fit > _GOOD_FIT)
-    width = float(np.median(widths.width[beside])) if beside.any() else rough
-    return width if 0.5 < width / rough < 2 else rough
+    width = float(np.median(widths.width[beside])) if beside.any() else 0.0
+    return width if _is_believable(width, rough) else float("nan")
 
 
 def _part_near_crossing(line: Centreline, reach: float) -> Centreline:

@@ -158,9 +158,8 @@ def crossing_window(crossing: MeasuredCrossing) -> tuple[tuple[slice, slice], Me
 
 
 def crossings_to_pinch(photograph: DrawnPhotograph, narrowed_from: float) -> list[MeasuredCrossing]:
-    """The usable crossings whose vein measures as narrowed by less than `narrowed_from` when it is only resampled.
-
-    The larger of the measured sides counts; a crossing of which no side can be measured is left out.
+    """The usable crossings whose vein measures as narrowed by less than `narrowed_from` on both sides when it is only
+    resampled; one of which a side cannot be measured is left out, since nobody knows whether that side is nicked.
     """
     crossings = photograph.usable_crossings()
     if not crossings:
@@ -172,7 +171,7 @@ def crossings_to_pinch(photograph: DrawnPhotograph, narrowed_from: float) -> lis
         resampled = pinch(photograph.pixels[window], here, WarpPlan())
         plane = np.ascontiguousarray(resampled[..., 1], np.float32)
         narrowing = measure_narrowing(replace(model, plane=plane), here, *(mask[window] for mask in masks))
-        if narrowing.larger_measured < narrowed_from:
+        if narrowing.is_undisturbed(narrowed_from):
             kept.append(crossing)
     return kept
 

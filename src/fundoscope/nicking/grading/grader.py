@@ -31,7 +31,7 @@ from fundoscope.imaging.sources import name_each
 from fundoscope.nicking.grading.crossing_candidates import find_candidates
 from fundoscope.nicking.grading.crossing_patches import crop_square, cut_crossing, map_patch
 from fundoscope.nicking.grading.evidence import MEASURED_ONLY, PatchGrading, PhotographGrading
-from fundoscope.nicking.grading.grades import PatchGrade, grade_patches
+from fundoscope.nicking.grading.grades import PatchGrade, explain_row, grade_patches
 from fundoscope.nicking.grading.outputs import open_page
 from fundoscope.nicking.grading.vessel_maps import map_photograph
 from fundoscope.nicking.grading.widths import CrossingWidths, measure_crossings, measure_patch
@@ -135,8 +135,9 @@ class NickingGrader:
         maps, patch = map_patch(pixels, self.bundle.map_vessels)
         narrowing = measure_patch(pixels, maps, self.bundle.card.crossings, pixels.shape[0] / maps.shape[1])
         (grade,) = grade_patches([patch], [narrowing], self.bundle)
-        sides = (None, None) if narrowing is None else (narrowing.side_1, narrowing.side_2)
-        row = PatchFinding(name, Status.OK, grade.reason, *sides, grade.probabilities, grade.grade)
+        sides = (None, None) if narrowing is None else map(_known, narrowing.sides)
+        reason = explain_row(grade, narrowing)
+        row = PatchFinding(name, Status.OK, reason, *sides, grade.probabilities, grade.grade)
         return PatchGrading(_with_remark(row, photograph.remark), pixels, narrowing, grade)
 
 
@@ -204,10 +205,17 @@ def _counts(status: str, crossings: Sequence[Row], graded: bool) -> dict[str, in
 
 def _photograph_row(name: str, number: int, crossing: CrossingWidths, grade: PatchGrade | None) -> NickingFinding:
     narrowing = crossing.narrowing
-    reason = crossing.reason or MEASURED_ONLY if grade is None else grade.reason or crossing.reason
+    reason = crossing.reason or MEASURED_ONLY if grade is None else explain_row(grade, narrowing)
+    measured = (None,) * 4
+    if narrowing is not None:
+        artery, vein = _known(narrowing.artery_width), _known(narrowing.vein_width)
+        measured = (artery, vein, *map(_known, narrowing.sides))
     return NickingFinding(
         name, Status.OK, reason, number, float(crossing.place[0]), float(crossing.place[1]), crossing.confidence,
-        None if narrowing is None else narrowing.artery_width, None if narrowing is None else narrowing.vein_width,
-        None if narrowing is None else narrowing.side_1, None if narrowing is None else narrowing.side_2,
-        None if grade is None else grade.probabilities, None if grade is None else grade.grade,
+        *measured, None if grade is None else grade.probabilities, None if grade is None else grade.grade,
     )  # fmt: skip
+
+
+def _known(value: float) -> float | None:
+    """A measurement, or None where it is nan: what was not measured is blank, in Python as in a table."""
+    return float(value) if np.isfinite(value) else None

@@ -3,11 +3,12 @@
 Two independent measurements speak of a crossing: the networks' probabilities, and the widths measured on the vein's own
 edges. No grade is given where the networks are not sure, where artery and vein cannot be distinguished, where the two
 contradict each other, or where only the networks show grade 2 or 3 and are not very sure of it: most eyes have no such
-crossing.
+crossing. A side whose width was not measured is unknown, and confirms nothing: a grade that stands beside it says so.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,13 +18,16 @@ from numpy.typing import NDArray
 from fundoscope.bundles.read_nicking import NickingBundle
 from fundoscope.errors import BundleError
 from fundoscope.nicking.grading.crossing_patches import CrossingPatch
+from fundoscope.nicking.grading.widths import explain_unmeasured
 from fundoscope.vessels import Narrowing
-from fundoscope.vessels.grade_rule import grade_of
+from fundoscope.vessels.grade_rule import possible_grades
 
 NOT_SURE = "the networks are not sure of a grade"
 NO_ARTERY_AND_VEIN = "artery and vein cannot be told apart here"
 UNCONFIRMED = "the networks say grade {}, and no narrowing could be measured that would confirm it"
 CONTRADICTED = "networks and measured widths contradict each other: graded {}, measured as {}"
+
+ALONE = "graded by the networks alone: {}"
 
 _CONTRADICTION = 2  # grades between the networks' and the measured one that are a contradiction
 _SURE_ALONE = 0.8  # lowest probability of grade 2 or 3 that is believed without a measured narrowing
@@ -78,9 +82,9 @@ def decide_grade(
     if p.max() < minimum:
         return None, NOT_SURE
     grade = median_grade(p.tolist())
-    measured = measured_grade(narrowing)
-    if measured is not None and abs(measured - grade) >= _CONTRADICTION:
-        return None, CONTRADICTED.format(grade, measured)
+    lowest, highest = measured_grades(narrowing)
+    if max(lowest - grade, grade - highest) >= _CONTRADICTION:
+        return None, CONTRADICTED.format(grade, " or ".join(map(str, range(lowest, highest + 1))))
     if grade >= 2 and p[2:].sum() < _SURE_ALONE and not measures_as_nicked(narrowing):
         return None, UNCONFIRMED.format(grade)
     return grade, ""
@@ -96,16 +100,24 @@ def median_grade(p: Sequence[float]) -> int:
     return int(median_grades(np.array([p], float))[0])
 
 
-def measured_grade(narrowing: Narrowing | None) -> int | None:
-    """The grade that the measured widths alone would give; None where one side could not be measured."""
-    if narrowing is None or not np.isfinite([narrowing.side_1, narrowing.side_2]).all():
-        return None
-    return grade_of(narrowing.side_1, narrowing.side_2)
+def measured_grades(narrowing: Narrowing | None) -> tuple[int, int]:
+    """The lowest and the highest grade that the measured widths allow: one grade where both sides were measured, and more
+    where a side is unknown.
+    """
+    return possible_grades(*((math.nan, math.nan) if narrowing is None else narrowing.sides))
 
 
 def measures_as_nicked(narrowing: Narrowing | None) -> bool:
-    """Whether at least one side was measured, and so narrow that it is graded 1 or more."""
-    return narrowing is not None and grade_of(0.0, np.nan_to_num(narrowing.larger_measured)) > 0
+    """Whether at least one side was measured, and so narrow that the grade is 1 or more, whatever the other side is."""
+    return measured_grades(narrowing)[0] > 0
+
+
+def explain_row(grade: PatchGrade, narrowing: Narrowing | None) -> str:
+    """Why a row lacks its grade, a width or a side, or stands on the networks alone; blank where nothing is missing."""
+    missing = explain_unmeasured(narrowing)
+    if grade.grade is not None and (narrowing is None or not np.isfinite(narrowing.sides).any()):
+        return ALONE.format(missing)
+    return "; ".join(filter(None, (grade.reason, missing)))
 
 
 def shows_artery_and_vein(patch: CrossingPatch) -> bool:

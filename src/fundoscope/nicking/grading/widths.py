@@ -29,6 +29,8 @@ from fundoscope.vessels import (
 
 NOT_FOLLOWED = "the two vessels could not be followed through the crossing"
 NOT_CLEAR = "too little of the vein is clear of other vessels to be measured"
+ONE_SIDE = "side {} of the vein could not be measured"
+NO_ARTERY_WIDTH = "the artery's width could not be measured"
 
 WIDE_VEIN = 6.0  # pixels at the maps' scale: width of a vein that is mapped well; in photographs most are 4 to 7 wide
 _THINNEST_VEIN = 2.0  # pixels at the maps' scale: no vein is taken for thinner
@@ -45,7 +47,7 @@ class CrossingWidths:
 
     `place`, row and column. `map_vein_width`, the vein's width by the maps' centreline, a wide vein's where it could not
     be followed. `vessels` (`first` the artery) and `narrowing` of the vein (side 1 is nearer the disc) are None where the
-    two vessels could not be followed; `reason` says why something is missing.
+    two vessels could not be followed.
     """
 
     place: Points
@@ -53,7 +55,21 @@ class CrossingWidths:
     map_vein_width: float
     vessels: MeasuredCrossing | None = None
     narrowing: Narrowing | None = None
-    reason: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why something was not measured here; blank where nothing is missing."""
+        return explain_unmeasured(self.narrowing)
+
+
+def explain_unmeasured(narrowing: Narrowing | None) -> str:
+    """Why a width or a side is missing, None where the two vessels could not be followed; blank where nothing is missing."""
+    if narrowing is None:
+        return NOT_FOLLOWED
+    unknown = [k for k, side in enumerate(narrowing.sides, 1) if not np.isfinite(side)]
+    vein = NOT_CLEAR if len(unknown) == 2 else ONE_SIDE.format(unknown[0]) if unknown else ""
+    artery = "" if np.isfinite(narrowing.artery_width) else NO_ARTERY_WIDTH
+    return "; ".join(filter(None, (vein, artery)))
 
 
 def measure_crossings(
@@ -77,7 +93,7 @@ def measure_crossings(
     for k, crossing in zip(kept, crossings, strict=True):
         place, own_confidence = rescale_points(candidates.places[k], scale), float(confidence[k])
         if crossing is None:
-            measured.append(CrossingWidths(place, own_confidence, WIDE_VEIN * scale, reason=NOT_FOLLOWED))
+            measured.append(CrossingWidths(place, own_confidence, WIDE_VEIN * scale))
             continue
         crossing = _disc_first(crossing, photograph.disc).scaled(scale)
         window, crossing_in_window = _measured_window(crossing, calibre.plane.shape)
@@ -85,8 +101,7 @@ def measure_crossings(
         masks = [_enlarged_window(mask, window, scale) for mask in (artery_vein.artery, artery_vein.vein)]
         narrowing = measure_narrowing(calibre_in_window, crossing_in_window, *masks)
         width = max(2 * float(np.median(crossing.second.radius)), _THINNEST_VEIN * scale)
-        reason = "" if np.isfinite(narrowing.larger_measured) else NOT_CLEAR
-        measured.append(CrossingWidths(place, own_confidence, width, crossing, narrowing, reason))
+        measured.append(CrossingWidths(place, own_confidence, width, crossing, narrowing))
     return measured
 
 

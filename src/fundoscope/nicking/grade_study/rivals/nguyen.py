@@ -2,7 +2,9 @@
 
 Their formula is not public. The rule here is the simplest reading of it, in the shape of paper 002's grades: three cut
 points, two on the worse side for grades 1 and 2, and one on the lesser side for grade 3, which asks for both. They are
-those of the greatest quadratic weighted kappa (Cohen 1968, Psychol Bull 70:213) on the training patches.
+those of the greatest quadratic weighted kappa (Cohen 1968, Psychol Bull 70:213) on the training patches of which both
+sides were measured. A side that was not measured may be narrowed by anything: of the grades that it leaves possible, the
+one that is most frequent in the training part is given.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ _SUREST, _LEAST_SURE = 0.99, 0.55  # weight of the rule's own grade: never certa
 class NguyenRule:
     """Cut points `worse_cuts` (from grade 1, from grade 2) and `lesser_cut` (from grade 3) of narrowing, both inclusive.
 
-    `shares` (4,) of the training grades; `training_accuracy` is the share of measured training patches that the rule grades
-    right, and `unmeasured` the number of those that it could not measure.
+    `shares` (4,) of the training grades; `training_accuracy` is the share that the rule grades right of the training
+    patches of which both sides were measured, and `unmeasured` the number of the others.
     """
 
     worse_cuts: tuple[float, float]
@@ -38,21 +40,27 @@ class NguyenRule:
     unmeasured: int
 
     def grades(self, narrowing: ArrayLike) -> Grades:
-        """Grades (n,) of narrowing (n, 2); the training part's most frequent where no side was measured.
-
-        With one side measured the worse is that one, and grade 3 is not given.
-        """
-        sides = check_narrowing(narrowing)
-        found = grade_by_cuts(*larger_and_smaller(sides), self.worse_cuts, self.lesser_cut)
-        return np.where(is_measured(sides), found, int(np.argmax(self.shares)))
+        """Grades (n,) of narrowing (n, 2): the likeliest by `probabilities`."""
+        return self.probabilities(narrowing).argmax(axis=1)
 
     def probabilities(self, narrowing: ArrayLike) -> Floats:
-        """(n, 4): the rule's grade with the weight `training_accuracy` (but .55 to .99), the training shares with the rest; these
-        alone where no side was measured.
+        """(n, 4): the rule's grade with the weight `training_accuracy` (but .55 to .99), the training shares with the rest.
+
+        Where a side (nan) leaves several grades possible, these share the weight .99 as their training shares are; where
+        no side was measured, that is the training shares.
         """
-        sides = check_narrowing(narrowing)
-        weight = np.where(is_measured(sides), np.clip(self.training_accuracy, _LEAST_SURE, _SUREST), 0.0)[:, None]
-        return weight * np.eye(GRADES)[self.grades(sides)] + (1 - weight) * np.array(self.shares)
+        sides, shares = check_narrowing(narrowing), np.array(self.shares)
+        lowest, highest = (
+            grade_by_cuts(*worse_and_lesser(np.where(np.isnan(sides), unknown, sides)), self.worse_cuts, self.lesser_cut)
+            for unknown in (-np.inf, np.inf)
+        )
+        grades = np.arange(GRADES)
+        possible = (grades >= lowest[:, None]) & (grades <= highest[:, None])  # (n, 4)
+        among = np.where(possible, np.maximum(shares, 1e-9), 0.0)
+        among /= among.sum(axis=1, keepdims=True)
+        sure = np.clip(self.training_accuracy, _LEAST_SURE, _SUREST)
+        weight = np.where(lowest == highest, sure, _SUREST)[:, None]
+        return weight * among + (1 - weight) * shares
 
 
 def fit(narrowing: ArrayLike, grades: ArrayLike) -> NguyenRule:
@@ -64,10 +72,8 @@ def fit(narrowing: ArrayLike, grades: ArrayLike) -> NguyenRule:
     known = trivial.check_grades(grades, len(sides))
     shares = trivial.fit(known).shares
     seen = is_measured(sides)
-    unseen = np.zeros((GRADES, GRADES))  # given, true
-    unseen[int(np.argmax(shares))] = np.bincount(known[~seen], minlength=GRADES)
-    worse, lesser = larger_and_smaller(sides[seen])
-    cuts, last = _best_cuts(worse, lesser, known[seen], unseen)
+    worse, lesser = worse_and_lesser(sides[seen])
+    cuts, last = _best_cuts(worse, lesser, known[seen])
     right = float(np.mean(grade_by_cuts(worse, lesser, cuts, last) == known[seen])) if seen.any() else 0.0
     return NguyenRule(cuts, last, shares, right, int((~seen).sum()))
 
@@ -81,13 +87,13 @@ def check_narrowing(narrowing: ArrayLike) -> Floats:
 
 
 def is_measured(narrowing: Floats) -> NDArray[np.bool_]:
-    """Whether a side at least was measured, (n,)."""
-    return np.isfinite(narrowing[:, 0]) | np.isfinite(narrowing[:, 1])
+    """Whether both sides were measured, (n,)."""
+    return np.isfinite(narrowing).all(axis=1)
 
 
-def larger_and_smaller(narrowing: Floats) -> tuple[Floats, Floats]:
-    """The larger narrowing of the measured sides, and the smaller of both; nan where there is no such side."""
-    return np.fmax(*narrowing.T), np.minimum(*narrowing.T)
+def worse_and_lesser(narrowing: Floats) -> tuple[Floats, Floats]:
+    """The larger and the smaller narrowing of two sides, (n,) each; nan where a side was not measured."""
+    return np.maximum(*narrowing.T), np.minimum(*narrowing.T)
 
 
 def grade_by_cuts(worse: Floats, lesser: Floats, cuts: tuple[float, float], last: float) -> Grades:
@@ -95,7 +101,7 @@ def grade_by_cuts(worse: Floats, lesser: Floats, cuts: tuple[float, float], last
     return np.where(lesser >= last, 3, (worse >= cuts[0]).astype(np.int64) + (worse >= cuts[1]))
 
 
-def _best_cuts(worse: Floats, lesser: Floats, grades: Grades, unseen: Floats) -> tuple[tuple[float, float], float]:
+def _best_cuts(worse: Floats, lesser: Floats, grades: Grades) -> tuple[tuple[float, float], float]:
     """The cut points of the greatest kappa; of equal ones those that give grade 3 most rarely, then the lowest."""
     places = _places(worse)
     first, second = np.triu_indices(len(places))
@@ -107,7 +113,7 @@ def _best_cuts(worse: Floats, lesser: Floats, grades: Grades, unseen: Floats) ->
         total = np.bincount(grades[~severe], minlength=GRADES)
         tables = np.stack([below[first], below[second] - below[first], total - below[second]], axis=1)
         tables = np.concatenate([tables, np.tile(severe_counts, (len(first), 1, 1))], axis=1)  # (pairs, 4, 4)
-        kappas = np.nan_to_num(quadratic_kappas(tables + unseen), nan=1.0)  # all of one grade, and graded so
+        kappas = np.nan_to_num(quadratic_kappas(tables), nan=1.0)  # all of one grade, and graded so
         k = int(np.argmax(kappas))
         if kappas[k] > best:
             best, found = kappas[k], ((float(places[first[k]]), float(places[second[k]])), float(last))

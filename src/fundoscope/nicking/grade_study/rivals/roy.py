@@ -32,19 +32,23 @@ _TREES, _LEAF = 300, 3
 
 
 def features(narrowing: Narrowing | None) -> Floats:
-    """The measures called `FEATURES`, (k,); all nan where there is no crossing."""
+    """The measures called `FEATURES`, (k,); all nan where there is no crossing. Where a side was not measured, nobody
+    knows which one is the worse, and what is said of the worse and of the lesser side is nan.
+    """
     if narrowing is None:
         return np.full(len(FEATURES), np.nan)
     bins = narrowing.profile
     share = bins.apparent_width / bins.undisturbed_width() if len(bins.apparent_width) else bins.apparent_width
     near = bins.distance < _NEAR
-    sides = np.array([narrowing.side_1, narrowing.side_2])
-    order = np.argsort(-sides)  # worse first, nan last
+    sides = np.array(narrowing.sides)
+    order = np.argsort(-sides)
     means = [_mean(share[near & (bins.side == side + 1)]) for side in order]
+    if not np.isfinite(sides).all():
+        sides, means = np.full(2, np.nan), [np.nan, np.nan]
     known = share[near & np.isfinite(share)]
     least, spread = (float(known.min()), float(known.std())) if len(known) else (np.nan, np.nan)
-    ratio = narrowing.vein_width / narrowing.artery_width if narrowing.artery_width > 0 else np.nan
-    return np.array([narrowing.larger_measured, sides[order[1]], least, spread, *means, bins.variation(), ratio])
+    ratio = narrowing.vein_width / narrowing.artery_width
+    return np.array([*sides[order], least, spread, *means, bins.variation(), ratio])
 
 
 def _mean(share: Floats) -> float:
