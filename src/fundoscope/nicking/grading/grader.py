@@ -6,6 +6,7 @@ work on one photograph, so photographs are graded one after the other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -218,4 +219,4 @@ def _photograph_row(name: str, number: int, crossing: CrossingWidths, grade: Pat
 
 def _known(value: float) -> float | None:
     """A measurement, or None where it is nan: what was not measured is blank, in Python as in a table."""
-    return float(value) if np.isfinite(value) else None
+    return float(value) if math.isfinite(value) else None
