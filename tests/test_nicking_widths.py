@@ -68,7 +68,12 @@ def test_widths_are_those_that_were_drawn(photograph, eye):
     for one in measured(eye):
         place = min(true, key=lambda p: np.hypot(*(np.array(p) - one.place)))
         near = np.hypot(*(np.array(place) - one.place)) < 4
-        if near and one.narrowing is not None and np.isfinite(one.narrowing.vein_width) and true[place].vein_width_px > 5:
+        if (
+            near
+            and one.narrowing is not None
+            and np.isfinite(one.narrowing.vein_width)
+            and true[place].vein_width_px > 5
+        ):
             errors.append(one.narrowing.vein_width - true[place].vein_width_px)
     assert len(errors) >= 3 and np.median(np.abs(errors)) < 1.2
 

@@ -178,7 +178,9 @@ def cut_natural_crossings(
     for eyes in recipe.natural:
         for seed in range(eyes.first_seed, eyes.first_seed + eyes.photographs):
             draw = partial(_draw_without_nicking, seed, eyes.camera, eyes.size)
-            tables.append(write_natural_crossings(f"simulated/{seed}", draw, upstream.bundle, folder, without_nicking=True))
+            tables.append(
+                write_natural_crossings(f"simulated/{seed}", draw, upstream.bundle, folder, without_nicking=True)
+            )
     has_rows = [table for table in tables if len(table.read_text(encoding="utf-8").splitlines()) > 1]
     return [row for table in has_rows for row in read_patch_table(table) if row.grade is not None]
 

@@ -44,7 +44,10 @@ _VISIBLE = 0.8  # share of the vein and its walls that a cross-section must see
 _HALO = 1.0  # blurs beyond the artery's wall where it still hides the vein in part
 _GOOD_FIT = 0.5  # share of a cross-section's variance that the column must explain
 _THINNEST = 1.0  # pixel: a map's vessel may be one pixel wide, of radius 0; and no thinner width is measured
-_AGREEING = (0.5, 2.0)  # a measured width is that of the map's vessel times a factor between these, or it is of something else
+_AGREEING = (
+    0.5,
+    2.0,
+)  # a measured width is that of the map's vessel times a factor between these, or it is of something else
 _OWN_WIDTHS = 1.7  # vein widths around its centreline that belong to the vein; other veins' pixels are hidden
 
 

@@ -51,7 +51,9 @@ class NguyenRule:
         """
         sides, shares = check_narrowing(narrowing), np.array(self.shares)
         lowest, highest = (
-            grade_by_cuts(*worse_and_lesser(np.where(np.isnan(sides), unknown, sides)), self.worse_cuts, self.lesser_cut)
+            grade_by_cuts(
+                *worse_and_lesser(np.where(np.isnan(sides), unknown, sides)), self.worse_cuts, self.lesser_cut
+            )
             for unknown in (-np.inf, np.inf)
         )
         grades = np.arange(GRADES)
