@@ -90,7 +90,7 @@ def check_narrowing(narrowing: ArrayLike) -> Floats:
 
 def is_measured(narrowing: Floats) -> NDArray[np.bool_]:
     """Whether both sides were measured, (n,)."""
-    return np.isfinite(narrowing).all(axis=1)
+    return np.isfinite(narrowing[:, 0]) & np.isfinite(narrowing[:, 1])
 
 
 def worse_and_lesser(narrowing: Floats) -> tuple[Floats, Floats]:
