@@ -380,7 +380,7 @@ def test_arrays_of_every_kind_give_the_same(rgb):
     ("array", "cause"),
     [
         (np.zeros((3, 96, 96), np.uint8), "shape"),
-        (np.zeros(96, np.uint8), "shape"),
+        (np.zeros(96, np.uint16), "shape"),
         (np.zeros((96, 96, 3, 1), np.uint8), "shape"),
         (np.zeros((0, 96, 3), np.uint8), "too few"),
         (np.full((96, 96, 3), -1), "negative"),

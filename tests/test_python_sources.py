@@ -34,10 +34,11 @@ def every_kind(path: Path) -> dict[str, object]:
         "bytes 2": data,
         "bytes 3": bytearray(data),
         "bytes 4": memoryview(data),
-        "file 5": named,
-        "array 6": np.asarray(Image.open(path).convert("RGB")),
-        "image 7": Image.open(io.BytesIO(data)),
-        "image 8": Image.open(path).convert("RGBA"),
+        "bytes 5": np.fromfile(path, np.uint8),
+        "file 6": named,
+        "array 7": np.asarray(Image.open(path).convert("RGB")),
+        "image 8": Image.open(io.BytesIO(data)),
+        "image 9": Image.open(path).convert("RGBA"),
     }
 
 
@@ -80,6 +81,7 @@ def test_a_large_jpeg_in_a_file_that_cannot_be_wound_back_is_read_once(eyes):
         (["left.png", None], "photograph 2 is of type NoneType"),
         ([3.5], "photograph 1 is of type float"),
         ([["left.png"]], "photograph 1 is of type list"),
+        (np.array(3), "photographs of type numpy.ndarray of shape"),
         (np.zeros(5, np.complex64), "photograph 1 is of type numpy.complex64"),
     ],
 )
@@ -134,9 +136,15 @@ def test_one_bad_source_is_its_row(grader, eyes):
     closed = io.BytesIO(b"x")
     closed.close()
     channels_first = np.zeros((3, 96, 96), np.uint8)
-    findings = grader.screen(iter([broken, eyes[0], closed, channels_first]))
-    assert [finding.status for finding in findings] == [Status.FAILED, Status.OK, Status.FAILED, Status.FAILED]
+
+    class Lost:
+        def read(self, n: int = -1) -> bytes:
+            raise RuntimeError("the connection was lost")
+
+    findings = grader.screen(iter([broken, eyes[0], closed, channels_first, Lost()]))
+    assert [finding.status for finding in findings] == [Status.FAILED, Status.OK] + 3 * [Status.FAILED]
     assert "truncated" in findings[0].reason
+    assert "the connection was lost" in findings[4].reason
 
 
 def test_a_thousand_arrays_take_no_more_memory_than_a_few(grader, eyes):

@@ -21,7 +21,7 @@ from fundoscope.errors import PhotographError
 from fundoscope.imaging.alike import name_alike
 from fundoscope.imaging.decode import decode
 from fundoscope.imaging.headers import COPY_AGAIN, check_size
-from fundoscope.imaging.kinds import READ, foreign_kind, format_of
+from fundoscope.imaging.kinds import foreign_kind, format_of
 from fundoscope.imaging.sources import MAX_BYTES, Source, name_of, settle
 
 Pixels = NDArray[np.uint8]  # (rows, columns, 3), RGB
@@ -113,7 +113,7 @@ def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None) -> 
         raise PhotographError(name, "the file is empty", COPY_AGAIN)
     kind = format_of(data)
     if kind is None:
-        raise PhotographError(name, f"is {foreign_kind(data)}", f"Export the photograph as {', '.join(READ[:3])}.")
+        raise PhotographError(name, f"is {foreign_kind(data)}", "Export the photograph as JPEG, PNG or TIFF.")
     found = decode(data, kind, name, max_pixels, least_side)
     pixels = _as_rgb8(found.values, name, found.bits)
     rows, columns = found.shape

@@ -32,9 +32,9 @@ def settle(source: Any, name: str) -> str | bytes | NDArray[Any]:
 
     Raises `TypeError` for what is no source, and `PhotographError` where a file or a PIL image cannot be read.
     """
-    if isinstance(source, np.ndarray):
-        return source
     kind = _kind_of(source)
+    if isinstance(source, np.ndarray) and kind != "bytes":
+        return source
     if kind == "path":
         return os.fsdecode(source)
     if kind == "bytes":
@@ -44,7 +44,9 @@ def settle(source: Any, name: str) -> str | bytes | NDArray[Any]:
             return _pixels_of(source)
         if kind == "file":
             return _bytes_of(source)
-    except (OSError, ValueError, SyntaxError) as error:
+    except TypeError:
+        raise
+    except Exception as error:  # whatever a file of the caller's own raises concerns this photograph only
         raise PhotographError(
             name, f"cannot be read ({error})", "Open it again, and give it before it is closed."
         ) from error
@@ -57,7 +59,7 @@ def name_of(source: Any, number: int | None = None) -> str:
     label = getattr(source, {"file": "name", "image": "filename"}.get(kind, "no label"), None)
     path = source if kind == "path" else label
     if isinstance(path, str | os.PathLike) and (kind == "path" or str(path)):
-        return os.fsdecode(path)
+        return str(os.fsdecode(path))
     return kind or _type_name(source) if number is None else f"{kind} {number}"
 
 
@@ -70,7 +72,7 @@ def name_each(photographs: Any) -> Iterator[tuple[Any, str]]:
     """
     if _kind_of(photographs):
         photographs = [photographs]
-    elif isinstance(photographs, Mapping) or not isinstance(photographs, Iterable):
+    elif isinstance(photographs, Mapping) or not isinstance(photographs, Iterable) or getattr(photographs, "ndim", 1) == 0:
         raise TypeError(f"photographs of type {_type_name(photographs)}. {_TAKEN}; or an iterable of these.")
     if isinstance(photographs, Sequence):
         for number, source in enumerate(photographs, 1):
@@ -110,6 +112,8 @@ def _kind_of(source: Any) -> str:
     if isinstance(source, bytes | bytearray | memoryview):
         return "bytes"
     if isinstance(source, np.ndarray):
+        if source.ndim == 1 and source.dtype == np.uint8:
+            return "bytes"  # an encoded file, as numpy.fromfile and OpenCV give it
         return "array" if source.ndim in (2, 3) and source.dtype.kind in "biuf" else ""
     pillow = sys.modules.get("PIL.Image")
     if pillow is not None and isinstance(source, pillow.Image):
