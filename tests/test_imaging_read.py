@@ -596,7 +596,7 @@ def test_a_file_of_another_kind_is_told_by_its_content(data, said):
         read(data, "left.jpg")
 
 
-def test_a_jpeg_that_pillow_does_not_know_is_still_read_whole_or_refused_as_cut(rgb):
+def test_a_jpeg_that_pillow_does_not_know_is_still_read_whole_or_refused_as_cut(rgb, capfd):
     grey = rgb.copy()
     grey[-24:] = 128
     whole = saved(grey, "JPEG", quality=95)
@@ -605,6 +605,7 @@ def test_a_jpeg_that_pillow_does_not_know_is_still_read_whole_or_refused_as_cut(
     with pytest.raises((OSError, SyntaxError)):
         Image.open(io.BytesIO(short)).load()
     assert np.abs(read(short).pixels.astype(int) - grey).mean() < 3
+    assert not any(capfd.readouterr())  # decoders say nothing of their own
     at = short.index(b"\xff\xda")
     with pytest.raises(PhotographError, match="cut short"):
         read(short[: at + (len(short) - at) // 2] + b"\xff\xd9")

@@ -70,7 +70,7 @@ def foreign_kind(data: bytes) -> str:
     if data[128:132] == b"DICM":
         return "a DICOM object, which is not read yet"
     if data[4:8] == b"ftyp":
-        return "a HEIC photograph" if _brands(data).intersection(_HEIF_BRANDS) else "a film"
+        return "a HEIC photograph, which is not read" if _brands(data).intersection(_HEIF_BRANDS) else "a film"
     if not data.strip(b"\x00"):
         return "a file of zeros, as a copy that broke off leaves it"
     start = data[:64].lstrip() if data[:64].lstrip().startswith(b"<") else data
