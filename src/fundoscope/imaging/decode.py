@@ -85,7 +85,9 @@ def _wants_more(data: bytes, end: int) -> bool:
     A decoder that has all its pixels skips bytes put in before the end mark; one that ran out draws them.
     """
     start = 2
-    while data[start : start + 1] == b"\xff" and 0xE0 <= data[start + 1] <= 0xEF:  # what programs add, which may be damaged
+    while (
+        data[start : start + 1] == b"\xff" and 0xE0 <= data[start + 1] <= 0xEF
+    ):  # what programs add, which may be damaged
         start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
     whole = data[:2] + data[start:]
     end -= start - 2

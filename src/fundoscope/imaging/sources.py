@@ -72,7 +72,11 @@ def name_each(photographs: Any) -> Iterator[tuple[Any, str]]:
     """
     if _kind_of(photographs):
         photographs = [photographs]
-    elif isinstance(photographs, Mapping) or not isinstance(photographs, Iterable) or getattr(photographs, "ndim", 1) == 0:
+    elif (
+        isinstance(photographs, Mapping)
+        or not isinstance(photographs, Iterable)
+        or getattr(photographs, "ndim", 1) == 0
+    ):
         raise TypeError(f"photographs of type {_type_name(photographs)}. {_TAKEN}; or an iterable of these.")
     if isinstance(photographs, Sequence):
         for number, source in enumerate(photographs, 1):
