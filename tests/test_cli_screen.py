@@ -19,13 +19,15 @@ from fundoscope.findings import ROP_COLUMNS
 
 def run(*args, stdin=""):
     """The command, in this process: its exit code, standard output and standard error."""
-    out, err = io.StringIO(), io.StringIO()
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
     with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patched.setattr("sys.argv", ["fundoscope", *map(str, args)])
         patched.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         with pytest.raises(SystemExit) as left:
             main.run()
-    return SimpleNamespace(returncode=left.value.code or 0, stdout=out.getvalue(), stderr=err.getvalue())
+    out.flush()
+    printed = out.buffer.getvalue().decode("utf-8", "surrogateescape")
+    return SimpleNamespace(returncode=left.value.code or 0, stdout=printed, stderr=err.getvalue())
 
 
 @pytest.fixture(scope="module")

@@ -382,6 +382,22 @@ def test_a_folder_that_cannot_be_made_is_told(numbers, tmp_path):
 # --- the graders themselves
 
 
+def page_of(path, skipped):
+    """A page of any grader, with what was skipped when photographs were looked for."""
+    from fundoscope.reports.streamed import StreamedReport
+
+    class Empty(StreamedReport):
+        def _summary(self, state):
+            return b""
+
+        def _foot(self):
+            return b""
+
+    with Empty(path, b"<main>", b"", skipped=skipped):
+        pass
+    return path.read_text()
+
+
 @pytest.fixture(scope="module")
 def photographs(eyes, tmp_path_factory):
     """By command: the grader, and good photographs for it."""
@@ -502,16 +518,17 @@ def test_a_killed_command_goes_on_when_it_is_given_again(photographs, broken, tm
     assert parts(page(out)) == parts(page(tmp_path / "whole")) and page(out).open == []
 
 
-def test_a_terminated_command_finishes_its_files(photographs, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_command_finishes_its_files(photographs, tmp_path, number):
     _, good = photographs["rop screen"]
     out = tmp_path / "out"
     call = [sys.executable, "-m", "fundoscope.cli.main", "rop", "screen", *map(str, 100 * good), "--out", str(out)]
     stopped = subprocess.Popen(call, stderr=subprocess.PIPE, text=True)
     while len(list(Journal(out / ".run").entries())) < 2 and stopped.poll() is None:
         time.sleep(0.01)
-    stopped.terminate()
+    stopped.send_signal(number)
     _, said = stopped.communicate()
-    assert stopped.returncode == 128 + signal.SIGTERM and "the same command goes on" in said and "Traceback" not in said
+    assert stopped.returncode == 128 + number and "the same command goes on" in said and "Traceback" not in said
     done = len(rows(out))
     assert 2 <= done < 200 and len(parts(page(out))) == done and f"stopped after {done} " in page(out).text(".alarm")
     assert "\x1b" not in said and "\r" not in said, "no control characters without a terminal"

@@ -162,3 +162,119 @@ def test_a_folder_that_cannot_be_read_is_counted(folder, monkeypatch):
     assert walk([str(folder)]).skipped.counts["unreadable folder"] == 1
     with pytest.raises(UsageError, match="Permission denied"):
         paths(folder / "b")
+
+
+SYSTEM = (".ipynb_checkpoints", ".thumbnails", ".Trash-1000", "__MACOSX", "@eaDir", "@EADIR", "$RECYCLE.BIN")
+
+
+def labelled(top):
+    for label in ("normal", "rop"):
+        (top / label / "deep").mkdir(parents=True)
+        (top / label / "deep" / "a.png").touch()
+    return top
+
+
+def taken(top):
+    """What each way of naming the photographs below `top` finds: a walk, two patterns, and a table from folders."""
+    from fundoscope.cohort import Cohort
+    from fundoscope.folders import Skipped
+
+    found, skipped = walk([str(top)]), Skipped()
+    ways = [
+        paths(top),
+        paths(f"{top}/**/*.png"),
+        paths(f"{top}/*/*/*.png"),
+        [str(path) for path in Cohort.from_folders(top, skipped).paths],
+    ]
+    return [sorted(os.path.relpath(path, top) for path in way) for way in ways], found.skipped, skipped
+
+
+def test_every_command_walks_by_the_same_rules(tmp_path):
+    top = labelled(tmp_path)
+    expected = ["normal/deep/a.png", "rop/deep/a.png"]
+    assert taken(top)[0] == [expected] * 4
+    for name in SYSTEM:
+        for place in (top / name, top / "normal" / name, top / "rop" / name / "deep"):
+            place.mkdir(parents=True)
+            (place / "b.png").touch()
+    for name in ("._a.png", "Thumbs.db"):
+        (top / "normal" / name).touch()
+    ways, walked, made = taken(top)
+    assert ways == [expected] * 4
+    for skipped in (walked, made):
+        assert skipped.counts == {"hidden or system folder": 3 * len(SYSTEM), "hidden or system file": 2}
+    assert "21 hidden or system folders (" in made.describe() and "Thumbs.db" in made.describe()
+
+
+def mark(folder, command, photographs=()):
+    from fundoscope.outputs import ANSWER_KIND
+
+    values = {"kind": ANSWER_KIND, "command": command, "entries": ["truth", "sheet.png"], "photographs": photographs}
+    (folder / "fundoscope.json").write_text(json.dumps(values))
+
+
+def test_what_our_commands_wrote_never_comes_back(tmp_path):
+    top = labelled(tmp_path)
+    report_folder(top / "rop" / "report")
+    (top / "rop" / "study" / "explained").mkdir(parents=True)
+    (top / "rop" / "study" / "explained" / "b.png").touch()
+    (top / "rop" / "study" / "study.json").write_text(json.dumps({"commands": ["x"], "versions": {}}))
+    for name in ("truth/b.png", "images/b.png", "sheet.png"):
+        place = top / "rop" / "eyes" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+    mark(top / "rop" / "eyes", "simulate infants", ["images"])
+    ways, walked, made = taken(top)
+    assert ways[0] == ways[1] == ways[3] == ["normal/deep/a.png", "rop/deep/a.png"]
+    assert ways[2] == ["normal/deep/a.png", "rop/deep/a.png"], "a pattern too"
+    for skipped in (walked, made):
+        assert skipped.counts == {"report folder": 1, "study folder": 1, "folder of simulated eyes": 1}
+    assert paths(top / "rop" / "eyes") == [str(top / "rop" / "eyes" / "images" / "b.png")], "who names them means them"
+    with pytest.raises(UsageError, match=r"Skipped: 1 study folder"):
+        paths(top / "rop" / "study")
+
+
+def test_a_shell_that_names_everything_names_no_report(tmp_path):
+    (tmp_path / "a.png").touch()
+    report_folder(tmp_path / "report")
+    (tmp_path / "run.json").write_text(json.dumps({"kind": "fundoscope run", "files": ["results.csv", "report.html"]}))
+    for name in ("results.csv", "report.html"):
+        (tmp_path / name).write_text("file,status\n")
+    named = sorted(str(path) for path in tmp_path.iterdir())  # what `*` becomes
+    found = walk(named)
+    assert [mention.path for mention in found.mentions] == [str(tmp_path / "a.png")]
+    assert found.skipped.counts == {"file of a report": 3, "report folder": 1}
+
+
+def test_a_linked_folder_is_walked_into_and_a_dangling_link_is_named(tmp_path):
+    top, other = labelled(tmp_path / "top"), tmp_path / "other"
+    other.mkdir()
+    (other / "b.png").touch()
+    (top / "rop" / "linked").symlink_to(other)
+    (top / "rop" / "loop").symlink_to(top / "rop")
+    (top / "rop" / "gone").symlink_to(tmp_path / "nowhere")
+    ways, walked, made = taken(top)
+    expected = ["normal/deep/a.png", "rop/deep/a.png", "rop/linked/b.png"]
+    assert ways[0] == ways[1] == ways[3] == expected
+    for skipped in (walked, made):
+        assert skipped.counts == {"dangling link": 1, "linked folder that was entered already": 1}
+        assert "1 dangling link (gone)" in skipped.describe()
+
+
+def test_other_files_are_counted_and_named_everywhere(tmp_path):
+    from test_runs import NumberGrader, page_of
+
+    from fundoscope.runs import run
+
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_text("1")
+    for name in ("a.dcm", "b.heic", "c.HEIC", "d.txt", "e<b>.txt", "f", "g.txt"):
+        (tmp_path / "in" / name).touch()
+    found = walk([str(tmp_path / "in")])
+    words = found.skipped.describe()
+    assert words.startswith("7 other files (3 .txt, 2 .heic, ") and "1 without ending" in words and "2 more" in words
+    run(NumberGrader(), found, tmp_path / "out")
+    told = json.loads((tmp_path / "out/results.json").read_text())["skipped"]["other file"]
+    assert told["count"] == 7 and len(told["names"]) == 7 and str(tmp_path / "in/b.heic") in told["names"]
+    shown = page_of(tmp_path / "page.html", words)
+    assert "Not among them: 7 other files" in shown and "e&lt;b&gt;.txt" in shown and "<b>" not in shown

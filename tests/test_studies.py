@@ -1,8 +1,11 @@
 import json
+import subprocess
+import sys
 
 import pytest
+from test_outputs import small_files
 
-from fundoscope.errors import StudyError
+from fundoscope.errors import OutputError, StudyError, UsageError
 from fundoscope.studies import Study, command
 
 MANIFEST = {"recipe": "tiny", "seeds": 1, "commands": ["a"], "versions": {"torch": "1"}}
@@ -64,3 +67,41 @@ def test_an_unfinished_step_has_no_result(tmp_path):
 def test_a_command_is_told_as_it_would_be_typed_again(monkeypatch, argv, told):
     monkeypatch.setattr("sys.argv", argv)
     assert command() == told
+
+
+def test_two_studies_never_write_into_one_folder(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from fundoscope.studies import Study\n"
+        f"Study.open(Path(sys.argv[1]), {MANIFEST!r})\n"
+        "print('open', flush=True); sys.stdin.readline()\n"
+    )
+    first = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "s")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert first.stdout.readline() == "open\n"
+    with pytest.raises(UsageError, match="another run is writing into it"):
+        Study.open(tmp_path / "s", MANIFEST)
+    first.kill()  # the lock goes with the process
+    first.communicate()
+    assert Study.open(tmp_path / "s", MANIFEST).manifest["commands"] == ["a"]
+    assert Study.open(tmp_path / "s", MANIFEST).folder == tmp_path / "s", "one process may open it again"
+
+
+def test_nothing_that_a_study_reads_lies_in_its_folder(tmp_path):
+    out = Study.open(tmp_path / "s", MANIFEST).folder
+    (out / "a.png").write_text("mine")
+    (tmp_path / "link").symlink_to(out)
+    for place in (out / "a.png", tmp_path / "link" / "a.png", out):
+        with pytest.raises(UsageError, match="would be overwritten"):
+            Study.open(out, MANIFEST, [place])
+    Study.open(out, MANIFEST, [tmp_path / "b.png"])
+
+
+def test_a_study_on_a_full_disk_keeps_its_manifest(tmp_path):
+    before = (Study.open(tmp_path / "s", MANIFEST).folder / "study.json").read_bytes()
+    with small_files(10), pytest.raises(OutputError, match="cannot be written"):
+        Study.open(tmp_path / "s", MANIFEST)
+    assert (tmp_path / "s" / "study.json").read_bytes() == before
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be made a folder"):
+        Study.open(tmp_path / "file", MANIFEST)

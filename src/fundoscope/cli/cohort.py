@@ -29,7 +29,9 @@ def audit_(table: Table, folds: FoldsFile = None, out: Out = None, quiet: Quiet 
     from fundoscope.cohort import Cohort, Folds, audit, write_audit_page
     from fundoscope.findings import counted
     from fundoscope.outputs import answer_folder
+    from fundoscope.processors import share_processors
 
+    share_processors(1)  # several photographs are compared at once
     console = Console(quiet)
     cohort = Cohort.read(table, allow_two_spellings=True)  # they are a finding
     split = None if folds is None else Folds.read(folds, cohort, allow_leaks=True)

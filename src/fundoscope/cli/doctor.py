@@ -10,9 +10,10 @@ _EXTRA = ("torch", "lightning", "timm", "onnx", "scikit-learn", "matplotlib")
 
 def doctor() -> None:
     """Print versions, processors, and the bundles found with their verdicts; exits with 3 when a bundle is broken."""
-    import os
     import platform
     from importlib.metadata import PackageNotFoundError, version
+
+    from fundoscope.processors import count_processors
 
     def installed(name: str) -> str:
         try:
@@ -22,7 +23,7 @@ def doctor() -> None:
 
     print(f"fundoscope   {version('fundoscope')}")
     print(f"python       {platform.python_version()} on {platform.system()} {platform.machine()}")
-    print(f"processors   {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}")
+    print(f"processors   {count_processors()}")
     for name in _BASE:
         print(f"{name:<24} {installed(name)}")
     for name in _EXTRA:

@@ -202,10 +202,11 @@ def _other_threads() -> Generator[None]:
     before = threading.excepthook, sys.unraisablehook
 
     def tell(failed: Any) -> None:
+        if failed.exc_value is None or isinstance(failed.exc_value, BrokenPipeError):
+            return
         if _is_debug():
-            (before[0] if isinstance(failed, threading.ExceptHookArgs) else before[1])(failed)
-        elif failed.exc_value is not None and not isinstance(failed.exc_value, BrokenPipeError):
-            _leave(_unforeseen(failed.exc_value), _UNFORESEEN)
+            traceback.print_exception(failed.exc_value)
+        _leave(_unforeseen(failed.exc_value), _UNFORESEEN)
 
     threading.excepthook = sys.unraisablehook = tell
     try:

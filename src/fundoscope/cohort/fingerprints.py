@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from os import cpu_count
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from fundoscope.errors import PhotographError
 from fundoscope.imaging import Photograph, Standard, find_field, read
+from fundoscope.processors import count_processors
 
 Grey = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -33,7 +33,7 @@ _GREY = np.array([0.3, 0.6, 0.1], np.float32)  # vessels show best in green, and
 _BAND = {FINE: (1.0, 4.0), COARSE: (0.8, 2.5)}  # standard deviations of the two Gaussians, in pixels
 _RIM = 0.06  # of the side: left out, because every photograph of a camera is dark there
 _FLAT = 0.5  # grey levels: contrast below which there is nothing to see
-WORKERS = min(4, cpu_count() or 1)
+WORKERS = min(4, count_processors())
 
 TURNS = (
     "as it is",

@@ -126,6 +126,7 @@ class RunFolder:
             beside.write_text(json.dumps(self.manifest, indent=1) + "\n", encoding="utf-8")
             beside.replace(place)
         except OSError as error:
+            beside.unlink(missing_ok=True)
             raise OutputError(place, error) from error
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,6 +43,9 @@ class GrowingFile:
             self._file.write(data + tail)
             self._file.flush()
         except OSError as error:
+            if self.position == 0:  # nothing of it is finished: better no file than an empty one
+                with suppress(OSError):
+                    self.path.unlink()
             raise OutputError(self.path, error) from error
         self.position += len(data)
 
