@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from fundoscope.errors import PhotographError
 from fundoscope.imaging import Prepared, Standard, find_field, read
 from fundoscope.imaging.decode import reduction_for
 from fundoscope.imaging.prepared import OVERSAMPLING
-from fundoscope.simulate import infant
+from fundoscope.imaging.local_contrast import scale_to_diameter
+from fundoscope.simulate import adult, cameras, infant
+from fundoscope.vessels.lines import find_vessels
 
 EYE = infant(3, camera="full-circle", level="good", size=960).pixels
 
@@ -160,3 +164,59 @@ def test_a_standard_says_how_large_its_photographs_must_be():
     assert Standard().prepare(data).photograph.reduction == 4
     assert Standard(size=512).prepare(data).photograph.reduction == 2
     assert Standard(clahe_when="before resize").prepare(data).photograph.reduction == 1
+
+
+# ---- a camera that cuts its circle flat above and below, and shows a notch
+
+
+def clipped_eye(monkeypatch, rows: tuple[int, int], notch: tuple[float, float, float] | None):
+    """A photograph by the clipped camera with other cuts, (first row, last row) of 1000, and another notch."""
+    camera = replace(cameras.CAMERAS["clipped"], rows=rows, notch=notch)
+    monkeypatch.setitem(cameras.CAMERAS, "clipped", camera)
+    return adult(3, camera="clipped", level="good", size=600)
+
+
+NOTCHES = {
+    "at the corner": (60, 1110, 34),
+    "above the cut": (58, 900, 30),
+    "below the cut": (945, 700, 40),
+    "at the rim": (500, 1320, 40),
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("rows", [(70, 929), (140, 860)])
+@pytest.mark.parametrize("name", NOTCHES)
+def test_nothing_beyond_a_flat_cut_belongs_to_the_field_wherever_the_notch_is(monkeypatch, rows, name):
+    notch = NOTCHES[name]
+    if notch is not None and rows[0] > 70:  # the notch stays where it touches what is lit
+        notch = (notch[0] + {"above the cut": 70, "at the corner": 70, "below the cut": -69}.get(name, 0), notch[1] + 70 * (name == "at the corner"), notch[2])
+    photograph = clipped_eye(monkeypatch, rows, notch)
+    field, truth = find_field(photograph.pixels), photograph.truth.field
+    assert field.cut is not None
+    assert not (field.mask(shrink=0.02) & ~truth).any()
+    assert (field.mask() & truth).sum() > 0.99 * truth.sum()
+
+
+def test_no_vessel_is_found_beyond_a_flat_cut(monkeypatch):
+    photograph = clipped_eye(monkeypatch, (70, 929), NOTCHES["above the cut"])
+    truth = photograph.truth
+    small, inside = scale_to_diameter(photograph.pixels)  # where the network's maps are kept
+    seen = cv2.resize(truth.field.astype(np.uint8), small.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
+    assert not (inside & ~seen).any()
+    found = find_vessels(photograph.pixels)
+    rows, columns = np.round(found.to_photograph(np.argwhere(found.mask))).astype(int).T
+    rim = cv2.dilate(truth.field.astype(np.uint8), np.ones((15, 15))) > 0  # lines are traced to the lit edge, and no further
+    assert rim[rows, columns].all()
+
+
+def test_the_clipped_cameras_truth_ends_at_its_cut():
+    photograph = adult(5, camera="clipped", level="good", size=600)
+    truth = photograph.truth
+    rows = np.flatnonzero(truth.field.any(axis=1))
+    assert (rows[0], rows[-1]) == (28, 371)  # rows 70 and 929 of 1000, at 600 pixels for 1504
+    notch = cameras.CAMERAS["clipped"].resized(600).notch
+    assert photograph.pixels[round(notch[0]), round(notch[1])].max() > 60  # it is lit, and no part of the field
+    assert not truth.field[round(notch[0]), round(notch[1])]
+    assert not (truth.vessel & ~truth.field).any()
+    assert all(truth.field[int(crossing.row), int(crossing.col)] for crossing in truth.crossings)

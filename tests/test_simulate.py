@@ -197,6 +197,8 @@ def test_every_camera_photographs_the_field_that_it_states(name):
     rows, columns = np.indices(camera.shape)
     circle = np.hypot(rows - camera.centre[0], columns - camera.centre[1]) <= camera.radius
     circle &= (columns >= camera.columns[0]) & (columns <= camera.columns[1])
+    if camera.rows is not None:
+        circle &= (rows >= camera.rows[0]) & (rows <= camera.rows[1])
     field = photograph.truth.field
     assert (field & circle).sum() / (field | circle).sum() > 0.95
     grey = photograph.pixels.max(axis=2)

@@ -19,6 +19,7 @@ from fundoscope.imaging.read import Pixels
 _WORK_SIDE = 320  # pixels of the longest side at which the field is sought
 _HELD = 0.93  # share of the lit region that a field's circle must hold
 _DEEP = 0.02  # radii by which a straight cut must lie inside the circle
+_NOTCH = 0.35  # share of the circle's width below which a lit line beyond a cut is a camera's notch
 _STRAIGHT = 0.8  # share of the circle's width there that a straight cut must have
 _INSIDE = 0.97  # share of lit pixels above which the photograph lies wholly inside the field
 
@@ -113,32 +114,50 @@ def find_field(pixels: Pixels) -> Field:
 def _cut_of(lit: NDArray[np.bool_], circle: tuple[float, float, float]) -> tuple[float, float, float, float] | None:
     """Return the rectangle (edges of pixels: first row, end row, first column, end column) that straight cuts leave, or None.
 
-    A side is cut where the lit region ends well inside the circle, in a straight line about as long as the circle is wide there.
+    A side is cut where the lit region ends well inside the circle, in a straight line about as long as the circle is wide
+    there. What little is lit beyond that line is the notch by which some cameras show which way is up.
     """
     row, column, radius = circle
     edges: list[float] = []
     for axis, (centre, other) in enumerate(((row, column), (column, row))):
         length = lit.shape[axis]
         counts = cv2.reduce(lit.view(np.uint8), 1 - axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel()
+        chords = _visible_chords(radius, np.arange(length) - centre, other, lit.shape[1 - axis])
+        full = counts >= _STRAIGHT * chords
         held = np.flatnonzero(counts)
         first, last = int(held[0]), int(held[-1])
-        for place, step, edge in ((first, 1, 0.0), (last, -1, float(length))):
-            depth = radius - abs(place - centre)
-            inner = place + 2 * step  # two pixels further in, past the blur of the edge
-            chord = _visible_chord(radius, inner - centre, other, lit.shape[1 - axis])
+        for outermost, step, edge in ((first, 1, 0.0), (last, -1, float(length))):
+            place = _full_line(outermost, step, full, counts <= _NOTCH * chords)
+            if place is None:
+                edges.append(edge)
+                continue
             at_frame = place <= 1 if step > 0 else place >= length - 2
-            straight = 0 <= inner < length and counts[inner] >= _STRAIGHT * chord
-            cut = not at_frame and depth > max(2.0, _DEEP * radius) and straight
+            cut = not at_frame and radius - abs(place - centre) > max(2.0, _DEEP * radius)
             edges.append((place + 1.0 if step > 0 else float(place)) if cut else edge)
     top, bottom, left, right = edges
     whole = (top, left) == (0, 0) and (bottom, right) == lit.shape
     return None if whole else (top, bottom, left, right)
 
 
-def _visible_chord(radius: float, offset: float, centre: float, length: int) -> float:
-    """Return the length of a circle's chord at `offset` from its centre, as far as it lies in 0..`length`."""
-    half = np.sqrt(max(0.0, radius**2 - offset**2))
-    return float(max(0.0, min(centre + half, length) - max(centre - half, 0)))
+def _full_line(outermost: int, step: int, full: NDArray[np.bool_], scant: NDArray[np.bool_]) -> int | None:
+    """Return the line where the lit region begins at its full width, going inwards from its `outermost` line; else None.
+
+    Two pixels further in, past the blur of the edge, it must be `full`; lines further out may only be `scant`ly lit.
+    """
+    place = outermost
+    while 0 <= (inner := place + 2 * step) < len(full):
+        if not scant[place]:
+            return place if full[inner] else None
+        if full[inner] and not scant[place + step]:
+            return place
+        place += step
+    return None
+
+
+def _visible_chords(radius: float, offsets: NDArray[Any], centre: float, length: int) -> NDArray[np.float64]:
+    """Return the lengths of a circle's chords at `offsets` from its centre, as far as they lie in 0..`length`."""
+    half = np.sqrt(np.maximum(0.0, radius**2 - offsets**2))
+    return np.maximum(0.0, np.minimum(centre + half, length) - np.maximum(centre - half, 0))
 
 
 def shrunk(pixels: Pixels, shape: tuple[int, int]) -> Pixels:

@@ -18,7 +18,7 @@ from fundoscope.simulate.vessel_trees import TreeCrossing, TreeStyle, VesselSegm
 
 Floats = NDArray[np.float64]
 
-_AIMS = {"drive": (0.95, 0.0), "hrf": (0.55, 0.0), "iostar": (0.4, 0.0)}  # eye units at the middle of the field
+_AIMS = {"drive": (0.95, 0.0), "hrf": (0.55, 0.0), "iostar": (0.4, 0.0), "clipped": (0.6, 0.0)}  # eye units at the middle of the field
 _VEIN_RADIUS = (0.0155, 0.0215)  # eye units: mean of the venous trunks
 _ARTERY_SHARE = (0.64, 0.78)  # arterial over venous width
 _LATTICES = ((0.36, 2.3), (0.26, 1.3))  # spacing and radius of the points that vessels reach for, eye units
@@ -122,7 +122,7 @@ def adult(
 ) -> SimulatedPhotograph:
     """One photograph of one adult's eye.
 
-    `camera` is one of `CAMERAS` (drive, hrf, iostar; drive by default), `level` one of `LEVELS`; `size` is the number of
+    `camera` is one of `CAMERAS` (drive, hrf, iostar, clipped; drive by default), `level` one of `LEVELS`; `size` is the number of
     pixels along the longer side, `grade` (0 to 3) the nicking of every crossing that has room for it. The same call gives
     the same bytes. Raises `UsageError` for unknown names.
     """

@@ -32,7 +32,9 @@ class Camera:
 
     `shape` (rows, columns); `centre` (row, column) and `radius` of the lit circle in pixels, and `jitter`, the standard
     deviation by which they differ from one photograph to the next; `columns` the first and the last lit column;
-    `field_radius` the range of the circle's radius on the retina, eye units; `laser` a scanning laser ophthalmoscope.
+    `field_radius` the range of the circle's radius on the retina, eye units; `laser` a scanning laser ophthalmoscope;
+    `rows` the first and the last lit row, None where the circle is not cut above and below; `notch` (row, column, side)
+    the middle and the side of a small square at the rim that is lit too, by which photographers tell which way is up.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Camera:
     field_radius: tuple[float, float]
     infant: bool
     laser: bool = False
+    rows: tuple[int, int] | None = None
+    notch: tuple[float, float, float] | None = None
 
     def resized(self, size: int | None) -> Camera:
         """The same camera with `size` pixels along its longer side; raises `UsageError` under 32."""
@@ -52,6 +56,7 @@ class Camera:
         if size < 32:
             raise UsageError(f"a photograph of {size} pixels is too small to draw. Ask for 32 or more.")
         s = size / max(self.shape)
+        rows, notch = self.rows, self.notch
         return replace(
             self,
             shape=(round(self.shape[0] * s), round(self.shape[1] * s)),
@@ -59,6 +64,8 @@ class Camera:
             radius=self.radius * s,
             jitter=self.jitter * s,
             columns=(round(self.columns[0] * s), round(self.columns[1] * s)),
+            rows=None if rows is None else (round(rows[0] * s), round(rows[1] * s)),
+            notch=None if notch is None else (notch[0] * s, notch[1] * s, notch[2] * s),
         )
 
 
@@ -71,8 +78,10 @@ CAMERAS = {
         Camera("drive", (584, 565), (289, 282), 269, 3, (0, 564), (1.3, 1.5), infant=False),
         Camera("hrf", (2336, 3504), (1168, 1752), 1640, 8, (0, 3503), (1.4, 1.55), infant=False),
         Camera("iostar", (1024, 1024), (511.5, 511.5), 512, 4, (0, 1023), (1.2, 1.45), infant=False, laser=True),
+        Camera("clipped", (1000, 1504), (499.5, 751.5), 560, 4, (0, 1503), (1.3, 1.5), infant=False, rows=(70, 929),
+               notch=(60, 1110, 34)),
     )
-}
+}  # fmt: skip
 
 
 def camera_named(name: str, infant: bool) -> Camera:
@@ -110,14 +119,26 @@ class Exposure:
         return self.radius / CAMERAS["retcam"].radius
 
     def field(self) -> Mask:
-        """Where the retina is lit, (rows, columns)."""
+        """Where the retina is lit, (rows, columns): inside the circle and inside the camera's cuts; without the notch."""
         rows, columns = self.camera.shape
         r = np.arange(rows)[:, None] - self.centre[0]
         c = np.arange(columns)[None, :] - self.centre[1]
         inside = r * r + c * c <= self.radius**2
         inside[:, : self.camera.columns[0]] = False
         inside[:, self.camera.columns[1] + 1 :] = False
+        if self.camera.rows is not None:
+            inside[: self.camera.rows[0]] = False
+            inside[self.camera.rows[1] + 1 :] = False
         return inside
+
+    def notch(self) -> Mask | None:
+        """Where the camera's notch is lit, (rows, columns); None for a camera without one."""
+        if self.camera.notch is None:
+            return None
+        row, column, side = self.camera.notch
+        rows, columns = self.camera.shape
+        r, c = np.abs(np.arange(rows) - row) <= side / 2, np.abs(np.arange(columns) - column) <= side / 2
+        return r[:, None] & c[None, :] & ~self.field()
 
 
 def draw_exposure(camera: Camera, level: int, cast: tuple[float, float, float], rng: np.random.Generator) -> Exposure:
@@ -250,13 +271,15 @@ def _jpeg(picture: Image, exposure: Exposure, rng: np.random.Generator) -> bytes
     """The picture (3, rows, columns; 0 to 1) with sensor noise and a black surround, as JPEG."""
     shape = picture.shape[1:]
     sigma, surround = rng.uniform(*_SENSOR_NOISE), round(rng.uniform(0, 3))
-    field = exposure.field()
+    lit, notch = exposure.field(), exposure.notch()
+    if notch is not None:
+        lit |= notch
     common = noise.grain(shape, rng)
     planes = []
     for plane in picture:
         grain = cv2.GaussianBlur(common + np.float32(0.6) * noise.grain(shape, rng), (0, 0), 0.5)
         stored = cv2.addWeighted(plane, 255, grain, sigma, 0, dtype=cv2.CV_8U)
-        planes.append(np.where(field, stored, np.uint8(surround)))
+        planes.append(np.where(lit, stored, np.uint8(surround)))
     _, data = cv2.imencode(".jpg", cv2.merge(planes[::-1]), [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(86, 98))])
     return data.tobytes()  # OpenCV writes blue first
 
