@@ -11,8 +11,8 @@ import pytest
 from fundoscope.errors import PhotographError
 from fundoscope.imaging import Prepared, Standard, find_field, read
 from fundoscope.imaging.decode import reduction_for
-from fundoscope.imaging.prepared import OVERSAMPLING
 from fundoscope.imaging.local_contrast import scale_to_diameter
+from fundoscope.imaging.prepared import OVERSAMPLING
 from fundoscope.simulate import adult, cameras, infant
 from fundoscope.vessels.lines import find_vessels
 
@@ -190,7 +190,11 @@ NOTCHES = {
 def test_nothing_beyond_a_flat_cut_belongs_to_the_field_wherever_the_notch_is(monkeypatch, rows, name):
     notch = NOTCHES[name]
     if notch is not None and rows[0] > 70:  # the notch stays where it touches what is lit
-        notch = (notch[0] + {"above the cut": 70, "at the corner": 70, "below the cut": -69}.get(name, 0), notch[1] + 70 * (name == "at the corner"), notch[2])
+        notch = (
+            notch[0] + {"above the cut": 70, "at the corner": 70, "below the cut": -69}.get(name, 0),
+            notch[1] + 70 * (name == "at the corner"),
+            notch[2],
+        )
     photograph = clipped_eye(monkeypatch, rows, notch)
     field, truth = find_field(photograph.pixels), photograph.truth.field
     assert field.cut is not None
@@ -206,7 +210,9 @@ def test_no_vessel_is_found_beyond_a_flat_cut(monkeypatch):
     assert not (inside & ~seen).any()
     found = find_vessels(photograph.pixels)
     rows, columns = np.round(found.to_photograph(np.argwhere(found.mask))).astype(int).T
-    rim = cv2.dilate(truth.field.astype(np.uint8), np.ones((15, 15))) > 0  # lines are traced to the lit edge, and no further
+    rim = (
+        cv2.dilate(truth.field.astype(np.uint8), np.ones((15, 15))) > 0
+    )  # lines are traced to the lit edge, and no further
     assert rim[rows, columns].all()
 
 

@@ -18,7 +18,12 @@ from fundoscope.simulate.vessel_trees import TreeCrossing, TreeStyle, VesselSegm
 
 Floats = NDArray[np.float64]
 
-_AIMS = {"drive": (0.95, 0.0), "hrf": (0.55, 0.0), "iostar": (0.4, 0.0), "clipped": (0.6, 0.0)}  # eye units at the middle of the field
+_AIMS = {
+    "drive": (0.95, 0.0),
+    "hrf": (0.55, 0.0),
+    "iostar": (0.4, 0.0),
+    "clipped": (0.6, 0.0),
+}  # eye units at the middle of the field
 _VEIN_RADIUS = (0.0155, 0.0215)  # eye units: mean of the venous trunks
 _ARTERY_SHARE = (0.64, 0.78)  # arterial over venous width
 _LATTICES = ((0.36, 2.3), (0.26, 1.3))  # spacing and radius of the points that vessels reach for, eye units
