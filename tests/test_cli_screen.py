@@ -2,6 +2,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -189,3 +190,26 @@ def test_an_unknown_task_names_the_known_one():
 def test_doctor_speaks():
     done = run("doctor")
     assert "onnxruntime" in done.stdout and "bundle" in done.stdout and done.returncode in (0, 3)
+
+
+def test_the_package_is_the_command(eyes):
+    told = subprocess.run([sys.executable, "-m", "fundoscope", "--version"], capture_output=True, text=True)
+    assert told.returncode == 0 and told.stdout.startswith("fundoscope ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not remove a folder that is in use")
+def test_a_removed_folder_to_stand_in_is_told(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    call = f"import os; os.rmdir({str(gone)!r}); import sys; sys.argv[1:] = ['rop', 'screen', {str(tmp_path)!r}, "
+    call += "'--out', 'report']; from fundoscope.cli.main import run; run()"
+    (tmp_path / "a.png").write_bytes(b"")
+    told = subprocess.run([sys.executable, "-c", call], cwd=gone, capture_output=True, text=True)
+    assert told.returncode == 2 and "the folder that you stand in was removed" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_a_named_pipe_is_a_row_and_does_not_stop_the_run(eyes, tiny_bundle, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    done = run("rop", "screen", tmp_path / "pipe.png", "--json", "--bundle", tiny_bundle)
+    assert json.loads(done.stdout)["reason"].startswith("is not a regular file") and done.returncode == 1

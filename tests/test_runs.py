@@ -229,6 +229,24 @@ def test_a_finished_run_is_kept(numbers, tmp_path):
     assert before == {path: path.read_bytes() for path in before}
 
 
+def test_a_photograph_that_was_replaced_since_does_not_keep_its_old_answer(numbers, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(StopAfter(3), named(numbers), tmp_path / "out")
+    before = rows(tmp_path / "out")
+    os.utime(numbers / "4.png", ns=(0, 0))  # was not graded yet
+    place = numbers / "1.png"
+    known = place.stat()
+    place.write_text("7")
+    with pytest.raises(UsageError, match=r"changed, replaced or removed since: \S*1\.png\. .*--replace"):
+        run(NumberGrader(), named(numbers), tmp_path / "out")
+    assert rows(tmp_path / "out") == before
+    place.write_text("1")
+    os.utime(place, ns=(known.st_atime_ns, known.st_mtime_ns))
+    assert run(NumberGrader(), named(numbers), tmp_path / "out").kept == 3
+    (numbers / "2.png").write_text("22")
+    assert run(NumberGrader(), named(numbers), tmp_path / "out", replace=True).kept == 0
+
+
 @pytest.mark.parametrize(
     ("other", "words"),
     [

@@ -154,7 +154,18 @@ def _explain(error: BaseException) -> int:
     if cannot_write(error):
         place = getattr(error, "filename", None) or "an answer"
         return _leave(printable(OutputError(place, error)), OutputError.exit_code)
+    if isinstance(error, FileNotFoundError) and not _stands_somewhere():
+        told = "the folder that you stand in was removed. Change to one that is there: cd /path/to/photographs."
+        return _leave(told, UsageError.exit_code)
     return _leave(_unforeseen(error), _UNFORESEEN)
+
+
+def _stands_somewhere() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _is_debug() -> bool:

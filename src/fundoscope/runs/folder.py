@@ -32,7 +32,7 @@ from fundoscope.outputs import (
 )
 from fundoscope.runs.resume import Journal
 
-_BEGIN_ANEW = "Give another folder to --out, or --replace, which removes that run's files and begins anew."
+BEGIN_ANEW = "Give another folder to --out, or --replace, which removes that run's files and begins anew."
 
 Manifest = dict[str, Any]
 
@@ -165,7 +165,7 @@ def remove_run(path: Path, manifest: Manifest) -> None:
 
 def _refuse_another(path: Path, earlier: Manifest, manifest: Manifest) -> None:
     if differences := describe_differences(earlier, manifest):
-        raise UsageError(f"{path}: holds another run ({'; '.join(differences)}). {_BEGIN_ANEW}")
+        raise UsageError(f"{path}: holds another run ({'; '.join(differences)}). {BEGIN_ANEW}")
 
 
 def describe_differences(earlier: Manifest, now: Manifest) -> list[str]:

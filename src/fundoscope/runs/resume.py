@@ -1,7 +1,8 @@
 """The journal of a run: a line for each finished photograph, from which the same command goes on where it was cut off.
 
 A line is written after the photograph's rows, its part of the page and its pictures. It holds the rows, the pictures'
-names, and how long each answer file was then: what a kill left behind that is cut away.
+names, how long each answer file was then, so that what a kill left behind that is cut away, and which file was graded, so
+that a photograph that was replaced since is noticed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from fundoscope.errors import OutputError
 from fundoscope.findings import Row
 from fundoscope.runs.sinks import GrowingFile
 
-Entry = dict[str, Any]  # "rows", "pictures", "positions"
+Entry = dict[str, Any]  # "rows", "pictures", "positions", "file"
+FileState = list[int] | None  # size in bytes, and time of the last change in nanoseconds
 
 
 class Journal:
@@ -52,10 +54,12 @@ class Journal:
         """Begin to write, after the entry that ends at `position`."""
         self._file = GrowingFile(self.path, position or None)
 
-    def add(self, rows: Sequence[Row], pictures: Sequence[str], positions: Mapping[str, int]) -> None:
-        """Note that a photograph is finished."""
+    def add(
+        self, rows: Sequence[Row], pictures: Sequence[str], positions: Mapping[str, int], file: FileState
+    ) -> None:
+        """Note that a photograph is finished; `file` is its `file_state` from before it was graded."""
         assert self._file is not None, "the journal was not opened"
-        entry = {"rows": list(rows), "pictures": list(pictures), "positions": dict(positions)}
+        entry = {"rows": list(rows), "pictures": list(pictures), "positions": dict(positions), "file": file}
         self._file.write(json.dumps(entry).encode() + b"\n")
 
     def close(self) -> None:
@@ -82,3 +86,12 @@ class Journal:
                     return
                 end += len(line)
                 yield entry, end
+
+
+def file_state(path: Path) -> FileState:
+    """Size in bytes and time of the last change in nanoseconds of a file; None where there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return [found.st_size, found.st_mtime_ns]

@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from fundoscope.errors import OutputError
+from fundoscope.errors import OutputError, UsageError
 from fundoscope.findings import GradedPhotograph, Grader, Mention, Row, Sink, Status, exit_code, plural
 from fundoscope.outputs import RUN_MARKER, STATE
 from fundoscope.runs.engines import grade_isolated, map_in_order
-from fundoscope.runs.folder import RunFolder, manifest_of
-from fundoscope.runs.resume import Journal
+from fundoscope.runs.folder import BEGIN_ANEW, RunFolder, manifest_of
+from fundoscope.runs.resume import Entry, FileState, Journal, file_state
 from fundoscope.runs.sinks import CsvTable, JsonLines, JsonTable
 from fundoscope.runs.walker import Walk
 from fundoscope.studies import Progress
@@ -85,11 +85,11 @@ def run(
         report = stack.enter_context(progress.stages()) if progress is not None else _silent
         report(plural(grader.noun), summary.kept, len(mentions))
         for number, mention in enumerate(todo, summary.kept + 1):
-            graded = next(results)
+            state, graded = next(results)
             rows = [finding.as_row() for finding in graded.findings]
             with stop.deferred():
                 if files:
-                    files.add(number, mention, graded, rows)
+                    files.add(number, mention, graded, rows, state)
                 if lines:
                     lines.add(number, mention, graded, rows)
                 summary.add(grader.count(rows), rows)
@@ -101,8 +101,8 @@ def run(
     return summary
 
 
-def _grade(grader: Grader, mention: Mention) -> GradedPhotograph:
-    return grade_isolated(grader, mention.file, mention.path)
+def _grade(grader: Grader, mention: Mention) -> tuple[FileState, GradedPhotograph]:
+    return file_state(mention.file), grade_isolated(grader, mention.file, mention.path)
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -118,6 +118,7 @@ class _RunFiles:
         self._journal = Journal(folder.path / STATE)
         self._closed = False
         self.kept, positions, end = self._journal.finished(folder.path) if folder.goes_on else (0, {}, 0)
+        _refuse_replaced(folder.path, found.mentions, self._journal.entries(self.kept))
         self._journal.open(end)
         self._sinks: dict[str, Sink] = {
             "results.csv": CsvTable(folder.path / "results.csv", grader.columns, positions.get("results.csv")),
@@ -151,11 +152,13 @@ class _RunFiles:
                 sink.recount(mention, entry["rows"])
             yield entry["rows"]
 
-    def add(self, number: int, mention: Mention, graded: GradedPhotograph, rows: list[Row]) -> None:
-        """Write one photograph into every file, then note that it is finished."""
+    def add(
+        self, number: int, mention: Mention, graded: GradedPhotograph, rows: list[Row], state: FileState
+    ) -> None:
+        """Write one photograph into every file, then note that it is finished, as the file `state` was graded."""
         pictures = [name for sink in self._sinks.values() for name in sink.add(number, mention, graded, rows)]
         positions = {name: sink.position for name, sink in self._sinks.items() if sink.position}
-        self._journal.add(rows, pictures, positions)
+        self._journal.add(rows, pictures, positions, state)
 
     def finish(self, counts: Mapping[str, int]) -> None:
         """Finish all files and note in the manifest that the run is."""
@@ -170,6 +173,16 @@ class _RunFiles:
             stack.callback(self._journal.close)
             for sink in self._sinks.values():
                 stack.callback(sink.close, whole)
+
+
+def _refuse_replaced(folder: Path, mentions: Sequence[Mention], finished: Iterable[Entry]) -> None:
+    """Raise `UsageError` where another file now lies where a finished photograph was: its rows would be another eye's."""
+    pairs = zip(mentions, finished, strict=False)
+    if replaced := [mention.path for mention, entry in pairs if entry["file"] != file_state(mention.file)]:
+        names = f"{', '.join(replaced[:5])}{' and more' if len(replaced) > 5 else ''}"
+        raise UsageError(
+            f"{folder}: holds answers to photographs that were changed, replaced or removed since: {names}. {BEGIN_ANEW}"
+        )
 
 
 class _StopSignals:
