@@ -54,9 +54,7 @@ class Journal:
         """Begin to write, after the entry that ends at `position`."""
         self._file = GrowingFile(self.path, position or None)
 
-    def add(
-        self, rows: Sequence[Row], pictures: Sequence[str], positions: Mapping[str, int], file: FileState
-    ) -> None:
+    def add(self, rows: Sequence[Row], pictures: Sequence[str], positions: Mapping[str, int], file: FileState) -> None:
         """Note that a photograph is finished; `file` is its `file_state` from before it was graded."""
         assert self._file is not None, "the journal was not opened"
         entry = {"rows": list(rows), "pictures": list(pictures), "positions": dict(positions), "file": file}

@@ -152,9 +152,7 @@ class _RunFiles:
                 sink.recount(mention, entry["rows"])
             yield entry["rows"]
 
-    def add(
-        self, number: int, mention: Mention, graded: GradedPhotograph, rows: list[Row], state: FileState
-    ) -> None:
+    def add(self, number: int, mention: Mention, graded: GradedPhotograph, rows: list[Row], state: FileState) -> None:
         """Write one photograph into every file, then note that it is finished, as the file `state` was graded."""
         pictures = [name for sink in self._sinks.values() for name in sink.add(number, mention, graded, rows)]
         positions = {name: sink.position for name, sink in self._sinks.items() if sink.position}
