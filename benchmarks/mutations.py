@@ -3,7 +3,7 @@
     python benchmarks/mutations.py [--count 3000] [--seed 0] [--screen]
 
 First through `fundoscope.imaging.read`, in a process of its own: nothing but `PhotographError` may come out, no input may
-take over 5 s, and the process must neither crash nor grow over 1 GiB. What was read is noted file by file, so that a run that
+take over 5 s of the processor, and the process must neither crash nor grow over 1 GiB. What was read is noted file by file, so that a run that
 was stopped goes on where it was. With `--screen` the same files also go through `fundoscope rop screen`, in one call: each
 must have its row in `results.csv`. Writes docs/results/mutations.csv; exit code 1 if anything failed.
 """
@@ -188,8 +188,8 @@ def mutants(count: int, seed: int = 0) -> Iterator[Mutant]:
 
 
 def outcome(mutant: Mutant) -> tuple[str, float, str]:
-    """("read", "refused" or the name of a foreign exception), seconds, and what the error says."""
-    begin = time.perf_counter()
+    """("read", "refused" or the name of a foreign exception), seconds of the processor, and what the error says."""
+    begin = time.process_time()
     try:
         read(mutant.data, mutant.name)
         said = "read", ""
@@ -197,7 +197,7 @@ def outcome(mutant: Mutant) -> tuple[str, float, str]:
         said = "refused", error.cause
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what this program looks for
         said = type(error).__name__, str(error)
-    return said[0], time.perf_counter() - begin, said[1]
+    return said[0], time.process_time() - begin, said[1]
 
 
 def peak_mebibytes() -> float:
