@@ -130,8 +130,7 @@ def _as_rgb8(array: NDArray[Any], name: str, bits: int | None = None) -> Pixels:
         array.shape[2] == 3 or not array[..., 3].any()
     ):  # nothing can be seen through: the fourth channel was never filled
         return colour
-    depth = None if array.dtype.kind == "f" else 8 * array.dtype.itemsize
-    return _over_black(colour, _as_uint8(array[..., 3], name, depth))
+    return _over_black(colour, _as_uint8(array[..., 3], name))  # of a depth of its own
 
 
 def _as_uint8(array: NDArray[Any], name: str, bits: int | None = None) -> NDArray[np.uint8]:

@@ -56,7 +56,10 @@ def decode_tiff(data: bytes, name: str, max_pixels: int, by_pillow: ByPillow) ->
         _check(page, name, max_pixels)
         if not all(_is_whole(other, data) for other in pages) or _leads_out(pages[-1], data, file.tiff):
             raise PhotographError(name, "the TIFF file is cut short", COPY_AGAIN)
-        if page.dtype in (np.uint8, np.bool_) and page.samplesperpixel <= 4:
+        by_planes = (
+            page.planarconfig != 1 and page.samplesperpixel == 2
+        )  # grey and its transparency, which Pillow lacks
+        if page.dtype in (np.uint8, np.bool_) and page.samplesperpixel <= 4 and not by_planes:
             values = by_pillow(number)
             bits = None
         else:
