@@ -14,13 +14,15 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 pytest.importorskip("onnx")
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from fundoscope.cli.console import Console
 from fundoscope.cli.main import app
 from fundoscope.errors import FundoscopeError, LeakError, StudyError, UsageError
 from fundoscope.evaluation.detection import Instances
-from fundoscope.nicking.grade_study import detection, refit, train
+from fundoscope.networks.nick_grader import GraderOptions, NickGrader, count_excitation
+from fundoscope.nicking.grade_study import detection, pages, refit, train
 from fundoscope.nicking.grade_study.batches import network_inputs
 from fundoscope.nicking.grade_study.calibrate import fit_temperature, grade_probabilities
 from fundoscope.nicking.grade_study.folds import GradeFoldData, PatchTables, make_grade_folds
@@ -49,6 +51,7 @@ from fundoscope.nicking.grade_study.study_arms import (
     build_arms,
     parse_grader_names,
 )
+from fundoscope.nicking.grade_study.transfer import write_upstream
 from fundoscope.nicking.grade_study.views import table_patches
 from fundoscope.nicking.grading.grades import median_grade
 from fundoscope.nicking.recipes.grades import read_grade_recipe
@@ -109,8 +112,32 @@ def test_each_arm_is_ours_or_the_published_one_but_for_one_part(recipe):
     }  # fmt: skip
     for name, change in networks.items():
         assert build_arm(name, recipe) == replace(published, name=name, network=whole.model_copy(update=change))
+    base = recipe.network.model_copy(update={"streams": 1, "excited": False, "pyramid": "none", "head": "plain"})
+    assert build_arm("baseline", recipe) == GradeArm("baseline", base)
     assert all(build_arm(rule, recipe).network is None for rule in RULES)
     assert {build_arm(name, recipe).name for name in GRADER_NAMES} == set(GRADER_NAMES)
+
+
+@pytest.mark.parametrize("arm", ["no-excitation", "baseline"])
+def test_in_the_papers_recipe_these_arms_have_no_module_of_excitation_at_all(arm):
+    def made(name):
+        network = build_arm(name, read_grade_recipe("paper")).network.model_copy(update={"pretrained": False})
+        with torch.device("meta"):
+            return NickGrader(GraderOptions(**network.model_dump()))
+
+    def modules(network):
+        return [type(each).__name__ for each in network.modules()]
+
+    assert count_excitation(made("published")) > 2 * 13
+    without = made(arm)
+    assert count_excitation(without) == 0 and without.options.body == "resnet50"
+    assert not [name for name in modules(without) if name.startswith(("SE", "Squeeze", "EffectiveSE"))]
+    assert modules(without).count("Bottleneck") == 13 * len(without.streams)
+
+
+def test_a_body_with_excitation_of_its_own_is_refused_where_there_is_to_be_none():
+    with pytest.raises(UsageError, match=r"'seresnet50' has 13 modules .*such as resnet50"), torch.device("meta"):
+        NickGrader(GraderOptions(body="seresnet50", pretrained=False, excited=False))
 
 
 def test_names_of_several_are_spelt_out_and_unknown_ones_name_the_nearest(recipe):
@@ -340,6 +367,33 @@ def test_a_study_of_rules_alone_and_of_another_table_runs(command, patch_table, 
     table = lines(tmp_path / "s" / "tables" / "other_tables.csv")
     assert [(row["table"], row["grader"]) for row in table] == [("other", "majority"), ("other", "nguyen")]
     assert int(table[0]["n"]) == len(rows)
+
+
+def test_pseudo_without_unlabelled_patches_is_an_error_that_names_the_remedy(command, patch_table, tmp_path):
+    graded = patch_table.with_name("graded.csv")
+    graded.write_text("".join(line for line in patch_table.open() if line.split(",")[1]))
+    call = command(tmp_path / "s", "--graders", "pseudo,majority", table=graded)
+    result = CliRunner().invoke(app, call)
+    assert isinstance(result.exception, UsageError), result.exception
+    words = str(result.exception)
+    assert "exactly as ours" in words and "Add patches with a blank grade" in words and "leave pseudo out" in words
+
+
+def test_how_much_is_transferred_is_measured_written_and_shown(patch_table, recipe, tmp_path, monkeypatch):
+    upstream = tmp_path / "u"
+    write_upstream(upstream, ["another photograph"], None)
+    own = NickGrader(GraderOptions(**build_arm("published", recipe).network.model_dump())).streams[0].state_dict()
+    kept = {f"backbone.{name}": value for name, value in own.items() if not name.startswith("norm.")}
+    save_file(kept, upstream / "detector.safetensors")
+    plan = plan_study(
+        GradeOptions(patch_table, tmp_path / "s", recipe, ("published", "majority"), 2, upstream=(upstream,)),
+        Console(quiet=True),
+    )
+    shares = json.loads((plan.study.folder / "transferred.json").read_text())
+    share = sum(value.numel() for value in kept.values()) / sum(value.numel() for value in own.values())
+    assert list(shares) == ["published"] and shares["published"]["u"] == pytest.approx(share, abs=1e-3)
+    assert pages._transferred(shares) == f"published {share:.0%} (u)"
+    assert pages._transferred({}) == "none was asked for"
 
 
 def test_an_arm_without_weights_to_transfer_is_named(fresh_upstream, recipe):

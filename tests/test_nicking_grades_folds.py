@@ -139,6 +139,23 @@ def test_a_detectors_body_and_pyramid_are_handed_down_to_both_streams(fresh_upst
         assert len(body) > 100
         for name in body:
             torch.testing.assert_close(own[name], given[f"backbone.{name}"])
-        taken = [name for name in own if name.startswith("pyramid.") and f"backbone.{name}" in given]
-        assert any(torch.equal(own[name], given[f"backbone.{name}"]) for name in taken)
+        pyramid = {name: given.get(f"backbone.{name}") for name in own if name.startswith("pyramid.")}
+        fits = {name: there is not None and there.shape == own[name].shape for name, there in pyramid.items()}
+        taken = {name: fits[name] and torch.equal(own[name], pyramid[name]) for name in pyramid}
+        assert taken == fits and sum(fits.values()) >= 12, "the pyramid's tensors that fit, each of them"
+        assert {name.split(".")[1] for name in fits if fits[name]} == {"lateral", "squeeze", "output"}
     torch.testing.assert_close(grader.state_dict()["head.weight"], before["head.weight"])
+
+
+def test_a_detector_of_another_body_is_refused_with_the_share_that_fits(fresh_upstream, tmp_path):
+    grader = NickGrader(GraderOptions(**TINY.network.model_copy(update={"body": "resnet10t"}).model_dump()))
+    own = grader.streams[0].state_dict()
+    few = {f"backbone.{name}": value for name, value in list(own.items())[:3]}
+    save_file(few, tmp_path / "detector.safetensors")
+    before = {name: value.clone() for name, value in own.items()}
+    upstream = replace(fresh_upstream, name="half", detector=tmp_path / "detector.safetensors")
+    with pytest.raises(
+        UsageError, match=rf"'half' only 3 of {len(own)} tensors \(\d\.\d% .*'resnet10t'.*leave transfer out"
+    ):
+        upstream.transfer_weights(grader)
+    assert all(torch.equal(before[name], value) for name, value in grader.streams[0].state_dict().items())

@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from timm.layers import SEModule
+from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import FeaturePyramidNetwork, SqueezeExcitation
 
+from fundoscope.errors import UsageError
 from fundoscope.networks.multiscale_bodies import LITE, build_multiscale_body
 from fundoscope.networks.safpn import SAFPN, resize_maps
 from fundoscope.vessels.grade_rule import GRADES
@@ -35,7 +38,8 @@ class GraderOptions:
     """What a grader is made of.
 
     `streams` is 1 (the patch alone) or 2. Each stream has a `body` for `build_multiscale_body`, whose first
-    `frozen_stages` keep their weights, squeeze-and-excitation if `excited`, and a `pyramid` of `maps` maps (`none`: the
+    `frozen_stages` keep their weights, squeeze-and-excitation if `excited` (else none at all, and a body that brings its
+    own is refused), and a `pyramid` of `maps` maps (`none`: the
     body's own coarsest maps, mixed to as many). `pooled` is how two streams are joined.
     """
 
@@ -139,6 +143,12 @@ class Stream(nn.Module):
     def __init__(self, options: GraderOptions) -> None:
         super().__init__()
         self.body = build_multiscale_body(options.body, options.pretrained, options.frozen_stages, _STRIDES)
+        own = count_excitation(self.body)
+        if own and not options.excited:
+            raise UsageError(
+                f"'{options.body}' has {own} modules of squeeze-and-excitation of its own, and this network is to have none. "
+                "Give a body without them, such as resnet50, or ask for excited = true."
+            )
         # batches of patches are large enough to measure batch statistics; with ImageNet's own little is learnt
         self.body.fixed_norms = False
         self.excited = nn.ModuleList(excitation(n) if options.excited else nn.Identity() for n in self.body.channels)
@@ -154,6 +164,11 @@ class Stream(nn.Module):
         size = levels[min(_LEVEL, len(levels) - 1)].shape[2:]
         first, *others = (resize_maps(level, (size[0], size[1])) for level in levels)
         return functional.relu(self.norm(sum(others, first)))  # (N, maps, s/8, s/8)
+
+
+def count_excitation(network: nn.Module) -> int:
+    """How many modules of squeeze-and-excitation a network holds, timm's and torchvision's."""
+    return sum(isinstance(module, SEModule | SqueezeExcite | SqueezeExcitation) for module in network.modules())
 
 
 def excitation(channels: int) -> SqueezeExcitation:

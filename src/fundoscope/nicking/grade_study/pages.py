@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fundoscope.imaging import read
-from fundoscope.nicking.grade_study.prediction_table import EXPLANATIONS, REPORT, RESULTS, TABLES
+from fundoscope.nicking.grade_study.prediction_table import EXPLANATIONS, REPORT, RESULTS, TABLES, TRANSFERRED
 from fundoscope.reports import StudyPage, write_study_report
 from fundoscope.reports.plots import PlottedCurve, draw_precision_recall, draw_roc, grade_confusion, learning_curve
 from fundoscope.reports.study import Picture, ReportFigure, Section, Table
@@ -33,6 +33,7 @@ def write_pages(folder: Path) -> Path:
         facts={
             "patches": ", ".join(f"{name} {n}" for name, n in study["patches"].items()),
             "recipe": study["recipe"]["name"], "folds": study["folds"], "upstream": ", ".join(study["upstream"]),
+            "share of a stream's parameters transferred from the detector": _transferred(json.loads((folder / TRANSFERRED).read_text(encoding="utf-8"))),
             "versions": ", ".join(f"{name} {version}" for name, version in study["versions"].items()),
         },
         commands=study["commands"],
@@ -113,6 +114,12 @@ def _explanations_section(folder: Path) -> Section:
         for path in sorted((folder / EXPLANATIONS).glob("*.png"))
     ]
     return Section("Where the networks look", [text], tables=tables, pictures=pictures)
+
+
+def _transferred(shares: dict[str, dict[str, float]]) -> str:
+    """Such as "published 92 % (even), 0 % (shipped)"."""
+    lines = (f"{arm} {', '.join(f'{share:.0%} ({name})' for name, share in of.items())}" for arm, of in shares.items())
+    return "; ".join(lines) or "none was asked for"
 
 
 def _legend(row: Row, short: str, name: str) -> str:

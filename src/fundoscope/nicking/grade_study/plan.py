@@ -1,4 +1,4 @@
-"""Step 1: patch tables and upstreams are read and checked; `study.json` and `folds_<seed>.json` are written."""
+"""Step 1: patch tables and upstreams are read and checked; `study.json`, `transferred.json` and `folds_<seed>.json` are written."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fundoscope.errors import UsageError
+from fundoscope.networks.nick_grader import GraderOptions, NickGrader
 from fundoscope.nicking.grade_study.folds import GradeFoldData, PatchTables, make_grade_folds
 from fundoscope.nicking.grade_study.patch_table import PatchRow, read_patch_table
-from fundoscope.nicking.grade_study.prediction_table import OWN
+from fundoscope.nicking.grade_study.prediction_table import OWN, TRANSFERRED
 from fundoscope.nicking.grade_study.study_arms import USUAL_GRADERS, GradeArm, build_arms
 from fundoscope.nicking.grade_study.transfer import Upstream, upstreams_free_of
 from fundoscope.nicking.recipes.grades import GradeRecipe, read_grade_recipe
-from fundoscope.studies import Progress, Study, command, versions_of
+from fundoscope.studies import Progress, Study, command, versions_of, write_json
 from fundoscope.vessels.grade_rule import GRADES
 
 _PACKAGES = ("fundoscope", "torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn")
@@ -95,11 +96,11 @@ def plan_study(options: GradeOptions, progress: Progress) -> GradePlan:
         progress.say(
             f"{name}: not every upstream has a detector's weights to transfer; with those that have none it starts without"
         )
-    if any(arm.pseudo for arm in arms) and all(row.grade is not None for row in tables.rows):
-        progress.say("pseudo: no patch of the table is unlabelled, so it is trained exactly as ours is")
+    shares = measure_transfer(arms, upstreams)
     rows = [*tables.rows, *tables.extra, *(row for each in tables.others.values() for row in each)]
     read = [options.table, *options.extra, *options.also, *options.upstream, *(row.path for row in rows)]
     study = Study.open(options.out, _describe_study(options, tables, upstreams), read)
+    write_json(study.folder / TRANSFERRED, shares)
     folds = {}
     for seed in range(options.seeds):
         path = study.folder / f"folds_{seed}.json"
@@ -108,6 +109,13 @@ def plan_study(options: GradeOptions, progress: Progress) -> GradePlan:
             GradeFoldData(tables, fold, upstreams[fold.upstream], study.folder / "patches", options.recipe)
             for fold in dealt
         ]
+        without = [fold.fold.number for fold in folds[seed] if not len(fold.unlabelled)]
+        if without and any(arm.pseudo for arm in arms):
+            raise UsageError(
+                f"pseudo: in fold {', '.join(map(str, without))} of seed {seed} no training photograph has a patch without a "
+                f"grade, so this arm would be trained exactly as ours is. Add patches with a blank grade to {options.table}, "
+                "or leave pseudo out of --graders."
+            )
     return GradePlan(study, arms, folds, options.recipe)
 
 
@@ -120,6 +128,23 @@ def _refuse_equal_names(option: str, names: Sequence[str]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"{option}: '{twice}' would be the name of two. Rename one of the files or folders.")
+
+
+def measure_transfer(arms: Sequence[GradeArm], upstreams: Sequence[Upstream]) -> dict[str, dict[str, float]]:
+    """The share of a stream's parameters that each transferred arm takes from each upstream's detector; 0 without one.
+
+    Raises `UsageError` where the detector's weights do not fit the arm's streams.
+    """
+    shares: dict[str, dict[str, float]] = {}
+    for arm in arms:
+        if arm.transferred and arm.network is not None:
+            untrained = arm.network.model_copy(update={"pretrained": False, "frozen_stages": 0})
+            grader = NickGrader(GraderOptions(**untrained.model_dump()))
+            shares[arm.name] = {
+                each.name: 0.0 if each.detector is None else round(each.transfer_weights(grader), 3)
+                for each in upstreams
+            }
+    return shares
 
 
 def arms_without_weights(arms: Sequence[GradeArm], upstreams: Sequence[Upstream]) -> list[str]:

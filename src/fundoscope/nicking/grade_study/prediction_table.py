@@ -8,6 +8,8 @@ from fundoscope.vessels.grade_rule import GRADES
 PREDICTIONS, CALIBRATION, CALIBRATED = "predictions.parquet", "calibration.csv", "calibrated.parquet"
 EXPLANATIONS, ACTIVATIONS = "explanations", "activations.csv"
 RESULTS, TABLES, REPORT = "results.json", "tables", "report.html"
+#: Share of a stream's parameters that each transferred arm takes from each upstream's detector.
+TRANSFERRED = "transferred.json"
 
 #: What the study's own table is called beside the others that are tested.
 OWN = "own"

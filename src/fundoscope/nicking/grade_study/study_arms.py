@@ -21,6 +21,10 @@ ABLATION = (
 GRADER_NAMES = tuple(dict.fromkeys((*ABLATION, *RIVALS, "shuffled")))
 
 
+#: The body of the same build without squeeze-and-excitation.
+UNEXCITED_BODIES = {"seresnet50": "resnet50"}
+
+
 @dataclass(frozen=True)
 class GradeArm:
     """One way of grading that a study compares.
@@ -55,17 +59,18 @@ def build_arm(name: str, recipe: GradeRecipe) -> GradeArm:
     ours = GradeArm(name, recipe.network)
     whole = changed(recipe.network, excited=True, pyramid="safpn", head="plain")
     published = GradeArm(name, whole, transferred=True)
+    unexcited = {"excited": False, "body": UNEXCITED_BODIES.get(recipe.network.body, recipe.network.body)}
     arms = {
         "ours": ours,
         "published": published,
         "no-transfer": replace(published, transferred=False),
         "plain-pyramid": replace(published, network=changed(whole, pyramid="fpn")),
-        "no-excitation": replace(published, network=changed(whole, excited=False)),
+        "no-excitation": replace(published, network=changed(whole, **unexcited)),
         "side-by-side": replace(published, network=changed(whole, pooled="side by side")),
         "ordinal-head": replace(published, network=changed(whole, head="ordinal")),
         "one-stream": replace(published, network=changed(whole, streams=1)),
         "pseudo": replace(ours, pseudo=True),
-        "baseline": GradeArm(name, changed(recipe.network, streams=1, excited=False, pyramid="none", head="plain")),
+        "baseline": GradeArm(name, changed(recipe.network, streams=1, pyramid="none", head="plain", **unexcited)),
         "mdtnet": replace(ours, team=True),
         "masked": replace(ours, masked=True),
         "shuffled": replace(ours, shuffled=True),

@@ -2,12 +2,14 @@
 
     fits/ARM/seed_S/fold_F/network.pt        weights
     fits/ARM/seed_S/fold_F/fit/epochs.csv    losses by epoch
+    fits/pseudo/seed_S/fold_F/pseudo_labels.json    how many unlabelled patches there were, and how many it learnt from
 
 A fit that is there is not repeated, and one that was cut off goes on at its last whole epoch.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,9 +33,10 @@ from fundoscope.nicking.grade_study.plan import GradePlan
 from fundoscope.nicking.grade_study.prediction_table import OWN, UNPERTURBED
 from fundoscope.nicking.grade_study.study_arms import GradeArm
 from fundoscope.nicking.grade_study.views import table_patches, training_views
-from fundoscope.studies import Progress
+from fundoscope.studies import Progress, write_json
 
 WEIGHTS = "network.pt"
+PSEUDO_LABELS = "pseudo_labels.json"
 
 
 def train(plan: GradePlan, progress: Progress) -> None:
@@ -44,7 +47,8 @@ def train(plan: GradePlan, progress: Progress) -> None:
             with plan.study.step(fit.step) as folder:
                 network = train_arm(fit.arm, fit.fold, fit.seed, folder)
                 torch.save(network.state_dict(), folder / WEIGHTS)
-            progress.say(f"{fit.arm.name}, seed {fit.seed}, fold {fit.fold.fold.number}: trained")
+                learnt = _describe_pseudo_labels(folder)
+            progress.say(f"{fit.arm.name}, seed {fit.seed}, fold {fit.fold.fold.number}: trained{learnt}")
 
 
 def train_arm(arm: GradeArm, fold: GradeFoldData, seed: int, folder: Path) -> nn.Module:
@@ -55,14 +59,23 @@ def train_arm(arm: GradeArm, fold: GradeFoldData, seed: int, folder: Path) -> nn
         grades[numbers] = np.random.default_rng(seed).permutation(grades[numbers])
     options = FitOptions(**fold.recipe.fit.model_dump())
     network = _fit(network, fold, _training_patches(arm, fold, seed, numbers, grades), options, folder / "fit")
-    if arm.pseudo and len(fold.unlabelled):
+    if arm.pseudo:
         confident, pseudo_grades = _pseudo_labels(network, fold)
+        write_json(folder / PSEUDO_LABELS, {"unlabelled": len(fold.unlabelled), "confident": len(confident)})
         grades[confident] = pseudo_grades
         numbers = np.concatenate([numbers, confident])
         options = replace(options, warm_up=fold.recipe.pseudo.warm_up)
         patches = _training_patches(arm, fold, seed, numbers, grades)
         network = _fit(network, fold, patches, options, folder / "fit_pseudo")
     return network
+
+
+def _describe_pseudo_labels(folder: Path) -> str:
+    path = folder / PSEUDO_LABELS
+    if not path.exists():
+        return ""
+    counts = json.loads(path.read_text(encoding="utf-8"))
+    return f"; {counts['confident']} of {counts['unlabelled']} unlabelled patches were confident enough to learn from"
 
 
 def load_network(arm: GradeArm, fold: GradeFoldData, seed: int, weights: Path) -> NickGrader | MDTNetGrader:

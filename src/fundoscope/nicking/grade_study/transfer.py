@@ -21,6 +21,9 @@ from fundoscope.networks.mask_rcnn import CrossingDetector
 from fundoscope.networks.nick_grader import NickGrader
 from fundoscope.studies import write_json
 
+#: Share of a stream's parameters that must come from the detector: with fewer, nothing to speak of was transferred.
+LEAST_TRANSFERRED = 0.5
+
 DETECTOR, SEEN = "detector.safetensors", "seen.json"
 _THREADS = 1
 
@@ -53,18 +56,27 @@ class Upstream:
         """Thresholds and weights by which its maps are read."""
         return self.bundle.card.crossings
 
-    def transfer_weights(self, grader: NickGrader) -> None:
-        """Copy the detector's weights into each stream of the grader where name and shape are the same.
+    def transfer_weights(self, grader: NickGrader) -> float:
+        """Copy the detector's weights into each stream of the grader where name and shape are the same; returns the share
+        of the streams' parameters that came from it.
 
-        Raises `UsageError` where there is no detector.
+        Raises `UsageError` where there is no detector, or where less than `LEAST_TRANSFERRED` of the parameters fit.
         """
         if self.detector is None:
             raise UsageError(f"The upstream '{self.name}' has no {DETECTOR}. Give another, or leave transfer out.")
         given = {name.removeprefix("backbone."): value for name, value in load_file(self.detector).items()}
+        own = grader.streams[0].state_dict()  # all streams are built alike
+        fitting = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
+        share = sum(value.numel() for value in fitting.values()) / sum(value.numel() for value in own.values())
+        if share < LEAST_TRANSFERRED:
+            raise UsageError(
+                f"Of the detector of upstream '{self.name}' only {len(fitting)} of {len(own)} tensors ({share:.1%} of the "
+                f"parameters) fit a stream with the body '{grader.options.body}'. Train the detector with the same body "
+                "and as many maps, choose a recipe with the detector's, or leave transfer out."
+            )
         for stream in grader.streams:
-            own = stream.state_dict()
-            fitting = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
-            stream.load_state_dict({**own, **fitting})
+            stream.load_state_dict({**stream.state_dict(), **fitting})
+        return share
 
 
 def read_seen_photographs(folder: Path) -> frozenset[str]:
