@@ -1,3 +1,6 @@
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -120,14 +123,39 @@ def test_two_detectors_are_compared_on_the_same_photographs():
         return [[DetectionOutcome(np.full(10, 0.7), rng.random(10) < share, 10) for _ in range(20)] for _ in range(3)]
 
     good, bad = runs(0.8), runs(0.5)
-    found = f1_difference(good, bad, (0.5, 0.5), ("SAFPN", "FPN"))
+    at = ([0.5] * 3, [0.5] * 3)
+    found = f1_difference(good, bad, at, ("SAFPN", "FPN"))
     means = [np.mean([detection_estimates(run, 0.5)["f1"].value for run in each]) for each in (good, bad)]
     assert (found.first, found.second) == pytest.approx(means)
     assert found.estimate.value == pytest.approx(means[0] - means[1]) and found.differs
     assert found.verdict == "SAFPN has the higher f1"
-    assert not f1_difference(good, good, (0.5, 0.5)).differs
+    assert not f1_difference(good, good, at).differs
     with pytest.raises(UsageError, match="same photographs"):
-        f1_difference(good, [run[1:] for run in bad], (0.5, 0.5))
+        f1_difference(good, [run[1:] for run in bad], at)
+    with pytest.raises(UsageError, match="1 thresholds were given for 3 runs"):
+        f1_difference(good, bad, ([0.5], [0.5] * 3))
+
+
+def test_each_run_counts_from_its_own_threshold_on():
+    """Scores of the second run are all lower: at the mean of both thresholds one run finds all and calls false alarms, the
+    other nothing.
+    """
+    hits = np.array([True, True, False])
+    runs = [[DetectionOutcome(np.array(scores), hits, 2)] * 20 for scores in ([0.9, 0.8, 0.7], [0.3, 0.2, 0.1])]
+    found = f1_difference(runs, runs, ([0.75, 0.15], [0.45, 0.45]))
+    assert found.first == pytest.approx(1.0) and found.second == pytest.approx((0.8 + 0.0) / 2)
+
+
+def test_the_interval_knows_that_another_seed_would_have_answered_otherwise():
+    """All photographs are alike, so that only the seeds vary: two are 0.5 better, one is 0.5 worse."""
+
+    def run(hit):
+        return [DetectionOutcome(np.full(10, 0.7), np.arange(10) < hit, 10) for _ in range(20)]
+
+    at = ([0.5] * 3, [0.5] * 3)
+    found = f1_difference([run(9), run(9), run(4)], [run(4), run(4), run(9)], at).estimate
+    assert found.value == pytest.approx(0.5 / 3)
+    assert (found.low, found.high) == pytest.approx((-0.5, 0.5)), "three times the same seed is drawn now and then"
 
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
@@ -195,3 +223,15 @@ def test_masks_that_are_wanted_and_not_there_are_an_error():
         coco_scores([Instances.true(truth.boxes)], [answered(truth)], "segm")
     with pytest.raises(UsageError, match="One|one"):
         coco_scores([truth], [])
+
+
+def test_the_published_difference_of_pyramids_is_that_of_its_own_table():
+    """docs/results/crossings_pyramids: the difference is of the seeds' own F1, each at the confidence of its row."""
+    folder = Path(__file__).parent.parent / "docs" / "results" / "crossings_pyramids"
+    with (folder / "detection.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["set"] == "all"]
+    own = {name: [float(row["f1"]) for row in rows if row["detector"] == name] for name in ("safpn", "fpn")}
+    assert [len(each) for each in own.values()] == [3, 3]
+    with (folder / "difference.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["difference"]) == round(np.mean(own["safpn"]) - np.mean(own["fpn"]), 3)

@@ -119,27 +119,45 @@ def detection_estimates(
 
 
 def f1_difference(
-    first: Sequence[Sequence[DetectionOutcome]], second: Sequence[Sequence[DetectionOutcome]], thresholds: tuple[float, float],
+    first: Sequence[Sequence[DetectionOutcome]], second: Sequence[Sequence[DetectionOutcome]],
+    thresholds: tuple[Sequence[float], Sequence[float]],
     names: tuple[str, str] = ("first", "second"), seed: int = 0,
 ) -> Difference:  # fmt: skip
     """F1 of one detector minus another's on the same photographs, paired; each given as runs (seeds) of outcomes.
 
-    The figure of each is the mean over its runs; thresholds are one each. Raises `UsageError` if photographs differ.
+    The figure of each is the mean over its runs, of which each counts from its own threshold on. The interval draws
+    photographs and runs anew; the runs of both are drawn together where they are as many, since they share their seeds.
+    Few runs are drawn from few: their share of the interval is too narrow rather than too wide. Raises `UsageError` if
+    photographs differ, or where thresholds are not one a run.
     """
-    runs = [np.array([_counts(run, at) for run in each]) for each, at in zip((first, second), thresholds, strict=True)]
+    for each, own in zip((first, second), thresholds, strict=True):
+        if len(each) != len(own):
+            raise UsageError(f"{len(own)} thresholds were given for {len(each)} runs. Give each run its own.")
+    runs = [
+        np.array([_counts(run, at) for run, at in zip(each, own, strict=True)])
+        for each, own in zip((first, second), thresholds, strict=True)
+    ]
     truths = [[each.truths for each in run] for run in (*first, *second)]
     if any(run != truths[0] for run in truths):
         raise UsageError(
             "The runs to be compared are not on the same photographs. Give outcomes of the same, in order."
         )
 
-    def f1(counts: Array, weights: Array) -> Array:
-        return np.mean([_ratios(weights @ run)["f1"] for run in counts], axis=0)
+    rng = np.random.default_rng((seed, 1))
 
-    found = bootstrap(
-        lambda weights: {"f1": f1(runs[0], weights) - f1(runs[1], weights)}, np.array(truths[0], float), seed=seed
-    )["f1"]
-    ends = (float(f1(counts, np.ones((1, len(truths[0]))))[0]) for counts in runs)
+    def difference(weights: Array) -> Mapping[str, Array]:
+        as_given = (weights == 1).all(axis=1) | (weights.sum(axis=1) == 1)  # all photographs, or one of a few
+        values, drawn = [], None
+        for counts in runs:
+            f1 = np.stack([_ratios(weights @ run)["f1"] for run in counts], axis=1)  # (B, runs)
+            if drawn is None or drawn.shape != f1.shape:
+                drawn = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), len(weights)).astype(float)
+                drawn[as_given] = 1
+            values.append((f1 * drawn).mean(axis=1))
+        return {"f1": values[0] - values[1]}
+
+    found = bootstrap(difference, np.array(truths[0], float), seed=seed)["f1"]
+    ends = (float(np.mean([_ratios(run.sum(axis=0)[None])["f1"] for run in counts])) for counts in runs)
     return Difference(found, *ends, names, "f1")
 
 

@@ -125,10 +125,12 @@ def centre_boxes(patches: Detections, side: int) -> Detections:
 def f1_difference_row(
     outcomes: dict[str, list[list[DetectionOutcome]]], points: dict[str, list[DetectionPoint]]
 ) -> dict[str, object]:
-    """F1 of the first pyramid less the second's, paired by photograph, mean over seeds, each at its own confidence."""
+    """F1 of the first pyramid less the second's, paired by photograph, mean over seeds, each seed at its own confidence,
+    the one that its own inner photographs chose; photographs and seeds are resampled.
+    """
     first, second = list(outcomes)[:2]
-    means = [float(np.mean([point.threshold for point in points[pyramid]])) for pyramid in (first, second)]
-    difference = f1_difference(outcomes[first], outcomes[second], (means[0], means[1]), (first, second))
+    own = tuple([point.threshold for point in points[pyramid]] for pyramid in (first, second))
+    difference = f1_difference(outcomes[first], outcomes[second], (own[0], own[1]), (first, second))
     return {"what": f"F1, {first} less {second}", "seeds": len(outcomes[first]), "difference": difference.estimate}
 
 
