@@ -233,6 +233,19 @@ def test_one_infant_or_exam_in_two_spellings_is_told(tmp_path):
         Cohort.from_rows(rows[5:], tmp_path)
 
 
+def test_the_command_names_both_spellings_and_files_that_exist_otherwise(tmp_path):
+    for n, pixels in enumerate(EYES[:3]):
+        (tmp_path / f"{n}.png").write_bytes(png(pixels))
+    (tmp_path / "c.csv").write_text("image;label;infant\n0.png;rop;007\n1.PNG;rop;7\n2.png;rop;8\n")
+    result = CliRunner().invoke(app, ["audit", str(tmp_path / "c.csv")])
+    assert result.exit_code == 1 and result.stdout.split() == [str(tmp_path / name) for name in ("0.png", "1.PNG")]
+    assert "row 3: there is no such file; it exists as 1.png" in result.stderr
+    said = " ".join(result.stderr.split())
+    assert (
+        "row 2, 3: the infant is written '007' (row 2) and '7' (row 3)" in said and "write it alike in all rows" in said
+    )
+
+
 def leaking(cohort):
     """Folds that part infant 1 and the two pictures of b."""
     apart = Groups(tuple(str(row) for row in range(len(cohort))), "none")

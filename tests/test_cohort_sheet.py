@@ -168,6 +168,24 @@ def test_an_infant_in_two_spellings_is_refused_with_both_and_their_rows(tmp_path
             walk([str(table)])
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.CSV", "t.tsv", "t.xlsx", "t.xls", "t.ods"])
+def test_a_table_is_known_by_its_name_and_a_workbook_in_its_place_is_told(tmp_path, name):
+    table, is_table = tmp_path / name, name.lower().endswith("sv")
+    if is_table:
+        table.write_text("image\tinfant\na.png\t1\n")
+        (mention,) = walk([str(table)]).mentions
+        assert (mention.file, mention.infant) == (tmp_path / "a.png", "1")
+    table.write_bytes(b"PK\x03\x04\0\0")
+    with pytest.raises(CohortError, match="workbook of Excel.*save it as CSV"):
+        walk([str(table)])
+    if not is_table:  # among photographs it is no reason to grade none of them
+        (tmp_path / "a.png").touch()
+        assert [mention.file.name for mention in walk([str(tmp_path / "a.png"), str(table)]).mentions] == [
+            "a.png",
+            name,
+        ]
+
+
 def test_infants_that_truly_differ_are_left_alone():
     names = [
         "1", "10", "100", "01-1", "11", "1-11", "A1", "A11", "A1B", "AB1", "B1", "A", "B", "12-1", "121", "A+", "A*", "1.5",

@@ -18,6 +18,8 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that holds n
 TableOut = Annotated[Path, typer.Option("--out", metavar="COHORT.csv", help="Where to write the table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on standard error.")]
 
+_TOLD = 10  # findings that are put into words on standard error
+
 
 @app.command("audit")
 def audit_(table: Table, folds: FoldsFile = None, out: Out = None, quiet: Quiet = False) -> None:
@@ -54,6 +56,12 @@ def audit_(table: Table, folds: FoldsFile = None, out: Out = None, quiet: Quiet 
     console.say(f"{counted(len(cohort), 'photograph')}, infants: {infants}")
     for kind, count in found.counts.items():
         console.say(f"{count:>6}  {kind}")
+    told = [problem for problem in found.problems if problem.detail and problem.similarity is None]
+    for problem in told[:_TOLD]:
+        rows = ", ".join(str(cohort[row].line) for row in problem.rows[:5])
+        console.say(f"row {rows}: {problem.detail}")
+    if len(told) > _TOLD:
+        console.say(f"and {len(told) - _TOLD} more{'' if page is None else ', in problems.csv'}")
     console.say("clean" if found.clean else f"{counted(len(found.paths), 'photograph')} with a finding")
     if page is not None:
         console.say(f"page: {page}")
@@ -76,6 +84,9 @@ def from_folders(folder: Folder, out: TableOut, quiet: Quiet = False) -> None:
     if skipped:
         console.say(f"not among them: {skipped.describe()}")
     rop = int(cohort.labels.sum())
+    for name, label in {Path(record.image).parts[0]: record.label for record in cohort}.items():
+        if name.strip().casefold() != label:
+            console.say(f"folder {name!r}: {label}")
     console.say(f"{counted(len(cohort), 'photograph')}: {len(cohort) - rop} normal, {rop} rop")
     console.say(f"next: fundoscope cohort audit {out}")
     typer.echo(os.fsencode(out))

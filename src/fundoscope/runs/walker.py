@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fundoscope.cohort import Cohort
-from fundoscope.errors import UsageError, list_names, printable
+from fundoscope.cohort.sheet import TABLE_SUFFIXES, WORKBOOK_SUFFIXES, read_sheet
+from fundoscope.errors import CohortError, UsageError, list_names, printable
 from fundoscope.findings import Mention
 from fundoscope.folders import Skipped, ask, files_below, is_hidden, is_own, kind_of_answer, photographs_below
 from fundoscope.imaging.kinds import SUFFIXES
@@ -45,7 +46,11 @@ def walk(photos: Iterable[str]) -> Walk:
     names for `*`, are skipped. Raises `UsageError` for a folder or a pattern that holds no photograph, and when nothing of
     what is named exists.
     """
-    found = Walk()
+    found, photos = Walk(), list(photos)
+    if len(photos) == 1 and Path(photos[0]).suffix.lower() in WORKBOOK_SUFFIXES and ask(Path(photos[0]).is_file):
+        read_sheet(
+            photos[0], ("image",), CohortError
+        )  # a workbook given for a table is told; among others it has its row
     for photo in photos:
         if photo == "-":
             found.others.append("/dev/stdin")  # which may be a file
@@ -91,7 +96,7 @@ def _mentions_of(photo: str, skipped: Skipped) -> Iterator[Mention]:
         yield from _in_folder(photo, path, skipped)
     elif path.suffix.lower() not in SUFFIXES and ask(path.is_file) and _is_answer(path):
         skipped.add("file of a report", path)
-    elif path.suffix.lower() == ".csv" and ask(path.is_file):
+    elif path.suffix.lower() in TABLE_SUFFIXES and ask(path.is_file):
         for record in Cohort.read(path, labelled=False):
             yield Mention(record.image, record.infant, record.eye, record.exam, record.path, path)
     elif _MAGIC.search(photo) and not ask(path.exists):
