@@ -4,6 +4,8 @@ It runs the study of src/fundoscope/rop/recipes/shipped.toml: recipe `lite` on t
 teacher, the student that it teaches, and the same student alone, each after pretraining on simulated infants; then one
 network on all photographs and a second stage learnt from simulated eyes. The bundle goes to src/fundoscope/shipped/rop, the
 tables to docs/results/retcam. It goes on where it was cut off.
+
+    python benchmarks/weights_rop.py --card-only        the card alone, as this version writes cards; nothing is trained
 """
 
 from __future__ import annotations
@@ -12,14 +14,20 @@ import argparse
 from pathlib import Path
 
 from fundoscope.cli.console import Console
-from fundoscope.rop.study.ship import ship
+from fundoscope.rop.study.ship import rewrite_shipped_card, ship
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds hvdropdb_retcam")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the study; it is resumed")
+    parser.add_argument("--data", type=Path, help="folder that holds hvdropdb_retcam")
+    parser.add_argument("--out", type=Path, help="folder of the study; it is resumed")
+    parser.add_argument("--card-only", action="store_true", help="write the card of the shipped bundle anew")
     given = parser.parse_args()
+    if given.card_only:
+        print(rewrite_shipped_card().eye_decision.words)
+        return
+    if given.data is None or given.out is None:
+        parser.error("--data and --out are needed to train")
     print(ship(given.data, given.out, Console()))
 
 

@@ -383,8 +383,8 @@ def test_spacing_and_order_do_not_break_the_seal(bundle):
 
 
 def test_a_newer_schema_names_both_versions_and_the_remedy(bundle):
-    rewrite(bundle, reseal=False, schema_version=4, fundoscope="9.1", unheard="of")
-    with pytest.raises(BundleError, match=r"version 4 \(made by fundoscope 9.1\).* up to 3\. Upgrade"):
+    rewrite(bundle, reseal=False, schema_version=5, fundoscope="9.1", unheard="of")
+    with pytest.raises(BundleError, match=r"version 5 \(made by fundoscope 9.1\).* up to 4\. Upgrade"):
         verify(bundle)
 
 

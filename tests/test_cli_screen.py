@@ -213,3 +213,24 @@ def test_a_named_pipe_is_a_row_and_does_not_stop_the_run(eyes, tiny_bundle, tmp_
     os.mkfifo(tmp_path / "pipe.png")
     done = run("rop", "screen", tmp_path / "pipe.png", "--json", "--bundle", tiny_bundle)
     assert json.loads(done.stdout)["reason"].startswith("is not a regular file") and done.returncode == 1
+
+
+@pytest.mark.parametrize("low", [0.41, 0.9])
+def test_a_bundle_worth_nothing_says_so_everywhere(eyes, tiny_bundle, tmp_path, low):
+    """No better than chance on its own folds: terminal, every graded row, page, table of eyes, card; else nowhere."""
+    from fundoscope.bundles.card import CardFigure
+    from fundoscope.bundles.folder import rewrite_card
+
+    bundle, out = tmp_path / "bundle", tmp_path / "out"
+    shutil.copytree(tiny_bundle, bundle)
+    auc = CardFigure(name="auc", value=0.95, low=low, high=0.99, n=90, on="90 photographs, out of fold")
+    rewrite_card(bundle, {"figures": (auc,)})
+    table = tmp_path / "cohort.csv"
+    table.write_text(f"image,label,infant,eye\n{eyes[0]},,7,left\n{eyes[1]},,7,right\n")
+    done = run("rop", "screen", table, "--bundle", bundle, "--out", out)
+    said = [
+        done.stderr, (out / "report.html").read_text(), (bundle / "card.md").read_text(), (out / "eyes.csv").read_text(),
+        *(row["reason"] for row in json.loads((out / "results.json").read_text())),
+    ]  # fmt: skip
+    assert done.returncode == 0 and len(said) == 6
+    assert ["no better than chance on its own folds" in text for text in said] == [low < 0.5] * 6

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ from fundoscope.learning import HintonLoss, LogitRegressionLoss, Squares, fit
 from fundoscope.networks import COMPARED_NETWORKS, build
 from fundoscope.networks.cost import measure_cost
 from fundoscope.rop.recipes import ARM_NAMES, read_recipe
+from fundoscope.rop.study import data
 from fundoscope.rop.study.networks import (
     build_network,
     check_networks,
@@ -34,6 +36,9 @@ from fundoscope.rop.study.questions import TREATMENT, answerable_questions
 from fundoscope.rop.study.run import run_study
 from fundoscope.rop.study.train import initial_network
 from fundoscope.studies import Study
+
+#: What screening would refuse: of an infant with ROP one eye, of one who needs treatment both.
+REFUSED = ("2.png", "4.png", "5.png")
 
 
 def write_cohort(folder, n=48):
@@ -65,9 +70,16 @@ def study(cohort, tmp_path_factory):
     out = tmp_path_factory.mktemp("study") / "s"
     torch.set_num_threads(1)
     recipe = read_recipe("tiny").changed(epochs=2)
-    run_study(
-        StudyOptions(cohort, out, recipe, folds=2, export=True, prevalences=(0.06,), shuffles=2), Console(quiet=True)
-    )
+
+    def judge(photograph, expects):  # as drawn they are too small for screening
+        return SimpleNamespace(gradable=photograph.photograph.name not in REFUSED)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "judge_quality", judge)
+        run_study(
+            StudyOptions(cohort, out, recipe, folds=2, export=True, prevalences=(0.06,), shuffles=2),
+            Console(quiet=True),
+        )
     return out
 
 
@@ -87,8 +99,27 @@ def test_the_cascade_is_scored_by_each_unit(study):
     units = list(dict.fromkeys(row["unit"] for row in rows))
     assert units == ["photograph", "eye", "exam", "infant"]
     ends = {row["unit"]: row for row in rows if row["figure"].startswith("sensitivity for treatment-requiring")}
-    assert [ends[unit]["of"] for unit in units] == ["16", "16", "8", "8"]
-    assert [row["unit"] for row in rows_of(study / "tables/units_rop.csv")] == units
+    assert [ends[unit]["of"] for unit in units] == ["14", "14", "7", "7"]
+    by_unit = {row["unit"]: row for row in rows_of(study / "tables/units_rop.csv")}
+    assert [*by_unit] == [*units, "eye, refused views counted too"]
+    assert [by_unit[unit]["n"] for unit in by_unit] == ["45", "45", "23", "23", "48"]
+    assert [by_unit[unit]["not decided"] for unit in by_unit] == ["3", "3", "1", "1", "0"]
+
+
+def test_figures_stand_with_and_without_the_photographs_that_screening_refuses(study):
+    for question, n in (
+        ("rop", {"all": "48", "that screening grades": "45"}),
+        ("treatment", {"all": "32", "that screening grades": "29"}),
+    ):
+        rows = rows_of(study / f"tables/quality_gate_{question}.csv")
+        assert {row["photographs"]: row["n"] for row in rows} == n and len(rows) % 2 == 0
+    results = json.loads((study / "results.json").read_text())
+    first = results["questions"][0]
+    assert first["refused"] == 3 and first["headline"]["auc"]["n"] == 45
+    assert any("would refuse 3 of 48" in line for line in results["summary"])
+    card = {figure["name"]: figure["estimate"]["n"] for figure in results["card"]}
+    assert card["auc"] == card["eye: sensitivity"] == 45 and card["auc with refused ones"] == 48
+    assert card["infant: specificity"] == 23
 
 
 def test_the_report_holds_what_the_paper_has_and_what_it_lacks(study):
@@ -110,6 +141,7 @@ def test_the_report_holds_what_the_paper_has_and_what_it_lacks(study):
 
 def test_the_bundle_answers_both_questions(study):
     bundle = open_bundle(study / "bundle" / "rop-tiny")
+    assert bundle.card.eyes is not None and not bundle.card.eyes.measured  # each eye is shown once
     assert bundle.card.stage2 == "real" and bundle.second.classes[1] == "treatment-requiring"
     assert {figure.name for figure in bundle.card.figures} >= {"auc", "treatment: auc"}
 

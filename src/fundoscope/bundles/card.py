@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Sequence
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -19,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from fundoscope.imaging import Standard
 
-#: Version 1 had one stage only, version 2 other names of fields (`RENAMED_SINCE_2`). Raise it with every change that an
-#: older reader would misunderstand.
-SCHEMA_VERSION = 3
+#: Version 1 had one stage only, version 2 other names of fields (`RENAMED_SINCE_2`), version 3 no rule for eyes. Raise it
+#: with every change that an older reader would misunderstand.
+SCHEMA_VERSION = 4
 
 #: Names of a nicking card's fields in version 2, and today's: part of the card -> old name -> new name.
 RENAMED_SINCE_2 = {
@@ -76,6 +77,39 @@ class Stage(_Record):
         return np.asarray(probabilities) >= self.operating_point.threshold
 
 
+#: How the views of an eye become one probability, in words, by the names of `evaluation.decisions.VIEW_RULES`.
+VIEWS_IN_WORDS = {
+    "any": "the highest graded view",
+    "second": "the second highest graded view, or the only one",
+    "mean": "the mean of the graded views' log-odds",
+}
+
+
+class EyeDecision(_Record):
+    """How several photographs of an eye at one examination become the eye's decision: `evaluation.decisions.EyeRule`.
+
+    `measured` says whether the rule was chosen and measured on eyes. Where no infant was known it was not: any view then
+    decides, at the photograph's own threshold.
+    """
+
+    views: Literal["any", "second", "mean"]
+    operating_point: DecisionThreshold
+    measured: bool
+
+    @property
+    def words(self) -> str:
+        """The rule in a sentence, as it stands beside each eye."""
+        point = self.operating_point
+        rule = f"an eye is suspected where {VIEWS_IN_WORDS[self.views]} reaches {point.threshold:.4f}"
+        basis = (
+            f"{point.rule}, chosen on {point.data}"
+            if self.measured
+            else "the photograph's threshold; NEVER MEASURED on eyes of several views, since the infants were unknown"
+        )
+        refused = "refused views are left out, and an eye without a graded view is not graded"
+        return f"{rule} ({basis}); {refused}"
+
+
 class CardFigure(_Record):
     """One measured figure with its 95 % interval, the number of photographs, and what it was measured on."""
 
@@ -85,6 +119,34 @@ class CardFigure(_Record):
     high: float | None = None
     n: int = Field(ge=1)
     on: str
+
+
+def describe_doubts(figures: Sequence[CardFigure]) -> dict[str, str]:
+    """What speaks against using a bundle, by its question (`rop`, `treatment`): empty where its figures are good enough.
+
+    An AUC whose interval reaches down to 0.5 is no better than chance; one whose lower end is not above the nuisance
+    baseline may come from file size, field shape and colour alone. The lower end and not the value decides, since a small
+    study reaches a high value by luck.
+    """
+    known = {figure.name: figure for figure in figures}
+    doubts = {}
+    for question, before, subject in (
+        ("rop", "", "this bundle is"),
+        ("treatment", "treatment: ", "on treatment it is"),
+    ):
+        found, nuisance = known.get(f"{before}auc"), known.get(f"{before}auc of the nuisance baseline")
+        if found is None:
+            continue
+        spread = "no interval" if found.low is None else f"{found.low:.2f} to {found.high:.2f}"
+        measured = f"AUC {found.value:.2f} ({spread}), {found.on}"
+        if found.low is None or found.low <= 0.5:
+            doubts[question] = f"{subject} no better than chance on its own folds: {measured}"
+        elif nuisance is not None and found.low <= nuisance.value:
+            doubts[question] = (
+                f"{subject} no better than the nuisance baseline on its own folds (which knows file size, field shape, "
+                f"colour and sharpness only: AUC {nuisance.value:.2f}): {measured}"
+            )
+    return doubts
 
 
 class Parity(_Record):
@@ -154,9 +216,25 @@ class Card(BaseCard):
 
     standard: Standard
     stages: tuple[Stage, ...] = Field(min_length=1, max_length=2)  # the second is asked where the first says yes
+    eyes: EyeDecision | None = None  # None in bundles of before version 4; see `eye_decision`
 
     parity: Parity | None = None
     parity_second: Parity | None = None  # of the second stage, where there is one
+
+    @property
+    def eye_decision(self) -> EyeDecision:
+        """The rule for eyes; of a card without one, any view at the photograph's threshold, which was never measured."""
+        return self.eyes or unmeasured_eyes(self.stages[0])
+
+    @property
+    def doubts(self) -> dict[str, str]:
+        """What speaks against using it, by question: see `describe_doubts`."""
+        return describe_doubts(self.figures)
+
+
+def unmeasured_eyes(stage: Stage) -> EyeDecision:
+    """The rule for eyes of a bundle whose photographs do not tell eyes apart: each view decides as if it were alone."""
+    return EyeDecision(views="any", operating_point=stage.operating_point, measured=False)
 
 
 class CrossingSettings(_Record):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fundoscope.bundles.card import BaseCard, FileRecord
-from fundoscope.bundles.read import CARD_FILE
+from fundoscope.bundles.card import SCHEMA_VERSION, BaseCard, Card, FileRecord, Parity
+from fundoscope.bundles.read import CARD_FILE, verify_task
 
 CARD_PAGE = "card.md"
 
@@ -35,6 +35,35 @@ def write_card_files(card: BaseCard, parity: Sequence[str], part: Path) -> None:
     page.write_text(render(card.model_copy(update={"files": networks}), parity), encoding="utf-8")
     card = card.model_copy(update={"files": {CARD_PAGE: _record(page), **networks}})
     (part / CARD_FILE).write_text(card.sealed_json(), encoding="utf-8")
+
+
+def parity_lines(parity: Parity) -> list[str]:
+    """The parity report in words, a line each."""
+    n = parity.n_photographs
+    lines = [
+        f"parity  torch to ONNX fp32: logits differ by {parity.fp32_max_abs_logit:.1e} at most on {n} photographs",
+        f"        fp32 to INT8: {parity.int8_flips} of {n} decisions change; logits differ by "
+        f"{parity.int8_mean_abs_logit:.3f} on average, {parity.int8_max_abs_logit:.3f} at most",
+    ]
+    if parity.int8_auc_change is not None:
+        lines.append(f"        fp32 to INT8: AUC changes by {parity.int8_auc_change:+.4f}")
+    return lines
+
+
+def rewrite_card(folder: Path, changes: Mapping[str, object]) -> Card:
+    """Write the card of a classifier's bundle anew with some fields changed, and its page and checksums; returns it.
+
+    The networks stay byte for byte. Raises `BundleError` for a bundle that is broken or of another task.
+    """
+    card = verify_task(folder, Card)
+    card = card.model_copy(update={"schema_version": SCHEMA_VERSION, **changes})
+    parities = [parity for parity in (card.parity, card.parity_second) if parity is not None]
+    with replace_folder(folder) as part:
+        for name in card.files:
+            if name.endswith(".onnx"):
+                shutil.copyfile(folder / name, part / name)
+        write_card_files(card, [line for parity in parities for line in parity_lines(parity)], part)
+    return verify_task(folder, Card)
 
 
 def render(card: BaseCard, parity: Sequence[str]) -> str:

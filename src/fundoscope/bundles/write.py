@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fundoscope.bundles.card import Card, Parity, Stage
-from fundoscope.bundles.folder import replace_folder, write_card_files
+from fundoscope.bundles.folder import parity_lines, replace_folder, write_card_files
 from fundoscope.bundles.onnx_files import copy_for_export, export_onnx
 from fundoscope.bundles.quantise import quantise
 from fundoscope.bundles.read import OUTPUTS, load_network, run_outputs
@@ -182,16 +182,3 @@ def _auc(logits: Logits, labels: NDArray[np.integer] | None) -> float:
     margin = logits[:, 1] - logits[:, 0]
     ahead = margin[labels == 1][:, None] - margin[labels == 0]
     return float((ahead > 0).mean() + 0.5 * (ahead == 0).mean())
-
-
-def parity_lines(parity: Parity) -> list[str]:
-    """The parity report in words, a line each."""
-    n = parity.n_photographs
-    lines = [
-        f"parity  torch to ONNX fp32: logits differ by {parity.fp32_max_abs_logit:.1e} at most on {n} photographs",
-        f"        fp32 to INT8: {parity.int8_flips} of {n} decisions change; logits differ by "
-        f"{parity.int8_mean_abs_logit:.3f} on average, {parity.int8_max_abs_logit:.3f} at most",
-    ]
-    if parity.int8_auc_change is not None:
-        lines.append(f"        fp32 to INT8: AUC changes by {parity.int8_auc_change:+.4f}")
-    return lines

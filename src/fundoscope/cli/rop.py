@@ -41,6 +41,8 @@ def screen(
             typer.echo(
                 "--allow-simulated changes nothing: this bundle has learnt nothing from simulated eyes.", err=True
             )
+        for doubt in () if quiet else grader.doubts:
+            typer.echo(f"WARNING: {doubt}", err=True)
         return grader
 
     grade_photographs(photos, out, json, replace, quiet, bundle, open_grader)

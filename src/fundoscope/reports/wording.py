@@ -35,7 +35,7 @@ _DECISIONS = {
 _OUTCOMES = {"suspected": "ROP suspected", "refused": "Refused, not graded", "failed": "Could not be read"}
 _DECISION_COLUMNS = ("rop", "decision")  # columns of an eye that may hold its decision, the plainer one first
 _YES, _NO = ("yes", "True"), ("no", "False")
-_EYE_HEADS = {"p_rop": "highest probability", "decision": "taken together", "rop": "taken together"}
+_EYE_HEADS = {"p_rop": "probability", "decision": "taken together", "rop": "taken together"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ class ScreeningHeader:
     simulated: bool = False
     second_stage: bool = False
     treatment_point: ReportedThreshold | None = None
+    doubts: tuple[str, ...] = ()  # what speaks against using the bundle
 
     @property
     def stamps(self) -> list[str]:

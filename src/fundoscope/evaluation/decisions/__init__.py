@@ -13,7 +13,16 @@ from fundoscope.evaluation.decisions.abstention import (
     decision_confidence,
 )
 from fundoscope.evaluation.decisions.cascade import Cascade, score_cascade
-from fundoscope.evaluation.decisions.eye_views import VIEW_RULES, EyeViews, RuleChoice, choose_rule
+from fundoscope.evaluation.decisions.eye_views import (
+    EYE_DIGITS,
+    VIEW_RULES,
+    EyeRule,
+    EyeRuleChoice,
+    EyeViews,
+    RuleChoice,
+    choose_eye_rule,
+    choose_rule,
+)
 from fundoscope.evaluation.decisions.operating_points import (
     TARGETS,
     InnerPredictions,
@@ -27,18 +36,22 @@ from fundoscope.evaluation.decisions.prevalence import DecisionCurve, class_weig
 from fundoscope.evaluation.decisions.temperature import Temperature, fit_temperature
 
 __all__ = [
+    "EYE_DIGITS",
     "TARGETS",
     "VIEW_RULES",
     "AbstentionBand",
     "Cascade",
     "CoverageRisk",
     "DecisionCurve",
+    "EyeRule",
+    "EyeRuleChoice",
     "EyeViews",
     "InnerPredictions",
     "OperatingPoint",
     "RuleChoice",
     "Temperature",
     "choose_band",
+    "choose_eye_rule",
     "choose_rule",
     "class_weights",
     "coverage_risk",

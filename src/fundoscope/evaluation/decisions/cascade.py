@@ -71,24 +71,29 @@ def score_cascade(
     cascade: Cascade,
     groups: Sequence[object] | NDArray | None = None,
     weights: ArrayLike | None = None,
+    stages_alone: bool = True,
 ) -> list[dict[str, Any]]:
     """A row for each figure of the two stages in a row: `figure` in words, its `share` (an `Estimate`), `count` and `of`.
 
     `truth_tr` (n,) is 1 for treatment-requiring, `truth_rop` (n,) 1 for any ROP. The share is `count` of `of` (a mean over
     seeds, unweighted); both are None for figures that are no share. `groups` and `weights` are those of `estimate`. The
     product of the two sensitivities is what would be left if the stages missed independently; a sensitivity end to end above
-    it means that they miss the same photographs. Raises `UsageError` for shapes that do not match and for
+    it means that they miss the same photographs; without `stages_alone` these figures are left out, as where stage 2 was asked
+    of what stage 1 calls ROP only. Raises `UsageError` for shapes that do not match and for
     treatment-requiring without ROP.
     """
     tr, rop = (check_scores(truth, np.asarray(cascade.p_rop, float))[0] == 1 for truth in (truth_tr, truth_rop))
     if (tr & ~rop).any():
         raise UsageError(f"{(tr & ~rop).sum()} are treatment-requiring without ROP. Correct the labels.")
     parts = _parts(tr, rop, cascade)
+    if not stages_alone:
+        parts = {name: part for name, part in parts.items() if name not in (_FIRST, _SECOND)}
 
     def values(drawn: Array) -> dict[str, Array]:
         shares = {name: _weighted_share(drawn, units, hits) for name, (units, hits) in parts.items()}
-        product = shares[_FIRST] * shares[_SECOND]
-        shares |= {_PRODUCT: product, _BEYOND: shares["sensitivity"] - product}
+        if stages_alone:
+            product = shares[_FIRST] * shares[_SECOND]
+            shares |= {_PRODUCT: product, _BEYOND: shares["sensitivity"] - product}
         return {name: each.mean(axis=0) for name, each in shares.items()}
 
     found = bootstrap(values, tr.astype(float), groups, weights=weights)

@@ -1,18 +1,20 @@
 """Several views of an eye, an exam or an infant combined to one probability and one label.
 
 The caller's keys define the units: (infant, eye, exam) for an eye at one visit, the infant alone for all its photographs.
-A photograph of an unknown infant gets a key of its own.
+A photograph of an unknown infant gets a key of its own. `EyeRule` is the rule by which eyes are decided: a study
+measures it, the card of a bundle carries it, and screening decides by it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.errors import UsageError, nearest
+from fundoscope.evaluation.decisions.operating_points import OperatingPoint, target_sensitivity
 from fundoscope.evaluation.metrics.intervals import group_codes
 from fundoscope.evaluation.metrics.recalibration import log_odds
 from fundoscope.evaluation.metrics.scores import auc, check_scores
@@ -26,6 +28,9 @@ VIEW_RULES = ("any", "second", "mean")
 
 _IN_WORDS = {"any": "the highest view", "second": "the second highest view", "mean": "the mean of the log-odds"}
 _TIE = 1e-9  # AUCs nearer than this are equal but for rounding
+
+#: Digits to which an eye's probability and its threshold are compared: those of a photograph's row in results.csv.
+EYE_DIGITS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,3 +125,68 @@ def choose_rule(y_unit: ArrayLike, p: ArrayLike, views: EyeViews) -> RuleChoice:
     best = next(rule for rule in VIEW_RULES if aucs[rule] >= max(aucs.values()) - _TIE)
     beside = ", ".join(f"{rule} {value:.3f}" for rule, value in aucs.items() if rule != best)
     return RuleChoice(best, f"{best} ({_IN_WORDS[best]}): AUC {aucs[best]:.3f} on {on}; {beside}")
+
+
+@dataclass(frozen=True, slots=True)
+class EyeRule:
+    """How the views of an eye become its decision: `views` is a rule of `VIEW_RULES`, an eye is suspected from `threshold` on.
+
+    Only graded views count: a photograph that screening refuses has no part in the decision, and an eye without a graded
+    view is not decided.
+    """
+
+    views: str
+    threshold: float
+
+    def probabilities(self, p: ArrayLike, graded: ArrayLike, eyes: EyeViews) -> Array:
+        """Each eye's probability, (U,) for `p` (n,) or (seeds, U) for (seeds, n); nan for an eye without a graded view.
+
+        `graded` (n,) says which photographs screening grades. Probabilities are rounded to `EYE_DIGITS` first.
+        """
+        scores, kept = np.round(np.asarray(p, float), EYE_DIGITS), np.flatnonzero(graded)
+        found = np.full((*scores.shape[:-1], eyes.n_units), np.nan)
+        if kept.size:
+            shown = EyeViews.from_keys(eyes.codes[kept].tolist())
+            found[..., eyes.codes[kept][shown.first]] = shown.combine(scores[..., kept], self.views).round(EYE_DIGITS)
+        return found
+
+    @property
+    def compared_threshold(self) -> float:
+        """The threshold as probabilities of eyes are compared with it."""
+        return round(self.threshold, EYE_DIGITS)
+
+    def suspects(self, p_eye: ArrayLike) -> NDArray[np.bool_]:
+        """Where an eye is suspected, in the shape of `p_eye`; never where it is nan."""
+        return np.asarray(p_eye, float) >= self.compared_threshold
+
+
+@dataclass(frozen=True, slots=True)
+class EyeRuleChoice:
+    """The `rule` that inner data chose and why, in words; `point` is its operating point, None where no eye could choose."""
+
+    rule: EyeRule
+    point: OperatingPoint | None
+    text: str
+
+
+def choose_eye_rule(
+    y: ArrayLike, p: ArrayLike, graded: ArrayLike, eyes: EyeViews, target: float, photograph_threshold: float
+) -> EyeRuleChoice:
+    """The rule of the greatest AUC over inner eyes with the highest threshold that keeps the sensitivity `target` there.
+
+    `y` and `p` (n,) are labels and probabilities of inner photographs, `graded` (n,) which of them screening grades. Where
+    they leave no eye of two views or eyes of one class only, nothing can be chosen: any view then decides, at
+    `photograph_threshold`, as if it were alone.
+    """
+    labels, kept = eyes.any_positive(y), np.flatnonzero(graded)
+    shown = EyeViews.from_keys(eyes.codes[kept].tolist())
+    truth = labels[eyes.codes[kept][shown.first]]
+    if not 0 < truth.sum() < len(truth) or shown.counts.max() == 1:
+        text = f"any view, at the photograph's threshold: {shown.n_units} inner eyes of {len(kept)} graded views cannot choose"
+        return EyeRuleChoice(EyeRule(VIEW_RULES[0], photograph_threshold), None, text)
+    choice = choose_rule(truth, np.asarray(p, float)[kept], shown)
+    p_eye = EyeRule(choice.rule, 0.0).probabilities(p, graded, eyes)
+    point = target_sensitivity(truth, p_eye[eyes.codes[kept][shown.first]], target)
+    # up to the next printed number: it parts the same eyes, since their probabilities are printed numbers too
+    threshold = min(1.0, float(np.ceil(point.threshold * 10**EYE_DIGITS - 1e-6)) / 10**EYE_DIGITS)
+    return EyeRuleChoice(EyeRule(choice.rule, threshold), replace(point, threshold=threshold), choice.text)

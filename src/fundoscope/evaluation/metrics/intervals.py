@@ -290,13 +290,13 @@ def _summary(metric: object, value: float, drawn: Array, y: Array, codes: NDArra
     if math.isfinite(value) and len(defined) >= _MIN_DEFINED * len(drawn):
         tail = (1 - LEVEL) / 2
         low, high = (float(edge) for edge in np.quantile(defined, [tail, 1 - tail]))
-        note = _degenerate(metric, y, codes) if low == high == value and value in (0.0, 1.0) else ""
+        note = _degenerate(metric, y, codes, value) if low == high == value and value in (0.0, 1.0) else ""
     elif math.isfinite(value):
         note = f"undefined in {1 - len(defined) / len(drawn):.0%} of the resamples"
     return Estimate(value, low, high, len(y), int(y.sum()), int(codes.max()) + 1, note=note)
 
 
-def _degenerate(metric: object, y: Array, codes: NDArray[np.int64]) -> str:
+def _degenerate(metric: object, y: Array, codes: NDArray[np.int64], value: float) -> str:
     """The note for a share of 0 or 1, which no resample changes: what the number of groups supports by the exact bound."""
     rows = {"accuracy": y >= 0, "sensitivity": y == 1, "specificity": y == 0}.get(
         metric if isinstance(metric, str) else ""
@@ -305,7 +305,9 @@ def _degenerate(metric: object, y: Array, codes: NDArray[np.int64]) -> str:
     if rows is None:
         return text
     seen = len(np.unique(codes[rows]))
-    return f"{text}; {seen} groups support at least {lower_bound_with_no_misses(seen):.3f} by the exact bound"
+    bound = lower_bound_with_no_misses(seen)
+    supported = f"at least {bound:.3f}" if value else f"no more than {1 - bound:.3f}"
+    return f"{text}; {seen} groups support {supported} by the exact bound"
 
 
 def wilson(hits: int, n: int, level: float = LEVEL) -> tuple[float, float]:

@@ -61,6 +61,12 @@ class RopGrader:
         return {"allow_simulated": self.allow_simulated}
 
     @property
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against using the bundle, a sentence each; of treatment only where that question is answered."""
+        doubts = self.bundle.card.doubts
+        return tuple(doubts[question] for question in doubts if question == "rop" or self.second is not None)
+
+    @property
     def second(self) -> Stage | None:
         """The stage that tells whether treatment is required; None where the bundle has none that may be shown."""
         shown = {"real": True, "simulated": self.allow_simulated}

@@ -22,7 +22,7 @@ def open_sinks(
     bundle: Bundle, second: Stage | None, folder: Path, started: str, positions: Mapping[str, int], skipped: str = ""
 ) -> dict[str, Sink]:
     """`eyes.csv` and `report.html` in `folder`; see `Grader.open_sinks`."""
-    eyes = ScreenedEyes()
+    eyes = ScreenedEyes(bundle.card.eye_decision)
     header = header_of(bundle, second, started)
     report = ScreeningReport(folder / "report.html", header, positions.get("report.html"), skipped)
     return {"eyes.csv": EyeTable(folder / "eyes.csv", eyes), "report.html": ScreeningPage(report, folder, eyes)}
@@ -104,6 +104,7 @@ def header_of(bundle: Bundle, second: Stage | None, started: str) -> ScreeningHe
         simulated=second is not None and card.stage2 == "simulated",
         second_stage=second is not None,
         treatment_point=None if second is None else _threshold(second),
+        doubts=tuple(doubt for question, doubt in card.doubts.items() if question == "rop" or second is not None),
     )
 
 

@@ -55,12 +55,14 @@ def screen_photograph(
         (logits, activations), *treatment = bundle.run_stages(tensor, 2 if second else 1)
         activation = activations[0]
         p_rop = float(bundle.probabilities(logits)[0])
+        doubts = bundle.card.doubts
+        reasons = [doubts.get("rop", "")]
         found.update(status=Status.OK, p_rop=p_rop, rop=bundle.decide(p_rop))
         if second is not None and found["rop"]:
             p_tr = second.probabilities(treatment[0][0])
             found.update(p_tr=float(p_tr[0]), treatment_requiring=bool(second.decisions(p_tr)[0]))
-            found.update(reason=SIMULATED if bundle.card.stage2 == "simulated" else "")
-    reasons = (found.pop("reason", ""), photograph.photograph.remark)
-    found["reason"] = " ".join(reason for reason in reasons if reason)
+            reasons += [SIMULATED if bundle.card.stage2 == "simulated" else "", doubts.get("treatment", "")]
+        found["reason"] = "; ".join(filter(None, reasons))
+    found["reason"] = " ".join(filter(None, (found.get("reason", ""), photograph.photograph.remark)))
     finding = RopFinding(photograph.name, seconds=round(time.perf_counter() - start, 4), **found)
     return GradedPhotograph((finding,), RopEvidence(picture, activation, size))

@@ -162,6 +162,12 @@ class CalibratedPredictions:
         return log_loss(question, [each.rows for each in inner], [each.p for each in inner])
 
 
+def mean_probabilities(rows: Rows, p: Scores) -> tuple[Rows, Scores]:
+    """Each photograph once, and the mean of its probabilities: `rows` and `p` (m,) hold it once a seed."""
+    photographs, codes = np.unique(rows, return_inverse=True)
+    return photographs, np.bincount(codes, weights=p) / np.bincount(codes)
+
+
 def log_loss(question: Question, rows: list[Rows], p: list[Scores]) -> float:
     """Mean log loss of probabilities `p` of the photographs `rows`, fit by fit."""
     every, scores = np.concatenate(rows), np.concatenate(p)

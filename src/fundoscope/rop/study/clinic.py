@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fundoscope.cohort import Cohort, Folds
 from fundoscope.cohort.sheet import is_blank
@@ -21,45 +23,93 @@ from fundoscope.evaluation.decisions import (
 from fundoscope.evaluation.metrics import cut_into_bands, subgroup_rows
 from fundoscope.rop.study.calibrate import CalibratedPredictions, FitInnerPredictions
 from fundoscope.rop.study.plan import StudyPlan
+from fundoscope.rop.study.questions import ROP
 from fundoscope.rop.study.results import Row
 from fundoscope.rop.study.scored_question import ScoredQuestion
-from fundoscope.rop.study.units import cohort_units, describe_rules, predict_units
+from fundoscope.rop.study.units import UnitPredictions, cohort_eyes, describe_rules, predict_eyes, predict_treatment
+
+Scores = NDArray[np.float64]
+Rows = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 #: Columns that make subgroups, cut as neonatologists do (paper 000 names none).
 _CUTS = {"birth_weight": ((1000, 1500), "g"), "gestational_age": ((28, 32), "weeks")}
 _NAMED = ("camera", "site", "device", "sex", "ethnicity")
 
 
-def score_units(
-    plan: StudyPlan, predictions: CalibratedPredictions, scored: ScoredQuestion
-) -> tuple[list[Row], list[str]]:
-    """Every metric of the reference by photograph, eye, exam and infant; and the rules that the folds chose, in words."""
-    question, target = scored.question, plan.recipe.decision.target_sensitivity
-    rows, rules = [], []
-    for name, views in cohort_units(plan.cohort).items():
-        found = predict_units(predictions, scored.reference, question, views, plan.folds, target)
-        y, groups = views.any_positive(question.labels), plan.group_numbers[views.first]
-        rows.append({"unit": name, **estimates(y, found.p, threshold=found.thresholds, groups=groups)})
-        rules.append(f"{name}: {describe_rules(found.rules)}")
-    return rows, rules
+def score_units(plan: StudyPlan, predictions: CalibratedPredictions, arm: str, graded: Flags) -> tuple[list[Row], str]:
+    """Every metric of one arm's stage 1 by photograph, eye, exam and infant, as screening decides them; and the folds' rules.
 
-
-def score_cascade_by_unit(
-    plan: StudyPlan, predictions: CalibratedPredictions, questions: Sequence[ScoredQuestion]
-) -> list[Row]:
-    """Both stages of the reference as one grader, by each unit; empty where one question is asked."""
-    if len(questions) < 2:
-        return []
-    reference, target = questions[0].reference, plan.recipe.decision.target_sensitivity
-    rop, treatment = (scored.question for scored in questions)
-    rows = []
-    for name, views in cohort_units(plan.cohort).items():
-        one, two = (
-            predict_units(predictions, reference, question, views, plan.folds, target) for question in (rop, treatment)
+    `graded` (n,) are the photographs that screening grades: the others have no part in it, and `not decided` counts the
+    units of which no photograph was graded. An exam or an infant is suspected where one of its eyes is.
+    """
+    question = plan.question(ROP)
+    by_photograph = predictions.out_of_fold(ROP, arm)
+    rows = [
+        _unit_row("photograph", question.labels, by_photograph.p, by_photograph.thresholds, plan.group_numbers, graded)
+    ]
+    if not plan.cohort.has_infants:
+        return rows, "the table does not tell infants apart, so that no eye of several views was measured"
+    target, views = plan.recipe.decision.target_sensitivity, cohort_eyes(plan.cohort)
+    eyes = predict_eyes(predictions, arm, question, plan.folds, views, graded, target)
+    found = {"eye": eyes, **_larger_units(plan.cohort, eyes)}
+    if not graded.all():
+        everything = np.ones_like(graded)
+        found["eye, refused views counted too"] = predict_eyes(
+            predictions, arm, question, plan.folds, views, everything, target
         )
-        cascade = Cascade(one.p, two.p, one.thresholds, two.thresholds)
-        truth = views.any_positive(treatment.labels == 1), views.any_positive(rop.labels)
-        rows += [{"unit": name, **row} for row in score_cascade(*truth, cascade, plan.group_numbers[views.first])]
+    for name, each in found.items():
+        y, groups = each.units.any_positive(question.labels), plan.group_numbers[each.units.first]
+        rows.append(_unit_row(name, y, each.p, each.thresholds, groups, np.isfinite(each.p[0])))
+    return rows, f"{arm}; eyes by the rule {describe_rules(eyes.rules)}"
+
+
+def _larger_units(cohort: Cohort, eyes: UnitPredictions) -> dict[str, UnitPredictions]:
+    """The predictions by exam and by infant; a photograph of an unknown infant stands for itself."""
+    infants = [each.infant or f"(unknown: {each.image})" for each in cohort]
+    exams = [(infant, each.exam) for infant, each in zip(infants, cohort, strict=True)]
+    return {"exam": eyes.by(exams), "infant": eyes.by(infants)}
+
+
+def _unit_row(name: str, y: Rows, p: Scores, thresholds: Scores, groups: Rows, decided: Flags) -> Row:
+    found: dict[Any, Any] = estimates(
+        y[decided], p[:, decided], threshold=thresholds[:, decided], groups=groups[decided]
+    )
+    return {"unit": name, **found, "not decided": int((~decided).sum())}
+
+
+def score_cascade_by_unit(plan: StudyPlan, predictions: CalibratedPredictions, arm: str, graded: Flags) -> list[Row]:
+    """Both stages of an arm as one grader, by each unit; empty where one question is asked.
+
+    By photograph both stages answer for all that screening grades, so that each can be judged alone; an eye requires
+    treatment where it is suspected and one of its suspected views does, as screening says it.
+    """
+    if len(plan.questions) < 2:
+        return []
+    rop, treatment = plan.questions
+    groups = plan.group_numbers
+    first, second = (predictions.out_of_fold(each.name, arm) for each in (rop, treatment))
+    needs, has_rop = treatment.labels == 1, rop.labels
+    cascade = Cascade(*(each[:, graded] for each in (first.p, second.p, first.thresholds, second.thresholds)))
+    rows = [
+        {"unit": "photograph", **row} for row in score_cascade(needs[graded], has_rop[graded], cascade, groups[graded])
+    ]
+    if not plan.cohort.has_infants:
+        return rows
+    eyes = predict_eyes(
+        predictions, arm, rop, plan.folds, cohort_eyes(plan.cohort), graded, plan.recipe.decision.target_sensitivity
+    )
+    called = predict_treatment(predictions, arm, eyes.units, graded) * (eyes.p >= eyes.thresholds)
+    requiring = replace(eyes, p=np.where(np.isfinite(eyes.p), called, np.nan))
+    larger = _larger_units(plan.cohort, requiring)
+    for name, found in {"eye": eyes, **_larger_units(plan.cohort, eyes)}.items():
+        units, decided = found.units, found.decided
+        need = requiring if name == "eye" else larger[name]
+        cascade = Cascade(found.p[:, decided], need.p[:, decided], found.thresholds[:, decided])
+        unit_needs, unit_has_rop = (units.any_positive(each)[decided] for each in (needs, has_rop))
+        unit_groups = groups[units.first][decided]
+        scored = score_cascade(unit_needs, unit_has_rop, cascade, unit_groups, stages_alone=False)
+        rows += [{"unit": name, **row} for row in scored]
     return rows
 
 

@@ -3,7 +3,8 @@
     plain.npy                   the photographs as the standard cuts them, (n, side, side, 3), contrast as it was
     field, colour, encoding     the same made alike in what is not disease: one field mask, one distribution of colours,
                                 one encoding; `all.npy` in all three
-    measures.parquet            a row a photograph: nuisances, mean colours, and where treatment is asked, vessels
+    measures.parquet            a row a photograph: nuisances, mean colours, where treatment is asked, vessels, and whether
+                                screening would grade or refuse it
     not_made.json               which of these variants the photographs do not allow, and why; only where there is one
 
 Photographs are read in one stream, a few at a time; the controls are fitted in a second stream, on squares.
@@ -40,6 +41,7 @@ from fundoscope.evaluation.controls.matched_photographs import (
     reencode,
 )
 from fundoscope.imaging import Photograph, Pixels, Prepared, Standard, read
+from fundoscope.imaging.quality import judge_quality
 from fundoscope.rop.study.plan import StudyPlan
 from fundoscope.rop.study.questions import TREATMENT
 from fundoscope.studies import Progress, write_json
@@ -87,6 +89,10 @@ class StudyData:
         table = pd.read_parquet(self.folder / MEASURES)
         return table[[name for name in table if name.startswith(f"{prefix}: ")]].to_numpy(float)
 
+    def graded(self) -> NDArray[np.bool_]:
+        """Which photographs screening grades, (n,); it refuses the others for their quality."""
+        return self.measures("quality")[:, 0] > 0
+
 
 def prepare_squares(plan: StudyPlan, progress: Progress) -> StudyData:
     """Read and standardise every photograph of the cohort, unless that is done."""
@@ -115,7 +121,8 @@ def _read_all(plan: StudyPlan, folder: Path, progress: Progress) -> pd.DataFrame
             if prepared.photograph.reduction == 1
             else Prepared.from_photograph(read(record.path, record.image))
         )
-        measures = _named("nuisance", nuisance_features(whole.photograph, whole.field))
+        measures = _named("quality", {"graded": float(judge_quality(prepared, "infant").gradable)})
+        measures |= _named("nuisance", nuisance_features(whole.photograph, whole.field))
         colours = mean_colour_table([whole.photograph])[0].tolist()
         measures |= _named("colour", dict(zip(COLOURS, colours, strict=True)))
         if with_vessels:

@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fundoscope.bundles.card import describe_doubts
 from fundoscope.evaluation import auc, results_table
 from fundoscope.evaluation.controls import NotMade, majority_baseline, make_or_say_why, predict_out_of_fold
 from fundoscope.evaluation.decisions import predictive_values
+from fundoscope.findings import counted
 from fundoscope.rop.recipes import STUDENT, UNDISTILLED
 from fundoscope.rop.study.calibrate import CALIBRATED, CalibratedPredictions, OutOfFoldPredictions
 from fundoscope.rop.study.clinic import (
@@ -37,10 +39,13 @@ from fundoscope.rop.study.results import (
     NETWORKS,
     RESULTS,
     SHUFFLED,
+    Headline,
     QuestionResults,
     Row,
     Sample,
     StudyResults,
+    as_plain,
+    card_figures,
     read_results,
 )
 from fundoscope.rop.study.sample import count_infants
@@ -60,6 +65,8 @@ _CARD_METRICS = ("auc", "sensitivity", "specificity", "accuracy", "brier", "ece"
 
 Scores = NDArray[np.float64]
 Rows = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+Baselines = dict[str, OutOfFoldPredictions | NotMade]
 
 
 def evaluate_study(plan: StudyPlan, data: StudyData) -> dict[str, Any]:
@@ -87,6 +94,11 @@ class Evaluation:
     def __init__(self, plan: StudyPlan, data: StudyData, predictions: CalibratedPredictions) -> None:
         self.plan, self.data, self.predictions = plan, data, predictions
         self.exported = str(predictions.exported.arm.iloc[0])
+
+    @cached_property
+    def graded(self) -> Flags:
+        """Which photographs screening grades, (n,): the quality gate belongs to the rule that is measured."""
+        return self.data.graded()
 
     @cached_property
     def questions(self) -> list[ScoredQuestion]:
@@ -118,9 +130,7 @@ class Evaluation:
         found = make_or_say_why(
             lambda: predict_out_of_fold(table, first.y, self.plan.fold_rows, self.plan.group_numbers).p
         )
-        if isinstance(found, NotMade):
-            return found
-        return OutOfFoldPredictions(name, "plain", found[None], np.full((1, len(found)), 0.5))
+        return _baseline(name, found)
 
     def baselines(self, scored: ScoredQuestion) -> dict[str, Scores | NotMade]:
         """What must be beaten, out of fold: probabilities of the question's own photographs, or why there are none."""
@@ -147,13 +157,10 @@ class Evaluation:
         return [self._question_results(scored) for scored in self.questions]
 
     def _question_results(self, scored: ScoredQuestion) -> QuestionResults:
-        graders = [
-            {"grader": name, **scored.estimates(each.p, each.thresholds)} for name, each in scored.predictions.items()
-        ]
-        graders += [
-            {"grader": name, **({NOT_MADE: p.why} if isinstance(p, NotMade) else scored.estimates(p))}
-            for name, p in self.baselines(scored).items()
-        ]
+        baselines = {name: _baseline(name, p) for name, p in self.baselines(scored).items()}
+        kept = np.flatnonzero(self.graded[scored.rows])  # of these photographs, those that screening grades
+        gated, gated_baselines = scored.select(kept), _select(baselines, kept)
+        graders = score_graders(scored, baselines)
         name, reference = scored.question.name, scored.reference
         differences = [
             {
@@ -171,11 +178,36 @@ class Evaluation:
         pair = [arm for arm in (STUDENT, UNDISTILLED) if arm in scored.predictions] or [reference]
         return QuestionResults(
             name=name, classes=scored.question.classes, reference=reference, n=len(scored.y), positives=int(scored.y.sum()),
-            groups=len(np.unique(scored.groups)), networks=list(scored.predictions), graders=graders, differences=differences,
+            groups=len(np.unique(scored.groups)), networks=list(scored.predictions),
+            headline=self._headline(scored, baselines, kept), refused=len(scored.y) - len(kept), graders=graders,
+            graded=graders if len(kept) == len(scored.y) else score_graders(gated, gated_baselines), differences=differences,
             confusions={arm: confusion_counts(scored.y, scored.predictions[arm]) for arm in pair},
             operating_points=score_operating_points(scored, inner, self.plan.folds),
             calibration=scored.estimates_of_mean(),
             abstention=abstention.text, coverage_area=abstention.coverage_area, error_of_all=abstention.error_of_all,
+        )  # fmt: skip
+
+    def _headline(self, scored: ScoredQuestion, baselines: Baselines, kept: Rows) -> Headline:
+        """How good the exported network is, how sure that is, and how far it stands above the first baseline.
+
+        `kept` are the photographs that screening grades; where they are of one class, all are taken.
+        """
+        basis = f"{len(kept)} of {len(scored.y)} photographs, those that screening grades"
+        if len(np.unique(scored.y[kept])) < 2:
+            basis = f"{len(scored.y)} photographs, of which screening grades only {len(kept)}"
+            kept = np.arange(len(scored.y))
+        part, (name, baseline) = scored.select(kept), next(iter(_select(baselines, kept).items()))
+        ours = part.predictions[self.exported]
+        found = part.estimates(ours.p, ours.thresholds)
+        if isinstance(baseline, NotMade):
+            least, difference, verdict = None, None, f"not compared: {baseline.why}"
+        else:
+            least, difference = part.estimates(baseline.p)["auc"], part.difference(ours, baseline)
+            verdict = "above" if difference.estimate.low > 0 else "not shown to be above"
+            verdict = "below" if found["auc"].value < least.value else verdict
+        return Headline(
+            network=self.exported, basis=basis, auc=found["auc"], sensitivity=found["sensitivity"],
+            specificity=found["specificity"], baseline=name, baseline_auc=least, difference=difference, verdict=verdict,
         )  # fmt: skip
 
     @cached_property
@@ -228,14 +260,14 @@ class Evaluation:
         ]
 
     @cached_property
-    def units(self) -> tuple[list[Row], list[str]]:
-        """Stage 1 by photograph, eye, exam and infant; and which rules the folds chose, in words."""
-        return score_units(self.plan, self.predictions, self.questions[0])
+    def units(self) -> tuple[list[Row], str]:
+        """Stage 1 of the exported network by photograph, eye, exam and infant; and the folds' rules for eyes, in words."""
+        return score_units(self.plan, self.predictions, self.exported, self.graded)
 
     @cached_property
     def cascade(self) -> list[Row]:
         """Both stages in a row, by each unit; empty where one question is asked."""
-        return score_cascade_by_unit(self.plan, self.predictions, self.questions)
+        return score_cascade_by_unit(self.plan, self.predictions, self.exported, self.graded)
 
     @cached_property
     def subgroups(self) -> list[Row]:
@@ -259,10 +291,10 @@ class Evaluation:
             summary=self.summary(), exported=self.exported, seeds=plan.options.seeds, prevalences=list(plan.options.prevalences),
             sample=self.sample(), networks=read_csv(plan.folder / NETWORKS), questions=self.question_results,
             inner_log_losses=self.inner_log_losses, controls=self.controls, int8=self.int8, units=rows,
-            unit_rules="; ".join(rules), cascade=self.cascade, subgroups=self.subgroups,
+            unit_rules=rules, cascade=self.cascade, subgroups=self.subgroups,
             predictive_values=self.predictive_values,
             shuffled_labels=json.loads(shuffled.read_text(encoding="utf-8")) if shuffled.exists() else None,
-            card=self.card_figures(),
+            card=self.card_figures, doubts=self.doubts,
         )  # fmt: skip
 
     def sample(self) -> Sample:
@@ -275,26 +307,46 @@ class Evaluation:
             folds=plan.folds.table(plan.cohort), histograms=count_infants(plan.cohort),
         )  # fmt: skip
 
+    @cached_property
     def card_figures(self) -> list[Row]:
-        """What the bundle's card says of the recipe: name, estimate, and what it was measured on."""
-        figures = []
-        for scored, found in zip(self.questions, self.question_results, strict=True):
-            row = next(row for row in found.graders if row["grader"] == self.exported)
-            on = (
-                f"{len(scored.y)} photographs, out of fold ({len(self.plan.folds)} folds, {self.plan.options.seeds} seeds, "
-                "recipe not this very network)"
-            )
+        """What the bundle's card says of the recipe: name, estimate, and what it was measured on.
+
+        Figures are of the photographs that screening grades, and of the eyes; where screening refuses some, the AUC with
+        these stands beside them.
+        """
+        plan, figures = self.plan, []
+        how = f"out of fold ({len(plan.folds)} folds, {counted(plan.options.seeds, 'seed')}, recipe not this very network)"
+        for found in self.question_results:
             before = "" if found.name == ROP else f"{found.name}: "
-            figures += [{"name": before + metric, "estimate": row[metric], "on": on} for metric in _CARD_METRICS]
-            if found.name == ROP:
-                nuisance = next(row for row in found.graders if row["grader"] == "nuisance baseline")
-                if NOT_MADE not in nuisance:
-                    figures.append({"name": "auc of the nuisance baseline", "estimate": nuisance["auc"], "on": on})
+            row = _row(found.graders, self.exported)
+            decidable = found.refused and np.isfinite(_row(found.graded, self.exported)["auc"].value)
+            rows, gate = (found.graded, " that screening grades") if decidable else (found.graders, "")
+            own, on = _row(rows, self.exported), f"{_row(rows, self.exported)['auc'].n} photographs{gate}, {how}"
+            figures += [{"name": before + metric, "estimate": own[metric], "on": on} for metric in _CARD_METRICS]
+            if decidable:
+                on_all = f"{row['auc'].n} photographs, those that screening refuses too, {how}"
+                figures.append({"name": f"{before}auc with refused ones", "estimate": row["auc"], "on": on_all})
+            if found.name == ROP and NOT_MADE not in (nuisance := _row(rows, "nuisance baseline")):
+                figures.append({"name": "auc of the nuisance baseline", "estimate": nuisance["auc"], "on": on})
+        for row in self.units[0]:
+            if row["unit"] in ("eye", "infant"):
+                on = f"{row['auc'].n} {row['unit']}s, {how}"
+                figures += [
+                    {"name": f"{row['unit']}: {metric}", "estimate": row[metric], "on": on}
+                    for metric in ("sensitivity", "specificity") if np.isfinite(row[metric].value)
+                ]  # fmt: skip
         return figures
+
+    @cached_property
+    def doubts(self) -> list[str]:
+        """What speaks against using the exported network, a sentence each."""
+        return list(describe_doubts(card_figures(as_plain(self.card_figures))).values())
 
     def summary(self) -> list[str]:
         """The figures that a person waits for, a line each."""
-        lines = [
+        lines = [line for found in self.question_results for line in describe_headline(found)]
+        lines += [f"WARNING: {doubt}" for doubt in self.doubts]
+        lines += [
             f"{found.name:<10} {row['grader']:<28} "
             + (f"{NOT_MADE}: {row[NOT_MADE]}" if NOT_MADE in row else f"AUC {row['auc']}")
             for found in self.question_results
@@ -318,6 +370,11 @@ class Evaluation:
         for found in self.question_results:
             results_table(found.graders, tables / f"results_{found.name}.csv")
             results_table(found.operating_points, tables / f"operating_points_{found.name}.csv")
+            results_table(
+                [{"photographs": each, **row} for each, rows in (("all", found.graders), ("that screening grades", found.graded))
+                 for row in rows],
+                tables / f"quality_gate_{found.name}.csv",
+            )  # fmt: skip
             if found.differences:
                 results_table(found.differences, tables / f"differences_{found.name}.csv")
         named = {
@@ -353,6 +410,48 @@ class Evaluation:
             pd.DataFrame(known | {"seed": seed, "p": p.round(6), "threshold": thresholds.round(6)})
             for seed, (p, thresholds) in enumerate(zip(predictions.p, predictions.thresholds, strict=True))
         ]
+
+
+def score_graders(scored: ScoredQuestion, baselines: Baselines) -> list[Row]:
+    """A row a network and a baseline, with every metric; of a baseline that could not be made, why."""
+    return [
+        {
+            "grader": name,
+            **({NOT_MADE: each.why} if isinstance(each, NotMade) else scored.estimates(each.p, each.thresholds)),
+        }
+        for name, each in {**scored.predictions, **baselines}.items()
+    ]
+
+
+def describe_headline(found: QuestionResults) -> list[str]:
+    """What is said first of a question: how good, how sure, against which baseline, and whether screening refuses some."""
+    first = found.headline
+    words = {"below": "BELOW", "above": "above"}.get(first.verdict, first.verdict)
+    lines = [f"{found.name:<10} {first.network}: AUC {first.auc}"]
+    if first.baseline_auc is None or first.difference is None:
+        lines.append(f"           {first.baseline}: {first.verdict}")
+    else:
+        gap = f"difference {first.difference.estimate}"
+        lines.append(f"           {words} the {first.baseline}, AUC {first.baseline_auc.value:.3f}: {gap}")
+    if found.refused:
+        own = _row(found.graders, first.network)["auc"]
+        lines.append(
+            f"           screening would refuse {found.refused} of {found.n} photographs; with these AUC {own}"
+        )
+    return lines
+
+
+def _row(rows: list[Row], grader: str) -> Row:
+    return next(row for row in rows if row["grader"] == grader)
+
+
+def _select(baselines: Baselines, rows: Rows) -> Baselines:
+    return {name: each if isinstance(each, NotMade) else each.select_rows(rows) for name, each in baselines.items()}
+
+
+def _baseline(name: str, p: Scores | NotMade) -> OutOfFoldPredictions | NotMade:
+    """The probabilities (n,) of a baseline, which decides at 0.5."""
+    return p if isinstance(p, NotMade) else OutOfFoldPredictions(name, "plain", p[None], np.full((1, len(p)), 0.5))
 
 
 def _known(places: Rows) -> Rows:

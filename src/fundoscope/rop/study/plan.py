@@ -18,7 +18,7 @@ from fundoscope.rop.study.questions import Question, answerable_questions
 from fundoscope.studies import MANIFEST, Progress, Study, command, versions_of
 
 #: Raise it with every change of the folder's layout: folders of another layout are refused.
-LAYOUT = 2
+LAYOUT = 3
 
 _PACKAGES = ("fundoscope", "torch", "lightning", "timm", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 

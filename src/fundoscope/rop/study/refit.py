@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fundoscope.bundles.card import CardFigure, Stage
+from fundoscope.bundles.card import Stage
 from fundoscope.bundles.write import write_bundle
 from fundoscope.evaluation.decisions import fit_temperature, target_sensitivity
 from fundoscope.learning import DistillationPlan, FitOptions, distil, fit
 from fundoscope.networks import Classifier
 from fundoscope.rop.recipes import StudyArm
-from fundoscope.rop.study.calibrate import CalibratedPredictions, FoldCalibration
+from fundoscope.rop.study.calibrate import CalibratedPredictions, FoldCalibration, mean_probabilities
 from fundoscope.rop.study.data import StudyData
 from fundoscope.rop.study.export import bundle_card, card_stage
 from fundoscope.rop.study.networks import (
@@ -40,8 +40,10 @@ from fundoscope.rop.study.networks import (
 from fundoscope.rop.study.plan import StudyPlan
 from fundoscope.rop.study.pretraining import pretrained_weights
 from fundoscope.rop.study.questions import ROP, TREATMENT, Question
+from fundoscope.rop.study.results import card_figures
 from fundoscope.rop.study.simulated_treatment import SecondStage, learn_from_simulated_eyes
 from fundoscope.rop.study.train import save_weights
+from fundoscope.rop.study.units import shipped_eye_rule
 from fundoscope.studies import Progress, write_json
 
 _NO_ROWS = np.array([], np.int64)
@@ -75,9 +77,10 @@ def refit_for_export(plan: StudyPlan, data: StudyData, results: Mapping[str, Any
     first = card_stage(ROP, refit.calibration(plan.question(ROP)), _DATA)
     second = _second_stage(refit, progress)
     stages: list[Stage] = [first, *([second.stage] if second else [])]
-    figures = [*_card_figures(results["card"]), *(second.figures if second else ())]
+    figures = [*card_figures(results["card"]), *(second.figures if second else ())]
     card = bundle_card(plan.origin, plan.recipe, range(plan.options.seeds), stages, figures)
-    card = card.model_copy(update={"stage2": second.source if second else "none"})
+    eyes = shipped_eye_rule(plan, refit.arm.name, first, data.graded())
+    card = card.model_copy(update={"stage2": second.source if second else "none", "eyes": eyes})
     models = [refit.network(ROP), *([second.network] if second else [])]
     squares = labelled_squares(data, plan.question(ROP))
     inputs = squares.inputs(np.arange(len(plan.cohort)))
@@ -165,17 +168,6 @@ def _second_stage(refit: Refit, progress: Progress) -> SecondStage | None:
     return learn_from_simulated_eyes(plan, refit.arm, refit.network(ROP), progress)
 
 
-def _card_figures(rows: Sequence[Mapping[str, Any]]) -> list[CardFigure]:
-    """The figures of `results.json` as a card holds them, rounded; without an interval where too few groups give none."""
-    figures = []
-    for row in rows:
-        estimate = row["estimate"]
-        low, high = (None if estimate[end] is None else round(estimate[end], 4) for end in ("low", "high"))
-        value = round(estimate["value"], 4)
-        figures.append(CardFigure(name=row["name"], value=value, low=low, high=high, n=estimate["n"], on=row["on"]))
-    return figures
-
-
 def best_epoch(log: Path) -> int:
     """The epoch with the lowest inner loss."""
     with log.open(newline="") as file:
@@ -192,6 +184,5 @@ def calibrate_pooled(
     to reach.
     """
     temperature = fit_temperature(log_odds, labels[rows])
-    photographs = np.unique(rows)
-    mean = np.array([temperature.probabilities(log_odds[rows == row]).mean() for row in photographs])
+    photographs, mean = mean_probabilities(rows, temperature.probabilities(log_odds))
     return FoldCalibration(temperature, target_sensitivity(labels[photographs], mean, target))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fundoscope.bundles.card import CardFigure
 from fundoscope.evaluation import Difference, Estimate
 from fundoscope.studies import write_json
 
@@ -46,10 +48,31 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Headline:
+    """What a study says first of a question: how good, how sure, against which baseline.
+
+    `network` is the one that is exported; its `auc`, `sensitivity`, `specificity` and the `baseline`'s `baseline_auc` are on
+    photographs that screening grades, all of them where it grades too few; `difference` is paired. `verdict` is `above` where
+    the interval of the difference is, `below` where the network's AUC is the lower one, `not shown to be above` between; else it says why there is no baseline.
+    """
+
+    network: str
+    basis: str
+    auc: Estimate
+    sensitivity: Estimate
+    specificity: Estimate
+    baseline: str
+    baseline_auc: Estimate | None
+    difference: Difference | None
+    verdict: str
+
+
+@dataclass(frozen=True)
 class QuestionResults:
     """The figures of one question on the `n` photographs whose answer is known.
 
-    `graders` is a row a network and a baseline with every metric; `differences` a row a network, less the `reference`,
+    `graders` is a row a network and a baseline with every metric; `graded` the same on the photographs that screening grades
+    alone, `refused` how many it refuses of the `n`; `headline` what is to be said first. `differences` a row a network, less the `reference`,
     paired; `operating_points` a row a target sensitivity. `confusions` counts truth by decision of single arms (seed 0);
     `abstention` says in words what the folds' bands of doubt leave. `calibration` has `ece` and `calibration_slope` of the
     reference's mean over seeds.
@@ -62,7 +85,10 @@ class QuestionResults:
     positives: int
     groups: int
     networks: list[str]
+    headline: Headline
+    refused: int
     graders: list[Row]
+    graded: list[Row]
     differences: list[Row]
     confusions: dict[str, list[list[int]]]
     operating_points: list[Row]
@@ -74,7 +100,9 @@ class QuestionResults:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """All that a study found. `summary` are the lines that a person waits for; `card` the figures of the bundle's card."""
+    """All that a study found. `summary` are the lines that a person waits for; `card` the figures of the bundle's card,
+    `doubts` what they say against using it.
+    """
 
     summary: list[str]
     exported: str
@@ -93,6 +121,7 @@ class StudyResults:
     predictive_values: list[Row]
     shuffled_labels: Row | None
     card: list[Row]
+    doubts: list[str]
 
     def write(self, path: Path) -> None:
         """Write it as JSON: an estimate becomes value, low, high, n, positives, groups; what is undefined is null."""
@@ -116,6 +145,17 @@ def as_plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return as_plain(value.item())
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def card_figures(rows: Sequence[Mapping[str, Any]]) -> list[CardFigure]:
+    """The figures under `card` of `results.json` as a card holds them, rounded; without an interval where there is none."""
+    figures = []
+    for row in rows:
+        estimate = row["estimate"]
+        low, high = (None if estimate[end] is None else round(estimate[end], 4) for end in ("low", "high"))
+        value = round(estimate["value"], 4)
+        figures.append(CardFigure(name=row["name"], value=value, low=low, high=high, n=estimate["n"], on=row["on"]))
+    return figures
 
 
 def read_results(folder: Path) -> dict[str, Any]:

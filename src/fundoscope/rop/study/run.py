@@ -46,6 +46,8 @@ def run_study(options: StudyOptions, progress: Progress, dry_run: bool = False) 
     if options.export:
         bundle = refit_for_export(plan, data, results, progress)  # refit/, bundle/
         progress.say(f"bundle: {bundle}")
+        for doubt in results["doubts"]:
+            progress.say(f"WARNING: {doubt}. Do not decide by this bundle; its card and every page of it say so")
         progress.say(f"next: fundoscope rop screen PHOTOS --bundle {bundle} --out DIR")
     progress.say(f"report: {report}")
     return report

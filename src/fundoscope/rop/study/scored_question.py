@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,13 @@ class ScoredQuestion:
     def reference_predictions(self) -> OutOfFoldPredictions:
         """Those of the arm with which all others are compared: the student, where there is one."""
         return self.predictions[self.reference]
+
+    def select(self, places: Rows) -> ScoredQuestion:
+        """The question on some of its photographs, by their places here."""
+        predictions = {name: each.select_rows(places) for name, each in self.predictions.items()}
+        return replace(
+            self, rows=self.rows[places], y=self.y[places], groups=self.groups[places], predictions=predictions
+        )
 
     def estimates(self, p: Scores, threshold: Any = 0.5) -> dict[Any, Estimate]:
         """Every metric with its interval."""

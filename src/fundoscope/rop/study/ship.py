@@ -10,6 +10,9 @@ import shutil
 import tomllib
 from pathlib import Path
 
+from fundoscope.bundles.card import Card, unmeasured_eyes
+from fundoscope.bundles.folder import rewrite_card
+from fundoscope.bundles.read import verify_task
 from fundoscope.cohort import Cohort
 from fundoscope.errors import UsageError
 from fundoscope.rop.recipes import FOLDER, ShippedStudy, read_recipe
@@ -54,6 +57,20 @@ def ship(data: Path, out: Path, progress: Progress, project: Path = PROJECT) -> 
     _replace(out / "tables", results)
     shutil.copy(out / "results.json", results)
     return bundle
+
+
+def rewrite_shipped_card(project: Path = PROJECT) -> Card:
+    """Write the card of the shipped bundle as this version makes cards, without training; returns it.
+
+    Its photographs do not tell infants apart, so that its rule for eyes is the photograph's and was never measured on eyes.
+    """
+    shipped = read_shipped_study()
+    folder = project / "src" / "fundoscope" / "shipped" / shipped.origin.name
+    if not shipped.images_are_independent:
+        raise UsageError(
+            "The shipped study knows its infants: make the bundle anew, so that its rule for eyes is measured."
+        )
+    return rewrite_card(folder, {"eyes": unmeasured_eyes(verify_task(folder, Card).stages[0])})
 
 
 def _replace(made: Path, place: Path) -> None:

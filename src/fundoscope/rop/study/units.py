@@ -1,71 +1,133 @@
-"""From photographs to eyes, exams and infants: several views to one decision, by a rule that inner data chose."""
+"""From photographs to eyes, exams and infants, by the rule that ships: `evaluation.decisions.EyeRule`.
+
+Each fit chooses its rule on the eyes among its inner photographs and is measured on the eyes that its fold held out; the
+refit chooses the rule of the bundle in the same way on all eyes, out of fold. An exam or an infant is suspected where any
+of its eyes is: nobody chooses anything for them. Photographs that screening refuses have no part in a decision.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fundoscope.bundles.card import EyeDecision, Stage, unmeasured_eyes
 from fundoscope.cohort import Cohort, Folds
-from fundoscope.evaluation.decisions import EyeViews, choose_rule, target_sensitivity
-from fundoscope.rop.study.calibrate import CalibratedPredictions
-from fundoscope.rop.study.questions import Question
+from fundoscope.evaluation.decisions import EyeRuleChoice, EyeViews, choose_eye_rule
+from fundoscope.rop.screening.eyes import eye_key
+from fundoscope.rop.study.calibrate import CalibratedPredictions, mean_probabilities
+from fundoscope.rop.study.plan import StudyPlan
+from fundoscope.rop.study.questions import ROP, TREATMENT, Question
+
+Scores = NDArray[np.float64]
+Rows = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+def cohort_eyes(cohort: Cohort) -> EyeViews:
+    """Which eye at which exam each photograph shows, as screening takes them together."""
+    return EyeViews.from_keys([eye_key(each.infant, each.eye, each.exam, each.image) for each in cohort])
 
 
 @dataclass(frozen=True)
 class UnitPredictions:
-    """One arm's predictions on whole units: `p` and `thresholds` (seeds, units), and the `rules` that the fits chose."""
+    """One arm's predictions on whole units: `p`, nan where no view was graded, and `thresholds`, both (seeds, units).
 
-    p: NDArray[np.float64]
-    thresholds: NDArray[np.float64]
+    `units` says which unit each photograph shows, `rules` which rule each fit chose.
+    """
+
+    units: EyeViews
+    p: Scores
+    thresholds: Scores
     rules: tuple[str, ...]
 
+    @property
+    def decided(self) -> Rows:
+        """The units with a graded view."""
+        return np.flatnonzero(np.isfinite(self.p[0]))
 
-def cohort_units(cohort: Cohort) -> dict[str, EyeViews]:
-    """Photographs, and as far as the table tells them apart, eyes (at one exam), exams and infants."""
-    units = {"photograph": EyeViews.from_keys(list(range(len(cohort))))}
-    if not cohort.has_infants:
-        return units
-    return units | {
-        "eye": EyeViews.from_keys([(record.infant, record.exam, record.eye) for record in cohort]),
-        "exam": EyeViews.from_keys([(record.infant, record.exam) for record in cohort]),
-        "infant": EyeViews.from_keys([record.infant for record in cohort]),
-    }
+    def by(self, keys: Sequence[object]) -> UnitPredictions:
+        """The same by larger units, `keys` one a photograph: suspected where any of their eyes is."""
+        larger = EyeViews.from_keys([str(key) for key in keys])
+        of_eye = EyeViews.from_keys(larger.codes[self.units.first].tolist())  # eyes appear in the order of their units
+        p = [of_eye.combine(np.where(np.isfinite(run), run, 0.0), "any") for run in self.p]
+        undecided = of_eye.any_positive(np.isfinite(self.p[0])) == 0
+        return replace(
+            self, units=larger, p=np.where(undecided, np.nan, p), thresholds=of_eye.shared_values(self.thresholds)
+        )
 
 
-def predict_units(
-    predictions: CalibratedPredictions, arm: str, question: Question, views: EyeViews, folds: Folds, target: float
+def predict_eyes(
+    predictions: CalibratedPredictions,
+    arm: str,
+    question: Question,
+    folds: Folds,
+    eyes: EyeViews,
+    graded: Flags,
+    target: float,
 ) -> UnitPredictions:
-    """The units' probabilities by the fold that held them out.
+    """The probability of ROP of every eye by the fold that held it out, with the rule and threshold of that fold's inner eyes.
 
-    Each fit's rule and threshold (for the sensitivity `target`) come from the units among its own inner photographs; a unit
-    is positive if any of its views is. For the second question only units with a known answer choose. Where too few infants
-    leave units of one kind only, the threshold of the photographs stands.
+    `graded` (n,) says which photographs screening grades, `target` the sensitivity that the thresholds keep.
     """
-    p, thresholds = np.full((2, predictions.seeds, views.n_units), np.nan)
+    p, thresholds = np.full((2, predictions.seeds, eyes.n_units), np.nan)
     outer = predictions.out_of_fold(question.name, arm)
     rules = []
     for inner in predictions.inner(question.name, arm):
-        known = np.isin(inner.rows, question.known_rows)
-        units = _views_of_rows(views, inner.rows[known])
-        y = units.any_positive(question.labels[inner.rows[known]])
-        rule = choose_rule(y, inner.p[known], units).rule
-        rules.append(rule)
-        threshold = inner.threshold
-        if 0 < y.sum() < len(y):
-            threshold = target_sensitivity(y, units.combine(inner.p[known], rule), target).threshold
+        own = EyeViews.from_keys(eyes.codes[inner.rows].tolist())
+        labels, seen = question.labels[inner.rows], graded[inner.rows]
+        rule = choose_eye_rule(labels, inner.p, seen, own, target, inner.threshold).rule
+        rules.append(rule.views)
         test = np.array(folds[inner.fold].test)
-        tested = _views_of_rows(views, test)
-        numbers = views.codes[test][tested.first]
-        p[inner.seed, numbers] = tested.combine(outer.p[inner.seed, test], rule)
-        thresholds[inner.seed, numbers] = threshold
-    return UnitPredictions(p, thresholds, tuple(rules))
+        tested = EyeViews.from_keys(eyes.codes[test].tolist())
+        numbers = eyes.codes[test][tested.first]
+        p[inner.seed, numbers] = rule.probabilities(outer.p[inner.seed, test], graded[test], tested)
+        thresholds[inner.seed, numbers] = rule.compared_threshold
+    return UnitPredictions(eyes, p, thresholds, tuple(rules))
 
 
-def _views_of_rows(views: EyeViews, rows: NDArray[np.int64]) -> EyeViews:
-    return EyeViews.from_keys(views.codes[rows].tolist())
+def predict_treatment(predictions: CalibratedPredictions, arm: str, eyes: EyeViews, graded: Flags) -> Scores:
+    """1 where a view of an eye is called ROP and treatment-requiring, else 0: (seeds, eyes).
+
+    So screening decides: whether treatment is required is asked of views in which ROP is suspected, and one is enough.
+    """
+    first, second = (predictions.out_of_fold(question, arm) for question in (ROP, TREATMENT))
+    called = (first.p >= first.thresholds) & (second.p >= second.thresholds) & graded
+    return eyes.combine(called.astype(float), "any")
+
+
+def shipped_eye_rule(plan: StudyPlan, arm: str, stage: Stage, graded: Flags) -> EyeDecision:
+    """The rule for eyes of the bundle: chosen as each fold chose its own, on all eyes by what the folds held out.
+
+    `stage` is the bundle's first stage, `graded` (n,) says which photographs screening grades. Where the cohort does not
+    know its infants, or shows each eye once, each view decides by itself, and no figure on eyes exists.
+    """
+    if not plan.cohort.has_infants:
+        return unmeasured_eyes(stage)
+    pooled, log_odds = CalibratedPredictions.read(plan).pooled_logits(ROP, arm)
+    rows, p = mean_probabilities(pooled, stage.probabilities(np.column_stack([np.zeros_like(log_odds), log_odds])))
+    eyes, labels = EyeViews.from_keys(cohort_eyes(plan.cohort).codes[rows].tolist()), plan.question(ROP).labels[rows]
+    target = plan.recipe.decision.target_sensitivity
+    choice = choose_eye_rule(labels, p, graded[rows], eyes, target, stage.operating_point.threshold)
+    return card_eye_decision(choice, stage, "of the training photographs, out of fold")
+
+
+def card_eye_decision(choice: EyeRuleChoice, stage: Stage, data: str) -> EyeDecision:
+    """A chosen rule as a card holds it; `data` says which eyes chose it."""
+    point = choice.point
+    if point is None:
+        return unmeasured_eyes(stage)
+    bound = f"sensitivity there {point.sensitivity:.2f}, at least {point.sensitivity_bound:.2f} with 95 % confidence"
+    return EyeDecision(
+        views=cast(Literal["any", "second", "mean"], choice.rule.views), measured=True,
+        operating_point=stage.operating_point.model_copy(update={
+            "threshold": choice.rule.threshold, "rule": point.rule, "data": f"{point.n} eyes {data}", "n_positive": point.positives,
+            "sensitivity_bound": bound,
+        }),
+    )  # fmt: skip
 
 
 def describe_rules(rules: Sequence[str]) -> str:

@@ -38,12 +38,13 @@ def sections(files: StudyFiles) -> list[Section]:
 
 def _units(results: dict[str, Any]) -> Section:
     text = (
-        "A unit has ROP if any of its views has. How views become one probability (the highest, the second highest, the "
-        "mean) was chosen by each fold on its inner units, and so was the threshold. Chosen: "
-        + results["unit_rules"]
-        + "."
+        "A unit has ROP if any of its views has. Decided as screening decides: photographs that screening refuses have no part "
+        "in it, and a unit without a graded one is not decided. How the views of an eye become one probability (the highest, "
+        "the second highest, the mean), and the threshold, each fold chose on its inner eyes; the bundle's rule is chosen in "
+        "the same way. An exam or an infant is suspected where one of its eyes is. By " + results["unit_rules"] + "."
     )
-    table = Table(cells(results["units"], ("unit", "auc", "sensitivity", "specificity", "accuracy")))
+    columns = ("unit", "auc", "sensitivity", "specificity", "accuracy", "not decided")
+    table = Table(cells(results["units"], columns))
     return Section("By photograph, eye, exam and infant", paragraphs=(text,), tables=(table,))
 
 
