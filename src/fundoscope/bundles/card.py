@@ -131,7 +131,7 @@ def describe_doubts(figures: Sequence[CardFigure]) -> dict[str, str]:
     known = {figure.name: figure for figure in figures}
     doubts = {}
     for question, before, subject in (
-        ("rop", "", "this bundle is"),
+        ("rop", "", "this grader is"),
         ("treatment", "treatment: ", "on treatment it is"),
     ):
         found, nuisance = known.get(f"{before}auc"), known.get(f"{before}auc of the nuisance baseline")

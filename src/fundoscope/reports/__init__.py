@@ -16,6 +16,7 @@ from fundoscope.reports.study import (
     ReportFigure,
     Section,
     StudyPage,
+    StudyVerdict,
     Table,
     write_study_report,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "ScreeningReport",
     "Section",
     "StudyPage",
+    "StudyVerdict",
     "Table",
     "save_pictures",
     "write_study_report",

@@ -1,7 +1,8 @@
 """The report of a study: one HTML file with its tables, figures and checks, to read, print and keep.
 
-A page is made of sections, a section of paragraphs, facts, checks, tables, figures and pictures, shown in
-that order. Any study fills it; nothing here knows what was trained.
+First stands what was found: warnings and verdicts, how good, how sure, against which baseline. Then come the sections, each
+with its paragraphs, facts, checks, tables, figures and pictures; what explains them is folded beneath. Any study fills the
+page; nothing here knows what was trained.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fundoscope.errors import UsageError
 from fundoscope.imaging import Pixels
@@ -93,9 +94,28 @@ class Check:
     detail: str = ""
 
 
+Tone = Literal["good", "unsure", "poor"]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyVerdict:
+    """One answer at the head of a page: how good (`figure`), how sure (`spread`), against which baseline (`against`).
+
+    `question` says what was asked, `basis` on what it was measured. `tone` colours it: `good` where the baseline is beaten,
+    `poor` where it is not.
+    """
+
+    question: str
+    figure: str
+    spread: str
+    against: str
+    basis: str
+    tone: Tone = "unsure"
+
+
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One heading and what stands under it."""
+    """One heading and what stands under it; what was found stands in `paragraphs`, what explains it, folded, in `explained`."""
 
     title: str
     paragraphs: Sequence[str] = ()
@@ -104,13 +124,14 @@ class Section:
     tables: Sequence[Table] = ()
     figures: Sequence[ReportFigure] = ()
     pictures: Sequence[Picture] = ()
+    explained: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class StudyPage:
     """A study as it is shown.
 
-    `stamps` stand on top and on every printed page ("Images assumed independent", "Simulated"); research
+    `warnings` and `verdicts` come first; below verdicts what was run is folded, at the end of the page. `stamps` stand on top and on every printed page ("Images assumed independent", "Simulated"); research
     use only is always added. `facts` name recipe, seeds, versions and data hash; `commands` are there to be
     copied.
     """
@@ -118,6 +139,8 @@ class StudyPage:
     title: str
     lead: str = ""
     stamps: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    verdicts: Sequence[StudyVerdict] = ()
     facts: Mapping[str, Any] | None = None
     commands: Sequence[str] = ()
     sections: Sequence[Section] = ()
@@ -153,6 +176,7 @@ def _section(section: Section, anchor: str) -> dict[str, Any]:
         "figures": [
             {"uri": page.image_uri(f.path), "caption": f.caption, "alt": f.alt or f.caption} for f in section.figures
         ],
+        "explained": section.explained,
         "pictures": [{"uri": jpeg_uri(p.pixels, p.side), "name": p.name, "lines": p.lines} for p in section.pictures],
     }
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from fundoscope.findings import counted
 from fundoscope.reports import ReportFigure, Section, Table
 from fundoscope.reports.clinic_plots import draw_confusions
 from fundoscope.reports.plots import PlottedCurve, ReliabilityPoints, draw_precision_recall, draw_reliability, draw_roc
 from fundoscope.rop.study.pages.files import StudyFiles, cells, in_words
 from fundoscope.rop.study.questions import ROP
 
-_TITLES = {"rop": "Stage 1: normal or ROP", "treatment": "Stage 2: ROP that needs treatment or not"}
+TITLES = {"rop": "Stage 1: normal or ROP", "treatment": "Stage 2: ROP that needs treatment or not"}
 _TABLES = {
     "Discrimination and decisions": ("auc", "accuracy", "sensitivity", "specificity"),
     "What a positive answer is worth here": ("precision", "f1", "average_precision"),
@@ -19,16 +20,11 @@ _TABLES = {
 
 
 def sections(files: StudyFiles) -> list[Section]:
-    """Networks, each question, and what might fool its reader."""
+    """Each question with its curves, what screening would refuse, what might fool the reader, every other metric."""
     results = files.results
-    networks = Section(
-        "Networks",
-        ("Measured here; a multiply-accumulate (MAC) is two floating-point operations. Stage 2 begins with stage 1.",),
-        tables=(Table(results["networks"], "As table 5 of the paper"),),
-    )
     controls = Section(
         "Without the shortcuts",
-        (
+        explained=(
             "The same networks on the same photographs, made alike in what is not disease. A grader that lived on a "
             "shortcut would fall to the nuisance baseline here.",
         ),
@@ -36,35 +32,80 @@ def sections(files: StudyFiles) -> list[Section]:
     )
     int8 = Section(
         "What INT8 costs",
-        (
+        explained=(
             f"Each fold's {results['exported']} exported, INT8 calibrated on its inner photographs, both run on its held-out "
             "ones (stage 1, seed 0). Inner photographs chose this network to leave in a bundle.",
         ),
         tables=(Table(cells(results["int8"])),),
     )
-    return [networks, *(_question(files, found) for found in results["questions"]), controls, int8]
+    found = results["questions"]
+    missing = results["sample"]["missing_question"]
+    return [
+        *(_question(files, each) for each in found), *([Section("Stage 2", (missing,))] if missing else []), _quality_gate(found), controls, int8,
+        *(_more_figures(each) for each in found),
+    ]  # fmt: skip
+
+
+def network_sections(files: StudyFiles) -> list[Section]:
+    """What the networks are and cost."""
+    text = "Measured here; a multiply-accumulate (MAC) is two floating-point operations. Stage 2 begins with stage 1."
+    return [
+        Section("Networks", explained=(text,), tables=(Table(files.results["networks"], "As table 5 of the paper"),))
+    ]
 
 
 def _question(files: StudyFiles, found: dict[str, Any]) -> Section:
+    name, graders = found["name"], found["graders"]
+    note = (
+        f"All {found['n']} photographs. Intervals: 95 %, {found['groups']} groups resampled 2000 times; with several seeds the "
+        "mean over seeds. An interval of a difference that holds 0 cannot tell the two apart. Stopping, temperature, threshold "
+        "and every choice between networks were settled on inner photographs."
+    )
+    missing = [
+        f"The baseline '{row['grader']}' could not be made: {row['could not be made']}"
+        for row in graders if "could not be made" in row
+    ]  # fmt: skip
+    more = ("The nuisance baseline knows only file size, field shape, colour and sharpness: a network must beat it.",)
+    caption, columns = next(iter(_TABLES.items()))
+    return Section(
+        TITLES[name], missing, tables=(Table(cells(graders, ("grader", *columns)), caption),), figures=_figures(files, found),
+        explained=(note, *(more if name == ROP else ())),
+    )  # fmt: skip
+
+
+def _more_figures(found: dict[str, Any]) -> Section:
+    """Every other metric of a question, and the differences between its networks."""
     graders, reference = found["graders"], found["reference"]
-    tables = [Table(cells(graders, ("grader", *part)), caption) for caption, part in _TABLES.items()]
+    tables = [Table(cells(graders, ("grader", *part)), caption) for caption, part in list(_TABLES.items())[1:]]
     if found["differences"]:
         against = f"Each network less the {reference}, paired on the same photographs"
         tables.append(Table(cells(found["differences"]), against, reference=0))
-    missing = tuple(
-        f"The baseline '{row['grader']}' could not be made: {row['could not be made']}"
-        for row in graders
-        if "could not be made" in row
+    return Section(f"{TITLES[found['name']]}: further figures", tables=tables)
+
+
+def _quality_gate(questions: list[dict[str, Any]]) -> Section:
+    """The figures with and without the photographs that screening would refuse."""
+    text = (
+        "In use, a photograph that is not fit to be graded is refused, so the rule that ships answers for fewer photographs "
+        "than were studied. Networks learn from all of them and thresholds are chosen on all of them."
     )
-    note = (
-        f"Intervals: 95 %, {found['groups']} groups resampled 2000 times; with several seeds the mean over "
-        "seeds. An interval of a difference that holds 0 cannot tell the two apart."
-    )
-    more = ("The nuisance baseline knows only file size, field shape, colour and sharpness: a network must beat it.",)
-    return Section(
-        _TITLES[found["name"]], paragraphs=(note, *(more if found["name"] == ROP else ()), *missing), tables=tables,
-        figures=_figures(files, found),
-    )  # fmt: skip
+    told = [
+        f"{TITLES[found['name']]}: screening would refuse {found['refused'] or 'none'} of {found['n']} photographs."
+        for found in questions
+    ]
+    columns = ("photographs", "grader", "auc", "sensitivity", "specificity")
+    tables = [
+        Table(
+            cells([
+                {"photographs": name, **row}
+                for name, part in (("that screening grades", "graded"), ("all", "graders")) for row in found[part]
+                if "auc" in row
+            ], columns),
+            f"{line} With these and without:",
+        )
+        for found, line in zip(questions, told, strict=True) if found["refused"]
+    ]  # fmt: skip
+    return Section("What screening would refuse", () if tables else told, tables=tables, explained=(text,))
 
 
 def _figures(files: StudyFiles, found: dict[str, Any]) -> tuple[ReportFigure, ...]:
@@ -92,7 +133,7 @@ def _figures(files: StudyFiles, found: dict[str, Any]) -> tuple[ReportFigure, ..
         ),
         ReportFigure(
             draw_reliability(drawn / f"reliability_{name}.png", points, notes, basis),
-            f"Calibration of the {found['reference']}'s mean over {files.results['seeds']} seeds",
+            f"Calibration of the {found['reference']}'s mean over {counted(files.results['seeds'], 'seed')}",
         ),
     )
 

@@ -21,7 +21,7 @@ def sections(files: StudyFiles) -> list[Section]:
             "treatment-requiring. The paper scores its stages apart; if its stages missed independently, .9456 x .9516 = .900 "
             "of the treatment-requiring would be found."
         )
-        made.append(Section("The cascade, end to end", (text,), tables=(Table(cells(results["cascade"])),)))
+        made.append(Section("The cascade, end to end", tables=(Table(cells(results["cascade"])),), explained=(text,)))
     made += [_operating_points(results), _abstention(files)]
     if results["subgroups"]:
         made.append(Section("Subgroups", tables=(Table(cells(results["subgroups"]), f"Stage 1 by the {first}"),)))
@@ -29,23 +29,26 @@ def sections(files: StudyFiles) -> list[Section]:
         text = (
             "By Bayes' rule from the sensitivity and specificity found here, at shares of ill eyes that were asked for."
         )
-        made.append(Section("Predictive values", (text,), tables=(Table(cells(results["predictive_values"])),)))
+        made.append(
+            Section("Predictive values", tables=(Table(cells(results["predictive_values"])),), explained=(text,))
+        )
     if results["shuffled_labels"]:
         text = "A tiny network, trained on these folds with labels shuffled over the groups. Anything but chance is a leak."
-        made.append(Section("Shuffled labels", (text, results["shuffled_labels"]["text"])))
+        made.append(Section("Shuffled labels", (results["shuffled_labels"]["text"],), explained=(text,)))
     return made
 
 
 def _units(results: dict[str, Any]) -> Section:
+    chosen = f"By {results['unit_rules']}."
     text = (
         "A unit has ROP if any of its views has. Decided as screening decides: photographs that screening refuses have no part "
         "in it, and a unit without a graded one is not decided. How the views of an eye become one probability (the highest, "
         "the second highest, the mean), and the threshold, each fold chose on its inner eyes; the bundle's rule is chosen in "
-        "the same way. An exam or an infant is suspected where one of its eyes is. By " + results["unit_rules"] + "."
+        "the same way. An exam or an infant is suspected where one of its eyes is."
     )
     columns = ("unit", "auc", "sensitivity", "specificity", "accuracy", "not decided")
     table = Table(cells(results["units"], columns))
-    return Section("By photograph, eye, exam and infant", paragraphs=(text,), tables=(table,))
+    return Section("By photograph, eye, exam and infant", (chosen,), tables=(table,), explained=(text,))
 
 
 def _operating_points(results: dict[str, Any]) -> Section:
@@ -54,7 +57,7 @@ def _operating_points(results: dict[str, Any]) -> Section:
         Table(cells(found["operating_points"]), f"{found['classes'][1]}, by the {found['reference']}")
         for found in results["questions"]
     ]
-    return Section("Operating points", paragraphs=(text,), tables=tables)
+    return Section("Operating points", tables=tables, explained=(text,))
 
 
 def _abstention(files: StudyFiles) -> Section:
@@ -77,9 +80,12 @@ def _abstention(files: StudyFiles) -> Section:
     maximum = files.manifest["recipe"]["decision"]["maximum_errors"]
     text = (
         'A grader that may say "cannot grade": each fit\'s band of doubt around its threshold was the narrowest that left '
-        f"at most {maximum:.0%} errors on its inner photographs. Outside: " + "; ".join(left) + "."
+        f"at most {maximum:.0%} errors on its inner photographs."
     )
-    return Section("Abstention, and what acting on the answer is worth", paragraphs=(text,), figures=figures)
+    found_outside = "Outside of these: " + "; ".join(left) + "."
+    return Section(
+        "Abstention, and what acting on the answer is worth", (found_outside,), figures=figures, explained=(text,)
+    )
 
 
 def _plotted(files: StudyFiles, question: str, curve: str, grader: str, legend: str) -> PlottedCurve:

@@ -10,13 +10,17 @@ from fundoscope.rop.study.results import maps_section
 
 
 def sections(files: StudyFiles) -> list[Section]:
-    """Right and wrong photographs of each question with their maps; learning curves."""
+    """Right and wrong photographs of each question with their maps."""
     text = (
         "Warm colours speak for the positive answer, and their mean over the map is the network's log-odds. "
         "Wrong answers come first: look at these."
     )
     titles = [maps_section(found["name"]) for found in files.results["questions"]]
-    maps = [Section(title, paragraphs=(text,), pictures=files.pictures(title)) for title in titles]
+    return [Section(title, explained=(text,), pictures=files.pictures(title)) for title in titles]
+
+
+def learning(files: StudyFiles) -> Section:
+    """How the networks learnt, in the first fold."""
     figures = []
     for arm in files.manifest["arms"]:
         for found in files.results["questions"] if arm in USUAL_ARMS else ():
@@ -25,4 +29,4 @@ def sections(files: StudyFiles) -> list[Section]:
                 files.drawn / f"learning_{found['name']}_{arm}.png", files.folder / step / "epochs.csv"
             )
             figures.append(ReportFigure(path, f"{step}: loss in training and on inner photographs"))
-    return [*maps, Section("Learning", figures=figures)]
+    return Section("Learning", figures=figures)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from fundoscope.reports import StudyPage, write_study_report
+from fundoscope.findings import counted
+from fundoscope.reports import StudyPage, StudyVerdict, write_study_report
+from fundoscope.reports.study import Tone
 from fundoscope.rop.study.pages import accuracy, clinic, gallery, sample
+from fundoscope.rop.study.pages.accuracy import TITLES
 from fundoscope.rop.study.pages.checklists import checklists
-from fundoscope.rop.study.pages.files import StudyFiles
+from fundoscope.rop.study.pages.files import StudyFiles, in_words
 from fundoscope.rop.study.results import RESULTS
 
 #: Stands on every page of a study whose table does not tell the infants apart.
 INDEPENDENT = "Images assumed independent: the infants are unknown"
+
+
+_TONES: dict[str, Tone] = {"above": "good", "below": "poor"}
 
 
 def write_report(folder: Path) -> Path:
@@ -23,9 +31,10 @@ def write_report(folder: Path) -> Path:
     results, manifest = files.results, files.manifest
     page = StudyPage(
         title="Retinopathy of prematurity: is it there, and does it need treatment?",
-        lead="Out-of-fold figures: every photograph was graded by networks that never saw it, nor any of its group; "
-             "stopping, temperature, threshold and every choice between networks were settled on inner photographs.",
+        lead="Out-of-fold figures: every photograph was graded by networks that never saw it, nor any of its group.",
         stamps=() if results["sample"]["infants"] else (INDEPENDENT,),
+        warnings=results["doubts"],
+        verdicts=[describe_verdict(found) for found in results["questions"]],
         facts={
             "recipe": manifest["recipe"]["name"],
             "networks": ", ".join(f"{row['network']} ({row['made of']})" for row in results["networks"]),
@@ -35,9 +44,37 @@ def write_report(folder: Path) -> Path:
         },
         commands=manifest["commands"],
         sections=[
-            *sample.sections(files), *accuracy.sections(files), *clinic.sections(files), *gallery.sections(files),
-            checklists(files),
+            *accuracy.sections(files), *clinic.sections(files), *gallery.sections(files), *sample.sections(files),
+            *accuracy.network_sections(files), gallery.learning(files), checklists(files),
         ],
     )  # fmt: skip
     write_study_report(report, page)
     return report
+
+
+def describe_verdict(found: Mapping[str, Any]) -> StudyVerdict:
+    """What stands at the head of the page for one question of `results.json`."""
+    first, baseline = found["headline"], found["headline"]["baseline_auc"]
+    against = f"The {first['baseline']}: {first['verdict']}."
+    tone: Tone = "unsure"
+    if baseline is not None:
+        words = {
+            "above": f"Above the {first['baseline']}",
+            "below": f"BELOW THE {first['baseline'].upper()}",
+        }.get(first["verdict"], f"Not shown to be above the {first['baseline']}")
+        against = (
+            f"{words}, which alone reaches AUC {baseline['value']:.2f} (difference {in_words(first['difference'])})."
+        )
+        tone = _TONES.get(first["verdict"], "unsure")
+    auc = first["auc"]
+    spread = (
+        f"95 % interval {auc['low']:.2f} to {auc['high']:.2f}"
+        if auc["low"] is not None
+        else "too few groups for an interval"
+    )
+    decisions = "; ".join(f"{name} {in_words(first[name])}" for name in ("sensitivity", "specificity"))
+    refused = f" Screening refuses {found['refused']} of the {found['n']}." if found["refused"] else ""
+    return StudyVerdict(
+        question=TITLES[found["name"]], figure=f"AUC {auc['value']:.2f}", spread=spread, against=against, tone=tone,
+        basis=f"{first['network']}, on {first['basis']} ({counted(auc['groups'], 'group')}): {decisions}.{refused}",
+    )  # fmt: skip

@@ -17,7 +17,7 @@ def sections(files: StudyFiles) -> list[Section]:
         figures = [ReportFigure(path, "Infants by class, a photograph each")]
     counts = Section(
         "Photographs and folds",
-        paragraphs=(f"Groups that are never parted: {sample['groups_rule']}.", *filter(None, [sample["missing_question"]])),
+        explained=(f"Groups that are never parted: {sample['groups_rule']}.",),
         checks=(Check("every photograph is tested exactly once", True, sample["partition"]),
                 Check("no group stands in two parts of a fold", True, f"{sample['groups']} groups")),
         tables=(Table(sample["folds"], "Counts by fold, part and class (as table 3 of the paper)"),),
