@@ -201,3 +201,13 @@ def test_a_second_picture_in_a_file_is_named_in_the_row(grader, eyes):
     said = "The file holds 2 pictures, of which only the first was looked at"
     assert finding.reason.startswith(said)
     assert said in fundoscope.load("nicking").grade(buffer)[0].reason
+
+
+def test_no_decision_turns_on_a_hot_pixel_in_a_photograph_of_twelve_bits(grader, eyes):
+    for eye in eyes[:2]:
+        pixels = read(eye).pixels
+        twelve = pixels.astype(np.uint16) << 4
+        twelve[3, 3] = 65535
+        plain, deep = grader.screen([pixels, twelve])
+        assert (deep.status, deep.rop) == (plain.status, plain.rop)
+        assert deep.p_rop == pytest.approx(plain.p_rop, abs=0.02)
