@@ -233,3 +233,11 @@ def test_measures_that_are_in_doubt_are_refused_before_a_study_begins(tmp_path, 
     with pytest.raises(CohortError, match=re.escape(said)) as caught:
         Cohort.read(table(tmp_path, text))
     assert "row 3" in str(caught.value) or "did you mean" in said
+
+
+def test_a_table_to_be_screened_needs_no_answers(tmp_path):
+    text = "image,label,treatment_requiring,infant,birth_weight\na,ROP stage 2,maybe,1,1.2 kg\nb,0,,,\n"
+    first, second = Cohort.read(table(tmp_path, text), labelled=False)
+    assert (first.label, first.treatment_requiring, first.infant, second.infant) == ("", None, "1", None)
+    with pytest.raises(CohortError, match="row 2: birth_weight"):
+        Cohort.read(table(tmp_path, text))

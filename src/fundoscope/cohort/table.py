@@ -48,8 +48,8 @@ class CohortRow:
     """One photograph of a cohort.
 
     `row` counts from 0 and is the index into every array made of the cohort; `line` is the row as a spreadsheet numbers it
-    (the header is 1). `image` is the path as written, `path` the absolute one. `label` is normal or rop, blank only in a
-    table to be screened. `extra` maps the further columns, in small letters with underscores, to their text.
+    (the header is 1). `image` is the path as written, `path` the absolute one. `label` is normal or rop, blank in a table
+    to be screened. `extra` maps the further columns, in small letters with underscores, to their text.
     """
 
     row: int
@@ -104,7 +104,8 @@ class Cohort:
     def read(cls, path: str | Path, labelled: bool = True, allow_two_spellings: bool = False) -> Cohort:
         """The cohort in a CSV file; raises `CohortError` naming the row and what to do about it.
 
-        `labelled=False` also takes a table that is to be screened: without labels, or with blank ones.
+        `labelled=False` takes a table that is to be screened: what it says of labels and treatment is not read, and an infant
+        may be blank in some rows.
         `allow_two_spellings` leaves infants and exams that are written in two ways to the audit.
         """
         sheet = read_sheet(path, COLUMNS[: 1 + labelled], CohortError)
@@ -233,6 +234,8 @@ class Cohort:
         return write_sheet(path, [*columns, *extra], rows)
 
     def _check_infants(self) -> None:
+        if not self.records[0].label:
+            return  # to be screened: a photograph of an unknown infant stands for itself
         blank = [str(record.line) for record in self.records if record.infant is None]
         if blank and len(blank) < len(self.records):
             raise CohortError(
@@ -263,13 +266,13 @@ def _parse_row(number: int, row: SheetRow, sheet: Sheet, base: Path, labelled: b
         raise CohortError(f"{row.where}: the image is blank. Fill in its path, or remove the row.")
     for column in MEASURES if labelled else ():
         parse_measure(row[column], column, row.where)  # a study that ends with it must not begin without
-    label = parse_label(row["label"], row.where) if labelled or not is_blank(row["label"]) else ""
+    label = parse_label(row["label"], row.where) if labelled else ""
     return CohortRow(
         row=number,
         image=image,
         path=find_file(image, base, sheet.encoding),
         label=label,
-        treatment_requiring=parse_treatment(row["treatment_requiring"], label, row.where),
+        treatment_requiring=parse_treatment(row["treatment_requiring"], label, row.where) if labelled else None,
         infant=parse_name(row["infant"], "infant", row.where),
         eye=parse_eye(row["eye"], row.where),
         exam=parse_name(row["exam"], "exam", row.where),
