@@ -316,6 +316,13 @@ def test_the_command_writes_solutions_and_a_page(tmp_path):
     assert rows[-1] == {"name": "<b>bad", "verdict": "none", "tp": "", "fn": "", "tn": "", "fp": ""}
     page = (out / "report.html").read_text()
     assert "18/20" in page
+    assert "Of 2 rows of figures, 0 can come from all the stated folds, 1 from a single table only, and 1 from" in page
+    assert (
+        page.index("Of 2 rows")
+        < page.index("Verdicts</h2>")
+        < page.index("<details")
+        < page.index("The stated folds</h2>")
+    )
     assert "<b>bad" not in page
 
 

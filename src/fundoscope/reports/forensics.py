@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fundoscope.errors import counted
 from fundoscope.evaluation.forensics import FIGURES, MeanVerdict, ReportedFolds, RowFinding, RowVerdict
 from fundoscope.evaluation.forensics.judge import MOST_SOLUTIONS, RARE
 from fundoscope.reports.study import Check, Section, StudyPage, Table, write_study_report
 
+_VERDICTS = (RowVerdict.MEAN, RowVerdict.SINGLE_SPLIT, RowVerdict.NONE)
 _LISTED = 8  # tables of a row that the page shows
 
 _RULE = (
@@ -26,15 +28,24 @@ _RULE = (
 def write_forensics_report(out: Path, findings: Sequence[RowFinding], folds: ReportedFolds, name: str) -> None:
     """Write the page to `out`; `name` is the table as the user gave it. Raises the errors of `write_study_report`."""
     problems = folds.problems
-    counts = {verdict.value: sum(finding.verdict is verdict for finding in findings) for verdict in RowVerdict}
     checks = [Check("The folds are the parts of one data set", not problems, " ".join(problems))]
+    verdicts = Table([_verdict_line(finding) for finding in findings])
     sections = [
-        Section("How to read this", _RULE),
-        Section("The stated folds", facts={"Images": folds.size, "Folds": len(folds.validation)}, checks=checks),
-        Section("Verdicts", tables=[Table([_verdict_line(finding) for finding in findings])]),
+        Section("Verdicts", tables=[verdicts], explained=_RULE),
         *(_section(finding) for finding in findings),
+        Section("The stated folds", facts={"Images": folds.size, "Folds": len(folds.validation)}, checks=checks),
     ]
-    write_study_report(out, StudyPage(f"Table forensics: {name}", facts=counts, sections=sections))
+    page = StudyPage(f"Table forensics: {name}", lead=_headline(findings), warnings=problems, sections=sections)
+    write_study_report(out, page)
+
+
+def _headline(findings: Sequence[RowFinding]) -> str:
+    """One sentence: how many rows came to which verdict."""
+    mean, single, none = (sum(finding.verdict is verdict for finding in findings) for verdict in _VERDICTS)
+    return (
+        f"Of {counted(len(findings), 'row')} of figures, {mean} can come from all the stated folds, {single} from a single "
+        f"table only, and {none} from neither."
+    )
 
 
 def summary(finding: RowFinding) -> str:
