@@ -196,7 +196,7 @@ def test_results_stand_before_photographs_and_explanation_is_folded(tmp_path):
     eyes = [{"infant": "A", "views": 1, "rop": rop, "decision": "in words"} for rop in ("no", None, "yes")]
     answer = screening(tmp_path / "report.html", [finding(), REFUSED], eyes=eyes)
     order = dict(re.findall(r"\.results-first > \.(\w+) \{ order: (-\d)", answer.source))
-    assert sorted(order, key=lambda part: int(order[part])) == ["masthead", "summary", "attention", "eyes"]
+    assert sorted(order, key=lambda part: int(order[part])) == ["masthead", "summary", "skipped", "attention", "eyes"]
     assert answer.all("main") == [{"class": "results-first"}]
     (fold,) = answer.all("details")
     assert "open" not in fold and "How to read this page" in answer.text("details")

@@ -35,7 +35,12 @@ def write_forensics_report(out: Path, findings: Sequence[RowFinding], folds: Rep
         *(_section(finding) for finding in findings),
         Section("The stated folds", facts={"Images": folds.size, "Folds": len(folds.validation)}, checks=checks),
     ]
-    page = StudyPage(f"Table forensics: {name}", lead=_headline(findings), warnings=problems, sections=sections)
+    page = StudyPage(
+        f"Table forensics: {name}",
+        lead=_headline(findings),
+        warnings=[problem.rstrip(".") for problem in problems],
+        sections=sections,
+    )
     write_study_report(out, page)
 
 
