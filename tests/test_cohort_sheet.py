@@ -213,6 +213,13 @@ def test_what_a_spreadsheet_made_of_a_name_is_refused(tmp_path, text, said, colu
         Cohort.read(written(tmp_path, f'image;label;other;{column}\na;rop;=A2;1\nb;rop;1;"{text}"\n'))
 
 
+def test_an_infant_that_a_spreadsheet_took_for_a_date_is_refused_and_an_exam_on_a_day_is_not(tmp_path):
+    for text in ("03-Jan", "3. Mrz", "Dec-12"):
+        with pytest.raises(CohortError, match=f"row 2: the infant '{text}' looks like a name that a spreadsheet took"):
+            Cohort.read(written(tmp_path, f"image,label,infant\na,rop,{text}\n"))
+        assert Cohort.read(written(tmp_path, f"image,label,infant,exam\na,rop,3E7,{text}\n"))[0].exam == text
+
+
 def test_numbers_have_a_point_or_a_comma_and_thousands_are_not_guessed():
     assert [parse_number(text) for text in ("0,125", "-1.5", "12,5", "1250", "0.90", "1e-3")] == [
         0.125, -1.5, 12.5, 1250, 0.9, 1e-3]  # fmt: skip

@@ -35,7 +35,10 @@ _WEEKS_AND_DAYS = re.compile(r"(\d{2})\s*(?:\+|w|wk|weeks|\s)\s*([0-6])\s*(?:/7|
 _UNITS = re.compile(r"\s*(?:weeks?|wks?|w|g|grams?)\.?$", re.IGNORECASE)
 
 # 123456789012 in a spreadsheet's narrow column, saved as 1.23457E+11: other infants' numbers become the same
-_ROUNDED = re.compile(r"\d([.,]\d+)?e\+?\d+", re.IGNORECASE)
+_ROUNDED = re.compile(r"\d([.,]\d+)?e\+\d{2,}", re.IGNORECASE)
+# 3-1 in a spreadsheet, saved as 03-Jan or Jan-03
+_MONTH = "(jan|feb|mar|mrz|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)"
+_DATED = re.compile(rf"\d{{1,2}}[-. ]+{_MONTH}|{_MONTH}[-. ]+\d{{1,4}}", re.IGNORECASE)
 
 
 def parse_label(text: str, where: str) -> str:
@@ -64,13 +67,18 @@ def parse_label(text: str, where: str) -> str:
 def parse_name(text: str, column: str, where: str) -> str | None:
     """The name of an infant or an exam; None where the cell is blank.
 
-    Raises `CohortError` for what a spreadsheet made of a name: a formula, or a long number that was rounded.
+    Raises `CohortError` for what a spreadsheet made of a name: a formula, a long number that was rounded, a date.
     """
     if is_blank(text):
         return None
     if _ROUNDED.fullmatch(text):
         raise CohortError(
             f"{where}: the {column} '{text}' is a long number that a spreadsheet has rounded. "
+            "Format the column as text, fill it in anew, and save the table again."
+        )
+    if column == "infant" and _DATED.fullmatch(text):
+        raise CohortError(
+            f"{where}: the infant '{text}' looks like a name that a spreadsheet took for a date (3-1 becomes 03-Jan). "
             "Format the column as text, fill it in anew, and save the table again."
         )
     if text.startswith("="):
