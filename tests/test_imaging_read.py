@@ -214,6 +214,12 @@ def test_numbers_that_are_no_light_are_refused_with_the_true_reason(rgb):
         read(tiff(np.dstack([rgb, rgb[..., :1]]).astype(np.uint16), photometric="separated"))
     with pytest.raises(PhotographError, match="raw data"):
         read(tiff(rgb[..., 0].astype(np.uint16), photometric="cfa"))
+    camera = io.BytesIO()
+    with tifffile.TiffWriter(camera) as writer:  # a preview, and what the sensor gave in a directory below it
+        writer.write(rgb[:40, :40], photometric="rgb", subfiletype=1, subifds=1)
+        writer.write(rgb[..., 0].astype(np.uint16), photometric="cfa")
+    with pytest.raises(PhotographError, match="raw data"):
+        read(camera.getvalue())
 
 
 # One pixel never sets the scale

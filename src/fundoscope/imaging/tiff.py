@@ -11,7 +11,7 @@ import io
 import logging
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -31,7 +31,7 @@ _EXPORT = "Export it as 8-bit RGB TIFF, PNG or JPEG."
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType: TIFF 6.0, section 8
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _RAW = 0, 1, 2, (32803, 34892)  # PhotometricInterpretation
 _PREMULTIPLIED, _TRANSPARENCY = 1, 2  # ExtraSamples
-_DEFLATE = {8, 32946}
+_OLD_JPEG, _DEFLATE = 6, {8, 32946}
 _PACKED = {1, 32773, *_DEFLATE}  # compressions that tifffile undoes by itself: none, deflate, PackBits
 _OPENCV_READS = {np.dtype(kind) for kind in ("uint16", "float32", "float64")}
 
@@ -54,7 +54,8 @@ def decode_tiff(data: bytes, name: str, max_pixels: int, by_pillow: ByPillow) ->
         number = max(range(len(pages)), key=lambda n: (not pages[n].subfiletype & _MASK, _area(pages[n]), -n))
         page: Any = pages[number]
         _check(page, name, max_pixels)
-        if not all(_is_whole(other, data) for other in pages) or _leads_out(pages[-1], data, file.tiff):
+        inside = all(offset + count <= len(data) for other in pages for offset, count in _parts(other))
+        if not inside or not _is_whole(page) or _leads_out(pages[-1], data, file.tiff):
             raise PhotographError(name, "the TIFF file is cut short", COPY_AGAIN)
         by_planes = (
             page.planarconfig != 1 and page.samplesperpixel == 2
@@ -82,10 +83,15 @@ def _check(page: Any, name: str, max_pixels: int) -> None:
         raise PhotographError(name, "the TIFF file is damaged, or of a kind that is not supported", _EXPORT)
 
 
-def _is_whole(page: Any, data: bytes) -> bool:
-    parts = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-    inside = all(count and offset + count <= len(data) for offset, count in parts)
-    return inside and len(parts) >= np.prod(page.chunked)
+def _parts(page: Any) -> Iterable[tuple[int, int]]:
+    """Where each strip or tile begins, and its length in bytes."""
+    return zip(page.dataoffsets, page.databytecounts, strict=False)
+
+
+def _is_whole(page: Any) -> bool:
+    """Whether no strip or tile is missing, which decoders would leave black; the old kind of JPEG lists none."""
+    lengths = [length for _, length in _parts(page)]
+    return page.compression == _OLD_JPEG or (all(lengths) and len(lengths) >= np.prod(page.chunked))
 
 
 def _leads_out(page: Any, data: bytes, layout: Any) -> bool:
@@ -100,8 +106,7 @@ def _leads_out(page: Any, data: bytes, layout: Any) -> bool:
 def _unfolds_as_said(page: Any, data: bytes) -> bool:
     """Whether no deflated part unfolds to more than its pixels take: tifffile would let it fill the memory."""
     most = int(np.prod(page.chunks)) * page.dtype.itemsize
-    parts = zip(page.dataoffsets, page.databytecounts, strict=False)
-    return all(len(zlib.decompressobj().decompress(data[at : at + n], most + 1)) <= most for at, n in parts)
+    return all(len(zlib.decompressobj().decompress(data[at : at + n], most + 1)) <= most for at, n in _parts(page))
 
 
 def _remark_on_pages(number: int, pictures: int) -> str:
