@@ -90,6 +90,7 @@ def test_rows_keep_the_numbers_of_the_file(tmp_path):
         ("image;label\na,rop\n", "row 2: is separated by ',', the header by ';'"),
         ("a.jpg,rop,1\nb.jpg,normal,1\n", "its first line reads 'a.jpg,rop,1'"),
         ("a.jpg,1,1\nb.jpg,2,2\n", "where the header is missing, write image,label above the rows"),
+        ("image label\na.jpg rop\n", "its first line reads 'image label'"),
         ("Photos of 2024\nimages,labels\na,rop\n", "there is no column 'image'"),
         ("photos\nimage,what\na,rop\n", "there is no column 'label'; others are: what. Name it 'label' in"),
         ("PK\x03\x04\0\0", "a workbook of Excel or OpenOffice, not a text file with a table. Open it in a spreadsheet"),
@@ -154,7 +155,7 @@ def test_words_for_unknown_are_blank(tmp_path, word):
 @pytest.mark.parametrize(
     "spellings",
     [
-        ["007", "7", "7.0", " 0007 ", "７", "7,0", "#7"], ["Ab-01", "AB-01", "ab 01", "ab_01", "A.B 1", "Ab\u200b01"],
+        ["007", "7", "7.0", " 0007 ", "７", "7,0", "#7", "'7"], ["Ab-01", "AB-01", "ab 01", "ab_01", "A.B 1", "Ab\u200b01"],
         ["A 01", "A-01", "A_01", "A/1", "Ａ０１"], ["Müller", "mu\u0308ller", "MÜLLER"], ["2024-0012", "20240012"],
     ],
 )  # fmt: skip

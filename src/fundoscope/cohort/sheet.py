@@ -143,16 +143,16 @@ def read_sheet(path: str | Path, needed: Sequence[str] = (), error: type[Fundosc
     separators = _SEPARATORS
     if filled and (named := re.fullmatch(r'"?sep=(.)"?[,;|\t]*', filled[0][1].strip("\ufeff \r"), re.IGNORECASE)):
         filled = filled[1:]
-        separators = (
-            named[1] if filled and named[1] in filled[0][1] else separators
-        )  # else it names one that is not there
+        if filled and named[1] in filled[0][1]:  # else it names one that is not there
+            separators = named[1]
     if not filled:
         raise error(f"{name}: the table is empty. Write a header {','.join(needed)} and a row for each entry.")
     at, separator = _find_header(filled, separators, needed)
     header = _split(filled[at], separator, name, error)
     if needed and not {_column(title) for title in header} & set(needed):
-        close = nearest(needed[0], {_column(title) for title in header})
-        hint = close if close.startswith("did") else f"its first line reads '{' '.join(filled[at][1].split())[:80]}'."
+        close = difflib.get_close_matches(needed[0], [_column(title) for title in header], n=1, cutoff=_SLIP)
+        line = f"its first line reads '{' '.join(filled[at][1].split())[:80]}'."
+        hint = f"did you mean '{close[0]}'?" if close else line
         raise error(
             f"{name}: there is no column '{needed[0]}'; {hint} Name it '{needed[0]}' in the header; where the header is "
             f"missing, write {','.join(needed)} above the rows."

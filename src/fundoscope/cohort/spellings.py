@@ -11,8 +11,8 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-#: What counts as a separator between the parts of a name; other signs (A+, A*) tell names apart.
-_SEPARATORS = re.compile(r"[\s_\-\u2010-\u2015\u2212.,/\\:;|#()\[\]]+")
+#: What counts as a separator between the parts of a name, also the apostrophe by which a spreadsheet marks text; other signs (A+, A*) tell names apart.
+_SEPARATORS = re.compile(r"[\s'‘’`\"“”_\-\u2010-\u2015\u2212.,/\\:;|#()\[\]]+")
 _SURE_DIGITS = 6  # a number of so many digits, written once with and once without separators, is no chance
 
 
