@@ -584,6 +584,15 @@ def test_less_common_kinds_give_their_source(rgb, kind, options, tolerance):
     assert np.abs(photograph.pixels.astype(int) - source).mean() <= tolerance
 
 
+def test_a_kind_that_the_installed_pillow_lacks_is_said_to_be_lacking(rgb, monkeypatch):
+    data = saved(rgb, "AVIF")
+    Image.init()
+    monkeypatch.delitem(Image.OPEN, "AVIF")
+    with pytest.raises(PhotographError, match="does not read AVIF. Update it, or export it as"):
+        read(data)
+    assert read(saved(rgb, "PPM")).format == "PNM"
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [

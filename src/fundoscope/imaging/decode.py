@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fundoscope.errors import PhotographError
 from fundoscope.imaging.decoded import Decoded, upright
 from fundoscope.imaging.headers import COPY_AGAIN, Header, check_gif, check_size, jp2_header, jpeg_header, png_header
+from fundoscope.imaging.kinds import format_of
 from fundoscope.imaging.tiff import decode_tiff
 
 _REDUCED = {
@@ -26,8 +27,8 @@ _REDUCED = {
     4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
-#: What Pillow may read; it opens the several pictures of an MPO file as JPEG.
-_PILLOW_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "AVIF", "PPM")
+#: Pillow's names of the kinds of file, where they are others.
+_PILLOW_NAMES = {"WebP": "WEBP", "JPEG 2000": "JPEG2000", "PNM": "PPM"}
 _EXPORT = "Export it as 8-bit RGB JPEG, PNG or TIFF."
 
 cv2.utils.logging.setLogLevel(
@@ -165,8 +166,13 @@ def _rgb_of(stored: NDArray[Any]) -> NDArray[Any]:
 def _by_pillow(data: bytes, name: str, max_pixels: int, page: int = 0) -> Decoded:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    kind = format_of(data) or ""
+    format_name = _PILLOW_NAMES.get(kind, kind)
+    Image.init()  # all formats are known from here on
+    if format_name not in Image.OPEN:
+        raise PhotographError(name, f"the Pillow that is installed does not read {kind}", f"Update it, or e{_EXPORT[1:]}")
     try:
-        with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as picture:
+        with Image.open(io.BytesIO(data), formats=(format_name,)) as picture:
             picture.seek(page)
             check_size(name, picture.height, picture.width, max_pixels)
             pictures = 1 if picture.format == "TIFF" else getattr(picture, "n_frames", 1)
