@@ -170,7 +170,9 @@ def _by_pillow(data: bytes, name: str, max_pixels: int, page: int = 0) -> Decode
     format_name = _PILLOW_NAMES.get(kind, kind)
     Image.init()  # all formats are known from here on
     if format_name not in Image.OPEN:
-        raise PhotographError(name, f"the Pillow that is installed does not read {kind}", f"Update it, or e{_EXPORT[1:]}")
+        raise PhotographError(
+            name, f"the Pillow that is installed does not read {kind}", f"Update it, or e{_EXPORT[1:]}"
+        )
     try:
         with Image.open(io.BytesIO(data), formats=(format_name,)) as picture:
             picture.seek(page)
