@@ -92,7 +92,7 @@ def test_rows_keep_the_numbers_of_the_file(tmp_path):
         ("a.jpg,1,1\nb.jpg,2,2\n", "where the header is missing, write image,label above the rows"),
         ("image label\na.jpg rop\n", "its first line reads 'image label'"),
         ("Photos of 2024\nimages,labels\na,rop\n", "there is no column 'image'"),
-        ("photos\nimage,what\na,rop\n", "there is no column 'label'; others are: what. Name it 'label' in"),
+        ("photos\nimage,what\na,rop\n", "there is no column 'label'; the other is what. Name it 'label' in"),
         ("PK\x03\x04\0\0", "a workbook of Excel or OpenOffice, not a text file with a table. Open it in a spreadsheet"),
         ("<html><table>", "a web page or XML, not a text file"),
         ("image,label\na,#REF!\n", "row 2: the cell of 'label' holds the spreadsheet's error #REF!"),
@@ -113,7 +113,7 @@ def test_an_open_table_refuses_slips_only_and_a_closed_one_all_unknown_columns(t
     with pytest.raises(CohortError, match="'infants' is unknown; did you mean 'infant'"):
         sheet.check_columns(("image", "label"), ("infant",))
     sheet.check_columns(("image", "label"), ("infants",))
-    with pytest.raises(CohortError, match="'camera' is unknown; known are"):
+    with pytest.raises(CohortError, match="'camera' is unknown; there are"):
         sheet.check_columns(("image", "label"), ("infants",), closed=True)
 
 

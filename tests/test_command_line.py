@@ -7,20 +7,23 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from test_cli_screen import run
 from test_outputs import small_files
 
+import fundoscope
 from fundoscope.cli import console
 from fundoscope.cli.main import leaf_commands, places_of
-from fundoscope.errors import OutputError, UsageError, counted, list_names, printable
+from fundoscope.errors import OutputError, UsageError, counted, in_time, list_names, nearest, printable
 from fundoscope.findings import Mention
 from fundoscope.outputs import cannot_write
 from fundoscope.runs import walk
 from fundoscope.runs.sinks import CsvTable, JsonLines
 
+PACKAGE = Path(fundoscope.__file__).parent
 COMMAND = (sys.executable, "-m", "fundoscope.cli.main")
 
 
@@ -179,6 +182,14 @@ def test_numbers_and_names_in_words():
     assert [counted(n, noun) for n, noun in ((1, "patch"), (2, "patch"), (0, "eye"), (2, "folder of simulated eyes"))] == [
         "1 patch", "2 patches", "0 eyes", "2 folders of simulated eyes",
     ]  # fmt: skip
+    assert [in_time(s) for s in (0.4, 59, 61, 3000, 9000)] == ["less than a minute"] * 2 + [
+        "1 minute",
+        "50 minutes",
+        "2.5 hours",
+    ]
+    assert (
+        nearest("x", ["rop"]) == "there is only rop." and nearest("x", ["rop", "nicking"]) == "there are nicking, rop."
+    )
     assert list_names(list("abcdefg"), 2) == "a, b and 5 more" and list_names(["a"]) == "a"
     assert printable("a\n\x1b[31mb\u202e") == "a\\n\\x1b[31mb\\u202e"
 
@@ -206,3 +217,29 @@ def test_a_line_comes_every_ten_seconds_even_while_one_piece_of_work_lasts(monke
     assert re.search(r"^photographs: 0 of 2 after \d+ s$", text, re.MULTILINE), text
     assert "\x1b" not in text and "\r" not in text
     wait_for(lambda: not any(thread.name == "progress" for thread in threading.enumerate()))
+
+
+#: What is counted in messages: behind a number that may be 1 it stands as `counted(n, "photograph")`.
+NOUNS = "photographs|patches|problems|pairs|groups|seeds|epochs|files|eyes|infants|minutes|rows|networks"
+#: Files whose messages count what is never one, or which run no command.
+PLURAL_ONLY = (
+    "evaluation/",
+    "quality_",
+    "write_nicking.py",
+    "nicked_patches.py",
+    "reports/checklist.py",
+    "cohort/folds.py",
+)
+
+
+def test_one_of_a_thing_is_never_told_in_the_plural():
+    """`1 problems`: a message that counts says so through `counted`, unless it says how many of how many."""
+    counts = re.compile(r"(?<!of )(?<!of \{)\{(?:len\(|n\b|count\b|total\b)[^{}]*\} (?:" + NOUNS + r")\b")
+    guilty = [
+        f"{path.relative_to(PACKAGE)}:{number}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if not any(part in path.as_posix() for part in PLURAL_ONLY)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if counts.search(line)
+    ]
+    assert guilty == []

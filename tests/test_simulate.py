@@ -458,7 +458,7 @@ def test_a_folder_that_holds_a_cohort_is_not_overwritten(tmp_path):
     ],
 )
 def test_wrong_calls_name_a_remedy(call):
-    with pytest.raises(UsageError, match=r"did you mean|known are|Ask for"):
+    with pytest.raises(UsageError, match=r"did you mean|there are|Ask for"):
         call()
 
 

@@ -106,7 +106,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """A clause that names the known word nearest to `word`, or lists all when none is near."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"known are: {', '.join(known)}."
+    return (
+        f"did you mean '{close[0]}'?"
+        if close
+        else f"there {'is only' if len(known) == 1 else 'are'} {', '.join(known)}."
+    )
 
 
 def plural(noun: str) -> str:
@@ -118,6 +122,14 @@ def plural(noun: str) -> str:
 def counted(n: int, noun: str) -> str:
     """A number with its noun: "1 photograph", "3 patches"."""
     return f"{n} {noun if n == 1 else plural(noun)}"
+
+
+def in_time(seconds: float) -> str:
+    """A length of time in words: "less than a minute", "5 minutes", "2.5 hours"."""
+    if seconds < 60:
+        return "less than a minute"
+    minutes = round(seconds / 60)
+    return counted(minutes, "minute") if minutes < 90 else f"{seconds / 3600:.1f} hours"
 
 
 def list_names(names: Sequence[str], most: int = 5) -> str:

@@ -37,9 +37,6 @@ class Progress(Protocol):
     def say(self, text: str) -> None:
         """Print one line."""
 
-    def row(self, *cells: object) -> None:
-        """Print one aligned row of a running log."""
-
     def follow(self, items: Iterable[T], total: int, what: str, done: int = 0) -> Iterator[T]:
         """The items, with progress and the time left; `done` of `total` were there before."""
         ...

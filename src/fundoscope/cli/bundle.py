@@ -48,6 +48,7 @@ def _run_once(folder: Path) -> str:
     from fundoscope.bundles import open_bundle, verify
     from fundoscope.bundles.card import NickingCard
     from fundoscope.bundles.read_nicking import open_nicking_bundle
+    from fundoscope.errors import counted
 
     card = verify(folder)
     if isinstance(card, NickingCard):
@@ -57,7 +58,7 @@ def _run_once(folder: Path) -> str:
         size = opened.card.standard.size
         opened.run_stages(np.zeros((1, 3, size, size), np.float32), len(opened.card.stages))
     megabytes = sum(file.bytes for file in card.files.values()) / 1e6
-    return f"{card.name}: {len(card.files)} files, {megabytes:.1f} MB, {folder}"
+    return f"{card.name}: {counted(len(card.files), 'file')}, {megabytes:.1f} MB, {folder}"
 
 
 def _folders(bundle: str | None) -> list[Path]:

@@ -43,10 +43,6 @@ class Console:
         """Print what is about to run, on one line."""
         self.say("  ".join(f"{name}: {value}" for name, value in facts.items()))
 
-    def row(self, *cells: object) -> None:
-        """Print one aligned row of a running log."""
-        self.say("  ".join(f"{cell:>9.4f}" if isinstance(cell, float) else f"{cell!s:<24}" for cell in cells))
-
     def follow(self, items: Iterable[T], total: int, what: str, done: int = 0) -> Iterator[T]:
         """The items, with progress and the time left; `done` of `total` were there before."""
         with self.stages() as report:

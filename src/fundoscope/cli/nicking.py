@@ -178,8 +178,10 @@ def describe_labels(path: Path) -> str:
     """What a file of labels holds, and which photographs are not in it."""
     import json
 
+    from fundoscope.errors import counted
+
     labels = json.loads(path.read_text(encoding="utf-8"))
     masked = sum(annotation["has_mask"] for annotation in labels["annotations"])
     without = labels["info"]["photographs_without_known_crossings"]
-    told = f"{len(labels['annotations'])} crossings in {len(labels['images'])} photographs, {masked} of them with masks"
+    told = f"{counted(len(labels['annotations']), 'crossing')} in {counted(len(labels['images']), 'photograph')}, {masked} of them with masks"
     return told + (f"; left out, since their crossings are not known: {', '.join(without)}" if without else "")

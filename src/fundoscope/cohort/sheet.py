@@ -91,7 +91,13 @@ class Sheet:
         unknown = [column for column in self.titles if column not in known]
         for column in needed:
             if column not in self.titles:
-                hint = f"; {nearest(column, unknown)}".replace("known are", "others are") if unknown else "."
+                hint = (
+                    f"; {nearest(column, unknown)}".replace("there are", "others are").replace(
+                        "there is only", "the other is"
+                    )
+                    if unknown
+                    else "."
+                )
                 raise self.error(f"{self.name}: there is no column '{column}'{hint} Name it '{column}' in the header.")
         absent = [column for column in known if column not in self.titles]
         for column in unknown:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fundoscope.errors import MissingExtraError, StudyError, UsageError
+from fundoscope.errors import MissingExtraError, StudyError, UsageError, counted
 from fundoscope.evaluation.metrics import (
     FALSE_POSITIVE_RATES,
     Estimate,
@@ -260,7 +260,7 @@ def brief(each: Estimate) -> str:
 def _basis(y: ArrayLike, groups: Sequence[object] | NDArray | None) -> str:
     labels = np.asarray(y, float)
     text = f"n={len(labels)}, {int(labels.sum())} positive"
-    return text if groups is None else f"{text}, {len(set(groups))} groups"
+    return text if groups is None else f"{text}, {counted(len(set(groups)), 'group')}"
 
 
 def line_style(index: int) -> dict[str, Any]:

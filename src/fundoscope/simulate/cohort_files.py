@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fundoscope.errors import UsageError
+from fundoscope.errors import UsageError, counted
 from fundoscope.imaging import Pixels, read
 from fundoscope.outputs import answer_folder, save_picture
 from fundoscope.simulate.truth import MASKS, Mask, SimulatedPhotograph
@@ -67,7 +67,9 @@ def cohort_folder(out: Path, command: str, n: int, workers: int) -> Generator[Pa
     Raises `UsageError` for a count below one, and for a folder that already holds a cohort or files of these names.
     """
     if n < 1 or workers < 1:
-        raise UsageError(f"{n} photographs by {workers} workers cannot be made. Give 1 or more of each.")
+        raise UsageError(
+            f"{counted(n, 'photograph')} by {counted(workers, 'worker')} cannot be made. Give 1 or more of each."
+        )
     if (out / "cohort.csv").exists():
         raise UsageError(f"{out} already holds a cohort. Give another folder with --out, or remove it.")
     with answer_folder(out, command, _ENTRIES, photographs=["images"]) as part:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fundoscope.datasets import Dataset, PhotographRecord, open_dataset
-from fundoscope.errors import UsageError, nearest
+from fundoscope.errors import UsageError, counted, nearest
 from fundoscope.nicking.recipes.crossings import CrossingRecipe, SplitNumbers
 from fundoscope.studies import Progress, Study, command, versions_of, write_json
 
@@ -71,7 +71,7 @@ class PhotographSplit:
         split = cls({"train": tuple(n for n in train if n not in inner), "inner": tuple(inner), "test": tuple(test)})
         for part, names in split.names.items():
             if not names:
-                problem = f"{len(train) + len(test)} photographs leave none for the part '{part}'"
+                problem = f"the photographs ({len(train) + len(test)}) leave none for the part '{part}'"
                 raise UsageError(f"{problem}. Give larger sets, or folders with training/ and test/.")
         return split
 
@@ -144,5 +144,5 @@ def plan_study(options: CrossingOptions, progress: Progress) -> CrossingPlan:
     read = [*options.folders, *(source.path for dataset in sets for source in dataset.sources)]
     study = Study.open(options.out, manifest, [*read, *([] if options.maps is None else [options.maps])])
     split = PhotographSplit.read_or_write(study.folder / SPLIT_FILE, sets, options.recipe.split)
-    progress.say("  ".join(f"{part}: {len(names)} photographs" for part, names in split.names.items()))
+    progress.say("  ".join(f"{part}: {counted(len(names), 'photograph')}" for part, names in split.names.items()))
     return CrossingPlan(options, study, tuple(sets), split)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from fundoscope.errors import UsageError
+from fundoscope.errors import UsageError, counted
 from fundoscope.nicking.grade_study.patch_table import PatchRow
 from fundoscope.nicking.grade_study.prediction_table import OWN
 from fundoscope.nicking.grade_study.transfer import Upstream, upstreams_free_of
@@ -158,7 +158,7 @@ def _split_photographs(rows: Sequence[PatchRow], k: int, seed: int) -> list[froz
     groups = np.array([row.photograph for row in rows])
     if len(set(groups)) < k:
         raise UsageError(
-            f"Patches of {len(set(groups))} photographs make no {k} folds. Give patches of more, or fewer folds."
+            f"Patches of {counted(len(set(groups)), 'photograph')} make no {k} folds. Give patches of more, or fewer folds."
         )
     grades = np.array([row.grade for row in rows])
     split = StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(grades, grades, groups)

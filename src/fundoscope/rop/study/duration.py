@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from fundoscope.cohort import Folds
+from fundoscope.errors import counted, in_time
 from fundoscope.rop.recipes import RopRecipe, StudyArm
 from fundoscope.rop.study.networks import build_network, fit_options
 from fundoscope.rop.study.plan import StudyOptions, audit_cohort, divide
@@ -21,17 +22,20 @@ def estimate_duration(options: StudyOptions, progress: Progress) -> None:
     cohort, groups = audit_cohort(options, progress)
     folds = divide(options, cohort, groups)
     questions, missing = answerable_questions(cohort, folds)
-    progress.say(f"{len(cohort)} photographs ({int(cohort.labels.sum())} rop), {len(groups)} groups: {groups.rule}")
+    progress.say(
+        f"{counted(len(cohort), 'photograph')} ({int(cohort.labels.sum())} rop), {counted(len(groups), 'group')}: {groups.rule}"
+    )
     progress.say(missing or "both questions: ROP, and whether it requires treatment")
     total = 0.0
     for arm in options.arms:
         seconds = seconds_per_photograph(options.recipe, arm)
         total += options.seeds * seconds * photographs_shown(arm, folds, questions)
         progress.say(
-            f"{arm.name} ({arm.network}): {options.seeds} seeds x {options.folds} folds x at most {arm.fit.epochs} epochs, "
+            f"{arm.name} ({arm.network}): {counted(options.seeds, 'seed')} x {counted(options.folds, 'fold')} x at most "
+            f"{counted(arm.fit.epochs, 'epoch')}, "
             f"{1000 * seconds:.0f} ms a photograph in training"
         )
-    progress.say(f"at most about {total / 60:.0f} minutes on this machine; nothing was trained")
+    progress.say(f"on this machine at most: {in_time(total)}; nothing was trained")
 
 
 def seconds_per_photograph(recipe: RopRecipe, arm: StudyArm, steps: int = 2) -> float:

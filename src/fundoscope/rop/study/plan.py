@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.cohort import Cohort, Fold, Folds, Groups, ProblemKind, audit, make_groups
-from fundoscope.errors import CohortError, LeakError, StudyError, UsageError
+from fundoscope.errors import CohortError, LeakError, StudyError, UsageError, counted
 from fundoscope.rop.recipes import USUAL_ARMS, BundleOrigin, RopRecipe, StudyArm, teachers_first
 from fundoscope.rop.study.questions import Question, answerable_questions
 from fundoscope.studies import MANIFEST, Progress, Study, command, versions_of
@@ -195,11 +195,13 @@ def audit_cohort(options: StudyOptions, progress: Progress) -> tuple[Cohort, Gro
         named = "; ".join(f"{problem.kind}: {', '.join(map(str, problem.paths))}" for problem in fatal[:5])
         kind = LeakError if any(problem.kind is ProblemKind.TWO_INFANTS for problem in fatal) else CohortError
         raise kind(
-            f"{cohort.name}: {len(fatal)} problems stop the study ({named}). "
+            f"{cohort.name}: {counted(len(fatal), 'problem')} {'stops' if len(fatal) == 1 else 'stop'} the study ({named}). "
             "Correct or remove these rows; `fundoscope cohort audit` shows them all."
         )
     if found.pairs:
-        progress.say(f"audit: {len(found.pairs)} pairs show one eye; they are kept together in the folds")
+        progress.say(
+            f"audit: {counted(len(found.pairs), 'pair')} of photographs may show one eye; kept together in the folds"
+        )
     return cohort, make_groups(cohort, found.pairs)
 
 

@@ -53,7 +53,7 @@ def train_all(plan: StudyPlan, data: StudyData, progress: Progress) -> None:
             save_weights(_fit(task, plan, data, simulated, folder), folder)
             seconds = time.perf_counter() - start
             write_json(folder / "fit.json", {"seconds": round(seconds, 1), "seed": task.seed})
-        progress.row(task.step, seconds)
+        progress.say(f"{task.step}: {seconds:.1f} s")
 
 
 def _fit(task: FitTask, plan: StudyPlan, data: StudyData, simulated: Squares | None, folder: Path) -> Classifier:
