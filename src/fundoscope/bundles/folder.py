@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fundoscope.bundles.card import SCHEMA_VERSION, BaseCard, Card, FileRecord, Parity
 from fundoscope.bundles.read import CARD_FILE, verify_task
+from fundoscope.errors import counted
 
 CARD_PAGE = "card.md"
 
@@ -41,7 +42,7 @@ def parity_lines(parity: Parity) -> list[str]:
     """The parity report in words, a line each."""
     n = parity.n_photographs
     lines = [
-        f"parity  torch to ONNX fp32: logits differ by {parity.fp32_max_abs_logit:.1e} at most on {n} photographs",
+        f"parity  torch to ONNX fp32: logits differ by {parity.fp32_max_abs_logit:.1e} at most on {counted(n, 'photograph')}",
         f"        fp32 to INT8: {parity.int8_flips} of {n} decisions change; logits differ by "
         f"{parity.int8_mean_abs_logit:.3f} on average, {parity.int8_max_abs_logit:.3f} at most",
     ]

@@ -194,7 +194,7 @@ class Evaluation:
         """
         basis = f"{len(kept)} of {len(scored.y)} photographs, those that screening grades"
         if len(np.unique(scored.y[kept])) < 2:
-            basis = f"{len(scored.y)} photographs, of which screening grades only {len(kept)}"
+            basis = f"{counted(len(scored.y), 'photograph')}, of which screening grades only {len(kept)}"
             kept = np.arange(len(scored.y))
         part, (name, baseline) = scored.select(kept), next(iter(_select(baselines, kept).items()))
         ours = part.predictions[self.exported]
