@@ -19,7 +19,7 @@ def write(folder, *lines, header="patch,grade,photograph"):
 
 def test_a_row_says_what_the_table_says(tmp_path):
     header = "patch,grade,photograph,span,vein_px,narrowing_1,narrowing_2,sham"
-    table = write(tmp_path, "a.png,2,eye 1,27.0,5.5,0.4,-0.1,artery", " b.png , ,eye 2,,,,,", header=header)
+    table = write(tmp_path, "a.png,2.0,eye 1,27.0,5.5,0.4,-0.1,artery", " b.png , ,eye 2,,,,,", header=header)
     one, two = read_patch_table(table)
     assert one == PatchRow(tmp_path / "a.png", 2, "eye 1", 27.0, 5.5, (0.4, -0.1), "artery")
     assert (two.path, two.grade, two.photograph, two.span, two.sham) == (tmp_path / "b.png", None, "eye 2", SPAN, "")
