@@ -234,3 +234,5 @@ def test_a_bundle_worth_nothing_says_so_everywhere(eyes, tiny_bundle, tmp_path, 
     ]  # fmt: skip
     assert done.returncode == 0 and len(said) == 6
     assert ["no better than chance on its own folds" in text for text in said] == [low < 0.5] * 6
+    head = said[1].partition("</header>")[0]  # before any photograph
+    assert ("WARNING.</strong> This grader is no better than chance" in head) == (low < 0.5)
