@@ -88,9 +88,10 @@ def _grader_line(told: str, row: Row, apart: Row | None) -> str:
 def treatment_lines() -> list[str]:
     shipped = {row["photographs"]: row for row in rows("retcam/treatment_simulated.csv")}["all"]
     study = {row["grader"]: row for row in rows("simulated_study/results_treatment.csv")}
-    end = next(
-        row for row in rows("simulated_study/cascade.csv")
-        if row["unit"] == "infant" and row["figure"].startswith("sensitivity for treatment-requiring")
+    by_infant = {row["figure"]: row for row in rows("simulated_study/cascade.csv") if row["unit"] == "infant"}
+    end, spared = (
+        by_infant[name]
+        for name in ("sensitivity for treatment-requiring, end to end", "specificity, all others")
     )  # fmt: skip
     speed = {row["what"]: row for row in rows("two_stage_speed.csv")}["ratio"]["ms_a_photograph"]
     return [
@@ -103,6 +104,7 @@ def treatment_lines() -> list[str]:
         f"| whole study on simulated infants: student | {interval(study['student'], 'auc')} |",
         f"| the same: vessel width and tortuosity alone | {interval(study['vessel width and tortuosity'], 'auc')} |",
         f"| the two stages in a row: share of treatment-requiring infants found ({end['of']} infants) | {interval(end, 'share')} |",
+        f"| the same: share of the other infants not called treatment-requiring ({spared['of']} infants) | {interval(spared, 'share')} |",
         f"| time of two-stage screening to one-stage, a photograph | {speed} |",
     ]
 

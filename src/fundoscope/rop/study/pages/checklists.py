@@ -21,6 +21,7 @@ def study_facts(files: StudyFiles) -> dict[str, str]:
     results, manifest, recipe = files.results, files.manifest, files.manifest["recipe"]
     sample, fit, standard = results["sample"], recipe["student_fit"], recipe["standard"]
     infants = f"{sample['infants']} infants" if sample["infants"] else "infants unknown"
+    refused = results["questions"][0]["refused"] or "none"
     return {
         "photographs_and_infants": f"{sample['photographs']} photographs, {sample['rop']} with ROP; {infants}",
         "preprocessing": f"field cut to {standard['size']} px, CLAHE on lightness ({standard['clahe_when']}), "
@@ -30,7 +31,8 @@ def study_facts(files: StudyFiles) -> dict[str, str]:
         "overlap_proof": f"{sample['partition']}; copies in all turns and mirrorings and second views "
         "were sought and kept together",
         "subgroups": "by birth weight, gestational age, camera and site, as far as the table has them",
-        "quality_refusals": "in use, photographs that cannot be graded are refused with the reason",
+        "quality_refusals": f"in use, photographs that cannot be graded are refused with the reason: {refused} of "
+        f"{sample['photographs']} here; figures with and without them in quality_gate_*.csv",
         "code": "fundoscope, Apache-2.0; commands and data hash in study.json",
         "architecture": "; ".join(f"{row['network']}: {row['made of']}" for row in results["networks"]),
         "initial_weights": "ImageNet" if recipe["networks"]["pretrained"] else "random",
