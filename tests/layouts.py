@@ -69,6 +69,13 @@ def les_av(folder, eyes):
         save(folder / "masks" / f"{number}_mask.gif", eye.truth.field)
 
 
+def les_av_short(folder, eyes):
+    for number, eye in eyes.items():
+        save(folder / "images" / f"{number}.png", eye.pixels)
+        save(folder / "av" / f"{number}.png", colours(eye.truth))
+        save(folder / "mask" / f"{number}_mask.gif", eye.truth.field)
+
+
 def junctions(folder, eyes):
     """As `iostar` of the shared data: photographs cut and shrunk from originals, vessels for the first only."""
     for number, eye in eyes.items():

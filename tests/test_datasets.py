@@ -40,7 +40,7 @@ def filled(eyes, tmp_path_factory):
 # layouts
 
 
-@pytest.mark.parametrize("layout", ["drive", "rite", "hrf", "les_av", "junctions", "iostar"])
+@pytest.mark.parametrize("layout", ["drive", "rite", "hrf", "les_av", "les_av_short", "junctions", "iostar"])
 def test_a_layout_is_recognised_and_read_to_the_pixel(layout, tmp_path, eyes, filled):
     dataset = open_dataset(filled(tmp_path, layout))
     assert (dataset.layout, len(dataset)) == (layout, 2)
@@ -53,7 +53,7 @@ def test_a_layout_is_recognised_and_read_to_the_pixel(layout, tmp_path, eyes, fi
         assert record.scale == 1
 
 
-@pytest.mark.parametrize("layout", ["rite", "hrf", "les_av", "iostar"])
+@pytest.mark.parametrize("layout", ["rite", "hrf", "les_av", "les_av_short", "iostar"])
 def test_maps_give_arteries_veins_and_where_they_cross(layout, tmp_path, eyes, filled):
     for record, eye in zip(open_dataset(filled(tmp_path, layout)), eyes.values(), strict=True):
         truth = eye.truth

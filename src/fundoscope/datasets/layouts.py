@@ -46,6 +46,7 @@ LAYOUTS = {
     "simulated": Layout("simulated", ("cohort.csv", "crossings.csv", "truth/"), simulated_sources),
     "avn": Layout("AVN patches", ("grading.txt",), avn_sources),
     "rite": Layout("RITE", ("images/", "av/", "vessel/"), rite_sources),
+    "les_av_short": Layout("LES-AV", ("images/", "av/", "mask/*_mask.gif"), les_av_sources),
     "hrf": Layout("HRF", ("images/", "av/", "mask/"), hrf_sources),
     "les_av": Layout("LES-AV", ("images/", "vessel-segmentations/", "arteries-and-veins/"), les_av_sources),
     "junctions": Layout("", ("images/", "**/*_JunctionsPos.mat"), junctions_sources),

@@ -1,0 +1,201 @@
+"""The crossings that are pinched: chosen by the drawn maps and by two readers, never by the ruler that is tested on them.
+
+    python -m fundoscope.nicking.grade_study.chosen_crossings --data DATA --sheets OUT
+
+A candidate is a crossing of the drawn map with room around it (`simulate.pinch.is_usable`) and four drawn arms. Two readers
+looked at each candidate on contact sheets, blind to each other, to photograph and set, and to every measurement, and gave
+one verdict:
+
+    keep      an artery and a vein cross in the middle, the vein's edges can be made out on both sides, and its calibre
+              beside the artery is that farther out
+    none      no crossing, or an arm of the artery cannot be seen
+    blurred   the vein's edges cannot be made out
+    narrowed  the vein is narrowed, tapered or lost beside the artery by itself
+    tangled   a fork, a third vessel, a sharp bend or a second crossing lies within two vein widths
+
+A candidate is chosen unless a reader says none, blurred or narrowed, or both say tangled. The list
+(`nicking/recipes/chosen_crossings.csv`) was written before any network was fitted to these crossings and does not change.
+The command draws the contact sheets again, so that anybody can look for themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fundoscope.cohort.sheet import read_sheet, write_sheet
+from fundoscope.datasets import PhotographRecord, open_dataset
+from fundoscope.errors import PhotographError
+from fundoscope.imaging import Pixels
+from fundoscope.imaging.places import sample_square
+from fundoscope.nicking.recipes.nicked_patches import DrawnSet, read_nicked_patch_recipe
+from fundoscope.vessels import MeasuredCrossing
+from fundoscope.vessels.graph import arc_length
+
+VERDICTS = ("keep", "none", "blurred", "narrowed", "tangled")
+COLUMNS = ("number", "photograph", "sha256", "row", "column", "vein_px", "reader_1", "reader_2")
+CHOSEN = Path(__file__).parents[1] / "recipes/chosen_crossings.csv"
+
+_DRAWN = 0.7  # share of an arm's centreline on pixels of that vessel alone from which on it is drawn
+_ARM = 1.5  # widths of the wider vessel over which an arm is looked at
+_TILE, _SPAN, _ACROSS, _DOWN = 256, 10, 4, 5  # pixels of a tile, vein widths that it shows, tiles on a sheet
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A candidate and what two readers said: its place in pixels of the file, 0-based, and its vein's width there."""
+
+    number: int
+    photograph: str
+    sha256: str
+    row: float
+    column: float
+    vein_px: float
+    verdicts: tuple[str, str]
+
+    @property
+    def chosen(self) -> bool:
+        """Whether it is pinched, by the rule above."""
+        return not {"none", "blurred", "narrowed"} & set(self.verdicts) and self.verdicts != ("tangled", "tangled")
+
+
+@cache
+def read_candidates(path: Path = CHOSEN) -> tuple[Candidate, ...]:
+    """All candidates of a list, in its order."""
+    return tuple(
+        Candidate(
+            int(row["number"]), row["photograph"], row["sha256"], float(row["row"]), float(row["column"]),
+            float(row["vein_px"]), (row["reader_1"], row["reader_2"]),
+        )
+        for row in read_sheet(path, COLUMNS).rows
+    )  # fmt: skip
+
+
+def chosen_places(record: PhotographRecord, path: Path = CHOSEN) -> NDArray[np.float64]:
+    """Row and column (n, 2) of a photograph's chosen crossings. Raises `PhotographError` if the file is another one than
+    the readers saw.
+    """
+    known = [each for each in read_candidates(path) if each.photograph == f"{record.dataset}/{record.name}"]
+    if known and {each.sha256 for each in known} != {_digest(record.path)}:
+        cause = f"is not the file whose crossings are listed in {path.name}"
+        raise PhotographError(str(record.path), cause, "Get the set from its source again.")
+    return np.array([[each.row, each.column] for each in known if each.chosen], float).reshape(-1, 2)
+
+
+def has_four_arms(crossing: MeasuredCrossing, artery: Mask, vein: Mask) -> bool:
+    """Whether the masks (rows, columns) draw both vessels on both sides of a crossing, each as itself alone."""
+    widths = [2 * float(np.median(line.radius)) for line in (crossing.first, crossing.second)]
+    sine = max(float(np.sin(np.radians(crossing.angle))), 0.3)
+    arms = zip((crossing.first, crossing.second), (artery & ~vein, vein & ~artery), widths[::-1], strict=True)
+    for line, alone, across in arms:
+        way = arc_length(line.points)
+        way = way - way[line.crossing_index]
+        start = across / 2 / sine + 1
+        for side in (-1, 1):
+            arm = line.points[(side * way >= start) & (side * way <= start + _ARM * max(widths))].astype(np.float32)
+            if len(arm) < 3:
+                return False
+            on = cv2.remap(alone.astype(np.float32), arm[None, :, 1], arm[None, :, 0], cv2.INTER_LINEAR)
+            if on.mean() < _DRAWN:
+                return False
+    return True
+
+
+def find_candidates_of(sets: Sequence[DrawnSet], data: Path, largest_field: float) -> list[tuple[Candidate, Path]]:
+    """The candidates of all photographs without verdicts, in a fixed random order, and the folder of each one's set."""
+    from fundoscope.nicking.grade_study.nicked_patches import DrawnPhotograph  # which reads the list
+
+    found = []
+    for known in sets:
+        for record in open_dataset(data / known.folder):
+            photograph, digest = DrawnPhotograph.from_record(record, largest_field), _digest(record.path)
+            for crossing in photograph.usable_crossings():
+                if has_four_arms(crossing.scaled(1 / photograph.scale), photograph.artery, photograph.vein):
+                    row, column = (round(float(each), 1) for each in crossing.at)
+                    width = round(2 * float(np.median(crossing.second.radius)), 1)
+                    name = photograph.name
+                    found.append((Candidate(0, name, digest, row, column, width, ("", "")), data / known.folder))
+    return [found[k] for k in np.random.default_rng(7).permutation(len(found))]
+
+
+def draw_contact_sheets(listed: Sequence[Candidate], folders: dict[str, Path], out: Path) -> Iterator[Path]:
+    """Write sheets of tiles below `out`: the photograph around each candidate, its number, and beside it the drawn map
+    around the same place, twice as far. `folders` gives the set of each photograph by name.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    records = {name: open_dataset(folder)[_index(folder, name)] for name, folder in folders.items()}
+    tiles = [_tile(each, records[each.photograph]) for each in listed]
+    per_sheet = _ACROSS * _DOWN
+    blank = np.zeros((_TILE + 4, _TILE * 3 // 2 + 8, 3), np.uint8)
+    for start in range(0, len(tiles), per_sheet):
+        sheet = tiles[start : start + per_sheet]
+        sheet += [blank] * (per_sheet - len(sheet))
+        picture = np.vstack([np.hstack(sheet[k : k + _ACROSS]) for k in range(0, per_sheet, _ACROSS)])
+        path = out / f"sheet_{start // per_sheet}.png"
+        cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        yield path
+
+
+def _tile(candidate: Candidate, record: PhotographRecord) -> Pixels:
+    at, step = (candidate.row, candidate.column), _SPAN * candidate.vein_px / _TILE
+    seen = sample_square(record.pixels, at, step, _TILE).astype(np.float32)
+    low, high = np.percentile(seen, (1, 99.5))
+    assert record.artery is not None and record.vein is not None
+    colours = np.zeros((*record.field.shape, 3), np.uint8)
+    colours[record.artery], colours[record.vein] = (255, 60, 60), (60, 90, 255)
+    colours[record.artery & record.vein] = (60, 255, 60)
+    tile = np.zeros((_TILE + 4, _TILE * 3 // 2 + 8, 3), np.uint8)
+    tile[:_TILE, :_TILE] = np.clip((seen - low) / (high - low + 1) * 255, 0, 255)
+    tile[: _TILE // 2, _TILE + 2 : _TILE + 2 + _TILE // 2] = sample_square(colours, at, 2 * step, _TILE // 2)
+    cv2.putText(tile, str(candidate.number), (_TILE + 30, _TILE - 40), cv2.FONT_HERSHEY_SIMPLEX, 1, (255, 255, 255), 2)
+    return tile
+
+
+def _index(folder: Path, full_name: str) -> int:
+    return open_dataset(folder).names.index(full_name.split("/", 1)[1])
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def main() -> None:
+    """The command `python -m fundoscope.nicking.grade_study.chosen_crossings`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds the public sets")
+    parser.add_argument("--sheets", type=Path, required=True, help="folder for the contact sheets: never commit them")
+    parser.add_argument("--search", type=Path, help="search the candidates anew, into this table without verdicts")
+    given = parser.parse_args()
+    recipe = read_nicked_patch_recipe()
+    if given.search:
+        found = find_candidates_of(recipe.photographs, given.data, recipe.drawing.largest_field)
+        rows = [
+            (k, each.photograph, each.sha256, each.row, each.column, each.vein_px, "", "")
+            for k, (each, _) in enumerate(found)
+        ]
+        write_sheet(given.search, COLUMNS, rows)
+    listed = read_candidates(given.search or CHOSEN)
+    folders = {}
+    for known in recipe.photographs:
+        folder = given.data / known.folder
+        for source in open_dataset(folder).sources:
+            folders[source.full_name] = folder
+    used = {each.photograph: folders[each.photograph] for each in listed}
+    for path in draw_contact_sheets(listed, used, given.sheets):
+        print(path)
+    chosen = [each for each in listed if each.chosen]
+    print(f"{len(listed)} candidates, {len(chosen)} chosen, of {len({each.photograph for each in chosen})} photographs")
+
+
+if __name__ == "__main__":
+    main()
