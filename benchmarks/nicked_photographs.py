@@ -26,7 +26,7 @@ from fundoscope.evaluation.detection import HIT_RADIUS
 from fundoscope.evaluation.metrics import estimate_share, grade_estimates
 from fundoscope.findings import NickingFinding
 from fundoscope.imaging import Pixels
-from fundoscope.nicking.grade_study.nicked_patches import RENDERERS, DrawnPhotograph, crossings_to_pinch
+from fundoscope.nicking.grade_study.nicked_patches import RENDERERS, DrawnPhotograph
 from fundoscope.nicking.grading.grader import NickingGrader
 from fundoscope.nicking.recipes.nicked_patches import read_nicked_patch_recipe
 from fundoscope.simulate.pinch import draw_plan
@@ -56,7 +56,7 @@ def grade_lesions(bundle: str, folder: Path, number: int) -> list[GradedLesion]:
     grader = NickingGrader.open(bundle)
     photograph = DrawnPhotograph.from_record(open_dataset(folder)[number], drawing.largest_field)
     lesions = []
-    for k, crossing in enumerate(crossings_to_pinch(photograph, drawing.narrowed_from)):
+    for k, crossing in enumerate(photograph.chosen_crossings()):
         for condition, renderer in CONDITIONS.items():
             for grade in range(GRADES):
                 rng = np.random.default_rng((SEED, number, k, grade))

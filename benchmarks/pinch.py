@@ -42,7 +42,7 @@ from fundoscope.simulate.pinch import SHAMS, WarpPlan, draw_plan, pinch, pinched
 from fundoscope.simulate.pinch.second_renderer import redraw
 from fundoscope.vessels.calibre import CalibreModel
 from fundoscope.vessels.crossings import MeasuredCrossing, crossings_between
-from fundoscope.vessels.grade_rule import grade_of
+from fundoscope.vessels.grade_rule import NICKED_FROM, grade_of
 from fundoscope.vessels.narrowing import measure_narrowing
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -235,7 +235,7 @@ def error(rows: list[Row]) -> float:
 def undisturbed(rows: list[Row]) -> float:
     found = _table(rows)[:, 2:]
     known = np.isfinite(found).all(axis=1)
-    return float((found[known] < DRAWING.narrowed_from).all(axis=1).mean()) if known.any() else float("nan")
+    return float((found[known] < NICKED_FROM).all(axis=1).mean()) if known.any() else float("nan")
 
 
 def measured(rows: list[Row]) -> float:

@@ -1,4 +1,5 @@
 import csv
+import hashlib
 from dataclasses import replace
 
 import cv2
@@ -8,11 +9,18 @@ import pytest
 from fundoscope.datasets import open_dataset
 from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.imaging.places import sample_square
-from fundoscope.nicking.grade_study import nicked_patches
+from fundoscope.errors import PhotographError
+from fundoscope.nicking.grade_study.chosen_crossings import (
+    VERDICTS,
+    Candidate,
+    chosen_places,
+    draw_contact_sheets,
+    has_four_arms,
+    read_candidates,
+)
 from fundoscope.nicking.grade_study.nicked_patches import (
     DrawnPhotograph,
     crossing_window,
-    crossings_to_pinch,
     draw_nicked_patches,
     draw_plans,
     write_nicked_patches,
@@ -33,7 +41,7 @@ from fundoscope.simulate.pinch.lesion import map_widths
 from fundoscope.vessels.grade_rule import grade_of
 
 DRAWING = read_nicked_patch_recipe().drawing
-LARGEST, NARROWED = DRAWING.largest_field, DRAWING.narrowed_from
+LARGEST = DRAWING.largest_field
 
 
 def lesions(*plans):
@@ -47,7 +55,7 @@ PLANS = 4
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two simulated adults, of whom the second has crossings that can be pinched."""
+    """Two simulated adults, both with crossings that can be pinched."""
     out = tmp_path_factory.mktemp("eyes") / "eyes"
     write_adults(2, out, seed=4, camera="drive")
     return out
@@ -60,7 +68,15 @@ def photograph(folder):
 
 @pytest.fixture(scope="module")
 def kept(photograph):
-    return crossings_to_pinch(photograph, NARROWED)
+    return photograph.chosen_crossings()
+
+
+@pytest.fixture(scope="module")
+def of_both(folder, kept):
+    """The chosen crossings of both photographs, each with its photograph, in the order of the table."""
+    first = DrawnPhotograph.from_record(open_dataset(folder)[0], LARGEST)
+    second = DrawnPhotograph.from_record(open_dataset(folder)[1], LARGEST)
+    return [(first, c) for c in first.chosen_crossings()] + [(second, c) for c in kept]
 
 
 @pytest.fixture(scope="module")
@@ -77,26 +93,65 @@ def wide(row):
     return cv2.cvtColor(cv2.imread(str(row.path)), cv2.COLOR_BGR2RGB)
 
 
-def test_crossings_to_be_pinched_are_true_ones_that_are_not_narrowed(folder, photograph, kept):
+def test_where_nobody_looked_every_usable_crossing_is_taken_and_is_a_true_one(folder, photograph, kept):
     record = open_dataset(folder)[1]
     assert kept and photograph.scale == 1.0 and photograph.name == f"{record.dataset}/{record.name}"
+    assert photograph.chosen is None
     eye = adult(int(lines(folder / "cohort.csv")[1]["seed"]), camera="drive")
     for crossing in kept:
-        away = [np.hypot(c.row - crossing.at[0], c.col - crossing.at[1]) for c in eye.truth.crossings]
-        assert min(away) < 5
-        assert eye.truth.crossings[int(np.argmin(away))].grade == 0
+        assert min(np.hypot(c.row - crossing.at[0], c.col - crossing.at[1]) for c in eye.truth.crossings) < 5
 
 
-def test_a_crossing_that_was_pinched_is_left_out(photograph, kept):
-    from fundoscope.simulate.pinch import WarpPlan
+def test_only_what_readers_chose_is_taken_and_it_must_be_there(photograph, kept):
+    chosen = replace(photograph, chosen=np.array([kept[0].at + 1.5]))
+    assert [tuple(c.at) for c in chosen.chosen_crossings()] == [tuple(kept[0].at)]
+    assert replace(photograph, chosen=np.zeros((0, 2))).chosen_crossings() == []
+    with pytest.raises(PhotographError, match="no crossing at row 3, column 4, where one was chosen"):
+        replace(photograph, chosen=np.array([[3, 4]])).chosen_crossings()
 
+
+def test_a_crossing_without_its_four_arms_is_not_usable(photograph, kept):
     crossing = kept[0]
-    pinched = pinch(photograph.pixels, crossing, WarpPlan((0.6, 0.6), 0.8))
-    found = crossings_to_pinch(
-        DrawnPhotograph(photograph.name, pinched, photograph.artery, photograph.vein, photograph.field), NARROWED
-    )
-    assert len(found) == len(kept) - 1
-    assert min(np.hypot(*(each.at - crossing.at)) for each in found) > 5
+    rows, columns = np.indices(photograph.artery.shape)
+    near = np.hypot(rows - crossing.at[0], columns - crossing.at[1]) < 40
+    doubt = replace(photograph, artery=photograph.artery | (photograph.vein & near))  # as where a map's green means doubt
+    assert not [c for c in doubt.usable_crossings() if np.hypot(*(c.at - crossing.at)) < 5]
+    assert has_four_arms(crossing, photograph.artery, photograph.vein)
+
+
+def test_the_frozen_list_says_who_is_chosen(folder):
+    listed = read_candidates()
+    assert [each.number for each in listed] == list(range(len(listed)))
+    assert {verdict for each in listed for verdict in each.verdicts} == set(VERDICTS)
+    for each in listed:
+        spoilt = {"none", "blurred", "narrowed"} & set(each.verdicts)
+        assert each.chosen is not (bool(spoilt) or each.verdicts == ("tangled", "tangled"))
+    training = [each for each in listed if not each.photograph.startswith("RITE test") and each.chosen]
+    assert len(training) >= 100 and len({each.photograph for each in training}) >= 25
+
+
+def test_a_listed_photograph_must_be_the_file_that_was_looked_at(folder, tmp_path):
+    record = open_dataset(folder)[0]
+    digest = hashlib.sha256(record.path.read_bytes()).hexdigest()
+    rows = [f"0,{record.dataset}/{record.name},{digest},10,20,6,keep,tangled", f"1,{record.dataset}/{record.name},{digest},30,40,6,keep,narrowed"]
+    table = tmp_path / "list.csv"
+    table.write_text("\n".join(["number,photograph,sha256,row,column,vein_px,reader_1,reader_2", *rows]) + "\n")
+    assert chosen_places(record, table).tolist() == [[10, 20]]
+    assert chosen_places(open_dataset(folder)[1], table) is None
+    other = tmp_path / "other.csv"
+    other.write_text(table.read_text().replace(digest, "0" * 64))
+    with pytest.raises(PhotographError, match="is not the file whose crossings are listed in other.csv"):
+        chosen_places(record, other)
+
+
+def test_contact_sheets_show_every_candidate(folder, tmp_path):
+    record = open_dataset(folder)[1]
+    name = f"{record.dataset}/{record.name}"
+    listed = [Candidate(k, name, "", 250.0 + k, 260.0, 8.0, ("keep", "keep")) for k in range(21)]
+    sheets = list(draw_contact_sheets(listed, {name: record}, tmp_path))
+    assert [path.name for path in sheets] == ["sheet_0.png", "sheet_1.png"]
+    first, second = (cv2.imread(str(path)) for path in sheets)
+    assert first.shape == second.shape and first[:260, :260].any() and not second[260:].any()
 
 
 def test_maps_of_large_photographs_are_brought_to_drives_size_and_crossings_back():
@@ -113,9 +168,7 @@ def test_maps_of_large_photographs_are_brought_to_drives_size_and_crossings_back
     assert whole.map_scale == pytest.approx(1296 / DIAMETER, rel=0.01)
     (crossing,) = whole.usable_crossings()
     assert crossing.at == pytest.approx([697.5, 751.5], abs=2)
-    assert map_widths(crossing) == pytest.approx([16, 24], rel=0.2)
-    for full, mask in zip(whole.full_masks, (artery & field, vein & field), strict=True):
-        assert full.shape == mask.shape and (full ^ mask).sum() < 0.15 * mask.sum()
+    assert map_widths(crossing) == pytest.approx([16, 24], rel=0.06)  # as at the photograph's own size
     small = DrawnPhotograph.from_masks(
         "drive", whole.pixels, (artery[::2, ::2], vein[::2, ::2], field[::2, ::2]), LARGEST
     )
@@ -133,17 +186,17 @@ def test_a_window_holds_the_crossing_where_it_is(photograph, kept):
         np.testing.assert_array_equal(around[row, column], photograph.pixels[tuple(np.floor(crossing.at).astype(int))])
 
 
-def test_each_crossing_gets_every_plan_and_the_row_says_what_was_done(table, kept):
+def test_each_crossing_gets_every_plan_and_the_row_says_what_was_done(table, of_both):
     rows = read_patch_table(table)
     assert tuple(lines(table)[0]) == COLUMNS
-    assert len(rows) == PLANS * len(kept)
-    assert [row.grade for row in rows] == [0, 0, 2, 3] * len(kept)
+    assert len(rows) == PLANS * len(of_both)
+    assert [row.grade for row in rows] == [0, 0, 2, 3] * len(of_both)
     assert [row.sham for row in rows[:3]] == ["none", "artery", "none"] and {row.sham for row in rows} <= set(SHAMS)
-    for row in rows:
-        assert row.photograph == "simulated/a00001" and row.span == WIDE_SPAN
+    for number, row in enumerate(rows):
+        assert row.photograph == of_both[number // PLANS][0].name and row.span == WIDE_SPAN
         assert grade_of(*row.narrowing) == row.grade
         assert wide(row).shape == (round(WIDE_SPAN * VEIN_WIDTH),) * 2 + (3,)
-    widths = [map_widths(crossing)[1] for crossing in kept]
+    widths = [map_widths(crossing)[1] for _, crossing in of_both]
     assert [row.vein_px for row in rows[::PLANS]] == pytest.approx(widths, rel=0.05)
 
 
@@ -161,8 +214,8 @@ def test_patches_of_one_crossing_differ_at_the_vein_only(table):
         assert changed[away < 3].max() > 2 * np.percentile(changed[(away > 5) & (away < 9)], 99)
 
 
-def test_around_what_is_changed_a_wide_patch_is_the_photograph_itself(table, photograph, kept):
-    for row, crossing in zip(read_patch_table(table)[::PLANS], kept, strict=True):
+def test_around_what_is_changed_a_wide_patch_is_the_photograph_itself(table, of_both):
+    for row, (photograph, crossing) in zip(read_patch_table(table)[::PLANS], of_both, strict=True):
         side = round(WIDE_SPAN * VEIN_WIDTH)
         itself = sample_square(photograph.pixels, crossing.at, map_widths(crossing)[1] / VEIN_WIDTH, side)
         beyond = around(row) > 9 * 2**0.5 + 0.5
@@ -185,9 +238,8 @@ def turned(crossing):
 @pytest.mark.parametrize("way", [lambda crossing: crossing, turned])
 def test_the_upper_side_is_said_first(folder, tmp_path, monkeypatch, way):
     """In a patch of grade 2 one side is pinched: there it differs most from the untouched patch."""
-    monkeypatch.setattr(
-        nicked_patches, "crossings_to_pinch", lambda *given: [way(c) for c in crossings_to_pinch(*given)]
-    )
+    chosen = DrawnPhotograph.chosen_crossings
+    monkeypatch.setattr(DrawnPhotograph, "chosen_crossings", lambda self: [way(c) for c in chosen(self)])
     plans = lesions((0, ("none",)), (2, ("none", "none", "none")))
     rows = read_patch_table(write_nicked_patches(folder, tmp_path / "out", plans, DRAWING))
     middle = slice(round((WIDE_SPAN / 2 - 2) * VEIN_WIDTH), round((WIDE_SPAN / 2 + 2) * VEIN_WIDTH))
@@ -205,7 +257,7 @@ def test_the_upper_side_is_said_first(folder, tmp_path, monkeypatch, way):
 def test_cut_off_it_goes_on_by_photograph_and_ends_the_same(folder, table):
     text, parts = table.read_text(), sorted((table.parent / "patches").glob("*.csv"))
     assert [part.name for part in parts] == ["0000.csv", "0001.csv"]
-    patch = table.parent / lines(table)[0]["patch"]
+    patch = table.parent / lines(table)[-1]["patch"]  # of the second photograph
     pixels, marked = patch.read_bytes(), parts[0].stat().st_mtime_ns
     patch.write_bytes(b"kept")
     table.unlink()

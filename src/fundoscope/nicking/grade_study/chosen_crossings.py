@@ -15,14 +15,15 @@ one verdict:
 
 A candidate is chosen unless a reader says none, blurred or narrowed, or both say tangled. The list
 (`nicking/recipes/chosen_crossings.csv`) was written before any network was fitted to these crossings and does not change.
-The command draws the contact sheets again, so that anybody can look for themselves.
+Both readers build this tool; neither is a clinician. The command draws the contact sheets again, so that anybody can look
+for themselves, and says how far the readers agree.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,17 +32,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.cohort.sheet import read_sheet, write_sheet
+from fundoscope.cohort.sheet import read_sheet
 from fundoscope.datasets import PhotographRecord, open_dataset
 from fundoscope.errors import PhotographError
+from fundoscope.evaluation.metrics import quadratic_kappa
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.places import sample_square
-from fundoscope.nicking.recipes.nicked_patches import DrawnSet, read_nicked_patch_recipe
 from fundoscope.vessels import MeasuredCrossing
 from fundoscope.vessels.graph import arc_length
 
 VERDICTS = ("keep", "none", "blurred", "narrowed", "tangled")
 COLUMNS = ("number", "photograph", "sha256", "row", "column", "vein_px", "reader_1", "reader_2")
+SETS = ("drive_av/training", "hrf_av", "les_av", "drive_av/test")  # folders of the sets that were looked at
 CHOSEN = Path(__file__).parents[1] / "recipes/chosen_crossings.csv"
 
 _DRAWN = 0.7  # share of an arm's centreline on pixels of that vessel alone from which on it is drawn
@@ -81,12 +83,15 @@ def read_candidates(path: Path = CHOSEN) -> tuple[Candidate, ...]:
     )  # fmt: skip
 
 
-def chosen_places(record: PhotographRecord, path: Path = CHOSEN) -> NDArray[np.float64]:
-    """Row and column (n, 2) of a photograph's chosen crossings. Raises `PhotographError` if the file is another one than
-    the readers saw.
+def chosen_places(record: PhotographRecord, path: Path = CHOSEN) -> NDArray[np.float64] | None:
+    """Row and column (n, 2) of a photograph's chosen crossings; None where it is not on the list.
+
+    Raises `PhotographError` if the file is another one than the readers saw.
     """
     known = [each for each in read_candidates(path) if each.photograph == f"{record.dataset}/{record.name}"]
-    if known and {each.sha256 for each in known} != {_digest(record.path)}:
+    if not known:
+        return None
+    if {each.sha256 for each in known} != {_digest(record.path)}:
         cause = f"is not the file whose crossings are listed in {path.name}"
         raise PhotographError(str(record.path), cause, "Get the set from its source again.")
     return np.array([[each.row, each.column] for each in known if each.chosen], float).reshape(-1, 2)
@@ -111,29 +116,13 @@ def has_four_arms(crossing: MeasuredCrossing, artery: Mask, vein: Mask) -> bool:
     return True
 
 
-def find_candidates_of(sets: Sequence[DrawnSet], data: Path, largest_field: float) -> list[tuple[Candidate, Path]]:
-    """The candidates of all photographs without verdicts, in a fixed random order, and the folder of each one's set."""
-    from fundoscope.nicking.grade_study.nicked_patches import DrawnPhotograph  # which reads the list
-
-    found = []
-    for known in sets:
-        for record in open_dataset(data / known.folder):
-            photograph, digest = DrawnPhotograph.from_record(record, largest_field), _digest(record.path)
-            for crossing in photograph.usable_crossings():
-                if has_four_arms(crossing.scaled(1 / photograph.scale), photograph.artery, photograph.vein):
-                    row, column = (round(float(each), 1) for each in crossing.at)
-                    width = round(2 * float(np.median(crossing.second.radius)), 1)
-                    name = photograph.name
-                    found.append((Candidate(0, name, digest, row, column, width, ("", "")), data / known.folder))
-    return [found[k] for k in np.random.default_rng(7).permutation(len(found))]
-
-
-def draw_contact_sheets(listed: Sequence[Candidate], folders: dict[str, Path], out: Path) -> Iterator[Path]:
+def draw_contact_sheets(
+    listed: Sequence[Candidate], records: Mapping[str, PhotographRecord], out: Path
+) -> Iterator[Path]:
     """Write sheets of tiles below `out`: the photograph around each candidate, its number, and beside it the drawn map
-    around the same place, twice as far. `folders` gives the set of each photograph by name.
+    around the same place, twice as far. `records` holds the photographs by name.
     """
     out.mkdir(parents=True, exist_ok=True)
-    records = {name: open_dataset(folder)[_index(folder, name)] for name, folder in folders.items()}
     tiles = [_tile(each, records[each.photograph]) for each in listed]
     per_sheet = _ACROSS * _DOWN
     blank = np.zeros((_TILE + 4, _TILE * 3 // 2 + 8, 3), np.uint8)
@@ -161,10 +150,6 @@ def _tile(candidate: Candidate, record: PhotographRecord) -> Pixels:
     return tile
 
 
-def _index(folder: Path, full_name: str) -> int:
-    return open_dataset(folder).names.index(full_name.split("/", 1)[1])
-
-
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -174,27 +159,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the public sets")
     parser.add_argument("--sheets", type=Path, required=True, help="folder for the contact sheets: never commit them")
-    parser.add_argument("--search", type=Path, help="search the candidates anew, into this table without verdicts")
     given = parser.parse_args()
-    recipe = read_nicked_patch_recipe()
-    if given.search:
-        found = find_candidates_of(recipe.photographs, given.data, recipe.drawing.largest_field)
-        rows = [
-            (k, each.photograph, each.sha256, each.row, each.column, each.vein_px, "", "")
-            for k, (each, _) in enumerate(found)
-        ]
-        write_sheet(given.search, COLUMNS, rows)
-    listed = read_candidates(given.search or CHOSEN)
-    folders = {}
-    for known in recipe.photographs:
-        folder = given.data / known.folder
-        for source in open_dataset(folder).sources:
-            folders[source.full_name] = folder
-    used = {each.photograph: folders[each.photograph] for each in listed}
-    for path in draw_contact_sheets(listed, used, given.sheets):
+    every = {
+        source.full_name: (folder, k)
+        for folder in SETS
+        for k, source in enumerate(open_dataset(given.data / folder).sources)
+    }
+    listed = read_candidates()
+    records = {}
+    for name in dict.fromkeys(each.photograph for each in listed):
+        folder, k = every[name]
+        records[name] = open_dataset(given.data / folder)[k]
+    for path in draw_contact_sheets(listed, records, given.sheets):
         print(path)
-    chosen = [each for each in listed if each.chosen]
-    print(f"{len(listed)} candidates, {len(chosen)} chosen, of {len({each.photograph for each in chosen})} photographs")
+    for folder in SETS:
+        own = [each for each in listed if every[each.photograph][0] == folder]
+        chosen = [each for each in own if each.chosen]
+        kept = np.array([[verdict == "keep" for verdict in each.verdicts] for each in own], int)
+        photographs = {each.photograph for each in chosen}
+        print(
+            f"{folder}: {len(own)} candidates, {len(chosen)} chosen, of {len(photographs)} photographs; "
+            f"both say keep or both do not: {int((kept[:, 0] == kept[:, 1]).sum())}, "
+            f"kappa {quadratic_kappa(kept[:, 0], kept[:, 1]):.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,8 @@
 
     python -m fundoscope.nicking.grade_study.nicked_patches --data DATA --out OUT [--recipe R] [--workers N]
 
-At a crossing of a real photograph that measures as not narrowed, the vein is pinched in every grade, and each sham warp is
-carried out: the truth of the patch is what was done. A crossing that is narrowed by itself is left out, since no pinch
-could give it a known grade. Simulated eyes bring their own truth. OUT then holds tables of `fundoscope nicking study-grades`:
+At each chosen crossing of a real photograph (`chosen_crossings.py`: by the drawn maps and two readers) the vein is pinched in
+every grade, and each sham warp is carried out: the truth of the patch is what was done. Simulated eyes bring their own truth. OUT then holds tables of `fundoscope nicking study-grades`:
 
     real_even.csv, real_odd.csv          pinched and sham-warped crossings, by the rank of their photograph
     redrawn_even.csv, redrawn_odd.csv    the same crossings by the second renderer, which nothing is trained on
@@ -21,7 +20,7 @@ import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import cv2
@@ -30,9 +29,11 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.datasets import PhotographRecord, open_dataset
+from fundoscope.errors import PhotographError
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.local_contrast import DIAMETER
-from fundoscope.imaging.places import sample_square
+from fundoscope.imaging.places import rescale_points, sample_square
+from fundoscope.nicking.grade_study.chosen_crossings import chosen_places, has_four_arms
 from fundoscope.nicking.grade_study.patch_table import COLUMNS, WIDE_SPAN
 from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH
 from fundoscope.nicking.recipes.nicked_patches import (
@@ -47,11 +48,15 @@ from fundoscope.simulate import adult
 from fundoscope.simulate.pinch import WarpPlan, draw_plan, is_usable, pinch
 from fundoscope.simulate.pinch.lesion import map_widths, pinched_truth
 from fundoscope.simulate.pinch.second_renderer import redraw
-from fundoscope.vessels import CalibreModel, MeasuredCrossing, crossings_between, measure_narrowing
+from fundoscope.vessels import MeasuredCrossing, crossings_between
+from fundoscope.vessels.graph import Centreline
 
 _REACH = WIDE_SPAN + 2  # vein radii around a crossing: half a wide patch's side, and a rim to interpolate from
 
+_SAME_PLACE = 3.0  # pixels of the masks between a chosen place and its crossing
+
 Mask = NDArray[np.bool_]
+Points = NDArray[np.float64]
 Row = dict[str, object]
 Renderer = Callable[[Pixels, MeasuredCrossing, WarpPlan], Pixels]
 
@@ -91,54 +96,100 @@ def _join_tables(tables: Sequence[Path], out: Path, ranks: Sequence[int] = (0, 1
 
 @dataclass(frozen=True, eq=False)
 class DrawnPhotograph:
-    """A photograph whose arteries and veins are drawn: its pixels, and the masks of arteries, veins and field, with `scale`
-    pixels of the photograph for each of theirs.
+    """A photograph whose arteries and veins are drawn: its pixels, `full_masks` of its arteries and veins, and masks of
+    arteries, veins and field with `scale` pixels of the photograph for each of theirs.
+
+    `chosen` are the places (n, 2) of its crossings that readers chose to be pinched, in the photograph's pixels; None where
+    nobody looked at it.
     """
 
     name: str
     pixels: Pixels
+    full_masks: tuple[Mask, Mask]
     artery: Mask
     vein: Mask
     field: Mask
     scale: float = 1.0
+    chosen: Points | None = None
 
     @classmethod
     def from_masks(cls, name: str, pixels: Pixels, masks: Sequence[Mask], largest_field: float) -> DrawnPhotograph:
         """From masks (artery, vein, field) at the photograph's size. Where the field is more than `largest_field` times
-        as wide as DRIVE's, the masks are brought to DRIVE's size.
+        as wide as DRIVE's, crossings are sought in masks of DRIVE's size.
         """
         diameter = float(np.ptp(np.flatnonzero(masks[2].any(axis=0))))
         scale = diameter / DIAMETER if diameter > largest_field * DIAMETER else 1.0
         artery, vein, field = (_shrink_mask(mask, scale) for mask in masks)
-        return cls(name, pixels, artery, vein, field, scale)
+        return cls(name, pixels, (masks[0], masks[1]), artery, vein, field, scale)
 
     @classmethod
     def from_record(cls, record: PhotographRecord, largest_field: float) -> DrawnPhotograph:
-        """From a photograph of a set with drawn arteries and veins."""
+        """From a photograph of a set with drawn arteries and veins. Raises `PhotographError` if it is listed, and another
+        file than the readers saw.
+        """
         assert record.artery is not None and record.vein is not None
         name = f"{record.dataset}/{record.name}"
-        return cls.from_masks(name, record.pixels, (record.artery, record.vein, record.field), largest_field)
+        photograph = cls.from_masks(name, record.pixels, (record.artery, record.vein, record.field), largest_field)
+        return replace(photograph, chosen=chosen_places(record))
+
+    @cached_property
+    def _crossings(self) -> list[MeasuredCrossing]:
+        """All crossings of the masks at their scale; widths are those of the masks at the photograph's own size."""
+        found = crossings_between(self.artery, self.vein)
+        if self.scale == 1:
+            return found
+        arteries, veins = (self._depth(mask) for mask in self.full_masks)
+        return [
+            replace(
+                crossing,
+                first=_with_radii(crossing.first, arteries, self.scale),
+                second=_with_radii(crossing.second, veins, self.scale),
+            )
+            for crossing in found
+        ]
 
     def usable_crossings(self) -> list[MeasuredCrossing]:
-        """The crossings that can be pinched, in the photograph's pixels."""
-        found = crossings_between(self.artery, self.vein)
-        usable = [c for c in found if is_usable(c, found, self.artery | self.vein, self.field, self.scale)]
-        return [c.scaled(self.scale) for c in usable]
+        """The crossings with four drawn arms that can be pinched, in the photograph's pixels."""
+        return [
+            crossing.scaled(self.scale)
+            for crossing in self._crossings
+            if has_four_arms(crossing, self.artery, self.vein)
+            and is_usable(crossing, self._crossings, self.artery | self.vein, self.field, self.scale)
+        ]
 
-    @property
-    def full_masks(self) -> tuple[Mask, Mask]:
-        """The masks of arteries and of veins at the photograph's size."""
-        size = (self.pixels.shape[1], self.pixels.shape[0])
-        artery, vein = (
-            cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
-            for mask in (self.artery, self.vein)
-        )
-        return artery, vein
+    def chosen_crossings(self) -> list[MeasuredCrossing]:
+        """The crossings that readers chose, in the photograph's pixels; every usable one where nobody looked at it.
+
+        Raises `PhotographError` where the masks have no crossing at a chosen place.
+        """
+        if self.chosen is None:
+            return self.usable_crossings()
+        every, found = [crossing.scaled(self.scale) for crossing in self._crossings], []
+        for place in self.chosen:
+            away = [float(np.hypot(*(crossing.at - place))) for crossing in every]
+            if min(away, default=np.inf) > _SAME_PLACE * self.scale:
+                cause = f"its maps have no crossing at row {place[0]:.0f}, column {place[1]:.0f}, where one was chosen"
+                raise PhotographError(self.name, cause, "Use the maps that the list of crossings was made with.")
+            found.append(every[int(np.argmin(away))])
+        return found
+
+    def _depth(self, mask: Mask) -> NDArray[np.float32]:
+        """Distance of the vessel's middle nearby from its edge, at every pixel: a line at the masks' scale is up to a pixel
+        of theirs off the middle.
+        """
+        depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+        return cv2.dilate(depth, np.ones((2 * round(self.scale) + 1,) * 2, np.uint8))
 
     @property
     def map_scale(self) -> float:
         """How many of the photograph's pixels make one at the scale of the vessel maps."""
         return float(np.ptp(np.flatnonzero(self.field.any(axis=0)))) * self.scale / DIAMETER
+
+
+def _with_radii(line: Centreline, depth: NDArray[np.float32], scale: float) -> Centreline:
+    """The line with the radii that a map of depths gives, which has `scale` pixels for each of the line's."""
+    columns, rows = (rescale_points(line.points, scale)[:, k].astype(np.float32) for k in (1, 0))
+    return replace(line, radius=cv2.remap(depth, columns[None], rows[None], cv2.INTER_LINEAR)[0] / scale)
 
 
 def _shrink_mask(mask: Mask, scale: float) -> Mask:
@@ -155,25 +206,6 @@ def crossing_window(crossing: MeasuredCrossing) -> tuple[tuple[slice, slice], Me
     high = np.ceil(crossing.at + reach).astype(int) + 1
     first, second = (replace(s, points=s.points - low) for s in (crossing.first, crossing.second))
     return np.s_[low[0] : high[0], low[1] : high[1]], MeasuredCrossing(crossing.at - low, crossing.angle, first, second)
-
-
-def crossings_to_pinch(photograph: DrawnPhotograph, narrowed_from: float) -> list[MeasuredCrossing]:
-    """The usable crossings whose vein measures as narrowed by less than `narrowed_from` on both sides when it is only
-    resampled; one of which a side cannot be measured is left out, since nobody knows whether that side is nicked.
-    """
-    crossings = photograph.usable_crossings()
-    if not crossings:
-        return []
-    model = CalibreModel.fit(photograph.pixels, [s for c in crossings for s in (c.first, c.second)])
-    masks, kept = photograph.full_masks, []
-    for crossing in crossings:
-        window, here = crossing_window(crossing)
-        resampled = pinch(photograph.pixels[window], here, WarpPlan())
-        plane = np.ascontiguousarray(resampled[..., 1], np.float32)
-        narrowing = measure_narrowing(replace(model, plane=plane), here, *(mask[window] for mask in masks))
-        if narrowing.is_undisturbed(narrowed_from):
-            kept.append(crossing)
-    return kept
 
 
 def draw_plans(lesions: LesionTable, rng: Generator) -> Iterator[WarpPlan]:
@@ -228,7 +260,7 @@ def _pinch_photograph(folder: Path, out: Path, lesions: LesionTable, drawing: Dr
         return part
     photograph = DrawnPhotograph.from_record(open_dataset(folder)[number], drawing.largest_field)
     rows = []
-    for k, crossing in enumerate(crossings_to_pinch(photograph, drawing.narrowed_from)):
+    for k, crossing in enumerate(photograph.chosen_crossings()):
         rng = np.random.default_rng((lesions.seed, number, k))
         window, here = crossing_window(crossing)
         for j, plan in enumerate(draw_plans(lesions, rng)):

@@ -17,8 +17,7 @@ NICKED_PATCH_RECIPES = shipped_recipes(Path(__file__).parent, "nicked_patches")
 class DrawingNumbers(RecipeSection):
     """Which crossings are taken, and at which scale their masks are."""
 
-    largest_field: PositiveFloat  # times DRIVE's field: the masks of a larger photograph are brought to DRIVE's size
-    narrowed_from: float = Field(gt=0, lt=1)  # narrowing of a side from which on a crossing is narrowed by itself
+    largest_field: PositiveFloat  # times DRIVE's field: crossings of a larger photograph are sought at DRIVE's size
     smallest_simulated_artery: (
         PositiveFloat  # pixels of width: crossings of thinner vessels in simulated eyes are left out
     )
