@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fundoscope.datasets import open_dataset
+from fundoscope.errors import PhotographError
 from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.imaging.places import sample_square
-from fundoscope.errors import PhotographError
 from fundoscope.nicking.grade_study.chosen_crossings import (
     VERDICTS,
     Candidate,
@@ -36,7 +36,7 @@ from fundoscope.nicking.recipes.nicked_patches import (
     read_nicked_patch_recipe,
 )
 from fundoscope.simulate import adult, write_adults
-from fundoscope.simulate.pinch import SHAMS, pinch
+from fundoscope.simulate.pinch import SHAMS
 from fundoscope.simulate.pinch.lesion import map_widths
 from fundoscope.vessels.grade_rule import grade_of
 
@@ -114,7 +114,9 @@ def test_a_crossing_without_its_four_arms_is_not_usable(photograph, kept):
     crossing = kept[0]
     rows, columns = np.indices(photograph.artery.shape)
     near = np.hypot(rows - crossing.at[0], columns - crossing.at[1]) < 40
-    doubt = replace(photograph, artery=photograph.artery | (photograph.vein & near))  # as where a map's green means doubt
+    doubt = replace(
+        photograph, artery=photograph.artery | (photograph.vein & near)
+    )  # as where a map's green means doubt
     assert not [c for c in doubt.usable_crossings() if np.hypot(*(c.at - crossing.at)) < 5]
     assert has_four_arms(crossing, photograph.artery, photograph.vein)
 
@@ -133,7 +135,10 @@ def test_the_frozen_list_says_who_is_chosen(folder):
 def test_a_listed_photograph_must_be_the_file_that_was_looked_at(folder, tmp_path):
     record = open_dataset(folder)[0]
     digest = hashlib.sha256(record.path.read_bytes()).hexdigest()
-    rows = [f"0,{record.dataset}/{record.name},{digest},10,20,6,keep,tangled", f"1,{record.dataset}/{record.name},{digest},30,40,6,keep,narrowed"]
+    rows = [
+        f"0,{record.dataset}/{record.name},{digest},10,20,6,keep,tangled",
+        f"1,{record.dataset}/{record.name},{digest},30,40,6,keep,narrowed",
+    ]
     table = tmp_path / "list.csv"
     table.write_text("\n".join(["number,photograph,sha256,row,column,vein_px,reader_1,reader_2", *rows]) + "\n")
     assert chosen_places(record, table).tolist() == [[10, 20]]
