@@ -178,7 +178,8 @@ class DrawnPhotograph:
         of theirs off the middle.
         """
         depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
-        return cv2.dilate(depth, np.ones((2 * round(self.scale) + 1,) * 2, np.uint8))
+        square = np.ones((2 * round(self.scale) + 1,) * 2, np.uint8)
+        return np.asarray(cv2.dilate(depth, square), np.float32)
 
     @property
     def map_scale(self) -> float:
