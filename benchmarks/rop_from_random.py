@@ -1,10 +1,11 @@
-"""The first attempt at run 1: shorter training, and what a teacher gives a student that begins from random weights.
+"""The first attempt at run 1: shorter training, and two students that begin from random weights.
 
     python benchmarks/rop_from_random.py [--data ../shared/data] [--out runs/weights-rop-short]
 
 The study of `weights_rop.py` by the recipe rop/recipes/lite_short.toml (three epochs of pretraining instead of six, twelve
-of the student instead of sixteen), and two more arms: the student from random weights alone, and taught (then on simulated photographs, too). Its log loss on
-inner photographs, beside that of the longer recipe, is why the longer one ships (inner.csv in both folders).
+of the student instead of sixteen), and two more arms: the student from random weights alone, and taught. The taught one also
+sees simulated photographs, so the two say nothing of what teaching gives. Its log loss on inner photographs, beside that of
+the longer recipe, is why the longer one ships (inner.csv in both folders).
 Writes docs/results/retcam_short. It goes on where it was cut off.
 """
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fundoscope.errors import UsageError
-from fundoscope.networks import FROZEN_STAGES, build, count_parameters
+from fundoscope.networks import build, count_parameters
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "tiny", "tiny+tiny"])
@@ -50,7 +50,7 @@ def test_imagenet_weights_tell_a_cat_from_a_rocket():
 
 
 def test_frozen_stages_keep_their_statistics():
-    model = build("tf_efficientnet_lite0").train()
+    model = build("tf_efficientnet_lite0", frozen_stages=3).train()
     before = model.body.stem[1].running_mean.clone()
     late = model.body.stages[6][0].bn1.running_mean.clone()
     model(torch.randn(2, 3, 64, 64))
@@ -60,14 +60,16 @@ def test_frozen_stages_keep_their_statistics():
 
 @pytest.mark.parametrize(
     ("name", "given", "frozen"),
-    [("tf_efficientnet_lite0", {}, FROZEN_STAGES), ("tf_efficientnet_lite0+tiny", {"frozen_stages": 0}, 0),
+    [("tf_efficientnet_lite0", {}, 0), ("tf_efficientnet_lite0+tiny", {"frozen_stages": 0}, 0),
      ("tf_efficientnet_lite0+tiny", {"frozen_stages": 5}, 5)],
 )  # fmt: skip
-def test_as_many_stages_are_frozen_as_is_asked_and_three_by_default(name, given, frozen):
+def test_as_many_stages_are_frozen_as_is_asked_and_none_by_default(name, given, frozen):
     body = build(name, **given).body
     lite = body.streams[0] if "+" in name else body
     still = [not any(p.requires_grad for p in stage.parameters()) for stage in lite.stages]
     assert still == [number < frozen for number in range(7)]
+    own = f"stem and stages 1 to {frozen}" if frozen else "nothing"
+    assert build(name, **given).describe_frozen() == (f"{own}; nothing" if "+" in name else own)
 
 
 def test_an_unknown_network_names_the_nearest():

@@ -94,6 +94,10 @@ def test_without_real_answers_the_second_stage_is_learnt_from_simulated_eyes(tmp
     rows = rows_of(out / "tables/treatment_simulated.csv")
     assert [row["photographs"] for row in rows[:2]] == ["all", "stage 1"]
     assert {row["simulated"] for row in rows} == {"yes"}
+    assert all(0 <= float(row["auc of vessel width and tortuosity alone"]) <= 1 for row in rows if row["auc"])
+    assert rows[0]["auc"] and rows[0]["auc less that of vessels_verdict"]  # the same photographs, paired
+    (beside,) = (figure for figure in card.figures if "vessel" in figure.name)
+    assert beside.value == pytest.approx(float(rows[0]["auc of vessel width and tortuosity alone"]), abs=1e-3)
     first, fresh = (
         np.load(out / f"pretraining/{name}/squares.npy", mmap_mode="r") for name in ("eyes", "held_out_set")
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fundoscope.networks.bodies import BODY_NAMES, build_body, channels_of
 from fundoscope.networks.classifier import Classifier, count_parameters
-from fundoscope.networks.efficientnet_lite import FROZEN_STAGES
 from fundoscope.networks.fusion import Fused, FusionOptions
 from fundoscope.networks.scaling import UNIT, Scaling
 from fundoscope.networks.timm_bodies import COMPARED_NETWORKS
@@ -19,7 +18,7 @@ def build(
     pretrained: bool = True,
     size: int = 256,
     input_scaling: Scaling = UNIT,
-    frozen_stages: int = FROZEN_STAGES,
+    frozen_stages: int = 0,
 ) -> Classifier:
     """The two-class network of that name for square input of `size` pixels, scaled as `input_scaling`.
 
@@ -41,7 +40,6 @@ def build(
 __all__ = [
     "BODY_NAMES",
     "COMPARED_NETWORKS",
-    "FROZEN_STAGES",
     "UNIT",
     "VESSEL_MAPS",
     "Classifier",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from fundoscope.networks.efficientnet_lite import FROZEN_STAGES, LiteOptions, lite_body
+from fundoscope.networks.efficientnet_lite import LiteOptions, lite_body
 from fundoscope.networks.scaling import UNIT, Scaling
 from fundoscope.networks.timm_bodies import COMPARED_NETWORKS, TimmBody
 from fundoscope.networks.tiny import TinyBody
@@ -20,7 +20,7 @@ def build_body(
     size: int = 256,
     pretrained: bool = True,
     input_scaling: Scaling = UNIT,
-    frozen_stages: int = FROZEN_STAGES,
+    frozen_stages: int = 0,
 ) -> nn.Module:
     """The body of that name: (N, 3, `size`, `size`) scaled as `input_scaling` -> maps (N, `channels`, h, w).
 

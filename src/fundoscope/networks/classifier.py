@@ -40,10 +40,34 @@ class Classifier(nn.Module):
         if callable(freeze_body):
             freeze_body()
 
+    def freeze_stages(self, number: int) -> None:
+        """Keep the first `number` stages of the body, or of each of its streams, as they are; some bodies have no stages."""
+        freeze_body_stages(self.body, number)
+
+    def describe_frozen(self) -> str:
+        """What is kept as it is, in words, a stream's body after the other; what was asked for may not have been possible."""
+        bodies: list[nn.Module] = list(getattr(self.body, "streams", [self.body]))
+        return "; ".join(_describe_frozen_body(body) for body in bodies)
+
     def activation_map(self, x: Tensor) -> Tensor:
         """Class activation maps (N, H, W) of a two-class network, in logits; the mean over places is logit 1 minus logit 0."""
         weight, bias = self.head.weight, self.head.bias
         return torch.einsum("c,nchw->nhw", weight[1] - weight[0], self.features(x)) + bias[1] - bias[0]
+
+
+def freeze_body_stages(body: nn.Module, number: int) -> None:
+    """Keep the first `number` stages of a body as they are, where it has stages."""
+    freeze_stages = getattr(body, "freeze_stages", None)
+    if callable(freeze_stages):
+        freeze_stages(number)
+
+
+def _describe_frozen_body(body: nn.Module) -> str:
+    kept = [not weight.requires_grad for weight in body.parameters()]
+    if all(kept) or not any(kept):
+        return "everything" if all(kept) else "nothing"
+    stages = getattr(body, "frozen_stages", None)
+    return f"stem and stages 1 to {stages}" if stages else f"{sum(kept)} of {len(kept)} tensors"
 
 
 def freeze(modules: list[nn.Module]) -> None:

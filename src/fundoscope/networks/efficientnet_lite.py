@@ -23,9 +23,6 @@ from fundoscope.networks.scaling import UNIT, Scaling, rescale
 
 #: Stages of the seven that a second question may share with the first.
 SHARED = 5
-#: Stages of the seven that keep their ImageNet weights in the classifiers of `build`: edges and textures are the same
-#: in retinas, and little data would spoil them.
-FROZEN_STAGES = 3
 #: EfficientNet-Lite's own scaling of its input (Google, 2020).
 LITE_SCALING = Scaling((127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255))
 
@@ -35,12 +32,13 @@ class LiteOptions:
     """Which EfficientNet-Lite is made, and what it starts from.
 
     `size` is 0, 1 or 2. `pretrained` starts from ImageNet; the stem and the first `frozen_stages` of the seven stages
-    then keep these weights. From random weights nothing is frozen. `input_scaling` is the scaling of the input.
+    then keep these weights: edges and textures are the same in retinas, and little data would spoil them. From random
+    weights nothing is frozen. `input_scaling` is the scaling of the input.
     """
 
     size: int = 0
     pretrained: bool = True
-    frozen_stages: int = FROZEN_STAGES
+    frozen_stages: int = 0
     input_scaling: Scaling = UNIT
 
 
@@ -68,7 +66,18 @@ class LiteBody(nn.Module):
 
     def freeze_trunk(self) -> None:
         """Keep the trunk as it is, so that a network trained from here on can share it with this one."""
-        freeze([self.stem, *list(self.stages)[:SHARED]])
+        self.freeze_stages(SHARED)
+
+    def freeze_stages(self, number: int) -> None:
+        """Keep the stem and the first `number` of the seven stages as they are; 0 freezes nothing."""
+        if number:
+            freeze([self.stem, *list(self.stages)[:number]])
+
+    @property
+    def frozen_stages(self) -> int:
+        """How many of the first stages are kept as they are."""
+        learns = [any(weight.requires_grad for weight in stage.parameters()) for stage in self.stages]
+        return learns.index(True) if True in learns else len(learns)
 
 
 def lite_body(options: LiteOptions) -> LiteBody:
@@ -78,8 +87,8 @@ def lite_body(options: LiteOptions) -> LiteBody:
     if options.pretrained:
         network.load_state_dict(imagenet_weights(options.size))
     body = LiteBody(network, options.input_scaling)
-    if options.pretrained and options.frozen_stages:
-        freeze([body.stem, *list(body.stages)[: options.frozen_stages]])
+    if options.pretrained:
+        body.freeze_stages(options.frozen_stages)
     return body
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fundoscope.errors import UsageError
 from fundoscope.networks.bodies import build_body, channels_of
-from fundoscope.networks.efficientnet_lite import FROZEN_STAGES
+from fundoscope.networks.classifier import freeze_body_stages
 from fundoscope.networks.scaling import UNIT, Scaling
 
 #: Maps that remain after the fusion (paper 000, section 2.2.1).
@@ -34,7 +34,7 @@ class FusionOptions:
     size: int = 256
     pretrained: bool = False
     input_scaling: Scaling = UNIT
-    frozen_stages: int = FROZEN_STAGES
+    frozen_stages: int = 0
 
 
 class Fused(nn.Module):
@@ -49,6 +49,11 @@ class Fused(nn.Module):
         self.streams = nn.ModuleList(bodies)
         self.mix = nn.Conv2d(sum(channels_of(body) for body in bodies), options.maps, 1)
         self.channels, self.names = options.maps, options.streams
+
+    def freeze_stages(self, number: int) -> None:
+        """Keep the first stages of those streams that have stages as they are."""
+        for stream in self.streams:
+            freeze_body_stages(stream, number)
 
     def forward(self, x: Tensor) -> Tensor:
         """The fused maps, which a student may imitate."""

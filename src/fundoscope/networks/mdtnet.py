@@ -19,7 +19,6 @@ from torch.nn import functional
 
 from fundoscope.errors import UsageError
 from fundoscope.networks.bodies import build_body, channels_of
-from fundoscope.networks.efficientnet_lite import FROZEN_STAGES
 from fundoscope.vessels.grade_rule import GRADES
 
 
@@ -41,7 +40,7 @@ class MDTNetOptions:
     detached: bool = True
     pretrained: bool = True
     size: int = 128
-    frozen_stages: int = FROZEN_STAGES
+    frozen_stages: int = 0
 
     def __post_init__(self) -> None:
         if not self.plain and not self.gammas:
@@ -55,7 +54,7 @@ class MDTNetOptions:
 #: A team whose ImageNet weights come offline and which a processor trains in minutes: two builds in place of three.
 LIGHT = MDTNetOptions(
     plain=("tf_efficientnet_lite0", "tf_efficientnet_lite1"),
-    focal_body="tf_efficientnet_lite0", gammas=(1.0, 2.0), hidden=(256, 128),
+    focal_body="tf_efficientnet_lite0", gammas=(1.0, 2.0), hidden=(256, 128), frozen_stages=3,
 )  # fmt: skip
 
 

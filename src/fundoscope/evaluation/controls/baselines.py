@@ -71,18 +71,23 @@ def predict_out_of_fold(
     folds do not hold every row out once, `LeakError` where a row or a group stands on both sides, `ControlError` where
     nothing was measured of some photograph, `MissingExtraError` without scikit-learn.
     """
-    need("sklearn", what="A baseline", extra="analysis")
     labels = np.asarray(y, float)
-    unknown = int((~np.isfinite(features)).any(axis=1).sum())
-    if unknown or not features.shape[1]:
-        lacking = f"{unknown} of {len(labels)} photographs lack a measure" if unknown else "nothing was measured"
-        raise ControlError(f"{lacking.capitalize()} that the baseline needs. Leave such photographs out.")
+    _check_measures(features)
     codes = group_codes(groups, len(labels))
     p, strengths = np.full(len(labels), np.nan), []
     for train, test in check_folds(folds, codes):
         strengths.append(_choose_strength(features[train], labels[train], codes[train], seed))
         p[test] = fit_logistic(features[train], labels[train], strengths[-1])(features[test])
     return BaselinePredictions(p, tuple(strengths))
+
+
+def _check_measures(features: Array) -> None:
+    """Raise `ControlError` where a photograph lacks a measure, `MissingExtraError` without scikit-learn."""
+    need("sklearn", what="A baseline", extra="analysis")
+    unknown = int((~np.isfinite(features)).any(axis=1).sum())
+    if unknown or not features.shape[1]:
+        lacking = f"{unknown} of {len(features)} photographs lack a measure" if unknown else "Nothing was measured"
+        raise ControlError(f"{lacking} that the baseline needs. Leave such photographs out.")
 
 
 def fit_logistic(features: Array, y: Array, strength: float) -> Callable[[Array], Array]:

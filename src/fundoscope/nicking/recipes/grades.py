@@ -39,6 +39,7 @@ class TeamNetwork(RecipeSection):
     focal_body: str
     gammas: tuple[NonNegativeFloat, ...]  # one body a gamma of the focal loss
     hidden: tuple[PositiveInt, ...]
+    frozen_stages: int = Key(ge=0, le=7)  # of its bodies of EfficientNet-Lite, kept as ImageNet left them
 
 
 class GradeFoldNumbers(RecipeSection):

@@ -46,8 +46,9 @@ class NetworkNumbers(RecipeSection):
     """Which networks are trained, and what they begin with.
 
     `teacher` is a list of streams joined by `+`. `pretrained` starts from ImageNet weights; of a body of
-    EfficientNet-Lite that does, the first `frozen_stages` of its seven stages stay as they were. With `shared_trunk` the
-    student's second question keeps the first question's early stages, which then run once.
+    EfficientNet-Lite that does, the first `frozen_stages` of its seven stages stay as they were, in both questions. With
+    `shared_trunk` the student's second question keeps the first question's early stages, which then run once. What was frozen
+    of each network stands in `networks.csv`, in each fit's `fit.json` and on the page.
     """
 
     teacher: str

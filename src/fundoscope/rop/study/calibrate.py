@@ -145,6 +145,13 @@ class CalibratedPredictions:
         p[table.seed, table.row], thresholds[table.seed, table.row] = table.probability, table.threshold
         return OutOfFoldPredictions(arm, variant, p, thresholds)
 
+    def tested(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Of every network of one seed its name, and what it tested as it is: `row` and `fold`, a row an answer."""
+        for (question, arm, part, variant), table in self._tables.items():
+            if (part, variant) == ("test", "plain"):
+                for seed, answers in table.groupby("seed"):
+                    yield f"{question}, {arm}, seed {seed}", answers[["row", "fold"]]
+
     def inner(self, question: str, arm: str) -> Iterator[FitInnerPredictions]:
         """Each fit's probabilities of all inner photographs of its fold."""
         for (seed, fold), table in self._tables[question, arm, "inner", "plain"].groupby(["seed", "fold"], sort=False):

@@ -48,7 +48,7 @@ from fundoscope.rop.study.results import (
     card_figures,
     read_results,
 )
-from fundoscope.rop.study.sample import count_infants
+from fundoscope.rop.study.sample import check_division, count_infants
 from fundoscope.rop.study.scored_question import ScoredQuestion
 
 #: What each variant of the photographs is called in tables.
@@ -244,7 +244,8 @@ class Evaluation:
         table = self.predictions.exported.pivot(index=columns, columns="precision", values="probability").reset_index()
         labels = self.questions[0].question.labels
         rows = [_int8_row(f"fold {fold}", part, labels) for fold, part in table.groupby("fold")]
-        return [*rows, _int8_row("all", table.sort_values("row"), labels)]
+        rows.append(_int8_row("all", table.sort_values("row"), labels))
+        return [row | {"network": self.exported, "seed": 0} for row in rows]
 
     @cached_property
     def inner_log_losses(self) -> list[Row]:
@@ -304,6 +305,7 @@ class Evaluation:
         return Sample(
             photographs=len(plan.cohort), rop=int(plan.cohort.labels.sum()), infants=infants, groups=len(plan.groups),
             groups_rule=plan.groups.rule, partition=plan.folds.check_partition(), missing_question=plan.missing_question,
+            checks=check_division(plan.folds, plan.group_numbers, self.predictions.tested()),
             folds=plan.folds.table(plan.cohort), histograms=count_infants(plan.cohort),
         )  # fmt: skip
 

@@ -70,7 +70,8 @@ def export_folds(plan: StudyPlan, data: StudyData, progress: Progress) -> StudyA
 def choose_arm(plan: StudyPlan) -> StudyArm:
     """The student with the lower log loss on inner photographs, taught or alone; the first arm where neither was trained.
 
-    No outer photograph has a part in the choice.
+    The inner photographs of all folds and seeds are pooled, and one fold's inner photograph is tested by another fold: the
+    figures of the arm that is chosen are a little too good for that, by no more than the two arms differ.
     """
     students = [arm for arm in plan.arms if arm.name in (STUDENT, UNDISTILLED)]
     if len(students) < 2:

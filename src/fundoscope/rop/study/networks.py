@@ -21,7 +21,7 @@ from fundoscope.networks import BODY_NAMES, Classifier, Scaling, build
 from fundoscope.rop.recipes import ARM_NAMES, FitNumbers, RopRecipe, StudyArm
 from fundoscope.rop.study.data import StudyData
 from fundoscope.rop.study.plan import FitTask
-from fundoscope.rop.study.questions import Question
+from fundoscope.rop.study.questions import ROP, TREATMENT, Question
 from fundoscope.studies import Study
 
 WEIGHTS = "network.safetensors"
@@ -56,17 +56,26 @@ def distillation_options(recipe: RopRecipe) -> Distillation:
 def build_network(recipe: RopRecipe, arm: StudyArm, seed: int = 0, empty: bool = False) -> Classifier:
     """An arm's network before any training; equal seeds give equal weights. `empty`: its weights will be loaded."""
     torch.manual_seed(seed)
-    pretrained = recipe.networks.pretrained and arm.pretrained and not empty
+    pretrained = recipe.networks.pretrained and arm.pretrained
     given = Scaling(recipe.standard.mean, recipe.standard.deviation)
-    return build(
-        arm.network, pretrained=pretrained, size=recipe.standard.size, input_scaling=given,
-        frozen_stages=recipe.networks.frozen_stages,
+    model = build(
+        arm.network, pretrained=pretrained and not empty, size=recipe.standard.size, input_scaling=given
     )  # fmt: skip
+    if not empty:
+        freeze_stages(recipe, arm, model, ROP)
+    return model
 
 
-def freeze_shared_trunk(recipe: RopRecipe, arm: StudyArm, model: Classifier) -> None:
-    """Freeze the stages that a student's two questions share, where the recipe says so."""
-    if recipe.networks.shared_trunk and arm.network == recipe.networks.student:
+def freeze_stages(recipe: RopRecipe, arm: StudyArm, model: Classifier, question: str) -> None:
+    """Keep the stages of an arm's network that the recipe keeps while it learns one question.
+
+    What began with ImageNet's weights keeps its `frozen_stages` in both questions; in the second the student keeps what it
+    shares with the first, too. `Classifier.describe_frozen` says what that was.
+    """
+    numbers = recipe.networks
+    if numbers.pretrained and arm.pretrained:
+        model.freeze_stages(numbers.frozen_stages)
+    if question == TREATMENT and numbers.shared_trunk and arm.network == numbers.student:
         model.freeze_trunk()
 
 

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from fundoscope.cohort import Cohort
 from fundoscope.evaluation import auc
+from fundoscope.evaluation.controls import VESSEL_FEATURES, vessel_features
 from fundoscope.imaging import read
 from fundoscope.learning import Squares, fit, predict_logits
 from fundoscope.rop.recipes import PretrainingNumbers, RopRecipe, StudyArm
 from fundoscope.rop.study.networks import build_network, fit_options
-from fundoscope.rop.study.questions import treatment_question
+from fundoscope.rop.study.questions import UNKNOWN, treatment_question
 from fundoscope.simulate import write_infants
 from fundoscope.studies import Progress, Study, write_json
 
@@ -30,7 +31,8 @@ class SimulatedEyes:
     """Gradable simulated photographs as squares labelled normal or ROP, and what is known of each, all (n,).
 
     `treatment` as in `treatment_question`; `held_out` are kept from training, whole infants at a time; `stage` and `zone` as
-    the view shows them, 0 for none.
+    the view shows them, 0 for none. `vessels` (n, K) are the `VESSEL_FEATURES` of the photographs of which treatment is asked,
+    nan where they were not measured.
     """
 
     squares: Squares
@@ -39,6 +41,7 @@ class SimulatedEyes:
     infant: NDArray[np.str_]
     stage: NDArray[np.int64]
     zone: NDArray[np.int64]
+    vessels: NDArray[np.float64]
 
     def first(self, number: int) -> Squares:
         """The squares of the first photographs."""
@@ -66,31 +69,44 @@ def pretrain(recipe: RopRecipe, arms: list[StudyArm], study: Study, progress: Pr
             train, inner = np.flatnonzero(~eyes.held_out), np.flatnonzero(eyes.held_out)
             progress.say(f"pretraining of {arm.network}: {len(train)} simulated photographs, {len(inner)} for stopping")
             model = build_network(recipe, arm, numbers.seed)
+            frozen = model.describe_frozen()
             model = fit(model, eyes.squares, train, inner, fit_options(numbers.fit), folder, numbers.seed)
             logits = predict_logits(model, eyes.squares.inputs(inner))
             inner_auc = auc(eyes.squares.labels[inner], logits[:, 1] - logits[:, 0])
-            facts = {"simulated": True, "photographs": len(train), "inner_auc": round(inner_auc, 4)}
+            facts = {
+                "simulated": True, "photographs": len(train), "inner_auc": round(inner_auc, 4), "frozen": frozen,
+            }  # fmt: skip
             write_json(folder / "pretraining.json", facts)
             progress.say(f"pretraining of {arm.network}: AUC {inner_auc:.3f} on held-out simulated infants")
 
 
 def simulated_eyes(
-    recipe: RopRecipe, study: Study, progress: Progress, name: str = "eyes", seed: int = 0
+    recipe: RopRecipe,
+    study: Study,
+    progress: Progress,
+    name: str = "eyes",
+    seed: int = 0,
+    measure_vessels: bool = False,
 ) -> SimulatedEyes:
-    """The eyes of the recipe's pretraining, drawn once and kept as squares; `seed` is added for another, fresh set."""
+    """The eyes of the recipe's pretraining, drawn once and kept as squares; `seed` is added for another, fresh set.
+
+    With `measure_vessels` the vessels are measured where treatment is asked, for the baseline: a third of a second a photograph.
+    """
     numbers = recipe.pretraining
     assert numbers is not None
     step = f"pretraining/{name}"
     if not study.done(step):
         with study.step(step) as folder:
-            _draw(folder, recipe, numbers.model_copy(update={"seed": numbers.seed + seed}), progress)
+            _draw(folder, recipe, numbers.model_copy(update={"seed": numbers.seed + seed}), progress, measure_vessels)
     folder = study.result(step)
     pixels = np.load(folder / "squares.npy", mmap_mode="r")
     known = dict(np.load(folder / "known.npz"))
     return SimulatedEyes(Squares(pixels, known.pop("labels"), recipe.standard), **known)  # type: ignore[arg-type]
 
 
-def _draw(folder: Path, recipe: RopRecipe, numbers: PretrainingNumbers, progress: Progress) -> None:
+def _draw(
+    folder: Path, recipe: RopRecipe, numbers: PretrainingNumbers, progress: Progress, measure_vessels: bool
+) -> None:
     """Simulate the photographs, keep their squares and what is known of them, and remove the files."""
     eyes = folder / "eyes"
     if not (eyes / "cohort.csv").exists():
@@ -104,10 +120,16 @@ def _draw(folder: Path, recipe: RopRecipe, numbers: PretrainingNumbers, progress
     gradable = np.flatnonzero([record.extra["level"] != "ungradable" for record in cohort])
     records = [cohort[row] for row in gradable.tolist()]
     infants = np.array([record.infant for record in records])
-    squares = [recipe.standard.square(read(record.path), size=recipe.squares.side) for record in records]
+    treatment = treatment_question(cohort).labels[gradable]
+    squares, vessels = [], np.full((len(records), len(VESSEL_FEATURES)), np.nan)
+    for row, record in enumerate(progress.follow(records, len(records), "reading simulated photographs")):
+        photograph = read(record.path)
+        squares.append(recipe.standard.square(photograph, size=recipe.squares.side))
+        if measure_vessels and treatment[row] != UNKNOWN:
+            vessels[row] = list(vessel_features(photograph).values())
     np.save(folder / "squares.npy", np.stack(squares))
     np.savez(
-        folder / "known.npz", labels=cohort.labels[gradable], treatment=treatment_question(cohort).labels[gradable],
+        folder / "known.npz", labels=cohort.labels[gradable], treatment=treatment, vessels=vessels,
         held_out=np.isin(infants, np.unique(infants)[:: numbers.held_out_every]), infant=infants,
         stage=[int(record.extra["stage"] or 0) for record in records],
         zone=[int(record.extra["zone"] or 0) for record in records],

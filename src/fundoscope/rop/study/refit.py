@@ -1,8 +1,8 @@
 """Step 12, `refit/` and `bundle/`: the network that ships, trained on every photograph, in one bundle.
 
-No photograph is left to stop on or to choose a threshold on: the number of epochs is the median over the fits of the
-outer folds, and temperature and operating point come from those fits' predictions on photographs they held out. A student
-is taught by the teachers of all folds together.
+No photograph is left to stop on or to choose a threshold on: the number of epochs is the median of the best epochs of the
+outer folds' fits, but at least a share of the recipe's (`refit.minimum_epochs_share`); temperature and operating point come
+from those fits' predictions on photographs they held out. A student is taught by the teachers of all folds together.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from fundoscope.rop.study.networks import (
     build_network,
     distillation_options,
     fit_options,
-    freeze_shared_trunk,
+    freeze_stages,
     labelled_squares,
     load_fitted_network,
 )
@@ -114,6 +114,7 @@ class Refit:
         with study.step(step) as folder:
             options, squares, rows = self._options(question), labelled_squares(self.data, question), question.known_rows
             model = self._initial_network(question.name)
+            frozen = model.describe_frozen()
             if self.arm.teacher:
                 teaching = DistillationPlan(
                     self._teachers(question), squares, rows, _NO_ROWS, self.plan.folder / "teacher_logits" / "refit"
@@ -125,7 +126,7 @@ class Refit:
             else:
                 model = fit(model, squares, rows, _NO_ROWS, options, folder, seed=0)
             save_weights(model, folder)
-            write_json(folder / "refit.json", {"epochs": options.epochs, "photographs": len(rows)})
+            write_json(folder / "refit.json", {"epochs": options.epochs, "photographs": len(rows), "frozen": frozen})
 
     def calibration(self, question: Question) -> FoldCalibration:
         """Temperature and operating point from out-of-fold predictions."""
@@ -135,17 +136,17 @@ class Refit:
         return calibrate_pooled(rows[known], log_odds[known], question.labels, target)
 
     def _options(self, question: Question) -> FitOptions:
-        """The arm's fit for as many epochs as the folds needed: the median of their best epochs, or the recipe's least."""
+        """The arm's fit for the number of epochs that the folds' fits suggest."""
         tasks = self.plan.tasks_of(self.arm, question.name)
-        median = int(np.median([best_epoch(self.plan.study.result(task.step) / "epochs.csv") for task in tasks])) + 1
-        minimum = int(self.arm.fit.epochs * self.plan.recipe.refit.minimum_epochs_share)
-        return replace(fit_options(self.arm.fit, self.plan.options.tracker), epochs=max(median, minimum))
+        best = [best_epoch(self.plan.study.result(task.step) / "epochs.csv") for task in tasks]
+        epochs = epochs_without_stopping(best, self.arm.fit.epochs, self.plan.recipe.refit.minimum_epochs_share)
+        return replace(fit_options(self.arm.fit, self.plan.options.tracker), epochs=epochs)
 
     def _initial_network(self, question: str) -> Classifier:
         recipe = self.plan.recipe
         if question == TREATMENT:
             model = self.network(ROP)
-            freeze_shared_trunk(recipe, self.arm, model)
+            freeze_stages(recipe, self.arm, model, TREATMENT)
             return model
         model = build_network(recipe, self.arm)
         if weights := pretrained_weights(recipe, self.arm, self.plan.study):
@@ -166,6 +167,13 @@ def _second_stage(refit: Refit, progress: Progress) -> SecondStage | None:
     if plan.recipe.pretraining is None:
         return None
     return learn_from_simulated_eyes(plan, refit.arm, refit.network(ROP), progress)
+
+
+def epochs_without_stopping(best: Sequence[int], most: int, least_share: float) -> int:
+    """How long to train where nothing can stop a fit: the median of the folds' `best` epochs, counted from 0, but at least
+    `least_share` of the `most` epochs of the recipe. The share guards against folds whose small inner part stopped them at once.
+    """
+    return max(int(np.median(best)) + 1, int(most * least_share))
 
 
 def best_epoch(log: Path) -> int:

@@ -33,7 +33,8 @@ def maps_section(question: str) -> str:
 class Sample:
     """Whose photographs were studied and how they were divided.
 
-    `folds` is a row a fold and part; `histograms` count infants' columns by class, where the table has them.
+    `checks` say what was looked up of the division, whether it held, and what was seen; `folds` is a row a fold and part;
+    `histograms` count infants' columns by class, where the table has them.
     """
 
     photographs: int
@@ -43,6 +44,7 @@ class Sample:
     groups_rule: str
     partition: str
     missing_question: str
+    checks: list[Row]
     folds: list[Row]
     histograms: dict[str, Row]
 

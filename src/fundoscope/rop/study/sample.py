@@ -1,12 +1,15 @@
-"""Who the infants are: columns of the cohort's table, counted by class."""
+"""Who the infants are, counted by class; and whether they were divided as the study says, looked up in what it did."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
-from fundoscope.cohort import Cohort, CohortRow
+from fundoscope.cohort import Cohort, CohortRow, Fold, Folds
 
 #: Columns that are counted where the table has them, and their units (paper 000, figure 6).
 _MEASURED = {"gestational_age": "weeks", "birth_weight": "g"}
@@ -35,6 +38,43 @@ def count_infants(cohort: Cohort) -> dict[str, dict[str, Any]]:
             "unit": unit, "edges": edges.tolist(), "unknown": int((~known).sum()), "classes": by_class,
         }  # fmt: skip
     return histograms
+
+
+def check_division(
+    folds: Folds | Sequence[Fold], groups: NDArray[np.int64], tested: Iterable[tuple[str, pd.DataFrame]]
+) -> list[dict[str, Any]]:
+    """Two checks, each with `what`, `passed` and `detail`: of the answers that were given, and of the folds behind them.
+
+    `groups` (n,) numbers each photograph's group; `tested` is as `CalibratedPredictions.tested` has it. A fault is named by
+    its network and photograph, or by its fold and photograph; rows count from 0.
+    """
+    wrong, networks = [], 0
+    for name, answers in tested:
+        networks += 1
+        times = np.bincount(answers.row, minlength=len(groups))
+        wrong += [f"{name}: photograph {row} {times[row]} times" for row in np.flatnonzero(times != 1)]
+        for number in np.unique(answers.fold).tolist():
+            fold = folds[number]
+            learnt = set(groups[[*fold.train, *fold.inner]].tolist())
+            seen = [row for row in answers.row[answers.fold == number].tolist() if groups[row] in learnt]
+            wrong += [f"{name}: photograph {row}, whose group fold {number} learnt from" for row in seen]
+    parted = []
+    for fold in folds:
+        parts = [set(groups[list(fold.rows(part))].tolist()) for part in ("train", "inner", "test")]
+        shared = (parts[0] & parts[1]) | (parts[0] & parts[2]) | (parts[1] & parts[2])
+        parted += [f"fold {fold.number}: photograph {np.flatnonzero(groups == group)[0]}" for group in sorted(shared)]
+    return [
+        {
+            "what": "every network tested each photograph once, and none of whose group it had learnt",
+            "passed": not wrong and networks > 0,
+            "detail": "; ".join(wrong[:3]) or f"{len(groups)} photographs, {networks} networks and seeds",
+        },
+        {
+            "what": "no group stands in two parts of a fold",
+            "passed": not parted,
+            "detail": "; ".join(parted[:3]) or f"{len(np.unique(groups))} groups, {len(folds)} folds",
+        },
+    ]
 
 
 def _class_of(record: CohortRow) -> str:

@@ -2,7 +2,8 @@
 
 Two ways are fitted on the same eyes, and the one with the lower loss on infants that neither saw is taken: a head of its
 own on the first network's maps, and late stages of its own as well. What it is worth is measured on a third, fresh draw
-of eyes, by stage and zone. All of it says SIMULATED.
+of eyes, by stage and zone; beside it, on the same photographs, stands a model that knows only the width and tortuosity of
+vessels. All of it says SIMULATED.
 """
 
 from __future__ import annotations
@@ -20,22 +21,25 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from fundoscope.bundles.card import CardFigure, Stage
-from fundoscope.evaluation import Estimate, estimates, results_table
+from fundoscope.evaluation import Estimate, difference, estimate, estimates, results_table
+from fundoscope.evaluation.controls import NotMade, make_or_say_why, vessel_baseline
 from fundoscope.evaluation.decisions import fit_temperature, target_sensitivity
 from fundoscope.learning import UNLABELLED, Squares, fit
 from fundoscope.networks import Classifier
 from fundoscope.networks.classifier import freeze
-from fundoscope.rop.recipes import StudyArm
+from fundoscope.rop.recipes import RopRecipe, StudyArm
 from fundoscope.rop.study.calibrate import FoldCalibration
 from fundoscope.rop.study.export import card_stage
-from fundoscope.rop.study.networks import WEIGHTS, fit_options, freeze_shared_trunk, predict_rows
+from fundoscope.rop.study.networks import WEIGHTS, fit_options, freeze_stages, predict_rows
 from fundoscope.rop.study.plan import StudyPlan
 from fundoscope.rop.study.pretraining import SimulatedEyes, simulated_eyes
 from fundoscope.rop.study.questions import TREATMENT
 from fundoscope.rop.study.train import save_weights
-from fundoscope.studies import Progress, write_json
+from fundoscope.studies import Progress, Study, write_json
 
 STEP = "refit/simulated-treatment"
+VESSELS_ALONE = "auc of vessel width and tortuosity alone"
+_FOLDS = 5  # of the model that knows only vessels
 _DATA = "SIMULATED infants held back from training"
 
 
@@ -66,14 +70,31 @@ def learn_from_simulated_eyes(plan: StudyPlan, arm: StudyArm, first: Classifier,
     temperature = fit_temperature(log_odds, truth)
     point = target_sensitivity(truth, temperature.probabilities(log_odds), recipe.decision.target_sensitivity)
     stage = card_stage(TREATMENT, FoldCalibration(temperature, point), _DATA)
-    fresh = simulated_eyes(recipe, study, progress, "held_out_set", recipe.simulated_treatment.fresh_seed)
+    fresh = fresh_eyes(recipe, study, progress)
     rows = np.flatnonzero(fresh.treatment != UNLABELLED)
     p = temperature.probabilities(predict_log_odds(model, fresh.squares, rows))
-    table = score_by_stage_and_zone(fresh, rows, p, point.threshold)
+    vessels = predict_from_vessels(fresh, rows)
+    if isinstance(vessels, NotMade):
+        progress.say(f"treatment, by vessel width and tortuosity alone: {vessels}")
+    table = score_by_stage_and_zone(fresh, rows, p, point.threshold, vessels)
     results_table(table, plan.folder / "tables" / "treatment_simulated.csv")
     on = f"{len(rows)} SIMULATED photographs with ROP, drawn afresh"
-    figures = tuple(_figure(f"treatment: {name}", table[0][name], on) for name in ("auc", "sensitivity", "specificity"))
+    named = {"auc": "auc", "sensitivity": "sensitivity", "specificity": "specificity", VESSELS_ALONE: VESSELS_ALONE}
+    figures = tuple(_figure(f"treatment: {name}", table[0][key], on) for name, key in named.items() if key in table[0])
     return SecondStage(model, stage, "simulated", figures)
+
+
+def fresh_eyes(recipe: RopRecipe, study: Study, progress: Progress) -> SimulatedEyes:
+    """Eyes on which nothing was learnt or chosen, with their vessels measured."""
+    numbers = recipe.simulated_treatment
+    return simulated_eyes(recipe, study, progress, "held_out_set", numbers.fresh_seed, measure_vessels=True)
+
+
+def predict_from_vessels(eyes: SimulatedEyes, rows: NDArray[np.int64]) -> NDArray[np.float64] | NotMade:
+    """Probabilities of the photographs `rows` by a model that knows only vessels, each by five folds that hold its infant out."""
+    infant = np.unique(eyes.infant[rows], return_inverse=True)[1]
+    folds = [(np.flatnonzero(infant % _FOLDS != k), np.flatnonzero(infant % _FOLDS == k)) for k in range(_FOLDS)]
+    return make_or_say_why(lambda: vessel_baseline(eyes.vessels[rows], eyes.treatment[rows], folds, infant).p)
 
 
 def _fit_and_choose(
@@ -84,13 +105,14 @@ def _fit_and_choose(
     squares = eyes.squares.with_labels(eyes.treatment)
     train, held_out = split_eyes(eyes, numbers.held_out_every)
     options = replace(fit_options(arm.fit, plan.options.tracker), batch=numbers.batch)
-    losses, models = {}, {}
+    losses, models, frozen = {}, {}, {}
     for way in ("own head", "own late stages"):
         model = copy.deepcopy(first)
         if way == "own head":
             freeze([model.body])
         else:
-            freeze_shared_trunk(plan.recipe, arm, model)
+            freeze_stages(plan.recipe, arm, model, TREATMENT)
+        frozen[way] = model.describe_frozen()
         models[way] = fit(model, squares, train, held_out, options, folder / way.replace(" ", "-"), seed=0)
         log_odds = torch.from_numpy(predict_log_odds(models[way], squares, held_out))
         truth = torch.from_numpy(squares.labels[held_out]).double()
@@ -98,7 +120,8 @@ def _fit_and_choose(
         progress.say(f"treatment, {way}: loss {losses[way]:.3f} on {len(held_out)} simulated photographs held back")
     chosen = min(losses, key=losses.__getitem__)
     save_weights(models[chosen], folder)
-    write_json(folder / "choice.json", {"simulated": True, "photographs": len(train), "chosen": chosen, "loss": losses})
+    facts = {"simulated": True, "photographs": len(train), "chosen": chosen, "loss": losses, "frozen": frozen}
+    write_json(folder / "choice.json", facts)
 
 
 def predict_log_odds(model: Classifier, squares: Squares, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -116,9 +139,17 @@ def split_eyes(eyes: SimulatedEyes, every: int) -> tuple[NDArray[np.int64], NDAr
 
 
 def score_by_stage_and_zone(
-    eyes: SimulatedEyes, rows: NDArray[np.int64], p: NDArray[np.float64], threshold: float
+    eyes: SimulatedEyes,
+    rows: NDArray[np.int64],
+    p: NDArray[np.float64],
+    threshold: float,
+    vessels: NDArray[np.float64] | NotMade,
 ) -> list[dict[str, Any]]:
-    """Figures over all photographs with ROP, then by stage and by zone; rows of one kind only have no AUC."""
+    """Figures over all photographs with ROP, then by stage and by zone; rows of one kind only have no AUC.
+
+    Beside them the AUC of `vessels`, probabilities (len(rows),) by vessels alone, and the paired difference, or why there
+    are none.
+    """
     y, infants = eyes.treatment[rows], eyes.infant[rows]
     parts: Mapping[str, NDArray[np.bool_]] = {
         "all": np.ones(len(rows), bool),
@@ -130,6 +161,13 @@ def score_by_stage_and_zone(
         found: dict[Any, Any] = estimates(
             y[part], p[part], metrics=("auc", "sensitivity", "specificity"), threshold=threshold, groups=infants[part]
         )
+        if isinstance(vessels, NotMade):
+            found["vessels alone"] = str(vessels)
+        else:
+            truth, groups = y[part], infants[part]
+            found[VESSELS_ALONE] = estimate(truth, vessels[part], groups=groups)
+            if len(np.unique(truth)) > 1:
+                found["auc less that of vessels"] = difference(truth, p[part], vessels[part], groups=groups)
         table.append({"photographs": name, "simulated": "yes", **found})
     return table
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from fundoscope.rop.study.networks import (
     build_network,
     distillation_options,
     fit_options,
-    freeze_shared_trunk,
+    freeze_stages,
     labelled_squares,
     load_fitted_network,
 )
@@ -43,24 +42,27 @@ def train_all(plan: StudyPlan, data: StudyData, progress: Progress) -> None:
         f"study: {plan.folder}  photographs: {len(plan.cohort)}  groups: {len(plan.groups)}  "
         f"fits: {len(tasks)}, {len(tasks) - len(waiting)} of them done"
     )
-    write_costs(plan.recipe, plan.arms, plan.folder / NETWORKS)
+    write_costs(plan)
     simulated = None
     if any(arm.extended for arm in plan.arms) and plan.recipe.pretraining is not None:
         simulated = simulated_eyes(plan.recipe, plan.study, progress).first(plan.recipe.distillation.simulated)
     for task in progress.follow(waiting, len(waiting), "fitting"):
         start = time.perf_counter()
         with plan.study.step(task.step) as folder:
-            save_weights(_fit(task, plan, data, simulated, folder), folder)
+            model = initial_network(task, plan.recipe, plan.study)
+            frozen = model.describe_frozen()
+            save_weights(_fit(model, task, plan, data, simulated, folder), folder)
             seconds = time.perf_counter() - start
-            write_json(folder / "fit.json", {"seconds": round(seconds, 1), "seed": task.seed})
+            write_json(folder / "fit.json", {"seconds": round(seconds, 1), "seed": task.seed, "frozen": frozen})
         progress.say(f"{task.step}: {seconds:.1f} s")
 
 
-def _fit(task: FitTask, plan: StudyPlan, data: StudyData, simulated: Squares | None, folder: Path) -> Classifier:
+def _fit(
+    model: Classifier, task: FitTask, plan: StudyPlan, data: StudyData, simulated: Squares | None, folder: Path
+) -> Classifier:
     question = plan.question(task.question)
     squares = labelled_squares(data, question)
     train, inner = question.select_known(task.fold.train), question.select_known(task.fold.inner)
-    model = initial_network(task, plan.recipe, plan.study)
     options = fit_options(task.arm.fit, plan.options.tracker)
     if not task.arm.teacher:
         return fit(model, squares, train, inner, options, folder, task.seed)
@@ -78,7 +80,7 @@ def initial_network(task: FitTask, recipe: RopRecipe, study: Study) -> Classifie
     """The network before its first photograph: stage 2 starts from stage 1 of the same arm, seed and fold."""
     if task.question == TREATMENT:
         model = load_fitted_network(FitTask(task.arm, ROP, task.seed, task.fold), recipe, study)
-        freeze_shared_trunk(recipe, task.arm, model)
+        freeze_stages(recipe, task.arm, model, TREATMENT)
         return model
     model = build_network(recipe, task.arm, task.seed)
     weights = pretrained_weights(recipe, task.arm, study)
@@ -93,18 +95,27 @@ def save_weights(model: Classifier, folder: Path) -> None:
     (folder / "best.safetensors").unlink(missing_ok=True)
 
 
-def write_costs(recipe: RopRecipe, arms: Sequence[StudyArm], path: Path) -> None:
-    """Write a row an arm: parameters and multiply-accumulates of its network at the recipe's size, and how it begins."""
+def write_costs(plan: StudyPlan) -> None:
+    """Write a row an arm: parameters and multiply-accumulates of its network at the recipe's size, how it begins, and which of
+    its parts stay as they began in each question.
+    """
+    path, recipe = plan.folder / NETWORKS, plan.recipe
     if path.exists():
         return
     size = recipe.standard.size
     rows = []
-    for arm in arms:
+    for arm in plan.arms:
+        frozen = {}
+        for stage, question in enumerate(plan.questions, 1):
+            model = build_network(recipe, arm, empty=True)
+            freeze_stages(recipe, arm, model, question.name)
+            frozen[f"frozen in stage {stage}"] = model.describe_frozen()
         cost = measure_cost(build_network(recipe, arm, empty=True), size)
         rows.append({
             "network": arm.name, "made of": arm.network, "parameters (M)": round(cost.parameters / 1e6, 2),
             "MACs (G)": round(cost.macs / 1e9, 3), "input": f"{size} x {size}", "head": "2 classes",
             "begins with": _beginning(recipe, arm), "learns from": arm.teacher or "labels",
+            **frozen,
         })  # fmt: skip
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, list(rows[0]))

@@ -34,7 +34,7 @@ def sections(files: StudyFiles) -> list[Section]:
         "What INT8 costs",
         explained=(
             f"Each fold's {results['exported']} exported, INT8 calibrated on its inner photographs, both run on its held-out "
-            "ones (stage 1, seed 0). Inner photographs chose this network to leave in a bundle.",
+            "ones (stage 1, seed 0). The inner photographs of all folds together chose this network to leave in a bundle.",
         ),
         tables=(Table(cells(results["int8"])),),
     )
@@ -48,7 +48,10 @@ def sections(files: StudyFiles) -> list[Section]:
 
 def network_sections(files: StudyFiles) -> list[Section]:
     """What the networks are and cost."""
-    text = "Measured here; a multiply-accumulate (MAC) is two floating-point operations. Stage 2 begins with stage 1."
+    text = (
+        "Measured here; a multiply-accumulate (MAC) is two floating-point operations. Stage 2 begins with stage 1. What is "
+        "frozen stays as it began, its batch statistics too; of several streams each is named in turn."
+    )
     return [
         Section("Networks", explained=(text,), tables=(Table(files.results["networks"], "As table 5 of the paper"),))
     ]
@@ -58,8 +61,8 @@ def _question(files: StudyFiles, found: dict[str, Any]) -> Section:
     name, graders = found["name"], found["graders"]
     note = (
         f"All {found['n']} photographs. Intervals: 95 %, {found['groups']} groups resampled 2000 times; with several seeds the "
-        "mean over seeds. An interval of a difference that holds 0 cannot tell the two apart. Stopping, temperature, threshold "
-        "and every choice between networks were settled on inner photographs."
+        "mean over seeds. An interval of a difference that holds 0 cannot tell the two apart. Stopping, temperature and "
+        "threshold were settled on the fold's inner photographs, the choice between networks on those of all folds together."
     )
     missing = [
         f"The baseline '{row['grader']}' could not be made: {row['could not be made']}"

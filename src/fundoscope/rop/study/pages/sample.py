@@ -18,8 +18,7 @@ def sections(files: StudyFiles) -> list[Section]:
     counts = Section(
         "Photographs and folds",
         explained=(f"Groups that are never parted: {sample['groups_rule']}.",),
-        checks=(Check("every photograph is tested exactly once", True, sample["partition"]),
-                Check("no group stands in two parts of a fold", True, f"{sample['groups']} groups")),
+        checks=[Check(**check) for check in sample["checks"]],
         tables=(Table(sample["folds"], "Counts by fold, part and class (as table 3 of the paper)"),),
         figures=figures,
     )  # fmt: skip
