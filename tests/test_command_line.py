@@ -15,7 +15,7 @@ from test_cli_screen import run
 from test_outputs import small_files
 
 import fundoscope
-from fundoscope.cli import console
+from fundoscope.cli import console, main
 from fundoscope.cli.main import leaf_commands, places_of
 from fundoscope.errors import OutputError, UsageError, counted, in_time, list_names, nearest, printable
 from fundoscope.findings import Mention
@@ -176,6 +176,16 @@ def test_closed_standard_streams_are_told(monkeypatch):
     monkeypatch.setattr("sys.stdout", None)
     with pytest.raises(OutputError, match="standard output: cannot be written"):
         JsonLines().add(1, Mention("a"), None, [{"file": "a"}])
+
+
+def test_an_answer_to_a_closed_output_is_exit_4(monkeypatch, capsys):
+    for words, code in ((["bundle", "show"], 4), (["cohort", "audit", "missing.csv"], 2)):
+        with monkeypatch.context() as patched:
+            patched.setattr("sys.argv", ["fundoscope", *words])
+            patched.setattr("sys.stdout", None)
+            with pytest.raises(SystemExit) as left:
+                main.run()
+        assert left.value.code == code and "Traceback" not in capsys.readouterr().err
 
 
 def test_numbers_and_names_in_words():

@@ -122,6 +122,8 @@ def run() -> None:
 
     No error reaches a person as a traceback unless `--debug` asks for it, be it from this thread or from another one.
     """
+    if sys.stdout is None:
+        sys.stdout = _ClosedOutput()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files are not always text
             stream.reconfigure(errors="surrogateescape" if stream is sys.stdout else "backslashreplace")
@@ -139,6 +141,13 @@ def run() -> None:
         except OSError as error:
             code = _explain(error)
         sys.exit(code)
+
+
+class _ClosedOutput(io.StringIO):
+    """Stands for a standard output that was closed before the program began: an answer that goes there is an error."""
+
+    def write(self, text: str, /) -> int:
+        raise OutputError("standard output", "it is closed")
 
 
 def _explain(error: BaseException) -> int:
