@@ -14,6 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fundoscope.imaging.borders import darken_paper, find_frame, is_pale
+from fundoscope.imaging.circles import holds, robust_circle, round_part
+from fundoscope.imaging.montage import count_fields
 from fundoscope.imaging.read import Pixels
 
 _WORK_SIDE = 320  # pixels of the longest side at which the field is sought
@@ -21,7 +24,11 @@ _HELD = 0.93  # share of the lit region that a field's circle must hold
 _DEEP = 0.02  # radii by which a straight cut must lie inside the circle
 _NOTCH = 0.35  # share of the circle's width below which a lit line beyond a cut is a camera's notch
 _STRAIGHT = 0.8  # share of the circle's width there that a straight cut must have
+_SPECK = 0.05  # share of the largest lit region below which another is a logo or a reflex
 _INSIDE = 0.97  # share of lit pixels above which the photograph lies wholly inside the field
+
+
+Rectangle = tuple[float, float, float, float]  # first row, end row, first column, end column, as edges of pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,8 @@ class Field:
     False where no rim was seen: then the circle is the one through the corners (a photograph cropped inside
     the field). `lit_share` is the share of the circle's visible part that is not black. `cut` is (first row, end row, first
     column, end column) of the rectangle that the camera let through, as edges of pixels; without a cut, the photograph's own.
+    `frame` is the rectangle, alike, inside a bright frame around the photograph; None without a frame. `count` is how many
+    fields of view the picture shows. `bright_border` is True where something bright around the photograph hides its rim.
     """
 
     row: float
@@ -40,7 +49,10 @@ class Field:
     shape: tuple[int, int]
     found: bool
     lit_share: float
-    cut: tuple[float, float, float, float] | None = None
+    cut: Rectangle | None = None
+    frame: Rectangle | None = None
+    count: int = 1
+    bright_border: bool = False
 
     def mask(self, shape: tuple[int, int] | None = None, shrink: float = 0.0) -> NDArray[np.bool_]:
         """Return which pixels were lit, (rows, columns): inside the circle and inside the cut.
@@ -59,26 +71,22 @@ class Field:
         if factor == 1:
             return self
         row, column = (self.row + 0.5) * factor - 0.5, (self.column + 0.5) * factor - 0.5
-        cut = self.cut
-        if cut is not None:
-            limits = (shape[0], shape[0], shape[1], shape[1])
-            top, bottom, left, right = (min(edge * factor, limit) for edge, limit in zip(cut, limits, strict=True))
-            cut = (top, bottom, left, right)
-        return replace(self, row=row, column=column, radius=self.radius * factor, shape=shape, cut=cut)
+        cut, frame = (None if r is None else _scale_rectangle(r, factor, shape) for r in (self.cut, self.frame))
+        return replace(self, row=row, column=column, radius=self.radius * factor, shape=shape, cut=cut, frame=frame)
 
     @property
     def visible_share(self) -> float:
         """Share of the whole circle that lies on the photograph, 0 to 1."""
-        rows, columns = self.shape
+        top, bottom, left, right = self.frame or (0, self.shape[0], 0, self.shape[1])
         at = (np.arange(128) + 0.5) / 64 - 1  # across the circle, in radii
         row, half = self.row + at * self.radius, np.sqrt(1 - at**2) * self.radius
-        chord = np.minimum(self.column + half, columns) - np.maximum(self.column - half, 0)
-        on_photograph = (row >= 0) & (row <= rows) & (chord > 0)
+        chord = np.minimum(self.column + half, right) - np.maximum(self.column - half, left)
+        on_photograph = (row >= top) & (row <= bottom) & (chord > 0)
         return float(min(1.0, np.sum(chord[on_photograph]) / np.sum(2 * half)))
 
 
 def _within_cut(
-    cut: tuple[float, float, float, float], shape: tuple[int, int], r: NDArray[Any], c: NDArray[Any], margin: float
+    cut: Rectangle, shape: tuple[int, int], r: NDArray[Any], c: NDArray[Any], margin: float
 ) -> NDArray[np.bool_]:
     """Return which places (rows r, columns c) lie inside a cut by `margin`; the photograph's own edges have no margin."""
     top, bottom, left, right = cut
@@ -87,13 +95,34 @@ def _within_cut(
     return inner_rows[:, None] & inner_columns[None, :]
 
 
+def _scale_rectangle(rectangle: Rectangle, factor: float, shape: tuple[int, int]) -> Rectangle:
+    limits = (shape[0], shape[0], shape[1], shape[1])
+    top, bottom, left, right = (min(edge * factor, limit) for edge, limit in zip(rectangle, limits, strict=True))
+    return top, bottom, left, right
+
+
 def find_field(pixels: Pixels) -> Field:
-    """The field of view of an RGB photograph (rows, columns, 3), uint8."""
+    """The field of view of an RGB photograph (rows, columns, 3), uint8; a bright frame around it is no part of it."""
+    frame = find_frame(pixels)
+    if frame is None:
+        return _seek_field(pixels)
+    top, bottom, left, right = frame
+    field = _seek_field(pixels[top:bottom, left:right])
+    first, end, start, stop = field.cut or (0, bottom - top, 0, right - left)
+    return replace(
+        field, row=field.row + top, column=field.column + left, shape=(pixels.shape[0], pixels.shape[1]),
+        cut=(first + top, end + top, start + left, stop + left) if field.found else None,
+        frame=(float(top), float(bottom), float(left), float(right)), bright_border=not field.found,
+    )  # fmt: skip
+
+
+def _seek_field(pixels: Pixels) -> Field:
     rows, columns = pixels.shape[:2]
     scale = min(1.0, _WORK_SIDE / max(rows, columns))
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
     small = shrunk(pixels, size[::-1]) if scale < 1 else pixels
-    lit, contour = _lit(small)
+    level, paper = darken_paper(small)
+    lit, contour, regions = _lit(level)
     circle = _circle_of(lit, contour) if lit.mean() < _INSIDE else None
     if circle is None:
         centre, radius, found = ((rows - 1) / 2, (columns - 1) / 2), float(np.hypot(rows, columns) / 2), False
@@ -108,10 +137,11 @@ def find_field(pixels: Pixels) -> Field:
     if cut is not None:
         high, wide = rows / size[1], columns / size[0]
         cut = (cut[0] * high, cut[1] * high, cut[2] * wide, cut[3] * wide)
-    return Field(*centre, radius, (rows, columns), found, share, cut)
+    hidden = not found and (paper or is_pale(small))
+    return replace(field, lit_share=share, cut=cut, count=count_fields(regions), bright_border=hidden)
 
 
-def _cut_of(lit: NDArray[np.bool_], circle: tuple[float, float, float]) -> tuple[float, float, float, float] | None:
+def _cut_of(lit: NDArray[np.bool_], circle: tuple[float, float, float]) -> Rectangle | None:
     """Return the rectangle (edges of pixels: first row, end row, first column, end column) that straight cuts leave, or None.
 
     A side is cut where the lit region ends well inside the circle, in a straight line about as long as the circle is wide
@@ -174,10 +204,9 @@ def shrunk(pixels: Pixels, shape: tuple[int, int]) -> Pixels:
     return np.asarray(cv2.resize(pixels, shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def _lit(small: Pixels) -> tuple[NDArray[np.bool_], NDArray[Any]]:
-    """The largest lit region, filled, brighter than the black that the camera leaves; and its contour."""
-    red, green, blue = cv2.split(small)
-    level = cv2.GaussianBlur(cv2.max(cv2.max(red, green), blue), (0, 0), 1.5)
+def _lit(level: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[Any], NDArray[np.uint8]]:
+    """The largest lit region, filled, brighter than the black that the camera leaves; its contour; all lit regions, filled."""
+    level = np.asarray(cv2.GaussianBlur(level, (0, 0), 1.5), np.uint8)
     border = np.concatenate([level[:3].ravel(), level[-3:].ravel(), level[:, :3].ravel(), level[:, -3:].ravel()])
     dark, top = _percentile(border, 5), _percentile(level, 95)
     if dark > max(20.0, 0.3 * top):  # no black surround: the photograph lies inside its field
@@ -185,18 +214,21 @@ def _lit(small: Pixels) -> tuple[NDArray[np.bool_], NDArray[Any]]:
     # a tenth of the way from the surround to the brightest parts keeps dim rims, outside the sensor's noise
     mask = (level > max(dark + 0.1 * (top - dark), dark + 8, 14)).astype(np.uint8)
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    if not contours:
-        return np.zeros(level.shape, bool), np.zeros((0, 1, 2), np.int32)
-    largest = max(contours, key=cv2.contourArea)
     filled = np.zeros(level.shape, np.uint8)
+    if not contours:
+        return filled.astype(bool), np.zeros((0, 1, 2), np.int32), filled
+    areas = [cv2.contourArea(contour) for contour in contours]
+    largest = contours[int(np.argmax(areas))]
     cv2.drawContours(filled, [largest], -1, 1, thickness=cv2.FILLED)
-    return filled.astype(bool), largest
+    others = [c for c, area in zip(contours, areas, strict=True) if c is not largest and area > _SPECK * max(areas)]
+    regions = cv2.drawContours(filled.copy(), others, -1, 1, thickness=cv2.FILLED) if others else filled
+    return filled.astype(bool), largest, np.asarray(regions, np.uint8)
 
 
-def _whole(shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+def _whole(shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[Any], NDArray[np.uint8]]:
     rows, columns = shape[0] - 1, shape[1] - 1
     corners = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]], np.int32)
-    return np.ones(shape, bool), corners[:, None, :]
+    return np.ones(shape, bool), corners[:, None, :], np.ones(shape, np.uint8)
 
 
 def _percentile(levels: NDArray[Any], share: float) -> float:
@@ -212,62 +244,8 @@ def _circle_of(lit: NDArray[np.bool_], contour: NDArray[Any]) -> tuple[float, fl
     outline = np.zeros(lit.shape, np.uint8)
     cv2.polylines(outline, [cv2.convexHull(contour)], isClosed=True, color=1)
     rim = np.column_stack(np.divmod(np.flatnonzero(outline.view(np.bool_)), lit.shape[1])).astype(float)
-    points = rim[_round_part(rim, lit.shape)]
+    points = rim[round_part(rim, lit.shape)]
     if len(points) < 24:
         return None
-    circle = _robust_circle(points, limit=2.0 * max(lit.shape))
-    return circle if circle is not None and _holds(circle, lit) else None
-
-
-def _holds(circle: tuple[float, float, float], lit: NDArray[np.bool_]) -> bool:
-    """Whether the circle is a field's: its centre on the photograph, and nearly all that is lit inside it."""
-    row, column, radius = circle
-    if not (0 <= row < lit.shape[0] and 0 <= column < lit.shape[1]):
-        return False
-    every_third = lit[::3, ::3]
-    r, c = np.arange(0, lit.shape[0], 3) - row, np.arange(0, lit.shape[1], 3) - column
-    inside = r[:, None] ** 2 + c[None, :] ** 2 <= (1.04 * radius + 1) ** 2
-    return bool(np.count_nonzero(every_third & inside) >= _HELD * np.count_nonzero(every_third))
-
-
-def _round_part(rim: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Which rim points tell of the circle: none on the photograph's edge or a flat cut of the region."""
-    low, high = rim.min(axis=0), rim.max(axis=0)
-    free = np.ones(len(rim), bool)
-    for axis, size in enumerate(shape):
-        flat_low = np.sum(rim[:, axis] <= low[axis] + 1) > 0.25 * size or low[axis] <= 1
-        flat_high = np.sum(rim[:, axis] >= high[axis] - 1) > 0.25 * size or high[axis] >= size - 2
-        free &= ~((rim[:, axis] <= low[axis] + 2) & flat_low)
-        free &= ~((rim[:, axis] >= high[axis] - 2) & flat_high)
-    return free
-
-
-def _robust_circle(points: NDArray[np.float64], limit: float) -> tuple[float, float, float] | None:
-    """Algebraic circle fit (Kasa 1976), refitted five times on the points that lie near it."""
-    keep = np.ones(len(points), bool)
-    fit = None
-    for _ in range(6):
-        fit = _kasa(points[keep])
-        if fit is None or fit[2] > limit:
-            return None
-        distance = np.abs(np.hypot(points[:, 0] - fit[0], points[:, 1] - fit[1]) - fit[2])
-        near = distance <= max(1.5, 2.0 * float(np.median(distance)))
-        if near.sum() < 24 or (near == keep).all():
-            break
-        keep = near
-    return fit
-
-
-def _kasa(points: NDArray[np.float64]) -> tuple[float, float, float] | None:
-    """(row, column, radius) of the least-squares circle, from the normal equations about the points' mean."""
-    mean = points.mean(axis=0)
-    x = points - mean
-    squared = (x**2).sum(axis=1)
-    (a, b), (_, d) = x.T @ x
-    determinant = a * d - b * b
-    if determinant <= 1e-9 * max(1.0, a * d):  # all on one line
-        return None
-    p, q = x.T @ squared / 2
-    row, column = (d * p - b * q) / determinant, (a * q - b * p) / determinant
-    radius = float(np.sqrt(squared.mean() + row**2 + column**2))
-    return float(mean[0] + row), float(mean[1] + column), radius
+    circle = robust_circle(points, limit=2.0 * max(lit.shape))
+    return circle if circle is not None and holds(circle, lit, _HELD) else None

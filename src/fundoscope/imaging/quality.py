@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +37,11 @@ MIN_LIT = 0.45  # share of the field that is not black
 
 #: What each code of a refusal says to a person: what is wrong, and what to do.
 REASONS = {
+    "several_fields": "shows {fields} fields of view. Give each photograph as a file of its own.",
+    "bright_border": (
+        "a bright border: it surrounds the picture, and no round field was found inside. "
+        "If this is a photograph of a retina, give it without the border."
+    ),
     "too_small": "too small: the field is only {diameter:.0f} pixels across. Export the photograph at the camera's full size.",
     "too_dark": "too dark to be graded. Raise the light, and make sure that the lens touches the gel, then take it again.",
     "overexposed": "overexposed: most of the field is white. Lower the light and take it again.",
@@ -61,6 +66,14 @@ REASONS = {
     ),
 }
 
+#: What each warning says: the photograph is graded all the same.
+WARNINGS = {
+    "swapped_channels": "red and blue look exchanged (BGR instead of RGB), so this answer may be wrong. Exchange them and grade again.",
+}
+
+MAX_BLUER = 0.03  # share of the light by which blue may exceed red: no real photograph of ours has more blue than red
+_NUMBERS = {2: "two", 3: "three", 4: "four"}  # more fields are so small on the reduced copy that some may be missed
+
 
 @dataclass(frozen=True)
 class QualityVerdict:
@@ -68,35 +81,69 @@ class QualityVerdict:
 
     `score` is the overall quality, 0 (nothing of a retina) to 1 (sharp, lit, whole), whatever the kind of eye. `codes` are
     keys of `REASONS` and empty when `gradable`; `reasons` are their messages. `measures` holds what was measured, and the
-    probabilities `p_retina`, `p_sharp` and `p_infant` of the support vector machines.
+    probabilities `p_retina`, `p_sharp` and `p_infant` of the support vector machines. `warnings` are keys of `WARNINGS`, of
+    photographs that are gradable, or would be without the fault; `remarks` are their messages.
     """
 
     gradable: bool
     score: float
     codes: tuple[str, ...]
     measures: dict[str, float]
+    warnings: tuple[str, ...] = ()
 
     @property
     def reasons(self) -> tuple[str, ...]:
         """Return in words what is wrong and what to do."""
-        return tuple(REASONS[code].format(diameter=self.measures["diameter_px"]) for code in self.codes)
+        fields = int(self.measures["fields"])
+        words = {"diameter": self.measures["diameter_px"], "fields": _NUMBERS.get(fields, "many")}
+        return tuple(REASONS[code].format(**words) for code in self.codes)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Return the warnings in words."""
+        return tuple(WARNINGS[code] for code in self.warnings)
 
 
 def judge_quality(photograph: Prepared, expects: EyeKind) -> QualityVerdict:
     """Return the verdict on a photograph, for a grader of infants' or of adults' eyes."""
     measures = measure(photograph)
     measures |= {f"p_{name}": machine.probability(measures) for name, machine in _machines().items()}
-    fault = _fault_of_light(measures)
+    measures["fields"] = float(photograph.field.count)
+    fault = _fault_of_picture(photograph) or _fault_of_light(measures)
     codes = (fault,) if fault else _faults(measures, _is_narrow(photograph), expects)
     if codes == ("not_a_retina",) and quality_network().sees_retina(photograph, measures["p_retina"]):
         codes = ("enhanced",)
-    return QualityVerdict(not codes, _score(measures), codes, measures)
+    swapped = _looks_swapped(photograph, measures, codes)
+    return QualityVerdict(not codes, _score(measures), codes, measures, ("swapped_channels",) if swapped else ())
 
 
 def measured_probabilities(photograph: Prepared) -> dict[str, float]:
     """Return the support vector machines' probabilities, 0 to 1: `retina`, `sharp`, `infant`."""
     measures = measure(photograph)
     return {name: model.probability(measures) for name, model in _machines().items()}
+
+
+def _fault_of_picture(photograph: Prepared) -> str | None:
+    if photograph.field.count > 1:
+        return "several_fields"
+    return "bright_border" if photograph.field.bright_border else None
+
+
+def _looks_swapped(photograph: Prepared, m: dict[str, float], codes: tuple[str, ...]) -> bool:
+    """Whether red and blue look exchanged: more blue than red; and where no retina was seen, one is after exchanging them.
+
+    Haemoglobin and the retina's pigment take up blue; so even pale, greenish and purple fundi, and the laser's false
+    colours, are redder than blue, and grey ones are neither.
+    """
+    if m["red_green"] + m["green_blue"] >= -MAX_BLUER:  # their sum is the mean of (red - blue) / (red + green + blue)
+        return False
+    if not codes or "out_of_focus" in codes or "too_narrow" in codes:
+        return True
+    if not {"not_a_retina", "enhanced", "no_detail", "adult_eye", "infant_eye"} & set(codes):
+        return False
+    shown = replace(photograph.photograph, pixels=np.ascontiguousarray(photograph.pixels[..., ::-1]))
+    machine = _machines()["retina"]
+    return machine.probability(measure(Prepared(shown, photograph.field))) >= machine.threshold
 
 
 def _fault_of_light(m: dict[str, float]) -> str | None:

@@ -106,7 +106,7 @@ class NickingGrader:
         photograph = Prepared.read(source, name)
         quality = judge_quality(photograph, "adult")
         if not quality.gradable:
-            refused = NickingFinding(photograph.name, Status.REJECTED, " ".join(quality.reasons))
+            refused = NickingFinding(photograph.name, Status.REJECTED, " ".join(quality.reasons + quality.remarks))
             return PhotographGrading((_with_remark(refused, photograph.photograph.remark),), photograph.pixels)
 
         card = self.bundle.card
@@ -122,7 +122,8 @@ class NickingGrader:
             _photograph_row(photograph.name, number, crossing, grades[number - 1] if grades else None)
             for number, crossing in enumerate(crossings, 1)
         ]
-        first, *others = rows or [NickingFinding(photograph.name, Status.OK)]
+        rows = rows or [NickingFinding(photograph.name, Status.OK)]
+        first, *others = [_with_remark(row, " ".join(quality.remarks)) for row in rows]  # a doubt about every answer
         findings = (_with_remark(first, photograph.photograph.remark), *others)
         return PhotographGrading(findings, photograph.pixels, mapped, tuple(crossings), tuple(grades))
 

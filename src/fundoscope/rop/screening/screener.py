@@ -49,14 +49,14 @@ def screen_photograph(
     found: dict[str, Any] = {"quality": round(verdict.score, 4)}
     activation = None
     if not verdict.gradable:
-        found.update(status=Status.REJECTED, reason=" ".join(verdict.reasons))
+        found.update(status=Status.REJECTED, reason=" ".join(verdict.reasons + verdict.remarks))
     else:
         tensor = standard.tensor(standard.enhance(picture))[None]
         (logits, activations), *treatment = bundle.run_stages(tensor, 2 if second else 1)
         activation = activations[0]
         p_rop = float(bundle.probabilities(logits)[0])
         doubts = bundle.card.doubts
-        reasons = [doubts.get("rop", "")]
+        reasons = [*verdict.remarks, doubts.get("rop", "")]
         found.update(status=Status.OK, p_rop=p_rop, rop=bundle.decide(p_rop))
         if second is not None and found["rop"]:
             p_tr = second.probabilities(treatment[0][0])
