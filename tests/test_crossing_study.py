@@ -17,7 +17,7 @@ from fundoscope.evaluation.detection import Instances
 from fundoscope.learning.crossing_photographs import CrossingPhotograph
 from fundoscope.networks.multiscale_bodies import build_multiscale_body, load_vessel_net_weights
 from fundoscope.nicking.crossing_study.detections import PhotographDetections, read_detections, write_detections
-from fundoscope.nicking.crossing_study.evaluate import centre_boxes, describe_pictures, evaluate_study
+from fundoscope.nicking.crossing_study.evaluate import BLIND, blind_boxes, describe_pictures, evaluate_study, mean_box
 from fundoscope.nicking.crossing_study.pages import ALARM, HIT, MISS, colour_instances, mark_hits_and_misses
 from fundoscope.nicking.crossing_study.plan import CrossingOptions, PhotographSplit, plan_study
 from fundoscope.nicking.crossing_study.predict import cut_test_patches
@@ -99,7 +99,7 @@ def test_both_pyramids_go_through_both_steps_to_tables_and_a_page(study):
     wanted = {
         (p, on, kind) for p in ("safpn", "fpn") for on in ("whole photographs", "patches") for kind in ("bbox", "segm")
     }
-    assert wanted | {("centre box", "patches", kind) for kind in ("bbox", "segm")} == found
+    assert wanted | {(BLIND, "patches", kind) for kind in ("bbox", "segm")} == found
     assert {row["detector"] for row in rows(study / "tables/detection.csv")} == {"safpn", "fpn"}
     (difference,) = rows(study / "tables/difference.csv")
     assert -1 <= float(difference["difference"]) <= 1 and difference["what"] == "F1, safpn less fpn"
@@ -172,8 +172,12 @@ def test_patches_hold_their_crossing_off_the_middle_and_as_many_hold_none(eyes):
     assert all(not len(patch.truth.boxes) for patch in empty) and all(len(patch.truth.boxes) for patch in crossed)
     away = [np.abs(patch.truth.centres - side / 2).max(axis=1).min() for patch in crossed]
     assert max(away) <= side // 3 + 2 and max(away) > 10
-    (box,) = centre_boxes([PhotographDetections("a", "s", crossed[0].truth)], side)
-    assert box.instances.boxes.tolist() == [[54, 54, 74, 74]] and box.instances.masks.sum() == 400
+    inner = PhotographDetections("i", "s", Instances(np.array([[0, 0, 10, 30], [5, 5, 35, 15]], float), np.ones(2)))
+    assert mean_box([inner]) == (20, 20)
+    (box,) = blind_boxes([PhotographDetections("a", "s", crossed[0].truth)], side, (20, 24))
+    assert box.instances.boxes.tolist() == [[52, 54, 76, 74]] and box.instances.masks.sum() == 480
+    with pytest.raises(StudyError, match="hold no crossing"):
+        mean_box([])
 
 
 def test_a_set_whose_crossings_are_not_all_known_is_left_out_with_a_word(eyes, tmp_path):

@@ -1,3 +1,6 @@
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 from test_nicking_grade import Perfect
@@ -59,3 +62,22 @@ def test_a_photograph_that_was_cut_is_not_cut_again(eye, tmp_path):
         write_natural_crossings("drawn/eye", pytest.fail, None, tmp_path) == table
         and table.stat().st_mtime_ns == before
     )
+
+
+def test_the_share_of_natural_crossings_resamples_photographs_and_says_what_was_measured():
+    """All seven high grades lie in one eye of twenty: an interval over crossings would not know that."""
+    path = Path(__file__).parent.parent / "benchmarks" / "natural_crossings.py"
+    spec = importlib.util.spec_from_file_location("natural_crossings_benchmark", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    rows = [
+        {"file": f"{eye}.tif", "status": "ok", "crossing": k, "grade": 2 if eye == 0 and k < 7 else None if k == 14 else 0,
+         "narrowing_1": 0.0, "narrowing_2": 0.0 if k % 2 else None}
+        for eye in range(20)
+        for k in range(15)
+    ]  # fmt: skip
+    found = module.counts_by_grade("set", rows)
+    share, measured = found["share_2_or_3"], found["measured_on_both_sides"]
+    assert (share.n, share.positives, share.groups) == (280, 7, 20) and share.value == 7 / 280
+    assert share.low == 0 and share.high > 0.06, "over crossings it would be 0.010 to 0.051"
+    assert (measured.n, measured.positives) == (140, 3)

@@ -124,6 +124,55 @@ def test_it_is_for_research_and_a_grade_of_none_is_never_called_healthy(tmp_path
     assert not {"healthy", "normal"} & set(page.text().lower().split())
 
 
+def test_results_stand_first_and_the_explanation_is_folded(tmp_path):
+    page = photographs(tmp_path / "report.html", [[crossing(1, 0)], FOUR, [REFUSED], [crossing(1, 2, file="b.png")]])
+    source, main = page.source, page.all("main")[0]["class"].split()
+    assert "results-first" in main and source.index('class="summary"') < source.index('<details class="fold">')
+    guide = source[source.index('<details class="fold">') : source.index("</details>")]
+    for told in ("How to read this page", "The curve", "What graded them", "Graded by the networks alone"):
+        assert told in guide and told not in source.replace(guide, "")
+    rows = [attrs["href"] for attrs in page.all("a") if attrs["href"].startswith("#photograph-")]
+    assert rows == 2 * ["#photograph-2"] + 2 * ["#photograph-4"], "the worst of those with grade 2 or 3 first"
+    assert "grade 3 severe, both sides" in page.text(".attention")
+
+
+def test_without_a_high_grade_nothing_is_listed_first_and_of_many_the_worst_are(tmp_path, monkeypatch):
+    assert not classed(photographs(tmp_path / "a.html", [[crossing(1, 1)]]), "attention")
+    monkeypatch.setattr("fundoscope.reports.nicking._LISTED", 2)
+    page = photographs(tmp_path / "b.html", [[crossing(1, 2)], [crossing(1, 3)], [crossing(1, 2)], [crossing(1, 3)]])
+    rows = [attrs["href"] for attrs in page.all("a") if attrs["href"].startswith("#photograph-")]
+    assert rows == 2 * ["#photograph-2"] + 2 * ["#photograph-4"] and "The 2 worst of 4" in page.text(".attention")
+
+
+def test_a_run_that_goes_on_lists_the_photographs_of_its_first_part_too(tmp_path):
+    with pytest.raises(KeyboardInterrupt), NickingReport(tmp_path / "r.html", header()) as report:
+        report.add_photograph(1, FOUR, PHOTOGRAPH, 4 * [card()])
+        position = report.position
+        raise KeyboardInterrupt
+    with NickingReport(tmp_path / "r.html", header(), position) as report:
+        report.recount([one.as_row() for one in FOUR])
+        report.add_photograph(2, [crossing(1, 2)], PHOTOGRAPH, [card()])
+    page = Drawn((tmp_path / "r.html").read_text())
+    rows = [attrs["href"] for attrs in page.all("a") if attrs["href"].startswith("#photograph-")]
+    assert rows == 2 * ["#photograph-1"] + 2 * ["#photograph-2"] and page.open == []
+
+
+def test_the_page_can_be_sorted_by_worst_grade_and_shows_all_without_a_script(tmp_path):
+    page = photographs(tmp_path / "r.html", [[crossing(1, 0)], FOUR, [REFUSED], [crossing(1)]])
+    sheets = classed(page, "sheet")
+    assert [one["data-number"] for one in sheets] == ["1", "2", "3", "4"]
+    assert [one.get("data-worst") for one in sheets] == ["0", "3", None, None]
+    orders = {attrs["data-order"]: attrs["aria-pressed"] for attrs in page.all("button") if "data-order" in attrs}
+    assert orders == {"given": "true", "worst": "false"}
+    (tools,) = [attrs for _, attrs in page.tags if attrs.get("id") == "tools"]
+    assert "hidden" in tools, "buttons that need the script are shown by the script"
+    assert [attrs["data-show"] for _, attrs in page.tags if attrs.get("id") == "findings"] == ["all"]
+    graded = patches(
+        tmp_path / "p.html", [(PatchFinding("p.png", Status.OK, "", 0.4, -0.1, (0.1, 0.2, 0.6, 0.1), 2), card())]
+    )
+    assert classed(graded, "sheet")[0]["data-worst"] == "2" and "#patch-1" in graded.source
+
+
 def test_boxes_lie_on_the_photograph_and_lead_to_cards(tmp_path):
     page = photographs(tmp_path / "report.html", [FOUR])
     links = [attrs["href"] for attrs in page.all("a") if attrs["href"].startswith("#crossing-1-")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ DISCLAIMER = (
 )
 
 _PATCH = 160  # pixels of a patch's picture
+_LISTED = 100  # photographs or patches in the table at the top, the worst: it is kept in memory until the end
+_WORSE = 2  # the grade from which on a photograph or patch stands in that table
 _ADVICE = {
     Status.REJECTED: "Photograph this eye again, or have it examined. A refusal says nothing about the eye.",
     Status.FAILED: "Check the file and grade it again. Nothing is known of it.",
@@ -79,6 +82,10 @@ class NickingReport(StreamedReport):
 
     def __init__(self, path: Path, header: NickingHeader, position: int | None = None, skipped: str = "") -> None:
         self.header, self.counts = header, NickingCounts()
+        self._nicked: list[
+            tuple[int, int, str, int]
+        ] = []  # a heap: worst grade, -number, file, crossings graded 2 or 3
+        self._nicked_count = 0
         self._page = page.shell([page.RESEARCH_USE], page.resource("nicking.js"))
         title = TITLES[header.kind]
         head = page.render("nicking_head.html.j2", page=self._page, title=title, header=header)
@@ -99,7 +106,7 @@ class NickingReport(StreamedReport):
         `number` counts from 1.
         """
         first, crossings = findings[0], [one for one in findings if one.crossing is not None]
-        self._count(first.status, [one.grade for one in crossings])
+        self._count(number, first.file, first.status, [one.grade for one in crossings])
         picture, boxes = (None, []) if pixels is None else draw_boxes(pixels, crossings)
         values = {
             "number": number, "file": first.file, "status": first.status.value,
@@ -113,7 +120,7 @@ class NickingReport(StreamedReport):
 
     def add_patch(self, number: int, finding: PatchFinding, card: CrossingCard | None = None) -> Pixels | None:
         """Write one patch; returns the picture of what speaks for a pinch in it (None without attention)."""
-        self._count(finding.status, [finding.grade] if finding.status is Status.OK else [])
+        self._count(number, finding.file, finding.status, [finding.grade] if finding.status is Status.OK else [])
         values = {
             "number": number, "file": finding.file, "status": finding.status.value, "reason": finding.reason,
             "advice": _ADVICE.get(finding.status, ""), "words": WORDS,
@@ -124,14 +131,20 @@ class NickingReport(StreamedReport):
 
     def recount(self, rows: Sequence[Row]) -> None:
         """Count a photograph, or a patch, whose part of the page is there already, by its rows of the results table."""
-        status = Status(rows[0]["status"])
+        status, file = Status(rows[0]["status"]), rows[0]["file"]
         if self.header.kind == "photograph":
             rows = [row for row in rows if row["crossing"] is not None]
-        self._count(status, [row["grade"] for row in rows] if status is Status.OK else [])
+        grades = [row["grade"] for row in rows] if status is Status.OK else []
+        self._count(self.counts.rows.total() + 1, file, status, grades)
 
-    def _count(self, status: Status, grades: Sequence[int | None]) -> None:
+    def _count(self, number: int, file: str, status: Status, grades: Sequence[int | None]) -> None:
         self.counts.rows[status] += 1
         self.counts.grades.update(grades)
+        high = [grade for grade in grades if grade is not None and grade >= _WORSE]
+        if high:
+            self._nicked_count += 1
+            push = heapq.heappush if len(self._nicked) < _LISTED else heapq.heappushpop
+            push(self._nicked, (max(high), -number, file, len(high)))
 
     def _card(self, number: int, finding: NickingFinding | PatchFinding, card: CrossingCard) -> dict[str, Any]:
         crossing = isinstance(finding, NickingFinding)
@@ -149,7 +162,18 @@ class NickingReport(StreamedReport):
         return page.render("nicking_summary.html.j2", state=state, words=WORDS, **self._counted())
 
     def _foot(self) -> bytes:
-        return page.render("nicking_foot.html.j2", page=self._page, disclaimer=DISCLAIMER, **self._counted())
+        rows = [
+            {"number": -number, "file": file, "worst": worst, "high": high}
+            for worst, number, file, high in sorted(self._nicked, reverse=True)
+        ]
+        left = self._nicked_count - len(rows)
+        values = {"rows": rows, "left": left, "kind": self.header.kind, "words": WORDS}
+        nicked = page.render("nicking_attention.html.j2", **values) if rows else b""
+        return (
+            b"</ol>\n"
+            + nicked
+            + page.render("nicking_foot.html.j2", page=self._page, disclaimer=DISCLAIMER, **self._counted())
+        )
 
     def _counted(self) -> dict[str, Any]:
         return {"kind": self.header.kind, "counts": self.counts, "graded": not self.header.note}

@@ -1,6 +1,7 @@
 "use strict";
 (() => {
   const list = document.getElementById("findings");
+  const rows = Array.from(list.children);
   const tools = document.getElementById("tools");
   const said = document.getElementById("shown");
   const count = () => {
@@ -8,14 +9,28 @@
     const shown = cards.filter((card) => card.offsetParent !== null).length;
     said.textContent = shown + " of " + cards.length + (cards.length === 1 ? " crossing" : " crossings") + " shown";
   };
+  const order = {
+    given: (a, b) => a.dataset.number - b.dataset.number,
+    worst: (a, b) => (b.dataset.worst ?? -1) - (a.dataset.worst ?? -1) || order.given(a, b),
+  };
   tools.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (!button) return;
-    for (const other of tools.querySelectorAll("button")) {
+    for (const other of button.parentElement.querySelectorAll("button")) {
       other.setAttribute("aria-pressed", String(other === button));
     }
-    list.dataset.show = button.dataset.show;
+    if (button.dataset.show) list.dataset.show = button.dataset.show;
+    if (button.dataset.order) list.append(...rows.sort(order[button.dataset.order]));
     count();
+  });
+  // written last, read first: the style sheet shows it at the top, and readers of the screen find it there, too
+  const worst = document.querySelector(".attention");
+  if (worst) document.querySelector(".summary").after(worst);
+  // a link to a crossing or a photograph that is not shown shows all again
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]');
+    const place = link && document.getElementById(link.getAttribute("href").slice(1));
+    if (place && list.contains(place) && place.offsetParent === null) tools.querySelector('[data-show="all"]').click();
   });
   tools.hidden = false;
   count();
