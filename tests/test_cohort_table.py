@@ -112,7 +112,8 @@ def test_any_bytes_give_a_cohort_or_a_reason(tmp_path_factory, data):
     path.write_bytes(data)
     try:
         cohort = Cohort.read(path)
-    except CohortError:
+    except CohortError as error:
+        assert str(error)
         return
     assert len(cohort) > 0 and len(cohort.sha256) == 64
     assert Cohort.read(cohort.write(path.with_name("again.csv"))).labels.tolist() == cohort.labels.tolist()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -253,7 +253,7 @@ def test_ruling_out_never_rules_out_the_truth(counts, random, alike):
     try:
         found = search_integer_tables(windows, np.array(counts), room=1.0, steps=10)
     except Undecided:
-        return
+        reject()  # hypothesis complains where nearly nothing is left
     assert found is not None
     assert any(means_fit_exactly(windows, found, rounded_first=first) for first in (False, True))
 

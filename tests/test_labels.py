@@ -105,6 +105,7 @@ def test_the_papers_masks_by_its_own_words(rite):
     """Each white pixel of the 20 x 20 square in the vessel map takes the counter's number, then that goes up."""
     dataset, folder = rite
     labels = labels_in(folder)
+    assert len(labels["annotations"]) > 15
     for record, image in zip(dataset, labels["images"], strict=True):
         picture = np.zeros(record.field.shape, int)
         for counter, annotation in enumerate(of_image(labels, image), 1):
@@ -145,6 +146,7 @@ def test_the_scaled_box_spans_six_veins_and_holds_the_two_that_meet():
 def test_the_scaled_labels_are_of_this_crossing(rite):
     dataset, folder = rite
     labels = labels_in(folder, "crossings_scaled.json")
+    assert len(labels["annotations"]) > 15
     for record, image in zip(dataset, labels["images"], strict=True):
         for annotation, at, width in zip(of_image(labels, image), record.crossings, record.vein_widths, strict=True):
             column, row, columns, rows = annotation["bbox"]

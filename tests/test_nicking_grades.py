@@ -305,11 +305,14 @@ def test_every_graded_patch_is_graded_once_by_each_arm(study, patch_rows):
     for arm in ARMS:
         own = [row for row in predictions if row["grader"] == arm]
         assert sorted(row["patch"] for row in own) == graded
+        clear = 0
         for row in own:
             p = np.array([float(row[f"p{k}"]) for k in range(4)])
             assert p.sum() == pytest.approx(1, abs=3e-3)
-            if np.abs(p.cumsum()[:3] - 0.5).min() > 3e-3:
+            if np.abs(p.cumsum()[:3] - 0.5).min() > 3e-3:  # else four decimals do not tell the grade
+                clear += 1
                 assert int(row["predicted_grade"]) == median_grade(p)
+        assert clear > len(own) / 2
 
 
 def test_no_patch_is_predicted_by_a_network_that_saw_its_photograph(study):

@@ -181,6 +181,7 @@ def test_maps_of_large_photographs_are_brought_to_drives_size_and_crossings_back
 
 
 def test_a_window_holds_the_crossing_where_it_is(photograph, kept):
+    assert len(kept) > 2
     for crossing in kept:
         window, here = crossing_window(crossing)
         low = np.array([window[0].start, window[1].start])
@@ -213,6 +214,7 @@ def around(row):
 
 def test_patches_of_one_crossing_differ_at_the_vein_only(table):
     rows = read_patch_table(table)
+    assert len(rows) > 2 * PLANS
     for first in range(0, len(rows), PLANS):
         plain, pinched = (wide(rows[first + k]).astype(int) for k in (0, 2))
         changed, away = np.abs(plain - pinched).max(axis=2), around(rows[first])

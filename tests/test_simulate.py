@@ -96,6 +96,7 @@ def test_arteries_are_narrower_than_veins():
 
 
 def test_vessels_stop_at_the_border(infant_eye):
+    assert len(infant_eye.arteries) > 3 and len(infant_eye.veins) > 3
     for vessel in infant_eye.arteries + infant_eye.veins:
         assert infant_eye.border.inside(vessel.points, -0.2).all()
 
@@ -251,7 +252,9 @@ def test_crossings_lie_on_both_vessels(adult_photograph):
 
 def test_crossings_are_where_polylines_intersect(infant_eye):
     eye = infant_eye
-    for met in find_crossings(eye.arteries, eye.veins)[:40]:
+    found = find_crossings(eye.arteries, eye.veins)[:40]
+    assert len(found) > 5
+    for met in found:
         for vessel, k in ((eye.arteries[met.artery], met.artery_sample), (eye.veins[met.vein], met.vein_sample)):
             a, b = vessel.points[k], vessel.points[k + 1]
             way, to = b - a, np.array(met.at) - a

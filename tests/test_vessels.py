@@ -158,7 +158,9 @@ def test_radius_is_half_the_drawn_width():
 
 
 def test_a_mask_without_an_edge_has_a_finite_radius():
-    for _, radius in edge_paths(vessel_graph(np.ones((40, 50), bool))):
+    paths = edge_paths(vessel_graph(np.ones((40, 50), bool)))
+    assert paths
+    for _, radius in paths:
         assert (radius <= 25).all()
 
 
