@@ -38,7 +38,6 @@ from fundoscope.nicking.recipes.nicked_patches import (
 from fundoscope.simulate import adult, write_adults
 from fundoscope.simulate.pinch import SHAMS
 from fundoscope.simulate.pinch.lesion import map_widths
-from fundoscope.vessels import CalibreModel, Narrowing
 from fundoscope.vessels.grade_rule import grade_of
 
 DRAWING = read_nicked_patch_recipe().drawing
@@ -321,15 +320,3 @@ def test_a_recipe_draws_every_table_of_the_sets_and_renderers_that_it_names(fold
     eyes, every = lines(tmp_path / "eyes.csv"), lines(tmp_path / "eyes" / "drive" / "patches.csv")
     zeros = [sum(row["grade"] == "0" for row in rows) for rows in (eyes, every)]
     assert zeros[0] == -(-zeros[1] // 3) and len(eyes) - zeros[0] == len(every) - zeros[1]
-
-
-@pytest.mark.parametrize(
-    ("sides", "is_pinched"), [((0.1, 0.1), True), ((0.1, np.nan), False), ((np.nan, 0.0), False), ((0.0, 0.2), False)]
-)
-def test_a_crossing_of_which_a_side_was_not_measured_is_not_pinched(photograph, monkeypatch, sides, is_pinched):
-    module = "fundoscope.nicking.grade_study.nicked_patches"
-    monkeypatch.setattr(f"{module}.pinch", lambda pixels, *_: pixels)
-    monkeypatch.setattr(f"{module}.measure_narrowing", lambda *_: Narrowing(*sides, 6.0, 9.0, None, 9.0))
-    monkeypatch.setattr(f"{module}.CalibreModel.fit", lambda pixels, _: CalibreModel(pixels[..., 1], 1.0))
-    kept = crossings_to_pinch(photograph, 0.15)
-    assert len(kept) == (len(photograph.usable_crossings()) if is_pinched else 0) and photograph.usable_crossings()
