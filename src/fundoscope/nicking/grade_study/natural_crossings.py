@@ -17,9 +17,10 @@ from fundoscope.imaging import Pixels, Prepared
 from fundoscope.nicking.grade_study.nicked_patches import save_wide_patch, write_patch_table
 from fundoscope.nicking.grade_study.patch_table import WIDE_SPAN
 from fundoscope.nicking.grading.crossing_candidates import find_candidates
-from fundoscope.nicking.grading.grades import measured_grades
+from fundoscope.nicking.grading.grades import measures_as_nicked
 from fundoscope.nicking.grading.vessel_maps import map_photograph
 from fundoscope.nicking.grading.widths import measure_crossings
+from fundoscope.vessels.grade_rule import NICKED_FROM
 
 _SHAM = "natural"  # what a row says in place of a sham warp
 
@@ -42,12 +43,13 @@ def write_natural_crossings(
     candidates = find_candidates(photograph.maps, photograph.artery_vein)
     rows = []
     for number, crossing in enumerate(measure_crossings(photograph, candidates, bundle.card.crossings)):
-        lowest, highest = (0, 0) if without_nicking else measured_grades(crossing.narrowing)
-        if lowest == 0:
+        narrowing = crossing.narrowing
+        if without_nicking or not measures_as_nicked(narrowing):
             width = crossing.map_vein_width
             path = f"patches/{table.stem}_{number:02d}.png"
             save_wide_patch(out / path, pixels, crossing.place, width)
-            grade = 0 if highest == 0 else None
+            undisturbed = narrowing is not None and narrowing.is_undisturbed(NICKED_FROM)
+            grade = 0 if without_nicking or undisturbed else None
             about = {"patch": path, "grade": grade, "photograph": name, "sham": _SHAM}
             rows.append({**about, "span": WIDE_SPAN, "vein_px": round(width / photograph.scale, 2)})
     return write_patch_table(table, rows)
