@@ -107,6 +107,7 @@ def treatment_lines() -> list[str]:
         by_infant[name]
         for name in ("sensitivity for treatment-requiring, end to end", "specificity, all others")
     )  # fmt: skip
+    beside = {row["photographs"]: row for row in rows("treatment_baseline.csv")}["all"]
     speed = {row["photographs"]: row for row in rows("two_stage_speed.csv")}["asked both questions"]
     pairs = int(speed["n"]) * int(speed["rounds"])
     told_apart = not float(speed["ratio_quartile_1"]) <= 1 <= float(speed["ratio_quartile_3"])
@@ -117,6 +118,8 @@ def treatment_lines() -> list[str]:
         "| SIMULATED | |",
         "|---|---|",
         f"| shipped second stage, AUC on {shipped['n']} photographs drawn afresh | {interval(shipped, 'auc')} |",
+        f"| vessel width and tortuosity alone, on these {beside['n']} | {interval(beside, 'auc of vessel width and tortuosity alone')} |",
+        f"| the second stage as it ships (INT8: {float(beside['auc']):.3f}) less that, paired | {interval(beside, 'auc less that of vessels')} |",
         f"| whole study on simulated infants: student | {interval(study['student'], 'auc')} |",
         f"| the same: vessel width and tortuosity alone | {interval(study['vessel width and tortuosity'], 'auc')} |",
         f"| the two stages in a row: share of treatment-requiring infants found ({end['of']} infants) | {interval(end, 'share')} |",

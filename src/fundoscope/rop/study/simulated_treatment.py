@@ -167,7 +167,9 @@ def score_by_stage_and_zone(
             truth, groups = y[part], infants[part]
             found[VESSELS_ALONE] = estimate(truth, vessels[part], groups=groups)
             if len(np.unique(truth)) > 1:
-                found["auc less that of vessels"] = difference(truth, p[part], vessels[part], groups=groups)
+                found["auc less that of vessels"] = difference(
+                    truth, p[part], vessels[part], groups=groups, names=("second stage", "vessels alone")
+                )
         table.append({"photographs": name, "simulated": "yes", **found})
     return table
 
