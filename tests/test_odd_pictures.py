@@ -160,12 +160,13 @@ def test_a_frame_that_jpeg_has_blurred_and_one_along_one_side_are_background_too
     assert not find_field(strip).mask()[360:].any()
 
 
-def test_white_paper_around_a_circle_is_background():
+def test_white_paper_around_a_circle_is_found_and_named():
     paper = DRIVE.copy()
     paper[~find_field(DRIVE).mask()] = 255
     field = find_field(paper)
     assert field.found
     assert field.radius == pytest.approx(find_field(DRIVE).radius, rel=0.025)
+    assert verdict(paper, "adult").codes == ("bright_border",)
 
 
 def test_a_border_that_hides_the_rim_is_the_reason():

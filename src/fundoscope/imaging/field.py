@@ -40,7 +40,7 @@ class Field:
     the field). `lit_share` is the share of the circle's visible part that is not black. `cut` is (first row, end row, first
     column, end column) of the rectangle that the camera let through, as edges of pixels; without a cut, the photograph's own.
     `frame` is the rectangle, alike, inside a bright frame around the photograph; None without a frame. `count` is how many
-    fields of view the picture shows. `bright_border` is True where something bright around the photograph hides its rim.
+    fields of view the picture shows. `bright_border` is True where something bright around the photograph hides its rim, or paper reaches up to it.
     """
 
     row: float
@@ -112,7 +112,7 @@ def find_field(pixels: Pixels) -> Field:
     return replace(
         field, row=field.row + top, column=field.column + left, shape=(pixels.shape[0], pixels.shape[1]),
         cut=(first + top, end + top, start + left, stop + left) if field.found else None,
-        frame=(float(top), float(bottom), float(left), float(right)), bright_border=not field.found,
+        frame=(float(top), float(bottom), float(left), float(right)), bright_border=field.bright_border or not field.found,
     )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def _seek_field(pixels: Pixels) -> Field:
     if cut is not None:
         high, wide = rows / size[1], columns / size[0]
         cut = (cut[0] * high, cut[1] * high, cut[2] * wide, cut[3] * wide)
-    hidden = not found and (paper or is_pale(small))
+    hidden = paper or (not found and is_pale(small))  # on paper a ball of any kind is as round as a field
     return replace(field, lit_share=share, cut=cut, count=count_fields(regions), bright_border=hidden)
 
 

@@ -39,7 +39,7 @@ MIN_LIT = 0.45  # share of the field that is not black
 REASONS = {
     "several_fields": "shows {fields} fields of view. Give each photograph as a file of its own.",
     "bright_border": (
-        "a bright border: it surrounds the picture, and no round field was found inside. "
+        "a bright border: it surrounds the picture up to the field, or no round field was found inside. "
         "If this is a photograph of a retina, give it without the border."
     ),
     "too_small": "too small: the field is only {diameter:.0f} pixels across. Export the photograph at the camera's full size.",
