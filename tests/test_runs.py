@@ -19,7 +19,7 @@ from test_nicking_report import Drawn as Page
 
 import fundoscope
 from fundoscope.errors import OutputError, PhotographError, UsageError
-from fundoscope.findings import BundleIdentity, GradedPhotograph, Mention, Status
+from fundoscope.findings import BundleIdentity, GradedPhotograph, Mention, Status, join_remarks
 from fundoscope.nicking.grading.grader import PatchGrader
 from fundoscope.runs import run, walk
 from fundoscope.runs.engines import map_in_order
@@ -575,3 +575,13 @@ def test_screening_many_arrays_keeps_no_pictures(eyes):
     held = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert len(findings) == 40 and held < array.nbytes
+
+
+def test_remarks_are_told_apart():
+    assert join_remarks("too little of the vein is clear", "", "red and blue look exchanged") == (
+        "too little of the vein is clear; red and blue look exchanged"
+    )
+    assert join_remarks("is too small. Export it larger.", "a second picture was left out") == (
+        "is too small. Export it larger. a second picture was left out"
+    )
+    assert join_remarks("", "") == ""

@@ -110,6 +110,14 @@ class PatchFinding:
         return _graded_row(self, PATCH_COLUMNS)
 
 
+def join_remarks(*remarks: str) -> str:
+    """What is to be said of a row, as one text; blank ones are left out."""
+    text = ""
+    for remark in filter(None, remarks):
+        text = f"{text}{' ' if text.endswith('.') else '; '}{remark}" if text else remark
+    return text
+
+
 def _graded_row(finding: NickingFinding | PatchFinding, columns: tuple[str, ...]) -> Row:
     p = dict(zip(("p0", "p1", "p2", "p3"), finding.probabilities or (None,) * 4, strict=True))
     values = {column: p[column] if column in p else getattr(finding, column) for column in columns}

@@ -25,6 +25,7 @@ from fundoscope.findings import (
     Row,
     Sink,
     Status,
+    join_remarks,
 )
 from fundoscope.imaging import Prepared, read
 from fundoscope.imaging.quality import judge_quality
@@ -106,7 +107,7 @@ class NickingGrader:
         photograph = Prepared.read(source, name)
         quality = judge_quality(photograph, "adult")
         if not quality.gradable:
-            refused = NickingFinding(photograph.name, Status.REJECTED, " ".join(quality.reasons + quality.remarks))
+            refused = NickingFinding(photograph.name, Status.REJECTED, join_remarks(*quality.reasons, *quality.remarks))
             return PhotographGrading((_with_remark(refused, photograph.photograph.remark),), photograph.pixels)
 
         card = self.bundle.card
@@ -123,7 +124,7 @@ class NickingGrader:
             for number, crossing in enumerate(crossings, 1)
         ]
         rows = rows or [NickingFinding(photograph.name, Status.OK)]
-        first, *others = [_with_remark(row, " ".join(quality.remarks)) for row in rows]  # a doubt about every answer
+        first, *others = [_with_remark(row, join_remarks(*quality.remarks)) for row in rows]  # a doubt about every answer
         findings = (_with_remark(first, photograph.photograph.remark), *others)
         return PhotographGrading(findings, photograph.pixels, mapped, tuple(crossings), tuple(grades))
 
@@ -195,7 +196,7 @@ class PatchGrader:
 
 def _with_remark(finding: AnyFinding, remark: str) -> AnyFinding:
     """The finding with what its reader remarked about the file behind its reason."""
-    return replace(finding, reason=f"{finding.reason} {remark}".strip()) if remark else finding
+    return replace(finding, reason=join_remarks(finding.reason, remark)) if remark else finding
 
 
 def _counts(status: str, crossings: Sequence[Row], graded: bool) -> dict[str, int]:

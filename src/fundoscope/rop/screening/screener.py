@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fundoscope.bundles import Bundle
 from fundoscope.bundles.card import Stage
-from fundoscope.findings import GradedPhotograph, PhotographSource, RopFinding, Status
+from fundoscope.findings import GradedPhotograph, PhotographSource, RopFinding, Status, join_remarks
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.quality import judge_quality
 
@@ -49,7 +49,7 @@ def screen_photograph(
     found: dict[str, Any] = {"quality": round(verdict.score, 4)}
     activation = None
     if not verdict.gradable:
-        found.update(status=Status.REJECTED, reason=" ".join(verdict.reasons + verdict.remarks))
+        found.update(status=Status.REJECTED, reason=join_remarks(*verdict.reasons, *verdict.remarks))
     else:
         tensor = standard.tensor(standard.enhance(picture))[None]
         (logits, activations), *treatment = bundle.run_stages(tensor, 2 if second else 1)
@@ -62,7 +62,7 @@ def screen_photograph(
             p_tr = second.probabilities(treatment[0][0])
             found.update(p_tr=float(p_tr[0]), treatment_requiring=bool(second.decisions(p_tr)[0]))
             reasons += [SIMULATED if bundle.card.stage2 == "simulated" else "", doubts.get("treatment", "")]
-        found["reason"] = "; ".join(filter(None, reasons))
-    found["reason"] = " ".join(filter(None, (found.get("reason", ""), photograph.photograph.remark)))
+        found["reason"] = join_remarks(*reasons)
+    found["reason"] = join_remarks(found["reason"], photograph.photograph.remark)
     finding = RopFinding(photograph.name, seconds=round(time.perf_counter() - start, 4), **found)
     return GradedPhotograph((finding,), RopEvidence(picture, activation, size))

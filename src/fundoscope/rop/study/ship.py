@@ -70,7 +70,8 @@ def rewrite_shipped_card(project: Path = PROJECT) -> Card:
         raise UsageError(
             "The shipped study knows its infants: make the bundle anew, so that its rule for eyes is measured."
         )
-    return rewrite_card(folder, {"eyes": unmeasured_eyes(verify_task(folder, Card).stages[0])})
+    known = {"eyes": unmeasured_eyes(verify_task(folder, Card).stages[0])}
+    return rewrite_card(folder, {**known, "never_tested_on": tuple(shipped.origin.never_tested_on)})
 
 
 def _replace(made: Path, place: Path) -> None:
