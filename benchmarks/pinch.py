@@ -130,9 +130,7 @@ def changed(photograph: Photograph) -> Iterator[Row]:
         plans += [("pinch", draw_plan(0, rng, sham)) for sham in SHAMS if sham != "none"]
         for renderer, plan in plans:
             drawn = (
-                pinch(pixels, here, plan)
-                if renderer == "pinch"
-                else redraw(pixels, here, plan.narrowing, plan.taper, rng)
+                pinch(pixels, here, plan) if renderer == "pinch" else redraw(pixels, here, plan.calibre, plan.fade, rng)
             )
             found = measure_narrowing(
                 replace(model, plane=np.ascontiguousarray(drawn[..., 1], np.float32)), here, *masks

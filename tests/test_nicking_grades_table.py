@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import layouts
 import pytest
@@ -18,12 +19,14 @@ def write(folder, *lines, header="patch,grade,photograph"):
 
 
 def test_a_row_says_what_the_table_says(tmp_path):
-    header = "patch,grade,photograph,span,vein_px,narrowing_1,narrowing_2,sham"
-    table = write(tmp_path, "a.png,2.0,eye 1,27.0,5.5,0.4,-0.1,artery", " b.png , ,eye 2,,,,,", header=header)
-    one, two = read_patch_table(table)
-    assert one == PatchRow(tmp_path / "a.png", 2, "eye 1", 27.0, 5.5, (0.4, -0.1), "artery")
+    header = "patch,grade,photograph,span,vein_px,narrowing_1,narrowing_2,sham,calibre_1,calibre_2,fade_1,fade_2"
+    given = "a.png,2.0,eye 1,27.0,5.5,0.4,-0.1,artery,0.25,-0.1,0.2,0"
+    one, two = read_patch_table(write(tmp_path, given, " b.png , ,eye 2,,,,,,,,,", header=header))
+    assert one == PatchRow(tmp_path / "a.png", 2, "eye 1", 27.0, 5.5, (0.4, -0.1), "artery", (0.25, -0.1), (0.2, 0.0))
+    assert one.is_narrowed and not two.is_narrowed
+    assert not replace(one, narrowing=(-0.2, 0.0)).is_narrowed and replace(one, narrowing=(math.nan, 0.1)).is_narrowed
     assert (two.path, two.grade, two.photograph, two.span, two.sham) == (tmp_path / "b.png", None, "eye 2", SPAN, "")
-    assert all(math.isnan(x) for x in (two.vein_px, *two.narrowing))
+    assert all(math.isnan(x) for x in (two.vein_px, *two.narrowing, *two.calibre, *two.fade))
 
 
 def test_three_columns_are_enough_and_image_is_another_name_for_the_photograph(tmp_path):

@@ -14,6 +14,7 @@ from fundoscope.nicking.grade_study.chosen_crossings import (
     VERDICTS,
     Candidate,
     chosen_places,
+    count_chosen,
     draw_contact_sheets,
     has_four_arms,
     read_candidates,
@@ -45,7 +46,7 @@ LARGEST = DRAWING.largest_field
 
 
 def lesions(*plans):
-    planned = [PlannedLesion(grade=grade, shams=shams) for grade, shams in plans]
+    planned = [PlannedLesion(grade=grade, sides="bands", shams=shams) for grade, shams in plans]
     return LesionTable(table="real", renderer="pinch", seed=1, plans=planned)
 
 
@@ -201,6 +202,8 @@ def test_each_crossing_gets_every_plan_and_the_row_says_what_was_done(table, of_
     for number, row in enumerate(rows):
         assert row.photograph == of_both[number // PLANS][0].name and row.span == WIDE_SPAN
         assert grade_of(*row.narrowing) == row.grade
+        losses = zip(row.narrowing, row.calibre, row.fade, strict=True)
+        assert all(seen == pytest.approx(1 - (1 - calibre) * (1 - fade), abs=3e-4) for seen, calibre, fade in losses)
         assert wide(row).shape == (round(WIDE_SPAN * VEIN_WIDTH),) * 2 + (3,)
     widths = [map_widths(crossing)[1] for _, crossing in of_both]
     assert [row.vein_px for row in rows[::PLANS]] == pytest.approx(widths, rel=0.05)
@@ -276,10 +279,30 @@ def test_cut_off_it_goes_on_by_photograph_and_ends_the_same(folder, table):
     assert parts[0].stat().st_mtime_ns == marked
 
 
-def test_the_usual_plans_are_every_sham_of_grade_0_and_each_grade():
-    drawn = list(draw_plans(read_nicked_patch_recipe().lesions[0], np.random.default_rng(0)))
-    assert [plan.sham for plan in drawn[: len(SHAMS)]] == list(SHAMS)
-    assert [plan.grade for plan in drawn] == [0] * len(SHAMS) + [1, 1, 2, 2, 3, 3]
+def test_the_usual_tables_have_at_most_six_patches_a_crossing_and_every_sham_equally_often():
+    tables = {each.table: each for each in read_nicked_patch_recipe().lesions}
+    assert list(tables) == ["real", "banded", "redrawn", "oblique"]
+    for name, table in tables.items():
+        by_crossing = [list(draw_plans(table, np.random.default_rng(k), k)) for k in range(50)]
+        assert max(map(len, by_crossing)) <= 6
+        for drawn in by_crossing:
+            assert sorted({plan.grade for plan in drawn}) == [0, 1, 2, 3]
+        if table.renderer != "second renderer":
+            shams = [plan.sham for drawn in by_crossing for plan in drawn if max(plan.narrowing) <= 0]
+            counts = [shams.count(sham) for sham in SHAMS]
+            assert max(counts) - min(counts) <= 1 and sum(counts) == len(shams) >= 100
+        slight = [plan for drawn in by_crossing for plan in drawn if plan.grade == 0 and max(plan.narrowing) > 0]
+        assert len(slight) == (0 if name == "banded" else 50)
+
+
+def test_shams_go_on_in_turn_from_one_photograph_to_the_next(folder, tmp_path, of_both):
+    plans = lesions((0, ("turn",)))
+    rows = read_patch_table(write_nicked_patches(folder, tmp_path / "out", plans, DRAWING))
+    of_first = sum(photograph.name == of_both[0][0].name for photograph, _ in of_both)
+    turns = [*range(of_first), *range(1, 1 + len(rows) - of_first)]  # nobody looked at these: each counts as one
+    assert [row.sham for row in rows] == [SHAMS[turn % len(SHAMS)] for turn in turns]
+    listed = [each for each in read_candidates() if each.chosen]
+    assert count_chosen(listed[0].photograph) == sum(each.photograph == listed[0].photograph for each in listed)
 
 
 def test_simulated_eyes_give_their_truth(tmp_path):
@@ -293,6 +316,9 @@ def test_simulated_eyes_give_their_truth(tmp_path):
         sides = (true.narrowing_1, true.narrowing_2)
         assert row.grade == true.grade and row.sham == "none"
         assert row.narrowing == pytest.approx(sides if true.side_1_up else sides[::-1], abs=1e-4)
+        assert row.narrowing == pytest.approx(
+            [1 - (1 - c) * (1 - f) for c, f in zip(row.calibre, row.fade, strict=True)], abs=3e-4
+        )
         diameter = np.ptp(np.flatnonzero(eye.truth.field.any(axis=0)))
         assert row.vein_px == pytest.approx(true.vein_width_px * DIAMETER / diameter, abs=0.01)
         found = wide(row)[len(wide(row)) // 2, len(wide(row)) // 2].astype(int)
@@ -303,20 +329,21 @@ def test_simulated_eyes_give_their_truth(tmp_path):
 def test_a_recipe_draws_every_table_of_the_sets_and_renderers_that_it_names(folder, tmp_path):
     values = read_nicked_patch_recipe().model_dump()
     values["photographs"] = [{"name": "set", "folder": folder.name}]
-    for table, known in zip(values["lesions"], ("pinch", "second renderer"), strict=True):
+    for table, known in zip(values["lesions"], ("pinch", "pinch", "second renderer", "oblique profile"), strict=True):
         assert table["renderer"] == known
-        table["plans"] = [{"grade": 0, "shams": ("none",)}, {"grade": 3, "shams": ("none",)}]
+        table["plans"] = [{"grade": grade, "sides": "bands", "shams": ("none",)} for grade in (0, 3)]
     values["eyes"] = {
         "keep_every_grade_0": 3, "drawn": [{"camera": "drive", "size": 700, "first_seed": 4, "photographs": 1}]
     }  # fmt: skip
     tables = draw_nicked_patches(folder.parent, tmp_path, NickedPatchRecipe.model_validate(values))
-    names = ["real_even", "real_odd", "redrawn_even", "redrawn_odd", "eyes"]
-    assert [table.stem for table in tables] == names
-    real, redrawn = (read_patch_table(tmp_path / f"{name}_odd.csv") for name in ("real", "redrawn"))
-    assert [row.grade for row in real] == [row.grade for row in redrawn] and {row.grade for row in real} == {0, 3}
+    names = [f"{name}_{half}" for name in ("real", "banded", "redrawn", "oblique") for half in ("even", "odd")]
+    assert [table.stem for table in tables] == [*names, "eyes"]
+    real, redrawn, oblique = (read_patch_table(tmp_path / f"{name}_odd.csv") for name in ("real", "redrawn", "oblique"))
+    for rows in (real, redrawn, oblique):
+        assert [row.grade for row in rows] == [row.grade for row in real] and {row.grade for row in rows} == {0, 3}
     assert {row.photograph for row in real} == {"simulated/a00001"}  # the photograph of odd rank
-    severe = [next(wide(row) for row in rows if row.grade == 3).astype(int) for rows in (real, redrawn)]
-    assert np.abs(severe[0] - severe[1]).max() > 5  # by another renderer
+    severe = [next(wide(row) for row in rows if row.grade == 3).astype(int) for rows in (real, redrawn, oblique)]
+    assert all(np.abs(severe[0] - other).max() > 5 for other in severe[1:])  # by another renderer, of another shape
     eyes, every = lines(tmp_path / "eyes.csv"), lines(tmp_path / "eyes" / "drive" / "patches.csv")
     zeros = [sum(row["grade"] == "0" for row in rows) for rows in (eyes, every)]
     assert zeros[0] == -(-zeros[1] // 3) and len(eyes) - zeros[0] == len(every) - zeros[1]

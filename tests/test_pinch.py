@@ -20,6 +20,8 @@ from fundoscope.simulate.pinch import (
     pinched_truth,
     second_renderer,
 )
+from fundoscope.simulate.pinch.oblique_profile import draw_oblique_profile, pinch_obliquely
+from fundoscope.simulate.pinch.plan import LARGEST_NARROWING, LesionProfile
 from fundoscope.simulate.pinch.warps import compose, invert, squeeze
 from fundoscope.vessels.crossings import MeasuredCrossing
 from fundoscope.vessels.graph import Centreline
@@ -91,13 +93,15 @@ def narrowing_of(pixels, before, crossing):
 )
 def test_the_vein_is_seen_as_much_narrower_as_asked(wanted, taper):
     crossing = crossing_at(90)
-    before, pixels = (pinch(eye(crossing, 1.0), crossing, plan) for plan in (WarpPlan(), WarpPlan(wanted, taper)))
+    before, pixels = (
+        pinch(eye(crossing, 1.0), crossing, plan) for plan in (WarpPlan(), WarpPlan.of_narrowing(wanted, taper))
+    )
     assert narrowing_of(pixels, before, crossing) == pytest.approx(wanted, abs=0.08)
 
 
 def test_narrowing_is_gone_where_it_should_be_and_the_plan_says_its_grade():
-    crossing, plan = crossing_at(90), WarpPlan((0.6, 0.6), 0.8)
-    before, pixels = (pinch(eye(crossing), crossing, p) for p in (replace(plan, narrowing=(0, 0)), plan))
+    crossing, plan = crossing_at(90), WarpPlan.of_narrowing((0.6, 0.6), 0.8)
+    before, pixels = (pinch(eye(crossing), crossing, p) for p in (replace(plan, calibre=(0, 0), fade=(0, 0)), plan))
     for side in (-1, 1):
         assert darkness(pixels, crossing, 2.0, 3.0, side) == pytest.approx(
             darkness(before, crossing, 2.0, 3.0, side), rel=0.01
@@ -108,9 +112,9 @@ def test_narrowing_is_gone_where_it_should_be_and_the_plan_says_its_grade():
 @pytest.mark.parametrize("angle", [90, 55, 35])
 def test_all_but_the_vein_beside_the_artery_stays(angle):
     crossing = crossing_at(angle)
-    plan = WarpPlan((0.65, 0.65), 0.7)
+    plan = WarpPlan.of_narrowing((0.65, 0.65), 0.7)
     photograph = eye(crossing, 3.0)
-    before, pixels = (pinch(photograph, crossing, p) for p in (replace(plan, narrowing=(0, 0)), plan))
+    before, pixels = (pinch(photograph, crossing, p) for p in (replace(plan, calibre=(0, 0), fade=(0, 0)), plan))
     along, beside = offsets(crossing.second)
     _, artery = offsets(crossing.first)
     wall = ARTERY / 2 / np.sin(np.radians(angle))
@@ -129,7 +133,8 @@ def test_the_artery_keeps_its_walls_on_the_vein():
     _, vein = offsets(crossing.second)
     _, artery = offsets(crossing.first)
     before, pixels = (
-        pinch(photograph, crossing, p)[..., 0].astype(float) for p in (WarpPlan(), WarpPlan((0.6, 0.6), 0.7))
+        pinch(photograph, crossing, p)[..., 0].astype(float)
+        for p in (WarpPlan(), WarpPlan.of_narrowing((0.6, 0.6), 0.7))
     )
     on = (np.abs(vein) < 0.3 * VEIN) & (np.abs(artery) < ARTERY / 2 - 0.5)
     assert pixels[on].mean() == pytest.approx(before[on].mean(), abs=2)
@@ -215,8 +220,87 @@ def test_draws_hold_to_the_grades_and_shams_come_in_all_of_them():
             low, high = NARROWING[grade]
             assert all(low <= max(plan.narrowing) <= high for plan in plans)
         assert {plan.narrowing[0] > plan.narrowing[1] for plan in plans} == {True, False}
-        assert min(plan.taper for plan in plans) < 0.45 and max(plan.taper for plan in plans) > 0.9
+        if grade:
+            tapers = [np.log1p(-max(p.calibre)) / np.log1p(-max(p.narrowing)) for p in plans]
+            assert 0.35 <= min(tapers) < 0.45 and 0.9 < max(tapers) <= 1
     assert draw_plan(2, np.random.default_rng(3)) == draw_plan(2, np.random.default_rng(3))
+
+
+def test_continuous_sides_leave_no_gap_and_calibre_and_fade_are_drawn_apart():
+    rng = np.random.default_rng(1)
+    plans = {grade: [draw_plan(grade, rng, "none", "continuous") for _ in range(400)] for grade in range(4)}
+    assert all({plan.grade for plan in drawn} == {grade} for grade, drawn in plans.items())
+    narrowing, calibre, fade = (
+        np.array([getattr(plan, name) for drawn in plans.values() for plan in drawn])
+        for name in ("narrowing", "calibre", "fade")
+    )
+    np.testing.assert_allclose(narrowing, 1 - (1 - calibre) * (1 - fade))
+    assert calibre.min() >= 0 and fade.min() >= 0 and narrowing.max() <= LARGEST_NARROWING
+    steps = np.histogram(narrowing[narrowing > 0], np.arange(0, 0.701, 0.05))[0]
+    assert steps.min() > 40  # as many as five in a hundred, everywhere from 0 to .7
+    healthy = narrowing == 0
+    assert 0.1 < healthy.any(axis=1).mean() < 0.5 and not healthy.all(axis=1).any()
+    both = ~healthy.any(axis=1)
+    assert np.abs(np.diff(narrowing[both])).mean() > 0.1  # unequal
+    severe = np.array([plan.calibre for plan in plans[3]]), np.array([plan.fade for plan in plans[3]])
+    assert min(part.min() for part in severe) < 0.05 and min(part.max() for part in severe) > 0.6
+    shares = np.log1p(-calibre[both]) / np.log1p(-narrowing[both])
+    assert np.abs(np.corrcoef(shares.T)[0, 1]) < 0.1  # one side does not tell the other's
+
+
+def test_only_grade_0_is_healthy_and_a_healthy_vein_always_has_a_sham():
+    rng = np.random.default_rng(2)
+    plans = [draw_plan(0, rng, sides="healthy") for _ in range(60)]
+    assert all(plan.sham != "none" and max(plan.narrowing) <= 0 for plan in plans)
+    with pytest.raises(UsageError, match="healthy on both sides has grade 0, not 2"):
+        draw_plan(2, rng, sides="healthy")
+    with pytest.raises(UsageError, match="no grade 4"):
+        draw_plan(4, rng)
+
+
+def test_fade_takes_contrast_and_leaves_the_width():
+    crossing = crossing_at(90)
+    before, faded, narrow = (
+        pinch(eye(crossing), crossing, plan)
+        for plan in (WarpPlan(), WarpPlan(fade=(0.5, 0.5)), WarpPlan(calibre=(0.5, 0.5)))
+    )
+    along, beside = offsets(crossing.second)
+    there = (along > ARTERY / 2 + 0.1 * VEIN) & (along < ARTERY / 2 + 0.4 * VEIN)
+    middle, edge = there & (np.abs(beside) < 0.1 * VEIN), there & (np.abs(np.abs(beside) - 0.42 * VEIN) < 0.06 * VEIN)
+    lighter = {
+        name: [float(pixels[..., 1][where].mean()) - float(before[..., 1][where].mean()) for where in (middle, edge)]
+        for name, pixels in (("faded", faded), ("narrow", narrow))
+    }
+    assert lighter["faded"][0] == pytest.approx(31, abs=6)  # half of what the vein takes
+    assert lighter["narrow"][0] < 8 and lighter["narrow"][1] > 1.3 * lighter["faded"][1]
+
+
+def test_the_third_lesion_is_as_narrow_as_asked_and_of_another_shape():
+    crossing, wanted = crossing_at(90), (0.5, 0.6)
+    photograph, plan = eye(crossing), WarpPlan.of_narrowing((0.5, 0.6), 0.7)
+    before, usual = (pinch(photograph, crossing, p) for p in (WarpPlan(), plan))
+    pixels = pinch_obliquely(photograph, crossing, plan, np.random.default_rng(0))
+    assert narrowing_of(pixels, before, crossing) == pytest.approx(wanted, abs=0.1)
+    lengths = []
+    for side in (-1, 1):  # where it should still be felt, or be gone
+        far = [
+            1 - darkness(p, crossing, 0.95, 1.35, side) / darkness(before, crossing, 0.95, 1.35, side)
+            for p in (usual, pixels)
+        ]
+        lengths.append(far[1] - far[0])
+    assert min(lengths) < -0.1 and max(lengths) > 0.1  # shorter on one side, longer on the other
+    walls = np.abs(pixels.astype(int) - usual).max(axis=2)
+    _, beside = offsets(crossing.second)
+    assert walls[np.abs(beside) > 2.3 * VEIN].max() <= 2
+
+
+def test_an_oblique_profile_is_never_the_usual_one():
+    profiles = [draw_oblique_profile(np.random.default_rng(seed)) for seed in range(40)]
+    usual = LesionProfile()
+    assert all(0.3 < abs(p.tilt) < 0.6 and 0.1 < abs(p.off_middle) <= 0.2 for p in profiles)
+    assert all(min(p.gone) < usual.gone[0] - 0.5 and max(p.gone) > usual.gone[0] + 0.3 for p in profiles)
+    for turned in (lambda p: p.tilt, lambda p: p.off_middle, lambda p: p.gone[0] - p.gone[1]):
+        assert {bool(turned(p) > 0) for p in profiles} == {True, False}
 
 
 def test_wrong_plans_are_refused():
@@ -224,6 +308,8 @@ def test_wrong_plans_are_refused():
         WarpPlan(sham="shift")
     with pytest.raises(UsageError, match=r"-1 to 0\.8"):
         WarpPlan((0.95, 0.0))
+    with pytest.raises(UsageError, match=r"Fade is 0 to 0\.8"):
+        WarpPlan(fade=(-0.1, 0.0))
 
 
 def test_patches_show_side_1_where_the_truth_says():
@@ -275,9 +361,12 @@ def test_the_second_renderer_shares_no_code_with_the_first():
 def test_both_renderers_mean_the_same_by_narrowing(wanted, taper):
     crossing = crossing_at(90)
     photograph = eye(crossing, 2.0)
-    pixels = second_renderer.redraw(photograph, crossing, wanted, taper, np.random.default_rng(0))
+    plan = WarpPlan.of_narrowing(wanted, taper)
+    pixels = second_renderer.redraw(photograph, crossing, plan.calibre, plan.fade, np.random.default_rng(0))
     assert narrowing_of(pixels, photograph, crossing) == pytest.approx(wanted, abs=0.08)
     _, beside = offsets(crossing.second)
     _, artery = offsets(crossing.first)
-    kept = (np.abs(artery) < ARTERY / 2 - 1) | (np.abs(beside) > 1.5 * VEIN)
-    assert (pixels[kept] == photograph[kept]).all()
+    beyond = np.abs(beside) > 1.5 * VEIN
+    assert (pixels[beyond] == photograph[beyond]).all()
+    changed = np.abs(pixels.astype(int) - photograph).max(axis=2)
+    assert changed[np.abs(artery) < ARTERY / 2 - 1].max() <= 25  # only what shines through the artery narrows

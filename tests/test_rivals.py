@@ -50,7 +50,9 @@ def crossings():
         true = min(eye.truth.crossings, key=lambda t: np.hypot(t.row - one.at[0], t.col - one.at[1]))
         widths = true.artery_width_px, true.vein_width_px
         maps = maps_around(eye.truth, one.at, widths[1])
-        patches = {name: pinched_patch(eye.pixels, one, WarpPlan(n, 0.7), widths) for name, n in PLANS.items()}
+        patches = {
+            name: pinched_patch(eye.pixels, one, WarpPlan.of_narrowing(n, 0.7), widths) for name, n in PLANS.items()
+        }
         even = measure_patch(patches["none"], maps, HOW, SCALE)
         if even and abs(even.side_1) < EVEN and abs(even.side_2) < EVEN:  # and both are known
             kept.append((patches, maps, pinched_truth(one, WarpPlan(), widths).side_1_up))

@@ -108,6 +108,7 @@ def _crossing_truths(eye: AdultEye, projection: Projection, field: Mask) -> tupl
         nearest = int(np.hypot(pixels[:, 0] - truth.col, pixels[:, 1] - truth.row).argmin())
         reach = max(1, len(pixels) // 8)
         before, after = pixels[max(nearest - reach, 0), 1], pixels[min(nearest + reach, len(pixels) - 1), 1]
+        calibre, fade = nick.losses
         truth = replace(
             truth,
             vein_width_px=2 * projection.scale * nick.vein_radius,
@@ -117,6 +118,10 @@ def _crossing_truths(eye: AdultEye, projection: Projection, field: Mask) -> tupl
             angle_degrees=float(np.degrees(np.arcsin(min(1.0, nick.sine)))),
             artery_above=nick.artery_above,
             side_1_up=bool(before < after),
+            calibre_1=round(calibre[0], 4),
+            calibre_2=round(calibre[1], 4),
+            fade_1=round(fade[0], 4),
+            fade_2=round(fade[1], 4),
         )
         found.append(truth)
     return tuple(found)

@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 CROSSING_COLUMNS = (
     "image", "crossing", "row", "col", "artery_width_px", "vein_width_px", "angle_degrees",
-    "narrowing_1", "narrowing_2", "grade", "artery_above", "side_1_up",
+    "narrowing_1", "narrowing_2", "grade", "artery_above", "side_1_up", "calibre_1", "calibre_2", "fade_1", "fade_2",
 )  # fmt: skip
 
 #: All that a cohort may hold beside its photographs.

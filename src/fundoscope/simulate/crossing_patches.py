@@ -41,8 +41,7 @@ def write_patches(out: Path, name: str, photograph: SimulatedPhotograph) -> tupl
             continue
         path = f"patches/{name}_{k:03d}.png"
         save_picture(out / path, crossing_patch(np.asarray(pixels, np.uint8), crossing), _PNG)
-        sides = (crossing.narrowing_1, crossing.narrowing_2)
-        upper, lower = sides if crossing.side_1_up else sides[::-1]
+        upper, lower = crossing.upper_first((crossing.narrowing_1, crossing.narrowing_2))
         row = {"patch": path, "grade": crossing.grade, "narrowing_1": upper, "narrowing_2": lower}
         rows.append(row | {"image": f"images/{name}.jpg", "crossing": k})
     return tuple(rows)

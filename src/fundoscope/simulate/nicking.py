@@ -58,6 +58,23 @@ class Nick:
         """Grade of the generated narrowing, 0 to 3."""
         return grade_of(*self.narrowing)
 
+    @property
+    def losses(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Loss of calibre of both sides, and their loss of contrast, 0 to 1 each."""
+        first, second = (split_narrowing(side, self.taper) for side in self.narrowing)
+        return (first[0], second[0]), (first[1], second[1])
+
+
+def split_narrowing(narrowing: float, taper: float) -> tuple[float, float]:
+    """Loss of calibre and loss of contrast (fade), 0 to 1, that together are seen as `narrowing`:
+    1 - narrowing = (1 - calibre) (1 - fade).
+
+    `taper` is the share of it that is calibre (0 to 1, an exponent). A widened vein (negative) only gains calibre.
+    """
+    if narrowing <= 0:
+        return narrowing, 0.0
+    return 1 - (1 - narrowing) ** taper, 1 - (1 - narrowing) ** (1 - taper)
+
 
 def nick_crossings(
     arteries: list[VesselSegment],

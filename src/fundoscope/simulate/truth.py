@@ -49,7 +49,9 @@ class CrossingTruth:
     """An artery and a vein that cross in one photograph; lengths in its pixels, rows and columns 0-based.
 
     Narrowing is 1 - remaining width / undisturbed width; side 1 is nearer the disc. `artery_above` is False where the
-    vein runs over the artery, which is rarer; `side_1_up` says whether side 1 is the upper one in the photograph.
+    vein runs over the artery, which is rarer; `side_1_up` says whether side 1 is the upper one in the photograph. The
+    narrowing that is seen is made of a loss of calibre and a loss of contrast (fade), 0 to 1 each:
+    1 - narrowing = (1 - calibre) (1 - fade).
     """
 
     row: float
@@ -62,6 +64,14 @@ class CrossingTruth:
     grade: int = 0
     artery_above: bool = True
     side_1_up: bool = True
+    calibre_1: float = 0.0
+    calibre_2: float = 0.0
+    fade_1: float = 0.0
+    fade_2: float = 0.0
+
+    def upper_first(self, sides: tuple[float, float]) -> tuple[float, float]:
+        """Values of side 1 and 2, in the order of the upper and the lower side."""
+        return sides if self.side_1_up else sides[::-1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -97,6 +97,11 @@ def chosen_places(record: PhotographRecord, path: Path = CHOSEN) -> NDArray[np.f
     return np.array([[each.row, each.column] for each in known if each.chosen], float).reshape(-1, 2)
 
 
+def count_chosen(photograph: str, path: Path = CHOSEN) -> int:
+    """How many crossings of a photograph, named with its set, are chosen."""
+    return sum(each.chosen and each.photograph == photograph for each in read_candidates(path))
+
+
 def has_four_arms(crossing: MeasuredCrossing, artery: Mask, vein: Mask) -> bool:
     """Whether the masks (rows, columns) draw both vessels on both sides of a crossing, each as itself alone."""
     widths = [2 * float(np.median(line.radius)) for line in (crossing.first, crossing.second)]

@@ -205,9 +205,11 @@ def perturbed_figures(predictions: GradePredictions, arm: str) -> Iterator[Row]:
 
 
 def sham_figures(arm: str, grades: OutOfFoldGrades) -> Iterator[Row]:
-    """The share of patches that are graded at all; and of these the share of each sham graded 0, and recalls of 2 and 3."""
+    """The share of patches that are graded at all; and of these the share of each sham on a healthy vein that is graded 0, and
+    recalls of 2 and 3.
+    """
     truth, predicted, confident = grades.truth, grades.predicted, grades.confident
-    shams = grades.patches["sham"].to_numpy()
+    shams = np.where(grades.patches["narrowed"].to_numpy(), "", grades.patches["sham"].to_numpy())
 
     def share(what: str, patches: NDArray[np.bool_], right: NDArray[np.bool_]) -> Row:
         groups = [photograph for photograph, chosen in zip(grades.photographs, patches, strict=True) if chosen]

@@ -3,10 +3,12 @@
     python -m fundoscope.nicking.grade_study.nicked_patches --data DATA --out OUT [--recipe R] [--workers N]
 
 At each chosen crossing of a real photograph (`chosen_crossings.py`: by the drawn maps and two readers) the vein is pinched in
-every grade, and each sham warp is carried out: the truth of the patch is what was done. Simulated eyes bring their own truth. OUT then holds tables of `fundoscope nicking study-grades`:
+every grade, and sham warps are carried out in turn: the truth of the patch is what was done. Simulated eyes bring their own truth. OUT then holds tables of `fundoscope nicking study-grades`:
 
     real_even.csv, real_odd.csv          pinched and sham-warped crossings, by the rank of their photograph
+    banded_even.csv, banded_odd.csv      the same crossings, narrowed in bands with gaps between the grades
     redrawn_even.csv, redrawn_odd.csv    the same crossings by the second renderer, which nothing is trained on
+    oblique_even.csv, oblique_odd.csv    the same crossings with lesions of another shape, which nothing is trained on
     eyes.csv                             crossings of simulated eyes
 
 An upstream network that has seen one half of the photographs is tested on the other. The patches are cut from research
@@ -33,7 +35,7 @@ from fundoscope.errors import PhotographError
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.imaging.places import rescale_points, sample_square
-from fundoscope.nicking.grade_study.chosen_crossings import chosen_places, has_four_arms
+from fundoscope.nicking.grade_study.chosen_crossings import chosen_places, count_chosen, has_four_arms
 from fundoscope.nicking.grade_study.patch_table import COLUMNS, WIDE_SPAN
 from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH
 from fundoscope.nicking.recipes.nicked_patches import (
@@ -45,9 +47,11 @@ from fundoscope.nicking.recipes.nicked_patches import (
 )
 from fundoscope.outputs import save_picture
 from fundoscope.simulate import adult
-from fundoscope.simulate.pinch import WarpPlan, draw_plan, is_usable, pinch
+from fundoscope.simulate.pinch import SHAMS, WarpPlan, draw_plan, is_usable, pinch
 from fundoscope.simulate.pinch.lesion import map_widths, pinched_truth
+from fundoscope.simulate.pinch.oblique_profile import pinch_obliquely
 from fundoscope.simulate.pinch.second_renderer import redraw
+from fundoscope.simulate.truth import CrossingTruth
 from fundoscope.vessels import MeasuredCrossing, crossings_between
 from fundoscope.vessels.graph import Centreline
 
@@ -209,21 +213,33 @@ def crossing_window(crossing: MeasuredCrossing) -> tuple[tuple[slice, slice], Me
     return np.s_[low[0] : high[0], low[1] : high[1]], MeasuredCrossing(crossing.at - low, crossing.angle, first, second)
 
 
-def draw_plans(lesions: LesionTable, rng: Generator) -> Iterator[WarpPlan]:
-    """What is done at one crossing, patch by patch."""
+def draw_plans(lesions: LesionTable, rng: Generator, turn: int) -> Iterator[WarpPlan]:
+    """What is done at one crossing, patch by patch; `turn` counts the crossings of a set."""
+    number = turn * sum(planned.shams.count("turn") for planned in lesions.plans)
     for planned in lesions.plans:
         for sham in planned.shams:
-            yield draw_plan(planned.grade, rng, None if sham == "drawn" else sham)
+            given = None if sham == "drawn" else SHAMS[number % len(SHAMS)] if sham == "turn" else sham
+            number += sham == "turn"
+            yield draw_plan(planned.grade, rng, given, planned.sides)
 
 
 def repaint(pixels: Pixels, crossing: MeasuredCrossing, plan: WarpPlan) -> Pixels:
-    """A plan's narrowing by the second renderer, which paints where `pinch` warps; it knows no shams."""
-    rng = np.random.default_rng(int(1e6 * abs(plan.jitter[0])))
-    return redraw(pixels, crossing, plan.narrowing, plan.taper, rng)
+    """A plan's lesion by the second renderer, which paints where `pinch` warps; it knows no shams."""
+    return redraw(pixels, crossing, plan.calibre, plan.fade, _rng_of(plan))
 
 
-#: What carries out a plan: `pinch` warps, and may train a network; the second renderer paints, and only tests.
-RENDERERS: dict[str, Renderer] = {"pinch": pinch, "second renderer": repaint}
+def warp_obliquely(pixels: Pixels, crossing: MeasuredCrossing, plan: WarpPlan) -> Pixels:
+    """A plan by a lesion of other lengths, asymmetric and oblique to the vein."""
+    return pinch_obliquely(pixels, crossing, plan, _rng_of(plan))
+
+
+def _rng_of(plan: WarpPlan) -> Generator:
+    return np.random.default_rng(int(1e6 * abs(plan.jitter[0])))
+
+
+#: What carries out a plan: `pinch` warps, and may train a network; the second renderer paints, `oblique profile` warps a lesion
+#: of another shape, and both only test.
+RENDERERS: dict[str, Renderer] = {"pinch": pinch, "second renderer": repaint, "oblique profile": warp_obliquely}
 
 
 def write_nicked_patches(
@@ -233,8 +249,11 @@ def write_nicked_patches(
 
     Photographs that are done are not drawn again. Patches span `WIDE_SPAN` vein widths, so that they can be turned and shrunk.
     """
-    draw = partial(_pinch_photograph, folder, out, lesions, drawing)
-    return _write_by_photograph(draw, range(len(open_dataset(folder))), out, workers)
+    sources = open_dataset(folder).sources
+    # a photograph that nobody looked at counts as one crossing, so that not all begin with the same sham
+    turns = np.cumsum([0, *(max(1, count_chosen(source.full_name)) for source in sources)])
+    draw = partial(_pinch_photograph, folder, out, lesions, drawing, [int(turn) for turn in turns])
+    return _write_by_photograph(draw, range(len(sources)), out, workers)
 
 
 def write_simulated_patches(eyes: SimulatedSet, out: Path, drawing: DrawingNumbers, workers: int = 1) -> Path:
@@ -254,8 +273,10 @@ def _write_by_photograph(draw: Callable[[int], Path], numbers: Iterable[int], ou
     return write_patch_table(out / "patches.csv", [row for part in parts for row in _read_rows(part)])
 
 
-def _pinch_photograph(folder: Path, out: Path, lesions: LesionTable, drawing: DrawingNumbers, number: int) -> Path:
-    """The table of one real photograph's patches, written unless it is there."""
+def _pinch_photograph(
+    folder: Path, out: Path, lesions: LesionTable, drawing: DrawingNumbers, turns: Sequence[int], number: int
+) -> Path:
+    """The table of one real photograph's patches, written unless it is there; `turns` count the crossings before it."""
     part = out / "patches" / f"{number:04d}.csv"
     if part.exists():
         return part
@@ -264,14 +285,13 @@ def _pinch_photograph(folder: Path, out: Path, lesions: LesionTable, drawing: Dr
     for k, crossing in enumerate(photograph.chosen_crossings()):
         rng = np.random.default_rng((lesions.seed, number, k))
         window, here = crossing_window(crossing)
-        for j, plan in enumerate(draw_plans(lesions, rng)):
+        for j, plan in enumerate(draw_plans(lesions, rng, turns[number] + k)):
             changed = RENDERERS[lesions.renderer](photograph.pixels[window], here, plan)
             truth = pinched_truth(here, plan)
             path = f"patches/{number:04d}_{k:02d}_{j:02d}.png"
             save_wide_patch(out / path, changed, (truth.row, truth.col), truth.vein_width_px)
-            sides = plan.narrowing if truth.side_1_up else plan.narrowing[::-1]
-            about = _describe_patch(photograph.name, map_widths(crossing)[1] / photograph.map_scale, sides)
-            rows.append({"patch": path, **about, "sham": plan.sham, "grade": plan.grade})
+            about = _describe_patch(photograph.name, map_widths(crossing)[1] / photograph.map_scale, truth)
+            rows.append({"patch": path, **about, "sham": plan.sham})
     return write_patch_table(part, rows)
 
 
@@ -288,18 +308,23 @@ def _draw_eye(eyes: SimulatedSet, out: Path, drawing: DrawingNumbers, seed: int)
         if wide_artery and true.vein_width_px >= drawing.smallest_simulated_vein:
             path = f"patches/{seed:06d}_{k:03d}.png"
             save_wide_patch(out / path, eye.pixels, (true.row, true.col), true.vein_width_px)
-            sides = (true.narrowing_1, true.narrowing_2) if true.side_1_up else (true.narrowing_2, true.narrowing_1)
-            about = _describe_patch(f"simulated/{seed}", true.vein_width_px * DIAMETER / diameter, sides)
-            rows.append({"patch": path, **about, "sham": "none", "grade": true.grade})
+            about = _describe_patch(f"simulated/{seed}", true.vein_width_px * DIAMETER / diameter, true)
+            rows.append({"patch": path, **about, "sham": "none"})
     return write_patch_table(part, rows)
 
 
-def _describe_patch(photograph: str, vein_px: float, sides: tuple[float, float]) -> Row:
-    """What a row says besides its patch and grade: the photograph, the scale, narrowing of the upper and the lower side."""
-    return {
-        "photograph": photograph, "span": WIDE_SPAN, "vein_px": round(vein_px, 2),
-        "narrowing_1": round(sides[0], 4), "narrowing_2": round(sides[1], 4),
+def _describe_patch(photograph: str, vein_px: float, truth: CrossingTruth) -> Row:
+    """What a row says besides its patch and sham: the photograph, the scale, the grade, and narrowing, calibre and fade of
+    the upper (1) and the lower side (2).
+    """
+    row: Row = {"photograph": photograph, "span": WIDE_SPAN, "vein_px": round(vein_px, 2), "grade": truth.grade}
+    losses = {
+        "narrowing": (truth.narrowing_1, truth.narrowing_2), "calibre": (truth.calibre_1, truth.calibre_2),
+        "fade": (truth.fade_1, truth.fade_2),
     }  # fmt: skip
+    for name, sides in losses.items():
+        row |= {f"{name}_{k}": round(side, 4) for k, side in enumerate(truth.upper_first(sides), 1)}
+    return row
 
 
 def save_wide_patch(path: Path, pixels: Pixels, at: ArrayLike, width: float) -> None:

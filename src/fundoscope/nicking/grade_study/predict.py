@@ -102,6 +102,7 @@ def _describe_patches(fit: PlannedFit, part: str, table: str, variant: str, numb
     rows = fit.fold.tables.tested(table)
     fit_columns = (fit.arm.name, fit.seed, fit.fold.fold.number, part, table, variant)
     about = [
-        (*fit_columns, int(k), rows[k].path.name, rows[k].photograph, rows[k].grade, rows[k].sham) for k in numbers
+        (*fit_columns, int(k), row.path.name, row.photograph, row.grade, row.sham, row.is_narrowed)
+        for k, row in ((k, rows[k]) for k in numbers)
     ]
     return pd.DataFrame(about, columns=list(DESCRIPTION)).astype({"grade": "Int64"})

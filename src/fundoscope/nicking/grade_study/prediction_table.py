@@ -17,8 +17,11 @@ OWN = "own"
 UNPERTURBED = "unperturbed"
 VARIANTS = (UNPERTURBED, "half the scale", "double the scale", "blurred", "recompressed", "recoloured")
 
-#: Columns that say which patch a row is, how it was shown, and by whom it was graded; `row` counts in the table.
-DESCRIPTION = ("arm", "seed", "fold", "part", "table", "variant", "row", "patch", "photograph", "grade", "sham")
+#: Columns that say which patch a row is, how it was shown, and by whom it was graded; `row` counts in the table, `narrowed`
+#: says whether a side is known to be narrowed, if only by less than a grade's worth.
+DESCRIPTION = (
+    "arm", "seed", "fold", "part", "table", "variant", "row", "patch", "photograph", "grade", "sham", "narrowed",
+)  # fmt: skip
 PROBABILITIES = [f"p{k}" for k in range(GRADES)]
 LOGITS = [f"logit_{k}" for k in range(GRADES)]
 TURNED_LOGITS = [f"turned_{k}" for k in range(GRADES)]

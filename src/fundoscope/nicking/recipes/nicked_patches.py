@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from fundoscope.recipe_files import RecipeSection, read_recipe_file, shipped_recipes
-from fundoscope.simulate.pinch import Sham
+from fundoscope.simulate.pinch import Sham, Sides
 from fundoscope.vessels.grade_rule import GRADES
 
 NICKED_PATCH_RECIPES = shipped_recipes(Path(__file__).parent, "nicked_patches")
@@ -25,17 +25,21 @@ class DrawingNumbers(RecipeSection):
 
 
 class PlannedLesion(RecipeSection):
-    """A patch for each of `shams` at every crossing: what is done besides the lesion of `grade`; `drawn` takes one by chance."""
+    """A patch for each of `shams` at every crossing: what is done besides the lesion of `grade`, whose sides are drawn as
+    `simulate.pinch.SIDES` says. `drawn` takes a sham by chance; `turn` the next of all shams, from one crossing of a set to
+    the other, so that each occurs equally often.
+    """
 
     grade: int = Field(ge=0, lt=GRADES)
-    shams: tuple[Sham | Literal["drawn"], ...] = Field(min_length=1)
+    sides: Sides
+    shams: tuple[Sham | Literal["drawn", "turn"], ...] = Field(min_length=1)
 
 
 class LesionTable(RecipeSection):
     """The plans of every crossing of the real photographs, carried out by one renderer: TABLE_even.csv, TABLE_odd.csv."""
 
     table: str
-    renderer: Literal["pinch", "second renderer"]
+    renderer: Literal["pinch", "second renderer", "oblique profile"]
     seed: int
     plans: tuple[PlannedLesion, ...] = Field(min_length=1)
 

@@ -124,7 +124,19 @@ def pinched_truth(
     points, k = crossing.second.points, crossing.second.crossing_index
     up = points[:k, 0].mean() < points[k:, 0].mean()
     row, column = (float(x) for x in crossing.at)
-    return CrossingTruth(row, column, artery, vein, crossing.angle, *plan.narrowing, plan.grade, side_1_up=bool(up))
+    return CrossingTruth(
+        row,
+        column,
+        artery,
+        vein,
+        crossing.angle,
+        *plan.narrowing,
+        plan.grade,
+        True,
+        bool(up),
+        *plan.calibre,
+        *plan.fade,
+    )
 
 
 def pinched_patch(

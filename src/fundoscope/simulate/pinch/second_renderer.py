@@ -52,14 +52,13 @@ class Tube:
 def redraw(
     pixels: NDArray[np.uint8],
     crossing: MeasuredCrossing,
-    narrowing: tuple[float, float],
-    taper: float,
+    calibre: tuple[float, float],
+    fade: tuple[float, float],
     rng: np.random.Generator,
 ) -> NDArray[np.uint8]:
     """A copy of the photograph (rows, columns, 3) with the vein of a crossing narrowed on the side before and after it.
 
-    The width that can be seen, calibre times contrast, becomes 1 - narrowing of what it was; `taper` is the share of it
-    that is calibre (0 to 1, an exponent).
+    Its width there becomes 1 - `calibre` of what it was, its contrast 1 - `fade`.
     """
     artery, vein = (2 * float(np.median(line.radius)) for line in (crossing.first, crossing.second))
     low = np.maximum(np.floor(crossing.at - REACH * vein - artery), 0).astype(int)
@@ -75,22 +74,50 @@ def redraw(
     along, beside = _distance_along(line, at)[nearest], side * distance
     beyond = np.abs(along) - wall
     fall = np.clip((beyond / vein - FULL) / (GONE - FULL), 0, 1)
-    depth = np.where(along < 0, narrowing[0], narrowing[1]) * (0.5 + 0.5 * np.cos(np.pi * fall))
-    left = 1 - depth
-    hole = (distance < ERASED * vein) & (beyond < (GONE + 0.3) * vein)
-    without_vein = _erased(window, hole, from_artery > 0.62 * artery, vein, rng)
-    darkness = tube.darkness(beside, left**taper) * left ** (1 - taper)
-    drawn = without_vein - darkness[..., None] * tube.depth
-    opacity = np.clip(depth / 0.06, 0, 1) * np.clip((1.1 - distance / vein) / 0.25, 0, 1)
-    opacity *= np.clip((from_artery - 0.5 * artery) / max(1.0, 0.15 * artery), 0, 1)  # the artery lies on top
-    painted = window + opacity[..., None] * (drawn - window)
+    extent = 0.5 + 0.5 * np.cos(np.pi * fall)
+    share = np.clip(0.5 + along / wall, 0, 1)  # beneath the artery one side passes into the other
+    width_left, contrast_left = (1 - (lost[0] + (lost[1] - lost[0]) * share) * extent for lost in (calibre, fade))
+    off_artery = from_artery > 0.62 * artery
+    without_vein = _erased(window, distance < ERASED * vein, off_artery, vein, rng)
+    whole, left = tube.darkness(beside), tube.darkness(beside, width_left) * contrast_left
+    near = (distance < ERASED * vein) & (beyond < GONE * vein) & off_artery
+    before, after = (
+        _fit_depth(whole, without_vein - window, near & side, tube.depth) for side in (along < 0, along >= 0)
+    )
+    drawn = without_vein - left[..., None] * np.where((along < 0)[..., None], before, after)
+    opacity = np.clip((1 - width_left * contrast_left) / 0.06, 0, 1) * np.clip((1.1 - distance / vein) / 0.25, 0, 1)
+    open_vein = np.clip((from_artery - 0.5 * artery) / max(1.5, 0.3 * artery), 0, 1)  # the artery lies on top
+    beneath = _depth_beneath(window, from_artery < 0.4 * artery, distance / vein, whole)
+    lightened = ((1 - open_vein) * (distance < 1.1 * vein) * (whole - left))[..., None] * beneath
+    painted = window + (opacity * open_vein)[..., None] * (drawn - window) + lightened
     changed = pixels.copy()
     changed[low[0] : high[0], low[1] : high[1]] = np.clip(np.rint(painted), 0, 255).astype(np.uint8)
     return changed
 
 
+def _fit_depth(darkness: Array, taken: Array, where: Mask, otherwise: Array) -> Array:
+    """The grey levels (3,) with which a whole tube of that `darkness` (rows, columns) takes as much in all as the vein takes
+    from its surroundings (rows, columns, 3): so a vein that is narrowed by nothing is painted as dark as it was.
+    """
+    total = float(darkness[where].sum())
+    return np.maximum(taken[where].sum(axis=0) / total, 0) if total > 5 else otherwise
+
+
+def _depth_beneath(window: Array, on_artery: Mask, from_vein: Array, darkness: Array) -> Array:
+    """The grey levels (3,) that the vein takes from the artery above it: how much darker the artery is on the vein, whose
+    `darkness` (rows, columns) that of a whole tube is, than beside it. `from_vein` in vein widths.
+    """
+    on, beside = (on_artery & (low <= from_vein) & (from_vein < high) for low, high in ((0, 0.35), (0.9, 2.0)))
+    if min(on.sum(), beside.sum()) < 5:
+        return np.zeros(window.shape[2])
+    return np.maximum(window[beside].mean(axis=0) - window[on].mean(axis=0), 0) / max(float(darkness[on].mean()), 0.2)
+
+
 def _erased(window: Array, hole: Mask, off_artery: Mask, vein: float, rng: np.random.Generator) -> Array:
-    """The window (rows, columns, 3) with the hole filled from its surroundings, and with their grain."""
+    """The window (rows, columns, 3) with the hole filled from its surroundings, and with their grain.
+
+    The hole is the whole vein, as far as the window shows it: where it ended, the vein's colour would run into it.
+    """
     small = min(1.0, 8.0 / vein)  # inpainting uses only a few pixels around a hole
     size = (max(8, round(window.shape[1] * small)), max(8, round(window.shape[0] * small)))
     # the artery's colour must not run into the hole: both are filled, and the artery comes back on top

@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from fundoscope.simulate.nicking import FULL, GONE
 from fundoscope.simulate.noise import smoothstep
 from fundoscope.simulate.pinch.course import POINTS_PER_WIDTH, Course, Floats, Plane
-from fundoscope.simulate.pinch.plan import WarpPlan
+from fundoscope.simulate.pinch.plan import USUAL_PROFILE, LesionProfile, Pair, WarpPlan
 from fundoscope.simulate.pinch.warps import compose, invert, push, resampled_twice, squeeze
 from fundoscope.vessels.crossings import MeasuredCrossing
 
@@ -22,6 +21,7 @@ _FLANK = (0.75, 1.5)  # beside the centreline: the vessel's surroundings
 _BODY = (0.7, 1.0)  # beside the centreline: where the vessel's own darkness ends
 _BENEATH = (0.7, 1.2)  # beside the centreline: up to there a vessel lies beneath or upon the other one
 _AVERAGED = 0.5  # along a vessel, over which its darkness is averaged
+_TILTED = 0.6  # beside the centreline: up to there the ends of a tilted lesion run on
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,16 +50,20 @@ class VesselAtCrossing:
         wall = other.width / 2 / max(abs(sine), 0.3)
         return cls(course, along, beside, wall, float(np.clip(slant, -_MAX_SLANT, _MAX_SLANT)))
 
-    def remaining_width(self, narrowing: tuple[float, float], place: float = 0.0) -> Plane:
-        """Share of the undisturbed width that is left at each pixel's place along the vessel, (rows, columns).
+    def remaining(self, losses: Pair, place: float = 0.0, profile: LesionProfile = USUAL_PROFILE) -> Plane:
+        """Share of the undisturbed width, or contrast, that is left at each pixel's place along the vessel, (rows, columns).
 
-        It is narrowed beside the other vessel's wall, or `place` widths from the crossing where that is not 0.
+        It is lost beside the other vessel's wall, or `place` widths from the crossing where that is not 0.
         """
         width = self.course.width
-        beyond = np.abs(self.along - place * width) - (0.0 if place else self.wall)
-        extent = (1 - smoothstep(FULL * width, GONE * width, beyond)).astype(np.float32)
-        blend = smoothstep(-0.5 * self.wall, 0.5 * self.wall, self.along)  # one side passes into the other
-        return (1 - (narrowing[0] * (1 - blend) + narrowing[1] * blend) * extent).astype(np.float32)
+        beside = np.clip(self.beside, -_TILTED * width, _TILTED * width)
+        along = self.along + profile.tilt * beside
+        beyond = np.abs(along - place * width) - (0.0 if place else self.wall)
+        ends = zip(profile.full, profile.gone, strict=True)
+        before, after = (1 - smoothstep(full * width, gone * width, beyond) for full, gone in ends)
+        extent = np.where(along < place * width, before, after)
+        blend = smoothstep(-0.5 * self.wall, 0.5 * self.wall, along)  # one side passes into the other
+        return (1 - (losses[0] * (1 - blend) + losses[1] * blend) * extent).astype(np.float32)
 
     def displacement(self, outwards: Plane) -> Plane:
         """The field (rows, columns, 2) that moves pixels by `outwards` (rows, columns) pixels across the vessel.
@@ -99,14 +103,14 @@ class Site:
 
     def changed(self, picture: Plane, plan: WarpPlan) -> Plane:
         """`picture` with the plan carried out, (rows, columns, 3), float32 grey levels."""
-        remaining = self.vein.remaining_width(plan.narrowing)
-        contrast = np.minimum(remaining, 1) ** (1 - plan.taper)
-        lesion = self._pinch(self.vein, _calibre(remaining, plan.taper))
+        contrast = self.vein.remaining(plan.fade, profile=plan.profile)
+        calibre = self.vein.remaining(plan.calibre, profile=plan.profile)
+        lesion = self._pinch(self.vein, calibre, plan.profile.off_middle)
         sham = np.zeros_like(lesion)
         if plan.sham == "far" or (plan.sham == "widened" and plan.place):
-            distant = self.vein.remaining_width((plan.amount, plan.amount), plan.side * plan.place)
-            contrast = contrast * np.minimum(distant, 1) ** (1 - plan.taper)
-            sham = self._pinch(self.vein, _calibre(distant, plan.taper))
+            place = plan.side * plan.place
+            contrast = contrast * self.vein.remaining((plan.sham_fade, plan.sham_fade), place)
+            sham = self._pinch(self.vein, self.vein.remaining((plan.amount, plan.amount), place))
         elif plan.sham not in ("none", "widened"):
             sham = self._sham_beside_artery(plan)
         faded = (1 - contrast) * self._off_other(self.vein)
@@ -125,9 +129,9 @@ class Site:
             return self.vein.displacement(outwards * self._may_move(self.vein))
         one_side = (plan.amount, 0.0) if plan.side < 0 else (0.0, plan.amount)
         if plan.sham == "artery":
-            return self._pinch(self.artery, self.artery.remaining_width(one_side) ** plan.taper)
+            return self._pinch(self.artery, self.artery.remaining(one_side))
         place = plan.place if plan.sham == "background" else 0.0
-        return self._pinch(self.vein, self.vein.remaining_width(one_side) ** plan.taper, place)
+        return self._pinch(self.vein, self.vein.remaining(one_side), place)
 
     def _pinch(self, vessel: VesselAtCrossing, share: Plane, place: float = 0.0) -> Plane:
         """The field that shrinks a vessel, or what lies `place` widths beside it, to `share` (rows, columns) of its width
@@ -166,11 +170,6 @@ class Site:
         darkness = _averaged_along(darkness * weight[..., None], weight[..., None])
         darkness *= (1 - smoothstep(*_BODY, np.abs(offsets)))[:, None]
         return course.bent_back(darkness.astype(np.float32), self.vein.along, self.vein.beside, _FLANK[1])
-
-
-def _calibre(remaining: Plane, taper: float) -> Plane:
-    """Share of the calibre that is left, where the rest of the narrowing is contrast; a widened vein is all calibre."""
-    return np.where(remaining < 1, remaining**taper, remaining).astype(np.float32)
 
 
 def _background(straight: Plane, weight: Plane, offsets: Floats) -> Floats:
