@@ -123,7 +123,7 @@ def draw_sheets(data: Path, out: Path, number: int) -> Iterator[Path]:
     for known in recipe.photographs:
         ladders, shams = [], []
         dataset = open_dataset(data / known.folder)
-        for k in np.linspace(0, len(dataset) - 1, 3 * number).astype(int):
+        for k in np.unique(np.linspace(0, len(dataset) - 1, 3 * number).astype(int)):
             photograph = DrawnPhotograph.from_record(dataset[k], recipe.drawing.largest_field)
             for crossing in photograph.chosen_crossings()[:1]:
                 ladders.append(np.vstack([draw_ladder(photograph.pixels, crossing, name) for name in RENDERERS]))

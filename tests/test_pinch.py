@@ -275,6 +275,26 @@ def test_fade_takes_contrast_and_leaves_the_width():
     assert lighter["narrow"][0] < 8 and lighter["narrow"][1] > 1.3 * lighter["faded"][1]
 
 
+def test_a_faded_vein_fades_as_much_where_it_shines_through_its_artery():
+    """Else a dark piece of vein stays on the artery, with an edge that no lesion has."""
+    crossing = crossing_at(90)
+    _, vein = offsets(crossing.second)
+    _, artery = offsets(crossing.first)
+    glassy = eye(crossing).astype(float)
+    glassy -= 0.6 * np.array([50.0, 62.0, 25.0]) * (tube(vein, VEIN) * tube(artery, ARTERY))[..., None]
+    pictures = [
+        pinch(glassy.clip(0, 255).astype(np.uint8), crossing, plan)[..., 1].astype(float)
+        for plan in (WarpPlan(), WarpPlan(fade=(0.6, 0.6)))
+    ]
+    core = np.abs(artery) < 1.5
+    darker = [
+        picture[core & (np.abs(vein) > VEIN) & (np.abs(vein) < 2 * VEIN)].mean()
+        - picture[core & (np.abs(vein) < 2)].mean()
+        for picture in pictures
+    ]
+    assert darker[0] > 30 and darker[1] == pytest.approx(0.4 * darker[0], rel=0.2)
+
+
 def test_the_third_lesion_is_as_narrow_as_asked_and_of_another_shape():
     crossing, wanted = crossing_at(90), (0.5, 0.6)
     photograph, plan = eye(crossing), WarpPlan.of_narrowing((0.5, 0.6), 0.7)

@@ -20,6 +20,11 @@ _MAX_SLANT = 2.0  # pixels along a vessel for one pixel across it
 _FLANK = (0.75, 1.5)  # beside the centreline: the vessel's surroundings
 _BODY = (0.7, 1.0)  # beside the centreline: where the vessel's own darkness ends
 _BENEATH = (0.7, 1.2)  # beside the centreline: up to there a vessel lies beneath or upon the other one
+_CORE = 0.35  # beside the centreline: what is surely of the artery
+_BENEATH_CORE, _FAR_FLANK = (
+    0.3,
+    2.0,
+)  # beside the vein's centreline: where the artery lies on it, and up to where beside it
 _AVERAGED = 0.5  # along a vessel, over which its darkness is averaged
 _TILTED = 0.6  # beside the centreline: up to there the ends of a tilted lesion run on
 
@@ -113,8 +118,9 @@ class Site:
             sham = self._pinch(self.vein, self.vein.remaining((plan.amount, plan.amount), place))
         elif plan.sham not in ("none", "widened"):
             sham = self._sham_beside_artery(plan)
-        faded = (1 - contrast) * self._off_other(self.vein)
-        picture = picture - faded[..., None] * self._vein_darkness(picture)
+        darkness, off = self._vein_darkness(picture), self._off_other(self.vein)[..., None]
+        shining = off + (1 - off) * self._shining_through(picture, darkness)
+        picture = picture - (1 - contrast)[..., None] * shining * darkness
         if plan.sham == "restored":
             return resampled_twice(picture, compose(sham, lesion), invert(sham), plan.jitter)
         return resampled_twice(picture, lesion, sham, plan.jitter)
@@ -170,6 +176,21 @@ class Site:
         darkness = _averaged_along(darkness * weight[..., None], weight[..., None])
         darkness *= (1 - smoothstep(*_BODY, np.abs(offsets)))[:, None]
         return course.bent_back(darkness.astype(np.float32), self.vein.along, self.vein.beside, _FLANK[1])
+
+    def _shining_through(self, picture: Plane, darkness: Plane) -> Floats:
+        """Share (3,) of the vein's darkness (rows, columns, 3) that is seen on the artery which crosses above it: how much
+        darker the artery is on the vein than beside it.
+        """
+        beside = np.abs(self.vein.beside) / self.vein.course.width
+        on_artery = np.abs(self.artery.beside) < _CORE * self.artery.course.width
+        on_vein, off_vein = (
+            on_artery & (beside < _BENEATH_CORE),
+            on_artery & (beside > _FLANK[0]) & (beside < _FAR_FLANK),
+        )
+        if min(on_vein.sum(), off_vein.sum()) < 5:
+            return np.zeros(3)
+        darker = picture[on_vein].mean(axis=0) - picture[off_vein].mean(axis=0)
+        return np.clip(darker / np.minimum(darkness[on_vein].mean(axis=0), -1), 0, 1)
 
 
 def _background(straight: Plane, weight: Plane, offsets: Floats) -> Floats:
