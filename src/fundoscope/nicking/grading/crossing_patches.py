@@ -19,6 +19,7 @@ from fundoscope.imaging import Photograph, Pixels
 from fundoscope.imaging.field import shrunk
 from fundoscope.imaging.local_contrast import local_contrast
 from fundoscope.imaging.places import sample_square
+from fundoscope.nicking.grading.vein_pose import VeinPose, find_vein_pose
 from fundoscope.nicking.grading.vessel_maps import MappedPhotograph
 from fundoscope.nicking.grading.widths import WIDE_VEIN, CrossingWidths
 from fundoscope.vessels.grade_rule import SPAN
@@ -28,15 +29,14 @@ VEIN_WIDTH = PATCH_SIDE / SPAN  # pixels of the vein's width in a patch
 INPUT_ZOOM = 1.5  # times wider the vein is in the inputs of the networks: a nick ends two widths from the crossing
 PATCH_MAPS = ("vessel", "artery", "vein")  # the maps that a patch keeps, in this order
 
-_VEIN = PATCH_MAPS.index("vein")
-_VESSEL_LEVEL = 127  # of 255: a pixel above it is vessel
 _BLACK = 12  # of 255 in every channel: pixels at or below lie outside the field
 _SMALLEST_FILE = 48  # pixels a side of a patch file that can be graded
 _MOST_UNEQUAL = 1.25  # of one side of a patch file to the other
 _SMALLEST_MAPPED = 16  # pixels a side for which maps are made
 _SCALE_TOLERANCE = 1.3  # times wider or thinner than expected: the maps are made anew at the vein's own scale
-_SLOPE_REACH = 2.5  # vein widths: standard deviation of the weights around the middle when the vein's slope is taken
-_WIDTH_ACROSS, _WIDTH_ALONG = 2.25, 4.5  # vein widths from the middle within which a level vein's width is taken
+_WIDER_VEIN = 0.5  # scale of maps at which a vein that is twice as wide as expected is `WIDE_VEIN` pixels wide
+_WELL_SHOWN = 0.6  # support of a pose from which on maps at one scale do
+_AS_WELL, _KEPT_SUPPORT = 0.9, 0.85  # of the support: the expected scale is preferred, and the vein's own one
 _SMALLEST_ZOOM, _LARGEST_ZOOM = 0.5, 2.0  # that bring the vein to its usual width
 
 Plane = NDArray[np.float32]
@@ -48,12 +48,13 @@ class CrossingPatch:
     """A square around a crossing, in which `VEIN_WIDTH` pixels are a width of its vein.
 
     `pixels` (s, s, 3), uint8, RGB; `maps` (s, s, 3), uint8, the probabilities of `PATCH_MAPS` times 255; `inside`
-    (s, s), the pixels of the field.
+    (s, s), the pixels of the field. `known_scale` says that the vein's width was taken from a whole photograph.
     """
 
     pixels: Pixels
     maps: NDArray[np.uint8]
     inside: NDArray[np.bool_]
+    known_scale: bool = False
 
     @property
     def side(self) -> int:
@@ -77,14 +78,30 @@ class CrossingPatch:
         return CrossingPatch(pixels, maps, np.fliplr(self.inside))
 
     @cached_property
+    def vein_pose(self) -> VeinPose | None:
+        """How the vein lies in the patch's middle square of `PATCH_SIDE`, as its maps show it; None where they show none."""
+        return find_vein_pose(self.maps if self.side == PATCH_SIDE else self.cut().maps)
+
+    @property
+    def knows_pose(self) -> bool:
+        """Whether the maps say how the vein lies and how wide it is, and leave no doubt; or of a patch of known scale,
+        whether the pose has this scale.
+        """
+        found = self.vein_pose
+        if found is None or found.known or not self.known_scale:
+            return found is not None and found.known
+        return 1 / _SCALE_TOLERANCE < found.width * PATCH_SIDE / VEIN_WIDTH < _SCALE_TOLERANCE
+
+    @property
     def pose(self) -> tuple[float, float]:
-        """Rotation (degrees) and zoom that lay the vein level at `INPUT_ZOOM` x `VEIN_WIDTH` pixels, found on its map."""
-        vein = np.ascontiguousarray(self.maps[..., _VEIN])
-        slope = _vein_slope(vein)
-        matrix = _about_middle(self.side, slope, 1.0)
-        level = cv2.warpAffine(vein, matrix, (PATCH_SIDE, PATCH_SIDE), flags=cv2.INTER_LINEAR)
-        zoom = np.clip(VEIN_WIDTH / _level_vein_width(np.asarray(level, np.uint8)), _SMALLEST_ZOOM, _LARGEST_ZOOM)
-        return slope, INPUT_ZOOM * float(zoom)
+        """Rotation (degrees) and zoom that lay the vein level at `INPUT_ZOOM` x `VEIN_WIDTH` pixels; of two that are
+        possible the likelier one, and as the patch lies where no vein is seen.
+        """
+        found = self.vein_pose
+        if found is None:
+            return 0.0, INPUT_ZOOM
+        zoom = np.clip(VEIN_WIDTH / PATCH_SIDE / found.width, _SMALLEST_ZOOM, _LARGEST_ZOOM)
+        return found.slope, INPUT_ZOOM * float(zoom)
 
     @property
     def inputs(self) -> tuple[Plane, Plane]:
@@ -120,22 +137,37 @@ def cut_patch(photograph: MappedPhotograph, place: NDArray[np.float64], vein_wid
     maps = maps_as_bytes(photograph.maps[:, low[0] : high[0], low[1] : high[1]])
     inside = photograph.inside[low[0] : high[0], low[1] : high[1]].astype(np.uint8) * 255
     maps, inside = (sample_square(plane, at - low, step / scale, PATCH_SIDE) for plane in (maps, inside))
-    return CrossingPatch(pixels, maps, np.asarray(inside > 127, bool))
+    return CrossingPatch(pixels, maps, np.asarray(inside > 127, bool), known_scale=True)
 
 
 def map_patch(pixels: Pixels, predict_maps: PredictMaps) -> tuple[Plane, CrossingPatch]:
     """The four maps (4, h, w) of a square (s, s, 3) of any scale, and its patch.
 
-    The maps are made as if the square spanned the usual 12 vein widths. Where the vein has quite another width in them,
-    they are made anew at the scale at which it is `WIDE_VEIN` pixels wide.
+    The maps are made as if the square spanned the usual 12 vein widths; where they do not show a vein well, also as if its
+    vein were twice as wide. Where the vein has quite another width in the better ones, they are made anew at the scale at
+    which it is `WIDE_VEIN` pixels wide, and kept if they show it as well.
     """
-    maps = _predict_at(pixels, predict_maps, SPAN * WIDE_VEIN)
-    patch = _with_maps(pixels, maps)
-    zoom = patch.pose[1] / INPUT_ZOOM
-    if 1 / _SCALE_TOLERANCE < zoom < _SCALE_TOLERANCE:
-        return maps, patch
+    best = _map_at(pixels, predict_maps, 1.0)
+    if _support(best) < _WELL_SHOWN:
+        closer = _map_at(pixels, predict_maps, _WIDER_VEIN)
+        best = closer if _support(best) < _AS_WELL * _support(closer) else best
+    zoom = best[1].pose[1] / INPUT_ZOOM
+    mapped = best[0].shape[1] / (SPAN * WIDE_VEIN)
+    if not 1 / _SCALE_TOLERANCE < zoom / mapped < _SCALE_TOLERANCE:
+        own = _map_at(pixels, predict_maps, zoom)
+        best = own if _support(own) >= _KEPT_SUPPORT * _support(best) else best
+    return best
+
+
+def _map_at(pixels: Pixels, predict_maps: PredictMaps, zoom: float) -> tuple[Plane, CrossingPatch]:
+    """Maps and patch of a square, mapped at `zoom` times the scale at which it spans `SPAN` wide veins."""
     maps = _predict_at(pixels, predict_maps, SPAN * WIDE_VEIN * zoom)
     return maps, _with_maps(pixels, maps)
+
+
+def _support(mapped: tuple[Plane, CrossingPatch]) -> float:
+    pose = mapped[1].vein_pose
+    return 0.0 if pose is None else pose.support
 
 
 def map_patch_of_span(
@@ -205,26 +237,3 @@ def _about_middle(side: int, turn: float, zoom: float, shift: tuple[float, float
     matrix = cv2.getRotationMatrix2D((middle, middle), turn, zoom)
     matrix[:, 2] += PATCH_SIDE / 2 - 0.5 - middle + np.array(shift)
     return np.asarray(matrix, float)
-
-
-def _vein_slope(vein: NDArray[np.uint8]) -> float:
-    """Degrees, -90 to 90, from level to the long axis of the vein's probability around the middle, by second moments."""
-    rows, columns = np.indices(vein.shape) - (vein.shape[0] - 1) / 2
-    weight = vein * np.exp(-(rows**2 + columns**2) / (2 * (_SLOPE_REACH * VEIN_WIDTH) ** 2))
-    total = weight.sum() + 1e-6
-    down, right = rows - (weight * rows).sum() / total, columns - (weight * columns).sum() / total
-    across, along, mixed = ((weight * each).sum() for each in (down * down, right * right, down * right))
-    return float(np.degrees(np.arctan2(2 * mixed, along - across)) / 2)
-
-
-def _level_vein_width(level: NDArray[np.uint8]) -> float:
-    """Width in pixels of a vein that lies level: the median over columns; `VEIN_WIDTH` where too few columns show it."""
-    columns = np.pad(level > _VESSEL_LEVEL, ((1, 1), (0, 0))).T.astype(np.int8)
-    steps = np.diff(columns, axis=1)
-    (column, first), (_, end) = np.nonzero(steps == 1), np.nonzero(steps == -1)  # each run of vein down a column
-    middle = (level.shape[0] - 1) / 2
-    off = np.abs((first + end - 1) / 2 - middle)
-    near = (off < _WIDTH_ACROSS * VEIN_WIDTH) & (np.abs(column - middle) < _WIDTH_ALONG * VEIN_WIDTH)
-    order = np.flatnonzero(near)[np.argsort(off[near], kind="stable")]
-    chosen = order[np.unique(column[order], return_index=True)[1]]  # the run nearest the middle in each column
-    return float(np.median(end[chosen] - first[chosen])) if len(chosen) >= VEIN_WIDTH else VEIN_WIDTH

@@ -1,9 +1,10 @@
 """Step 5: the grade of each patch, or the reason why there is none. No torch.
 
 Two independent measurements speak of a crossing: the networks' probabilities, and the widths measured on the vein's own
-edges. No grade is given where the networks are not sure, where artery and vein cannot be distinguished, where the two
-contradict each other, or where only the networks show grade 2 or 3 and are not very sure of it: most eyes have no such
-crossing. A side whose width was not measured is unknown, and confirms nothing: a grade that stands beside it says so.
+edges. No grade is given where the networks are not sure, where artery and vein cannot be distinguished, where the vein's
+course and width cannot be told, where the two witnesses contradict each other, or where only the networks show grade 2 or 3
+and are not very sure of it: most eyes have no such crossing. A side whose width was not measured is unknown, and confirms
+nothing: a grade that stands beside it says so.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from fundoscope.vessels.grade_rule import possible_grades
 
 NOT_SURE = "the networks are not sure of a grade"
 NO_ARTERY_AND_VEIN = "artery and vein cannot be told apart here"
+NO_POSE = "how the vein lies and how wide it is cannot be told here"
 UNCONFIRMED = "the networks say grade {}, and no narrowing could be measured that would confirm it"
 CONTRADICTED = "networks and measured widths contradict each other: graded {}, measured as {}"
 
@@ -79,6 +81,8 @@ def decide_grade(
     """The grade, or None and the reason for that; `p` (4,), of which the highest must reach `minimum`."""
     if not shows_artery_and_vein(patch):
         return None, NO_ARTERY_AND_VEIN
+    if not patch.knows_pose:
+        return None, NO_POSE
     if p.max() < minimum:
         return None, NOT_SURE
     grade = median_grade(p.tolist())
