@@ -236,3 +236,10 @@ def test_a_bundle_worth_nothing_says_so_everywhere(eyes, tiny_bundle, tmp_path, 
     assert ["no better than chance on its own folds" in text for text in said] == [low < 0.5] * 6
     head = said[1].partition("</header>")[0]  # before any photograph
     assert ("WARNING.</strong> This grader is no better than chance" in head) == (low < 0.5)
+
+
+def test_a_missing_photograph_alone_is_a_row_and_a_mistyped_folder_is_not(eyes, tiny_bundle):
+    done = run("rop", "screen", "nowhere/missing.png", "--json", "--bundle", tiny_bundle)
+    assert json.loads(done.stdout)["status"] == "failed" and done.returncode == 1
+    done = run("rop", "screen", "nowhere/photographs", "--json", "--bundle", tiny_bundle)
+    assert done.stdout == "" and done.returncode == 2 and "no such file or folder" in done.stderr

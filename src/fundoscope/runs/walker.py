@@ -44,7 +44,7 @@ def walk(photos: Iterable[str]) -> Walk:
     A named file is taken as it is, even when it is missing: its row will say so. Folders are searched to their depth,
     in natural order; links are followed, and no folder is entered twice. Answers of earlier commands, also such as a shell
     names for `*`, are skipped. Raises `UsageError` for a folder or a pattern that holds no photograph, and when nothing of
-    what is named exists.
+    what is named exists or has a photograph's suffix: then a folder was mistyped.
     """
     found, photos = Walk(), list(photos)
     if len(photos) == 1 and Path(photos[0]).suffix.lower() in WORKBOOK_SUFFIXES and ask(Path(photos[0]).is_file):
@@ -60,7 +60,8 @@ def walk(photos: Iterable[str]) -> Walk:
         seen = f" Skipped: {found.skipped.describe()}." if found.skipped else ""
         raise UsageError(f"No photograph was named.{seen} Give files, folders, globs, a cohort table, or - for a list.")
     missing = [mention.path for mention in found.mentions if not ask(lambda one=mention: os.path.lexists(one.file))]
-    if len(missing) == len(found.mentions) and not found.mentions[0].table:
+    like_photographs = [name for name in missing if Path(name).suffix.lower() in SUFFIXES]
+    if len(missing) == len(found.mentions) and not like_photographs and not found.mentions[0].table:
         raise UsageError(
             f"There is no such file or folder: {list_names(list(map(printable, missing)))}. {_hint(missing[0])}"
         )
