@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fundoscope.cohort import Cohort, CohortRow, Fold, Folds
+from fundoscope.errors import counted
 
 #: Columns that are counted where the table has them, and their units (paper 000, figure 6).
 _MEASURED = {"gestational_age": "weeks", "birth_weight": "g"}
@@ -67,12 +68,12 @@ def check_division(
         {
             "what": "every network tested each photograph once, and none of whose group it had learnt",
             "passed": not wrong and networks > 0,
-            "detail": "; ".join(wrong[:3]) or f"{len(groups)} photographs, {networks} networks and seeds",
+            "detail": "; ".join(wrong[:3]) or f"{counted(len(groups), 'photograph')}, {counted(networks, 'network')} and seeds",
         },
         {
             "what": "no group stands in two parts of a fold",
             "passed": not parted,
-            "detail": "; ".join(parted[:3]) or f"{len(np.unique(groups))} groups, {len(folds)} folds",
+            "detail": "; ".join(parted[:3]) or f"{counted(len(np.unique(groups)), 'group')}, {counted(len(folds), 'fold')}",
         },
     ]
 
