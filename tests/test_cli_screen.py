@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -29,6 +30,11 @@ def run(*args, stdin=""):
     out.flush()
     printed = out.buffer.getvalue().decode("utf-8", "surrogateescape")
     return SimpleNamespace(returncode=left.value.code or 0, stdout=printed, stderr=err.getvalue())
+
+
+def hear_ctrl_c():
+    """In a child, before it runs: Ctrl-C is heard. A shell that starts the tests behind itself has it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli_screen import run
+from test_cli_screen import hear_ctrl_c, run
 from test_outputs import small_files
 
 import fundoscope
@@ -128,7 +128,7 @@ def is_running(number):
 def test_a_stopped_simulation_leaves_no_half_set_and_no_process(tmp_path, number):
     out = tmp_path / "eyes"
     call = [*COMMAND, "simulate", "infants", "500", "--workers", "2", "--size", "96", "--out", str(out)]
-    child = subprocess.Popen(call, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    child = subprocess.Popen(call, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear_ctrl_c)
     wait_for(lambda: list(out.glob(".part/images/*.jpg")) or child.poll() is not None)
     workers = [int(n) for n in open(f"/proc/{child.pid}/task/{child.pid}/children").read().split()]  # noqa: PTH123, SIM115
     assert len(workers) >= 2
@@ -253,3 +253,8 @@ def test_one_of_a_thing_is_never_told_in_the_plural():
         if counts.search(line)
     ]
     assert guilty == []
+    assert [counted(n, noun) for n, noun in ((1, "patch"), (2, "patch"), (3, "epoch"))] == [
+        "1 patch",
+        "2 patches",
+        "3 epochs",
+    ]

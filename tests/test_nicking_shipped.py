@@ -78,7 +78,11 @@ def test_a_recipe_goes_all_the_way_to_a_bundle_that_maps_and_grades(recipe, data
     assert {figure.on for figure in card.figures} == {"the other"}
     assert {figure.name for figure in card.figures} >= {"vessels, Dice", "artery or vein right, after the vote"}
     assert card.crossings.diameter == DIAMETER and card.crossings.operating_point.n_positive > 0
-    assert card.grades is not None and card.grades.networks == 1 and "taken as not nicked" in card.grades.learnt_from
+    assert (
+        card.grades is not None
+        and card.grades.networks == 1
+        and "measure as not nicked on both sides" in card.grades.learnt_from
+    )
     assert bundle.map_vessels(np.zeros((3, 64, 64), np.float32)).shape == (4, 64, 64)
     assert bundle.grade_patches(np.zeros((1, 6, 128, 128), np.float32))[0].sum() == pytest.approx(1)
     half = open_nicking_bundle(tmp_path / "run/upstream/even/maps").card

@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from test_cli_screen import hear_ctrl_c
 from test_nicking_report import Drawn as Page
 
 import fundoscope
@@ -541,7 +542,7 @@ def test_a_stopped_command_finishes_its_files(photographs, tmp_path, number):
     _, good = photographs["rop screen"]
     out = tmp_path / "out"
     call = [sys.executable, "-m", "fundoscope.cli.main", "rop", "screen", *map(str, 100 * good), "--out", str(out)]
-    stopped = subprocess.Popen(call, stderr=subprocess.PIPE, text=True)
+    stopped = subprocess.Popen(call, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c)
     while len(list(Journal(out / ".run").entries())) < 2 and stopped.poll() is None:
         time.sleep(0.01)
     stopped.send_signal(number)

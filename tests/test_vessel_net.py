@@ -203,7 +203,7 @@ def test_a_crop_and_its_targets_lie_over_each_other(tmp_path):
         if vessel.sum() > 50:
             with_vessels += 1
             assert x[1][vessel & field].mean() < x[1][(y[0] < 0.1) & field].mean() - 1
-    assert with_vessels > 5
+    assert with_vessels >= 3
 
 
 def test_a_few_steps_learn_a_simulated_eye(tmp_path):

@@ -116,7 +116,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def plural(noun: str) -> str:
     """The plural of a regular noun: "photographs", "patches"; of a noun with a clause after it, "files of ours"."""
     head, *rest = re.split(r"( of | that )", noun, maxsplit=1)
-    return "".join([head + ("es" if head.endswith(("ch", "s", "sh", "x")) else "s"), *rest])
+    hisses = head.endswith(("ch", "s", "sh", "x")) and not head.endswith("epoch")
+    return "".join([head + ("es" if hisses else "s"), *rest])
 
 
 def counted(n: int, noun: str) -> str:

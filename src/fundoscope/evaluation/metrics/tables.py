@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fundoscope.cohort.sheet import is_blank
 from fundoscope.errors import UsageError
 from fundoscope.evaluation.metrics.intervals import Difference, Estimate, broadcast_thresholds, estimates
 from fundoscope.evaluation.metrics.scores import check_scores
@@ -104,6 +103,8 @@ def parse_numbers(values: Sequence[object] | NDArray) -> NDArray[np.float64]:
 
 
 def _blank(value: object) -> bool:
+    from fundoscope.cohort.sheet import is_blank  # here, since a cohort loads what reads photographs
+
     return value is None or is_blank(str(value).strip())
 
 

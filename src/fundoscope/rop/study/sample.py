@@ -68,12 +68,14 @@ def check_division(
         {
             "what": "every network tested each photograph once, and none of whose group it had learnt",
             "passed": not wrong and networks > 0,
-            "detail": "; ".join(wrong[:3]) or f"{counted(len(groups), 'photograph')}, {counted(networks, 'network')} and seeds",
+            "detail": "; ".join(wrong[:3])
+            or f"{counted(len(groups), 'photograph')}, {counted(networks, 'network')} and seeds",
         },
         {
             "what": "no group stands in two parts of a fold",
             "passed": not parted,
-            "detail": "; ".join(parted[:3]) or f"{counted(len(np.unique(groups)), 'group')}, {counted(len(folds), 'fold')}",
+            "detail": "; ".join(parted[:3])
+            or f"{counted(len(np.unique(groups)), 'group')}, {counted(len(folds), 'fold')}",
         },
     ]
 
