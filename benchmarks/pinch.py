@@ -132,9 +132,7 @@ def changed(photograph: Photograph) -> Iterator[Row]:
             drawn = (
                 pinch(pixels, here, plan) if renderer == "pinch" else redraw(pixels, here, plan.calibre, plan.fade, rng)
             )
-            found = measure_narrowing(
-                replace(model, plane=np.ascontiguousarray(drawn[..., 1], np.float32)), here, *masks
-            )
+            found = measure_narrowing(model.on(drawn), here, *masks)
             yield _row(photograph, k, renderer, plan.sham, plan.narrowing, (found.side_1, found.side_2))
 
 

@@ -77,21 +77,32 @@ class WidthProfile:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CalibreModel:
-    """Measures the vessels of one photograph: its green `plane` (rows, columns), float32, and its `blur`, the standard
-    deviation in pixels of the Gaussian through which edges are seen.
+    """Measures the vessels of one photograph: its green `plane` (rows, columns), float32, its `blur`, the standard
+    deviation in pixels of the Gaussian through which edges are seen, and its `red` plane, None where there is none.
     """
 
     plane: NDArray[np.float32]
     blur: float
+    red: NDArray[np.float32] | None = None
 
     @classmethod
     def fit(cls, pixels: Pixels, centrelines: Iterable[Centreline]) -> CalibreModel:
         """The model of an RGB photograph (rows, columns, 3), its blur fitted on its wider vessels (1 without any)."""
-        plane = np.ascontiguousarray(pixels[..., 1], np.float32)
+        red, plane = (np.ascontiguousarray(pixels[..., k], np.float32) for k in (0, 1))
         long = [line for line in centrelines if len(line.points) > 8]
         wide = sorted(long, key=lambda line: -float(np.median(line.radius)))[:_BLUR_VESSELS]
         blurs = [_fitted_blurs(plane, line) for line in wide]
-        return cls(plane, float(np.median(np.concatenate(blurs))) if wide else 1.0)
+        return cls(plane, float(np.median(np.concatenate(blurs))) if wide else 1.0, red)
+
+    def on(self, pixels: Pixels) -> CalibreModel:
+        """The same blur on other pixels (rows, columns, 3): a part of the photograph, or a changed copy of it."""
+        red, plane = (np.ascontiguousarray(pixels[..., k], np.float32) for k in (0, 1))
+        return CalibreModel(plane, self.blur, red)
+
+    @property
+    def planes(self) -> list[NDArray[np.float32]]:
+        """The planes that there are, green first."""
+        return [self.plane] if self.red is None else [self.plane, self.red]
 
     def measure_widths(
         self, centreline: Centreline, hidden: Mask | None = None, smoothing: float = 0.35
@@ -122,9 +133,11 @@ def apparent_widths(grey: Floats, weight: Floats, blur: float) -> Floats:
     `grey` and `weight` are (n, samples), `blur` is in rough widths. Blur does not change this area, and it falls alike
     with a vein's calibre and with its contrast.
     """
-    design, area = _least_squares_templates(round(float(np.log(blur)) * _BLUR_STEPS))
-    normal = np.einsum("ns,isp,jsp->npij", weight, design, design, optimize=True) + 1e-6 * np.eye(3)
-    right = np.einsum("ns,isp->npi", weight * grey, design, optimize=True)
+    design, pairs, area = _least_squares_templates(round(float(np.log(blur)) * _BLUR_STEPS))
+    number, samples, templates = design.shape
+    normal = (weight @ pairs).reshape(-1, number, number, templates).transpose(0, 3, 1, 2) + 1e-6 * np.eye(number)
+    right = ((weight * grey) @ design.transpose(1, 0, 2).reshape(samples, -1)).reshape(-1, number, templates)
+    right = right.transpose(0, 2, 1)
     solved = np.linalg.solve(normal, right[..., None])[..., 0]
     gain = np.where(solved[..., 2] > 0, (solved * right).sum(-1), -np.inf)
     best = gain.argmax(axis=1)
@@ -132,8 +145,9 @@ def apparent_widths(grey: Floats, weight: Floats, blur: float) -> Floats:
 
 
 @lru_cache(maxsize=64)
-def _least_squares_templates(step: int) -> tuple[Floats, Floats]:
-    """Constant, slope and column of each template, (3, samples, templates), and its width in rough widths.
+def _least_squares_templates(step: int) -> tuple[Floats, Floats, Floats]:
+    """Constant, slope and column of each template, (3, samples, templates), their products in pairs (samples, 9 x
+    templates), and each template's width in rough widths.
 
     The blur is exp(step / _BLUR_STEPS) rough widths.
     """
@@ -143,7 +157,9 @@ def _least_squares_templates(step: int) -> tuple[Floats, Floats]:
     for share, part in COLUMN:
         column += share * _blurred_box(OFFSETS, position, part * width, float(np.exp(step / _BLUR_STEPS)))
     constant = np.ones_like(column)
-    return np.stack([constant, constant * OFFSETS[:, None], -column]), width
+    design = np.stack([constant, constant * OFFSETS[:, None], -column])
+    pairs = (design[:, None] * design[None]).transpose(2, 0, 1, 3).reshape(_SAMPLES, -1)
+    return design, pairs, width
 
 
 def _fitted_blurs(plane: NDArray[np.float32], centreline: Centreline) -> Floats:

@@ -1,8 +1,9 @@
 """Narrowing of a vein on both sides of the artery that crosses it: the measure behind every grade of nicking.
 
 After Nguyen et al. 2013 (IEEE TBME 60:3194): width near the crossing against width away from it, for each side of the
-vein. It is the apparent width, calibre times contrast, because a nicked vein tapers and fades; both come from the
-sub-pixel model fitted across the vein on the photograph (`calibre`), never from a thresholded map or a network.
+vein. It is the apparent width, calibre times contrast, because a nicked vein tapers and fades; both come from one model of
+the vein and its artery that is fitted to the photograph (`joint_fit`), never from a thresholded map or a network. The
+profile that is drawn beside it comes from cross-sections one by one (`calibre`).
 """
 
 from __future__ import annotations
@@ -13,19 +14,13 @@ from itertools import pairwise
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from fundoscope.imaging import Pixels
 from fundoscope.vessels import draw
-from fundoscope.vessels.calibre import (
-    CalibreModel,
-    CrossSections,
-    WidthProfile,
-    apparent_widths,
-    sample_cross_sections,
-)
+from fundoscope.vessels.calibre import CalibreModel, CrossSections, apparent_widths, sample_cross_sections
 from fundoscope.vessels.crossings import MeasuredCrossing
 from fundoscope.vessels.graph import Centreline, Mask, Points, arc_length
+from fundoscope.vessels.joint_fit import FittedCrossing, fit_crossing
 
 Floats = NDArray[np.float64]
 
@@ -48,6 +43,9 @@ _AGREEING = (
     0.5,
     2.0,
 )  # a measured width is that of the map's vessel times a factor between these, or it is of something else
+_SEEN, _FILLED, _ROOM = 0.5, 0.13, 1.5  # of a side that is measured: seen at least, filled at most, running on at least
+_LARGEST_ERROR = 0.3  # standard error from which on a side counts as not measured
+_UNKNOWN = (float("nan"), float("nan"))  # of both sides
 _OWN_WIDTHS = 1.7  # vein widths around its centreline that belong to the vein; other veins' pixels are hidden
 
 
@@ -84,11 +82,11 @@ class VeinProfile:
         if not bins:
             nothing, nowhere = np.zeros(0), np.zeros((0, 2))
             return cls(nothing, np.zeros(0, np.int64), nothing, nowhere, nowhere, np.zeros(0, bool))
-        weight = np.stack([sections.weight[inside].sum(axis=0) for *_, inside in bins])
-        total = np.stack([(sections.weight * sections.grey)[inside].sum(axis=0) for *_, inside in bins])
+        members = np.stack([inside for *_, inside in bins]).astype(float)
+        members /= members.sum(axis=1, keepdims=True)
+        weight, total = members @ sections.weight, members @ (sections.weight * sections.grey)
         width = apparent_widths(total / np.maximum(weight, 1e-9), weight, blur)
-        centres = np.stack([sections.centres[inside].mean(axis=0) for *_, inside in bins])
-        normals = np.stack([sections.normals[inside].mean(axis=0) for *_, inside in bins])
+        centres, normals = members @ sections.centres, members @ sections.normals
         distance, of_side, beside_artery = (np.array([each[part] for each in bins]) for part in range(3))
         return cls(distance, of_side, width, centres, normals, beside_artery)
 
@@ -131,6 +129,7 @@ class Narrowing:
     is unknown: it never counts as not narrowed. Widths are in pixels, measured on the vessels' own edges; `vein_width` is
     nan where neither side was measured, `artery_width` where the artery's edges gave none. `profile` holds the widths
     along the vein in units of `unit` pixels, the vein's width by its edges, or by the map where these gave none.
+    `standard_errors` of both sides are nan where the side is.
     """
 
     side_1: float
@@ -139,6 +138,7 @@ class Narrowing:
     vein_width: float
     profile: VeinProfile
     unit: float
+    standard_errors: tuple[float, float] = _UNKNOWN
 
     @property
     def sides(self) -> tuple[float, float]:
@@ -174,24 +174,36 @@ def measure_narrowing(
     """
     rough = max(2 * float(np.median(crossing.second.radius)), _THINNEST)
     artery_mask = _drawn_vessel(model.plane.shape, crossing.first) if arteries is None else arteries
-    hidden = _dilated(artery_mask, _HALO * model.blur)
+    others = np.zeros(model.plane.shape, bool)
     if veins is not None:
-        hidden |= veins & ~_drawn_vessel(model.plane.shape, crossing.second, _OWN_WIDTHS)
+        others = veins & ~_drawn_vessel(model.plane.shape, crossing.second, _OWN_WIDTHS)
+    other_arteries = artery_mask & ~_drawn_vessel(model.plane.shape, crossing.first, _OWN_WIDTHS)
+    fit = fit_crossing(model.planes, model.blur, crossing, others | other_arteries)
+    width = fit.vein_width if fit and _is_believable(fit.vein_width, rough) else rough
     vein = _part_near_crossing(crossing.second, (_UNDISTURBED[1] + 2.5) * rough)
-    widths = model.measure_widths(vein, hidden)
-    from_wall, _ = _distance_from_wall(artery_mask, vein, widths.way)
-    by_edges = _undisturbed_median(widths.width, from_wall / rough, widths.fit > _GOOD_FIT)
-    width = by_edges or rough
-    vein = _recentred(vein, widths, width)
+    vein = vein if fit is None else _recentred(vein, fit.middle)
     artery_direction = _direction_at_crossing(crossing.first, width)
+    hidden = others | _dilated(artery_mask, _HALO * model.blur)
     sections = sample_cross_sections(model.plane, vein, width, _SMOOTHING * width, hidden, artery_direction)
     from_wall, side = _distance_from_wall(artery_mask, vein, sections.way)
     profile = VeinProfile.of(sections, from_wall / width, side, model.blur / width)
-    # a side can be measured only where the vein's own width was
-    known = profile.undisturbed_width() if _is_believable(by_edges, rough) else float("nan")
-    side_1, side_2 = (1 - profile.width_beside(k) / known for k in (1, 2))
-    vein_width = width if np.isfinite([side_1, side_2]).any() else float("nan")
-    return Narrowing(side_1, side_2, _artery_width(model, crossing, rough), vein_width, profile, width)
+    sides, errors = _measured_sides(fit, rough)
+    vein_width = width if np.isfinite(sides).any() else float("nan")
+    return Narrowing(*sides, _artery_width(model, crossing, rough), vein_width, profile, width, errors)
+
+
+def _measured_sides(fit: FittedCrossing | None, rough: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Narrowing and standard error of both sides, nan for a side that is not clear or not sure; `rough` is the vein's width
+    by the map, pixels.
+    """
+    if fit is None or not _is_believable(fit.vein_width, rough):
+        return _UNKNOWN, _UNKNOWN
+    clear = [
+        seen > _SEEN and filled < _FILLED and room > _ROOM and error < _LARGEST_ERROR
+        for seen, filled, room, error in zip(fit.seen, fit.filled, fit.room, fit.errors, strict=True)
+    ]
+    narrowing, errors = (np.where(clear, values, np.nan) for values in (fit.narrowing, fit.errors))
+    return (float(narrowing[0]), float(narrowing[1])), (float(errors[0]), float(errors[1]))
 
 
 def _is_believable(by_edges: float, by_map: float) -> bool:
@@ -199,17 +211,11 @@ def _is_believable(by_edges: float, by_map: float) -> bool:
     return by_edges >= _THINNEST and _AGREEING[0] < by_edges / by_map < _AGREEING[1]
 
 
-def _recentred(vein: Centreline, widths: WidthProfile, width: float) -> Centreline:
-    """The centreline moved to the middle that the cross-sections found; smooth where their fit is poor."""
-    offset = np.hypot(*(widths.centres - _points_at(vein, widths.way)).T)
-    good = (widths.fit > _GOOD_FIT) & (offset < 0.5 * width)
-    if good.sum() < 5:
-        return vein
-    step = float(widths.way[1] - widths.way[0])
-    centres = np.column_stack([np.interp(widths.way, widths.way[good], widths.centres[good, k]) for k in (0, 1)])
-    centres = gaussian_filter1d(centres, 0.5 * width / step, axis=0, mode="nearest")
-    crossing_index = int(np.hypot(*(centres - vein.points[vein.crossing_index]).T).argmin())
-    return Centreline(centres, np.interp(widths.way, arc_length(vein.points), vein.radius), crossing_index)
+def _recentred(vein: Centreline, middle: Points) -> Centreline:
+    """The centreline along the middle (n, 2) that was fitted."""
+    at = int(np.hypot(*(middle - vein.points[vein.crossing_index]).T).argmin())
+    nearest = np.hypot(*(middle[:, None] - vein.points[None]).transpose(2, 0, 1)).argmin(axis=1)
+    return Centreline(middle, vein.radius[nearest], at)
 
 
 def _direction_at_crossing(line: Centreline, reach: float) -> Floats:
@@ -271,12 +277,3 @@ def _drawn_vessel(shape: tuple[int, ...], line: Centreline, share: float = 1.0) 
     thickness = max(1, round(2 * share * float(np.median(line.radius))))
     cv2.polylines(canvas, [points[:, None]], isClosed=False, color=1, thickness=thickness, shift=4)
     return canvas.astype(bool)
-
-
-def _undisturbed_median(width: Floats, from_wall: Floats, good: Mask) -> float:
-    """Median width away from the crossing, from nearer by where the vein is short; 0 where it is too short for that."""
-    for start in (_UNDISTURBED[0], (_UNDISTURBED[0] + _UNDISTURBED_SHORT) / 2, _UNDISTURBED_SHORT):
-        away = good & (from_wall > start) & (from_wall < _UNDISTURBED[1])
-        if away.sum() >= 5:
-            return float(np.median(width[away]))
-    return 0.0

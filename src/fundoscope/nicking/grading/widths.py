@@ -97,9 +97,8 @@ def measure_crossings(
             continue
         crossing = _disc_first(crossing, photograph.disc).scaled(scale)
         window, crossing_in_window = _measured_window(crossing, calibre.plane.shape)
-        calibre_in_window = replace(calibre, plane=np.ascontiguousarray(calibre.plane[window]))
         masks = [_enlarged_window(mask, window, scale) for mask in (artery_vein.artery, artery_vein.vein)]
-        narrowing = measure_narrowing(calibre_in_window, crossing_in_window, *masks)
+        narrowing = measure_narrowing(calibre.on(photograph.pixels[window]), crossing_in_window, *masks)
         width = max(2 * float(np.median(crossing.second.radius)), _THINNEST_VEIN * scale)
         measured.append(CrossingWidths(place, own_confidence, width, crossing, narrowing))
     return measured
