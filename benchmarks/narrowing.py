@@ -30,7 +30,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -56,7 +56,8 @@ CAMERAS = {"drive": None, "hrf": 1752, "iostar": None, "clipped": None}  # pixel
 SETS = {"drive": "drive_av/training", "hrf": "hrf_av", "les_av": "les_av"}
 SEEDS = {"choose": 61_000, "report": 64_000}
 PINCHED = 3  # times that each crossing of a real photograph is pinched
-MOST = 0.6
+MOST = 0.6  # narrowing of a side
+TAPER = (0.35, 1.0)  # share of a narrowing that is calibre, as in simulated eyes
 NEAR = 4.0  # pixels at DRIVE's size between a simulated crossing and its truth
 VEINS = (3.0, 4.0, 6.0, np.inf)  # pixels at DRIVE's scale
 DRAWN = (0.0, 1e-6, 0.2, 0.4, 0.71)  # bins of the drawn narrowing; the first holds sides that are not narrowed
@@ -149,7 +150,8 @@ def pinched(
     window, here = crossing_window(crossing)
     for drawn in sides:
         jitter = rng.uniform(0.25, 0.5, 2)
-        plan = WarpPlan(drawn, float(rng.uniform(0.35, 1.0)), jitter=(float(jitter[0]), float(jitter[1])))
+        plan = WarpPlan.of_narrowing(drawn, float(rng.uniform(*TAPER)))
+        plan = replace(plan, jitter=(float(jitter[0]), float(jitter[1])))
         changed = pinch(np.ascontiguousarray(photograph.pixels[window]), here, plan)
         yield cut(f"{dataset} pinched", photograph, here, (about[0], drawn, about[1]), window, changed)
 

@@ -64,7 +64,7 @@ def _side(narrowing: Narrowing, side: int, seen: NDArray[np.float64], half: floa
     points = [(_across(float(bins.distance[k]), side, half), _height(float(seen[k]))) for k in own]
     beside = next((point for k, point in zip(own, points, strict=True) if bins.beside_artery[k]), None)
     value = narrowing.side_1 if side == 1 else narrowing.side_2
-    measured = known and beside is not None and np.isfinite(value)
+    drawn = known and beside is not None and bool(np.isfinite(value))  # the fit may know what no single bin shows
     return {
         "number": side,
         "curves": [
@@ -74,8 +74,8 @@ def _side(narrowing: Narrowing, side: int, seen: NDArray[np.float64], half: floa
         ],
         "points": [(_rounded(x), _rounded(y)) for x, y in points],
         "beside": (_rounded(beside[0]), _rounded(beside[1])) if beside is not None else None,
-        "words": percent(value) if measured else "not measured",
-        "measured": measured,
+        "words": percent(value) or "not measured",
+        "measured": drawn,
     }
 
 
