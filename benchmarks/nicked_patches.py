@@ -22,6 +22,7 @@ crossing, in columns every sham of a healthy vein.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -50,21 +51,21 @@ TILE, SPAN, PER_SHEET = 220, 10, 3  # pixels of a tile, vein widths that it show
 
 
 def count_tables(patches: Path) -> Iterator[dict[str, object]]:
-    """A row a table, its two halves together."""
+    """A row a table, its two halves together; simulated eyes last, if they are drawn."""
     for name in [lesions.table for lesions in read_nicked_patch_recipe().lesions]:
         yield count_patches(
             name, [row for half in ("even", "odd") for row in read_patch_table(patches / f"{name}_{half}.csv")]
         )
-    yield count_patches("eyes", read_patch_table(patches / "eyes.csv"))
+    if (patches / "eyes.csv").exists():
+        yield count_patches("eyes", read_patch_table(patches / "eyes.csv"))
 
 
 def count_patches(name: str, rows: Sequence[PatchRow]) -> dict[str, object]:
     """The counts of one table; a crossing is told by its photograph and the first two numbers of its patches' names."""
-    crossings = {(row.photograph, *row.path.stem.split("_")[:2]) for row in rows}
-    most = max(sum((row.photograph, *row.path.stem.split("_")[:2]) == each for row in rows) for each in crossings)
+    crossings = Counter((row.photograph, *row.path.stem.split("_")[:2]) for row in rows)
     healthy = [row for row in rows if not row.is_narrowed]
     return {
-        "table": name, "patches": len(rows), "crossings": len(crossings), "most_a_crossing": most,
+        "table": name, "patches": len(rows), "crossings": len(crossings), "most_a_crossing": max(crossings.values()),
         "photographs": len({row.photograph for row in rows}),
         **{f"grade_{grade}": sum(row.grade == grade for row in rows) for grade in range(GRADES)},
         "slight": sum(row.grade == 0 and row.is_narrowed for row in rows),
