@@ -143,7 +143,11 @@ def test_a_listed_photograph_must_be_the_file_that_was_looked_at(folder, tmp_pat
     table = tmp_path / "list.csv"
     table.write_text("\n".join(["number,photograph,sha256,row,column,vein_px,reader_1,reader_2", *rows]) + "\n")
     assert chosen_places(record, table).tolist() == [[10, 20]]
-    assert chosen_places(open_dataset(folder)[1], table) is None
+    assert chosen_places(open_dataset(folder)[1], table).shape == (
+        0,
+        2,
+    )  # its set was looked at, and no place was found in it
+    assert chosen_places(record) is None
     other = tmp_path / "other.csv"
     other.write_text(table.read_text().replace(digest, "0" * 64))
     with pytest.raises(PhotographError, match="is not the file whose crossings are listed in other.csv"):

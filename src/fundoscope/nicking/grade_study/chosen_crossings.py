@@ -84,13 +84,14 @@ def read_candidates(path: Path = CHOSEN) -> tuple[Candidate, ...]:
 
 
 def chosen_places(record: PhotographRecord, path: Path = CHOSEN) -> NDArray[np.float64] | None:
-    """Row and column (n, 2) of a photograph's chosen crossings; None where it is not on the list.
+    """Row and column (n, 2) of a photograph's chosen crossings; None where no photograph of its set is on the list.
 
     Raises `PhotographError` if the file is another one than the readers saw.
     """
     known = [each for each in read_candidates(path) if each.photograph == f"{record.dataset}/{record.name}"]
     if not known:
-        return None
+        looked_at = any(each.photograph.startswith(f"{record.dataset}/") for each in read_candidates(path))
+        return np.zeros((0, 2)) if looked_at else None
     if {each.sha256 for each in known} != {_digest(record.path)}:
         cause = f"is not the file whose crossings are listed in {path.name}"
         raise PhotographError(str(record.path), cause, "Get the set from its source again.")
