@@ -2,7 +2,7 @@
 
     python benchmarks/nicked_photographs.py --data ../shared/data [--bundle nicking]
 
-At each crossing that measures as not narrowed the vein is pinched in the whole photograph, by grades 0 to 3 in turn (0 is a
+At each crossing that two readers chose the vein is pinched in the whole photograph, by grades 0 to 3 in turn (0 is a
 sham warp), a photograph each, and the photograph is graded as `fundoscope nicking grade` does it. Measured is whether the
 crossing was found, whether it was graded, and how. Once by our lesions, once by the second renderer, which nothing is
 trained on. No photograph here took part in training or choosing. Writes docs/results/nicked_photographs.csv.

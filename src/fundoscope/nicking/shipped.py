@@ -209,7 +209,7 @@ def train_graders(
     graders, minimum = refit_graders(build_arm(recipe.graders.arm, grade_recipe), fold, recipe.graders.seeds, study)
     real = sum("simulated/" not in row.photograph for row in (*rows, *drawn))
     learnt_from = (
-        f"{real} pinched and sham-warped crossings of DRIVE training and HRF, {len(rows) + len(drawn) - real} of simulated eyes, "
+        f"{real} pinched and sham-warped crossings of DRIVE training, HRF and LES-AV, {len(rows) + len(drawn) - real} of simulated eyes, "
         f"{len(natural)} of ordinary photographs that measure as not nicked on both sides, and of simulated ones without nicking; no nicked vein of a patient"
     )
     settings = GradeSettings(

@@ -4,7 +4,7 @@ The vein is a round column of blood of smooth width and contrast, narrowed on ea
 the artery lies across it as an oblique band that hides it; both are seen through the photograph's blur, on a background that
 varies slowly along and across. Narrowing is full from the artery's wall to 0.4 vein widths beyond it and gone at 1.7; it
 takes two thirds of itself from the calibre and one third from the contrast (both as logarithms). Those three numbers are
-fixed, since a few pixels cannot tell them: left free they made narrowing less sure (`benchmarks/narrowing.py`).
+fixed, since a few pixels cannot tell them: left free they made narrowing less sure on photographs that chose them.
 
 Fitted by Levenberg-Marquardt steps (Marquardt 1963) on a robust loss, with the background projected out (Golub & Pereyra
 1973) and analytic derivatives. `scipy.optimize.least_squares` takes a singular value decomposition a step, this one a system
