@@ -9,10 +9,11 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 
 demo: .venv-demo/ready  ## simulated infants and adults, both graders, one page; light install
+	rm -rf demo-report
 	.venv-demo/bin/fundoscope simulate infants 14 --seed 1 --workers 2 --out demo-report/eyes
-	.venv-demo/bin/fundoscope rop screen demo-report/eyes/cohort.csv --out demo-report/screening --replace
+	.venv-demo/bin/fundoscope rop screen demo-report/eyes/cohort.csv --out demo-report/screening
 	.venv-demo/bin/fundoscope simulate adults 3 --seed 4 --workers 2 --out demo-report/adults
-	.venv-demo/bin/fundoscope nicking grade demo-report/adults/images --out demo-report/nicking --replace
+	.venv-demo/bin/fundoscope nicking grade demo-report/adults/images --out demo-report/nicking
 	cp docs/start/demo.html demo-report/index.html
 	@echo "Open demo-report/index.html: simulated eyes, real networks, both graders. Research use only."
 
