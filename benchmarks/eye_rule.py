@@ -94,7 +94,7 @@ def score_any_view(plan: Any, answers: KeptAnswers) -> list[dict[str, Any]]:
     p = EyeRule("any", 0.5).probabilities(found.p, np.ones(len(plan.cohort), bool), eyes)
     by_eye = UnitPredictions(eyes, p, thresholds, ())
     rows = []
-    for unit, each in {"eye": by_eye, "infant": by_eye.by([row.infant for row in plan.cohort])}.items():
+    for unit, each in {"eye": by_eye, "infant": by_eye.group_by([row.infant for row in plan.cohort])}.items():
         y, groups = each.units.any_positive(plan.question(ROP).labels), plan.group_numbers[each.units.first]
         rows.append({"unit": unit, **estimates(y, each.p, threshold=each.thresholds, groups=groups)})
     return rows

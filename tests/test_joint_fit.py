@@ -58,7 +58,7 @@ def fitted(pixels, crossing, hidden=None):
 def test_derivatives_are_those_of_the_residuals():
     pixels, crossing = picture((0.3, 0.1), np.random.default_rng(1))
     planes = CalibreModel(np.zeros(SHAPE, np.float32), 0.9).on(pixels).planes
-    vein = fitting.StraightenedVein.of(planes, 0.9, crossing, np.zeros(SHAPE, bool))
+    vein = fitting.StraightenedVein.straighten(planes, 0.9, crossing, np.zeros(SHAPE, bool))
     assert vein is not None
     model = fitting._Model(vein)
     values = model.start()

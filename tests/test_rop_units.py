@@ -103,7 +103,7 @@ def test_refused_photographs_have_no_part_in_the_measured_rule(study):
 def test_an_infant_is_suspected_where_one_of_its_eyes_is(study):
     plan, predictions, graded = study
     eyes = predict_eyes(predictions, "student", plan.question(ROP), plan.folds, cohort_eyes(plan.cohort), graded, 0.9)
-    infants = eyes.by([each.infant for each in plan.cohort])
+    infants = eyes.group_by([each.infant for each in plan.cohort])
     by_eye, by_infant = (each.p[0] >= each.thresholds[0] for each in (eyes, infants))
     for number in range(INFANTS):
         assert by_infant[number] == by_eye[2 * number : 2 * number + 2].any()

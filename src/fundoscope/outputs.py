@@ -19,12 +19,13 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
 from numpy.typing import NDArray
 
-from fundoscope.errors import OutputError, UsageError
+from fundoscope.errors import OutputError, UsageError, list_names
 
 if sys.platform == "win32":
     import msvcrt
@@ -104,14 +105,19 @@ def refuse_overwriting(inputs: Iterable[str | Path], files: Iterable[Path], fold
     """
     outputs = {key: path for path in files for key in _identities(path)}
     within = {key: path for path in folders for key in _identities(path)}
+
+    @cache
+    def overwritten_in(folder: Path) -> Path | None:  # asked once a folder: thousands of photographs share theirs
+        return next((within[key] for key in _identities(folder) if key in within), None)
+
     for source in dict.fromkeys(map(str, inputs)):
         try:
-            real = Path(os.path.realpath(source))
-            above = [key for folder in (real, *real.parents) for key in _identities(folder)] if within else []
-            places = [outputs[key] for key in _identities(Path(source)) if key in outputs]
+            own = list(_identities(Path(source)))
+            places = [place[key] for place in (outputs, within) for key in own if key in place]
+            if within:
+                places += filter(None, map(overwritten_in, Path(str(own[0])).parents))
         except (OSError, ValueError):  # a name that no file system holds
             continue
-        places += [within[key] for key in above if key in within]
         if places:
             raise UsageError(f"{source}: would be overwritten by {places[0]}. Give another --out.")
 
@@ -247,7 +253,7 @@ def _refuse_other_answer(folder: Path, marker: Mapping[str, Any]) -> None:
         owned = {str(name) for name in (*earlier.get("entries", ()), *earlier.get("photographs", ()))}
     if others := [name for name in names if name not in owned or (folder / name).is_symlink()]:
         raise UsageError(
-            f"{folder}: holds {', '.join(others[:5])}{' and more' if len(others) > 5 else ''}, which "
+            f"{folder}: holds {list_names(others)}, which "
             f"fundoscope {marker['command']} has not written there. Move it away, or give another folder to --out."
         )
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fundoscope.imaging.field import Field, find_field, shrunk
 from fundoscope.imaging.read import Photograph, Pixels, read
-from fundoscope.imaging.sources import Source, name_of, settle
+from fundoscope.imaging.sources import Source, load_source, name_of
 
 #: Share of the circle's radius that a square shows: the rim beyond is the camera's, not the eye's.
 INSIDE_RIM = 0.985
@@ -68,7 +68,7 @@ class Prepared:
         at which the field keeps `OVERSAMPLING` times as many pixels across. Raises `PhotographError` as `imaging.read` does.
         """
         name = name or name_of(source)
-        source = settle(source, name)  # a file may be read twice
+        source = load_source(source, name)  # a file may be read twice
         least = None if side is None else math.ceil(OVERSAMPLING * side)
         prepared = cls.from_photograph(read(source, name, least_side=least))
         diameter = 2 * prepared.field.radius

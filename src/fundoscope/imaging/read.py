@@ -22,7 +22,7 @@ from fundoscope.imaging.alike import name_alike
 from fundoscope.imaging.decode import decode
 from fundoscope.imaging.headers import COPY_AGAIN, check_size
 from fundoscope.imaging.kinds import foreign_kind, format_of
-from fundoscope.imaging.sources import MAX_BYTES, Source, name_of, settle
+from fundoscope.imaging.sources import MAX_BYTES, Source, load_source, name_of
 
 Pixels = NDArray[np.uint8]  # (rows, columns, 3), RGB
 
@@ -73,10 +73,10 @@ def read(
     none of these.
     """
     name = name or name_of(source)
-    settled = settle(source, name)
-    if isinstance(settled, np.ndarray):
-        return Photograph(_of_array(settled, name, max_pixels), name, 0, "array")
-    data = _bytes_of(settled, name) if isinstance(settled, str) else settled
+    loaded = load_source(source, name)
+    if isinstance(loaded, np.ndarray):
+        return Photograph(_of_array(loaded, name, max_pixels), name, 0, "array")
+    data = _bytes_of(loaded, name) if isinstance(loaded, str) else loaded
     return _decode(data, name, max_pixels, least_side)
 
 

@@ -27,7 +27,7 @@ _TAKEN = (
 )
 
 
-def settle(source: Any, name: str) -> str | bytes | NDArray[Any]:
+def load_source(source: Any, name: str) -> str | bytes | NDArray[Any]:
     """A source as something that can be read again: a path, the bytes of a file, or an array.
 
     Raises `TypeError` for what is no source, and `PhotographError` where a file or a PIL image cannot be read.
@@ -96,7 +96,7 @@ def _named(photographs: Iterable[Any]) -> Iterator[tuple[Any, str]]:
                 source = source.copy()
             elif kind in ("file", "image"):
                 with suppress(PhotographError):  # whoever reads it meets the same error, and makes a row of it
-                    source = settle(source, name)
+                    source = load_source(source, name)
             yield source, name
 
 

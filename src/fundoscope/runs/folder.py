@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fundoscope.errors import OutputError, UsageError
+from fundoscope.errors import OutputError, UsageError, list_names
 from fundoscope.findings import Grader, Mention
 from fundoscope.outputs import (
     PICTURES,
@@ -137,7 +137,7 @@ def _refuse_files_of_others(path: Path, manifest: Manifest, owned: set[str]) -> 
     names += [PICTURES] if (path / PICTURES).is_symlink() else [f"{PICTURES}/{place.name}" for place in numbered]
     if others := [name for name in names if name not in owned or (path / name).is_symlink()]:
         raise UsageError(
-            f"{path}: holds {', '.join(others[:5])}{' and more' if len(others) > 5 else ''}, which no run that is known "
+            f"{path}: holds {list_names(others)}, which no run that is known "
             "here has written. Move these files away, or give another folder to --out."
         )
 

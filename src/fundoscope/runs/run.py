@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from fundoscope.errors import OutputError, UsageError
+from fundoscope.errors import OutputError, UsageError, list_names
 from fundoscope.findings import GradedPhotograph, Grader, Mention, Row, Sink, Status, exit_code, plural
 from fundoscope.outputs import RUN_MARKER, STATE
 from fundoscope.runs.engines import grade_isolated, map_in_order
@@ -177,9 +177,8 @@ def _refuse_replaced(folder: Path, mentions: Sequence[Mention], finished: Iterab
     """Raise `UsageError` where another file now lies where a finished photograph was: its rows would be another eye's."""
     pairs = zip(mentions, finished, strict=False)
     if replaced := [mention.path for mention, entry in pairs if entry["file"] != file_state(mention.file)]:
-        names = f"{', '.join(replaced[:5])}{' and more' if len(replaced) > 5 else ''}"
         raise UsageError(
-            f"{folder}: holds answers to photographs that were changed, replaced or removed since: {names}. {BEGIN_ANEW}"
+            f"{folder}: holds answers to photographs that were changed, replaced or removed since: {list_names(replaced)}. {BEGIN_ANEW}"
         )
 
 

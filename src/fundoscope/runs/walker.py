@@ -60,8 +60,8 @@ def walk(photos: Iterable[str]) -> Walk:
         seen = f" Skipped: {found.skipped.describe()}." if found.skipped else ""
         raise UsageError(f"No photograph was named.{seen} Give files, folders, globs, a cohort table, or - for a list.")
     missing = [mention.path for mention in found.mentions if not ask(lambda one=mention: os.path.lexists(one.file))]
-    like_photographs = [name for name in missing if Path(name).suffix.lower() in SUFFIXES]
-    if len(missing) == len(found.mentions) and not like_photographs and not found.mentions[0].table:
+    nothing_is_there = len(missing) == len(found.mentions) and not found.mentions[0].table
+    if nothing_is_there and not any(Path(name).suffix.lower() in SUFFIXES for name in missing):
         raise UsageError(
             f"There is no such file or folder: {list_names(list(map(printable, missing)))}. {_hint(missing[0])}"
         )

@@ -99,7 +99,9 @@ class StraightenedVein:
     blur: float
 
     @classmethod
-    def of(cls, planes: list[Plane], blur: float, crossing: MeasuredCrossing, hidden: Mask) -> StraightenedVein | None:
+    def straighten(
+        cls, planes: list[Plane], blur: float, crossing: MeasuredCrossing, hidden: Mask
+    ) -> StraightenedVein | None:
         """The vein (`second`) of a crossing, read from `planes` (rows, columns each); None where it is too short."""
         vein = crossing.second
         width, artery_width = (max(2 * float(np.median(line.radius)), 1.5) for line in (vein, crossing.first))
@@ -159,7 +161,7 @@ def fit_crossing(planes: list[Plane], blur: float, crossing: MeasuredCrossing, h
     `blur` in pixels; pixels of `hidden` (rows, columns), those of other vessels, are left out. None where too little of
     the vein is left, or where nothing dark lies along it.
     """
-    vein = StraightenedVein.of(planes, blur, crossing, hidden)
+    vein = StraightenedVein.straighten(planes, blur, crossing, hidden)
     if vein is None or vein.used.sum() < _FEWEST:
         return None
     model = _Model(vein)

@@ -166,16 +166,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the public sets")
     parser.add_argument("--sheets", type=Path, required=True, help="folder for the contact sheets: never commit them")
     given = parser.parse_args()
-    every = {
-        source.full_name: (folder, k)
-        for folder in SETS
-        for k, source in enumerate(open_dataset(given.data / folder).sources)
-    }
+    sources = {folder: open_dataset(given.data / folder).sources for folder in SETS}
+    every = {source.full_name: (folder, source) for folder, found in sources.items() for source in found}
     listed = read_candidates()
-    records = {}
-    for name in dict.fromkeys(each.photograph for each in listed):
-        folder, k = every[name]
-        records[name] = open_dataset(given.data / folder)[k]
+    records = {each.photograph: every[each.photograph][1] for each in listed}
+    records = {name: source.reader(source) for name, source in records.items()}
     for path in draw_contact_sheets(listed, records, given.sheets):
         print(path)
     for folder in SETS:

@@ -68,7 +68,7 @@ def _larger_units(cohort: Cohort, eyes: UnitPredictions) -> dict[str, UnitPredic
     """The predictions by exam and by infant; a photograph of an unknown infant stands for itself."""
     infants = [each.infant or f"(unknown: {each.image})" for each in cohort]
     exams = [(infant, each.exam) for infant, each in zip(infants, cohort, strict=True)]
-    return {"exam": eyes.by(exams), "infant": eyes.by(infants)}
+    return {"exam": eyes.group_by(exams), "infant": eyes.group_by(infants)}
 
 
 def _unit_row(name: str, y: Rows, p: Scores, thresholds: Scores, groups: Rows, decided: Flags) -> Row:

@@ -49,7 +49,7 @@ class UnitPredictions:
         """The units with a graded view."""
         return np.flatnonzero(np.isfinite(self.p[0]))
 
-    def by(self, keys: Sequence[object]) -> UnitPredictions:
+    def group_by(self, keys: Sequence[object]) -> UnitPredictions:
         """The same by larger units, `keys` one a photograph: suspected where any of their eyes is."""
         larger = EyeViews.from_keys([str(key) for key in keys])
         of_eye = EyeViews.from_keys(larger.codes[self.units.first].tolist())  # eyes appear in the order of their units
