@@ -122,13 +122,29 @@ def run_jobs(
     try:
         waiting = []
         for job in jobs:
-            waiting.append(pool.submit(make, job))
+            with _ctrl_c_held():  # a submission may start a worker, which inherits this
+                waiting.append(pool.submit(make, job))
             if len(waiting) >= 4 * workers:
                 yield from waiting.pop(0).result()
         for future in waiting:
             yield from future.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_held() -> Generator[None]:
+    """Hold Ctrl-C back from this thread until the block ends, and for good from the processes that it starts: one that is
+    still loading its modules would tell of it with a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker(parent: int) -> None:
