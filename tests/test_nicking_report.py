@@ -34,7 +34,8 @@ def narrowing(side_1=0.4, side_2=-0.1, level=100.0):
         np.tile(place, 2), np.repeat([1, 2], len(place)), np.concatenate(seen), np.zeros((n, 2)), np.zeros((n, 2)),
         np.tile(place == 0, 2),
     )  # fmt: skip
-    return Narrowing(1 - bins.width_beside(1) / level, 1 - bins.width_beside(2) / level, 6.0, 9.0, bins, 9.0)
+    beside = [float(bins.apparent_width[bins.beside_artery & (bins.side == side)][0]) for side in (1, 2)]
+    return Narrowing(1 - beside[0] / level, 1 - beside[1] / level, 6.0, 9.0, bins, 9.0)
 
 
 def card(**changed):

@@ -107,6 +107,8 @@ def places_of(command: Callable[..., Any]) -> dict[str, tuple[str, ...]]:
 
 def refuse_empty_places(args: Sequence[str]) -> None:
     """Raise `UsageError` where a file or a folder is given an empty name, which would be the folder that one stands in."""
+    if all(value.strip() and not value.rstrip().endswith("=") for value in args):
+        return  # as nearly always: the options of all commands need not be looked up
     places = {option for command in leaf_commands().values() for each in places_of(command).values() for option in each}
     for before, value in zip(["", *args], args, strict=False):
         option, equals, rest = value.partition("=")

@@ -29,8 +29,6 @@ _FIRST_SEEN = (-0.05, 0.7)  # the vein must come into sight within this range,
 _NICK_LENGTH = 0.45  # and a nick is looked for over so much of it from there
 _UNDISTURBED = (2.0, 4.5)  # where the vein is taken to be undisturbed
 _UNDISTURBED_SHORT = 1.2  # where that may begin in a vein too short for it
-_BRANCHES = 1.8  # a vein that is not visible in `_FEWEST_BESIDE` bins up to here branches beside the artery
-_FEWEST_BESIDE = 4
 _FEWEST_UNDISTURBED = 3  # bins
 _BIN = 0.25
 _FEWEST_IN_BIN = 2  # cross-sections
@@ -89,13 +87,6 @@ class VeinProfile:
         centres, normals = members @ sections.centres, members @ sections.normals
         distance, of_side, beside_artery = (np.array([each[part] for each in bins]) for part in range(3))
         return cls(distance, of_side, width, centres, normals, beside_artery)
-
-    def width_beside(self, side: int) -> float:
-        """Apparent width just beside the artery on one side (1 or 2); nan where it is hidden or the vein branches."""
-        own = self.side == side
-        nearest = own & self.beside_artery
-        runs_on = (own & (self.distance < _BRANCHES)).sum() >= _FEWEST_BESIDE
-        return float(self.apparent_width[nearest][0]) if nearest.any() and runs_on else float("nan")
 
     @property
     def undisturbed_bins(self) -> Mask:
