@@ -13,14 +13,10 @@ from fundoscope.imaging.read import Pixels
 
 _BRIGHT = 64  # grey levels of a frame's brightest channel: above any camera's surround
 _PALE, _NEUTRAL = 170, 16  # least grey level of paper, and by how much its channels may differ
-_WHITE, _WHITE_EDGE = (
-    235,
-    0.06,
-)  # least grey level of white, and what share of a picture's edge is white where paper reaches it
-_ALIKE, _MOSTLY = (
-    24,
-    0.9,
-)  # grey levels by which a frame's pixels may differ from its colour, and what share of a line must not
+_WHITE = 235  # least grey level of white
+_WHITE_EDGE = 0.06  # share of a picture's edge that is white where paper reaches it
+_ALIKE = 24  # grey levels by which a frame's pixels may differ from its colour
+_MOSTLY = 0.9  # share of a line whose pixels must not differ by more
 _THICKEST = 0.45  # of a side: a frame beyond that leaves no photograph
 _SAMPLES = 200  # pixels looked at along a line
 _FRINGE = 0.003  # of the longer side: lines after a frame that resampling has mixed
@@ -84,7 +80,7 @@ def darken_paper(small: Pixels) -> tuple[Levels, bool]:
     """
     red, green, blue = cv2.split(small)
     level = np.asarray(cv2.max(cv2.max(red, green), blue), np.uint8)
-    edge = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
+    edge = _edge_of(small)
     least = edge.min(axis=1)
     white = np.count_nonzero(least >= _WHITE) >= _WHITE_EDGE * len(edge)
     if not white:
@@ -108,5 +104,10 @@ def darken_paper(small: Pixels) -> tuple[Levels, bool]:
 
 def is_pale(small: Pixels) -> bool:
     """Return whether most of the outermost pixels of a reduced copy are white or light grey."""
-    edge = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]]).astype(np.int16)
+    edge = _edge_of(small).astype(np.int16)
     return bool(((edge.min(axis=1) >= _PALE) & (np.ptp(edge, axis=1) <= _NEUTRAL)).mean() > 0.75)
+
+
+def _edge_of(small: Pixels) -> Pixels:
+    """The outermost pixels (n, 3): the first row, the last row, the first column, the last column."""
+    return np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])

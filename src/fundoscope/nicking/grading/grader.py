@@ -124,9 +124,8 @@ class NickingGrader:
             for number, crossing in enumerate(crossings, 1)
         ]
         rows = rows or [NickingFinding(photograph.name, Status.OK)]
-        first, *others = [
-            _with_remark(row, join_remarks(*quality.remarks)) for row in rows
-        ]  # a doubt about every answer
+        doubt = join_remarks(*quality.remarks)  # about every answer
+        first, *others = [_with_remark(row, doubt) for row in rows]
         findings = (_with_remark(first, photograph.photograph.remark), *others)
         return PhotographGrading(findings, photograph.pixels, mapped, tuple(crossings), tuple(grades))
 
