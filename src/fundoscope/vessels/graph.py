@@ -43,6 +43,19 @@ class Centreline:
         """Length in pixels."""
         return float(arc_length(self.points)[-1])
 
+    def slope(self, nearest: float, farthest: float) -> float:
+        """Degrees, -90 to 90, by which the vessel is turned clockwise from level, nan where it cannot be said.
+
+        It is that of the line between the middles of its points on both sides, those `nearest` to `farthest` pixels from the
+        crossing.
+        """
+        along = arc_length(self.points) - arc_length(self.points)[self.crossing_index]
+        sides = [self.points[(sign * along >= nearest) & (sign * along <= farthest)] for sign in (-1, 1)]
+        if not all(len(side) for side in sides):
+            return float("nan")
+        down, right = sides[1].mean(axis=0) - sides[0].mean(axis=0)
+        return float((np.degrees(np.arctan2(down, right)) + 90) % 180 - 90)
+
     def scaled(self, scale: float) -> Centreline:
         """The same centreline in a picture that is resampled to `scale` times the size."""
         return Centreline((self.points + 0.5) * scale - 0.5, self.radius * scale, self.crossing_index)

@@ -57,6 +57,7 @@ from fundoscope.vessels.graph import Centreline
 
 _REACH = WIDE_SPAN + 2  # vein radii around a crossing: half a wide patch's side, and a rim to interpolate from
 
+SLOPE_REACH = (2.0, 5.0)  # vein widths from the crossing between which a vein's slope is read: outside any nick
 _SAME_PLACE = 3.0  # pixels of the masks between a chosen place and its crossing
 
 Mask = NDArray[np.bool_]
@@ -291,7 +292,8 @@ def _pinch_photograph(
             path = f"patches/{number:04d}_{k:02d}_{j:02d}.png"
             save_wide_patch(out / path, changed, (truth.row, truth.col), truth.vein_width_px)
             about = _describe_patch(photograph.name, map_widths(crossing)[1] / photograph.map_scale, truth)
-            rows.append({"patch": path, **about, "sham": plan.sham})
+            slope = here.second.slope(*np.multiply(SLOPE_REACH, truth.vein_width_px))
+            rows.append({"patch": path, **about, "sham": plan.sham, "slope": round(slope, 1)})
     return write_patch_table(part, rows)
 
 

@@ -1,6 +1,6 @@
 """The table of a study of grades: a row a patch, with its grade and the photograph that it was cut from.
 
-    patch,grade,photograph[,span,vein_px,narrowing_1,narrowing_2,sham,calibre_1,calibre_2,fade_1,fade_2]
+    patch,grade,photograph[,span,vein_px,narrowing_1,narrowing_2,sham,calibre_1,calibre_2,fade_1,fade_2,slope]
 
 `patch` is a path relative to the table; `grade` 0 to 3, blank where it is not known; `photograph` keeps patches of one
 photograph together (`image` does, too). A folder of the 90-patch set (Nguyen 2013) serves as a table.
@@ -22,7 +22,7 @@ from fundoscope.vessels.grade_rule import GRADES, SPAN
 
 COLUMNS = (
     "patch", "grade", "photograph", "span", "vein_px", "narrowing_1", "narrowing_2", "sham",
-    "calibre_1", "calibre_2", "fade_1", "fade_2",
+    "calibre_1", "calibre_2", "fade_1", "fade_2", "slope",
 )  # fmt: skip
 _NUMBERS = tuple(name for name in COLUMNS[3:] if name != "sham")
 #: Vein widths that a wide patch spans: the usual one can be cut from it turned, at half its size, and off its middle.
@@ -35,7 +35,7 @@ class PatchRow:
     """One patch of a table.
 
     `grade` is None where nobody graded it. It spans `span` widths of its vein; `vein_px` is that width in pixels at the
-    scale of the vessel maps, `narrowing` the true narrowing of the upper and the lower side that can be seen, `calibre` and
+    scale of the vessel maps, `slope` the degrees by which it is turned clockwise from level, `narrowing` the true narrowing of the upper and the lower side that can be seen, `calibre` and
     `fade` the losses of width and of contrast that it is made of; nan where not known.
     `sham` is the sham warp that was carried out, blank or `none` where there was none.
     """
@@ -49,6 +49,7 @@ class PatchRow:
     sham: str = ""
     calibre: tuple[float, float] = (math.nan, math.nan)
     fade: tuple[float, float] = (math.nan, math.nan)
+    slope: float = math.nan
 
     @property
     def is_narrowed(self) -> bool:
@@ -121,5 +122,5 @@ def _parse_row(table: Path, line: SheetRow, encoding: str) -> PatchRow:
     return PatchRow(
         path, grade, group, SPAN if math.isnan(numbers["span"]) else numbers["span"], numbers["vein_px"],
         (numbers["narrowing_1"], numbers["narrowing_2"]), cells.get("sham", ""),
-        (numbers["calibre_1"], numbers["calibre_2"]), (numbers["fade_1"], numbers["fade_2"]),
+        (numbers["calibre_1"], numbers["calibre_2"]), (numbers["fade_1"], numbers["fade_2"]), numbers["slope"],
     )  # fmt: skip
