@@ -11,6 +11,7 @@ from crosses import crossed, tiny_body
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import Callback
+from safetensors.torch import load_file
 
 from fundoscope.datasets import PhotographRecord
 from fundoscope.errors import StudyError, UsageError
@@ -236,6 +237,18 @@ def test_broken_off_in_an_epoch_it_goes_on_to_the_same_weights_and_log(whole, tm
     assert [row["step"] for row in logs[0]] == [10]
     for column in COLUMNS[:-2]:
         assert [row[column] for row in logs[0]] == [row[column] for row in logs[1]]
+
+
+def test_examples_drawn_by_another_process_train_the_same_weights(whole, tmp_path):
+    again = fit_step(detector(), PHOTOGRAPHS, STEPS[0], tmp_path, seed=5, workers=1).state_dict()
+    first = load_file(whole[1] / "step_1/weights.safetensors")
+    assert all(torch.equal(again[name], value) for name, value in first.items())
+
+
+def test_a_training_stops_before_an_epoch_that_would_begin_too_late(tmp_path):
+    with pytest.raises(StudyError, match="the time is over after 0 epochs"):
+        fit_step(detector(), PHOTOGRAPHS, STEPS[0], tmp_path, seed=5, stop_at=0.0)
+    assert not (tmp_path / "weights.safetensors").exists()
 
 
 def test_a_finished_training_is_read(tmp_path):

@@ -1,7 +1,8 @@
 """Training of a detector of crossings: whole photographs first, then patches around crossings (paper 002).
 
 The folder of a step holds `steps.csv` (a row every ten steps), `last.ckpt` (only while the step is going on) and at the
-end `weights.safetensors`. A training that was killed goes on at its last whole epoch to the same weights, as in `fit`.
+end `weights.safetensors`. A training that was killed goes on at its last whole epoch to the same weights, as in `fit`;
+so does one that stopped by itself at a given time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from numpy.random import Generator
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -29,6 +31,9 @@ from fundoscope.learning.crossing_photographs import CrossingPhotograph
 from fundoscope.learning.trainer import LOG, read_rows, save_weights, seed_epoch, train_epochs, write_rows
 from fundoscope.learning.vessel_crops import CAMERAS
 from fundoscope.networks.mask_rcnn import LOSSES, CrossingDetector
+
+#: What a loader gives for a photograph: its local contrast, and the target with its boxes, labels and masks.
+Example = tuple[NDArray[Any], dict[str, NDArray[Any]]]
 
 #: The columns of `steps.csv`: losses are means over the ten steps, `seconds` one step's mean, `memory_mb` the peak.
 COLUMNS = (
@@ -104,24 +109,26 @@ PAPER_STEPS = (
 
 def fit_detector(
     model: CrossingDetector, photographs: Sequence[CrossingPhotograph], steps: Sequence[DetectorFitOptions],
-    folder: Path, seed: int,
+    folder: Path, seed: int, workers: int = 0, stop_at: float = math.inf,
 ) -> CrossingDetector:  # fmt: skip
     """Train through all steps, each in its folder `step_1`, `step_2`, ...; returns the model in eval mode.
 
-    A finished step is read, a broken-off one goes on at its last whole epoch.
+    A finished step is read, a broken-off one goes on at its last whole epoch. The rest is as in `fit_step`.
     """
     for number, step in enumerate(steps, start=1):
-        fit_step(model, photographs, step, folder / f"step_{number}", seed)
+        fit_step(model, photographs, step, folder / f"step_{number}", seed, workers, stop_at)
     return model.eval()
 
 
 def fit_step(
     model: CrossingDetector, photographs: Sequence[CrossingPhotograph], options: DetectorFitOptions, folder: Path,
-    seed: int,
+    seed: int, workers: int = 0, stop_at: float = math.inf,
 ) -> CrossingDetector:  # fmt: skip
     """Train through one step to its last epoch, as `fit_detector`.
 
-    Raises `UsageError` without photographs, `StudyError` where the loss is not a finite number.
+    `workers` are processes that draw the examples, 0 for this one; the weights are the same for any number. No epoch begins
+    after the time `stop_at` (`time.time`). Raises `UsageError` without photographs, `StudyError` where the loss is not a
+    finite number or the time is over.
     """
     if not photographs:
         raise UsageError("There are no photographs to train on. Give some that have their crossings marked.")
@@ -129,14 +136,31 @@ def fit_step(
     if not weights.exists():
         batches = DataLoader(
             _Draws(photographs, options, seed), options.batch, sampler=_Order(len(photographs), options.cuts, seed),
-            collate_fn=lambda drawn: tuple(map(list, zip(*drawn, strict=True))),
+            num_workers=workers, persistent_workers=workers > 0, collate_fn=_collate,
         )  # fmt: skip
         module = _DetectorFit(model, options, seed, folder / "steps.csv")
-        train_epochs(module, batches, None, folder, epochs=options.epochs, clip=_LARGEST_GRADIENT)
+        stop = _StopInTime(folder, stop_at)
+        train_epochs(module, batches, None, folder, epochs=options.epochs, clip=_LARGEST_GRADIENT, callbacks=[stop])
         save_weights(model, weights)  # its presence says that the step is finished
         (folder / "last.ckpt").unlink(missing_ok=True)
     model.load_state_dict(load_file(weights))
     return model.eval()
+
+
+class _StopInTime(pl.Callback):
+    """Ends a training before an epoch that would begin too late."""
+
+    def __init__(self, folder: Path, stop_at: float) -> None:
+        self.folder, self.stop_at = folder, stop_at
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if time.time() > self.stop_at:
+            done = f"the time is over after {trainer.current_epoch} epochs"
+            raise StudyError(f"{self.folder}: {done}. Run the same command again, and it goes on from there.")
+
+
+def _collate(drawn: Sequence[Example]) -> tuple[list[NDArray[Any]], list[dict[str, NDArray[Any]]]]:
+    return [contrast for contrast, _ in drawn], [target for _, target in drawn]
 
 
 class _Order(Sampler[tuple[int, int, int]]):
@@ -158,13 +182,18 @@ class _Order(Sampler[tuple[int, int, int]]):
         return iter([(self.epoch, number, int(row)) for number, row in enumerate(rows)])
 
 
-class _Draws(Dataset[tuple[Tensor, dict[str, Tensor]]]):
+class _Draws(Dataset[Example]):
+    """Examples as arrays: a worker would hand tensors over in shared memory, of which many machines allow little."""
+
     def __init__(self, photographs: Sequence[CrossingPhotograph], options: DetectorFitOptions, seed: int) -> None:
         self.photographs, self.options, self.seed = photographs, options, seed
 
-    def __getitem__(self, index: tuple[int, int, int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def __getitem__(self, index: tuple[int, int, int]) -> Example:
         epoch, number, row = index
-        return self.options.draw_example(self.photographs[row], np.random.default_rng((self.seed, epoch, number)))
+        contrast, target = self.options.draw_example(
+            self.photographs[row], np.random.default_rng((self.seed, epoch, number))
+        )
+        return contrast.numpy(), {name: value.numpy() for name, value in target.items()}
 
 
 class _DetectorFit(pl.LightningModule):
@@ -188,6 +217,13 @@ class _DetectorFit(pl.LightningModule):
         rows = [row for row in read_steps(self.log_path) if row["step"] <= self.trainer.global_step]
         write_rows(self.log_path, [_printed(row) for row in rows], COLUMNS)
         LOG.info("  ".join(f"{name:>10}" for name in COLUMNS))
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+        contrasts, targets = batch
+        return (
+            [torch.from_numpy(contrast) for contrast in contrasts],
+            [{name: torch.from_numpy(value) for name, value in target.items()} for target in targets],
+        )
 
     def on_train_epoch_start(self) -> None:
         self.model.train()

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fundoscope.bundles.card import CardFigure, CrossingSettings, GradeSettings, NickingCard
@@ -27,19 +26,17 @@ from fundoscope.datasets import Dataset, PhotographRecord, open_dataset
 from fundoscope.evaluation.metrics import Estimate, results_table
 from fundoscope.imaging import Pixels, read
 from fundoscope.imaging.local_contrast import local_contrast, scale_to_diameter
-from fundoscope.learning.crossing_photographs import CrossingPhotograph
-from fundoscope.learning.detector_fit import fit_detector
 from fundoscope.networks import VesselNet
-from fundoscope.networks.mask_rcnn import CrossingDetector
 from fundoscope.nicking.crossing_study.map_figures import measure_maps
 from fundoscope.nicking.crossing_study.map_settings import MapsAndTruth, choose_settings
+from fundoscope.nicking.crossing_study.transfer_detectors import train_transfer_detector, write_transferred_weights
 from fundoscope.nicking.crossing_study.vessel_maps import names_of_half, take_half, train_vessel_maps
 from fundoscope.nicking.grade_study.folds import GradeFold, GradeFoldData, PatchTables, make_grade_folds
 from fundoscope.nicking.grade_study.natural_crossings import write_natural_crossings
 from fundoscope.nicking.grade_study.patch_table import PatchRow, read_patch_table
 from fundoscope.nicking.grade_study.refit import refit_graders
 from fundoscope.nicking.grade_study.study_arms import build_arm
-from fundoscope.nicking.grade_study.transfer import Upstream, write_upstream
+from fundoscope.nicking.grade_study.transfer import Upstream
 from fundoscope.nicking.grading.crossing_patches import PATCH_SIDE
 from fundoscope.nicking.recipes.crossings import read_crossing_recipe, read_map_recipe
 from fundoscope.nicking.recipes.grades import read_grade_recipe
@@ -152,15 +149,9 @@ def write_half_upstream(
             card = card.model_copy(update={"photographs": names})
             write_nicking_bundle(network, card, check, folder / "maps", lambda _: None)
             complete = [each for each, own in zip(sets, recipe.sets, strict=True) if own.settings]
-            marked = [
-                CrossingPhotograph.from_record(record, transfer.labels)
-                for each in complete
-                for record in take_half(each, half)
-            ]
-            torch.manual_seed(recipe.graders.transfer_seed)
-            detector = CrossingDetector(transfer.detector)
-            fit_detector(detector, marked, transfer.steps, folder / "fit", recipe.graders.transfer_seed)
-            write_upstream(folder, names, detector)
+            marked = (record for each in complete for record in take_half(each, half))
+            detector = train_transfer_detector(transfer, marked, folder / "fit", recipe.graders.transfer_seed)
+            write_transferred_weights(folder, names, detector)
     return Upstream.read(study.result(step))
 
 

@@ -64,7 +64,7 @@ def _train_detector(fold: GradeFoldData, study: Study) -> CrossingDetector:
     torch.manual_seed(0)
     detector = CrossingDetector(DetectorOptions(pretrained=fold.recipe.network.pretrained))
     if fold.upstream.detector is not None:
-        detector.load_state_dict(load_file(fold.upstream.detector))
+        detector.load_state_dict(load_file(fold.upstream.detector), strict=False)  # it may hold body and pyramid alone
     numbers = (*fold.fold.row_numbers(fold.tables.rows, "train"), *fold.inner)
     patches = [boxed_patch(fold.tables.rows[k]) for k in numbers]
     options = DetectorFitOptions(**fold.recipe.detection.model_dump())
