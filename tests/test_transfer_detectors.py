@@ -43,7 +43,9 @@ def test_packed_sets_keep_names_and_truth_and_open_as_they_did(packed):
         assert [s.full_name for s in before.sources] == [s.full_name for s in after.sources]
         one, other = before[0], after[0]
         np.testing.assert_array_equal(one.crossings, other.crossings)
-        assert np.mean(one.field != other.field) < 1e-3  # where it is found in the photograph, JPEG moves its rim a little
+        assert (
+            np.mean(one.field != other.field) < 1e-3
+        )  # where it is found in the photograph, JPEG moves its rim a little
         assert np.abs(one.pixels.astype(int) - other.pixels).mean() < 3
     assert len(list((packed[1] / "les_av/images").glob("*.jpg"))) == 1
 
@@ -60,7 +62,19 @@ def test_a_camera_left_out_lends_no_photograph(packed):
 def test_what_is_written_is_body_and_pyramid_in_half_precision_and_graders_take_it_over(packed, tmp_path, monkeypatch):
     monkeypatch.setattr(mask_rcnn, "build_multiscale_body", tiny_body)
     monkeypatch.setattr(nick_grader, "build_multiscale_body", tiny_body)
-    call = ["x", "--data", str(packed[1]), "--out", str(tmp_path), "--recipe", "tiny", "--without", "iostar", "--workers", "0"]
+    call = [
+        "x",
+        "--data",
+        str(packed[1]),
+        "--out",
+        str(tmp_path),
+        "--recipe",
+        "tiny",
+        "--without",
+        "iostar",
+        "--workers",
+        "0",
+    ]
     monkeypatch.setattr(sys, "argv", call)
     transfer_detectors.main()
     folder = tmp_path / "without_iostar"
