@@ -40,7 +40,6 @@ from fundoscope.imaging import Pixels, Prepared
 from fundoscope.nicking.grade_study.nicked_patches import DrawnPhotograph
 from fundoscope.nicking.grading.crossing_patches import (
     INPUT_ZOOM,
-    PATCH_SIDE,
     VEIN_WIDTH,
     CrossingPatch,
     PredictMaps,
@@ -255,11 +254,11 @@ class PatchByMoments(CrossingPatch):
 
 def map_patch_by_moments(pixels: Pixels, predict_maps: PredictMaps) -> PatchByMoments:
     """The patch of a file, with the maps made anew where the vein is thinner or wider than expected, as before."""
-    patch = PatchByMoments.of(map_patch_of_span(pixels, predict_maps, SPAN, WIDE_VEIN))
+    patch = PatchByMoments.of(map_patch_of_span(pixels, predict_maps, SPAN, WIDE_VEIN)[1])
     zoom = patch.pose[1] / INPUT_ZOOM
     if 1 / 1.3 < zoom < 1.3:
         return patch
-    return PatchByMoments.of(map_patch_of_span(pixels, predict_maps, SPAN, WIDE_VEIN * zoom))
+    return PatchByMoments.of(map_patch_of_span(pixels, predict_maps, SPAN, WIDE_VEIN * zoom)[1])
 
 
 MAPPED = {BEFORE: map_patch_by_moments, NOW: lambda pixels, predict: map_patch(pixels, predict)[1]}
@@ -276,7 +275,7 @@ def judge_patch(patch: KnownPatch, on: str, bundle: NickingBundle, graded: bool)
         slope, zoom = found.pose
         seconds = time.process_time() - start
         degrees = abs((slope - patch.slope + 90) % 180 - 90)
-        scale = VEIN_WIDTH / PATCH_SIDE / (zoom / INPUT_ZOOM) / patch.width
+        scale = VEIN_WIDTH / found.side / (zoom / INPUT_ZOOM) / patch.width
         grade = grade_patches([found], [None], bundle)[0].grade if graded else None
         yield {
             "on": on, "way": "patch file", "condition": patch.condition, "rule": rule, "photograph": patch.photograph,
@@ -290,7 +289,7 @@ def judge_photograph(photograph: DrawnPhotograph, on: str, bundle: NickingBundle
     mapped = map_photograph(Prepared.read(photograph.pixels, photograph.name), bundle)
     for crossing in photograph.chosen_crossings():
         patch = cut_patch(mapped, crossing.at, map_widths(crossing)[1])
-        for rule, each in ((BEFORE, PatchByMoments.of(patch)), (NOW, patch)):
+        for rule, each in ((BEFORE, PatchByMoments.of(patch.middle)), (NOW, patch)):
             start = time.process_time()
             each.pose  # noqa: B018, found once and kept
             seconds = time.process_time() - start

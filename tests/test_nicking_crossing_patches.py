@@ -14,9 +14,11 @@ from fundoscope.nicking.grade_study.batches import rotate_quarters
 from fundoscope.nicking.grading.crossing_patches import (
     INPUT_ZOOM,
     PATCH_SIDE,
+    PHOTOGRAPH_SIDE,
     VEIN_WIDTH,
     CrossingPatch,
     crop_square,
+    cut_crossing,
     cut_patch,
     lit_pixels,
     map_patch,
@@ -39,8 +41,15 @@ from fundoscope.nicking.grading.grades import (
     shows_artery_and_vein,
 )
 from fundoscope.nicking.grading.vessel_maps import MappedPhotograph
-from fundoscope.nicking.grading.widths import NO_ARTERY_WIDTH, NOT_CLEAR, NOT_FOLLOWED, ONE_SIDE, WIDE_VEIN
-from fundoscope.vessels import Narrowing
+from fundoscope.nicking.grading.widths import (
+    NO_ARTERY_WIDTH,
+    NOT_CLEAR,
+    NOT_FOLLOWED,
+    ONE_SIDE,
+    WIDE_VEIN,
+    CrossingWidths,
+)
+from fundoscope.vessels import Centreline, MeasuredCrossing, Narrowing
 from fundoscope.vessels.grade_rule import SPAN
 
 
@@ -216,14 +225,18 @@ def test_a_patch_of_another_scale_is_mapped_anew_at_that_of_its_vein(width, agai
 
     patch = map_patch(pixels, maps)[1]
     assert len(seen) == again and seen[-1] == pytest.approx(WIDE_VEIN, abs=1)
-    _, zoom = patch.pose
-    assert zoom == pytest.approx(INPUT_ZOOM * VEIN_WIDTH / width, rel=0.15) and patch.side == PATCH_SIDE
+    assert patch.side == pytest.approx(PATCH_SIDE * VEIN_WIDTH / width, rel=0.15), "it is brought to the vein's scale"
+    assert patch.pose == pytest.approx((0, INPUT_ZOOM), abs=0.02) and patch.knows_pose
+    assert patch.middle.side == PATCH_SIDE and patch.middle.inside.all() == (patch.side >= PATCH_SIDE)
+    assert patch.middle.pixels[0].max() == (180 if patch.side >= PATCH_SIDE else 0), "black beyond the file"
 
 
 def test_a_wide_patch_keeps_the_scale_and_a_known_width_sets_that_of_its_maps():
     asked = []
-    patch = map_patch_of_span(picture(300), lambda c: asked.append(c.shape[1]) or darkness(c), span=27, vein_width=4.0)
-    assert asked == [108] and patch.side == 288
+    maps, patch = map_patch_of_span(
+        picture(300), lambda c: asked.append(c.shape[1]) or darkness(c), span=27, vein_width=4.0
+    )
+    assert asked == [108] and maps.shape == (4, 108, 108) and patch.side == 288
 
 
 def test_the_black_around_a_field_is_not_inside():
@@ -249,15 +262,16 @@ def test_a_patch_of_a_photograph_has_crossing_and_maps_in_its_middle(scale):
     inside = (x + 0.5) * scale > 100
     patch = cut_patch(MappedPhotograph(pixels, maps, inside, None, scale), at, 12.0)
     step = 12.0 / VEIN_WIDTH
-    assert patch.side == PATCH_SIDE
+    assert patch.side == PHOTOGRAPH_SIDE
     assert patch.pixels.astype(int) == pytest.approx(patch.maps.astype(int), abs=12)
     for plane in (patch.pixels, patch.maps):
         weight = plane[..., 1].astype(float)
         middle = [(weight * np.indices(weight.shape)[axis]).sum() / weight.sum() for axis in (0, 1)]
-        assert middle == pytest.approx([(PATCH_SIDE - 1) / 2] * 2, abs=0.5)
-    rim = (100 - at[1]) / step + PATCH_SIDE / 2
+        assert middle == pytest.approx([(PHOTOGRAPH_SIDE - 1) / 2] * 2, abs=0.5)
+    rim = (100 - at[1]) / step + PHOTOGRAPH_SIDE / 2
     known = np.flatnonzero(patch.inside.all(axis=0))
-    assert known[0] == pytest.approx(rim, abs=2 * scale / step + 1) and known[-1] == PATCH_SIDE - 1
+    assert known[0] == pytest.approx(rim, abs=2 * scale / step + 1) and known[-1] == PHOTOGRAPH_SIDE - 1
+    np.testing.assert_array_equal(patch.middle.pixels, patch.pixels[32:-32, 32:-32])
 
 
 def test_a_patch_at_the_edge_is_black_and_unknown_beyond_it():
@@ -265,9 +279,37 @@ def test_a_patch_at_the_edge_is_black_and_unknown_beyond_it():
     patch = cut_patch(
         MappedPhotograph(pixels, maps, np.ones((100, 100), bool), None), np.array([1.0, 50.0]), VEIN_WIDTH
     )
-    beyond = np.arange(PATCH_SIDE) < PATCH_SIDE / 2 - 3
+    beyond = np.arange(PHOTOGRAPH_SIDE) < PHOTOGRAPH_SIDE / 2 - 3
     assert patch.pixels[beyond].max() == 0 == patch.maps[beyond].max() and not patch.inside[beyond].any()
-    assert patch.maps[70:, 30:100].min() == 255 and patch.inside[70:, 30:100].all()
+    assert patch.maps[102:160, 62:132].min() == 255 and patch.inside[102:160, 62:132].all()
+
+
+def line(from_place, to_place, width):
+    """The centreline of a straight vessel, of which the middle lies at a crossing."""
+    points = np.linspace(from_place, to_place, 81)
+    return Centreline(points, np.full(81, width / 2), 40)
+
+
+@pytest.mark.parametrize("slope", [-70, 0, 35, 90])
+def test_in_a_photograph_the_pose_is_that_of_the_measured_vein(slope):
+    """Whatever the maps show: they are empty here, so that rings would see no vein at all."""
+    angle = np.radians(slope)
+    way = 60 * np.array([np.sin(angle), np.cos(angle)])
+    at, width = np.array([150.0, 140.0]), 9.0
+    vein = line(at - way, at + way, width)
+    measured = CrossingWidths(at, 1.0, width, MeasuredCrossing(at, 90.0, line(at - 40, at + 40, 6.0), vein))
+    rows, columns = np.mgrid[:300, :300]
+    beside = (rows - at[0]) * np.cos(angle) - (columns - at[1]) * np.sin(angle)
+    pixels = np.repeat(np.where(np.abs(beside) < width / 2, 60, 180).astype(np.uint8)[..., None], 3, 2)
+    photograph = MappedPhotograph(pixels, np.zeros((4, 300, 300), np.float32), np.ones((300, 300), bool), None)
+    patch = cut_crossing(photograph, measured)
+    assert patch.knows_pose and (patch.pose[0] - slope + 90) % 180 - 90 == pytest.approx(0, abs=1)
+    assert patch.pose[1] == pytest.approx(INPUT_ZOOM)
+    dark = patch.inputs[0][1] < -0.5
+    assert dark.sum(axis=0) == pytest.approx(INPUT_ZOOM * VEIN_WIDTH, abs=2.1), "level, and of its usual width"
+    stump = replace(measured.vessels, second=Centreline(vein.points[:50], vein.radius[:50], 40))  # 15 pixels beyond
+    for vessels in (stump, None):
+        assert not cut_crossing(photograph, replace(measured, vessels=vessels)).knows_pose
 
 
 def test_probabilities_are_kept_as_bytes():

@@ -38,6 +38,7 @@ from fundoscope.imaging.places import rescale_points, sample_square
 from fundoscope.nicking.grade_study.chosen_crossings import chosen_places, count_chosen, has_four_arms
 from fundoscope.nicking.grade_study.patch_table import COLUMNS, WIDE_SPAN
 from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH
+from fundoscope.nicking.grading.widths import SLOPE_REACH
 from fundoscope.nicking.recipes.nicked_patches import (
     DrawingNumbers,
     LesionTable,
@@ -56,8 +57,6 @@ from fundoscope.vessels import MeasuredCrossing, crossings_between
 from fundoscope.vessels.graph import Centreline
 
 _REACH = WIDE_SPAN + 2  # vein radii around a crossing: half a wide patch's side, and a rim to interpolate from
-
-SLOPE_REACH = (2.0, 5.0)  # vein widths from the crossing between which a vein's slope is read: outside any nick
 _SAME_PLACE = 3.0  # pixels of the masks between a chosen place and its crossing
 
 Mask = NDArray[np.bool_]

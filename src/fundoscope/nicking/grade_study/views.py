@@ -89,7 +89,7 @@ def table_patches(fold: GradeFoldData, table: str, variant: str) -> PackedPatche
         packed = []
         for k, row in enumerate(rows):
             pixels = perturb(read_whole(row), variant, np.random.default_rng((0xA5, k)), numbers)
-            packed.append(pack_patch(map_patch(pixels, fold.upstream.bundle.map_vessels)[1]))
+            packed.append(pack_patch(map_patch(pixels, fold.upstream.bundle.map_vessels)[1].middle))
         np.save(path, np.array(packed, np.uint8).reshape(-1, PATCH_SIDE, PATCH_SIDE, 7))
 
     return np.load(_written_once(fold, f"{table}_{variant.replace(' ', '_')}.npy", write), mmap_mode="r")
@@ -137,10 +137,10 @@ def draw_views(row: PatchRow, predict_maps: PredictMaps, options: AugmentedViews
         turn, shift = rng.uniform(0, 360), rng.uniform(-options.shift, options.shift, 2) * VEIN_WIDTH
         zoom = float(np.exp(np.clip(rng.normal(0, options.zoom_deviation), *limits)))
         if row.span > SPAN and rng.random() < options.maps_from_patch_alone:
-            yield map_patch(camera(crop_patch(whole, turn, zoom, shift), rng), predict_maps)[1]
+            yield map_patch(camera(crop_patch(whole, turn, zoom, shift), rng), predict_maps)[1].middle
         else:
             width = None if np.isnan(row.vein_px) else row.vein_px
-            patch = map_patch_of_span(camera(whole, rng), predict_maps, row.span, width)
+            _, patch = map_patch_of_span(camera(whole, rng), predict_maps, row.span, width)
             yield patch.cut(turn, zoom, (shift[0], shift[1]))
 
 

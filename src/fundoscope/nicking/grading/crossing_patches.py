@@ -1,13 +1,15 @@
 """Step 4: the patch of a crossing that the networks grade: its pixels and its vessel maps, at one scale. No torch.
 
-A patch spans 12 widths of its vein, and is brought to `PATCH_SIDE` pixels. In a photograph its maps are cut out of the
-photograph's. Of a patch file only its own pixels are known, so its maps are made anew, at the scale of a wide vein.
+A patch is a square at one scale: `VEIN_WIDTH` pixels are a width of its vein. In a photograph pixels and maps are sampled at
+that scale around the crossing; of a patch file only its own pixels are known, so its maps are made anew, and it is brought to the
+scale of the vein that they show. From this square one affine warp, and no other, leads to the inputs of the networks
+(`CrossingPatch.cut`), in use, in training and in the study of grades alike: each further resampling would blur.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -21,11 +23,13 @@ from fundoscope.imaging.local_contrast import local_contrast
 from fundoscope.imaging.places import sample_square
 from fundoscope.nicking.grading.vein_pose import VeinPose, find_vein_pose
 from fundoscope.nicking.grading.vessel_maps import MappedPhotograph
-from fundoscope.nicking.grading.widths import WIDE_VEIN, CrossingWidths
+from fundoscope.nicking.grading.widths import SLOPE_REACH, WIDE_VEIN, CrossingWidths
+from fundoscope.vessels import MeasuredCrossing
 from fundoscope.vessels.grade_rule import SPAN
 
-PATCH_SIDE = 128  # pixels of a patch, and of the inputs of the networks
+PATCH_SIDE = 128  # pixels of the usual patch, which spans 12 widths of its vein, and of the inputs of the networks
 VEIN_WIDTH = PATCH_SIDE / SPAN  # pixels of the vein's width in a patch
+PHOTOGRAPH_SIDE = 192  # pixels of a patch of a photograph: however it is turned, the inputs lie within
 INPUT_ZOOM = 1.5  # times wider the vein is in the inputs of the networks: a nick ends two widths from the crossing
 PATCH_MAPS = ("vessel", "artery", "vein")  # the maps that a patch keeps, in this order
 
@@ -43,18 +47,31 @@ Plane = NDArray[np.float32]
 PredictMaps = Callable[[Plane], Plane]  # local contrast (3, h, w) -> the four probabilities (4, h, w)
 
 
+@dataclass(frozen=True, slots=True)
+class PatchPose:
+    """How a vein lies in a patch: `slope`, degrees by which it is turned clockwise from level, and `width`, pixels of the patch.
+    `known` says that this is not in doubt.
+    """
+
+    slope: float
+    width: float = VEIN_WIDTH
+    known: bool = True
+
+
 @dataclass(frozen=True, eq=False)
 class CrossingPatch:
-    """A square around a crossing, in which `VEIN_WIDTH` pixels are a width of its vein.
+    """A square around a crossing, in which `VEIN_WIDTH` pixels are a width of its vein, as far as that is known.
 
     `pixels` (s, s, 3), uint8, RGB; `maps` (s, s, 3), uint8, the probabilities of `PATCH_MAPS` times 255; `inside`
-    (s, s), the pixels of the field. `known_scale` says that the vein's width was taken from a whole photograph.
+    (s, s), the pixels of the field. `known_scale` says that the vein's width was taken from a whole photograph. `measured` is
+    the vein's pose where it is known already; else it is read from the maps.
     """
 
     pixels: Pixels
     maps: NDArray[np.uint8]
     inside: NDArray[np.bool_]
     known_scale: bool = False
+    measured: PatchPose | None = None
 
     @property
     def side(self) -> int:
@@ -78,19 +95,31 @@ class CrossingPatch:
         return CrossingPatch(pixels, maps, np.fliplr(self.inside))
 
     @cached_property
-    def vein_pose(self) -> VeinPose | None:
-        """How the vein lies in the patch's middle square of `PATCH_SIDE`, as its maps show it; None where they show none."""
-        return find_vein_pose(self.maps if self.side == PATCH_SIDE else self.cut().maps)
+    def middle(self) -> CrossingPatch:
+        """The usual patch of `PATCH_SIDE` pixels, as it is shown to a reader: black beyond a smaller square."""
+        if self.side == PATCH_SIDE:
+            return self
+        usual = self.cut()
+        return usual if self.side > PATCH_SIDE else replace(usual, pixels=usual.pixels * usual.inside[..., None])
+
+    @cached_property
+    def vein_pose(self) -> PatchPose | None:
+        """How the vein lies, as it was measured, or as the maps of the middle show it by rings; None where they show none."""
+        if self.measured is not None:
+            return self.measured
+        found = find_vein_pose(self.middle.maps)
+        if found is None:
+            return None
+        width = found.width * PATCH_SIDE
+        usual = self.known_scale and 1 / _SCALE_TOLERANCE < width / VEIN_WIDTH < _SCALE_TOLERANCE
+        return PatchPose(found.slope, width, found.known or usual)
 
     @property
     def knows_pose(self) -> bool:
-        """Whether the maps say how the vein lies and how wide it is, and leave no doubt; or of a patch of known scale,
-        whether the pose has this scale.
+        """Whether it is known how the vein lies and how wide it is: measured, or shown by the maps without doubt, or in a
+        patch of known scale with a width that goes with it.
         """
-        found = self.vein_pose
-        if found is None or found.known or not self.known_scale:
-            return found is not None and found.known
-        return 1 / _SCALE_TOLERANCE < found.width * PATCH_SIDE / VEIN_WIDTH < _SCALE_TOLERANCE
+        return self.vein_pose is not None and self.vein_pose.known
 
     @property
     def pose(self) -> tuple[float, float]:
@@ -100,8 +129,7 @@ class CrossingPatch:
         found = self.vein_pose
         if found is None:
             return 0.0, INPUT_ZOOM
-        zoom = np.clip(VEIN_WIDTH / PATCH_SIDE / found.width, _SMALLEST_ZOOM, _LARGEST_ZOOM)
-        return found.slope, INPUT_ZOOM * float(zoom)
+        return found.slope, INPUT_ZOOM * float(np.clip(VEIN_WIDTH / found.width, _SMALLEST_ZOOM, _LARGEST_ZOOM))
 
     @property
     def inputs(self) -> tuple[Plane, Plane]:
@@ -113,35 +141,47 @@ class CrossingPatch:
         return local_contrast(posed.pixels, posed.inside), np.ascontiguousarray(maps)
 
     def unposed(self, plane: Plane) -> Plane:
-        """A plane (h, w) over the inputs, such as attention, laid over the patch as it is, (PATCH_SIDE, PATCH_SIDE)."""
+        """A plane (h, w) over the inputs, such as attention, laid over the `middle` of the patch, (PATCH_SIDE, PATCH_SIDE)."""
         matrix = cv2.invertAffineTransform(_about_middle(PATCH_SIDE, *self.pose))
         size = (PATCH_SIDE, PATCH_SIDE)
         enlarged = cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR)
         return np.asarray(cv2.warpAffine(enlarged, matrix, size, flags=cv2.INTER_LINEAR), np.float32)
 
 
+def measured_pose(crossing: MeasuredCrossing, width: float, scale: float) -> PatchPose | None:
+    """The pose by the centreline of a crossing's vein; None where the vein is not followed to both sides of it.
+
+    `width` is the vein's, in the crossing's pixels; `scale` says how many of the patch's make one of these. The slope is read
+    2 to 5 widths from the crossing, outside any nick.
+    """
+    slope = crossing.second.slope(*np.multiply(SLOPE_REACH, width))
+    return PatchPose(slope, width * scale) if np.isfinite(slope) else None
+
+
 def cut_crossing(photograph: MappedPhotograph, crossing: CrossingWidths) -> CrossingPatch:
-    """The patch of a measured crossing of a photograph."""
-    return cut_patch(photograph, crossing.place, crossing.map_vein_width)
+    """The patch of a measured crossing of a photograph, with the pose that was measured there."""
+    patch, width = cut_patch(photograph, crossing.place, crossing.map_vein_width), crossing.map_vein_width
+    pose = None if crossing.vessels is None else measured_pose(crossing.vessels, width, VEIN_WIDTH / width)
+    return replace(patch, measured=pose)
 
 
 def cut_patch(photograph: MappedPhotograph, place: NDArray[np.float64], vein_width: float) -> CrossingPatch:
     """The patch around a place (row, column) whose vein is `vein_width` wide, both in pixels of the file."""
     scale, step = photograph.scale, vein_width / VEIN_WIDTH  # pixels of the file for a pixel of the patch
-    pixels = sample_square(photograph.pixels, place, step, PATCH_SIDE)
+    pixels = sample_square(photograph.pixels, place, step, PHOTOGRAPH_SIDE)
     at = (place + 0.5) / scale - 0.5
     # only what the patch needs of the maps is turned to bytes
-    shape, reach = np.array(photograph.inside.shape), PATCH_SIDE * step / scale / 2
+    shape, reach = np.array(photograph.inside.shape), PHOTOGRAPH_SIDE * step / scale / 2
     low = np.clip(np.floor(at - reach - 2).astype(int), 0, shape - 1)
     high = np.clip(np.ceil(at + reach + 3).astype(int), low + 1, shape)
     maps = maps_as_bytes(photograph.maps[:, low[0] : high[0], low[1] : high[1]])
     inside = photograph.inside[low[0] : high[0], low[1] : high[1]].astype(np.uint8) * 255
-    maps, inside = (sample_square(plane, at - low, step / scale, PATCH_SIDE) for plane in (maps, inside))
+    maps, inside = (sample_square(plane, at - low, step / scale, PHOTOGRAPH_SIDE) for plane in (maps, inside))
     return CrossingPatch(pixels, maps, np.asarray(inside > 127, bool), known_scale=True)
 
 
 def map_patch(pixels: Pixels, predict_maps: PredictMaps) -> tuple[Plane, CrossingPatch]:
-    """The four maps (4, h, w) of a square (s, s, 3) of any scale, and its patch.
+    """The four maps (4, h, w) of a square (s, s, 3) of any scale, and its patch, brought to the scale of its vein.
 
     The maps are made as if the square spanned the usual 12 vein widths; where they do not show a vein well, also as if its
     vein were twice as wide. Where the vein has quite another width in the better ones, they are made anew at the scale at
@@ -151,36 +191,45 @@ def map_patch(pixels: Pixels, predict_maps: PredictMaps) -> tuple[Plane, Crossin
     if _support(best) < _WELL_SHOWN:
         closer = _map_at(pixels, predict_maps, _WIDER_VEIN)
         best = closer if _support(best) < _AS_WELL * _support(closer) else best
-    zoom = best[1].pose[1] / INPUT_ZOOM
+    zoom = _zoom_of(best[1])
     mapped = best[0].shape[1] / (SPAN * WIDE_VEIN)
     if not 1 / _SCALE_TOLERANCE < zoom / mapped < _SCALE_TOLERANCE:
         own = _map_at(pixels, predict_maps, zoom)
         best = own if _support(own) >= _KEPT_SUPPORT * _support(best) else best
-    return best
+    maps, pose = best
+    patch = _with_maps(pixels, maps, SPAN * _zoom_of(pose))
+    if pose is None:
+        return maps, patch
+    return maps, replace(patch, measured=PatchPose(pose.slope, pose.width * patch.side, pose.known))
 
 
-def _map_at(pixels: Pixels, predict_maps: PredictMaps, zoom: float) -> tuple[Plane, CrossingPatch]:
-    """Maps and patch of a square, mapped at `zoom` times the scale at which it spans `SPAN` wide veins."""
+def _map_at(pixels: Pixels, predict_maps: PredictMaps, zoom: float) -> tuple[Plane, VeinPose | None]:
+    """Maps and the vein's pose of a square, mapped at `zoom` times the scale at which it spans `SPAN` wide veins."""
     maps = _predict_at(pixels, predict_maps, SPAN * WIDE_VEIN * zoom)
-    return maps, _with_maps(pixels, maps)
+    return maps, find_vein_pose(resize_square(maps_as_bytes(maps), PATCH_SIDE))
 
 
-def _support(mapped: tuple[Plane, CrossingPatch]) -> float:
-    pose = mapped[1].vein_pose
-    return 0.0 if pose is None else pose.support
+def _support(mapped: tuple[Plane, VeinPose | None]) -> float:
+    return 0.0 if mapped[1] is None else mapped[1].support
+
+
+def _zoom_of(pose: VeinPose | None) -> float:
+    """How many times the usual patch a square must be enlarged for its vein to get the usual width."""
+    return 1.0 if pose is None else float(np.clip(1 / (SPAN * pose.width), _SMALLEST_ZOOM, _LARGEST_ZOOM))
 
 
 def map_patch_of_span(
     pixels: Pixels, predict_maps: PredictMaps, span: float, vein_width: float | None
-) -> CrossingPatch:
-    """The patch of a square (s, s, 3) that is known to span so many widths of its vein; a wide patch stays wide.
+) -> tuple[Plane, CrossingPatch]:
+    """The four maps of a square (s, s, 3) that is known to span so many widths of its vein, and its patch, as wide.
 
     `vein_width` is the vein's at the maps' scale, in pixels; where it is not known that of a wide vein is taken, and for a
     square of the usual span the scale is found as by `map_patch`.
     """
     if span == SPAN and vein_width is None:
-        return map_patch(pixels, predict_maps)[1]
-    return _with_maps(pixels, _predict_at(pixels, predict_maps, span * (vein_width or WIDE_VEIN)), span)
+        return map_patch(pixels, predict_maps)
+    maps = _predict_at(pixels, predict_maps, span * (vein_width or WIDE_VEIN))
+    return maps, replace(_with_maps(pixels, maps, span), known_scale=vein_width is not None)
 
 
 def _predict_at(pixels: Pixels, predict_maps: PredictMaps, side: float) -> Plane:
@@ -189,8 +238,8 @@ def _predict_at(pixels: Pixels, predict_maps: PredictMaps, side: float) -> Plane
     return predict_maps(local_contrast(small, lit_pixels(small)))
 
 
-def _with_maps(pixels: Pixels, maps: Plane, span: float = SPAN) -> CrossingPatch:
-    """The patch of a square (s, s, 3) and its maps (4, h, w)."""
+def _with_maps(pixels: Pixels, maps: Plane, span: float) -> CrossingPatch:
+    """The patch of a square (s, s, 3) that spans so many vein widths, and its maps (4, h, w)."""
     square = resize_square(pixels, round(span * VEIN_WIDTH))
     return CrossingPatch(square, resize_square(maps_as_bytes(maps), square.shape[0]), lit_pixels(square))
 

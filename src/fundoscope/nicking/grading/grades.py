@@ -126,7 +126,8 @@ def explain_row(grade: PatchGrade, narrowing: Narrowing | None) -> str:
 
 def shows_artery_and_vein(patch: CrossingPatch) -> bool:
     """Whether the maps show an artery and a vein near the middle of the patch, each clearly of its kind."""
-    third = slice(patch.side // 3, -(patch.side // 3))
-    vessel, artery, vein = patch.maps[third, third].astype(int).transpose(2, 0, 1)
+    maps = patch.middle.maps
+    third = slice(len(maps) // 3, -(len(maps) // 3))
+    vessel, artery, vein = maps[third, third].astype(int).transpose(2, 0, 1)
     lead = (vein - artery)[vessel > _VESSEL_LEVEL] / 255  # of vein over artery
     return bool((lead > _KIND_MARGIN).sum() and (lead < -_KIND_MARGIN).sum())

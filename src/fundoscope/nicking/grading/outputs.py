@@ -71,7 +71,7 @@ def cards_of(grading: PhotographGrading) -> list[CrossingCard]:
     if grading.grades:
         pairs = zip(grading.grades, grading.crossings, strict=True)
         return [_graded_card(grade, crossing.narrowing) for grade, crossing in pairs]
-    patches = [cut_crossing(grading.mapped, crossing) for crossing in grading.crossings]
+    patches = [cut_crossing(grading.mapped, crossing).middle for crossing in grading.crossings]
     return [
         CrossingCard(patch.pixels, patch.maps, None, crossing.narrowing)
         for patch, crossing in zip(patches, grading.crossings, strict=True)
@@ -79,7 +79,8 @@ def cards_of(grading: PhotographGrading) -> list[CrossingCard]:
 
 
 def _graded_card(grade: PatchGrade, narrowing: Narrowing | None) -> CrossingCard:
-    return CrossingCard(grade.patch.pixels, grade.patch.maps, grade.attention[0], narrowing)
+    patch = grade.patch.middle
+    return CrossingCard(patch.pixels, patch.maps, grade.attention[0], narrowing)
 
 
 def header_of(card: NickingCard, kind: ReportKind, started: str) -> NickingHeader:

@@ -26,6 +26,7 @@ from fundoscope.vessels import (
     crossings_between,
     measure_narrowing,
 )
+from fundoscope.vessels.artery_vein import ArteryVeinMap
 
 NOT_FOLLOWED = "the two vessels could not be followed through the crossing"
 NOT_CLEAR = "too little of the vein is clear of other vessels to be measured"
@@ -33,6 +34,7 @@ ONE_SIDE = "side {} of the vein could not be measured"
 NO_ARTERY_WIDTH = "the artery's width could not be measured"
 
 WIDE_VEIN = 6.0  # pixels at the maps' scale: width of a vein that is mapped well; in photographs most are 4 to 7 wide
+SLOPE_REACH = (2.0, 5.0)  # vein widths from the crossing between which a vein's slope is read: outside any nick
 _THINNEST_VEIN = 2.0  # pixels at the maps' scale: no vein is taken for thinner
 _REACH = 14.0  # vein widths around a crossing within which it is measured
 _OFF_MIDDLE = 1 / 3  # of a patch's side: a crossing further from the middle is not the patch's own
@@ -120,21 +122,46 @@ def measure_patch(
             f"A patch of pixels {pixels.shape} does not go with maps {maps.shape} at {scale:g} of its pixels for each of "
             "theirs. Give a square photograph, RGB, its four maps, and the ratio of their sides."
         )
-    artery_vein = classify_map_vessels(maps, settings)
-    crossings = crossings_between(artery_vein.artery, artery_vein.vein)
-    middle = (np.array(artery_vein.vein.shape) - 1) / 2
-    distances = [float(np.hypot(*(crossing.at - middle))) for crossing in crossings]
-    if distances and min(distances) <= _OFF_MIDDLE * 2 * middle.min():
-        own = crossings[int(np.argmin(distances))]
-    else:
-        own = crossing_through(artery_vein.graph, middle, maps[1], maps[2])
-    if own is None:
+    found = find_patch_crossing(maps, settings)
+    if found.own is None:
         return None
-    vessels = [vessel.scaled(scale) for each in (own, *crossings) for vessel in (each.first, each.second)]
+    vessels = [vessel.scaled(scale) for each in (found.own, *found.all) for vessel in (each.first, each.second)]
     calibre = CalibreModel.fit(pixels, vessels)
     whole = np.s_[0 : pixels.shape[0], 0 : pixels.shape[1]]
-    masks = [_enlarged_window(mask, whole, scale) for mask in (artery_vein.artery, artery_vein.vein)]
-    return measure_narrowing(calibre, _upper_first(own).scaled(scale), *masks)
+    masks = [_enlarged_window(mask, whole, scale) for mask in (found.vessels.artery, found.vessels.vein)]
+    return measure_narrowing(calibre, _upper_first(found.own).scaled(scale), *masks)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatchCrossing:
+    """The `own` crossing of a patch, `all` crossings in it, and its `vessels`, at the scale of its maps; `own` is None where no
+    crossing is found near the middle.
+    """
+
+    own: MeasuredCrossing | None
+    all: list[MeasuredCrossing]
+    vessels: ArteryVeinMap
+
+    @property
+    def vein_width(self) -> float:
+        """The width of the own crossing's vein, pixels of the maps."""
+        assert self.own is not None
+        return max(2 * float(np.median(self.own.second.radius)), _THINNEST_VEIN)
+
+
+def find_patch_crossing(
+    maps: NDArray[np.float32], settings: CrossingSettings, off_middle: float = _OFF_MIDDLE
+) -> PatchCrossing:
+    """The crossing of a patch by its maps (4, rows, columns): the one nearest its middle, and at most `off_middle` of the side
+    away from it; else the one that two vessels which end there would make.
+    """
+    vessels = classify_map_vessels(maps, settings)
+    crossings = crossings_between(vessels.artery, vessels.vein)
+    middle = (np.array(vessels.vein.shape) - 1) / 2
+    distances = [float(np.hypot(*(crossing.at - middle))) for crossing in crossings]
+    if distances and min(distances) <= off_middle * 2 * middle.min():
+        return PatchCrossing(crossings[int(np.argmin(distances))], crossings, vessels)
+    return PatchCrossing(crossing_through(vessels.graph, middle, maps[1], maps[2]), crossings, vessels)
 
 
 def _disc_first(crossing: MeasuredCrossing, disc: Points | None) -> MeasuredCrossing:
