@@ -48,9 +48,27 @@ CHOSEN = Path(__file__).parents[1] / "recipes/chosen_crossings.csv"
 
 _DRAWN = 0.7  # share of an arm's centreline on pixels of that vessel alone from which on it is drawn
 _ARM = 1.5  # widths of the wider vessel over which an arm is looked at
-_TILE, _SPAN, _ACROSS, _DOWN = 256, 10, 4, 5  # pixels of a tile, vein widths that it shows, tiles on a sheet
 
 Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class ContactSheetLayout:
+    """The photograph's side of a tile in pixels, the vein widths that it shows, and the tiles on a sheet.
+
+    `each_colour` stretches the contrast of red, green and blue apart, so that a vessel, which is dark in green, stands out.
+    """
+
+    side: int = 256
+    span: float = 10
+    across: int = 4
+    down: int = 5
+    each_colour: bool = False
+
+    @property
+    def tile_shape(self) -> tuple[int, int, int]:
+        """Rows, columns and colours of a tile: the photograph, beside it the drawn map half as large, and a border."""
+        return self.side + 4, self.side * 3 // 2 + 8, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,36 +141,39 @@ def has_four_arms(crossing: MeasuredCrossing, artery: Mask, vein: Mask) -> bool:
 
 
 def draw_contact_sheets(
-    listed: Sequence[Candidate], records: Mapping[str, PhotographRecord], out: Path
+    listed: Sequence[Candidate],
+    records: Mapping[str, PhotographRecord],
+    out: Path,
+    layout: ContactSheetLayout = ContactSheetLayout(),
 ) -> Iterator[Path]:
     """Write sheets of tiles below `out`: the photograph around each candidate, its number, and beside it the drawn map
     around the same place, twice as far. `records` holds the photographs by name.
     """
     out.mkdir(parents=True, exist_ok=True)
-    tiles = [_tile(each, records[each.photograph]) for each in listed]
-    per_sheet = _ACROSS * _DOWN
-    blank = np.zeros((_TILE + 4, _TILE * 3 // 2 + 8, 3), np.uint8)
+    tiles = [_tile(each, records[each.photograph], layout) for each in listed]
+    per_sheet = layout.across * layout.down
     for start in range(0, len(tiles), per_sheet):
         sheet = tiles[start : start + per_sheet]
-        sheet += [blank] * (per_sheet - len(sheet))
-        picture = np.vstack([np.hstack(sheet[k : k + _ACROSS]) for k in range(0, per_sheet, _ACROSS)])
+        sheet += [np.zeros(layout.tile_shape, np.uint8)] * (per_sheet - len(sheet))
+        rows = (sheet[k : k + layout.across] for k in range(0, per_sheet, layout.across))
         path = out / f"sheet_{start // per_sheet}.png"
-        cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        cv2.imwrite(str(path), cv2.cvtColor(np.vstack([np.hstack(row) for row in rows]), cv2.COLOR_RGB2BGR))
         yield path
 
 
-def _tile(candidate: Candidate, record: PhotographRecord) -> Pixels:
-    at, step = (candidate.row, candidate.column), _SPAN * candidate.vein_px / _TILE
-    seen = sample_square(record.pixels, at, step, _TILE).astype(np.float32)
-    low, high = np.percentile(seen, (1, 99.5))
+def _tile(candidate: Candidate, record: PhotographRecord, layout: ContactSheetLayout) -> Pixels:
+    side, half = layout.side, layout.side // 2
+    at, step = (candidate.row, candidate.column), layout.span * candidate.vein_px / side
+    seen = sample_square(record.pixels, at, step, side).astype(np.float32)
+    low, high = np.percentile(seen, (1, 99.5), axis=(0, 1) if layout.each_colour else None)
     assert record.artery is not None and record.vein is not None
     colours = np.zeros((*record.field.shape, 3), np.uint8)
     colours[record.artery], colours[record.vein] = (255, 60, 60), (60, 90, 255)
     colours[record.artery & record.vein] = (60, 255, 60)
-    tile = np.zeros((_TILE + 4, _TILE * 3 // 2 + 8, 3), np.uint8)
-    tile[:_TILE, :_TILE] = np.clip((seen - low) / (high - low + 1) * 255, 0, 255)
-    tile[: _TILE // 2, _TILE + 2 : _TILE + 2 + _TILE // 2] = sample_square(colours, at, 2 * step, _TILE // 2)
-    cv2.putText(tile, str(candidate.number), (_TILE + 30, _TILE - 40), cv2.FONT_HERSHEY_SIMPLEX, 1, (255, 255, 255), 2)
+    tile = np.zeros(layout.tile_shape, np.uint8)
+    tile[:side, :side] = np.clip((seen - low) / (high - low + 1) * 255, 0, 255)
+    tile[:half, side + 2 : side + 2 + half] = sample_square(colours, at, 2 * step, half)
+    cv2.putText(tile, str(candidate.number), (side + 30, side - 40), cv2.FONT_HERSHEY_SIMPLEX, 1, (255, 255, 255), 2)
     return tile
 
 
