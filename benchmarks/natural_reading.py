@@ -11,8 +11,8 @@ what is measured is whether the tool sees what its builders see by the rule belo
 
 The crossings are 50 of DRIVE's test photographs and 50 of HRF, drawn once from all candidates of
 `nicking/recipes/chosen_crossings.csv`: from those that were left out as narrowed or blurred, too, or grades 1 to 3 would be
-missing. The tiles show them shuffled, with no set, no name and no measurement, the
-contrast of red, green and blue stretched apart.
+missing. The tiles show them shuffled, with no set, no name and no measurement, and with the contrast of
+red, green and blue stretched apart.
 
 The rule. The vein is judged within one of its widths of the artery's edge, against the same vein 2 to 4 widths away from the
 crossing, on each side of the artery alone; of a vein that forks there, the branch that runs to the artery counts. What counts
@@ -22,8 +22,8 @@ shares are those of `vessels/grade_rule.py`; there is no clinical scale of four 
     0      the vein comes to the artery as broad and as dark as it is farther out, on both sides; a loss under a seventh (.15)
            cannot be seen with certainty and is 0
     1      the vein tapers slightly, at least on one side; its worse side keeps about two thirds or more (a loss of .15 to .36)
-    2      the vein is clearly narrowed or faded on one side, by more than a third (.36) and up to a gap, and less than that
-           on the other one
+    2      the vein is clearly narrowed or faded on one side, by more than a third (.36) and up to a gap, and the other
+           side does not make it 3
     3      the vein is narrowed by two fifths (.40) or more on both sides: an hourglass, or lost on both sides of the artery
     blank  cannot be read: the vein's edges cannot be made out 2 to 4 widths away on one of its sides, or no artery crosses
            a vein in the middle. A vein that is clear farther out and lost only beside the artery can be read: 2 or 3.
