@@ -59,7 +59,7 @@ def epoch_seconds(squares: Squares, rows: np.ndarray) -> list[dict[str, object]]
     views = TeacherViews(squares, options.augment, ROUNDS + 1, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        answers = compute_teacher_logits(teacher, views, rows, Path(folder))
+        answers = compute_teacher_logits(teacher, views, views.copies(rows, squares.labels), Path(folder))
         once = (time.perf_counter() - start) / views.number
     alone = training_batches(squares, rows, options.augment, options.batch, 0)
     taught = distillation_batches(views, rows, answers, options.batch)

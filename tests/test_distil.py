@@ -32,6 +32,7 @@ def views():
 
 
 ROWS = np.arange(6)
+COPIES = [(row, 0) for row in range(6)]
 
 
 def targets(labels, teacher):
@@ -69,13 +70,29 @@ def test_an_unlabelled_photograph_is_learnt_from_the_teacher_alone(loss):
 
 def test_teacher_and_student_see_the_same_view(views, tmp_path):
     teacher = build("tiny").eval()
-    answers = compute_teacher_logits(teacher, views, ROWS, tmp_path)
+    answers = compute_teacher_logits(teacher, views, COPIES, tmp_path)
     assert answers.shape == (3, 6, 2)
     batches = distillation_batches(views, ROWS, answers, batch=2)
     for epoch in range(4):
         batches.sampler.set_epoch(epoch)
         for x, target in batches:
             np.testing.assert_allclose(predict_logits(teacher, x.numpy()), target[:, 1:], atol=2e-3)  # bfloat16
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_copies_of_the_rarer_class_are_turned_and_answered_by_themselves(views, tmp_path, turned):
+    augment = Augment(0, 0, 0, 0, 0, 0, 0, 0, 0)  # so that all views of a photograph are equal, but for turns
+    squares = views.squares.with_labels(np.array([0, 0, 0, 0, 0, 1]))
+    views = replace(views, squares=squares, augment=augment, turned_copies=turned)
+    teacher = build("tiny").eval()
+    copies = views.copies(ROWS, squares.labels)
+    assert copies == COPIES + [(5, copy) for copy in (1, 2, 3, 4) if turned]
+    batches = distillation_batches(views, ROWS, compute_teacher_logits(teacher, views, copies, tmp_path), batch=10)
+    seen = set()
+    for x, target in batches:
+        np.testing.assert_allclose(predict_logits(teacher, x.numpy()), target[:, 1:], atol=2e-3)
+        seen |= {one.numpy().tobytes() for one, label in zip(x, target[:, 0], strict=True) if label == 1}
+    assert len(seen) == (4 if turned else 1)
 
 
 def test_an_answer_is_computed_once(views, tmp_path):
@@ -91,18 +108,18 @@ def test_an_answer_is_computed_once(views, tmp_path):
             return self.linear(x.mean((1, 2, 3))[:, None])
 
     teacher = Counting()
-    first = compute_teacher_logits(teacher, views, ROWS, tmp_path)
+    first = compute_teacher_logits(teacher, views, COPIES, tmp_path)
     done = len(calls)
-    np.testing.assert_array_equal(compute_teacher_logits(teacher, views, ROWS, tmp_path), first)
+    np.testing.assert_array_equal(compute_teacher_logits(teacher, views, COPIES, tmp_path), first)
     assert len(calls) == done
     # another teacher, other rows and another augmentation are other answers
     with torch.no_grad():
         teacher.linear.bias += 1
-    assert not np.allclose(compute_teacher_logits(teacher, views, ROWS, tmp_path), first)
+    assert not np.allclose(compute_teacher_logits(teacher, views, COPIES, tmp_path), first)
     assert len(calls) > done
     done = len(calls)
-    compute_teacher_logits(teacher, views, ROWS[:4], tmp_path)
-    compute_teacher_logits(teacher, replace(views, augment=Augment(rotation=0)), ROWS, tmp_path)
+    compute_teacher_logits(teacher, views, COPIES[:4], tmp_path)
+    compute_teacher_logits(teacher, replace(views, augment=Augment(rotation=0)), COPIES, tmp_path)
     assert len(calls) >= done + 6
 
 
@@ -130,7 +147,7 @@ def test_a_student_comes_near_its_teacher(views, tmp_path):
     pixels = [np.clip(rng.normal(120, 20, (48, 48, 3)) + np.array([t, 0, 0]), 0, 255).astype(np.uint8) for t in tint]
     squares = Squares(pixels, np.full(24, 0), Standard(size=32, clahe_when="never"))
     views, rows, teacher = TeacherViews(squares, Augment(colour=0), 2, seed=1), np.arange(24), Teacher()
-    answers = compute_teacher_logits(teacher, views, rows, tmp_path / "answers")
+    answers = compute_teacher_logits(teacher, views, views.copies(rows, squares.labels), tmp_path / "answers")
     torch.manual_seed(0)
     student = build("tiny")
     options = FitOptions(epochs=30, batch=8, learning_rate=1e-2, average=0.5)
@@ -162,7 +179,7 @@ def test_a_hint_reaches_the_students_body_and_costs_less_the_nearer_the_maps():
 
 def test_the_teachers_maps_are_kept_beside_its_logits(views, tmp_path):
     teacher = build("tiny+tiny").eval()
-    answers = compute_teacher_logits(teacher, views, ROWS, tmp_path, maps=True)
+    answers = compute_teacher_logits(teacher, views, COPIES, tmp_path, maps=True)
     assert answers.shape == (3, 6, 2 + 256)  # 256 maps of 1 x 1 at 32 px
     x = torch.from_numpy(np.stack([views.input(1, int(row)) for row in ROWS]))
     with torch.no_grad():

@@ -4,7 +4,7 @@ import torch
 
 from fundoscope.errors import FundoscopeError, UsageError
 from fundoscope.networks import COMPARED_NETWORKS, Fused, FusionOptions, Scaling, build, count_parameters
-from fundoscope.networks.timm_bodies import TimmBody
+from fundoscope.networks.timm_bodies import TimmBody, create_network
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +24,35 @@ def test_the_papers_maps(paper):
     assert stacked.shape == (1, 2944, 8, 8)
     fused = paper.features(x)
     assert fused.shape == (1, 256, 8, 8)
-    # a 1x1 convolution is a matrix at each place
+    # a 1x1 convolution is a matrix at each place; the ReLU behind it keeps it from folding into the head
     weight, bias = paper.body.mix.weight[:, :, 0, 0], paper.body.mix.bias
-    torch.testing.assert_close(fused[0, :, 3, 5], weight @ stacked[0, :, 3, 5] + bias, rtol=1e-4, atol=1e-4)
+    mixed = weight @ stacked[0, :, 3, 5] + bias
+    assert (mixed < 0).any()
+    torch.testing.assert_close(fused[0, :, 3, 5], mixed.clamp_min(0), rtol=1e-4, atol=1e-4)
     # and the head a linear layer of the mean over places
     logits = fused.mean((2, 3)) @ paper.head.weight.T + paper.head.bias
     torch.testing.assert_close(paper(x), logits, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_without_its_relu_the_fusion_and_the_head_are_one_matrix():
+    torch.manual_seed(0)
+    bent, flat = (build("tiny+tiny", pretrained=False, fusion_relu=relu).eval() for relu in (True, False))
+    flat.load_state_dict(bent.state_dict())
+    x = torch.rand(4, 3, 64, 64)
+    folded = flat.head.weight @ flat.body.mix.weight[:, :, 0, 0]
+    stacked = flat.body.stack_streams(x).mean((2, 3))
+    wanted = stacked @ folded.T + flat.head.weight @ flat.body.mix.bias + flat.head.bias
+    torch.testing.assert_close(flat(x), wanted, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(bent(x), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_the_papers_sizes_of_comparison_networks():
+    # table 5: 9.40 M and 88.12 M with 1000 classes; ResNet-RS 36.03 M
+    with torch.device("meta"):
+        found = {name: count_parameters(create_network(COMPARED_NETWORKS[name], False)) / 1e6
+                 for name in ("halonet", "swinv2", "resnet_rs")}  # fmt: skip
+    assert found == pytest.approx({"halonet": 9.404, "swinv2": 87.9, "resnet_rs": 35.7}, rel=1e-3)
 
 
 @torch.no_grad()
@@ -75,8 +98,9 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(FundoscopeError, match="--random-weights"):
-        TimmBody("resnet18", 64, pretrained=True)
+    for name in ("resnet18", "halonet_h2"):
+        with pytest.raises(FundoscopeError, match="--random-weights"):
+            TimmBody(name, 64, pretrained=True)
 
 
 @pytest.mark.parametrize("name", sorted(COMPARED_NETWORKS))

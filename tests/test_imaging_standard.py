@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fundoscope.imaging import Field, Frame, Photograph, Standard, clahe, find_field
+from fundoscope.imaging import Field, Frame, Photograph, Prepared, Standard, clahe, find_field
 
 PLAIN = Standard(clahe_when="never")
 
@@ -167,6 +167,21 @@ def test_the_photograph_is_left_as_it_was():
     for when in ("after resize", "before resize", "never"):
         Standard(clahe_when=when).apply(photograph)
     np.testing.assert_array_equal(photograph.pixels, before)
+
+
+@pytest.mark.parametrize("when", ["before resize", "never"])
+def test_a_whole_photograph_is_resized_neither_cut_nor_masked(when):
+    photograph = fundus(*CIRCLES["whole"])
+    standard = Standard(size=64, view="whole", clahe_when=when)
+    enhanced = clahe(photograph.pixels, 2.0, 8) if when == "before resize" else photograph.pixels
+    wanted = cv2.resize(enhanced, (64, 64), interpolation=cv2.INTER_AREA)
+    assert np.abs(standard.enhance(standard.square(photograph)).astype(int) - wanted).mean() < 0.5
+    prepared = Prepared.from_photograph(photograph)
+    np.testing.assert_array_equal(standard.square(prepared), standard.square(photograph))
+    # where the eye is seen: the same shares of rows and of columns as in the photograph
+    inside, field = standard.inside(prepared, 64), prepared.field.mask()
+    assert inside.mean() == pytest.approx(field.mean(), abs=0.02)
+    assert inside.any(1).mean() == pytest.approx(field.any(1).mean(), abs=0.05)
 
 
 def test_json_round_trip_and_refusal_of_the_unknown():

@@ -5,7 +5,7 @@ called by itself, because training puts its augmentation between the first and t
 
 0. `prepare` reads the photograph; a large JPEG at half, a quarter or an eighth of its size where the square allows.
 1. `square` finds the field of view, cuts out the square around its circle and resizes it to `size` pixels by area
-   averages. Outside the field all is black.
+   averages. Outside the field all is black. (A standard whose `view` is the whole photograph resizes that instead.)
 2. `enhance` evens the contrast of lightness by CLAHE, after the resize (docs/explanation/standard.md has the measurement).
 3. `tensor` scales to 0..1, subtracts the network's mean, divides by its deviation, and puts channels first.
 """
@@ -28,11 +28,16 @@ from fundoscope.imaging.read import Photograph, Pixels, Source
 
 
 class Standard(BaseModel):
-    """The settings of standard pixels; equal settings give equal bytes."""
+    """The settings of standard pixels; equal settings give equal bytes.
+
+    `view` is what a square shows: the `field` of view, cut out and masked, or the `whole` photograph, neither cut nor
+    masked and stretched to a square, as paper 000 resizes its photographs.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Option(256, ge=32, le=1024)
+    view: Literal["field", "whole"] = "field"
     clahe_clip: float = Option(2.0, gt=0)
     clahe_tiles: int = Option(8, ge=1)
     clahe_when: Literal["after resize", "before resize", "never"] = "after resize"
@@ -50,14 +55,27 @@ class Standard(BaseModel):
     def square(self, photograph: Prepared | Photograph, field: Field | None = None, size: int | None = None) -> Pixels:
         """Return the field as a square of `size` (default: this standard's) pixels, uint8 RGB, black outside.
 
-        A `Photograph` needs its `field`, or it is sought; a `Prepared` one has it.
+        A `Photograph` needs its `field`, or it is sought; a `Prepared` one has it. A standard of whole photographs seeks none.
         """
-        if not isinstance(photograph, Prepared):
-            photograph = Prepared(photograph, field or find_field(photograph.pixels))
+        if self.clahe_when == "before resize":
+            pixels = clahe(photograph.pixels, self.clahe_clip, self.clahe_tiles)
+            if self.view == "whole":
+                return resize(pixels, size or self.size, size or self.size)
+            return cut_square(pixels, _prepared(photograph, field).field, size or self.size)
+        return self.unenhanced_square(photograph, field, size)
+
+    def unenhanced_square(
+        self, photograph: Prepared | Photograph, field: Field | None = None, size: int | None = None
+    ) -> Pixels:
+        """Return the square that `square` gives, with the contrast as it was."""
         side = size or self.size
-        if self.clahe_when != "before resize":
-            return photograph.square(side)
-        return cut_square(clahe(photograph.pixels, self.clahe_clip, self.clahe_tiles), photograph.field, side)
+        return (
+            resize(photograph.pixels, side, side) if self.view == "whole" else _prepared(photograph, field).square(side)
+        )
+
+    def inside(self, photograph: Prepared, side: int, rim: float = 0.0) -> NDArray[np.bool_]:
+        """Return which pixels of a square show the eye, (side, side); `rim`, in radii, is left out along every edge."""
+        return photograph.field.mask((side, side), rim) if self.view == "whole" else photograph.inside(side, rim)
 
     def enhance(self, square: Pixels) -> Pixels:
         """Return a square with its contrast evened, resized to this standard's size if need be; uint8 RGB."""
@@ -80,6 +98,13 @@ class Standard(BaseModel):
     def from_json(cls, values: dict[str, Any]) -> Standard:
         """Return the standard that `model_dump(mode='json')` wrote; unknown keys are refused."""
         return cls.model_validate(values)
+
+
+def _prepared(photograph: Prepared | Photograph, field: Field | None) -> Prepared:
+    """Return the photograph with its field."""
+    if isinstance(photograph, Prepared):
+        return photograph
+    return Prepared(photograph, field or find_field(photograph.pixels))
 
 
 @lru_cache(maxsize=8)

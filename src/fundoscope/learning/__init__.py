@@ -1,6 +1,7 @@
 """Training of networks: augmentation, batches, distillation, and fits that survive being killed."""
 
 from fundoscope.learning.augment import Augment
+from fundoscope.learning.device_squares import DeviceSquares
 from fundoscope.learning.distillation import Distillation, DistillationPlan, HintonLoss, LogitRegressionLoss, distil
 from fundoscope.learning.fit import FitOptions, TrainingData, fit, fit_batches, predict_logits
 from fundoscope.learning.squares import SQUARE, UNLABELLED, Squares
@@ -12,6 +13,7 @@ __all__ = [
     "UNLABELLED",
     "Augment",
     "CropOptions",
+    "DeviceSquares",
     "Distillation",
     "DistillationPlan",
     "FitOptions",

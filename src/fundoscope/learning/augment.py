@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from fundoscope.imaging import Pixels
 
@@ -50,14 +51,18 @@ class Augment:
 
     def _geometry(self, square: Pixels, rng: Generator) -> Pixels:
         size = square.shape[0]
+        return _pixels(cv2.warpAffine(square, self.draw_geometry(size, rng), (size, size), flags=cv2.INTER_LINEAR))
+
+    def draw_geometry(self, size: int, rng: Generator) -> NDArray[np.float64]:
+        """A turn, a zoom, a shift and perhaps a mirror: the matrix (2, 3) from a place (x, y, 1) to where it is seen."""
         angle = rng.uniform(-self.rotation, self.rotation)
         zoom = np.exp(rng.uniform(-self.scale, self.scale))
-        matrix = cv2.getRotationMatrix2D((size / 2 - 0.5, size / 2 - 0.5), angle, zoom)
+        matrix = np.asarray(cv2.getRotationMatrix2D((size / 2 - 0.5, size / 2 - 0.5), angle, zoom), np.float64)
         matrix[:, 2] += rng.uniform(-self.shift, self.shift, 2) * size
         if self.rotation and rng.random() < 0.5:
             matrix[0] = -matrix[0]
             matrix[0, 2] += size - 1
-        return _pixels(cv2.warpAffine(square, matrix, (size, size), flags=cv2.INTER_LINEAR))
+        return matrix
 
 
 def _pixels(picture: Any) -> Pixels:
@@ -66,20 +71,28 @@ def _pixels(picture: Any) -> Pixels:
 
 
 def _colours(square: Pixels, rng: Generator, strength: float) -> Pixels:
-    """Another gain and gamma for all channels and for each, another saturation and hue (rotation in opponent colours)."""
+    """Another gain and gamma for all channels and for each, another saturation and hue."""
+    gain, gamma, mixed = draw_colours(rng, strength)
+    table = np.clip((np.arange(256)[:, None] / 255.0) ** gamma * gain, 0, 1) * 255
+    return _pixels(cv2.transform(cv2.LUT(square, table.astype(np.uint8)[None]), mixed))
+
+
+def draw_colours(
+    rng: Generator, strength: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Gain (3,) and gamma (3,) of the channels, and the matrix (3, 3) of another saturation and hue.
+
+    A value v in 0..1 becomes v^gamma x gain, at most 1; then the matrix turns the colours about grey (opponent colours).
+    """
     reach = 0.30 * strength
     gain = np.exp(rng.uniform(-reach, reach) + rng.uniform(-reach / 2, reach / 2, 3))
     gamma = np.exp(rng.uniform(-reach, reach) + rng.uniform(-reach / 4, reach / 4, 3))
-    levels = np.arange(256)[:, None] / 255.0
-    table = np.clip(levels**gamma * gain, 0, 1) * 255
-    out = cv2.LUT(square, table.astype(np.uint8)[None])
     turn, vivid = np.deg2rad(rng.uniform(-12, 12) * strength), np.exp(rng.uniform(-0.5, 0.25) * strength)
     if rng.random() < 0.08 * strength:
         vivid = 0.0  # a photograph without colour keeps its vessels and its ridge
     grey = np.full((3, 3), 1 / 3)
     axis = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
-    turned = grey + vivid * (np.cos(turn) * (np.eye(3) - grey) + np.sin(turn) * axis)
-    return _pixels(cv2.transform(out, turned))
+    return gain, gamma, grey + vivid * (np.cos(turn) * (np.eye(3) - grey) + np.sin(turn) * axis)
 
 
 def _slope_of_light(square: Pixels, rng: Generator) -> Pixels:

@@ -5,12 +5,16 @@ each view are computed once and written to disk. An epoch of the student uses th
 again from the same numbers, and reads the teacher's logits for that view. So an epoch with a teacher costs as much as an
 epoch without.
 
+Copies that make the classes equal are turned by 90 and 180 degrees, as where labels alone are learnt (paper 000, section 2.1),
+or each is one more view.
+
 With a hint (Romero et al. 2015) the student also imitates the teacher's last maps, through a 1x1 convolution of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,12 +80,13 @@ def _labelled(logits: Tensor, target: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Distillation:
     """How a student learns from its teacher: the `loss` on logits, the number of `views` of each photograph, and the
-    weight of the `hint` (0 for none).
+    weight of the `hint` (0 for none). `turned_copies`: the copies of the rarer class are turned and answered each by itself.
     """
 
     loss: HintonLoss | LogitRegressionLoss = LogitRegressionLoss()
     views: int = 10
     hint: float = 0.0
+    turned_copies: bool = False
 
     def distillation_loss(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss, a scalar, of `output` (N, 2) against `target` (N, 3).
@@ -99,16 +104,31 @@ class Distillation:
 
 @dataclass(frozen=True)
 class TeacherViews:
-    """The augmented views for which the teacher's logits are kept: `number` of each photograph, drawn by `augment`."""
+    """The augmented views for which the teacher's logits are kept: `number` of each photograph, drawn by `augment`.
+
+    With `turned_copies` a copy of a photograph has views of its own, turned by 90 degrees as often as the copy's number.
+    """
 
     squares: Squares
     augment: Augment
     number: int
     seed: int
+    turned_copies: bool = False
 
-    def input(self, view: int, row: int) -> NDArray[np.float32]:
-        """Network input (3, S, S) of one view of one photograph, always the same for the same `seed`."""
-        return self.squares.input(row, np.random.default_rng((self.seed, view, row)), self.augment)
+    def input(self, view: int, row: int, copy: int = 0) -> NDArray[np.float32]:
+        """Network input (3, S, S) of one view of one copy of a photograph, always the same for the same `seed`."""
+        key = (self.seed, view, row, copy) if copy else (self.seed, view, row)
+        return self.squares.input(row, np.random.default_rng(key), self.augment, turns=copy)
+
+    def choose(self, index: Index) -> tuple[int, int, int]:
+        """The view, row and copy that stand for an index of `Order`."""
+        epoch, row, copy = index
+        return (epoch % self.number, row, copy) if self.turned_copies else ((epoch + copy) % self.number, row, 0)
+
+    def copies(self, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """Every (row, copy) that may be asked for, rows first in their order, then turned copies."""
+        turned = Order(rows, labels, self.seed).possible_copies() if self.turned_copies else []
+        return [(int(row), 0) for row in rows] + [(row, copy) for row, copy in turned if copy]
 
 
 class HintedStudent(nn.Module):
@@ -134,22 +154,22 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def compute_teacher_logits(
-    teacher: nn.Module, views: TeacherViews, rows: NDArray[np.int64], folder: Path, maps: bool = False
+    teacher: nn.Module, views: TeacherViews, copies: Sequence[tuple[int, int]], folder: Path, maps: bool = False
 ) -> NDArray[np.float32]:
-    """The teacher's logits for every view of these rows, (views, len(rows), 2), kept in `folder`.
+    """The teacher's logits for every view of these (row, copy), (views, len(copies), 2), kept in `folder`.
 
-    There is one file a view. Its name holds hashes of the teacher's weights, the rows and the augmentation, so that the
+    There is one file a view. Its name holds hashes of the teacher's weights, the copies and the augmentation, so that the
     logits of another teacher or another fold cannot be read by mistake. What is there is not computed again. With `maps`
-    the M values of the last maps follow the logits, (views, len(rows), 2 + M).
+    the M values of the last maps follow the logits, (views, len(copies), 2 + M).
     """
-    named = f"{fingerprint(teacher)}-{_named(views, rows)}{'-maps' if maps else ''}"
+    named = f"{fingerprint(teacher)}-{_named(views, copies)}{'-maps' if maps else ''}"
     answers = []
     for view in range(views.number):
         path = folder / f"{named}-view-{view:03d}.npy"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             with path.with_suffix(".part").open("wb") as file:
-                np.save(file, _view_logits(teacher, views, view, rows, maps))
+                np.save(file, _view_logits(teacher, views, view, copies, maps))
             path.with_suffix(".part").replace(path)
         answers.append(np.load(path))
     return np.stack(answers).astype(np.float32)
@@ -157,7 +177,7 @@ def compute_teacher_logits(
 
 @torch.no_grad()
 def _view_logits(
-    teacher: nn.Module, views: TeacherViews, view: int, rows: NDArray[np.int64], maps: bool, batch: int = 16
+    teacher: nn.Module, views: TeacherViews, view: int, copies: Sequence[tuple[int, int]], maps: bool, batch: int = 16
 ) -> NDArray[np.floating]:
     """The teacher's logits for one view, computed a batch at a time to bound the memory.
 
@@ -165,8 +185,8 @@ def _view_logits(
     """
     teacher.eval().to(memory_format=torch.channels_last)
     answers = []
-    for at in range(0, len(rows), batch):
-        x = torch.from_numpy(np.stack([views.input(view, int(row)) for row in rows[at : at + batch]]))
+    for at in range(0, len(copies), batch):
+        x = torch.from_numpy(np.stack([views.input(view, row, copy) for row, copy in copies[at : at + batch]]))
         with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16()):
             answers.append(_logits_and_maps(teacher, x.to(memory_format=torch.channels_last), maps).float().numpy())
     return np.concatenate(answers).astype(np.float16 if maps else np.float32)
@@ -180,32 +200,32 @@ def _logits_and_maps(teacher: nn.Module, x: Tensor, maps: bool) -> Tensor:
     return torch.cat([teacher.classify(features), features.flatten(1)], dim=1)
 
 
-def _named(views: TeacherViews, rows: NDArray[np.int64]) -> str:
-    text = repr((views.augment, views.seed, views.squares.standard, np.asarray(rows).tolist()))
+def _named(views: TeacherViews, copies: Sequence[tuple[int, int]]) -> str:
+    text = repr((views.augment, views.seed, views.squares.standard, list(copies)))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class _DistillationExamples(Dataset[tuple[Tensor, Tensor]]):
-    def __init__(self, views: TeacherViews, targets: dict[int, NDArray[np.float32]]) -> None:
+    def __init__(self, views: TeacherViews, targets: dict[tuple[int, int], NDArray[np.float32]]) -> None:
         self.views, self.targets = views, targets
 
     def __getitem__(self, index: Index) -> tuple[Tensor, Tensor]:
-        epoch, row, copy = index
-        view = (epoch + copy) % self.views.number
-        return torch.from_numpy(self.views.input(view, row)), torch.from_numpy(self.targets[row][view])
+        view, row, copy = self.views.choose(index)
+        return torch.from_numpy(self.views.input(view, row, copy)), torch.from_numpy(self.targets[row, copy][view])
 
 
 def distillation_batches(
     views: TeacherViews, rows: NDArray[np.int64], answers: NDArray[np.float32], batch: int, labelled: bool = True
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches (input, target) of the rows in a new order each epoch; targets hold the labels and the teacher's `answers`.
+    """Batches (input, target) of the rows in a new order each epoch; targets hold the labels and the teacher's `answers` to
+    all `views.copies` of the rows.
 
     Without `labelled` all photographs count as unlabelled: the student learns from the teacher alone.
     """
     labels = views.squares.labels if labelled else np.full(len(views.squares.labels), UNLABELLED)
     targets = {
-        int(row): np.column_stack([np.full(views.number, labels[row]), answers[:, k]]).astype(np.float32)
-        for k, row in enumerate(rows)
+        (row, copy): np.column_stack([np.full(views.number, labels[row]), answers[:, k]]).astype(np.float32)
+        for k, (row, copy) in enumerate(views.copies(rows, labels))
     }
     order = Order(rows, labels, views.seed)
     return DataLoader(_DistillationExamples(views, targets), batch, sampler=order, drop_last=len(order) > batch)
@@ -234,8 +254,9 @@ def distil(
     seed: int,
 ) -> Classifier:
     """Train the student on the teacher's logits; it stops on the labels of the inner rows, and resumes as `fit` does."""
-    views = TeacherViews(plan.squares, options.augment, distillation.views, seed)
-    answers = compute_teacher_logits(plan.teacher, views, plan.train, plan.cache, maps=distillation.hint > 0)
+    views = TeacherViews(plan.squares, options.augment, distillation.views, seed, distillation.turned_copies)
+    copies = views.copies(plan.train, plan.squares.labels)
+    answers = compute_teacher_logits(plan.teacher, views, copies, plan.cache, maps=distillation.hint > 0)
     batches = distillation_batches(views, plan.train, answers, options.batch)
     inner = plain_batches(plan.squares, plan.inner, options.batch) if len(plan.inner) else None
     data = TrainingData(batches, distillation.distillation_loss, inner)

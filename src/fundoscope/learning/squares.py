@@ -97,6 +97,17 @@ class Order(Sampler[Index]):
     def _unlabelled(self) -> int:
         return min(len(self.unlabelled), self._labelled or len(self.unlabelled))
 
+    def possible_copies(self) -> list[tuple[int, int]]:
+        """Every (row, copy) that some epoch may draw: how often a row is repeated depends on its class alone."""
+        wanted = max(len(rows) for rows in self.classes) if all(map(len, self.classes)) else 0
+        labelled = [
+            (int(row), copy)
+            for rows in self.classes
+            for copy in range(-(-wanted // max(1, len(rows))) or 1)
+            for row in rows
+        ]
+        return labelled + [(int(row), 0) for row in self.unlabelled]
+
     def __iter__(self) -> Iterator[Index]:
         if not self.shuffle:
             return iter([(0, int(row), 0) for row in self.rows])

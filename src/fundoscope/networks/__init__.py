@@ -19,18 +19,21 @@ def build(
     size: int = 256,
     input_scaling: Scaling = UNIT,
     frozen_stages: int = 0,
+    fusion_relu: bool = True,
 ) -> Classifier:
     """The two-class network of that name for square input of `size` pixels, scaled as `input_scaling`.
 
-    `name` is one of `BODY_NAMES`, any of timm's, or several joined by `+`: streams that are fused (paper 000). With
+    `name` is one of `BODY_NAMES`, any of timm's, or several joined by `+`: streams that are fused (paper 000), with
+    a ReLU behind the fusion unless `fusion_relu` is false. With
     `pretrained` the bodies start from ImageNet weights where they have some; those of EfficientNet-Lite then keep the
     first `frozen_stages` of their seven stages as they are. Raises `UsageError` for unknown names.
     """
     streams = tuple(name.split("+"))
     if len(streams) > 1:
         fused = FusionOptions(
-            streams, size=size, pretrained=pretrained, input_scaling=input_scaling, frozen_stages=frozen_stages
-        )
+            streams, relu=fusion_relu, size=size, pretrained=pretrained, input_scaling=input_scaling,
+            frozen_stages=frozen_stages,
+        )  # fmt: skip
         body = Fused(fused)
         return Classifier(body, body.channels, dropout=0.0)
     body = build_body(name, size, pretrained, input_scaling, frozen_stages)

@@ -1,6 +1,7 @@
 """MS-ROP, the teacher of paper 000: several networks see one photograph, and their last maps are fused place by place.
 
-The maps are stacked, mixed by a 1x1 convolution, averaged over places and led through one linear layer. At 256 px with
+The maps are stacked, mixed by a 1x1 convolution, led through a ReLU (without it convolution and head would fold into one
+matrix), averaged over places and led through one linear layer. At 256 px with
 ResNet18, DenseNet121 and EfficientNet-B2: 512 + 1024 + 1408 = 2944 maps of 8x8, mixed to 256; 26.59 M parameters.
 """
 
@@ -24,13 +25,15 @@ MAPS = 256
 class FusionOptions:
     """What a teacher is fused from.
 
-    `streams` are names of bodies, all of one stride; `maps` remain after the fusion. `size` is the side of the square
+    `streams` are names of bodies, all of one stride; `maps` remain after the fusion, and `relu`
+    makes them nonlinear as in paper 000. `size` is the side of the square
     input, `input_scaling` its scaling. `pretrained` starts the streams from ImageNet; those of EfficientNet-Lite then keep
     their first `frozen_stages`.
     """
 
     streams: tuple[str, ...] = ("resnet18", "densenet121", "efficientnet_b2")
     maps: int = MAPS
+    relu: bool = True
     size: int = 256
     pretrained: bool = False
     input_scaling: Scaling = UNIT
@@ -48,6 +51,7 @@ class Fused(nn.Module):
         ]
         self.streams = nn.ModuleList(bodies)
         self.mix = nn.Conv2d(sum(channels_of(body) for body in bodies), options.maps, 1)
+        self.bend = nn.ReLU() if options.relu else nn.Identity()
         self.channels, self.names = options.maps, options.streams
 
     def freeze_stages(self, number: int) -> None:
@@ -57,7 +61,7 @@ class Fused(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The fused maps, which a student may imitate."""
-        return self.mix(self.stack_streams(x))  # (N, 256, 8, 8)
+        return self.bend(self.mix(self.stack_streams(x)))  # (N, 256, 8, 8)
 
     def stack_streams(self, x: Tensor) -> Tensor:
         """The maps of all streams, (N, 2944, 8, 8) for the paper's three at 256 px; `UsageError` for unequal strides."""

@@ -48,7 +48,8 @@ class NetworkNumbers(RecipeSection):
     `teacher` is a list of streams joined by `+`. `pretrained` starts from ImageNet weights; of a body of
     EfficientNet-Lite that does, the first `frozen_stages` of its seven stages stay as they were, in both questions. With
     `shared_trunk` the student's second question keeps the first question's early stages, which then run once. What was frozen
-    of each network stands in `networks.csv`, in each fit's `fit.json` and on the page.
+    of each network stands in `networks.csv`, in each fit's `fit.json` and on the page. `fusion_relu` sets a ReLU behind the
+    1x1 fusion of the teacher's streams, as paper 000 has it.
     """
 
     teacher: str
@@ -56,6 +57,7 @@ class NetworkNumbers(RecipeSection):
     pretrained: bool
     frozen_stages: int = Key(ge=0, le=7)
     shared_trunk: bool
+    fusion_relu: bool = False  # studies from before this key had none
 
 
 class SquareNumbers(RecipeSection):
@@ -88,7 +90,8 @@ class DistillationNumbers(RecipeSection):
 
     `loss` is `logit regression` (Ba and Caruana 2014; `share` of the loss is the teacher's) or `hinton` (2015;
     `temperature`, and `alpha` is the teacher's share). The teacher answers `views` augmented views of each photograph.
-    `hint` is the weight of imitating the teacher's last maps, 0 for none. In an arm that is extended, `simulated` more
+    `hint` is the weight of imitating the teacher's last maps, 0 for none. With `turned_copies` the copies that make the classes
+    equal are turned by 90 and 180 degrees, as where labels alone are learnt; without, each is one more view. In an arm that is extended, `simulated` more
     photographs join without their labels.
     """
 
@@ -98,6 +101,7 @@ class DistillationNumbers(RecipeSection):
     alpha: float = Key(ge=0, le=1)
     views: PositiveInt
     hint: NonNegativeFloat
+    turned_copies: bool = False  # studies from before this key had none
     simulated: int = Key(ge=0)
 
 

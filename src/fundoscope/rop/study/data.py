@@ -41,6 +41,7 @@ from fundoscope.evaluation.controls.matched_photographs import (
     reencode,
 )
 from fundoscope.imaging import Photograph, Pixels, Prepared, Standard, read
+from fundoscope.imaging.enhance import clahe
 from fundoscope.imaging.quality import judge_quality
 from fundoscope.rop.study.plan import StudyPlan
 from fundoscope.rop.study.questions import TREATMENT
@@ -128,8 +129,8 @@ def _read_all(plan: StudyPlan, folder: Path, progress: Progress) -> pd.DataFrame
         if with_vessels:
             unknown = dict.fromkeys(VESSEL_FEATURES, np.nan)
             measures |= _named("vessel", vessel_features(whole.photograph) if row in with_vessels else unknown)
-        unenhanced = prepared.square(side) if enhanced_first else None
-        return standard.square(prepared, size=side), unenhanced, prepared.inside(side, RIM), measures
+        unenhanced = standard.unenhanced_square(prepared, size=side) if enhanced_first else None
+        return standard.square(prepared, size=side), unenhanced, standard.inside(prepared, side, RIM), measures
 
     _create(folder / "plain.npy", (n, side, side, 3))
     _create(folder / "visible.npy", (n, side, side))
@@ -175,12 +176,19 @@ def _make_controls(plan: StudyPlan, folder: Path, progress: Progress) -> pd.Data
         if isinstance(own, ColourReference):
             made["colour"] = own.apply(_as_photograph(inside), visible).pixels
         if isinstance(common, NotMade):
-            return made, {}
+            return finished(made), {}
         made["field"] = blackened(square, common)
         if isinstance(pooled, NotMade):
-            return made, {}
+            return finished(made), {}
         made["all"] = blackened(reencode(pooled.apply(_as_photograph(made["field"]), common)).pixels, common)
-        return made, _named("alike", nuisance_features(_as_photograph(made["all"])))
+        return finished(made), _named("alike", nuisance_features(_as_photograph(made["all"])))
+
+    def finished(made: dict[str, Pixels]) -> dict[str, Pixels]:
+        """Enhanced as the network was taught where that comes before the resize."""
+        standard = plan.recipe.standard
+        if standard.clahe_when != "before resize":
+            return made
+        return {name: clahe(square, standard.clahe_clip, standard.clahe_tiles) for name, square in made.items()}
 
     variants = [variant for variant in VARIANTS[1:] if variant not in missing]
     for variant in variants:

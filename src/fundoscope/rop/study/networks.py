@@ -50,7 +50,7 @@ def distillation_options(recipe: RopRecipe) -> Distillation:
     loss = LogitRegressionLoss(numbers.share)
     if numbers.loss == "hinton":
         loss = HintonLoss(temperature=numbers.temperature, alpha=numbers.alpha)
-    return Distillation(loss, views=numbers.views, hint=numbers.hint)
+    return Distillation(loss, views=numbers.views, hint=numbers.hint, turned_copies=numbers.turned_copies)
 
 
 def build_network(recipe: RopRecipe, arm: StudyArm, seed: int = 0, empty: bool = False) -> Classifier:
@@ -59,7 +59,8 @@ def build_network(recipe: RopRecipe, arm: StudyArm, seed: int = 0, empty: bool =
     pretrained = recipe.networks.pretrained and arm.pretrained
     given = Scaling(recipe.standard.mean, recipe.standard.deviation)
     model = build(
-        arm.network, pretrained=pretrained and not empty, size=recipe.standard.size, input_scaling=given
+        arm.network, pretrained=pretrained and not empty, size=recipe.standard.size, input_scaling=given,
+        fusion_relu=recipe.networks.fusion_relu,
     )  # fmt: skip
     if not empty:
         freeze_stages(recipe, arm, model, ROP)
