@@ -76,6 +76,19 @@ def les_av_short(folder, eyes):
         save(folder / "mask" / f"{number}_mask.gif", eye.truth.field)
 
 
+def stare(folder, eyes):
+    for number, eye in eyes.items():
+        save(folder / "images" / f"im{number}.png", eye.pixels)
+        save(folder / "vessel_ah" / f"im{number}.png", eye.truth.vessel)
+
+
+def chase(folder, eyes):
+    for number, eye in eyes.items():
+        save(folder / "images" / f"Image_{number}L.png", eye.pixels)
+        save(folder / "vessel_1" / f"Image_{number}L.png", eye.truth.vessel)
+        save(folder / "vessel_2" / f"Image_{number}L.png", eye.truth.artery)
+
+
 def junctions(folder, eyes):
     """As `iostar` of the shared data: photographs cut and shrunk from originals, vessels for the first only."""
     for number, eye in eyes.items():

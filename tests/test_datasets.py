@@ -76,6 +76,17 @@ def test_parts_keep_their_names(tmp_path, eyes):
     assert open_dataset(tmp_path / "test").sources[0].dataset == "RITE test"
 
 
+@pytest.mark.parametrize("layout", ["stare", "chase"])
+def test_the_first_observers_vessels_are_the_truth_and_a_child_is_one_group(layout, tmp_path, eyes, filled):
+    dataset = open_dataset(filled(tmp_path, layout))
+    for record, eye in zip(dataset, eyes.values(), strict=True):
+        assert np.array_equal(record.vessel, eye.truth.vessel) and record.artery is None and record.crossings is None
+        assert (record.field == eye.truth.field).mean() > 0.98
+    assert dataset.layout == layout and dataset.groups == (
+        dataset.names if layout == "stare" else tuple(name[:-1] for name in dataset.names)
+    )
+
+
 def test_without_a_mask_the_field_is_found(tmp_path, eyes):
     layouts.rite(tmp_path, eyes, mask=False)
     for record, eye in zip(open_dataset(tmp_path), eyes.values(), strict=True):

@@ -1,7 +1,7 @@
 """Photographs with their truth, from public sets and simulated eyes, in one form for all.
 
 `layouts` recognises the layout of a folder and opens it; `record` holds `PhotographRecord`, the one form; one file a set
-(`drive`, `rite`, `hrf`, `les_av`, `iostar`, `junctions`, `avn`, `simulated`) lists its photographs and the files of their truth,
+(`drive`, `rite`, `hrf`, `les_av`, `observed_vessels`, `iostar`, `junctions`, `avn`, `simulated`) lists its photographs and the files of their truth,
 which `files`, `drawn_maps`, `map_crossings` and `points` find and read. `coco` writes labels for detectors of crossings, with
 masks as `rle`.
 """

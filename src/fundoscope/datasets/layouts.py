@@ -12,6 +12,7 @@ from fundoscope.datasets.hrf import hrf_sources
 from fundoscope.datasets.iostar import iostar_sources
 from fundoscope.datasets.junctions import junctions_sources
 from fundoscope.datasets.les_av import les_av_sources
+from fundoscope.datasets.observed_vessels import chase_sources, stare_sources
 from fundoscope.datasets.record import Dataset, PhotographSource
 from fundoscope.datasets.rite import rite_sources
 from fundoscope.datasets.simulated import simulated_sources
@@ -49,6 +50,8 @@ LAYOUTS = {
     "les_av_short": Layout("LES-AV", ("images/", "av/", "mask/*_mask.gif"), les_av_sources),
     "hrf": Layout("HRF", ("images/", "av/", "mask/"), hrf_sources),
     "les_av": Layout("LES-AV", ("images/", "vessel-segmentations/", "arteries-and-veins/"), les_av_sources),
+    "stare": Layout("STARE", ("images/", "vessel_ah/"), stare_sources),
+    "chase": Layout("CHASE_DB1", ("images/", "vessel_1/"), chase_sources),
     "junctions": Layout("", ("images/", "**/*_JunctionsPos.mat"), junctions_sources),
     "iostar": Layout("IOSTAR", ("image/", "GT/"), iostar_sources),
     "drive": Layout("DRIVE", ("images/*.tif", "mask/*_mask.gif"), drive_sources),

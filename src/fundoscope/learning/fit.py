@@ -6,6 +6,7 @@ The folder of a fit holds `epochs.csv` (one row an epoch), `last.ckpt` (only whi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -44,7 +45,8 @@ class FitOptions:
     linearly over the share `warm_up` of the steps and falls as a cosine to zero, or stays (`constant`). `average` is
     the decay of the running mean of the weights (Polyak 1992) at each step, 0 for none. `smoothing` is that of the
     labels (Szegedy 2016). `bfloat16` is used where the processor multiplies it. `tracker` sends the losses to
-    `tensorboard` or `mlflow` as well; `csv` is epochs.csv alone.
+    `tensorboard` or `mlflow` as well; `csv` is epochs.csv alone. With `seconds` a fit ends after that time at the latest, and the
+    learning rate falls in time for it; such a fit depends on how fast the machine is.
     """
 
     epochs: int = 20
@@ -60,6 +62,7 @@ class FitOptions:
     augment: Augment = field(default_factory=Augment)
     bfloat16: bool = False
     tracker: str = "csv"
+    seconds: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """All options as plain values."""
@@ -101,10 +104,14 @@ def fit_batches(model: M, data: TrainingData, options: FitOptions, folder: Path,
     """
     if not (folder / "done").exists():
         keep_best = [_KeepBest(folder), EarlyStopping("inner_loss", patience=options.patience)]
+        callbacks = [_KeepLast(folder)] if data.inner is None else keep_best
+        if options.seconds is not None:
+            callbacks = [_StopInTime(options.seconds), *callbacks]
+        model.train()  # one that was trained before is in eval mode, and Lightning leaves it so
         train_epochs(
             _Fit(model, data, options, seed, folder / "epochs.csv"), data.batches, data.inner, folder,
             epochs=options.epochs,
-            callbacks=[_KeepLast(folder)] if data.inner is None else keep_best,
+            callbacks=callbacks,
             precision="bf16-mixed" if options.bfloat16 and multiplies_bfloat16() else "32-true",
             logger=_logger(options.tracker, folder),
         )  # fmt: skip
@@ -122,7 +129,7 @@ class _Fit(pl.LightningModule):
         self.model = model.to(memory_format=torch.channels_last)
         self.data, self.options, self.seed, self.log_path = data, options, seed, log
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(options.average), use_buffers=True)
-        self._sums: dict[str, list[tuple[float, int]]] = {"train": [], "inner": []}
+        self._sums: dict[str, list[tuple[Tensor, int]]] = {"train": [], "inner": []}
 
     def on_fit_start(self) -> None:
         weights = list(self.model.parameters())
@@ -145,7 +152,7 @@ class _Fit(pl.LightningModule):
         x, y = batch
         logits = self.model(x.to(memory_format=torch.channels_last)).float()
         loss = self.data.loss(logits, y)
-        self._sums["train"].append((float(loss.detach()), len(y)))
+        self._sums["train"].append((loss.detach(), len(y)))  # a tensor: to read it now would wait for the processor
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -156,7 +163,7 @@ class _Fit(pl.LightningModule):
         x, y = batch
         self.averaged.eval()
         logits = self.averaged(x.to(memory_format=torch.channels_last)).float()
-        self._sums["inner"].append((float(self.data.inner_loss(logits, y)), len(y)))
+        self._sums["inner"].append((self.data.inner_loss(logits, y), len(y)))
 
     def on_validation_epoch_end(self) -> None:
         self.log("inner_loss", _mean(self._sums["inner"]))
@@ -180,7 +187,11 @@ class _Fit(pl.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         warm = max(1, round(options.warm_up * steps))
 
+        began = time.monotonic()
+
         def factor(step: int) -> float:
+            if options.seconds is not None:
+                step = max(step, round(steps * min(1.0, (time.monotonic() - began) / options.seconds)))
             if step < warm:
                 return (step + 1) / warm
             return 0.5 * (1 + float(np.cos(np.pi * (step - warm) / max(1, steps - warm))))
@@ -189,8 +200,8 @@ class _Fit(pl.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _mean(pairs: list[tuple[float, int]]) -> float:
-    return sum(v * n for v, n in pairs) / sum(n for _, n in pairs) if pairs else float("nan")
+def _mean(pairs: list[tuple[Tensor, int]]) -> float:
+    return sum(float(v) * n for v, n in pairs) / sum(n for _, n in pairs) if pairs else float("nan")
 
 
 class _KeepBest(pl.Callback):
@@ -214,6 +225,20 @@ class _KeepBest(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a restart."""
         self.best = state_dict["best"]
+
+
+class _StopInTime(pl.Callback):
+    """Ends a fit after so many seconds, in the middle of an epoch."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.began = seconds, 0.0
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.began = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if time.monotonic() - self.began >= self.seconds:
+            trainer.should_stop = True
 
 
 class _KeepLast(pl.Callback):

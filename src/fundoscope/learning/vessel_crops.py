@@ -29,7 +29,10 @@ CAMERAS = Augment(
 )
 #: Standard deviation in pixels of the Gaussian that marks a crossing: half the width of a wide vein.
 BUMP = 3.5
+#: Pixels: vessels of this width weigh as the background does in the maps of arteries and veins.
+USUAL_WIDTH = 4.0
 _CROSSING_WEIGHT = 6.0  # the middle of a crossing counts this much more than a pixel without one, as crossings are few
+_BLACK = 2  # grey level of a camera's surround
 _MARGIN = 40  # pixels around a crop on which its local contrast is measured, too
 
 
@@ -39,41 +42,54 @@ class VesselPhotograph:
 
     `pixels` (rows, columns, 3) are uint8 RGB. `planes` (rows, columns, 4) are uint8, 0 or 255: vessel, artery, vein, and
     the field. `crossings` (n, 2) are rows and columns at that scale, or None where not all are known. `known` tells
-    whether vessels are known, and whether arteries and veins are told apart.
+    whether vessels are known, and whether arteries and veins are told apart. `soft` (rows, columns, 4), uint8, are the
+    probabilities of `networks.VESSEL_MAPS` that another network gives, 255 for certain; None where none was asked.
     """
 
     pixels: Pixels
     planes: NDArray[np.uint8]
     crossings: Points | None
     known: tuple[bool, bool]
+    soft: NDArray[np.uint8] | None = None
 
     @classmethod
     def from_record(cls, record: PhotographRecord) -> VesselPhotograph:
         """A photograph of any size with its maps, brought to one scale; maps that its data set lacks are empty."""
-        pixels = record.pixels
-        small, inside = scale_to_diameter(pixels)
         nothing = np.zeros(record.field.shape, bool)
         masks = [nothing if mask is None else mask for mask in (record.vessel, record.artery, record.vein)]
         if not record.complete and record.crossing_map is not None:
             masks[1:] = [mask & ~record.crossing_map for mask in masks[1:]]  # there "both" may also mean "unknown"
+        known = (record.vessel is not None, record.artery is not None)
+        return cls.from_masks(record.pixels, masks, record.crossings if record.complete else None, known)
+
+    @classmethod
+    def from_masks(
+        cls, pixels: Pixels, masks: Sequence[NDArray[np.bool_]], crossings: Points | None, known: tuple[bool, bool]
+    ) -> VesselPhotograph:
+        """A photograph and its masks of vessel, artery and vein, of one size, brought to one scale."""
+        small, inside = scale_to_diameter(pixels)
         planes = cv2.merge([mask.astype(np.uint8) * 255 for mask in masks])
         size = (small.shape[1], small.shape[0])
         method = cv2.INTER_AREA if small.shape[0] < pixels.shape[0] else cv2.INTER_LINEAR
         planes = planes if small is pixels else cv2.resize(planes, size, interpolation=method)
-        crossings = None
-        if record.complete and record.crossings is not None:
-            crossings = rescale_points(record.crossings, small.shape[0] / pixels.shape[0])
-        known = (record.vessel is not None, record.artery is not None)
+        if crossings is not None:
+            crossings = rescale_points(crossings, small.shape[0] / pixels.shape[0])
         return cls(small, np.dstack([planes, inside.astype(np.uint8) * 255]), crossings, known)
 
 
 @dataclass(frozen=True)
 class CropOptions:
-    """How crops are drawn: `number` an epoch, of `side` pixels, zoomed by a factor between exp(-`zoom`) and exp(`zoom`)."""
+    """How crops are drawn: `number` an epoch, of `side` pixels, zoomed by a factor between exp(-`zoom`) and exp(`zoom`).
+
+    With the probability `cut` a crop is black beyond a straight line, as where a camera cuts its field flat and nobody
+    noticed: there is no vessel. Vessels weigh (`USUAL_WIDTH` / their width) ** `thin` in the maps of arteries and veins.
+    """
 
     side: int = 112
     number: int = 1200
     zoom: float = 0.25
+    cut: float = 0.0
+    thin: float = 0.0
     augment: Augment = CAMERAS
 
     def draw_crop(
@@ -81,19 +97,34 @@ class CropOptions:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Local contrast (3, side, side) of a random crop in the field, and its targets (8, side, side), 0 to 1.
 
-        The first four planes are the truth of vessel, artery, vein and crossing, the last four the weight of each.
+        The first four planes are the truth of vessel, artery, vein and crossing, the next four the weight of each. Where
+        the photograph has `soft` maps, their four planes and their common weight follow: (13, side, side).
         """
         wide = self.side + 2 * _MARGIN
         matrix = self._matrix(photograph, rng, wide)
         pixels = cv2.warpAffine(photograph.pixels, matrix, (wide, wide), flags=cv2.INTER_LINEAR)
         planes = cv2.warpAffine(photograph.planes, matrix, (wide, wide), flags=cv2.INTER_LINEAR)
+        beyond = self._beyond_cut(rng, wide)
+        pixels[beyond] = _BLACK
         contrast = local_contrast(self.augment(np.asarray(pixels, np.uint8), rng), planes[..., 3] > 127)
         middle = slice(_MARGIN, _MARGIN + self.side)
         *masks, field = planes[middle, middle].transpose(2, 0, 1).astype(np.float32) / 255
-        targets = np.stack([*masks, self._bumps(photograph.crossings, matrix)])
-        return np.ascontiguousarray(contrast[:, middle, middle]), np.concatenate(
-            [targets, _weights(photograph, targets, field)]
-        )
+        truth = np.stack([*masks, self._bumps(photograph.crossings, matrix)])
+        truth[:, beyond[middle, middle]] = 0
+        parts = [truth, _weights(photograph, truth, field, self.thin)]
+        if photograph.soft is not None:
+            soft = cv2.warpAffine(photograph.soft, matrix, (wide, wide), flags=cv2.INTER_LINEAR)[middle, middle]
+            soft[beyond[middle, middle]] = 0
+            parts += [soft.transpose(2, 0, 1).astype(np.float32) / 255, field[None]]
+        return np.ascontiguousarray(contrast[:, middle, middle]), np.concatenate(parts)
+
+    def _beyond_cut(self, rng: Generator, wide: int) -> NDArray[np.bool_]:
+        """The pixels of the window (wide, wide) beyond a straight line; none where the crop is not cut."""
+        if not self.cut or rng.random() >= self.cut:
+            return np.zeros((wide, wide), bool)
+        angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0, self.side / 2)
+        at = np.arange(wide) - (wide - 1) / 2
+        return at[:, None] * np.sin(angle) + at[None, :] * np.cos(angle) > distance
 
     def _bumps(self, crossings: Points | None, matrix: NDArray[np.float64]) -> NDArray[np.float32]:
         """A Gaussian of height 1 at each crossing, (side, side); where two overlap, the higher counts."""
@@ -121,7 +152,7 @@ class CropOptions:
 
 
 def _weights(
-    photograph: VesselPhotograph, targets: NDArray[np.float32], field: NDArray[np.float32]
+    photograph: VesselPhotograph, targets: NDArray[np.float32], field: NDArray[np.float32], thin: float
 ) -> NDArray[np.float32]:
     """The weight of each target, (4, side, side): 0 outside the field and where the truth is not known.
 
@@ -131,8 +162,25 @@ def _weights(
     vessels, kinds = photograph.known
     kindless = np.clip(targets[0] - targets[1:3].max(axis=0), 0, 1)
     of_kind = field * (1 - kindless) * kinds
+    if thin and kinds:
+        of_kind *= _weight_by_width(targets[0], thin)
     crossing = field * (1 + _CROSSING_WEIGHT * targets[3]) * (photograph.crossings is not None)
     return np.stack([field * vessels, of_kind, of_kind, crossing])
+
+
+def _weight_by_width(vessel: NDArray[np.float32], exponent: float) -> NDArray[np.float32]:
+    """(`USUAL_WIDTH` / width) ** exponent at vessels (rows, columns), widths up to 8 pixels; 1 elsewhere."""
+    factor = (USUAL_WIDTH / vessel_widths(vessel).clip(max=8)) ** exponent
+    return np.where(vessel > 0.1, factor, 1).astype(np.float32)
+
+
+def vessel_widths(vessel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The width in pixels (rows, columns), at least 1, of a vessel map (0 to 1), at vessels and three pixels around them.
+
+    It is the diameter of the widest disc in the vessel within three pixels.
+    """
+    radius = cv2.distanceTransform((vessel > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
+    return np.maximum(2 * cv2.dilate(radius, np.ones((7, 7), np.uint8)) - 1, 1).astype(np.float32)
 
 
 class _Epochs(Sampler[tuple[int, int]]):
@@ -155,18 +203,23 @@ class _Epochs(Sampler[tuple[int, int]]):
 class _Examples(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __init__(self, photographs: Sequence[VesselPhotograph], crops: CropOptions, seed: int) -> None:
         self.photographs, self.crops, self.seed = photographs, crops, seed
+        self.planes = 13 if any(each.soft is not None for each in photographs) else 8
 
     def __getitem__(self, index: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng((self.seed, *index))
         contrast, targets = self.crops.draw_crop(self.photographs[int(rng.integers(len(self.photographs)))], rng)
-        return torch.from_numpy(contrast), torch.from_numpy(targets)
+        without_soft = np.zeros((self.planes - len(targets), *targets.shape[1:]), np.float32)
+        return torch.from_numpy(contrast), torch.from_numpy(np.concatenate([targets, without_soft]))
 
 
 def crop_batches(
     photographs: Sequence[VesselPhotograph], crops: CropOptions, batch: int, seed: int, workers: int = 0
 ) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of crops, (N, 3, side, side) and (N, 8, side, side); each epoch has others."""
+    """Batches of crops, (N, 3, side, side) and (N, 8, side, side); each epoch has others.
+
+    Where any photograph has soft maps the targets are (N, 13, side, side), with weight 0 for those that have none.
+    """
     return DataLoader(
         _Examples(photographs, crops, seed), batch, sampler=_Epochs(crops.number), num_workers=workers,
-        drop_last=crops.number > batch, persistent_workers=workers > 0,
+        drop_last=crops.number > batch, persistent_workers=workers > 0, pin_memory=torch.cuda.is_available(),
     )  # fmt: skip

@@ -7,7 +7,7 @@ from fundoscope.networks.classifier import Classifier, count_parameters
 from fundoscope.networks.fusion import Fused, FusionOptions
 from fundoscope.networks.scaling import UNIT, Scaling
 from fundoscope.networks.timm_bodies import COMPARED_NETWORKS
-from fundoscope.networks.vessel_net import VESSEL_MAPS, VesselNet, VesselNetOptions
+from fundoscope.networks.vessel_net import VESSEL_MAPS, VesselEnsemble, VesselNet, VesselNetOptions
 
 _DROPOUT = 0.2  # before the head of EfficientNet-Lite, as its makers trained it
 
@@ -49,6 +49,7 @@ __all__ = [
     "Fused",
     "FusionOptions",
     "Scaling",
+    "VesselEnsemble",
     "VesselNet",
     "VesselNetOptions",
     "build",

@@ -7,6 +7,7 @@ up each level is enlarged bilinearly, concatenated with the next finer one and m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -63,6 +64,42 @@ class VesselNet(nn.Module):
             larger = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
             x = block(torch.cat([larger, beside], dim=1))  # twice the size
         return self.head(x)[:, :, :rows, :columns]  # (N, 4, H, W)
+
+
+class VesselEnsemble(nn.Module):
+    """Several `VesselNet`s that learn from the same photographs and answer together.
+
+    In training (N, 3, S, S) -> (members N, 4, S, S), the logits of one member after another: each sees the batch turned or
+    mirrored in another way, so that the members become different. In use (N, 3, H, W) -> (N, 4, H, W), logits of the members' mean
+    probability.
+    """
+
+    def __init__(self, members: Sequence[VesselNet]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """All members' logits in training, those of their mean in use."""
+        if not self.training:
+            mean = torch.stack([torch.sigmoid(member(x).float()) for member in self.members]).mean(dim=0)
+            return torch.logit(mean, eps=1e-6)
+        ways = torch.randperm(SYMMETRIES)[: len(self.members)].tolist()
+        return torch.cat([turn_back(member(turn(x, way)), way) for member, way in zip(self.members, ways, strict=True)])
+
+
+#: How many ways there are to turn a square by right angles and mirror it.
+SYMMETRIES = 8
+
+
+def turn(x: Tensor, way: int) -> Tensor:
+    """Pictures (..., H, W) turned by `way` % 4 right angles, and from `way` 4 on mirrored before."""
+    return torch.rot90(x.flip(-1) if way >= 4 else x, way % 4, (-2, -1))
+
+
+def turn_back(x: Tensor, way: int) -> Tensor:
+    """What `turn` did, undone."""
+    x = torch.rot90(x, -(way % 4), (-2, -1))
+    return x.flip(-1) if way >= 4 else x
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Sequential:

@@ -2,9 +2,9 @@
 
     python -m fundoscope.nicking.shipped --data DATA --patches PATCHES --out OUT [--into FOLDER]
 
-In order: two networks of vessel maps (of all photographs, and of half of them); the settings, chosen on the other half; the
-figures on photographs that were never seen; the upstream, which is the half's maps with a detector's weights; natural
-crossings on the upstream's maps; the graders, trained on PATCHES (made by `make nicked-patches`) and on natural crossings; the
+In order: the networks of vessel maps (of all cameras, and without each group of cameras in turn); the settings, chosen on
+cameras that a network has not seen; the figures on photographs that were never seen; the upstreams, which are the maps of the networks
+without a camera, one of them with a detector's weights; natural crossings on the maps of that one; the graders, trained on PATCHES (made by `make nicked-patches`) and on natural crossings; the
 bundle. It goes on where it was cut off.
 """
 
@@ -22,26 +22,27 @@ from numpy.typing import NDArray
 
 from fundoscope.bundles.card import CardFigure, CrossingSettings, GradeSettings, NickingCard
 from fundoscope.bundles.write_nicking import GraderNetworks, write_nicking_bundle
-from fundoscope.datasets import Dataset, PhotographRecord, open_dataset
+from fundoscope.datasets import Dataset, open_dataset
 from fundoscope.evaluation.metrics import Estimate, results_table
 from fundoscope.imaging import Pixels, read
 from fundoscope.imaging.local_contrast import local_contrast, scale_to_diameter
 from fundoscope.networks import VesselNet
 from fundoscope.nicking.crossing_study.map_figures import measure_maps
 from fundoscope.nicking.crossing_study.map_settings import MapsAndTruth, choose_settings
+from fundoscope.nicking.crossing_study.map_photographs import read_photographs
 from fundoscope.nicking.crossing_study.transfer_detectors import train_transfer_detector, write_transferred_weights
-from fundoscope.nicking.crossing_study.vessel_maps import names_of_half, take_half, train_vessel_maps
+from fundoscope.nicking.crossing_study.vessel_maps import MapTraining, leave_out
 from fundoscope.nicking.grade_study.folds import GradeFold, GradeFoldData, PatchTables, make_grade_folds
 from fundoscope.nicking.grade_study.natural_crossings import write_natural_crossings
 from fundoscope.nicking.grade_study.patch_table import PatchRow, read_patch_table
 from fundoscope.nicking.grade_study.refit import refit_graders
 from fundoscope.nicking.grade_study.study_arms import build_arm
-from fundoscope.nicking.grade_study.transfer import Upstream
+from fundoscope.nicking.grade_study.transfer import Upstream, write_upstream
 from fundoscope.nicking.grading.crossing_patches import PATCH_SIDE
-from fundoscope.nicking.recipes.crossings import read_crossing_recipe, read_map_recipe
+from fundoscope.nicking.recipes.crossings import MapRecipe, read_crossing_recipe, read_map_recipe
 from fundoscope.nicking.recipes.grades import read_grade_recipe
 from fundoscope.nicking.recipes.shipped import ShippedRecipe, read_shipped_recipe
-from fundoscope.simulate import adult, write_adults
+from fundoscope.simulate import adult
 from fundoscope.studies import Study, command
 from fundoscope.vessels.grade_rule import SPAN
 
@@ -53,7 +54,7 @@ def make_shipped_bundle(recipe: ShippedRecipe, data: Path, patches: Path, out: P
 
     `data` holds the folders of the public sets. `patches` holds the tables real_even.csv, real_odd.csv and eyes.csv.
     """
-    maps, half, other = read_map_recipe(recipe.maps), recipe.trained_half, recipe.held_out_half
+    maps = read_map_recipe(recipe.maps)
     parts = (maps, read_crossing_recipe(recipe.graders.transfer), read_grade_recipe(recipe.graders.recipe))
     manifest = {
         "task": "shipped nicking",
@@ -62,34 +63,55 @@ def make_shipped_bundle(recipe: ShippedRecipe, data: Path, patches: Path, out: P
         "commands": [command()],
     }
     study = Study.open(out, manifest)
-    sets = [open_dataset(data / each.folder)[each.first : each.last] for each in recipe.sets]
-    simulated = simulate_eyes(recipe, out / "eyes", workers)
-
-    half_network = train_vessel_maps(maps, half, sets, simulated, study)
-    network = train_vessel_maps(maps, "all", sets, simulated, study)
-    held_out = [dataset for dataset, each in zip(sets, recipe.sets, strict=True) if each.settings]
-    photographs = [MapsAndTruth.predict(half_network, r) for dataset in held_out for r in take_half(dataset, other)]
+    sets = [open_dataset(data / each.folder) for each in maps.sets]
+    networks = train_networks(recipe, maps, data, study, workers)
+    network = networks[()]
+    photographs = [
+        MapsAndTruth.predict(next(own for without, own in networks.items() if each.camera in without), record)
+        for each, dataset in zip(maps.sets, sets, strict=True)
+        if each.settings
+        for record in dataset
+    ]
     settings, _ = choose_settings(photographs, maps.settings, recipe.card.settings_data)
 
     figures = measure_tested_sets(recipe, network, settings, data, out / FIGURES_FILE)
     check = [contrast_of(record.pixels) for record in sets[0][: recipe.check_photographs]]
     card = describe_bundle(recipe, settings, figures, seed=maps.seed)
-    upstream = write_half_upstream(recipe, half_network, card, check, sets, study)
+    upstreams = {
+        without: write_camera_upstream(recipe, maps, without, own, card, check, sets, study)
+        for without, own in networks.items()
+        if without
+    }
+    upstream = upstreams[recipe.graders.without]
     natural = cut_natural_crossings(recipe, upstream, sets, study.folder / "natural")
     graders, grades = train_graders(recipe, upstream, patches, natural, study)
-    card = card.model_copy(update={"grades": grades, "photographs": names_of_half(sets, "all")})
+    card = card.model_copy(update={"grades": grades, "photographs": names_of(sets)})
     return write_nicking_bundle(network, card, check, out / "bundle" / recipe.card.name, graders=graders)
 
 
-def simulate_eyes(recipe: ShippedRecipe, folder: Path, workers: int) -> list[PhotographRecord]:
-    """The simulated photographs that train the maps, drawn where they are missing."""
-    records: list[PhotographRecord] = []
-    for number, eyes in enumerate(recipe.simulated):
-        own = folder / f"{number}_{eyes.camera}"
-        if not (own / "cohort.csv").exists():
-            write_adults(eyes.photographs, own, seed=eyes.seed, workers=workers, camera=eyes.camera, size=eyes.size)
-        records += open_dataset(own)
-    return records
+def train_networks(
+    recipe: ShippedRecipe, maps: MapRecipe, data: Path, study: Study, workers: int
+) -> dict[tuple[str, ...], VesselNet]:
+    """The networks of maps by the cameras that they were trained without; that of all cameras is `()`."""
+    photographs, body = read_photographs([data], maps, workers)
+    networks = {}
+    for without in ((), *recipe.left_out):
+        place = f"maps/{name_left_out(without)}/"
+        training = MapTraining(maps, leave_out(photographs, without), study, place, body)
+        networks[without] = training.train()
+        if not study.done(f"{place}result"):
+            training.write_result(networks[without], [])
+    return networks
+
+
+def name_left_out(without: Sequence[str]) -> str:
+    """The name of a network: `all`, or `without_` and its cameras."""
+    return "_".join(["without", *without]) if without else "all"
+
+
+def names_of(sets: Sequence[Dataset]) -> tuple[str, ...]:
+    """The names of all photographs of the sets, as `<set>/<photograph>`."""
+    return tuple(source.full_name for dataset in sets for source in dataset.sources)
 
 
 def measure_tested_sets(
@@ -128,30 +150,33 @@ def describe_bundle(
     )  # fmt: skip
 
 
-def write_half_upstream(
+def write_camera_upstream(
     recipe: ShippedRecipe,
+    maps: MapRecipe,
+    without: tuple[str, ...],
     network: VesselNet,
     card: NickingCard,
     check: Sequence[NDArray[np.float32]],
     sets: Sequence[Dataset],
     study: Study,
 ) -> Upstream:
-    """The upstream of the half: its maps as a bundle, the weights of a detector, and the photographs that they have seen.
+    """The upstream without some cameras: its maps as a bundle, and the photographs that they have seen.
 
-    The detector learns from the sets whose crossings are all known.
+    The graders' own also has the weights of a detector, which learns from the sets whose crossings are all known.
     """
-    half = recipe.trained_half
-    step = f"upstream/{half}"
+    step = f"upstream/{name_left_out(without)}"
     if not study.done(step):
-        transfer = read_crossing_recipe(recipe.graders.transfer)
+        kept = [(each, own) for each, own in zip(maps.sets, sets, strict=True) if each.camera not in without]
+        names = names_of([own for _, own in kept])
         with study.step(step) as folder:
-            names = names_of_half(sets, half)
             card = card.model_copy(update={"photographs": names})
             write_nicking_bundle(network, card, check, folder / "maps", lambda _: None)
-            complete = [each for each, own in zip(sets, recipe.sets, strict=True) if own.settings]
-            marked = (record for each in complete for record in take_half(each, half))
-            detector = train_transfer_detector(transfer, marked, folder / "fit", recipe.graders.transfer_seed)
-            write_transferred_weights(folder, names, detector)
+            write_upstream(folder, names, None)
+            if without == recipe.graders.without:
+                transfer, seed = read_crossing_recipe(recipe.graders.transfer), recipe.graders.transfer_seed
+                marked = (record for each, own in kept if each.settings for record in own)
+                detector = train_transfer_detector(transfer, marked, folder / "fit", seed)
+                write_transferred_weights(folder, names, detector)
     return Upstream.read(study.result(step))
 
 
@@ -189,8 +214,10 @@ def train_graders(
 ) -> tuple[GraderNetworks, GradeSettings]:
     """The graders and their settings; of the patches whose photographs the upstream had not seen, one part chooses."""
     grade_recipe = read_grade_recipe(recipe.graders.recipe)
-    rows = read_patch_table(patches / f"real_{recipe.held_out_half}.csv")
-    drawn = [*read_patch_table(patches / f"real_{recipe.trained_half}.csv"), *read_patch_table(patches / "eyes.csv")]
+    real = [row for half in ("even", "odd") for row in read_patch_table(patches / f"real_{half}.csv")]
+    rows = [row for row in real if row.photograph not in upstream.seen_photographs]
+    drawn = [row for row in real if row.photograph in upstream.seen_photographs]
+    drawn += read_patch_table(patches / "eyes.csv")
     inner_parts, folds = grade_recipe.folds.inner_parts, study.folder / "folds.json"
     inner = make_grade_folds(rows, [upstream], recipe.graders.parts, 0, inner_parts, folds)[0].inner
     fold = GradeFoldData(
@@ -198,9 +225,9 @@ def train_graders(
         study.folder / "patches", grade_recipe,
     )  # fmt: skip
     graders, minimum = refit_graders(build_arm(recipe.graders.arm, grade_recipe), fold, recipe.graders.seeds, study)
-    real = sum("simulated/" not in row.photograph for row in (*rows, *drawn))
+    photographed = sum("simulated/" not in row.photograph for row in (*rows, *drawn))
     learnt_from = (
-        f"{real} pinched and sham-warped crossings of DRIVE training, HRF and LES-AV, {len(rows) + len(drawn) - real} of simulated eyes, "
+        f"{photographed} pinched and sham-warped crossings of DRIVE training, HRF and LES-AV, {len(rows) + len(drawn) - photographed} of simulated eyes, "
         f"{len(natural)} of ordinary photographs that measure as not nicked on both sides, and of simulated ones without nicking; no nicked vein of a patient"
     )
     settings = GradeSettings(

@@ -87,18 +87,41 @@ class MapFitNumbers(RecipeSection):
         return FitOptions(**self.model_dump(), smoothing=0.0)
 
 
+class MapSet(RecipeSection):
+    """A public set that teaches the maps: its `folder` under the data folder, and the `camera` with which it is left out.
+
+    `settings` tells whether thresholds and confidence may be chosen on it, by a network that learnt without its camera.
+    """
+
+    camera: str = Name
+    folder: str
+    settings: bool = False
+
+
+class SimulatedLook(RecipeSection):
+    """Simulated adults that teach the maps; `size` in pixels, where it is not the camera's own."""
+
+    camera: str
+    photographs: PositiveInt
+    seed: int
+    size: PositiveInt | None = None
+
+
 class MapRound(RecipeSection):
     """One round of the training of vessel maps: crops, drawn by `seed`, and their fit.
 
-    With `simulated` eyes they join the real photographs. A round that is not `in_halves` is left out where a network learns from
-    half of the photographs.
+    With `simulated` eyes they join the real photographs.
     """
 
     seed: int
     simulated: bool
-    in_halves: bool
     crops: CropOptions
     fit: MapFitNumbers
+
+    @property
+    def steps(self) -> int:
+        """How many batches it takes."""
+        return self.fit.epochs * max(1, self.crops.number // self.fit.batch)
 
 
 class MapSettingNumbers(RecipeSection):
@@ -120,18 +143,32 @@ class MapSettingNumbers(RecipeSection):
 
 
 class MapRecipe(RecipeSection):
-    """Every number of the network of vessel maps: `seed` of its first weights, its rounds, and the settings found on it.
+    """Every number of the network of vessel maps: its photographs, first weights and rounds, and the settings found on it.
 
-    Each round begins with the weights of the one before and the full rate (warm restarts, Loshchilov 2017, ICLR). Where simulated
-    eyes join, real photographs are repeated until there are `real_per_simulated` of them for each.
+    A teacher of so many `members` goes through the rounds `teacher`; a single network, which ships, goes through the rounds
+    `student` and learns from the truth and, with the share `soft_share`, from the mean of the teacher's members over so many `turns` and
+    mirrorings. Each round begins with the weights of
+    the one before and the full rate (warm restarts, Loshchilov 2017, ICLR). Where simulated eyes join, real photographs are
+    repeated until there are `real_per_simulated` of them for each.
     """
 
     name: str = Name
     seed: int
+    members: PositiveInt
+    turns: int = Field(ge=1, le=8)
+    soft_share: float = Field(ge=0, lt=1)
     real_per_simulated: PositiveFloat
     network: VesselNetOptions
-    rounds: tuple[MapRound, ...] = Field(min_length=1)
+    sets: tuple[MapSet, ...] = Field(min_length=1)
+    simulated: tuple[SimulatedLook, ...]
+    teacher: tuple[MapRound, ...] = Field(min_length=1)
+    student: tuple[MapRound, ...] = Field(min_length=1)
     settings: MapSettingNumbers
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras of the sets, each once."""
+        return tuple(dict.fromkeys(each.camera for each in self.sets))
 
 
 def read_crossing_recipe(name_or_path: str | Path) -> CrossingRecipe:

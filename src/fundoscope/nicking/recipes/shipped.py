@@ -1,9 +1,8 @@
-"""The recipe of the nicking bundle that ships (`shipped_*.toml`): its data, halves, seeds, recipes of its parts, and card."""
+"""The recipe of the nicking bundle that ships (`shipped_*.toml`): what is left out, seeds, recipes of its parts, and card."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, PositiveInt
 
@@ -13,34 +12,17 @@ from fundoscope.recipe_files import RecipeSection, read_recipe_file, shipped_rec
 SHIPPED_RECIPES = shipped_recipes(Path(__file__).parent, "shipped")
 
 
-class PhotographSet(RecipeSection):
-    """Photographs of a public set: its `folder` under the data folder, from the number `first`, from 0, to `last`, not with it.
-
-    Without `last` to the end. `settings` tells whether thresholds and confidence may be chosen on its held-out half.
-    """
-
-    folder: str
-    first: int = 0
-    last: int | None = None
-    settings: bool = False
-
-
 class HeldOutSet(RecipeSection):
-    """A set on which the maps are measured once, for the card; `name` is what the card calls it."""
+    """A set on which the maps are measured once, for the card; `name` is what the card calls it.
+
+    Of the set in `folder` under the data folder, the photographs from the number `first`, from 0, to `last`, not with it;
+    without `last` to the end.
+    """
 
     name: str
     folder: str
     first: int = 0
     last: int | None = None
-
-
-class TrainingEyes(RecipeSection):
-    """Simulated adults that join the training of the maps; `size` in pixels, where it is not the camera's own."""
-
-    camera: str
-    photographs: PositiveInt
-    seed: int
-    size: PositiveInt | None = None
 
 
 class NaturalEyes(RecipeSection):
@@ -55,9 +37,11 @@ class NaturalEyes(RecipeSection):
 class GraderTraining(RecipeSection):
     """The graders: the recipe of grades, their arm, seeds, and into how many parts patches are dealt, of which one chooses.
 
-    `transfer` is the recipe of the crossing detector that stands in the upstream's folder for `study-grades`.
+    They learn on the maps of the network that was trained without the cameras `without`, and patches of these cameras choose.
+    `transfer` is the recipe of the crossing detector that stands in that upstream's folder for `study-grades`.
     """
 
+    without: tuple[str, ...] = Field(min_length=1)
     recipe: str
     arm: str
     seeds: tuple[int, ...] = Field(min_length=1)
@@ -83,25 +67,18 @@ class ShippedCard(RecipeSection):
 class ShippedRecipe(RecipeSection):
     """Everything of the shipped bundle.
 
-    A second network of maps learns from the `trained_half` of the photographs; the other half chooses its settings. The first
-    `check_photographs` photographs compare torch with the exported file.
+    Besides the network of maps that ships, one learns without each of the groups of cameras `left_out`; on the photographs that it
+    has not seen its settings are chosen. The first `check_photographs` photographs compare torch with the exported file.
     """
 
     name: str
     maps: str
-    trained_half: Literal["even", "odd"]
+    left_out: tuple[tuple[str, ...], ...] = Field(min_length=1)
     check_photographs: PositiveInt
-    sets: tuple[PhotographSet, ...] = Field(min_length=1)
     tested: tuple[HeldOutSet, ...]
-    simulated: tuple[TrainingEyes, ...]
     natural: tuple[NaturalEyes, ...]
     graders: GraderTraining
     card: ShippedCard
-
-    @property
-    def held_out_half(self) -> Literal["even", "odd"]:
-        """The half of the photographs that the second network does not see."""
-        return "odd" if self.trained_half == "even" else "even"
 
 
 def read_shipped_recipe(name_or_path: str | Path) -> ShippedRecipe:
