@@ -15,6 +15,7 @@ from fundoscope.datasets import open_dataset
 from fundoscope.errors import LeakError, StudyError, UsageError
 from fundoscope.evaluation.detection import Instances
 from fundoscope.learning.crossing_photographs import CrossingPhotograph
+from fundoscope.networks import VesselNet
 from fundoscope.networks.multiscale_bodies import build_multiscale_body, load_vessel_net_weights
 from fundoscope.nicking.crossing_study.detections import PhotographDetections, read_detections, write_detections
 from fundoscope.nicking.crossing_study.evaluate import BLIND, blind_boxes, describe_pictures, evaluate_study, mean_box
@@ -23,10 +24,9 @@ from fundoscope.nicking.crossing_study.plan import CrossingOptions, PhotographSp
 from fundoscope.nicking.crossing_study.predict import cut_test_patches
 from fundoscope.nicking.crossing_study.run import run_study
 from fundoscope.nicking.crossing_study.train import build_detector, train_detectors
-from fundoscope.nicking.crossing_study.vessel_maps import read_vessel_map_weights, train_vessel_maps
+from fundoscope.nicking.crossing_study.vessel_maps import read_vessel_map_weights, write_vessel_map_weights
 from fundoscope.nicking.recipes.crossings import read_crossing_recipe, read_map_recipe
 from fundoscope.simulate import write_adults
-from fundoscope.studies import Study
 
 TINY = read_crossing_recipe("tiny")
 
@@ -223,32 +223,24 @@ def test_pictures_show_each_instance_and_what_became_of_it():
 
 @pytest.fixture(scope="module")
 def maps(eyes, tmp_path_factory):
-    """Networks of maps of two short rounds: of the training photographs, and of halves that hold the one that is tested."""
-    study = Study.open(tmp_path_factory.mktemp("maps"), {"task": "crossings", "commands": []})
-    recipe = read_map_recipe("tiny")
-    training, tested = both(eyes)
-    train_vessel_maps(recipe, "all", [training], [], study)
-    one_round = recipe.model_copy(update={"rounds": recipe.rounds[:1]})
-    train_vessel_maps(one_round, "even", [training, tested], [], study)
-    return study.folder / "maps"
-
-
-def test_a_round_begins_with_the_weights_of_the_one_before(maps):
-    (first, seen), (second, _) = (read_vessel_map_weights(maps / f"all/round_{number}") for number in (1, 2))
-    assert len(seen) == 5 and first.keys() == second.keys()
-    norms = [float((second[name] - first[name]).float().norm()) for name in first if first[name].is_floating_point()]
-    whole = [float(first[name].float().norm()) for name in first if first[name].is_floating_point()]
-    assert 0 < sum(norms) < 0.2 * sum(whole)
+    """An untrained network of maps in two folders: one says that it saw what trains, the other that it saw the test, too."""
+    folder, network = tmp_path_factory.mktemp("maps"), VesselNet(read_map_recipe("tiny").network)
+    training, tested = ([source.full_name for source in each.sources] for each in both(eyes))
+    for name, seen in (("fair", training), ("leaky", training + tested)):
+        (folder / name).mkdir()
+        write_vessel_map_weights(network, seen, folder / name)
+    return folder
 
 
 def test_a_detector_starts_from_maps_and_refuses_those_that_saw_the_test(eyes, maps, tmp_path):
-    weights, _ = read_vessel_map_weights(maps / "all/round_2")
+    weights, seen = read_vessel_map_weights(maps / "fair")
+    assert len(seen) == 5
     plan = plan_study(options(eyes, tmp_path / "s"), Console(True))
     body, plain = (build_detector(plan, "safpn", w).backbone.body.network.state_dict() for w in (weights, None))
     shared = {name: weights[f"body.network.{name}"] for name in body if f"body.network.{name}" in weights}
     assert len(shared) > 100 and all(torch.equal(body[name], value) for name, value in shared.items())
     assert not all(torch.equal(plain[name], value) for name, value in shared.items())
-    leaky = plan_study(options(eyes, tmp_path / "l", maps=maps / "even/round_1"), Console(True))
+    leaky = plan_study(options(eyes, tmp_path / "l", maps=maps / "leaky"), Console(True))
     with pytest.raises(LeakError, match="which is to be tested"):
         train_detectors(leaky, Console(True))
     with pytest.raises(UsageError, match="Give a folder that the crossing task wrote"):

@@ -18,7 +18,7 @@ from fundoscope.nicking.crossing_study.map_settings import (
     score_candidates,
     vessel_dice,
 )
-from fundoscope.nicking.crossing_study.vessel_maps import repeat_real, take_half
+from fundoscope.nicking.crossing_study.vessel_maps import repeat_real
 from fundoscope.nicking.grading.crossing_candidates import FEATURES, find_candidates
 from fundoscope.nicking.recipes.crossings import read_map_recipe
 from fundoscope.simulate import adult
@@ -106,11 +106,6 @@ def test_a_doubtful_place_is_neither_a_crossing_nor_a_false_alarm(eyes):
     weights = fit_confidence([(features, true)])
     known, unknown = (score_candidates(own, weights, each).counts(0.0) for each in (eyes[0], doubt))
     assert unknown[0] == known[0] - 1 and unknown[1] <= known[1] and unknown[2] == known[2]
-
-
-def test_halves_share_nothing_and_make_the_whole():
-    known = [f"p{k}" for k in range(7)]
-    assert sorted([*take_half(known, "even"), *take_half(known, "odd")]) == take_half(known, "all")
 
 
 @pytest.mark.parametrize(("real", "simulated"), [(5, 20), (4, 0), (7, 7), (6, 40), (40, 7)])

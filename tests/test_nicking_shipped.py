@@ -26,14 +26,14 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     write_adults(4, folder / "eyes/training", seed=11, camera="drive")
     write_adults(2, folder / "eyes/test", seed=12, camera="drive")
+    write_adults(1, folder / "eyes/other", seed=15, camera="drive")
     tables = {name: [] for name in ("real_even", "real_odd", "eyes")}
     for part in ("training", "test"):
         with (folder / "eyes" / part / "patches.csv").open(newline="") as file:
             patches = list(csv.DictReader(file))
         names = sorted({row["image"] for row in patches})
         for rank, name in enumerate(names):
-            # the last photograph of `test` is never trained on: with the odd ones of `training` it may choose
-            table = tables[("real_even", "real_odd")[rank % 2] if part == "training" else ("eyes", "real_odd")[rank]]
+            table = tables[("real_even", "real_odd")[rank % 2] if part == "training" else "eyes"]
             for grade, row in enumerate(row for row in patches if row["image"] == name):
                 if grade < 4:
                     path = f"eyes/{part}/{row['patch']}"
@@ -46,16 +46,24 @@ def data(tmp_path_factory):
     return folder
 
 
+MAPS = """
+base = "tiny"
+turns = 1
+sets = [{camera = "one", folder = "eyes/training", settings = true}, {camera = "two", folder = "eyes/other"}]
+simulated = [{camera = "drive", photographs = 1, seed = 13, size = 200}]
+"""
+
+
 @pytest.fixture(scope="module")
-def recipe():
+def recipe(tmp_path_factory):
+    maps = tmp_path_factory.mktemp("recipe") / "maps.toml"
+    maps.write_text(MAPS)
     whole = read_shipped_recipe("nicking").model_dump()
     changes = {
-        "name": "small", "maps": "tiny", "check_photographs": 1,
-        "sets": [{"folder": "eyes/training", "settings": True}, {"folder": "eyes/test", "last": 1}],
-        "tested": [{"name": "the other", "folder": "eyes/test", "first": 1}],
-        "simulated": [{"camera": "drive", "photographs": 1, "seed": 13, "size": 200}],
+        "name": "small", "maps": str(maps), "left_out": [["one"]], "check_photographs": 1,
+        "tested": [{"name": "the test", "folder": "eyes/test"}],
         "natural": [{"camera": "drive", "size": 200, "first_seed": 14, "photographs": 1}],
-        "graders": {**whole["graders"], "recipe": "tiny", "parts": 3, "transfer": "tiny"},
+        "graders": {**whole["graders"], "without": ["one"], "recipe": "tiny", "parts": 3, "transfer": "tiny"},
     }  # fmt: skip
     return ShippedRecipe.model_validate(whole | changes)
 
@@ -75,7 +83,7 @@ def test_a_recipe_goes_all_the_way_to_a_bundle_that_maps_and_grades(recipe, data
     bundle = open_nicking_bundle(shipped.make_shipped_bundle(recipe, data, data, tmp_path / "run", workers=1))
     card = bundle.card
     assert len(set(card.photographs)) == 5 and card.name == "nicking" and card.recipe == "tiny"
-    assert {figure.on for figure in card.figures} == {"the other"}
+    assert {figure.on for figure in card.figures} == {"the test"}
     assert {figure.name for figure in card.figures} >= {"vessels, Dice", "artery or vein right, after the vote"}
     assert card.crossings.diameter == DIAMETER and card.crossings.operating_point.n_positive > 0
     assert (
@@ -85,8 +93,8 @@ def test_a_recipe_goes_all_the_way_to_a_bundle_that_maps_and_grades(recipe, data
     )
     assert bundle.map_vessels(np.zeros((3, 64, 64), np.float32)).shape == (4, 64, 64)
     assert bundle.grade_patches(np.zeros((1, 6, 128, 128), np.float32))[0].sum() == pytest.approx(1)
-    half = open_nicking_bundle(tmp_path / "run/upstream/even/maps").card
-    assert len(half.photographs) == 3 and set(half.photographs) < set(card.photographs) and half.grades is None
+    unseen = open_nicking_bundle(tmp_path / "run/upstream/without_one/maps").card
+    assert len(unseen.photographs) == 1 and set(unseen.photographs) < set(card.photographs) and unseen.grades is None
     assert "vessels, Dice" in (tmp_path / "run" / shipped.FIGURES_FILE).read_text()
 
 

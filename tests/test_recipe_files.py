@@ -30,7 +30,7 @@ def keys(values, place=""):
     [
         (CROSSING_RECIPES["paper"], CrossingRecipe, {"whole_photographs.side"}),  # whole: no side
         (MAP_RECIPES["usual"], MapRecipe, set()),
-        (SHIPPED_RECIPES["nicking"], ShippedRecipe, {"sets.first", "tested.last", "card.initial_weights.citation"}),
+        (SHIPPED_RECIPES["nicking"], ShippedRecipe, {"tested.first", "tested.last", "card.initial_weights.citation"}),
     ],
 )
 def test_a_shipped_recipe_that_stands_alone_writes_every_number(path, model, left_out):
@@ -48,9 +48,11 @@ def test_every_crossing_recipe_is_read_and_bears_its_name(name):
 @pytest.mark.parametrize("name", MAP_RECIPES)
 def test_every_recipe_of_maps_is_read_and_ends_on_real_photographs(name):
     recipe = read_map_recipe(name)
-    assert recipe.name == name and recipe.rounds[0].simulated and not recipe.rounds[-1].simulated
-    assert recipe.rounds[0].in_halves and isinstance(recipe.rounds[0].fit.options, FitOptions)
-    assert recipe.rounds[0].fit.options.learning_rate == recipe.rounds[0].fit.learning_rate
+    assert recipe.name == name
+    for rounds in (recipe.teacher, recipe.student):
+        assert rounds[0].simulated and not rounds[-1].simulated
+        assert isinstance(rounds[0].fit.options, FitOptions) and rounds[0].steps >= rounds[0].fit.epochs
+        assert rounds[0].fit.options.learning_rate == rounds[0].fit.learning_rate
 
 
 def test_a_file_of_ones_own_changes_what_it_names_and_keeps_the_rest(tmp_path):
@@ -84,8 +86,8 @@ def test_what_is_wrong_is_told_with_file_key_and_remedy(tmp_path, text, words):
 
 def test_keys_of_a_list_of_sections_are_checked_too(tmp_path):
     path, values = tmp_path / "mine.toml", MAP_RECIPES["usual"].read_text(encoding="utf-8")
-    path.write_text(values.replace("in_halves = true", "in_halfs = true", 1))
-    with pytest.raises(UsageError, match=r"no key 'rounds.0.in_halfs': did you mean 'in_halves'\?"):
+    path.write_text(values.replace("simulated = true", "simulate = true", 1))
+    with pytest.raises(UsageError, match=r"no key 'teacher.0.simulate': did you mean 'simulated'\?"):
         read_map_recipe(path)
 
 

@@ -17,9 +17,7 @@ from fundoscope.datasets.record import PhotographSource
 def stare_sources(folder: Path, dataset: str) -> list[PhotographSource]:
     """The photographs with the vessels of the first observer; the field of view is found."""
     photographs = list_photographs(folder / "images")
-    return make_sources(
-        photographs, dataset, read_drawn, vessel=match_by_name(photographs, folder / "vessel_ah")
-    )
+    return make_sources(photographs, dataset, read_drawn, vessel=match_by_name(photographs, folder / "vessel_ah"))
 
 
 def chase_sources(folder: Path, dataset: str) -> list[PhotographSource]:

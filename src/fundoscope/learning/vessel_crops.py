@@ -179,7 +179,7 @@ def vessel_widths(vessel: NDArray[np.float32]) -> NDArray[np.float32]:
 
     It is the diameter of the widest disc in the vessel within three pixels.
     """
-    radius = cv2.distanceTransform((vessel > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
+    radius = cv2.distanceTransform((vessel > 0.5).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return np.maximum(2 * cv2.dilate(radius, np.ones((7, 7), np.uint8)) - 1, 1).astype(np.float32)
 
 

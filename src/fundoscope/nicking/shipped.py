@@ -28,8 +28,8 @@ from fundoscope.imaging import Pixels, read
 from fundoscope.imaging.local_contrast import local_contrast, scale_to_diameter
 from fundoscope.networks import VesselNet
 from fundoscope.nicking.crossing_study.map_figures import measure_maps
-from fundoscope.nicking.crossing_study.map_settings import MapsAndTruth, choose_settings
 from fundoscope.nicking.crossing_study.map_photographs import read_photographs
+from fundoscope.nicking.crossing_study.map_settings import MapsAndTruth, choose_settings
 from fundoscope.nicking.crossing_study.transfer_detectors import train_transfer_detector, write_transferred_weights
 from fundoscope.nicking.crossing_study.vessel_maps import MapTraining, leave_out
 from fundoscope.nicking.grade_study.folds import GradeFold, GradeFoldData, PatchTables, make_grade_folds

@@ -47,7 +47,9 @@ def count_maps(maps: Maps, planes: Planes, known: tuple[bool, bool], threshold: 
     """
     inside, artery, vein = (planes[..., k] > _ON for k in (3, 1, 2))
     outside = maps[0][~inside]
-    counts: dict[str, float | int | str] = dict.fromkeys(("both", "found", "true", "right", "kinds", "thin_right", "thin"), "")
+    counts: dict[str, float | int | str] = dict.fromkeys(
+        ("both", "found", "true", "right", "kinds", "thin_right", "thin"), ""
+    )
     if known[0]:
         counts.update(zip(("both", "found", "true"), count_overlap(maps[0], planes, threshold), strict=True))
     if known[1]:

@@ -119,7 +119,9 @@ def read_pack(path: Path) -> tuple[list[MapPhotograph], dict[str, Tensor] | None
                 photographs.append(MapPhotograph(row["name"], row["camera"], row["group"], row["simulated"], known))
             body = torch.load(io.BytesIO(file.read(_BODY)), weights_only=True) if _BODY in file.namelist() else None
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path}: is no pack of photographs ({error}). Write it with map_photographs --out.") from error
+        raise UsageError(
+            f"{path}: is no pack of photographs ({error}). Write it with map_photographs --out."
+        ) from error
     return photographs, body
 
 
