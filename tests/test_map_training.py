@@ -151,7 +151,7 @@ def test_beyond_a_cut_there_is_no_vessel_but_the_place_counts():
         plain = replace(crops, cut=0.0)
         (_, cut), (_, whole) = (each.draw_crop(own, np.random.default_rng(seed)) for each in (crops, plain))
         assert cut[4].sum() == whole[4].sum() and (cut[:4] <= whole[:4] + 1e-6).all()
-        seen += (cut[0].sum() < whole[0].sum())
+        seen += cut[0].sum() < whole[0].sum()
     assert seen > 2
 
 
