@@ -10,6 +10,7 @@ is kept. Pixels come back exactly; files are PNG again.
 from __future__ import annotations
 
 import argparse
+import csv
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -31,7 +32,7 @@ Group = tuple[str, list[Path]]
 def group_patches(folder: Path, only: Iterable[str]) -> Iterator[Group]:
     """The patches below a folder, of one crossing together, in stacks of equal size: a name, and their paths in it."""
     groups: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.rglob("*.png")):
+    for path in sorted({path for table in folder.glob("*.csv") for path in _listed(table)}):
         table, *inner = path.relative_to(folder).parts
         if only and table not in only:
             continue
@@ -40,6 +41,12 @@ def group_patches(folder: Path, only: Iterable[str]) -> Iterator[Group]:
     for name, paths in groups.items():
         for first in range(0, len(paths), _STACKED):
             yield f"{name}/{first}", paths[first : first + _STACKED]
+
+
+def _listed(table: Path) -> list[Path]:
+    """The patches that a table lists."""
+    with table.open(newline="", encoding="utf-8") as file:
+        return [table.parent / row["patch"] for row in csv.DictReader(file)]
 
 
 def pack_group(group: Group) -> bytes:
