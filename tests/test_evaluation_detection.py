@@ -10,12 +10,15 @@ from fundoscope.errors import UsageError
 from fundoscope.evaluation.detection import (
     DetectionOutcome,
     Instances,
+    OverlapRuns,
     best_f1,
     coco_lines,
     coco_scores,
     detection_estimates,
     f1_difference,
     match_detections,
+    match_overlaps,
+    paired_differences,
     precision_recall,
     score_instances,
     score_points,
@@ -215,6 +218,60 @@ def test_the_lines_are_those_that_the_library_prints(capsys):
     printed = [line for line in said if "Average" in line]
     assert lines[0] == "IoU metric: bbox"
     assert lines[1:] == printed[:12]
+
+
+def scattered(seed, photographs=8):
+    """True boxes, and detections of which some are off a little and some are false."""
+    rng = np.random.default_rng(seed)
+    truths = [marked(seed + k, n=int(rng.integers(0, 8))) for k in range(photographs)]
+    found = []
+    for truth in truths:
+        near = truth.boxes + rng.normal(0, 2.5, truth.boxes.shape)
+        false = rng.random((5, 1)) * 90 + np.array([[0, 0, 20, 20]]) + rng.normal(0, 2, (5, 4))
+        boxes = np.concatenate([near, near[:2] + 1, false])
+        found.append(Instances(boxes, np.round(rng.random(len(boxes)), 2)))
+    return truths, found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_average_precision_is_cocos_and_a_photograph_drawn_twice_counts_twice(seed):
+    truths, found = scattered(seed)
+    matched = [match_overlaps(*pair) for pair in zip(found, truths, strict=True)]
+    runs = OverlapRuns([matched], np.arange(8), 8)
+    weights = np.array([np.ones(8), [2, 0, 1, 0, 3, 0, 0, 1]])
+    figures = runs.figures(weights)
+    for row, drawn in enumerate(weights.astype(int)):
+        again = np.repeat(np.arange(8), drawn)
+        known = coco_scores([truths[k] for k in again], [found[k] for k in again])
+        assert figures["ap50"][row, 0] == pytest.approx(known.ap50, abs=6e-3)  # equal scores may stand in another order
+        assert figures["ap"][row, 0] == pytest.approx(known.ap, abs=6e-3)
+    assert 0.1 < figures["ap"][0, 0] < 0.9
+
+
+def test_spared_detections_count_where_they_hit_and_patches_are_drawn_with_their_photograph():
+    truth = marked(1, n=2)
+    found = Instances(np.vstack([truth.boxes, [[100, 100, 120, 120]]]), np.array([0.9, 0.5, 0.7]))
+    spared = np.array([True, False, True])
+    with_alarm, without = match_overlaps(found, truth), match_overlaps(found, truth, spared)
+    assert with_alarm.alarms[0].sum() == 1 and not without.alarms.any() and (without.hits == with_alarm.hits).all()
+    nothing = match_overlaps(Instances(np.zeros((0, 4)), np.zeros(0)), truth)
+    runs = OverlapRuns([[without, nothing, with_alarm]], np.array([0, 1, 1]), 2)
+    assert runs.truths.tolist() == [2, 4]
+    values = runs.figures(np.array([[1.0, 0], [0, 1], [0, 0]]))["ap"][:, 0]
+    assert values[0] == 1 and 0 < values[1] < 0.5 and np.isnan(values[2])
+    with pytest.raises(UsageError, match="same photographs"):
+        OverlapRuns([[without], [match_overlaps(found, marked(1, n=3))]], np.array([0]), 1)
+
+
+def test_a_detector_that_is_better_on_every_photograph_is_told_apart_and_one_compared_with_itself_is_not():
+    truths, found = scattered(5, photographs=14)
+    exact = [match_overlaps(Instances.true(t.boxes), t) for t in truths]
+    loose = [match_overlaps(*pair) for pair in zip(found, truths, strict=True)]
+    runs = [OverlapRuns([each, each], np.arange(14), 14) for each in (exact, loose)]
+    better = paired_differences(runs[0].figures, runs[1].figures, runs[0].truths)["ap"]
+    assert better.first == 1 and better.estimate.low > 0 and better.estimate.value == pytest.approx(1 - better.second)
+    same = paired_differences(runs[1].figures, runs[1].figures, runs[1].truths)["ap50"].estimate
+    assert same.low == same.value == same.high == 0
 
 
 def test_masks_that_are_wanted_and_not_there_are_an_error():

@@ -67,6 +67,16 @@ def test_turned_and_mirrored_the_marks_stay_on_the_crossings():
     np.testing.assert_array_equal(turned.masks, np.rot90(marked.masks, axes=(1, 2)))
 
 
+def test_doubtful_places_and_widths_of_veins_go_where_their_crossings_go():
+    marked = crossed(3, size=(96, 120))
+    known = replace(marked, doubtful=marked.boxes[:2].copy(), vein_widths=np.arange(3.0))
+    for each in (known, known.quarter_turned(), known.mirrored(), known.cut(-10, 5, 60, 70)):
+        widths = each.vein_widths.tolist()
+        places = {width: tuple(box) for width, box in zip(widths, each.boxes.tolist(), strict=True)}
+        assert [tuple(box) for box in each.doubtful.tolist()] == [places[w] for w in (0.0, 1.0) if w in places]
+    assert np.isnan(marked.vein_widths).all() and len(marked.doubtful) == 0
+
+
 @given(st.integers(-40, 110), st.integers(-40, 110), st.integers(20, 80))
 def test_a_window_keeps_the_crossings_whose_middle_is_in_it(row, column, side):
     marked = crossed(5, masks=True)

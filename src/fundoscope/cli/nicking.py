@@ -101,18 +101,20 @@ def study_crossings(
     maps: Annotated[
         Path | None, typer.Option(help="Start from a network of maps instead: a folder with maps.pt and seen.json.")
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Detectors that are trained at once, a process each.")] = 1,
     quiet: Quiet = False,
 ) -> None:
     """Train and evaluate detectors of crossings on public sets: Mask R-CNN, with a scale-attention pyramid and without.
 
-    A set with parts training/ and test/ is tested on the latter; of others the first by name train.
+    A set with parts training/ and test/ is tested on the latter; of others the first by name train. The recipe short leaves
+    test/ alone, and tests on photographs held out of training/.
     """
     from fundoscope.cli.console import Console
     from fundoscope.errors import UsageError, need
 
     refuse_inputs_in_study(out, *dataset_dirs, recipe, maps)
     need("torch", "torchvision", "timm", "matplotlib", "faster_coco_eval", what="A study", extra="train")
-    from fundoscope.nicking.crossing_study.plan import CrossingOptions
+    from fundoscope.nicking.crossing_study.plan import CrossingOptions, Pace
     from fundoscope.nicking.crossing_study.run import run_study
     from fundoscope.nicking.recipes.crossings import read_crossing_recipe
 
@@ -122,7 +124,8 @@ def study_crossings(
     if random_weights:
         chosen = chosen.with_random_weights()
     names = tuple(name.strip() for name in pyramids.split(",") if name.strip())
-    run_study(CrossingOptions(tuple(dataset_dirs), out, chosen, names, seeds, maps), Console(quiet))
+    options = CrossingOptions(tuple(dataset_dirs), out, chosen, names, seeds, maps, Pace(workers))
+    run_study(options, Console(quiet))
 
 
 @app.command("study-grades")

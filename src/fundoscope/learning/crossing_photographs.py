@@ -1,9 +1,9 @@
-"""Photographs with their crossings as boxes and masks, at the scale of `imaging.local_contrast`: turned, cut, and as a detector takes them."""
+"""Photographs with their crossings as boxes and masks, at one scale: turned, cut, and as a detector takes them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import cv2
@@ -18,8 +18,10 @@ from fundoscope.datasets.coco import CrossingBox, paper_side, scaled_side, vesse
 from fundoscope.errors import UsageError
 from fundoscope.evaluation.detection import Instances
 from fundoscope.imaging import Pixels
-from fundoscope.imaging.local_contrast import local_contrast, scale_to_diameter
+from fundoscope.imaging.field import find_field
+from fundoscope.imaging.local_contrast import DIAMETER, local_contrast
 from fundoscope.imaging.places import rescale_points
+from fundoscope.imaging.prepared import scale_whole
 from fundoscope.learning.augment import Augment
 
 Mask = NDArray[np.bool_]
@@ -34,7 +36,9 @@ class CrossingPhotograph:
 
     `pixels` (rows, columns, 3) are uint8 RGB; `inside` (rows, columns) are those in the field. `boxes` (n, 4) are the
     crossings, x1 y1 x2 y2 in whole pixels; `parts` holds for each the mask of the vessels in its box, or is None where no
-    vessels are known. `scale` is the number of these pixels that make one pixel of the file.
+    vessels are known. `scale` is the number of these pixels that make one pixel of the file. `doubtful` (k, 4) are boxes of
+    which the set does not say whether they hold a crossing, and `vein_widths` (n,) are in pixels of the field's diameter 540;
+    nan where unknown.
     """
 
     pixels: Pixels
@@ -42,10 +46,18 @@ class CrossingPhotograph:
     boxes: NDArray[np.int64]
     parts: tuple[Mask, ...] | None = None
     scale: float = 1.0
+    doubtful: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 4), np.int64))
+    vein_widths: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        if len(self.vein_widths) != len(self.boxes):
+            object.__setattr__(self, "vein_widths", np.full(len(self.boxes), np.nan))
 
     @classmethod
-    def from_record(cls, record: PhotographRecord, labels: Labels = "paper") -> CrossingPhotograph:
-        """The photograph of a record, brought to one scale, with its crossings labelled.
+    def from_record(
+        cls, record: PhotographRecord, labels: Labels = "paper", diameter: int = DIAMETER
+    ) -> CrossingPhotograph:
+        """The photograph of a record, its field brought to `diameter` pixels, with its crossings labelled.
 
         Labels are `paper`: boxes of one size with all vessels in them (paper 002, section 5.2); or `scaled`: boxes
         scaled to the vein's width with the two vessels that meet. Raises `UsageError` unless the record knows all its
@@ -53,16 +65,22 @@ class CrossingPhotograph:
         """
         if record.crossings is None or not record.complete:
             raise UsageError(f"{record.name}: not all its crossings are known. Leave it out of training.")
-        pixels, inside = scale_to_diameter(record.pixels)
-        scale = pixels.shape[0] / record.field.shape[0]
-        small = _rescaled(record, scale, inside)
+        photograph = record.pixels
+        pixels, inside = scale_whole(photograph, find_field(photograph), diameter)
+        scale, of_drive = pixels.shape[0] / record.field.shape[0], diameter / DIAMETER
+        small, shape = _rescaled(record, scale, inside), (inside.shape[0], inside.shape[1])
         boxes, parts = [], []
         for number, at in enumerate(rescale_points(record.crossings, scale)):
-            box = CrossingBox.around(at, _side(small, number, labels), (inside.shape[0], inside.shape[1]))
-            boxes.append((box.col, box.row, box.col + box.cols, box.row + box.rows))
+            box = CrossingBox.around(at, _side(small, number, labels, of_drive), shape)
+            boxes.append(_corners(box))
             parts.append(_part(small, at, box, labels))
-        known = small.vessel is not None
-        return cls(pixels, inside, np.array(boxes, np.int64).reshape(-1, 4), tuple(parts) if known else None, scale)
+        places = [] if record.doubtful is None else rescale_points(record.doubtful, scale)
+        doubtful = [_corners(CrossingBox.around(at, paper_side(of_drive), shape)) for at in places]
+        return cls(
+            pixels, inside, np.array(boxes, np.int64).reshape(-1, 4), None if small.vessel is None else tuple(parts), scale,
+            np.array(doubtful, np.int64).reshape(-1, 4),
+            np.full(len(boxes), np.nan) if small.vein_widths is None else small.vein_widths / of_drive,
+        )  # fmt: skip
 
     @property
     def truth(self) -> Instances:
@@ -93,19 +111,23 @@ class CrossingPhotograph:
 
     def mirrored(self) -> CrossingPhotograph:
         """The photograph mirrored, left for right."""
-        boxes = self.boxes.copy()
-        boxes[:, [0, 2]] = self.inside.shape[1] - self.boxes[:, [2, 0]]
+        columns = self.inside.shape[1]
+        boxes, doubtful = (
+            np.column_stack([columns - x2, y1, columns - x1, y2]) for x1, y1, x2, y2 in (self.boxes.T, self.doubtful.T)
+        )
         parts = None if self.parts is None else tuple(np.fliplr(part) for part in self.parts)
         pixels, inside = np.fliplr(self.pixels), np.fliplr(self.inside)
-        return replace(self, pixels=pixels, inside=inside, boxes=boxes, parts=parts)
+        return replace(self, pixels=pixels, inside=inside, boxes=boxes, parts=parts, doubtful=doubtful)
 
     def quarter_turned(self) -> CrossingPhotograph:
         """The photograph rotated by 90 degrees to the left."""
-        x1, y1, x2, y2 = self.boxes.T
         columns = self.inside.shape[1]
-        boxes = np.column_stack([y1, columns - x2, y2, columns - x1])
+        boxes, doubtful = (
+            np.column_stack([y1, columns - x2, y2, columns - x1]) for x1, y1, x2, y2 in (self.boxes.T, self.doubtful.T)
+        )
         parts = None if self.parts is None else tuple(np.rot90(part) for part in self.parts)
-        return replace(self, pixels=np.rot90(self.pixels), inside=np.rot90(self.inside), boxes=boxes, parts=parts)
+        pixels, inside = np.rot90(self.pixels), np.rot90(self.inside)
+        return replace(self, pixels=pixels, inside=inside, boxes=boxes, parts=parts, doubtful=doubtful)
 
     def cut(self, row: int, column: int, rows: int, columns: int) -> CrossingPhotograph:
         """The window of `rows` x `columns` whose first pixel is (`row`, `column`); black and outside the field beyond.
@@ -113,15 +135,20 @@ class CrossingPhotograph:
         It keeps the crossings whose middle lies in it; their boxes are clipped to it.
         """
         place, shape = np.array([column, row, column, row]), np.array([columns, rows, columns, rows])
-        moved = self.boxes - place
-        middles = moved[:, :2] + moved[:, 2:]  # twice the middle
-        kept = np.flatnonzero(((middles >= 0) & (middles < 2 * shape[:2])).all(axis=1))
+        moved, doubtful = self.boxes - place, self.doubtful - place
+        kept, still_doubtful = (
+            np.flatnonzero(((middles >= 0) & (middles < 2 * shape[:2])).all(axis=1))
+            for middles in (each[:, :2] + each[:, 2:] for each in (moved, doubtful))  # twice the middle
+        )
         boxes = moved[kept].clip(0, shape)
         parts = None
         if self.parts is not None:
             parts = tuple(_cut_part(self.parts[k], moved[k], box) for k, box in zip(kept, boxes, strict=True))
         pixels, inside = (_window(each, row, column, rows, columns) for each in (self.pixels, self.inside))
-        return replace(self, pixels=pixels, inside=inside, boxes=boxes, parts=parts)
+        return replace(
+            self, pixels=pixels, inside=inside, boxes=boxes, parts=parts,
+            doubtful=doubtful[still_doubtful].clip(0, shape), vein_widths=self.vein_widths[kept],
+        )  # fmt: skip
 
     def patch(
         self,
@@ -162,10 +189,14 @@ def _rescaled(record: PhotographRecord, scale: float, inside: Mask) -> Photograp
     return replace(record, field=inside, vessel=vessel, artery=artery, vein=vein, vein_widths=widths)
 
 
-def _side(record: PhotographRecord, number: int, labels: Labels) -> int:
+def _side(record: PhotographRecord, number: int, labels: Labels, of_drive: float) -> int:
     if labels == "paper":
-        return paper_side(1.0)
-    return scaled_side(1.0, None if record.vein_widths is None else float(record.vein_widths[number]))
+        return paper_side(of_drive)
+    return scaled_side(of_drive, None if record.vein_widths is None else float(record.vein_widths[number]))
+
+
+def _corners(box: CrossingBox) -> tuple[int, int, int, int]:
+    return box.col, box.row, box.col + box.cols, box.row + box.rows
 
 
 def _part(record: PhotographRecord, at: NDArray[np.float64], box: CrossingBox, labels: Labels) -> Mask:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.errors import UsageError
+from fundoscope.evaluation.detection.paired import FiguresOfRuns, paired_differences
 from fundoscope.evaluation.metrics.intervals import Difference, Estimate, bootstrap
 from fundoscope.evaluation.metrics.scores import ratio
 
@@ -143,22 +144,10 @@ def f1_difference(
             "The runs to be compared are not on the same photographs. Give outcomes of the same, in order."
         )
 
-    rng = np.random.default_rng((seed, 1))
+    def figures(counts: Array) -> FiguresOfRuns:
+        return lambda weights: {"f1": np.stack([_ratios(weights @ run)["f1"] for run in counts], axis=1)}
 
-    def difference(weights: Array) -> Mapping[str, Array]:
-        as_given = (weights == 1).all(axis=1) | (weights.sum(axis=1) == 1)  # all photographs, or one of a few
-        values, drawn = [], None
-        for counts in runs:
-            f1 = np.stack([_ratios(weights @ run)["f1"] for run in counts], axis=1)  # (B, runs)
-            if drawn is None or drawn.shape != f1.shape:
-                drawn = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), len(weights)).astype(float)
-                drawn[as_given] = 1
-            values.append((f1 * drawn).mean(axis=1))
-        return {"f1": values[0] - values[1]}
-
-    found = bootstrap(difference, np.array(truths[0], float), seed=seed)["f1"]
-    ends = (float(np.mean([_ratios(run.sum(axis=0)[None])["f1"] for run in counts])) for counts in runs)
-    return Difference(found, *ends, names, "f1")
+    return paired_differences(figures(runs[0]), figures(runs[1]), truths[0], names, seed)["f1"]
 
 
 def _counts(outcomes: Sequence[DetectionOutcome], threshold: float) -> Array:

@@ -7,6 +7,8 @@ masks on those whose vessels are known.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import numpy as np
 from fundoscope.datasets import rle
 from fundoscope.errors import StudyError
 from fundoscope.evaluation.detection import (
+    HIT_RADIUS,
     DetectionOutcome,
     DetectionPoint,
     Instances,
@@ -25,10 +28,18 @@ from fundoscope.evaluation.detection import (
     detection_estimates,
     f1_difference,
     match_detections,
+    near_any,
     score_instances,
 )
 from fundoscope.evaluation.metrics import results_table
-from fundoscope.nicking.crossing_study.detections import PhotographDetections, read_detections
+from fundoscope.nicking.crossing_study.detections import (
+    DETECTIONS,
+    STEPS,
+    PhotographDetections,
+    arm_name,
+    read_detections,
+)
+from fundoscope.nicking.crossing_study.pyramid_figures import WHERE, compare_pyramids, compare_steps
 from fundoscope.studies import MANIFEST, write_json
 
 #: What the detector is called that looks at nothing.
@@ -42,42 +53,66 @@ Detections = list[PhotographDetections]
 def evaluate_study(folder: Path) -> dict[str, Any]:
     """The figures of the study in a folder whose detections are there; also written as results.json and tables/."""
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    parts = ("inner", "test", "patches")
-    truth = {part: read_detections(folder / "detections" / "truth" / f"{part}.jsonl") for part in parts}
+    truth = {path.stem: read_detections(path) for path in sorted((folder / DETECTIONS / "truth").glob("*.jsonl"))}
+    found = {
+        (pyramid, seed, step): _read_found(folder, truth, pyramid, seed, step)
+        for pyramid, seed, step in product(manifest["pyramids"], range(manifest["seeds"]), STEPS)
+    }
     side = manifest["recipe"]["test_patches"]["side"]
     blind = blind_boxes(truth["patches"], side, mean_box(truth["inner"]))
     coco, lines = coco_rows(BLIND, "", "patches", truth["patches"], blind)
     detection: list[dict[str, object]] = []
-    outcomes: dict[str, list[list[DetectionOutcome]]] = {}
-    points: dict[str, list[DetectionPoint]] = {}
-    shown: dict[str, Any] = {}
-    for pyramid, seed in product(manifest["pyramids"], range(manifest["seeds"])):
-        found = {part: read_detections(folder / "detections" / f"{pyramid}-{seed}" / f"{part}.jsonl") for part in parts}
-        for on, part in (("whole photographs, step 1", "test"), ("patches, last step", "patches")):
-            more_rows, more_lines = coco_rows(pyramid, seed, on, truth[part], found[part])
+    outcomes: dict[tuple[int, str], list[list[DetectionOutcome]]] = {}
+    points: dict[tuple[int, str], list[DetectionPoint]] = {}
+    for (pyramid, seed, step), own in found.items():
+        for part, on in WHERE.items():
+            more_rows, more_lines = coco_rows(pyramid, seed, f"{on}, step {step}", truth[part], own[part])
             coco, lines = coco + more_rows, lines + more_lines
-        point = best_f1(score_photographs(found["inner"], truth["inner"]))
-        scored = score_photographs(found["test"], truth["test"])
+        point = best_f1(score_photographs(own["inner"], truth["inner"]))
+        scored = score_photographs(own["test"], truth["test"])
         for dataset, rows in rows_by_set(truth["test"]).items():
-            about = {"detector": pyramid, "seed": seed, "set": dataset, "confidence": point.threshold}
+            about = {"detector": pyramid, "seed": seed, "step": step, "set": dataset, "confidence": point.threshold}
             detection.append({**about, **detection_estimates([scored[k] for k in rows], point.threshold)})
-        outcomes.setdefault(pyramid, []).append(scored)
-        points.setdefault(pyramid, []).append(point)
-        shown = shown or describe_pictures(f"{pyramid}, seed {seed}", found["test"], truth["test"], point.threshold)
+        outcomes.setdefault((step, pyramid), []).append(scored)
+        points.setdefault((step, pyramid), []).append(point)
 
+    first, *others = manifest["pyramids"]
+    shown = (first, 0, STEPS[0])
     tables = folder / "tables"
     tables.mkdir(exist_ok=True)
     (tables / "coco.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    differences = [f1_difference_row(outcomes, points, step, first, other) for step in STEPS for other in others]
+    bounds = manifest["recipe"]["test_photographs"]["width_bounds"]
     results = {
         "coco": results_table(coco, tables / "coco.csv"),
         "detection": results_table(detection, tables / "detection.csv"),
-        "difference": [],
-        "shown": shown,
+        "difference": results_table(differences, tables / "difference.csv") if differences else [],
+        "pyramids": results_table(compare_pyramids(truth, found, bounds), tables / "pyramids.csv") if others else [],
+        "steps": results_table(compare_steps(truth, found), tables / "steps.csv"),
+        "shown": describe_pictures(
+            f"{first}, seed 0", found[shown]["test"], truth["test"], points[STEPS[0], first][0].threshold
+        ),
     }
-    if len(outcomes) > 1:
-        results["difference"] = results_table([f1_difference_row(outcomes, points)], tables / "difference.csv")
     write_json(folder / RESULTS_FILE, results)
     return results
+
+
+def _read_found(
+    folder: Path, truth: Mapping[str, Detections], pyramid: str, seed: int, step: int
+) -> dict[str, Detections]:
+    """What a detector found in each part, without what it found at doubtful places only."""
+    own = folder / DETECTIONS / arm_name(pyramid, seed) / f"step_{step}"
+    read = {part: read_detections(own / f"{part}.jsonl") for part in truth}
+    return {part: [leave_out_doubtful(*pair) for pair in zip(read[part], truth[part], strict=True)] for part in truth}
+
+
+def leave_out_doubtful(found: PhotographDetections, truth: PhotographDetections) -> PhotographDetections:
+    """The detections without those that hit no crossing and lie at a doubtful place: they are neither right nor wrong."""
+    seen, radius = found.instances, HIT_RADIUS * truth.scale
+    hit = match_detections(seen.centres, seen.scores, truth.instances.centres, radius) >= 0
+    kept = hit | ~near_any(seen.centres, truth.doubtful, radius)
+    masks = None if seen.masks is None else seen.masks[kept]
+    return replace(found, instances=Instances(seen.boxes[kept], seen.scores[kept], masks))
 
 
 def coco_rows(
@@ -105,7 +140,7 @@ def coco_rows(
 
 def score_photographs(found: Detections, truth: Detections) -> list[DetectionOutcome]:
     """Hits and misses in each photograph."""
-    return [score_instances(a.instances, b.instances) for a, b in zip(found, truth, strict=True)]
+    return [score_instances(a.instances, b.instances, HIT_RADIUS * b.scale) for a, b in zip(found, truth, strict=True)]
 
 
 def rows_by_set(photographs: Detections) -> dict[str, list[int]]:
@@ -141,15 +176,19 @@ def blind_boxes(patches: Detections, side: int, size: tuple[float, float]) -> De
 
 
 def f1_difference_row(
-    outcomes: dict[str, list[list[DetectionOutcome]]], points: dict[str, list[DetectionPoint]]
+    outcomes: Mapping[tuple[int, str], list[list[DetectionOutcome]]],
+    points: Mapping[tuple[int, str], list[DetectionPoint]],
+    step: int,
+    first: str,
+    second: str,
 ) -> dict[str, object]:
-    """F1 of the first pyramid less the second's, paired by photograph, mean over seeds, each seed at its own confidence,
-    the one that its own inner photographs chose; photographs and seeds are resampled.
+    """F1 of the first pyramid less the second's after a step, paired by photograph, mean over seeds, each seed at its own
+    confidence, the one that its own inner photographs chose; photographs and seeds are resampled.
     """
-    first, second = list(outcomes)[:2]
-    own = tuple([point.threshold for point in points[pyramid]] for pyramid in (first, second))
-    difference = f1_difference(outcomes[first], outcomes[second], (own[0], own[1]), (first, second))
-    return {"what": f"F1, {first} less {second}", "seeds": len(outcomes[first]), "difference": difference.estimate}
+    own = [[point.threshold for point in points[step, pyramid]] for pyramid in (first, second)]
+    difference = f1_difference(outcomes[step, first], outcomes[step, second], (own[0], own[1]), (first, second))
+    about = {"what": f"F1, {first} less {second}", "step": step, "seeds": len(own[0])}
+    return {**about, "difference": difference.estimate}
 
 
 def describe_pictures(detector: str, found: Detections, truth: Detections, threshold: float) -> dict[str, Any]:

@@ -51,10 +51,14 @@ def write_report(folder: Path) -> Path:
 def _figures_section(results: dict[str, Any]) -> Section:
     tables = [
         Table(results["coco"], "COCO's figures: boxes (bbox) and masks (segm), all areas"),
-        Table(results["detection"], "Whole photographs, first step: hits within half a box, 95 % intervals by photograph"),
+        Table(results["detection"], "Whole photographs, both steps: hits within half a box, 95 % intervals by photograph"),
+        Table(results["steps"], "AP50 and AP of the steps, mean over seeds: why patches differ from whole photographs"),
     ]  # fmt: skip
     if results["difference"]:
-        tables.append(Table(results["difference"], "Paired difference, mean over seeds"))
+        tables.append(Table(results["difference"], "F1 of the pyramids, paired, mean over seeds"))
+        tables.append(
+            Table(results["pyramids"], "AP50 and AP of the pyramids, by the vein's width and the field's diameter")
+        )
     note = (
         "One box without looking: a box of the inner photographs' mean size in the middle of each patch. Crossings lie up to a "
         "third of the side off the middle, so it shows that their place gives nothing away, and is no opponent for a detector."

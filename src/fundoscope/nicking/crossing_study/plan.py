@@ -1,14 +1,17 @@
 """Step 1 of a study of crossings: which photographs train, choose the confidence, and test. Reads the sets, writes split.json.
 
-A photograph of a part called `test` never trains. `study.json` holds the sets, the recipe and the seeds, so that a
+A photograph of a part called `test` never trains; where the recipe keeps tests closed it is not even tested, but some of
+the part `training` are. `study.json` holds the sets, the recipe and the seeds, so that a
 continuation with other ones is refused.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fundoscope.datasets import Dataset, PhotographRecord, open_dataset
@@ -23,11 +26,23 @@ _PACKAGES = ("fundoscope", "torch", "torchvision", "timm", "faster-coco-eval", "
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How a study uses the machine: `fits` are detectors that are trained at once, each with so many processes that draw its
+    examples (0: it draws them itself); no epoch begins after the time `stop_at` (`time.time`).
+    """
+
+    fits: int = 1
+    drawing: int = 0
+    stop_at: float = math.inf
+
+
+@dataclass(frozen=True)
 class CrossingOptions:
     """What a study of crossings is asked for.
 
     `folders` of sets; the folder `out` of the study; the `recipe`; the `pyramids` that are compared, `seeds` times each. With
-    `maps`, the folder of a round that training maps wrote, the body starts from these weights instead of ImageNet's.
+    `maps`, the folder of a round that training maps wrote, the body starts from these weights instead of ImageNet's. `pace`
+    changes no result.
     """
 
     folders: tuple[Path, ...]
@@ -36,6 +51,7 @@ class CrossingOptions:
     pyramids: tuple[str, ...] = PYRAMIDS
     seeds: int = 1
     maps: Path | None = None
+    pace: Pace = Pace()
 
 
 @dataclass(frozen=True)
@@ -46,7 +62,8 @@ class PhotographSplit:
 
     @classmethod
     def from_sets(cls, sets: Sequence[Dataset], numbers: SplitNumbers) -> PhotographSplit:
-        """Sets with a part `test` are tested on that and trained on the rest; of others the first by name train.
+        """Sets with a part `test` are tested on that and trained on the rest; of others the first by name train. Where tests
+        stay closed, the parts `test` must have been left out of `sets`, and of all sets the first by name train.
 
         Raises `UsageError` where photographs of one group would stand in two parts, or a part would be empty.
         """
@@ -54,7 +71,8 @@ class PhotographSplit:
         test: list[str] = []
         for dataset in sets:
             is_tested = [source.dataset.endswith(" test") for source in dataset.sources]
-            if not any(source.dataset.endswith((" test", " training")) for source in dataset.sources):
+            in_parts = any(source.dataset.endswith((" test", " training")) for source in dataset.sources)
+            if numbers.tests_stay_closed or not in_parts:
                 first = sorted(dataset.names)[: round(numbers.training_share * len(dataset))]
                 is_tested = [name not in first for name in dataset.names]
             groups = {
@@ -96,17 +114,15 @@ class PhotographSplit:
 
 @dataclass(frozen=True)
 class CrossingPlan:
-    """What a study of crossings will do, and its folder; `sets` are those of which all crossings are dataset."""
+    """What a study of crossings will do, and its folder; `sets` are those of which all crossings are known, and `arms` the
+    pyramid and the seed of each detector that is trained.
+    """
 
     options: CrossingOptions
     study: Study
     sets: tuple[Dataset, ...] = field(repr=False)
     split: PhotographSplit = field(repr=False)
-
-    @property
-    def arms(self) -> list[tuple[str, int]]:
-        """The pyramid and the seed of each detector that is trained."""
-        return [(pyramid, seed) for pyramid in self.options.pyramids for seed in range(self.options.seeds)]
+    arms: tuple[tuple[str, int], ...]
 
     def records(self, part: str) -> Iterator[PhotographRecord]:
         """The photographs of a part (`PARTS`), read one by one."""
@@ -124,6 +140,10 @@ def plan_study(options: CrossingOptions, progress: Progress) -> CrossingPlan:
             raise UsageError(f"There is no pyramid '{pyramid}': {nearest(pyramid, PYRAMIDS)} Give one of these.")
     sets = []
     for dataset in map(open_dataset, options.folders):
+        if options.recipe.split.tests_stay_closed:
+            dataset = replace(dataset, sources=tuple(s for s in dataset.sources if not s.dataset.endswith(" test")))
+        if not len(dataset):
+            continue
         first = dataset[0]
         if first.complete and first.crossings is not None:
             sets.append(dataset)
@@ -138,11 +158,21 @@ def plan_study(options: CrossingOptions, progress: Progress) -> CrossingPlan:
         "pyramids": list(options.pyramids),
         "seeds": options.seeds,
         "maps": None if options.maps is None else str(options.maps),
-        "versions": versions_of(_PACKAGES),
+        "versions": versions_of(name for name in _PACKAGES if _is_installed(name)),
         "commands": [command()],
     }
     read = [*options.folders, *(source.path for dataset in sets for source in dataset.sources)]
     study = Study.open(options.out, manifest, [*read, *([] if options.maps is None else [options.maps])])
     split = PhotographSplit.read_or_write(study.folder / SPLIT_FILE, sets, options.recipe.split)
     progress.say("  ".join(f"{part}: {counted(len(names), 'photograph')}" for part, names in split.names.items()))
-    return CrossingPlan(options, study, tuple(sets), split)
+    arms = tuple((pyramid, seed) for pyramid in options.pyramids for seed in range(options.seeds))
+    return CrossingPlan(options, study, tuple(sets), split, arms)
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package has a version to tell; one whose source is only on the path has none."""
+    try:
+        importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -8,6 +8,7 @@ A finished step is read, a broken-off one goes on at its last whole epoch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from fundoscope.learning.crossing_photographs import CrossingPhotograph
 from fundoscope.learning.detector_fit import fit_step
 from fundoscope.networks.mask_rcnn import CrossingDetector
 from fundoscope.networks.multiscale_bodies import build_multiscale_body, load_vessel_net_weights
+from fundoscope.nicking.crossing_study.detections import STEPS, arm_name
 from fundoscope.nicking.crossing_study.plan import CrossingPlan
 from fundoscope.nicking.crossing_study.vessel_maps import read_vessel_map_weights
 from fundoscope.studies import Progress
@@ -28,29 +30,27 @@ FITS = "fits"
 WEIGHTS_FILE = "weights.safetensors"  # of a finished step
 
 
-def train_detectors(plan: CrossingPlan, progress: Progress) -> None:
-    """Train each detector through both steps, as far as that is not done.
-
-    Raises `LeakError` where the weights that the body starts from were trained on a photograph that is to be tested.
-    """
-    first_weights = _unleaked_map_weights(plan, progress)
-    photographs: list[CrossingPhotograph] = []
+def train_detectors(
+    plan: CrossingPlan,
+    photographs: Sequence[CrossingPhotograph],
+    first_weights: Mapping[str, Tensor] | None,
+    progress: Progress,
+) -> None:
+    """Train each detector through both steps, as far as that is not done; `first_weights` as in `build_detector`."""
+    pace = plan.options.pace
     for pyramid, seed in plan.arms:
-        folders = [step_folder(plan, pyramid, seed, number) for number in (1, 2)]
+        folders = [step_folder(plan, pyramid, seed, number) for number in STEPS]
         if all((folder / WEIGHTS_FILE).exists() for folder in folders):
             continue
         progress.say(f"training {pyramid}, seed {seed}")
-        if not photographs:
-            labels = plan.options.recipe.labels
-            photographs = [CrossingPhotograph.from_record(record, labels) for record in plan.records("train")]
         torch.manual_seed(seed)
         detector = build_detector(plan, pyramid, first_weights)
         for options, folder in zip(plan.options.recipe.steps, folders, strict=True):
-            fit_step(detector, photographs, options, folder, seed)
+            fit_step(detector, photographs, options, folder, seed, pace.drawing, pace.stop_at)
 
 
 def build_detector(
-    plan: CrossingPlan, pyramid: str, first_weights: dict[str, Tensor] | None = None
+    plan: CrossingPlan, pyramid: str, first_weights: Mapping[str, Tensor] | None = None
 ) -> CrossingDetector:
     """An untrained detector; `first_weights` are those of a network of maps, for its body."""
     options = replace(plan.options.recipe.detector, pyramid=pyramid)
@@ -69,11 +69,14 @@ def load_detector(plan: CrossingPlan, pyramid: str, seed: int, step: int) -> Cro
 
 def step_folder(plan: CrossingPlan, pyramid: str, seed: int, step: int) -> Path:
     """The folder of a step of a detector's training."""
-    return plan.study.folder / FITS / f"{pyramid}-{seed}" / f"step_{step}"
+    return plan.study.folder / FITS / arm_name(pyramid, seed) / f"step_{step}"
 
 
-def _unleaked_map_weights(plan: CrossingPlan, progress: Progress) -> dict[str, Tensor] | None:
-    """The weights of the network of maps that the body starts from; None where it starts from ImageNet."""
+def unleaked_map_weights(plan: CrossingPlan, progress: Progress) -> dict[str, Tensor] | None:
+    """The weights of the network of maps that the body starts from; None where it starts from ImageNet.
+
+    Raises `LeakError` where they were trained on a photograph that is to be tested.
+    """
     folder = plan.options.maps
     if folder is None:
         return None

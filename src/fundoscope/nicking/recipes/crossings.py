@@ -28,12 +28,14 @@ Name = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=40)
 class SplitNumbers(RecipeSection):
     """Who is tested and who chooses the confidence.
 
-    A set without parts `training` and `test` is tested on all but its first `training_share` by name. Every
+    A set without parts `training` and `test` is tested on all but its first `training_share` by name. Where
+    `tests_stay_closed` the parts `test` are not touched, and the parts `training` are divided so, too. Every
     `inner_every`-th training photograph is not trained on but chooses the confidence from which on a detection counts.
     """
 
     training_share: float = Field(gt=0, lt=1)
     inner_every: int = Field(ge=2)
+    tests_stay_closed: bool
 
 
 class PatchTestNumbers(RecipeSection):
@@ -43,6 +45,15 @@ class PatchTestNumbers(RecipeSection):
 
     side: PositiveInt
     tries: PositiveInt
+
+
+class PhotographTestNumbers(RecipeSection):
+    """Tests of whole photographs beside the plain one: with fields of other `diameters` in pixels, and by the vein's width,
+    between whose `width_bounds` (pixels of a field of 540) the thin, middling and wide crossings lie.
+    """
+
+    diameters: tuple[PositiveInt, ...]
+    width_bounds: tuple[PositiveFloat, PositiveFloat]
 
 
 class CrossingRecipe(RecipeSection):
@@ -59,6 +70,7 @@ class CrossingRecipe(RecipeSection):
     whole_photographs: DetectorFitOptions
     patches: DetectorFitOptions
     test_patches: PatchTestNumbers
+    test_photographs: PhotographTestNumbers
 
     @property
     def steps(self) -> tuple[DetectorFitOptions, DetectorFitOptions]:
