@@ -51,14 +51,17 @@ def predict_crossings(plan: CrossingPlan, inputs: StudyInputs, progress: Progres
             continue
         with plan.study.step(step) as folder:
             for after in STEPS:
+                written = folder / f"step_{after}"
+                written.mkdir(exist_ok=True)
                 detector = load_detector(plan, pyramid, seed, after)
                 detector.to("cuda" if torch.cuda.is_available() else "cpu")
-                (folder / f"step_{after}").mkdir(exist_ok=True)
                 for part in tested_parts(plan.options.recipe):
+                    if (written / f"{part}.jsonl").exists():  # of a run that was cut off
+                        continue
                     given = inputs.part(part)
                     shown = progress.follow(given, len(given), f"{pyramid}, seed {seed}, step {after}: {part}")
                     found = [_find(detector, each, part in _WITH_MASKS) for each in shown]
-                    write_detections(folder / f"step_{after}" / f"{part}.jsonl", found)
+                    write_detections(written / f"{part}.jsonl", found)
 
 
 def _find(detector: CrossingDetector, given: DetectorInput, with_masks: bool) -> PhotographDetections:
