@@ -23,6 +23,7 @@ from fundoscope.errors import FundoscopeError, LeakError, StudyError, UsageError
 from fundoscope.evaluation.detection import Instances
 from fundoscope.networks.nick_grader import GraderOptions, NickGrader, count_excitation
 from fundoscope.nicking.grade_study import detection, pages, refit, train
+from fundoscope.nicking.grade_study.arm_patches import patches_of_arm
 from fundoscope.nicking.grade_study.batches import network_inputs
 from fundoscope.nicking.grade_study.calibrate import fit_temperature, grade_probabilities
 from fundoscope.nicking.grade_study.folds import GradeFoldData, PatchTables, make_grade_folds
@@ -40,8 +41,8 @@ from fundoscope.nicking.grade_study.plan import (
     arms_without_weights,
     plan_study,
 )
-from fundoscope.nicking.grade_study.predict import predict_network, predict_rule
-from fundoscope.nicking.grade_study.prediction_table import OWN, PROBABILITIES, UNPERTURBED, VARIANTS
+from fundoscope.nicking.grade_study.predict import exchange_artery_and_vein, predict_network, predict_rule
+from fundoscope.nicking.grade_study.prediction_table import EXCHANGED, OWN, PROBABILITIES, UNPERTURBED, VARIANTS
 from fundoscope.nicking.grade_study.study_arms import (
     GRADER_NAMES,
     RULES,
@@ -54,7 +55,7 @@ from fundoscope.nicking.grade_study.study_arms import (
 from fundoscope.nicking.grade_study.transfer import write_upstream
 from fundoscope.nicking.grade_study.views import table_patches
 from fundoscope.nicking.grading.grades import median_grade
-from fundoscope.nicking.recipes.grades import read_grade_recipe
+from fundoscope.nicking.recipes.grades import FewLabels, read_grade_recipe
 from fundoscope.studies import Study
 
 ARMS = ("ours", "majority", "nguyen")
@@ -103,9 +104,10 @@ def test_each_arm_is_ours_or_the_published_one_but_for_one_part(recipe):
     whole = recipe.network.model_copy(update={"excited": True, "pyramid": "safpn", "head": "plain"})
     assert published == GradeArm("published", whole, transferred=True)
     assert build_arm("no-transfer", recipe) == replace(published, name="no-transfer", transferred=False)
-    flags = {"pseudo": "pseudo", "masked": "masked", "shuffled": "shuffled", "mdtnet": "team"}
+    flags = {"pseudo": "pseudo", "few-labels": "few", "masked": "masked", "shuffled": "shuffled", "mdtnet": "team"}
     for name, flag in flags.items():
         assert build_arm(name, recipe) == replace(ours, name=name, **{flag: True})
+    assert build_arm("few-pseudo", recipe) == replace(ours, name="few-pseudo", few=True, pseudo=True)
     networks = {
         "plain-pyramid": {"pyramid": "fpn"}, "no-excitation": {"excited": False}, "side-by-side": {"pooled": "side by side"},
         "ordinal-head": {"head": "ordinal"}, "one-stream": {"streams": 1},
@@ -195,6 +197,29 @@ def test_pseudo_labels_are_given_to_unlabelled_patches_of_training_photographs(
     np.testing.assert_array_equal(grades[: len(first)], fold.tables.grades[first])
 
 
+def test_few_labels_are_of_whole_crossings_the_same_for_each_arm_and_the_others_may_get_pseudo_labels(fold):
+    rows = [replace(row, path=Path(f"0000_{k // 2:02d}_{k % 2:02d}.png")) for k, row in enumerate(fold.tables.rows)]
+    extra = [
+        replace(rows[k], photograph=name, grade=None)
+        for k, name in enumerate((*fold.fold.test, *fold.fold.inner, "new"))
+    ]
+    paired = replace(
+        fold, tables=PatchTables(rows, extra, {}), recipe=fold.recipe.model_copy(update={"few": FewLabels(kept=0.5)})
+    )
+    every, few, pseudo = (
+        patches_of_arm(build_arm(n, fold.recipe), paired, 0) for n in ("pseudo", "few-labels", "few-pseudo")
+    )
+    np.testing.assert_array_equal(every.labelled, paired.train)
+    assert [k for k in every.unlabelled if k >= len(rows)] == [len(rows) + len(extra) - 1], "only of the new photograph"
+    np.testing.assert_array_equal(few.labelled, pseudo.labelled)
+    told = {rows[k].crossing for k in few.labelled}
+    assert 0 < len(few.labelled) < len(every.labelled)
+    assert {k for k in every.labelled if rows[k].crossing in told} == set(few.labelled.tolist())
+    assert set(pseudo.unlabelled) == set(every.unlabelled) | set(every.labelled) - set(few.labelled)
+    seeds = {tuple(patches_of_arm(build_arm("few-labels", fold.recipe), paired, seed).labelled) for seed in range(5)}
+    assert len(seeds) > 1
+
+
 def test_a_seed_is_a_start_of_its_own(fold):
     heads = [build_network(build_arm("ours", fold.recipe), fold, seed).head.weight for seed in (0, 0, 1)]
     assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
@@ -237,7 +262,7 @@ def test_a_network_predicts_inner_patches_and_tested_ones_in_every_variant(fold,
         frame = predict_network(PlannedFit(arm, 0, fold), tmp_path / "network.pt")
         counts = frame.groupby(["part", "variant"], sort=False).size().to_dict()
         assert counts == {
-            ("inner", UNPERTURBED): len(fold.inner), **{("test", each): len(fold.tested(OWN)) for each in VARIANTS}
+            ("inner", UNPERTURBED): len(fold.inner), **{("test", each): len(fold.tested(OWN)) for each in (*VARIANTS, EXCHANGED)}
         }  # fmt: skip
         assert frame[PROBABILITIES].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
         for row in frame.iloc[:: len(frame) // 5].to_dict("records"):
@@ -247,6 +272,12 @@ def test_a_network_predicts_inner_patches_and_tested_ones_in_every_variant(fold,
         inputs = network_inputs(table_patches(fold, OWN, UNPERTURBED), fold.inner, 4.0 if same else None)
         logits = predict_both_ways(build_network(arm, fold, 0), inputs, 32)
         np.testing.assert_allclose(frame["logit_2"][: len(fold.inner)], logits[0, :, 2], atol=1e-4)
+
+
+def test_artery_and_vein_stand_in_each_others_place_and_nothing_else_is_changed():
+    x = np.arange(12, dtype=np.float32).reshape(2, 6, 1, 1)
+    assert exchange_artery_and_vein(x)[1].ravel().tolist() == [6, 7, 8, 9, 11, 10]
+    np.testing.assert_array_equal(exchange_artery_and_vein(exchange_artery_and_vein(x)), x)
 
 
 def test_rules_learn_from_training_and_inner_patches_and_predict_the_same_ones(fold):
@@ -290,7 +321,7 @@ def test_shipped_graders_are_calibrated_together_and_not_trained_twice(fold, tmp
         assert temperature == fit_temperature(logits, grades, fold.recipe.calibration)
         p.append(grade_probabilities(logits, temperature))
     confidence = np.mean(p, axis=0).max(axis=1)
-    assert minimum == pytest.approx(np.quantile(confidence, fold.recipe.calibration.refused_share))
+    assert minimum == pytest.approx(np.quantile(confidence, 1 - fold.recipe.calibration.coverage))
     np.testing.assert_array_equal(graders.check, inputs[:16])
     again, same = refit.refit_graders(arm, fold, (0, 1), study)
     assert trained == [0, 1] and same == minimum and again.temperatures == graders.temperatures
@@ -325,7 +356,10 @@ def test_no_patch_is_predicted_by_a_network_that_saw_its_photograph(study):
 
 def test_tables_results_and_report_stand_there(study):
     tables = {path.stem: lines(path) for path in (study / "tables").glob("*.csv")}
-    assert set(tables) == {"grades", "differences", "perturbed", "shams", "out_of_fold", "pointing"}
+    assert set(tables) == {
+        "grades", "differences", "perturbed", "exchanged", "coverage", "by_width", "shams", "out_of_fold", "pointing",
+        "deletion", "activation_changes",
+    }  # fmt: skip
     assert [row["grader"] for row in tables["grades"]] == list(ARMS)
     assert [row["comparison"] for row in tables["differences"]] == ["ours less majority", "ours less nguyen"]
     assert [row["variant"] for row in tables["perturbed"]] == list(VARIANTS)[1:]

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import layouts
 import pytest
@@ -27,6 +28,17 @@ def test_a_row_says_what_the_table_says(tmp_path):
     assert not replace(one, narrowing=(-0.2, 0.0)).is_narrowed and replace(one, narrowing=(math.nan, 0.1)).is_narrowed
     assert (two.path, two.grade, two.photograph, two.span, two.sham) == (tmp_path / "b.png", None, "eye 2", SPAN, "")
     assert all(math.isnan(x) for x in (two.vein_px, *two.narrowing, *two.calibre, *two.fade))
+
+
+def test_patches_of_one_crossing_are_known_by_the_numbers_in_their_names():
+    def crossing(name, photograph="eye"):
+        return PatchRow(Path(name), 0, photograph).crossing
+
+    assert crossing("a/0003_01_04.png") == crossing("b/0003_01_00.png") == "eye/0003_01"
+    assert len({crossing("0003_01_04.png"), crossing("0003_02_04.png"), crossing("0003_01_04.png", "other")}) == 3
+    assert (
+        crossing("003001_005.png") != crossing("003001_006.png") and crossing("HRF_01_dr_05.png") == "eye/HRF_01_dr_05"
+    )
 
 
 def test_three_columns_are_enough_and_image_is_another_name_for_the_photograph(tmp_path):

@@ -35,18 +35,18 @@ def grade_estimates(
     `weights` (n,) say how much each patch counts. Raises `UsageError` for shapes that do not match and grades other than
     0 to 3.
     """
-    pairs, truth = _grade_pairs(y, predicted)
-    return bootstrap(lambda drawn: _metrics(drawn @ pairs), (truth > 0).astype(float), groups, weights=weights)
+    pairs, truth = grade_pairs(y, predicted)
+    return bootstrap(lambda drawn: grade_metrics(drawn @ pairs), (truth > 0).astype(float), groups, weights=weights)
 
 
 def grade_difference(
     y: ArrayLike, first: ArrayLike, second: ArrayLike, groups: Sequence[object], names: tuple[str, str]
 ) -> Difference:
     """Quadratic kappa of the predictions `first` (n,) minus that of `second` (n,) on the same patches, paired."""
-    (one, truth), (other, _) = _grade_pairs(y, first), _grade_pairs(y, second)
+    (one, truth), (other, _) = grade_pairs(y, first), grade_pairs(y, second)
 
     def kappa(counts: Array) -> Array:
-        return _metrics(counts)["quadratic_kappa"]
+        return grade_metrics(counts)["quadratic_kappa"]
 
     difference = bootstrap(
         lambda drawn: {"": kappa(drawn @ one) - kappa(drawn @ other)}, (truth > 0).astype(float), groups
@@ -57,7 +57,7 @@ def grade_difference(
 
 def quadratic_kappa(y: ArrayLike, predicted: ArrayLike) -> float:
     """Quadratic kappa of predicted grades (n,) against true ones (n,), without its interval."""
-    return float(_metrics(_grade_pairs(y, predicted)[0].sum(axis=0)[None])["quadratic_kappa"][0])
+    return float(grade_metrics(grade_pairs(y, predicted)[0].sum(axis=0)[None])["quadratic_kappa"][0])
 
 
 def quadratic_kappas(cells: Array) -> Array:
@@ -69,7 +69,7 @@ def quadratic_kappas(cells: Array) -> Array:
 
 def grade_counts(y: ArrayLike, predicted: ArrayLike) -> NDArray[np.int64]:
     """The confusion table (4, 4): how often each true grade (row) was predicted as each grade (column)."""
-    return _grade_pairs(y, predicted)[0].sum(axis=0).astype(np.int64).reshape(_GRADES, _GRADES)
+    return grade_pairs(y, predicted)[0].sum(axis=0).astype(np.int64).reshape(_GRADES, _GRADES)
 
 
 def paper_weights(y: ArrayLike) -> Array:
@@ -81,8 +81,10 @@ def paper_weights(y: ArrayLike) -> Array:
     return weights / weights.mean()
 
 
-def _grade_pairs(y: ArrayLike, predicted: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
-    """Which of the 16 pairs of true and predicted grade each patch is, one-hot (n, 16), and the true grades (n,)."""
+def grade_pairs(y: ArrayLike, predicted: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
+    """Which of the 16 pairs of true and predicted grade each patch is, one-hot (n, 16), and the true grades (n,); raises as
+    `grade_estimates`.
+    """
     truth, grades = np.asarray(y, int), np.asarray(predicted, int)
     if truth.shape != grades.shape or truth.ndim != 1:
         raise UsageError(f"{grades.shape} predictions stand beside {truth.shape} grades. Give one prediction a patch.")
@@ -91,8 +93,8 @@ def _grade_pairs(y: ArrayLike, predicted: ArrayLike) -> tuple[Array, NDArray[np.
     return np.eye(_GRADES**2)[truth * _GRADES + grades], truth
 
 
-def _metrics(counts: Array) -> dict[str, Array]:
-    """Each metric (B,) from the counts of the 16 pairs under B weightings, (B, 16)."""
+def grade_metrics(counts: Array) -> dict[str, Array]:
+    """Each of `GRADE_METRICS` (B,) from the counts of the 16 pairs of `grade_pairs` under B weightings, (B, 16)."""
     cells = counts.reshape(-1, _GRADES, _GRADES)
     n = cells.sum(axis=(1, 2))
     chance = cells.sum(axis=2)[:, :, None] * cells.sum(axis=1)[:, None, :] / np.maximum(n, 1e-12)[:, None, None]

@@ -1,10 +1,12 @@
 """Step 5: each fit is calibrated once, on the inner patches of its fold, and all its predictions with it.
 
     calibration.csv         a row a fit: temperature, minimum confidence, and its log loss on the inner patches
-    calibrated.parquet      the rows of predictions.parquet with calibrated `p0` to `p3`, and `confident`
+    calibrated.parquet      the rows of predictions.parquet with calibrated `p0` to `p3`, and `margin`
 
-A patch is `confident` where its most probable grade is at least as probable as the minimum confidence, which all but a
-share of the inner patches reach.
+A patch's confidence is the probability of its likeliest grade. The rule of abstaining: the minimum confidence of a fit is the
+one that a given share (the coverage) of the inner patches reach; a patch below it is not graded. Inner patches are few, so
+the coverage is given, and not sought where their errors are lowest; calibration.csv has the inner errors at full coverage and
+at this one. `margin` is by how much the confidence exceeds the minimum.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from fundoscope.nicking.grade_study.prediction_table import (
     PROBABILITIES,
     TURNED_LOGITS,
 )
+from fundoscope.nicking.grading.grades import median_grades
 from fundoscope.nicking.recipes.grades import GradeCalibration
 from fundoscope.vessels.grade_rule import GRADES
 
@@ -44,12 +47,14 @@ def calibrate(predictions: Path, settings: GradeCalibration) -> None:
             temperature = fit_temperature(np.ascontiguousarray(logits[:, inner]), grades, settings)
             p = grade_probabilities(logits, temperature)
         confidence = p.max(axis=1)
-        minimum = float(np.quantile(confidence[inner], settings.refused_share))
-        columns = dict(zip(PROBABILITIES, p.T, strict=True)) | {"confident": confidence >= minimum}
+        minimum = float(np.quantile(confidence[inner], 1 - settings.coverage))
+        columns = dict(zip(PROBABILITIES, p.T, strict=True)) | {"margin": confidence - minimum}
+        wrong, covered = median_grades(p[inner]) != grades, confidence[inner] >= minimum
         parts.append(fit.drop(columns=[*LOGITS, *TURNED_LOGITS], errors="ignore").assign(**columns))
         found.append({
             **fit.iloc[0][["arm", "seed", "fold"]], "temperature": temperature, "minimum_confidence": minimum,
-            "inner_log_loss": log_loss(p[inner], grades), "inner_patches": int(inner.sum()),
+            "inner_log_loss": log_loss(p[inner], grades), "inner_patches": int(inner.sum()), "inner_error": float(wrong.mean()),
+            "inner_error_covered": float(wrong[covered].mean()),
         })  # fmt: skip
     pd.DataFrame(found).to_csv(predictions.with_name(CALIBRATION), index=False)
     pd.concat(parts, ignore_index=True).to_parquet(predictions.with_name(CALIBRATED), index=False)

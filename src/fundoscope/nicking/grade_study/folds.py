@@ -93,8 +93,8 @@ class GradeFoldData:
 
     @property
     def unlabelled(self) -> NDArray[np.int64]:
-        """Numbers of the patches without a grade whose photographs train."""
-        rows = self.tables.rows
+        """Numbers of the patches without a grade whose photographs train, counted over rows and extra ones."""
+        rows = [*self.tables.rows, *self.tables.extra]
         ungraded = [k for k, row in enumerate(rows) if row.grade is None and self.fold.part_of(row) == "train"]
         return np.array(ungraded, np.int64)
 

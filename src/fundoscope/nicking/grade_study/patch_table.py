@@ -9,6 +9,7 @@ photograph together (`image` does, too). A folder of the 90-patch set (Nguyen 20
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,14 @@ class PatchRow:
     calibre: tuple[float, float] = (math.nan, math.nan)
     fade: tuple[float, float] = (math.nan, math.nan)
     slope: float = math.nan
+
+    @property
+    def crossing(self) -> str:
+        """The crossing in the middle. Patches of one photograph whose names begin with the same two of three numbers, as those of
+        `nicked_patches` do (photograph, crossing, what was drawn), show the same one; any other patch is a crossing of its own.
+        """
+        numbered = re.fullmatch(r"(\d+_\d+)_\d+", self.path.stem)
+        return f"{self.photograph}/{numbered[1] if numbered else self.path.stem}"
 
     @property
     def is_narrowed(self) -> bool:

@@ -1,4 +1,4 @@
-"""Tested patches perturbed in ways that leave the grade: another scale, blur, JPEG, other colours."""
+"""Tested patches perturbed in ways that leave the grade: another scale, a turn, blur, JPEG, other colours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from numpy.random import Generator
 from fundoscope.imaging import Pixels
 from fundoscope.learning.augment import Augment
 from fundoscope.nicking.grade_study.patch_pixels import crop_patch
-from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH
+from fundoscope.nicking.grade_study.prediction_table import COLOUR_CHANGES
+from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH, lit_pixels
 from fundoscope.nicking.recipes.grades import PerturbationNumbers
 
 _ZOOMS = {"half the scale": 0.5, "double the scale": 2.0}
@@ -17,7 +18,7 @@ _ZOOMS = {"half the scale": 0.5, "double the scale": 2.0}
 
 def perturb(whole: Pixels, variant: str, rng: Generator, numbers: PerturbationNumbers) -> Pixels:
     """The usual patch, (PATCH_SIDE, PATCH_SIDE, 3), of a patch's whole file (s, s, 3) in a variant of `prediction_table.VARIANTS`."""
-    patch = crop_patch(whole, zoom=_ZOOMS.get(variant, 1.0))
+    patch = crop_patch(whole, numbers.turn if variant == "turned" else 0.0, _ZOOMS.get(variant, 1.0))
     if variant == "blurred":
         return np.asarray(cv2.GaussianBlur(patch, (0, 0), numbers.blur * VEIN_WIDTH), np.uint8)
     if variant == "recompressed":
@@ -30,4 +31,21 @@ def perturb(whole: Pixels, variant: str, rng: Generator, numbers: PerturbationNu
             encoding=0,
         )  # fmt: skip
         return camera(patch, rng)
-    return patch
+    return change_colour(patch, variant, numbers) if variant in COLOUR_CHANGES else patch
+
+
+def change_colour(patch: Pixels, change: str, numbers: PerturbationNumbers) -> Pixels:
+    """A patch (s, s, 3) with one of `COLOUR_CHANGES`; what lies beyond the field stays black."""
+    inside, value = lit_pixels(patch), patch.astype(np.float32)
+    if change == "darker":
+        value *= numbers.brightness
+    elif change == "less contrast":
+        mean = value[inside].mean(axis=0) if inside.any() else 0.0
+        value = mean + (value - mean) * numbers.contrast
+    elif change == "less saturated":
+        grey = cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
+        value = grey + (value - grey) * numbers.saturation
+    else:
+        hue, saturation, light = cv2.split(cv2.cvtColor(value, cv2.COLOR_RGB2HSV))
+        value = cv2.cvtColor(cv2.merge([(hue + numbers.hue) % 360, saturation, light]), cv2.COLOR_HSV2RGB)
+    return np.where(inside[..., None], np.clip(np.round(value), 0, 255), patch).astype(np.uint8)

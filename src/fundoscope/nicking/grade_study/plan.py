@@ -110,11 +110,11 @@ def plan_study(options: GradeOptions, progress: Progress) -> GradePlan:
             for fold in dealt
         ]
         without = [fold.fold.number for fold in folds[seed] if not len(fold.unlabelled)]
-        if without and any(arm.pseudo for arm in arms):
+        if without and any(arm.pseudo and not arm.few for arm in arms):
             raise UsageError(
                 f"pseudo: in fold {', '.join(map(str, without))} of seed {seed} no training photograph has a patch without a "
-                f"grade, so this arm would be trained exactly as ours is. Add patches with a blank grade to {options.table}, "
-                "or leave pseudo out of --graders."
+                f"grade, so this arm would be trained exactly as ours is. Add patches with a blank grade to {options.table} or "
+                "to a table of --extra, or leave pseudo out of --graders."
             )
     return GradePlan(study, arms, folds, options.recipe)
 

@@ -19,6 +19,7 @@ from fundoscope.nicking.grade_study.grade_networks import predict_both_ways
 from fundoscope.nicking.grade_study.plan import GradePlan, PlannedFit
 from fundoscope.nicking.grade_study.prediction_table import (
     DESCRIPTION,
+    EXCHANGED,
     LOGITS,
     OWN,
     PREDICTIONS,
@@ -30,6 +31,7 @@ from fundoscope.nicking.grade_study.prediction_table import (
 from fundoscope.nicking.grade_study.rivals import nguyen, roy, trivial
 from fundoscope.nicking.grade_study.train import WEIGHTS, load_network
 from fundoscope.nicking.grade_study.views import MeasuredWidths, measured_widths, table_patches
+from fundoscope.nicking.grading.crossing_patches import PATCH_MAPS
 from fundoscope.studies import Progress
 from fundoscope.vessels.grade_rule import GRADES
 
@@ -56,10 +58,13 @@ def predict_network(fit: PlannedFit, weights: Path) -> pd.DataFrame:
     shown = [("inner", OWN, UNPERTURBED), *(("test", OWN, variant) for variant in VARIANTS)]
     shown += [("test", table, UNPERTURBED) for table in fold.tables.others]
     parts = []
+    shown += [("test", OWN, EXCHANGED)]
     for part, table, variant in shown:
         numbers = fold.inner if part == "inner" else fold.tested(table)
         if len(numbers):
-            inputs = network_inputs(table_patches(fold, table, variant), numbers, radius)
+            kept = UNPERTURBED if variant == EXCHANGED else variant
+            inputs = network_inputs(table_patches(fold, table, kept), numbers, radius)
+            inputs = exchange_artery_and_vein(inputs) if variant == EXCHANGED else inputs
             logits = predict_both_ways(network, inputs, recipe.prediction.batch)
             frame = _describe_patches(fit, part, table, variant, numbers)
             frame[PROBABILITIES] = grade_probabilities(logits, temperature=1.0)
@@ -67,6 +72,12 @@ def predict_network(fit: PlannedFit, weights: Path) -> pd.DataFrame:
                 frame[columns[: way.shape[1]]] = way
             parts.append(frame)
     return pd.concat(parts, ignore_index=True).reindex(columns=[*DESCRIPTION, *PROBABILITIES, *LOGITS, *TURNED_LOGITS])
+
+
+def exchange_artery_and_vein(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Inputs (n, 6, s, s) in which the map of arteries stands in the place of that of veins, and the other way round."""
+    order = [0, 1, 2, *(3 + PATCH_MAPS.index(kind) for kind in ("vessel", "vein", "artery"))]
+    return np.ascontiguousarray(inputs[:, order])
 
 
 def predict_rule(fit: PlannedFit) -> pd.DataFrame:
@@ -102,7 +113,17 @@ def _describe_patches(fit: PlannedFit, part: str, table: str, variant: str, numb
     rows = fit.fold.tables.tested(table)
     fit_columns = (fit.arm.name, fit.seed, fit.fold.fold.number, part, table, variant)
     about = [
-        (*fit_columns, int(k), row.path.name, row.photograph, row.grade, row.sham, row.is_narrowed)
+        (
+            *fit_columns,
+            int(k),
+            row.path.name,
+            row.photograph,
+            row.grade,
+            row.sham,
+            row.is_narrowed,
+            row.crossing,
+            row.vein_px,
+        )
         for k, row in ((k, rows[k]) for k in numbers)
     ]
     return pd.DataFrame(about, columns=list(DESCRIPTION)).astype({"grade": "Int64"})

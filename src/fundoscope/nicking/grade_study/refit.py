@@ -44,5 +44,5 @@ def refit_graders(
         inner.append(grade_probabilities(logits, temperatures[-1]))
         networks.append(grader)
     confidence = np.mean(inner, axis=0).max(axis=1)
-    minimum_confidence = float(np.quantile(confidence, recipe.calibration.refused_share))
+    minimum_confidence = float(np.quantile(confidence, 1 - recipe.calibration.coverage))
     return GraderNetworks(networks, temperatures, inputs[:_CHECKED]), minimum_confidence

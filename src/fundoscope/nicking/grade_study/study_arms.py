@@ -18,7 +18,9 @@ RIVALS = ("baseline", "one-stream", "mdtnet", *RULES, "masked")
 ABLATION = (
     "ours", "published", "no-transfer", "plain-pyramid", "no-excitation", "side-by-side", "ordinal-head", "pseudo",
 )  # fmt: skip
-GRADER_NAMES = tuple(dict.fromkeys((*ABLATION, *RIVALS, "shuffled")))
+#: Ours with pseudo-labels; ours with few labels; and with few labels and pseudo-labels for what they leave.
+LABELS = ("pseudo", "few-labels", "few-pseudo")
+GRADER_NAMES = tuple(dict.fromkeys((*ABLATION, *RIVALS, *LABELS, "shuffled")))
 
 
 #: The body of the same build without squeeze-and-excitation.
@@ -30,8 +32,8 @@ class GradeArm:
     """One way of grading that a study compares.
 
     `network` is None for a rule. `team` trains MDTNet in its place. `transferred` starts from the crossing task's
-    weights, `pseudo` also learns from unlabelled patches, `masked` sees no middle of a patch, `shuffled` learns grades
-    that were dealt at random.
+    weights, `pseudo` also learns from unlabelled patches, `few` is told the grades of a part of the training crossings only,
+    `masked` sees no middle of a patch, `shuffled` learns grades that were dealt at random.
     """
 
     name: str
@@ -39,13 +41,14 @@ class GradeArm:
     team: bool = False
     transferred: bool = False
     pseudo: bool = False
+    few: bool = False
     masked: bool = False
     shuffled: bool = False
 
 
 def parse_grader_names(text: str) -> tuple[str, ...]:
-    """Names of arms from a list with commas, in which `usual`, `rivals`, `ablation` and `all` stand for several."""
-    several = {"usual": USUAL_GRADERS, "rivals": RIVALS, "ablation": ABLATION, "all": GRADER_NAMES}
+    """Names of arms from a list with commas, in which `usual`, `rivals`, `ablation`, `labels` and `all` stand for several."""
+    several = {"usual": USUAL_GRADERS, "rivals": RIVALS, "ablation": ABLATION, "labels": LABELS, "all": GRADER_NAMES}
     parts = [part.strip() for part in text.split(",") if part.strip()]
     return tuple(dict.fromkeys(name for part in parts for name in several.get(part, (part,)))) or USUAL_GRADERS
 
@@ -70,6 +73,8 @@ def build_arm(name: str, recipe: GradeRecipe) -> GradeArm:
         "ordinal-head": replace(published, network=changed(whole, head="ordinal")),
         "one-stream": replace(published, network=changed(whole, streams=1)),
         "pseudo": replace(ours, pseudo=True),
+        "few-labels": replace(ours, few=True),
+        "few-pseudo": replace(ours, few=True, pseudo=True),
         "baseline": GradeArm(name, changed(recipe.network, streams=1, pyramid="none", head="plain", **unexcited)),
         "mdtnet": replace(ours, team=True),
         "masked": replace(ours, masked=True),

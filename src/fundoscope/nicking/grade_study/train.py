@@ -2,7 +2,7 @@
 
     fits/ARM/seed_S/fold_F/network.pt        weights
     fits/ARM/seed_S/fold_F/fit/epochs.csv    losses by epoch
-    fits/pseudo/seed_S/fold_F/pseudo_labels.json    how many unlabelled patches there were, and how many it learnt from
+    fits/ARM/seed_S/fold_F/pseudo_labels.json    how many unlabelled patches there were, and how many it learnt from
 
 A fit that is there is not repeated, and one that was cut off goes on at its last whole epoch.
 """
@@ -20,6 +20,7 @@ from torch import nn
 
 from fundoscope.learning.fit import FitOptions, TrainingData, fit_batches
 from fundoscope.networks.nick_grader import NickGrader
+from fundoscope.nicking.grade_study.arm_patches import patches_of_arm
 from fundoscope.nicking.grade_study.batches import TrainingPatches, inner_batches, network_inputs, training_batches
 from fundoscope.nicking.grade_study.calibrate import fit_temperature, grade_probabilities
 from fundoscope.nicking.grade_study.folds import GradeFoldData
@@ -54,14 +55,15 @@ def train(plan: GradePlan, progress: Progress) -> None:
 def train_arm(arm: GradeArm, fold: GradeFoldData, seed: int, folder: Path) -> nn.Module:
     """The trained network of an arm in a fold, in eval mode; its curves are written to `folder`/fit."""
     network = build_network(arm, fold, seed)
-    grades, numbers = fold.tables.grades.copy(), fold.train
+    learnt, grades = patches_of_arm(arm, fold, seed), fold.tables.grades.copy()
+    numbers = learnt.labelled
     if arm.shuffled:
         grades[numbers] = np.random.default_rng(seed).permutation(grades[numbers])
     options = FitOptions(**fold.recipe.fit.model_dump())
     network = _fit(network, fold, _training_patches(arm, fold, seed, numbers, grades), options, folder / "fit")
     if arm.pseudo:
-        confident, pseudo_grades = _pseudo_labels(network, fold)
-        write_json(folder / PSEUDO_LABELS, {"unlabelled": len(fold.unlabelled), "confident": len(confident)})
+        confident, pseudo_grades = _pseudo_labels(network, fold, learnt.unlabelled)
+        write_json(folder / PSEUDO_LABELS, {"unlabelled": len(learnt.unlabelled), "confident": len(confident)})
         grades[confident] = pseudo_grades
         numbers = np.concatenate([numbers, confident])
         options = replace(options, warm_up=fold.recipe.pseudo.warm_up)
@@ -103,12 +105,16 @@ def _fit(
     return fit_batches(network, data, options, folder, patches.seed)
 
 
-def _pseudo_labels(network: nn.Module, fold: GradeFoldData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of the unlabelled patches whose calibrated grade is confident enough to learn from, and these grades."""
-    patches, batch = table_patches(fold, OWN, UNPERTURBED), fold.recipe.prediction.batch
-    inner = predict_both_ways(network, network_inputs(patches, fold.inner), batch)
+def _pseudo_labels(
+    network: nn.Module, fold: GradeFoldData, unlabelled: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers of the unlabelled patches whose calibrated grade is confident enough to learn from, and these grades; by the
+    mean over their augmented views.
+    """
+    views, batch = training_views(fold), fold.recipe.prediction.batch
+    inner = predict_both_ways(network, network_inputs(table_patches(fold, OWN, UNPERTURBED), fold.inner), batch)
     temperature = fit_temperature(inner, fold.tables.grades[fold.inner], fold.recipe.calibration)
-    logits = predict_both_ways(network, network_inputs(patches, fold.unlabelled), batch)
-    p = grade_probabilities(logits, temperature)
+    logits = [predict_both_ways(network, network_inputs(views[:, v], unlabelled), batch) for v in range(views.shape[1])]
+    p = np.mean([grade_probabilities(each, temperature) for each in logits], axis=0)
     confident = p.max(axis=1) >= fold.recipe.pseudo.minimum_confidence
-    return fold.unlabelled[confident], p[confident].argmax(axis=1)
+    return unlabelled[confident], p[confident].argmax(axis=1)

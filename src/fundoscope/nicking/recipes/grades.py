@@ -89,6 +89,12 @@ class PseudoLabels(RecipeSection):
     warm_up: float = Key(ge=0, le=1)  # share of the steps of the second fit
 
 
+class FewLabels(RecipeSection):
+    """Arms `few-labels` and `few-pseudo` are told the grades of the share `kept` of the training crossings."""
+
+    kept: float = Key(gt=0, lt=1)
+
+
 class GradePrediction(RecipeSection):
     """Patches that go through a network at once, when its epochs are compared and when it predicts."""
 
@@ -97,12 +103,12 @@ class GradePrediction(RecipeSection):
 
 class GradeCalibration(RecipeSection):
     """What is settled on the inner patches of a fold: the temperature within bounds, and from which confidence on a patch
-    is graded: all but the share `refused_share` of the inner patches are.
+    is graded: the one that the share `coverage` of the inner patches reach.
     """
 
     lowest_log_temperature: float
     highest_log_temperature: float
-    refused_share: float = Key(ge=0, lt=1)
+    coverage: float = Key(gt=0, le=1)
 
 
 class PerturbationNumbers(RecipeSection):
@@ -112,14 +118,33 @@ class PerturbationNumbers(RecipeSection):
     jpeg_quality: int = Key(ge=1, le=100)
     colour: NonNegativeFloat  # as the camera's
     light: float = Key(ge=0, le=1)
+    turn: float = Key(gt=0, lt=180)  # degrees
+    brightness: PositiveFloat  # factors: of the value, of its distance from the patch's mean, of its distance from grey
+    contrast: PositiveFloat
+    saturation: NonNegativeFloat
+    hue: float = Key(gt=-180, lt=180)  # degrees
 
 
 class ExplanationNumbers(RecipeSection):
-    """Where activation is expected: on the vein between `artery_half_width` and `reach` vein widths from the crossing."""
+    """Where activation is expected: on the vein between `artery_half_width` and `reach` vein widths from the crossing.
 
-    patches: PositiveInt  # nicked patches of a fold whose activation is measured, at most
+    The networks of `graders` alone are explained, those of the first seed. The networks' inputs are turned by `turn` and moved
+    by `shift` to see how much of an activation stays where it was.
+    """
+
+    graders: tuple[str, ...]
     reach: PositiveFloat
     artery_half_width: NonNegativeFloat
+    turn: float = Key(gt=0, lt=180)  # degrees
+    shift: PositiveFloat  # vein widths, to the right and down
+
+
+class DeletionNumbers(RecipeSection):
+    """The deletion test: the share `area` of an input is blanked, where the activation is strongest, and elsewhere."""
+
+    area: float = Key(gt=0, lt=0.5)
+    edge: PositiveFloat  # pixels: standard deviation of the smooth edge
+    places: PositiveInt  # random places on vessels that are blanked in turn
 
 
 class PatchDetection(RecipeSection):
@@ -142,10 +167,12 @@ class GradeRecipe(RecipeSection):
     views: AugmentedViews
     masked: MaskedMiddle
     pseudo: PseudoLabels
+    few: FewLabels
     prediction: GradePrediction
     calibration: GradeCalibration
     perturbed: PerturbationNumbers
     explanation: ExplanationNumbers
+    deletion: DeletionNumbers
     detection: PatchDetection
 
 
