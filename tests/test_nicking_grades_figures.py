@@ -201,16 +201,12 @@ def test_what_can_be_told_apart_is_said_in_a_sentence(study):
     sentence = "ours is ahead of majority; behind none; not to be told apart from none."
     assert sentence in said[-1] and sentence in json.loads((folder / "results.json").read_text())["sentences"][0]
 
-    def found(low, high):
-        return Difference(Estimate(0.0, low, high, 9, 3, 10), 0.0, 0.0, ("ours", "x"), "quadratic_kappa")
+    def found(first, other, low, high):
+        difference = Difference(Estimate(0.0, low, high, 9, 3, 10), 0.0, 0.0, (first, other), "quadratic_kappa")
+        return {"table": OWN, "quadratic_kappa": difference}
 
-    rows = [
-        ("a", found(-0.2, -0.1)),
-        ("b", found(-0.1, 0.1)),
-        ("c", found(np.nan, np.nan)),
-        ("a, 2 seeds together", found(1, 2)),
-    ]
-    rows = [{"table": OWN, "grader": name, "quadratic_kappa": difference} for name, difference in rows]
+    rows = [found("ours", "a", -0.2, -0.1), found("ours", "b", -0.1, 0.1), found("ours", "c", np.nan, np.nan)]
+    rows += [found("ours, 2 seeds together", "d, 2 seeds together", 1, 2), found("few-pseudo", "few-labels", 1, 2)]
     assert "ours is ahead of none; behind a; not to be told apart from b, c." in tell_apart(rows)
     assert tell_apart(rows, "other") == ""
 

@@ -21,6 +21,7 @@ Row = dict[str, Any]
 
 COVERAGES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5)
 WIDTH_CUTS = (3.0, 4.0, 6.0)  # pixels of the vein's width at the scale of the vessel maps
+_PAIRS = (("few-pseudo", "few-labels"),)  # compared besides the first arm and each other
 _OWN_METRICS = ("kappa", "accuracy", *(f"recall_{k}" for k in range(4)), "recall_2_or_3", "specificity_2_or_3")
 
 
@@ -57,22 +58,30 @@ def separation_figures(grades: OutOfFoldGrades) -> Row:
 
 
 def kappa_differences(predictions: GradePredictions) -> Iterator[Row]:
-    """Quadratic kappa of the first arm less each other's, paired, on each table; seeds together less seeds together."""
+    """Quadratic kappa of the first arm less each other's, paired, on each table; seeds together less seeds together; and with few
+    labels, that with pseudo-labels less that without.
+    """
     graders = predictions.graders
-    firsts = [next((g for g in graders if bool(g.together) == together), None) for together in (False, True)]
+    by_arm = {(grader.arm, bool(grader.together)): grader for grader in graders}
+    pairs: list[tuple[StudiedGrader | None, StudiedGrader | None]] = [
+        (by_arm.get((graders[0].arm, bool(grader.together))), grader) for grader in graders
+    ]
+    pairs += [
+        (by_arm.get((one, together)), by_arm.get((other, together)))
+        for one, other in _PAIRS
+        for together in (False, True)
+    ]
     for table in predictions.tables:
-        kappas = {grader: _kappas(predictions.out_of_fold(grader, table)) for grader in graders}
-        for grader in graders:
-            first = firsts[bool(grader.together)]
-            if first is None or grader == first:
+        grades = {grader: predictions.out_of_fold(grader, table) for grader in graders}
+        kappas = {grader: _kappas(each) for grader, each in grades.items()}
+        for first, other in pairs:
+            if first is None or other is None or first == other:
                 continue
-            grades, names = predictions.out_of_fold(first, table), (first.name, grader.name)
-            row: Row = {"table": table, "grader": grader.name, "comparison": f"{first.name} less {grader.name}"}
-            for name, one, other in zip(
-                ("quadratic_kappa", "kappa_covered"), kappas[first], kappas[grader], strict=True
-            ):
-                found = grades.resamples.estimate(one - other, grades.truth > 0)
-                row[name] = Difference(found, float(one[0]), float(other[0]), names, name)
+            names, own = (first.name, other.name), grades[first]
+            row: Row = {"table": table, "comparison": f"{first.name} less {other.name}"}
+            for name, one, less in zip(("quadratic_kappa", "kappa_covered"), kappas[first], kappas[other], strict=True):
+                found = own.resamples.estimate(one - less, own.truth > 0)
+                row[name] = Difference(found, float(one[0]), float(less[0]), names, name)
             yield row
 
 
@@ -85,15 +94,21 @@ def _kappas(grades: OutOfFoldGrades) -> tuple[Array, Array]:
 
 def tell_apart(differences: Sequence[Row], table: str = OWN) -> str:
     """In one sentence: from which arms the first one can be told apart on a table, and from which not."""
-    rows = [row for row in differences if row["table"] == table and "together" not in row["grader"]]
+    found: dict[str, list[str]] = {"ahead of": [], "behind": [], "not to be told apart from": []}
+    rows = [row["quadratic_kappa"] for row in differences if row["table"] == table]
+    first = rows[0].names[0] if rows else ""
+    for each in rows:
+        if each.names[0] == first:
+            kind = (
+                "ahead of"
+                if each.estimate.low > 0
+                else "behind"
+                if each.estimate.high < 0
+                else "not to be told apart from"
+            )
+            found[kind].append(each.names[1])
     if not rows:
         return ""
-    first = rows[0]["quadratic_kappa"].names[0]
-    found: dict[str, list[str]] = {"ahead of": [], "behind": [], "not to be told apart from": []}
-    for row in rows:
-        interval = row["quadratic_kappa"].estimate
-        kind = "ahead of" if interval.low > 0 else "behind" if interval.high < 0 else "not to be told apart from"
-        found[kind].append(row["grader"])
     said = "; ".join(f"{kind} {', '.join(names) or 'none'}" for kind, names in found.items())
     where = "the study's own patches" if table == OWN else f"the patches of {table}"
     return f"On {where}, by quadratic kappa forced on all, {first} is {said}."
