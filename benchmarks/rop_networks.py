@@ -3,8 +3,8 @@
     python benchmarks/rop_networks.py --pack runs/rop_pack.npz --out runs/rop_networks [--workers 5] [--minutes 7]
     python benchmarks/rop_networks_tables.py --pack runs/rop_pack.npz --run runs/rop_networks
 
-Recipe rop/recipes/paper_comparison.toml at 256 px: random weights, then simulated infants (normal or ROP), then the real
-photographs of two cameras in five folds by group, then whether treatment is required, on simulated infants again; each
+Recipe rop/recipes/paper_comparison.toml at 256 px: random weights, then simulated infants (normal or ROP, and in which places
+of the last maps a ridge is seen, which makes up for the missing ImageNet weights), then the real photographs of two cameras in five folds by group, then whether treatment is required, on simulated infants again; each
 question begins with the network of the one before. The student learns from the fold's own teacher. No epoch is chosen: the
 last weights are kept, so that what is tested is only ever looked at. Networks run in parallel processes, the most wanted
 first; it stops by itself after `--minutes`, and the same command goes on. OUT/results holds predictions and learning curves
@@ -53,6 +53,8 @@ PRETRAINING, ROP, TREATMENT = "pretraining", "rop", "treatment"
 FOLDS = 5
 FEW = 2  # folds of the question of treatment that the comparison networks have
 SEED = 0
+TREATMENT_SHARE = 0.5  # of the epochs: an epoch is two and a half times as long
+_RIDGE_WEIGHT = 4.0  # of a place with a ridge: one in about twenty
 _CLIP = 1.0  # largest norm of a gradient
 _LOOKS = 4  # times that a fit on real photographs looks at its held-out ones
 
@@ -117,17 +119,15 @@ _PARTS: dict[str, tuple[PackPart, DeviceSquares]] = {}
 
 
 def planned_fits(bodies: dict[str, str]) -> Iterator[Fit]:
-    """All fits, the most wanted first: the three that the paper is about, the others, their treatment, the largest."""
-    own = [name for name in bodies if name in (TEACHER, STUDENT, ALONE)]
+    """All fits, the most wanted first: of each question that of the paper's own three networks, and the largest network last."""
     last = [name for name in bodies if name == LAST]
-    others = [name for name in bodies if name not in (*own, *last)]
-    for name in (*own, *others):
-        yield Fit(name, bodies[name], PRETRAINING)
-    for names, folds in ((own, FOLDS), (others, FEW), (last, FEW)):
-        if names is last:
-            yield from (Fit(name, bodies[name], PRETRAINING) for name in names)
+    first = [name for name in bodies if name not in last]
+    own = [name for name in bodies if name in (TEACHER, STUDENT, ALONE)]
+    for names in (first, last):
+        yield from (Fit(name, bodies[name], PRETRAINING) for name in names)
         yield from (Fit(name, bodies[name], ROP, fold) for name in names for fold in range(FOLDS))
-        yield from (Fit(name, bodies[name], TREATMENT, fold) for name in names for fold in range(folds))
+        yield from (Fit(name, bodies[name], TREATMENT, fold) for name in names for fold in range(FEW))
+    yield from (Fit(name, bodies[name], TREATMENT, fold) for name in own for fold in range(FEW, FOLDS))
 
 
 def start_worker(run: Run) -> None:
@@ -154,9 +154,12 @@ def work(fit: Fit) -> str:
         fit.question, recipe.student_fit
     )
     assert numbers is not None
+    epochs = numbers.epochs * RUN.budget * (TREATMENT_SHARE if fit.question == TREATMENT else 1)
+    numbers = numbers.model_copy(update={"epochs": max(1, round(epochs))})
+    ridges = torch.from_numpy(part.ridges).to(RUN.device) if fit.question == PRETRAINING else None
     teacher = network(first[1], first[1]).eval() if len(first) > 1 else None
     try:
-        curve = train_network(model, squares, labels, (train, held_out), numbers, teacher)
+        curve = train_network(model, squares, labels, (train, held_out), numbers, teacher, ridges)
     except OutOfTimeError:
         return f"{fit.path}: no time left"
     save_weights(model, _made(RUN.out / "weights" / f"{fit.path}.safetensors"))
@@ -191,16 +194,22 @@ def network(fit: Fit, weights_of: Fit | None) -> Classifier:
 
 def train_network(
     model: Classifier, squares: DeviceSquares, labels: np.ndarray, rows: tuple[np.ndarray, np.ndarray], numbers: FitNumbers,
-    teacher: Classifier | None = None,
+    teacher: Classifier | None = None, ridges: Tensor | None = None,
 ) -> list[tuple[int, float, float, float]]:  # fmt: skip
-    """Train through all epochs on the first of `rows`, both classes equally often; returns the learning curve on the second."""
+    """Train through all epochs on the first of `rows`, both classes equally often; returns the learning curve on the second.
+
+    With `ridges` (n, R, R) a layer of its own, which is then thrown away, learns from the last maps where a ridge is seen.
+    """
     train, held_out = rows
     augment = Augment(**numbers.augment.model_dump())
     order, soft = Order(train, labels, SEED), distillation_options(RUN.recipe).loss
-    epochs = max(1, round(numbers.epochs * RUN.budget))
+    epochs, places = numbers.epochs, nn.Conv2d(model.head.in_features, 1, 1).to(RUN.device)
     steps = max(1, len(order) // numbers.batch)
     optimiser = torch.optim.AdamW(
-        model.parameters(), numbers.learning_rate, weight_decay=numbers.weight_decay, fused=RUN.device == "cuda"
+        [*model.parameters(), *places.parameters()],
+        numbers.learning_rate,
+        weight_decay=numbers.weight_decay,
+        fused=RUN.device == "cuda",
     )
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimiser, partial(rate_factor, steps=epochs * steps, warm=numbers.warm_up)
@@ -216,10 +225,17 @@ def train_network(
             batch = drawn[at * numbers.batch : (at + 1) * numbers.batch]
             x = squares.views(batch, augment, SEED)
             y = torch.from_numpy(labels[[row for _, row, _ in batch]]).to(RUN.device)
-            logits = answer(model, x)
+            with torch.autocast("cuda", torch.bfloat16, enabled=x.is_cuda):
+                maps = model.features(x)
+                logits, seen = model.classify(maps).float(), places(maps)[:, 0].float()
             loss = functional.cross_entropy(logits, y)
             if teacher is not None:
                 loss = soft(logits, torch.cat([y[:, None].float(), answer(teacher, x).detach()], dim=1))
+            if ridges is not None:
+                there = functional.adaptive_max_pool2d(squares.moved(ridges, batch, augment, SEED), seen.shape[1:])
+                loss = loss + functional.binary_cross_entropy_with_logits(
+                    seen, (there > 0.5).float(), pos_weight=torch.tensor(_RIDGE_WEIGHT, device=seen.device)
+                )
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), _CLIP)

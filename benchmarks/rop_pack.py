@@ -3,7 +3,7 @@
     python benchmarks/rop_pack.py --out runs/rop_pack.npz [--data ../shared/data] [--treatment 350]
 
 Real photographs of both cameras of HVDROPDB, with labels, camera, duplicate group and fold (five, by group); simulated
-eyes, one photograph an infant, for pretraining, and others with ROP for the question of treatment. All are prepared as
+eyes, one photograph an infant, with the place of the ridge for pretraining, and others with ROP for the question of treatment. All are prepared as
 recipe `paper` says (CLAHE on the photograph, then 256 px) and kept alike as WebP of quality 85 (2 grey
 levels on average). It holds photographs:
 do not publish it.
@@ -22,6 +22,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from rop_pack_files import RIDGE_SIDE
 
 from fundoscope.cohort import Cohort, Folds, audit, make_groups
 from fundoscope.imaging import Photograph
@@ -71,8 +72,9 @@ def draw_eye(seed: int, diseases: tuple[str, ...]) -> tuple[bytes, dict[str, obj
     if eye.truth.level == "ungradable":
         return None
     shown = eye.truth.in_view
+    ridge = cv2.resize(eye.truth.ridge.astype(np.float32), (RIDGE_SIDE, RIDGE_SIDE), interpolation=cv2.INTER_AREA)
     known = {"labels": int(shown.label == "rop"), "treatment": int(shown.treatment_requiring), "stage": shown.stage,
-             "plus": shown.plus, "seed": seed}  # fmt: skip
+             "plus": shown.plus, "seed": seed, "ridge": np.packbits(ridge > 0)}  # fmt: skip
     return encoded(STANDARD.square(Photograph(eye.pixels, "simulated", 0, "array"))), known
 
 

@@ -8,10 +8,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+RIDGE_SIDE = 64  # pixels of the mask that says where a simulated ridge is seen
+
 
 @dataclass(frozen=True)
 class PackPart:
-    """Photographs (n, S, S, 3), uint8 RGB, and what is known of each, (n,): label, treatment, camera, group, fold."""
+    """Photographs (n, S, S, 3), uint8 RGB, and what is known of each, (n,): label, treatment, camera, group, fold.
+
+    `ridges` (n, R, R) says where a simulated ridge is seen.
+    """
 
     pixels: np.ndarray
     labels: np.ndarray
@@ -19,6 +24,7 @@ class PackPart:
     cameras: np.ndarray
     groups: np.ndarray
     folds: np.ndarray
+    ridges: np.ndarray
 
 
 def read_pack(path: Path, size: int) -> dict[str, PackPart]:
@@ -31,10 +37,12 @@ def _part(pack: dict[str, np.ndarray], name: str, size: int) -> PackPart:
     known = {key.partition("/")[2]: pack[key] for key in pack if key.startswith(f"{name}/")}
     files = np.split(known["bytes"], known["ends"][:-1])
     n, each = len(files), np.arange(len(files))
+    bits = known.get("ridge", np.zeros((n, RIDGE_SIDE**2 // 8), np.uint8))
     return PackPart(
         np.stack([_square(file, size) for file in files]), known["labels"].astype(np.int64),
         known.get("treatment", np.full(n, -1)).astype(np.int64), known.get("cameras", np.full(n, "simulated")),
         known.get("groups", each), known.get("folds", each % 5),
+        np.unpackbits(bits, axis=1).reshape(n, RIDGE_SIDE, RIDGE_SIDE),
     )  # fmt: skip
 
 

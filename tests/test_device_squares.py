@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 from fundoscope.errors import UsageError
 from fundoscope.imaging import Standard
 from fundoscope.learning import Augment, Squares
@@ -33,6 +33,19 @@ def test_views_are_those_that_the_processor_draws_but_for_rounding(pixels, augme
         wanted = squares.input(row, np.random.default_rng((7, epoch, row, copy)), augment, turns=copy)
         apart = np.abs(x - wanted) * 0.7 * 255
         assert np.median(apart) < 1 and np.quantile(apart, 0.98) < levels  # OpenCV rounds places to 1/32 px at the edge
+
+
+def test_maps_move_with_their_photographs(pixels):
+    spots = [np.where(np.hypot(*(np.mgrid[:64, :64] - 20 - 5 * k)) < 9, 255, 0).astype(np.uint8) for k in range(4)]
+    plain = STANDARD.model_copy(update={"mean": (0.0,) * 3, "deviation": (1.0,) * 3})
+    device = DeviceSquares([np.repeat(spot[..., None], 3, 2) for spot in spots], plain, "cpu")
+    drawn = [(1, row, copy) for row in range(4) for copy in (0, 1, 3)]
+    views = device.views(drawn, MOVED, seed=3)[:, 0]
+    small = torch.from_numpy(
+        np.stack([cv2.resize(spot, (32, 32), interpolation=cv2.INTER_AREA) for spot in spots]) > 127
+    )
+    maps = torch.nn.functional.interpolate(device.moved(small, drawn, MOVED, seed=3)[:, None], size=64, mode="bilinear")
+    assert ((maps[:, 0] > 0.5) != (views > 0.5)).float().mean() < 0.02 < (views > 0.5).float().mean() / 2
 
 
 def test_what_it_cannot_draw_is_refused(pixels):

@@ -53,18 +53,14 @@ class DeviceSquares:
         """
         if any(getattr(augment, name) for name in _NOT_HERE):
             raise UsageError(f"On a device photographs are moved and coloured only: set {', '.join(_NOT_HERE)} to 0.")
-        size = self.bytes.shape[-1]
         matrices, colours = [], []
         for epoch, row, copy in drawn:
             rng = np.random.default_rng((seed, epoch, row, copy))
-            matrices.append(_sampling_matrix(augment.draw_geometry(size, rng), copy, size))
+            matrices.append(self._sampling_matrix(augment, rng, copy))
             rng.random()  # the draw of the light, which is off
             colours.append(draw_colours(rng, augment.colour) if augment.colour else None)
         device = self.bytes.device
-        theta = torch.from_numpy(np.stack(matrices)).to(device)
-        rows = np.array([row for _, row, _ in drawn])
-        grid = functional.affine_grid(theta, [len(drawn), 3, size, size], align_corners=True)
-        moved = functional.grid_sample(self._take(rows) / 255, grid, align_corners=True)
+        moved = _sampled(self._take(np.array([row for _, row, _ in drawn])) / 255, matrices)
         if augment.colour:
             gain, gamma, mixed = (
                 torch.from_numpy(np.stack(part).astype(np.float32)).to(device) for part in zip(*colours, strict=True)
@@ -73,11 +69,31 @@ class DeviceSquares:
             moved = torch.einsum("nij,njhw->nihw", mixed, lit * (moved > 0)).clamp(0, 1)
         return self._scaled(moved)
 
+    def moved(self, maps: Tensor, drawn: Sequence[Index], augment: Augment, seed: int) -> Tensor:
+        """Maps (n, M, M) of all photographs, on the device, as `views` moves their photographs: (len(drawn), M, M), float32."""
+        matrices = [
+            self._sampling_matrix(augment, np.random.default_rng((seed, epoch, row, copy)), copy)
+            for epoch, row, copy in drawn
+        ]
+        rows = torch.tensor([row for _, row, _ in drawn], device=maps.device)
+        return _sampled(maps[rows][:, None].float(), matrices)[:, 0]
+
+    def _sampling_matrix(self, augment: Augment, rng: np.random.Generator, copy: int) -> NDArray[np.float32]:
+        size = self.bytes.shape[-1]
+        return _sampling_matrix(augment.draw_geometry(size, rng), copy, size)
+
     def _take(self, rows: NDArray[np.int64]) -> Tensor:
         return self.bytes[torch.from_numpy(np.asarray(rows, np.int64)).to(self.bytes.device)].float()
 
     def _scaled(self, x: Tensor) -> Tensor:
         return ((x - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
+
+
+def _sampled(pictures: Tensor, matrices: Sequence[NDArray[np.float32]]) -> Tensor:
+    """Pictures (N, C, S, S) looked at through these matrices."""
+    theta = torch.from_numpy(np.stack(matrices)).to(pictures.device)
+    grid = functional.affine_grid(theta, list(pictures.shape), align_corners=True)
+    return functional.grid_sample(pictures, grid, align_corners=True)
 
 
 def _sampling_matrix(seen_at: NDArray[np.float64], turns: int, size: int) -> NDArray[np.float32]:
