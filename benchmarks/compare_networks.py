@@ -49,7 +49,7 @@ def main() -> None:
     given = parser.parse_args()
     table = fewer(cohort_of(given.cohort, 960))
     print(f"{len(Cohort.read(table))} photographs: {told(Cohort.read(table))}")
-    recipe = read_recipe(FOLDER / "paper_comparison.toml").changed(epochs=given.epochs)
+    recipe = read_recipe(FOLDER / "paper_comparison.toml").changed(size=128, epochs=given.epochs, pretraining=False)
     # mobilenetv2 is the undistilled student
     networks = (*USUAL_ARMS, *(name for name in COMPARED_NETWORKS if name != "mobilenetv2"))
     run_study(StudyOptions(table, given.out, recipe, networks=networks), Console())
