@@ -7,11 +7,10 @@ detections/pictures/            the first test photographs at the detectors' sca
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import cv2
 import torch
 
+from fundoscope.evaluation.detection import Instances
 from fundoscope.learning.detector_fit import detect_crossings
 from fundoscope.networks.mask_rcnn import CrossingDetector
 from fundoscope.nicking.crossing_study.detections import (
@@ -29,6 +28,7 @@ from fundoscope.studies import Progress
 
 SHOWN = 6  # photographs of the test part that the report shows
 _WITH_MASKS = ("inner", "test", "patches")  # at other diameters boxes alone are compared
+_BOX_DIGITS, _SCORE_DIGITS = 2, 5  # that are kept of a box, in pixels, and of a confidence
 
 
 def write_truth(plan: CrossingPlan, inputs: StudyInputs) -> None:
@@ -65,10 +65,11 @@ def predict_crossings(plan: CrossingPlan, inputs: StudyInputs, progress: Progres
 
 
 def _find(detector: CrossingDetector, given: DetectorInput, with_masks: bool) -> PhotographDetections:
-    found = detect_crossings(detector, given.contrast)
-    return PhotographDetections(
-        given.truth.name, given.truth.dataset, found if with_masks else replace(found, masks=None)
+    seen = detect_crossings(detector, given.contrast)
+    found = Instances(
+        seen.boxes.round(_BOX_DIGITS), seen.scores.round(_SCORE_DIGITS), seen.masks if with_masks else None
     )
+    return PhotographDetections(given.truth.name, given.truth.dataset, found)
 
 
 def picture_name(number: int) -> str:
