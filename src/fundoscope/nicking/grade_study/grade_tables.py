@@ -130,9 +130,9 @@ def coverage_figures(grader: StudiedGrader, grades: OutOfFoldGrades) -> Iterator
 
 def width_figures(grader: StudiedGrader, grades: OutOfFoldGrades) -> Iterator[Row]:
     """Kappa by the width of the vein, forced and where the grader is confident."""
-    bands = np.array(cut_into_bands(grades.patches["vein_px"].tolist(), WIDTH_CUTS, "px"))
-    by_width = dict(sorted(zip(bands, grades.patches["vein_px"], strict=True), key=lambda pair: pair[1]))
-    for band in by_width:
+    widths = grades.patches["vein_px"].to_numpy(float)
+    bands = np.array(cut_into_bands(widths, WIDTH_CUTS, "px"))
+    for band in dict.fromkeys(bands[np.argsort(widths)].tolist()):  # unknown ones come last
         among = bands == band
         yield {"grader": grader.name, "vein": band, **_two_kappas(grades, among)}
 
@@ -186,7 +186,7 @@ def sham_figures(grader: StudiedGrader, grades: OutOfFoldGrades) -> Iterator[Row
     that are narrowed by less than a grade's worth.
     """
     none, narrowed = grades.truth == 0, grades.patches["narrowed"].to_numpy(bool)
-    shams, told = grades.patches["sham"].to_numpy(), grades.predicted == 0
+    shams, told = grades.patches["sham"].replace("", SHAMS[0]).to_numpy(), grades.predicted == 0
     kinds: dict[str, Mask] = {sham: none & ~narrowed & (shams == sham) for sham in SHAMS}
     kinds |= {"every sham": none & ~narrowed & np.isin(shams, SHAMS[1:]), "narrowed by less than 0.15": none & narrowed}
     for sham, among in kinds.items():
