@@ -2,7 +2,7 @@
 
     python -m fundoscope.nicking.crossing_study.vessel_maps --data DATA --recipe usual --without drive --out RUN
 
-A teacher of several networks learns first; then one network, which ships, learns from the truth and from the teacher's mean maps
+A teacher of one or more networks learns first; then one network, which ships, goes on from it and learns from the truth and from the teacher's mean maps
 (`nicking/recipes/maps_usual.toml`). Networks that have never seen a camera measure what carries over to it, and what is fitted on
 maps (confidence, grades) is fitted on maps of photographs that the network has not seen.
 
@@ -87,11 +87,11 @@ class MapTraining:
     workers: int = 0
 
     def train(self) -> VesselNet:
-        """The trained network; every finished step is read, a broken-off one goes on."""
+        """The trained network, which begins as a member of the teacher; every finished step is read, a broken-off one goes on."""
         teacher = self.train_teacher()
         soft = self.give_soft_maps(teacher)
-        torch.manual_seed(self.recipe.seed)
-        student = self.first_network()
+        student = teacher.members[0]
+        assert isinstance(student, VesselNet)
         for number, one_round in enumerate(self.recipe.student, start=1):
             self.run_round(student, one_round, soft, f"student_{number}")
         return student
@@ -284,7 +284,10 @@ def train_one(given: argparse.Namespace) -> Path:
     training = MapTraining(recipe, taught, study, "", body, deadline, given.workers)
     student = training.train()
     left_out = [each for each in photographs if each.camera in given.without and not each.simulated]
-    networks = {"teacher": training.train_teacher(), "student": student}
+    networks = {
+        "teacher": training.train_teacher(),
+        "student": student,
+    }  # read again: the student went on from a member
     training.write_result(student, [])  # the weights first: counting may be cut off
     return training.write_result(student, count_left_out(networks, taught, left_out))
 
