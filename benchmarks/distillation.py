@@ -25,7 +25,7 @@ import torch
 from fundoscope.cli.console import Console
 from fundoscope.evaluation import difference, results_table
 from fundoscope.learning import Distillation, DistillationPlan, Squares, distil
-from fundoscope.learning.distillation import TeacherViews, compute_teacher_logits, distillation_batches
+from fundoscope.learning.distillation import TeacherAnswers, TeacherViews, distillation_batches
 from fundoscope.learning.squares import training_batches
 from fundoscope.networks import Classifier
 from fundoscope.rop.recipes import STUDENT, TEACHER, read_recipe
@@ -59,10 +59,11 @@ def epoch_seconds(squares: Squares, rows: np.ndarray) -> list[dict[str, object]]
     views = TeacherViews(squares, options.augment, ROUNDS + 1, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        answers = compute_teacher_logits(teacher, views, views.copies(rows, squares.labels), Path(folder))
+        answers = TeacherAnswers(teacher, views, views.copies(rows, squares.labels), Path(folder))
+        list(answers)
         once = (time.perf_counter() - start) / views.number
     alone = training_batches(squares, rows, options.augment, options.batch, 0)
-    taught = distillation_batches(views, rows, answers, options.batch)
+    taught = distillation_batches(answers, rows, options.batch)
     ways = {"student alone": (alone, None), "kept answers": (taught, None), "teacher asked anew": (alone, teacher)}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(ROUNDS + 1):

@@ -230,7 +230,9 @@ def train_network(
                 logits, seen = model.classify(maps).float(), places(maps)[:, 0].float()
             loss = functional.cross_entropy(logits, y)
             if teacher is not None:
-                loss = soft(logits, torch.cat([y[:, None].float(), answer(teacher, x).detach()], dim=1))
+                with torch.no_grad():
+                    target = torch.cat([y[:, None].float(), answer(teacher, x)], dim=1)
+                loss = soft(logits, target)
             if ridges is not None:
                 there = functional.adaptive_max_pool2d(squares.moved(ridges, batch, augment, SEED), seen.shape[1:])
                 loss = loss + functional.binary_cross_entropy_with_logits(

@@ -13,8 +13,8 @@ from fundoscope.learning.distillation import (
     HintedStudent,
     HintonLoss,
     LogitRegressionLoss,
+    TeacherAnswers,
     TeacherViews,
-    compute_teacher_logits,
     distillation_batches,
     fingerprint,
 )
@@ -70,9 +70,9 @@ def test_an_unlabelled_photograph_is_learnt_from_the_teacher_alone(loss):
 
 def test_teacher_and_student_see_the_same_view(views, tmp_path):
     teacher = build("tiny").eval()
-    answers = compute_teacher_logits(teacher, views, COPIES, tmp_path)
-    assert answers.shape == (3, 6, 2)
-    batches = distillation_batches(views, ROWS, answers, batch=2)
+    answers = TeacherAnswers(teacher, views, COPIES, tmp_path)
+    assert np.stack(list(answers)).shape == (3, 6, 2)
+    batches = distillation_batches(answers, ROWS, batch=2)
     for epoch in range(4):
         batches.sampler.set_epoch(epoch)
         for x, target in batches:
@@ -87,7 +87,7 @@ def test_copies_of_the_rarer_class_are_turned_and_answered_by_themselves(views, 
     teacher = build("tiny").eval()
     copies = views.copies(ROWS, squares.labels)
     assert copies == COPIES + [(5, copy) for copy in (1, 2, 3, 4) if turned]
-    batches = distillation_batches(views, ROWS, compute_teacher_logits(teacher, views, copies, tmp_path), batch=10)
+    batches = distillation_batches(TeacherAnswers(teacher, views, copies, tmp_path), ROWS, batch=10)
     seen = set()
     for x, target in batches:
         np.testing.assert_allclose(predict_logits(teacher, x.numpy()), target[:, 1:], atol=2e-3)
@@ -107,19 +107,24 @@ def test_an_answer_is_computed_once(views, tmp_path):
             calls.append(len(x))
             return self.linear(x.mean((1, 2, 3))[:, None])
 
+    def answered(by=views, copies=COPIES):
+        return np.stack(list(TeacherAnswers(teacher, by, copies, tmp_path)))
+
     teacher = Counting()
-    first = compute_teacher_logits(teacher, views, COPIES, tmp_path)
+    assert TeacherAnswers(teacher, views, COPIES, tmp_path)[1].shape == (6, 2)
+    assert sum(calls) == 6  # the other views when they are asked for
+    first = answered()
     done = len(calls)
-    np.testing.assert_array_equal(compute_teacher_logits(teacher, views, COPIES, tmp_path), first)
+    np.testing.assert_array_equal(answered(), first)
     assert len(calls) == done
     # another teacher, other rows and another augmentation are other answers
     with torch.no_grad():
         teacher.linear.bias += 1
-    assert not np.allclose(compute_teacher_logits(teacher, views, COPIES, tmp_path), first)
+    assert not np.allclose(answered(), first)
     assert len(calls) > done
     done = len(calls)
-    compute_teacher_logits(teacher, views, COPIES[:4], tmp_path)
-    compute_teacher_logits(teacher, replace(views, augment=Augment(rotation=0)), COPIES, tmp_path)
+    answered(copies=COPIES[:4])
+    answered(replace(views, augment=Augment(rotation=0)))
     assert len(calls) >= done + 6
 
 
@@ -147,11 +152,11 @@ def test_a_student_comes_near_its_teacher(views, tmp_path):
     pixels = [np.clip(rng.normal(120, 20, (48, 48, 3)) + np.array([t, 0, 0]), 0, 255).astype(np.uint8) for t in tint]
     squares = Squares(pixels, np.full(24, 0), Standard(size=32, clahe_when="never"))
     views, rows, teacher = TeacherViews(squares, Augment(colour=0), 2, seed=1), np.arange(24), Teacher()
-    answers = compute_teacher_logits(teacher, views, views.copies(rows, squares.labels), tmp_path / "answers")
+    answers = TeacherAnswers(teacher, views, views.copies(rows, squares.labels), tmp_path / "answers")
     torch.manual_seed(0)
     student = build("tiny")
     options = FitOptions(epochs=30, batch=8, learning_rate=1e-2, average=0.5)
-    batches = distillation_batches(views, rows, answers, batch=8, labelled=False)
+    batches = distillation_batches(answers, rows, batch=8, labelled=False)
     student = fit_batches(student, TrainingData(batches, LogitRegressionLoss(1.0)), options, tmp_path / "fit", seed=0)
     logits = predict_logits(student, squares.inputs(rows))
     wanted = predict_logits(teacher, squares.inputs(rows))
@@ -179,7 +184,7 @@ def test_a_hint_reaches_the_students_body_and_costs_less_the_nearer_the_maps():
 
 def test_the_teachers_maps_are_kept_beside_its_logits(views, tmp_path):
     teacher = build("tiny+tiny").eval()
-    answers = compute_teacher_logits(teacher, views, COPIES, tmp_path, maps=True)
+    answers = np.stack(list(TeacherAnswers(teacher, views, COPIES, tmp_path, maps=True)))
     assert answers.shape == (3, 6, 2 + 256)  # 256 maps of 1 x 1 at 32 px
     x = torch.from_numpy(np.stack([views.input(1, int(row)) for row in ROWS]))
     with torch.no_grad():

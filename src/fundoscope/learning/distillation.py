@@ -1,7 +1,7 @@
 """Distillation: a student learns a teacher's logits (Hinton et al. 2015), which are computed once and kept.
 
 Each photograph has a fixed number of augmented views, each drawn from (seed, view, row) alone. The teacher's logits for
-each view are computed once and written to disk. An epoch of the student uses the next view of each photograph, draws it
+each view are computed once, when an epoch first needs them, and written to disk. An epoch of the student uses the next view of each photograph, draws it
 again from the same numbers, and reads the teacher's logits for that view. So an epoch with a teacher costs as much as an
 epoch without.
 
@@ -153,43 +153,55 @@ def fingerprint(model: nn.Module) -> str:
     return hashlib.sha256(save(state)).hexdigest()[:12]
 
 
-def compute_teacher_logits(
-    teacher: nn.Module, views: TeacherViews, copies: Sequence[tuple[int, int]], folder: Path, maps: bool = False
-) -> NDArray[np.float32]:
-    """The teacher's logits for every view of these (row, copy), (views, len(copies), 2), kept in `folder`.
+class TeacherAnswers:
+    """The teacher's logits, a view at a time: computed when a view is first asked for, and kept in `folder`.
 
-    There is one file a view. Its name holds hashes of the teacher's weights, the copies and the augmentation, so that the
-    logits of another teacher or another fold cannot be read by mistake. What is there is not computed again. With `maps`
-    the M values of the last maps follow the logits, (views, len(copies), 2 + M).
+    `answers[view]` is (len(copies), 2), float32, for the (row, copy) of `copies`; with `maps` the M values of the last maps
+    follow, (len(copies), 2 + M). There is one file a view. Its name holds hashes of the teacher's weights, the copies and the
+    augmentation, so that the logits of another teacher or another fold cannot be read by mistake. What is there is not computed
+    again, and a view that no epoch uses never is.
     """
-    named = f"{fingerprint(teacher)}-{_named(views, copies)}{'-maps' if maps else ''}"
-    answers = []
-    for view in range(views.number):
-        path = folder / f"{named}-view-{view:03d}.npy"
-        if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            with path.with_suffix(".part").open("wb") as file:
-                np.save(file, _view_logits(teacher, views, view, copies, maps))
-            path.with_suffix(".part").replace(path)
-        answers.append(np.load(path))
-    return np.stack(answers).astype(np.float32)
 
+    def __init__(
+        self,
+        teacher: nn.Module,
+        views: TeacherViews,
+        copies: Sequence[tuple[int, int]],
+        folder: Path,
+        maps: bool = False,
+    ) -> None:
+        self.teacher, self.views, self.copies, self.folder, self.maps = teacher, views, copies, folder, maps
+        self._name = f"{fingerprint(teacher)}-{_named(views, copies)}{'-maps' if maps else ''}"
+        self._read: dict[int, NDArray[np.float32]] = {}
 
-@torch.no_grad()
-def _view_logits(
-    teacher: nn.Module, views: TeacherViews, view: int, copies: Sequence[tuple[int, int]], maps: bool, batch: int = 16
-) -> NDArray[np.floating]:
-    """The teacher's logits for one view, computed a batch at a time to bound the memory.
+    def __getitem__(self, view: int) -> NDArray[np.float32]:
+        if not 0 <= view < self.views.number:
+            raise IndexError(view)
+        if view not in self._read:
+            path = self.folder / f"{self._name}-view-{view:03d}.npy"
+            if not path.exists():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with path.with_suffix(".part").open("wb") as file:
+                    np.save(file, self._compute(view))
+                path.with_suffix(".part").replace(path)
+            self._read[view] = np.load(path).astype(np.float32)
+        return self._read[view]
 
-    In bfloat16 where the processor multiplies it: twice as fast, and a soft target needs no more digits.
-    """
-    teacher.eval().to(memory_format=torch.channels_last)
-    answers = []
-    for at in range(0, len(copies), batch):
-        x = torch.from_numpy(np.stack([views.input(view, row, copy) for row, copy in copies[at : at + batch]]))
-        with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16()):
-            answers.append(_logits_and_maps(teacher, x.to(memory_format=torch.channels_last), maps).float().numpy())
-    return np.concatenate(answers).astype(np.float16 if maps else np.float32)
+    @torch.no_grad()
+    def _compute(self, view: int, batch: int = 16) -> NDArray[np.floating]:
+        """The logits for one view, a batch at a time to bound the memory, on a GPU where there is one.
+
+        In bfloat16 where the processor multiplies it: twice as fast, and a soft target needs no more digits.
+        """
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        teacher = self.teacher.eval().to(device, memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
+        answers = []
+        for at in range(0, len(self.copies), batch):
+            x = np.stack([self.views.input(view, row, copy) for row, copy in self.copies[at : at + batch]])
+            given = torch.from_numpy(x).to(device, memory_format=torch.channels_last)
+            with torch.autocast(device, torch.bfloat16, enabled=multiplies_bfloat16()):
+                answers.append(_logits_and_maps(teacher, given, self.maps).float().cpu().numpy())
+        return np.concatenate(answers).astype(np.float16 if self.maps else np.float32)
 
 
 def _logits_and_maps(teacher: nn.Module, x: Tensor, maps: bool) -> Tensor:
@@ -206,29 +218,29 @@ def _named(views: TeacherViews, copies: Sequence[tuple[int, int]]) -> str:
 
 
 class _DistillationExamples(Dataset[tuple[Tensor, Tensor]]):
-    def __init__(self, views: TeacherViews, targets: dict[tuple[int, int], NDArray[np.float32]]) -> None:
-        self.views, self.targets = views, targets
+    def __init__(self, answers: TeacherAnswers, labels: NDArray[np.int64]) -> None:
+        self.answers, self.labels = answers, labels
+        self.place = {copy: k for k, copy in enumerate(answers.copies)}
 
     def __getitem__(self, index: Index) -> tuple[Tensor, Tensor]:
-        view, row, copy = self.views.choose(index)
-        return torch.from_numpy(self.views.input(view, row, copy)), torch.from_numpy(self.targets[row, copy][view])
+        view, row, copy = self.answers.views.choose(index)
+        answer = self.answers[view][self.place[row, copy]]
+        target = np.concatenate([[self.labels[row]], answer]).astype(np.float32)
+        return torch.from_numpy(self.answers.views.input(view, row, copy)), torch.from_numpy(target)
 
 
 def distillation_batches(
-    views: TeacherViews, rows: NDArray[np.int64], answers: NDArray[np.float32], batch: int, labelled: bool = True
+    answers: TeacherAnswers, rows: NDArray[np.int64], batch: int, labelled: bool = True
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches (input, target) of the rows in a new order each epoch; targets hold the labels and the teacher's `answers` to
-    all `views.copies` of the rows.
+    """Batches (input, target) of the rows in a new order each epoch; targets hold the labels and the teacher's `answers`, which
+    must be to all `TeacherViews.copies` of the rows.
 
     Without `labelled` all photographs count as unlabelled: the student learns from the teacher alone.
     """
+    views = answers.views
     labels = views.squares.labels if labelled else np.full(len(views.squares.labels), UNLABELLED)
-    targets = {
-        (row, copy): np.column_stack([np.full(views.number, labels[row]), answers[:, k]]).astype(np.float32)
-        for k, (row, copy) in enumerate(views.copies(rows, labels))
-    }
     order = Order(rows, labels, views.seed)
-    return DataLoader(_DistillationExamples(views, targets), batch, sampler=order, drop_last=len(order) > batch)
+    return DataLoader(_DistillationExamples(answers, labels), batch, sampler=order, drop_last=len(order) > batch)
 
 
 @dataclass(frozen=True)
@@ -256,8 +268,8 @@ def distil(
     """Train the student on the teacher's logits; it stops on the labels of the inner rows, and resumes as `fit` does."""
     views = TeacherViews(plan.squares, options.augment, distillation.views, seed, distillation.turned_copies)
     copies = views.copies(plan.train, plan.squares.labels)
-    answers = compute_teacher_logits(plan.teacher, views, copies, plan.cache, maps=distillation.hint > 0)
-    batches = distillation_batches(views, plan.train, answers, options.batch)
+    answers = TeacherAnswers(plan.teacher, views, copies, plan.cache, maps=distillation.hint > 0)
+    batches = distillation_batches(answers, plan.train, options.batch)
     inner = plain_batches(plan.squares, plan.inner, options.batch) if len(plan.inner) else None
     data = TrainingData(batches, distillation.distillation_loss, inner)
     if not distillation.hint:
