@@ -119,13 +119,14 @@ _PARTS: dict[str, tuple[PackPart, DeviceSquares]] = {}
 
 
 def planned_fits(bodies: dict[str, str]) -> Iterator[Fit]:
-    """All fits, the most wanted first: of each question that of the paper's own three networks, and the largest network last."""
+    """All fits, the most wanted first: the paper's own three networks, the others, treatment likewise, then the largest network."""
     last = [name for name in bodies if name == LAST]
     first = [name for name in bodies if name not in last]
     own = [name for name in bodies if name in (TEACHER, STUDENT, ALONE)]
     for names in (first, last):
-        yield from (Fit(name, bodies[name], PRETRAINING) for name in names)
-        yield from (Fit(name, bodies[name], ROP, fold) for name in names for fold in range(FOLDS))
+        for name in names:
+            yield Fit(name, bodies[name], PRETRAINING)
+            yield from (Fit(name, bodies[name], ROP, fold) for fold in range(FOLDS))
         yield from (Fit(name, bodies[name], TREATMENT, fold) for name in names for fold in range(FEW))
     yield from (Fit(name, bodies[name], TREATMENT, fold) for name in own for fold in range(FEW, FOLDS))
 
@@ -136,9 +137,8 @@ def start_worker(run: Run) -> None:
     RUN = run
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision("high")
-    if run.out is not None and not _PARTS:
-        for name, part in read_pack(run.pack, run.size).items():
-            _PARTS[name] = part, DeviceSquares(part.pixels, run.recipe.standard, run.device)
+    for name, part in read_pack(run.pack, run.size).items():
+        _PARTS[name] = part, DeviceSquares(part.pixels, run.recipe.standard, run.device)
 
 
 def work(fit: Fit) -> str:

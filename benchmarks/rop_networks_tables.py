@@ -61,6 +61,15 @@ def out_of_fold(run: Path, name: str, question: str, n: int, folds: int) -> Scor
     return p
 
 
+def photographs_seen(run: Path, name: str, question: str) -> int | None:
+    """How many photographs, repeats included, the first fold's network of a question learnt from; None in a rehearsal."""
+    path = run / "results" / name / f"{question}-0_curve.csv"
+    if not path.exists():
+        return None
+    with path.open(newline="") as file:
+        return int(list(csv.DictReader(file))[-1]["photographs_seen"])
+
+
 def papers_columns(y: np.ndarray, p: Scores, folds: np.ndarray) -> Row:
     """The likelier class against the truth, mean of the folds."""
     each = [compute_metrics(y[folds == fold], p[folds == fold]) for fold in np.unique(folds)]
@@ -92,7 +101,16 @@ def stage_1(run: Path, real: PackPart, data: Path) -> Iterator[Row]:
         if p is None:
             yield {"network": name, "why not": "not reached in the time"}
             continue
-        yield {"network": name, **papers_columns(y, p, real.folds), **cameras_columns(real, p, pairs, reference)}
+        seen = {
+            "simulated_seen": photographs_seen(run, NETWORKS[name], PRETRAINING),
+            "real_seen": photographs_seen(run, name, ROP),
+        }
+        yield {
+            "network": name,
+            **papers_columns(y, p, real.folds),
+            **cameras_columns(real, p, pairs, reference),
+            **seen,
+        }
     if (data / "hvdropdb_retcam").exists():
         cohort = real_cohort(data)
         nuisances = nuisance_table(read(record.path, record.image) for record in cohort)
