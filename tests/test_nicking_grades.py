@@ -86,7 +86,7 @@ def study(command, tmp_path_factory):
 @pytest.fixture(scope="module")
 def fold(study, patch_rows, fresh_upstream, recipe):
     """The study's first fold, with what it kept of the patches."""
-    (first, _) = make_grade_folds(patch_rows, [fresh_upstream], 2, 0, 5, study / "folds_0.json")
+    (first, _) = make_grade_folds(patch_rows, [fresh_upstream], 2, 0, recipe.folds, study / "folds_0.json")
     return GradeFoldData(PatchTables(patch_rows, [], {}), first, fresh_upstream, study / "patches", recipe)
 
 
@@ -269,7 +269,9 @@ def test_a_network_predicts_inner_patches_and_tested_ones_in_every_variant(fold,
             of_table = fold.tables.rows[row["row"]]
             assert (row["patch"], row["photograph"]) == (of_table.path.name, of_table.photograph)
             assert row["grade"] == of_table.grade
-        inputs = network_inputs(table_patches(fold, OWN, UNPERTURBED), fold.inner, 4.0 if same else None)
+        inputs = network_inputs(
+            table_patches(fold, OWN, UNPERTURBED), fold.inner, fold.recipe.masked.radius if same else None
+        )
         logits = predict_both_ways(build_network(arm, fold, 0), inputs, 32)
         np.testing.assert_allclose(frame["logit_2"][: len(fold.inner)], logits[0, :, 2], atol=1e-4)
 

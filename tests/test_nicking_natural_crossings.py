@@ -42,6 +42,11 @@ def test_a_crossing_is_grade_0_only_where_both_sides_measure_so(eye, tmp_path):
         r, c = np.round(one.place).astype(int)
         assert seen == pytest.approx(eye.pixels[r - 1 : r + 2, c - 1 : c + 2].mean(axis=(0, 1)), abs=14)
         assert row.vein_px == pytest.approx(one.map_vein_width, abs=0.01)
+        slope = np.nan if one.vessels is None else one.vessels.second.slope(2 * row.vein_px, 5 * row.vein_px)
+        assert row.slope == pytest.approx(slope, abs=1.5, nan_ok=True)
+    assert np.isfinite([row.slope for row in rows]).mean() > 0.5
+    few = read_patch_table(write_natural_crossings("drawn/eye", lambda: eye.pixels, bundle, tmp_path / "few", most=3))
+    assert len(few) == 3 and {row.path.name for row in few} < {row.path.name for row in rows}
 
 
 def test_of_an_eye_without_nicking_every_crossing_is_grade_0_measured_or_not(tmp_path):

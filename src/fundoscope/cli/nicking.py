@@ -152,6 +152,10 @@ def study_grades(
     detection: Annotated[
         bool, typer.Option("--detection", help="Also repeat the second detection step of paper 002 on the patches.")
     ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that draw patches and train.")] = 1,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Begin no further fit after so long; the same command goes on.")
+    ] = None,
     bundle: BundleName = "nicking",
     quiet: Quiet = False,
 ) -> None:
@@ -172,7 +176,7 @@ def study_grades(
 
     options = GradeOptions(
         patch_table, out, read_grade_recipe(recipe, epochs), parse_grader_names(graders), folds, seeds,
-        tuple(extra or ()), tuple(also or ()), tuple(upstream or ()), bundle, detection,
+        tuple(extra or ()), tuple(also or ()), tuple(upstream or ()), bundle, detection, workers, minutes,
     )  # fmt: skip
     run_study(options, Console(quiet))
 

@@ -24,7 +24,7 @@ DIAMETER = 540
 _MEAN_SIGMA = 12.0  # pixels: twice the widest vein's radius and a half, so that it does not fill its surroundings
 _DEVIATION_SIGMA = 24.0
 _FLOOR = 1.5 / 255  # a deviation that noise alone has; keeps empty places from being blown up
-_LIMIT = 5.0  # in deviations: reflexes and the rim of exudates say no more than that
+LIMIT = 5.0  # in deviations: reflexes and the rim of exudates say no more than that
 _STEP = 4  # the broad blurs are computed on this many pixels at once
 
 
@@ -42,7 +42,7 @@ def local_contrast(pixels: Pixels, inside: NDArray[np.bool_]) -> NDArray[np.floa
     value = cv2.multiply(pixels, cv2.merge([weight] * 3), scale=1 / 255, dtype=cv2.CV_32F)
     value -= _local_mean(value, weight, _MEAN_SIGMA) * weight[..., None]
     spread = np.sqrt(_local_mean(value * value, weight, _DEVIATION_SIGMA) + _FLOOR**2)
-    contrast = np.clip(value / spread, -_LIMIT, _LIMIT)
+    contrast = np.clip(value / spread, -LIMIT, LIMIT)
     return np.ascontiguousarray(contrast.transpose(2, 0, 1), np.float32)
 
 

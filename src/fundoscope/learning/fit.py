@@ -7,11 +7,11 @@ The folder of a fit holds `epochs.csv` (one row an epoch), `last.ckpt` (only whi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import lightning.pytorch as pl
 import numpy as np
@@ -22,7 +22,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 
 from fundoscope.errors import MissingExtraError, UsageError, nearest
 from fundoscope.learning.augment import Augment
@@ -31,7 +30,17 @@ from fundoscope.learning.trainer import LOG, read_rows, save_weights, seed_epoch
 
 M = TypeVar("M", bound=nn.Module)
 Loss = Callable[[Tensor, Tensor], Tensor]
-Batches = DataLoader[tuple[Tensor, Tensor]]
+
+
+class Batches(Protocol):
+    """Batches (input, target) of an epoch: a loader, or anything that can be gone through and counted. Where it has a `sampler`, its
+    `set_epoch` is called before each epoch.
+    """
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+    def __len__(self) -> int: ...
+
 
 _COLUMNS = ("epoch", "train_loss", "inner_loss", "lr")
 

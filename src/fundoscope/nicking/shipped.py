@@ -218,8 +218,8 @@ def train_graders(
     rows = [row for row in real if row.photograph not in upstream.seen_photographs]
     drawn = [row for row in real if row.photograph in upstream.seen_photographs]
     drawn += read_patch_table(patches / "eyes.csv")
-    inner_parts, folds = grade_recipe.folds.inner_parts, study.folder / "folds.json"
-    inner = make_grade_folds(rows, [upstream], recipe.graders.parts, 0, inner_parts, folds)[0].inner
+    path = study.folder / "folds.json"
+    inner = make_grade_folds(rows, [upstream], recipe.graders.parts, 0, grade_recipe.folds, path)[0].inner
     fold = GradeFoldData(
         PatchTables(rows, [*drawn, *natural], {}), GradeFold(0, 0, frozenset(), inner), upstream,
         study.folder / "patches", grade_recipe,

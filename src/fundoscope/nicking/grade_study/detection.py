@@ -19,11 +19,11 @@ from fundoscope.learning.crossing_photographs import CrossingPhotograph
 from fundoscope.learning.detector_fit import DetectorFitOptions, detect_crossings, fit_step
 from fundoscope.networks.mask_rcnn import BOX, CrossingDetector, DetectorOptions
 from fundoscope.nicking.grade_study.folds import GradeFoldData
-from fundoscope.nicking.grade_study.patch_pixels import crop_patch, read_whole
+from fundoscope.nicking.grade_study.patch_pixels import crop_middle, read_whole
 from fundoscope.nicking.grade_study.patch_table import PatchRow
 from fundoscope.nicking.grade_study.plan import GradePlan
 from fundoscope.nicking.grade_study.prediction_table import OWN, TABLES
-from fundoscope.nicking.grading.crossing_patches import lit_pixels, resize_square
+from fundoscope.nicking.grading.crossing_patches import PATCH_SIDE, lit_pixels, resize_square
 from fundoscope.nicking.grading.widths import WIDE_VEIN
 from fundoscope.studies import Progress, Study
 from fundoscope.vessels.grade_rule import SPAN
@@ -55,7 +55,7 @@ def detect_in_patches(plan: GradePlan, progress: Progress) -> Path:
 def boxed_patch(row: PatchRow) -> CrossingPhotograph:
     """A patch at the scale of the vessel maps, with the box of its crossing in the middle."""
     side, box = round(SPAN * WIDE_VEIN), round(BOX * DetectorOptions().diameter)
-    pixels, low = resize_square(crop_patch(read_whole(row)), side), (side - box) // 2
+    pixels, low = resize_square(crop_middle(read_whole(row), PATCH_SIDE), side), (side - box) // 2
     return CrossingPhotograph(pixels, lit_pixels(pixels), np.array([[low, low, low + box, low + box]]))
 
 

@@ -17,7 +17,7 @@ from fundoscope.errors import UsageError, counted
 from fundoscope.nicking.grade_study.patch_table import PatchRow
 from fundoscope.nicking.grade_study.prediction_table import OWN
 from fundoscope.nicking.grade_study.transfer import Upstream, upstreams_free_of
-from fundoscope.nicking.recipes.grades import GradeRecipe
+from fundoscope.nicking.recipes.grades import GradeFoldNumbers, GradeRecipe
 from fundoscope.studies import write_json
 
 Part = Literal["train", "inner", "test"]
@@ -27,7 +27,7 @@ Part = Literal["train", "inner", "test"]
 class GradeFold:
     """The photographs of a fold: `test` ones are predicted, `inner` ones choose epoch and temperature, all others train.
 
-    `upstream` is the number of the upstream whose maps the fold is shown.
+    `upstream` is the number of an upstream that has not seen the test photographs.
     """
 
     number: int
@@ -70,13 +70,25 @@ class PatchTables:
 
 @dataclass(frozen=True, eq=False)
 class GradeFoldData:
-    """A fold with its patches, its upstream and the recipe. What networks are shown lies in `folder`, by upstream."""
+    """A fold with its patches, its upstream and the recipe. What networks are shown lies in `folder`.
+
+    `upstream` has seen no test photograph of the fold: from it weights may be transferred. Of all `upstreams` (where none are
+    given it is the only one) those make a patch's maps that have not seen its photograph.
+    """
 
     tables: PatchTables
     fold: GradeFold
     upstream: Upstream
     folder: Path
     recipe: GradeRecipe
+    upstreams: tuple[Upstream, ...] = ()
+
+    def maps_of(self, row: PatchRow) -> Upstream:
+        """The upstream whose maps show a patch: one that has not seen its photograph. Where each has, the last one: such a patch
+        may train, and is never tested.
+        """
+        every = self.upstreams or (self.upstream,)
+        return [every[-1], *(each for each in every if row.photograph not in each.seen_photographs)][-1]
 
     @property
     def train(self) -> NDArray[np.int64]:
@@ -116,13 +128,14 @@ class GradeFoldData:
 
 
 def make_grade_folds(
-    rows: Sequence[PatchRow], upstreams: Sequence[Upstream], k: int, seed: int, inner_parts: int, path: Path
+    rows: Sequence[PatchRow], upstreams: Sequence[Upstream], k: int, seed: int, numbers: GradeFoldNumbers, path: Path
 ) -> list[GradeFold]:
     """The `k` folds of a seed, written to `path`; where that file is there it must hold the same.
 
-    Raises `UsageError` for too few photographs, fewer folds than upstreams, or a file with folds of other patches.
+    Raises `UsageError` for too few photographs, fewer folds than upstreams, an inner part of too few crossings, or a file with
+    folds of other patches.
     """
-    folds = _deal_folds(rows, upstreams, k, seed, inner_parts)
+    folds = _deal_folds(rows, upstreams, k, seed, numbers)
     plain = [{"upstream": upstreams[f.upstream].name, "test": sorted(f.test), "inner": sorted(f.inner)} for f in folds]
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,9 +146,11 @@ def make_grade_folds(
 
 
 def _deal_folds(
-    rows: Sequence[PatchRow], upstreams: Sequence[Upstream], k: int, seed: int, inner_parts: int
+    rows: Sequence[PatchRow], upstreams: Sequence[Upstream], k: int, seed: int, numbers: GradeFoldNumbers
 ) -> list[GradeFold]:
-    """Folds of graded patches. Photographs are first dealt to upstreams that have not seen them, then into folds."""
+    """Folds of graded patches. Photographs are first dealt to upstreams that have not seen them, then into folds, as many to an
+    upstream as it has a share of the crossings, and one at least.
+    """
     graded = [row for row in rows if row.grade is not None]
     by_upstream: dict[int, list[PatchRow]] = {}
     for row in graded:
@@ -143,14 +158,37 @@ def _deal_folds(
     if k < 2 or k < len(by_upstream):
         fewest = max(2, len(by_upstream))
         raise UsageError(f"--folds {k}: there are {len(by_upstream)} upstreams in use. Give at least {fewest} folds.")
+    crossings = {upstream: len({row.crossing for row in own}) for upstream, own in by_upstream.items()}
     folds: list[GradeFold] = []
-    for number, (upstream, own) in enumerate(sorted(by_upstream.items())):
-        parts = max(1, (k + number) // len(by_upstream)) if len(by_upstream) > 1 else k
+    for upstream, parts in sorted(_share_folds(crossings, k).items()):
+        own = by_upstream[upstream]
         for test in _split_photographs(own, parts, seed) if parts > 1 else [frozenset(row.photograph for row in own)]:
-            others = [row for row in graded if row.photograph not in test]
-            inner = _split_photographs(others, min(inner_parts, len({row.photograph for row in others})), seed + 1)[0]
+            inner = _choose_inner([row for row in graded if row.photograph not in test], numbers, seed, len(folds))
             folds.append(GradeFold(len(folds), upstream, test, inner))
     return folds
+
+
+def _share_folds(crossings: dict[int, int], k: int) -> dict[int, int]:
+    """How many of `k` folds each upstream gets: one, and each further one where most crossings fall to a fold."""
+    parts = dict.fromkeys(crossings, 1)
+    for _ in range(k - len(crossings)):
+        parts[max(parts, key=lambda upstream: (crossings[upstream] / parts[upstream], -upstream))] += 1
+    return parts
+
+
+def _choose_inner(others: Sequence[PatchRow], numbers: GradeFoldNumbers, seed: int, fold: int) -> frozenset[str]:
+    """The inner photographs of a fold: the first part of its other photographs that has crossings enough to choose by."""
+    photographs = {row.photograph for row in others}
+    parts = _split_photographs(others, min(numbers.inner_parts, len(photographs)), seed + 1)
+    counts = [len({row.crossing for row in others if row.photograph in part}) for part in parts]
+    enough = next((part for part, n in zip(parts, counts, strict=True) if n >= numbers.fewest_inner_crossings), None)
+    if enough is None:
+        raise UsageError(
+            f"fold {fold} of seed {seed}: each of {len(parts)} parts of its other photographs holds at most "
+            f"{counted(max(counts), 'crossing')}, and {numbers.fewest_inner_crossings} are needed to choose by. Give patches of "
+            "more crossings, or a recipe with fewer inner_parts."
+        )
+    return enough
 
 
 def _split_photographs(rows: Sequence[PatchRow], k: int, seed: int) -> list[frozenset[str]]:

@@ -71,7 +71,7 @@ def predict_both_ways(network: nn.Module, inputs: NDArray[np.float32], batch: in
     A level vein has two ways round, and its grade is the same in both.
     """
     network.eval()
-    logits = [
-        torch.stack([network(x), network(rotate_half_turn(x))]).float() for x in torch.from_numpy(inputs).split(batch)
-    ]
+    device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+    batches = (x.to(device) for x in torch.from_numpy(inputs).split(batch))
+    logits = [torch.stack([network(x), network(rotate_half_turn(x))]).float().cpu() for x in batches]
     return torch.cat(logits, dim=1).numpy()

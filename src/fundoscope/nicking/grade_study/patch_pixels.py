@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
-from numpy.typing import ArrayLike
 
 from fundoscope.imaging import Pixels, read
 from fundoscope.nicking.grade_study.patch_table import PatchRow
-from fundoscope.nicking.grading.crossing_patches import PATCH_SIDE, VEIN_WIDTH, crop_square, resize_square
+from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH, crop_square, resize_square
 
 
 def read_whole(row: PatchRow) -> Pixels:
@@ -16,13 +14,11 @@ def read_whole(row: PatchRow) -> Pixels:
     return resize_square(crop_square(read(row.path)), round(row.span * VEIN_WIDTH))
 
 
-def crop_patch(whole: Pixels, turn: float = 0.0, zoom: float = 1.0, shift: ArrayLike = (0.0, 0.0)) -> Pixels:
-    """The usual patch, (PATCH_SIDE, PATCH_SIDE, 3), cut from a wider one: turned by degrees, enlarged, shifted by pixels.
-
-    Where the wider one ends its edge is repeated.
+def crop_middle(whole: Pixels, side: int, offset: tuple[float, float] = (0.0, 0.0)) -> Pixels:
+    """The square of `side` pixels, or of as many as there are, in the middle of a patch (s, s, 3), moved by pixels (down, right) as
+    far as it lies within.
     """
-    middle = whole.shape[0] / 2 - 0.5
-    matrix = cv2.getRotationMatrix2D((middle, middle), turn, zoom)
-    matrix[:, 2] += PATCH_SIDE / 2 - 0.5 - middle + np.array(shift)
-    size = (PATCH_SIDE, PATCH_SIDE)
-    return np.asarray(cv2.warpAffine(whole, matrix, size, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    side = min(side, whole.shape[0])
+    free = whole.shape[0] - side
+    row, column = (int(np.clip(round(free / 2 + away), 0, free)) for away in offset)
+    return np.ascontiguousarray(whole[row : row + side, column : column + side])

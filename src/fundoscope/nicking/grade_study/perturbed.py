@@ -8,17 +8,22 @@ from numpy.random import Generator
 
 from fundoscope.imaging import Pixels
 from fundoscope.learning.augment import Augment
-from fundoscope.nicking.grade_study.patch_pixels import crop_patch
 from fundoscope.nicking.grade_study.prediction_table import COLOUR_CHANGES
-from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH, lit_pixels
+from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH, lit_pixels, resize_square
 from fundoscope.nicking.recipes.grades import PerturbationNumbers
 
-_ZOOMS = {"half the scale": 0.5, "double the scale": 2.0}
+_SCALES = {"half the scale": 0.5, "double the scale": 2.0}
 
 
 def perturb(whole: Pixels, variant: str, rng: Generator, numbers: PerturbationNumbers) -> Pixels:
-    """The usual patch, (PATCH_SIDE, PATCH_SIDE, 3), of a patch's whole file (s, s, 3) in a variant of `prediction_table.VARIANTS`."""
-    patch = crop_patch(whole, numbers.turn if variant == "turned" else 0.0, _ZOOMS.get(variant, 1.0))
+    """A patch's whole file (s, s, 3) in a variant of `prediction_table.VARIANTS`: as a photograph of another resolution, sharpness,
+    encoding or colour would show it, (s, s, 3) or of another side; unchanged in a variant that is none of its pixels.
+    """
+    patch = resize_square(whole, round(whole.shape[0] * _SCALES.get(variant, 1.0)))
+    if variant == "turned":
+        middle = (whole.shape[0] - 1) / 2
+        matrix = cv2.getRotationMatrix2D((middle, middle), numbers.turn, 1.0)
+        return np.asarray(cv2.warpAffine(whole, matrix, whole.shape[:2], flags=cv2.INTER_CUBIC), np.uint8)
     if variant == "blurred":
         return np.asarray(cv2.GaussianBlur(patch, (0, 0), numbers.blur * VEIN_WIDTH), np.uint8)
     if variant == "recompressed":

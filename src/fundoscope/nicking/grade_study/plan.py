@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fundoscope.errors import UsageError
+from fundoscope.errors import UsageError, counted
 from fundoscope.networks.nick_grader import GraderOptions, NickGrader
 from fundoscope.nicking.grade_study.folds import GradeFoldData, PatchTables, make_grade_folds
 from fundoscope.nicking.grade_study.patch_table import PatchRow, read_patch_table
@@ -27,7 +27,8 @@ class GradeOptions:
 
     `table` is folded; tables of `extra` only train, those of `also` are only tested. `upstream` are folders of the
     crossing task; where there is none the maps of `bundle` are used, and nothing can be transferred. With `detection` the
-    second detection step of paper 002 is repeated on the patches as well.
+    second detection step of paper 002 is repeated on the patches as well. `workers` processes draw and train; `minutes` after
+    the beginning no further fit begins.
     """
 
     table: Path
@@ -41,6 +42,8 @@ class GradeOptions:
     upstream: tuple[Path, ...] = ()
     bundle: str = "nicking"
     detection: bool = False
+    workers: int = 1
+    minutes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ class PlannedFit:
     arm: GradeArm
     seed: int
     fold: GradeFoldData
+
+    @property
+    def name(self) -> str:
+        """As messages have it."""
+        return f"{self.arm.name}, seed {self.seed}, fold {self.fold.fold.number}"
 
     @property
     def step(self) -> str:
@@ -65,13 +73,22 @@ class GradePlan:
     arms: list[GradeArm]
     folds: dict[int, list[GradeFoldData]]
     recipe: GradeRecipe
+    left_out: frozenset[tuple[str, int]] = frozenset()
 
     @property
     def fits(self) -> list[PlannedFit]:
-        """All fits, by arm, then seed, then fold."""
+        """All fits, by arm, then seed, then fold, but for those of arms' seeds that are `left_out`."""
         return [
-            PlannedFit(arm, seed, fold) for arm in self.arms for seed, folds in self.folds.items() for fold in folds
+            PlannedFit(arm, seed, fold)
+            for arm in self.arms
+            for seed, folds in self.folds.items()
+            for fold in folds
+            if (arm.name, seed) not in self.left_out
         ]
+
+    def without(self, left_out: set[tuple[str, int]]) -> GradePlan:
+        """The plan without these seeds of arms, (name, seed)."""
+        return replace(self, left_out=self.left_out | left_out)
 
 
 def plan_study(options: GradeOptions, progress: Progress) -> GradePlan:
@@ -96,6 +113,11 @@ def plan_study(options: GradeOptions, progress: Progress) -> GradePlan:
         progress.say(
             f"{name}: not every upstream has a detector's weights to transfer; with those that have none it starts without"
         )
+    seen = [row for row in tables.extra if all(row.photograph in each.seen_photographs for each in upstreams)]
+    if seen:
+        progress.say(
+            f"{counted(len(seen), 'patch')} of --extra: every upstream has seen the photograph, so their maps flatter"
+        )
     shares = measure_transfer(arms, upstreams)
     rows = [*tables.rows, *tables.extra, *(row for each in tables.others.values() for row in each)]
     read = [options.table, *options.extra, *options.also, *options.upstream, *(row.path for row in rows)]
@@ -104,9 +126,11 @@ def plan_study(options: GradeOptions, progress: Progress) -> GradePlan:
     folds = {}
     for seed in range(options.seeds):
         path = study.folder / f"folds_{seed}.json"
-        dealt = make_grade_folds(tables.rows, upstreams, options.folds, seed, options.recipe.folds.inner_parts, path)
+        dealt = make_grade_folds(tables.rows, upstreams, options.folds, seed, options.recipe.folds, path)
         folds[seed] = [
-            GradeFoldData(tables, fold, upstreams[fold.upstream], study.folder / "patches", options.recipe)
+            GradeFoldData(
+                tables, fold, upstreams[fold.upstream], study.folder / "patches", options.recipe, tuple(upstreams)
+            )
             for fold in dealt
         ]
         without = [fold.fold.number for fold in folds[seed] if not len(fold.unlabelled)]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fundoscope.nicking.grade_study.batches import network_inputs
+from fundoscope.nicking.grade_study.batches import network_inputs, study_device
 from fundoscope.nicking.grade_study.calibrate import grade_probabilities
 from fundoscope.nicking.grade_study.grade_networks import predict_both_ways
 from fundoscope.nicking.grade_study.plan import GradePlan, PlannedFit
@@ -32,33 +32,35 @@ from fundoscope.nicking.grade_study.rivals import nguyen, roy, trivial
 from fundoscope.nicking.grade_study.train import WEIGHTS, load_network
 from fundoscope.nicking.grade_study.views import MeasuredWidths, measured_widths, table_patches
 from fundoscope.nicking.grading.crossing_patches import PATCH_MAPS
-from fundoscope.studies import Progress
+from fundoscope.studies import Study
 from fundoscope.vessels.grade_rule import GRADES
 
 
-def predict(plan: GradePlan, progress: Progress) -> None:
-    """Write the predictions of each fit beside its weights, unless they are there, and all together for the study."""
-    parts = []
-    for fit in progress.follow(plan.fits, len(plan.fits), "predicting"):
-        path = plan.study.folder / fit.step / PREDICTIONS
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            frame = predict_rule(fit) if fit.arm.network is None else predict_network(fit, path.parent / WEIGHTS)
-            frame.to_parquet(path.with_suffix(".part"), index=False)
-            path.with_suffix(".part").replace(path)
-        parts.append(pd.read_parquet(path))
+def predict_fit(fit: PlannedFit, study: Study) -> None:
+    """Write the predictions of a trained fit beside its weights, unless they are there."""
+    path = study.folder / fit.step / PREDICTIONS
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame = predict_rule(fit) if fit.arm.network is None else predict_network(fit, path.parent / WEIGHTS)
+        frame.to_parquet(path.with_suffix(".part"), index=False)
+        path.with_suffix(".part").replace(path)
+
+
+def join_predictions(plan: GradePlan) -> None:
+    """Write the predictions of all fits of a plan together."""
+    parts = [pd.read_parquet(plan.study.folder / fit.step / PREDICTIONS) for fit in plan.fits]
     pd.concat(parts, ignore_index=True).to_parquet(plan.study.folder / PREDICTIONS, index=False)
 
 
 def predict_network(fit: PlannedFit, weights: Path) -> pd.DataFrame:
     """What a trained network predicts of inner patches, of tested ones in each variant, and of other tables."""
     fold, recipe = fit.fold, fit.fold.recipe
-    network = load_network(fit.arm, fold, fit.seed, weights)
+    network = load_network(fit.arm, fold, fit.seed, weights).to(study_device())
     radius = recipe.masked.radius if fit.arm.masked else None
     shown = [("inner", OWN, UNPERTURBED), *(("test", OWN, variant) for variant in VARIANTS)]
     shown += [("test", table, UNPERTURBED) for table in fold.tables.others]
-    parts = []
     shown += [("test", OWN, EXCHANGED)]
+    parts = []
     for part, table, variant in shown:
         numbers = fold.inner if part == "inner" else fold.tested(table)
         if len(numbers):

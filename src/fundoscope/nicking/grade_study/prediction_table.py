@@ -16,8 +16,11 @@ OWN = "own"
 #: How tested patches are shown to a network: as they are, and in ways that should not change their grade.
 UNPERTURBED = "unperturbed"
 COLOUR_CHANGES = ("darker", "less contrast", "less saturated", "another hue")
+#: The usual square of 12 vein widths alone, as a user's file of it: how wide its vein is, and what lies around, is not known.
+PATCH_FILE = "as a patch file"
 VARIANTS = (
     UNPERTURBED, "half the scale", "double the scale", "turned", "blurred", "recompressed", "recoloured", *COLOUR_CHANGES,
+    PATCH_FILE,
 )  # fmt: skip
 #: Unperturbed, but for the maps of arteries and of veins, which stand in each other's place: grades may well change.
 EXCHANGED = "artery and vein exchanged"

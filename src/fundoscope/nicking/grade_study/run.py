@@ -2,8 +2,8 @@
 
     plan.py        patch tables, upstreams     -> study.json, folds_<seed>.json
     views.py       patches                     -> patches/            what networks and rules are shown
-    train.py       patches/                    -> fits/               weights and curves
-    predict.py     fits/, patches/             -> predictions.parquet
+    fits.py        patches/                    -> fits/               train.py: weights and curves; predict.py: predictions
+    predict.py     fits/                       -> predictions.parquet
     calibrate.py   predictions.parquet         -> calibrated.parquet, calibration.csv
     explain.py     fits/, patches/             -> explanations/       where the networks look
     evaluate.py    calibrated.parquet, ...     -> results.json, tables/
@@ -14,27 +14,30 @@ What is there already is kept: the same command goes on where it was cut off, an
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
 
 from fundoscope.nicking.grade_study.calibrate import calibrate
 from fundoscope.nicking.grade_study.detection import detect_in_patches
 from fundoscope.nicking.grade_study.evaluate import evaluate
 from fundoscope.nicking.grade_study.explain import explain
+from fundoscope.nicking.grade_study.fits import run_fits
 from fundoscope.nicking.grade_study.pages import write_pages
 from fundoscope.nicking.grade_study.plan import GradeOptions, plan_study
-from fundoscope.nicking.grade_study.predict import predict
+from fundoscope.nicking.grade_study.predict import join_predictions
 from fundoscope.nicking.grade_study.prediction_table import PREDICTIONS
-from fundoscope.nicking.grade_study.train import train
 from fundoscope.nicking.grade_study.views import keep_patches
 from fundoscope.studies import Progress
 
 
 def run_study(options: GradeOptions, progress: Progress) -> Path:
     """Run or continue the study in `options.out`; returns the path of its report."""
+    deadline = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
     plan = plan_study(options, progress)
-    keep_patches(plan, progress)
-    train(plan, progress)
-    predict(plan, progress)
+    keep_patches(plan, progress, options.workers)
+    plan = run_fits(plan, progress, options.workers, deadline)
+    join_predictions(plan)
     calibrate(plan.study.folder / PREDICTIONS, plan.recipe.calibration)
     explain(plan)
     if options.detection:

@@ -21,7 +21,14 @@ from torch import nn
 from fundoscope.learning.fit import FitOptions, TrainingData, fit_batches
 from fundoscope.networks.nick_grader import NickGrader
 from fundoscope.nicking.grade_study.arm_patches import patches_of_arm
-from fundoscope.nicking.grade_study.batches import TrainingPatches, inner_batches, network_inputs, training_batches
+from fundoscope.nicking.grade_study.batches import (
+    FixedBatches,
+    TrainingBatches,
+    TrainingPatches,
+    network_inputs,
+    study_device,
+    views_on_device,
+)
 from fundoscope.nicking.grade_study.calibrate import fit_temperature, grade_probabilities
 from fundoscope.nicking.grade_study.folds import GradeFoldData
 from fundoscope.nicking.grade_study.grade_networks import (
@@ -30,26 +37,23 @@ from fundoscope.nicking.grade_study.grade_networks import (
     predict_both_ways,
     training_losses,
 )
-from fundoscope.nicking.grade_study.plan import GradePlan
+from fundoscope.nicking.grade_study.plan import PlannedFit
 from fundoscope.nicking.grade_study.prediction_table import OWN, UNPERTURBED
 from fundoscope.nicking.grade_study.study_arms import GradeArm
-from fundoscope.nicking.grade_study.views import table_patches, training_views
-from fundoscope.studies import Progress, write_json
+from fundoscope.nicking.grade_study.views import table_patches, training_views, training_views_path
+from fundoscope.studies import Study, write_json
 
 WEIGHTS = "network.pt"
 PSEUDO_LABELS = "pseudo_labels.json"
 
 
-def train(plan: GradePlan, progress: Progress) -> None:
-    """Train the networks that are not there yet. Rules have none: they are fitted where they predict."""
-    fits = [fit for fit in plan.fits if fit.arm.network is not None]
-    for fit in progress.follow(fits, len(fits), "training"):
-        if not plan.study.done(fit.step):
-            with plan.study.step(fit.step) as folder:
-                network = train_arm(fit.arm, fit.fold, fit.seed, folder)
-                torch.save(network.state_dict(), folder / WEIGHTS)
-                learnt = _describe_pseudo_labels(folder)
-            progress.say(f"{fit.arm.name}, seed {fit.seed}, fold {fit.fold.fold.number}: trained{learnt}")
+def train_fit(fit: PlannedFit, study: Study) -> str:
+    """Train the network of a fit, unless it is there; returns a line about it. Rules have none: they are fitted where they predict."""
+    if not study.done(fit.step):
+        with study.step(fit.step) as folder:
+            network = train_arm(fit.arm, fit.fold, fit.seed, folder)
+            torch.save(network.state_dict(), folder / WEIGHTS)
+    return f"{fit.name}: trained{_describe_pseudo_labels(study.result(fit.step))}"
 
 
 def train_arm(arm: GradeArm, fold: GradeFoldData, seed: int, folder: Path) -> nn.Module:
@@ -91,7 +95,9 @@ def _training_patches(
     arm: GradeArm, fold: GradeFoldData, seed: int, numbers: NDArray[np.int64], grades: NDArray[np.int64]
 ) -> TrainingPatches:
     radius = fold.recipe.masked.radius if arm.masked else None
-    return TrainingPatches(training_views(fold), numbers, grades[numbers], seed, radius)
+    training_views(fold)  # drawn, where they are not there yet
+    views = views_on_device(training_views_path(fold), study_device())
+    return TrainingPatches(views, numbers, grades[numbers], seed, radius)
 
 
 def _fit(
@@ -99,9 +105,9 @@ def _fit(
 ) -> nn.Module:
     """The network fitted to these patches, with the weights of its best epoch on the inner ones."""
     inputs = network_inputs(table_patches(fold, OWN, UNPERTURBED), fold.inner, patches.masked_radius)
-    inner = inner_batches(inputs, fold.tables.grades[fold.inner], fold.recipe.prediction.batch)
+    inner = FixedBatches(inputs, fold.tables.grades[fold.inner], fold.recipe.prediction.batch, study_device())
     loss, inner_loss = training_losses(network)
-    data = TrainingData(training_batches(patches, options.batch), loss, inner, inner_loss)
+    data = TrainingData(TrainingBatches(patches, options.batch), loss, inner, inner_loss)
     return fit_batches(network, data, options, folder, patches.seed)
 
 
@@ -112,6 +118,7 @@ def _pseudo_labels(
     mean over their augmented views.
     """
     views, batch = training_views(fold), fold.recipe.prediction.batch
+    network.to(study_device())
     inner = predict_both_ways(network, network_inputs(table_patches(fold, OWN, UNPERTURBED), fold.inner), batch)
     temperature = fit_temperature(inner, fold.tables.grades[fold.inner], fold.recipe.calibration)
     logits = [predict_both_ways(network, network_inputs(views[:, v], unlabelled), batch) for v in range(views.shape[1])]

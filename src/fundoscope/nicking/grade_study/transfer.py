@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -33,9 +34,14 @@ class Upstream:
     """What was trained on the crossing task. Patches of `seen_photographs` must not be tested with it."""
 
     name: str
-    bundle: NickingBundle
+    bundle_folder: str | Path
     seen_photographs: frozenset[str] = frozenset()
     detector: Path | None = None
+
+    @property
+    def bundle(self) -> NickingBundle:
+        """The bundle of its maps, opened once a process: an upstream is passed on without it."""
+        return _open_bundle(self.bundle_folder)
 
     @classmethod
     def read(cls, folder: Path) -> Upstream:
@@ -43,13 +49,15 @@ class Upstream:
         seen = read_seen_photographs(folder)
         maps, detector = folder / "maps", folder / DETECTOR
         own = cls.from_bundle(maps if maps.exists() else "nicking")
-        return cls(folder.name, own.bundle, seen | own.seen_photographs, detector if detector.exists() else None)
+        return replace(
+            own, name=folder.name, seen_photographs=seen | own.seen_photographs,
+            detector=detector if detector.exists() else None,
+        )  # fmt: skip
 
     @classmethod
     def from_bundle(cls, bundle: str | Path = "nicking") -> Upstream:
         """The maps of a bundle, with the photographs that its card names, and no weights to transfer."""
-        found = open_nicking_bundle(bundle, _THREADS)
-        return cls("shipped", found, frozenset(found.card.photographs))
+        return cls("shipped", bundle, frozenset(_open_bundle(bundle).card.photographs))
 
     @property
     def map_settings(self) -> CrossingSettings:
@@ -77,6 +85,11 @@ class Upstream:
         for stream in grader.streams:
             stream.load_state_dict({**stream.state_dict(), **fitting})
         return share
+
+
+@cache
+def _open_bundle(folder: str | Path) -> NickingBundle:
+    return open_nicking_bundle(folder, _THREADS)
 
 
 def read_seen_photographs(folder: Path) -> frozenset[str]:

@@ -89,11 +89,6 @@ class CrossingPatch:
         inside = cv2.warpAffine(self.inside.astype(np.uint8) * 255, matrix, size, flags=mode)
         return CrossingPatch(np.asarray(pixels, np.uint8), np.asarray(maps, np.uint8), inside > 127)
 
-    def mirrored(self) -> CrossingPatch:
-        """The patch with left and right exchanged."""
-        pixels, maps = (np.ascontiguousarray(np.fliplr(plane)) for plane in (self.pixels, self.maps))
-        return CrossingPatch(pixels, maps, np.fliplr(self.inside))
-
     @cached_property
     def middle(self) -> CrossingPatch:
         """The usual patch of `PATCH_SIDE` pixels, as it is shown to a reader: black beyond a smaller square."""
@@ -136,9 +131,13 @@ class CrossingPatch:
         """Inputs of the two streams of a grader, (3, PATCH_SIDE, PATCH_SIDE) each, with the vein laid level: local contrast,
         and the maps from -1 to 1.
         """
-        posed = self.cut(*self.pose)
-        maps = posed.maps.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
-        return local_contrast(posed.pixels, posed.inside), np.ascontiguousarray(maps)
+        return self.cut(*self.pose).planes
+
+    @property
+    def planes(self) -> tuple[Plane, Plane]:
+        """Local contrast (3, s, s), and the maps (3, s, s) from -1 to 1, of the patch as it lies."""
+        maps = self.maps.transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
+        return local_contrast(self.pixels, self.inside), np.ascontiguousarray(maps)
 
     def unposed(self, plane: Plane) -> Plane:
         """A plane (h, w) over the inputs, such as attention, laid over the `middle` of the patch, (PATCH_SIDE, PATCH_SIDE)."""

@@ -37,7 +37,7 @@ WIDE_VEIN = 6.0  # pixels at the maps' scale: width of a vein that is mapped wel
 SLOPE_REACH = (2.0, 5.0)  # vein widths from the crossing between which a vein's slope is read: outside any nick
 _THINNEST_VEIN = 2.0  # pixels at the maps' scale: no vein is taken for thinner
 _REACH = 14.0  # vein widths around a crossing within which it is measured
-_OFF_MIDDLE = 1 / 3  # of a patch's side: a crossing further from the middle is not the patch's own
+OFF_MIDDLE = 1 / 3  # of a patch's side: a crossing further from the middle is not the patch's own
 
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
@@ -107,12 +107,12 @@ def measure_crossings(
 
 
 def measure_patch(
-    pixels: Pixels, maps: NDArray[np.float32], settings: CrossingSettings, scale: float
+    pixels: Pixels, maps: NDArray[np.float32], settings: CrossingSettings, scale: float, off_middle: float = OFF_MIDDLE
 ) -> Narrowing | None:
     """Narrowing of the vein, side 1 the upper one, at the crossing nearest a patch's middle; None where none is near it.
 
     `pixels` (s, s, 3), RGB; `maps` (4, rows, columns), 0 to 1, with `scale` of the patch's pixels for each of theirs.
-    Lengths are in the patch's pixels. Raises `UsageError` where pixels, maps and scale do not go together.
+    `off_middle` is as in `find_patch_crossing`. Lengths are in the patch's pixels. Raises `UsageError` where pixels, maps and scale do not go together.
     """
     is_square = len(pixels.shape) == 3 and pixels.shape[0] == pixels.shape[1] and pixels.shape[2] == 3
     is_four_maps = len(maps.shape) == 3 and maps.shape[0] == 4
@@ -122,7 +122,7 @@ def measure_patch(
             f"A patch of pixels {pixels.shape} does not go with maps {maps.shape} at {scale:g} of its pixels for each of "
             "theirs. Give a square photograph, RGB, its four maps, and the ratio of their sides."
         )
-    found = find_patch_crossing(maps, settings)
+    found = find_patch_crossing(maps, settings, off_middle)
     if found.own is None:
         return None
     vessels = [vessel.scaled(scale) for each in (found.own, *found.all) for vessel in (each.first, each.second)]
@@ -150,7 +150,7 @@ class PatchCrossing:
 
 
 def find_patch_crossing(
-    maps: NDArray[np.float32], settings: CrossingSettings, off_middle: float = _OFF_MIDDLE
+    maps: NDArray[np.float32], settings: CrossingSettings, off_middle: float = OFF_MIDDLE
 ) -> PatchCrossing:
     """The crossing of a patch by its maps (4, rows, columns): the one nearest its middle, and at most `off_middle` of the side
     away from it; else the one that two vessels which end there would make.

@@ -43,9 +43,12 @@ class TeamNetwork(RecipeSection):
 
 
 class GradeFoldNumbers(RecipeSection):
-    """The training photographs of a fold are dealt into `inner_parts`, of which one chooses epoch and temperature."""
+    """The training photographs of a fold are dealt into `inner_parts`, of which the first that has `fewest_inner_crossings` chooses
+    epoch and temperature.
+    """
 
     inner_parts: int = Key(ge=2)
+    fewest_inner_crossings: PositiveInt
 
 
 class CameraNumbers(RecipeSection):
@@ -61,17 +64,22 @@ class CameraNumbers(RecipeSection):
 class AugmentedViews(RecipeSection):
     """How the augmented views of a training patch are drawn.
 
-    A view is turned by any angle. Its zoom is the exponential of a normal number of standard deviation `zoom_deviation`,
-    clipped to `smallest_zoom` and `largest_zoom`. For the share `maps_from_patch_alone` the vessel maps are made from
-    the view alone, as for a file of a user, else from all that is known around the patch.
+    Its vein is laid level and brought to its usual width by the true pose, where that is known, but for a turn and a zoom that are
+    drawn from normal distributions, since measured poses are a little wrong, too. For the share `maps_from_patch_alone`
+    nothing is known but a square as in a user's file, of a scale between `smallest_zoom` and `largest_zoom` of the usual one;
+    else the vessel maps are made from all that is known around the patch.
     """
 
     number: PositiveInt  # views of each patch
     seed: int
-    zoom_deviation: NonNegativeFloat
+    slope_jitter: NonNegativeFloat  # degrees: standard deviation of the turn
+    width_jitter: NonNegativeFloat  # standard deviation of the zoom's logarithm
+    shift: NonNegativeFloat  # vein widths off the middle, at most
+    faded_maps: float = Key(ge=0, le=1)  # probability that the vein is faded from the maps around the crossing
+    faded_radius: PositiveFloat  # vein widths from the crossing within which it is
+    zoom_deviation: NonNegativeFloat  # of a file's scale: standard deviation of its logarithm
     smallest_zoom: PositiveFloat
     largest_zoom: PositiveFloat
-    shift: NonNegativeFloat  # vein widths off the middle, at most
     maps_from_patch_alone: float = Key(ge=0, le=1)
     camera: CameraNumbers
 
