@@ -129,11 +129,12 @@ def test_an_unchanged_patch_keeps_its_activation_and_one_laid_the_other_way_too(
     maps = torch.from_numpy(crossing())[None]
     maps[:, :, :40] *= 0.5  # so that up and down differ
     x = torch.cat([torch.randn(1, 3, PATCH_SIDE, PATCH_SIDE), maps], dim=1)
-    assert stays_beside(grader, x, x.clone()).nan_to_num(1).allclose(torch.ones(1, 4, 2))
-    turned = rotate_half_turn(x)
-    straight = share_that_stays(class_activations(grader, x), rotate_half_turn(class_activations(grader, turned)))
-    torch.testing.assert_close(stays_beside(grader, x, turned), straight, equal_nan=True)
-    moves = stays_under_moves(grader, x, EXPLANATION)
+    before, turned = class_activations(grader, x), rotate_half_turn(x)
+    assert stays_beside(x, before, x.clone(), before).nan_to_num(1).allclose(torch.ones(1, 4, 2))
+    after = class_activations(grader, turned)
+    straight = share_that_stays(before, rotate_half_turn(after))
+    torch.testing.assert_close(stays_beside(x, before, turned, after), straight, equal_nan=True)
+    moves = stays_under_moves(grader, x, before, EXPLANATION)
     assert set(moves) == {"rotation", "translation"}
     assert all(((m >= 0) & (m <= 1 + 1e-5) | m.isnan()).all() for m in moves.values())
 

@@ -87,11 +87,11 @@ def blank_input(x: Tensor) -> Tensor:
     return blank
 
 
-def stays_under_moves(grader: NickGrader, x: Tensor, numbers: ExplanationNumbers) -> dict[str, Tensor]:
-    """The share of each activation that stays, (n, logits, streams), where the input is turned and moved. Only what lies in
-    both inputs counts.
+def stays_under_moves(grader: NickGrader, x: Tensor, before: Tensor, numbers: ExplanationNumbers) -> dict[str, Tensor]:
+    """The share of each activation `before` that stays, (n, logits, streams), where inputs are turned and moved. Only what lies
+    in both inputs counts.
     """
-    before, found = class_activations(grader, x), {}
+    found = {}
     for name, (change, undo) in input_changes(numbers).items():
         after = class_activations(grader, change(x))
         seen = (undo(change(torch.ones_like(x)))[:, 0] > 0.5)[:, None, None]  # (n, 1, 1, s, s)
@@ -100,12 +100,12 @@ def stays_under_moves(grader: NickGrader, x: Tensor, numbers: ExplanationNumbers
     return found
 
 
-def stays_beside(grader: NickGrader, x: Tensor, changed: Tensor) -> Tensor:
-    """The share of each activation that stays, (n, logits, streams), in `changed` inputs of the same patches.
+def stays_beside(x: Tensor, before: Tensor, changed: Tensor, after: Tensor) -> Tensor:
+    """The share of each activation that stays, (n, logits, streams): of inputs with activations `before`, in `changed` inputs of
+    the same patches with activations `after`.
 
     A level vein has two ways round. Where a changed patch was laid the other way, as its maps tell, its activation is turned.
     """
-    before, after = class_activations(grader, x), class_activations(grader, changed)
     straight, turned = ((x - way)[:, _MAPS:].abs().mean(dim=(1, 2, 3)) for way in (changed, rotate_half_turn(changed)))
     other_way = (turned < straight)[:, None, None, None, None]
     return share_that_stays(before, torch.where(other_way, rotate_half_turn(after), after))

@@ -27,7 +27,7 @@ from torch import Tensor
 from fundoscope.imaging import Pixels
 from fundoscope.networks.nick_grader import NickGrader
 from fundoscope.nicking.grade_study.batches import network_inputs
-from fundoscope.nicking.grade_study.class_activation import enlarge, stays_beside, stays_under_moves
+from fundoscope.nicking.grade_study.class_activation import class_activations, enlarge, stays_beside, stays_under_moves
 from fundoscope.nicking.grade_study.deletion import measure_falls
 from fundoscope.nicking.grade_study.plan import GradePlan, PlannedFit
 from fundoscope.nicking.grade_study.prediction_table import (
@@ -167,9 +167,12 @@ def measure_changes(explained: ExplainedFit, numbers: NDArray[np.int64]) -> list
     patch's activation lies where that of the next patch does.
     """
     x, grader = explained.inputs(numbers), explained.grader
-    stays = stays_under_moves(grader, x, explained.fit.fold.recipe.explanation)
-    stays |= {change: stays_beside(grader, x, explained.inputs(numbers, change)) for change in COLOUR_CHANGES}
-    stays["another patch"] = stays_beside(grader, x, x.roll(1, dims=0))
+    before = class_activations(grader, x)
+    stays = stays_under_moves(grader, x, before, explained.fit.fold.recipe.explanation)
+    for change in COLOUR_CHANGES:
+        changed = explained.inputs(numbers, change)
+        stays[change] = stays_beside(x, before, changed, class_activations(grader, changed))
+    stays["another patch"] = stays_beside(x, before, x.roll(1, dims=0), before.roll(1, dims=0))
     return [
         explained.describe(k) | {"stream": stream, "change": change}
         | {f"stays_{grade}": float(value) for grade, value in enumerate(share[i, :, j].tolist())}
