@@ -258,3 +258,18 @@ def test_the_body_of_a_pack_starts_every_member(quick, photographs, tmp_path):
     study = Study.open(tmp_path / "s", {"commands": []})
     network = MapTraining(recipe, photographs, study, body=body).first_network()
     assert all(torch.equal(value, body[name]) for name, value in network.body.state_dict().items())
+
+
+def test_depthwise_convolutions_work_in_32_bits_only_within():
+    from fundoscope.learning.fit import depthwise_in_32_bits
+
+    network = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 3, groups=4), torch.nn.Conv2d(4, 4, 1))
+    x = torch.randn(1, 4, 8, 8)
+
+    def kinds():
+        with torch.autocast("cpu", torch.bfloat16):
+            return [network[0](x).dtype, network[1](x).dtype]
+
+    with depthwise_in_32_bits(network):
+        assert kinds() == [torch.float32, torch.bfloat16]
+    assert kinds() == [torch.bfloat16, torch.bfloat16]

@@ -7,10 +7,12 @@ The folder of a fit holds `epochs.csv` (one row an epoch), `last.ckpt` (only whi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MethodType
 from typing import Any, Literal, Protocol, TypeVar
 
 import lightning.pytorch as pl
@@ -116,14 +118,16 @@ def fit_batches(model: M, data: TrainingData, options: FitOptions, folder: Path,
         callbacks = [_KeepLast(folder)] if data.inner is None else keep_best
         if options.seconds is not None:
             callbacks = [_StopInTime(options.seconds), *callbacks]
+        in_bfloat16 = options.bfloat16 and multiplies_bfloat16()
         model.train()  # one that was trained before is in eval mode, and Lightning leaves it so
-        train_epochs(
-            _Fit(model, data, options, seed, folder / "epochs.csv"), data.batches, data.inner, folder,
-            epochs=options.epochs,
-            callbacks=callbacks,
-            precision="bf16-mixed" if options.bfloat16 and multiplies_bfloat16() else "32-true",
-            logger=_logger(options.tracker, folder),
-        )  # fmt: skip
+        with depthwise_in_32_bits(model, in_bfloat16 and not torch.cuda.is_available()):
+            train_epochs(
+                _Fit(model, data, options, seed, folder / "epochs.csv"), data.batches, data.inner, folder,
+                epochs=options.epochs,
+                callbacks=callbacks,
+                precision="bf16-mixed" if in_bfloat16 else "32-true",
+                logger=_logger(options.tracker, folder),
+            )  # fmt: skip
         (folder / "done").touch()
         (folder / "last.ckpt").unlink(missing_ok=True)
     model.load_state_dict(load_file(folder / "best.safetensors"))
@@ -261,6 +265,28 @@ class _KeepLast(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, _Fit)
         save_weights(pl_module.averaged.module, self.path)
+
+
+@contextmanager
+def depthwise_in_32_bits(network: nn.Module, wanted: bool = True) -> Generator[None]:
+    """Within it a network's depthwise convolutions work in 32 bits where the others work in bfloat16.
+
+    On a processor their gradients take four to eight times as long in bfloat16, and a training step of an EfficientNet-Lite
+    1.6 times as long.
+    """
+    depthwise = [m for m in network.modules() if isinstance(m, nn.Conv2d) and 1 < m.groups == m.in_channels]
+    for module in depthwise if wanted else ():
+        module.forward = MethodType(_convolve_in_32_bits, module)
+    try:
+        yield
+    finally:
+        for module in depthwise:
+            vars(module).pop("forward", None)
+
+
+def _convolve_in_32_bits(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        return nn.Conv2d.forward(convolution, x.float())
 
 
 def multiplies_bfloat16() -> bool:
