@@ -84,6 +84,9 @@ def test_blur_is_fitted_on_the_vessels_and_does_not_widen_them(blur):
     model = CalibreModel.fit(photograph(dark, noise=1.5), [centreline])
     assert model.blur == pytest.approx(blur, rel=0.15)
     assert np.median(model.measure_widths(centreline).width) == pytest.approx(14, abs=0.35)
+    bridge = Centreline(points, np.zeros(len(points)), 0)  # a line over a gap of the mask has no width
+    assert CalibreModel.fit(photograph(dark, noise=1.5), [bridge, centreline]).blur == model.blur
+    assert CalibreModel.fit(photograph(dark), [bridge]).blur == 1
 
 
 def test_a_faded_vessel_is_as_wide_and_less_deep():

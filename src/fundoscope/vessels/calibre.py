@@ -89,7 +89,8 @@ class CalibreModel:
     def fit(cls, pixels: Pixels, centrelines: Iterable[Centreline]) -> CalibreModel:
         """The model of an RGB photograph (rows, columns, 3), its blur fitted on its wider vessels (1 without any)."""
         red, plane = (np.ascontiguousarray(pixels[..., k], np.float32) for k in (0, 1))
-        long = [line for line in centrelines if len(line.points) > 8]
+        # a line that bridges a gap of the mask has no width, and tells no blur
+        long = [line for line in centrelines if len(line.points) > 8 and np.median(line.radius) > 0]
         wide = sorted(long, key=lambda line: -float(np.median(line.radius)))[:_BLUR_VESSELS]
         blurs = [_fitted_blurs(plane, line) for line in wide]
         return cls(plane, float(np.median(np.concatenate(blurs))) if wide else 1.0, red)
