@@ -139,6 +139,17 @@ def test_an_unchanged_patch_keeps_its_activation_and_one_laid_the_other_way_too(
     assert all(((m >= 0) & (m <= 1 + 1e-5) | m.isnan()).all() for m in moves.values())
 
 
+@pytest.mark.parametrize("streams", [1, 2])
+def test_activation_is_measured_where_the_network_is(streams):
+    options = GraderOptions(streams=streams, body="resnet10t", pretrained=False, pyramid="none", maps=8, excited=False)
+    far = torch.device("meta")  # stands for a GPU: whatever was left on the processor cannot be mixed with it
+    grader, x = NickGrader(options).eval().to(far), torch.zeros(3, 6, 128, 128, device=far)
+    assert [each.device for each in grader.activation_maps(grader.stream_maps(x))] == [far] * streams
+    before = class_activations(grader, x)
+    stays = stays_under_moves(grader, x, before, EXPLANATION) | {"": stays_beside(x, before, x, before)}
+    assert {(each.device, tuple(each.shape)) for each in stays.values()} == {(far, (3, 4, streams))}
+
+
 # --- deletion
 
 

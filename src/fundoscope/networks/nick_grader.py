@@ -115,7 +115,7 @@ class NickGrader(nn.Module):
         if self.options.head == "ordinal":
             direction = self.logit_scale * self.head.weight[0]  # (width,)
         else:
-            grades = torch.arange(GRADES, dtype=self.head.weight.dtype)
+            grades = torch.arange(GRADES, dtype=self.head.weight.dtype, device=self.head.weight.device)
             direction = self.logit_scale * ((grades - grades.mean()) @ self.head.weight)
         if not self.bilinear:
             shares = zip(direction.chunk(len(maps)), maps, strict=True)
