@@ -40,7 +40,7 @@ def run_fits(plan: GradePlan, progress: Progress, workers: int = 1, deadline: fl
     if not left:
         return plan
     progress.say(
-        f"{counted(len(left), 'fit')} not done in time: {', '.join(fit.name for fit in left)}. The same command goes on."
+        f"{counted(len(left), 'fit')} not done in time: {'; '.join(fit.name for fit in left)}. The same command goes on."
     )
     whole = plan.without({(fit.arm.name, fit.seed) for fit in left})
     if not whole.fits:
