@@ -13,7 +13,7 @@ import fundoscope
 
 SOURCE = Path(fundoscope.__file__).parent
 TORCH_FREE = (
-    "imaging", "errors", "simulate", "datasets", "cohort", "studies", "findings", "evaluation", "reports", "runs", "bundles",
+    "imaging", "errors", "simulate", "datasets", "cohort", "guidelines", "studies", "findings", "evaluation", "reports", "runs", "bundles",
     "cli.main", "rop.screening.grader", "nicking.grading.grader", "bundles.read_nicking",
 )  # fmt: skip
 
@@ -136,6 +136,17 @@ def test_these_rooms_load_in_the_base_install(room):
 
 
 def test_exported_names_exist():
-    for room in ("", ".imaging", ".runs", ".cohort", ".evaluation", ".reports", ".bundles", ".simulate", ".datasets"):
+    for room in (
+        "",
+        ".imaging",
+        ".runs",
+        ".cohort",
+        ".guidelines",
+        ".evaluation",
+        ".reports",
+        ".bundles",
+        ".simulate",
+        ".datasets",
+    ):
         module = __import__(f"fundoscope{room}", fromlist=["x"])
         assert [name for name in module.__all__ if not hasattr(module, name)] == []

@@ -47,6 +47,7 @@ WRITES = {
     "bundle show": (),
     "bundle verify": (),
     "doctor": (),
+    "rop due": (),
 }
 #: The words of a call that reads `{it}`, by command and the parameter through which it reads.
 CALLS = {
@@ -74,7 +75,7 @@ CALLS = {
     ("forensics", "table"): "forensics {it} --folds {folds} --out {out}",
     ("forensics", "folds"): "forensics {reported} --folds {it} --out {out}",
 }
-READS_ONLY = {"bundle show", "bundle verify", "doctor"}
+READS_ONLY = {"bundle show", "bundle verify", "doctor", "rop due"}
 REPORTED = "name,accuracy,precision,f1,sensitivity,specificity\nx,0.9,,,,\n"
 FOLDS = "fold,part,class,n\n1,validation,positive,20\n1,validation,negative,30\n"
 

@@ -122,3 +122,43 @@ def _shares(text: str) -> tuple[float, ...]:
     if not all(0 < share < 1 for share in shares):
         raise UsageError(f"--prevalence {text}: not shares. Give numbers between 0 and 1, such as 0.06,0.43.")
     return shares
+
+
+@app.command()
+def due(
+    infants: Annotated[
+        Path, typer.Argument(metavar="INFANTS.csv", help="A row an exam of an eye, or an infant without exams.")
+    ],
+    guideline: Annotated[
+        str, typer.Option(help="china-2014, china-2023, uk-2022, us-2018, or a file of your own: FILE.toml.")
+    ] = "china-2014",
+    on: Annotated[str, typer.Option(metavar="DATE", help="The day, YYYY-MM-DD; today if left out.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object an infant.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say who is to be examined, when next, and by which rule; the most urgent come first. Research use only.
+
+    What the guideline does not state, or what the table leaves open, is "cannot say" and names the missing rule or cell.
+
+    Exit codes: 0 every infant has its line, 2 the call or the table is wrong, 4 standard output could not be written.
+    """
+    from collections import Counter
+    from datetime import date
+    from json import dumps
+
+    from fundoscope.cli.console import Console
+    from fundoscope.errors import counted
+    from fundoscope.guidelines import describe_worklist, make_worklist, parse_date, read_guideline, read_infants
+
+    console = Console(quiet or json)
+    rules = read_guideline(guideline)
+    day = (parse_date(on, "date", "--on") if on else None) or date.today()
+    answers = make_worklist(read_infants(infants, day), rules, day)
+    if json:
+        for answer in answers:
+            typer.echo(dumps(answer.as_row(), ensure_ascii=False))
+        return
+    console.header(guideline=f"{rules.name} ({rules.title})", on=day, use="research use only")
+    typer.echo(describe_worklist(answers))
+    counts = Counter(answer.urgency.value for answer in answers)
+    console.say("  ".join([counted(len(answers), "infant"), *(f"{name}: {count}" for name, count in counts.items())]))
