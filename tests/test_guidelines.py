@@ -270,7 +270,10 @@ def test_a_guideline_of_one_s_own_is_read_and_its_faults_are_named(tmp_path):
 def test_every_file_is_dated_and_cited():
     for guideline in shipped_guidelines():
         assert 2000 < guideline.year < 2100 and guideline.citation and guideline.read_in, guideline.name
-    assert len(shipped_guidelines()) == 4
+    names = [guideline.name for guideline in shipped_guidelines()]
+    assert len(names) == 4
+    for page in ("src/fundoscope/cli/rop.py", "docs/reference/command-line.md"):
+        assert [name for name in names if name not in (ROOT / page).read_text(encoding="utf-8")] == [], page
 
 
 def test_the_reference_page_says_what_the_files_hold():
@@ -309,7 +312,7 @@ def test_the_command_prints_a_worklist_and_json_says_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [(["--guideline", "us2018"], "did you mean 'us-2018'"), (["--on", "5.3.2024"], "can mean day"), (["--on", "2023-01-01"], "give a later day with --on"),
-     (["--guideline", "none.toml"], "cannot be read")],
+     (["--guideline", "none.toml"], "cannot be read"), (["--on", ""], "--on: is empty")],
 )  # fmt: skip
 def test_a_wrong_call_is_exit_2_with_a_remedy(tmp_path, arguments, told):
     table = write(tmp_path / "infants.csv", f"{HEADER}\nA,2024-01-01,28+0,1000\n")

@@ -132,7 +132,7 @@ def due(
     guideline: Annotated[
         str, typer.Option(help="china-2014, china-2023, uk-2022, us-2018, or a file of your own: FILE.toml.")
     ] = "china-2014",
-    on: Annotated[str, typer.Option(metavar="DATE", help="The day, YYYY-MM-DD; today if left out.")] = "",
+    on: Annotated[str | None, typer.Option(metavar="DATE", help="The day, YYYY-MM-DD; today if left out.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object an infant.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -147,12 +147,14 @@ def due(
     from json import dumps
 
     from fundoscope.cli.console import Console
-    from fundoscope.errors import counted
+    from fundoscope.errors import UsageError, counted
     from fundoscope.guidelines import describe_worklist, make_worklist, parse_date, read_guideline, read_infants
 
     console = Console(quiet or json)
     rules = read_guideline(guideline)
-    day = (parse_date(on, "date", "--on") if on else None) or date.today()
+    day = date.today() if on is None else parse_date(on, "date", "--on")
+    if day is None:
+        raise UsageError("--on: is empty. Give a day, such as 2024-03-05, or leave the option out for today.")
     answers = make_worklist(read_infants(infants, day), rules, day)
     if json:
         for answer in answers:

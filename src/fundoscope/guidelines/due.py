@@ -82,7 +82,7 @@ class DueAnswer:
     @property
     def missing(self) -> tuple[str, ...]:
         """The columns and rules that are missing for an answer."""
-        return tuple(dict.fromkeys(reason.missing for reason in self.reasons if reason.missing))
+        return tuple(dict.fromkeys(name for reason in self.reasons for name in reason.missing))
 
     def as_row(self) -> dict[str, Any]:
         """The values of `DUE_COLUMNS` as plain JSON: days as YYYY-MM-DD, ages as weeks+days, None where blank."""
@@ -134,7 +134,7 @@ def meets_criteria(infant: ScreenedInfant, guideline: Guideline) -> tuple[bool |
     criteria = guideline.screening
     if criteria is None:
         text = f"{guideline.name} holds no rule on who is screened."
-        return None, DueReason(DueCode.MISSING_RULE, text, "screening")
+        return None, DueReason(DueCode.MISSING_RULE, text, ("screening",))
     age, weight = infant.gestational_age, infant.birth_weight_g
     by_age = None if age is None else criteria.meets_age(age.days)
     by_weight = None if weight is None else criteria.meets_weight(weight)
@@ -142,11 +142,11 @@ def meets_criteria(infant: ScreenedInfant, guideline: Guideline) -> tuple[bool |
         return True, None
     missing = [column for column, value in (("gestational_age", age), ("birth_weight_g", weight)) if value is None]
     if missing:
-        text = f"Whether the infant is screened depends on {' and '.join(missing)}. Write it in row {infant.line}."
-        return None, DueReason(DueCode.MISSING_INPUT, text, " and ".join(missing))
+        text = f"Whether the infant is screened depends on {' and '.join(missing)}. Fill in row {infant.line}."
+        return None, DueReason(DueCode.MISSING_INPUT, text, tuple(missing))
     if by_age is None:
         text = f'"{criteria.sentence}" can be read in two ways for {age}: {criteria.unclear}'
-        return None, DueReason(DueCode.UNCLEAR_RULE, text, "screening")
+        return None, DueReason(DueCode.UNCLEAR_RULE, text, ("screening",))
     text = f"{age} weeks and {weight:g} g are outside: {criteria.sentence} {criteria.beyond}".strip()
     return False, DueReason(DueCode.OUTSIDE_CRITERIA, text)
 
@@ -166,13 +166,13 @@ def _decide_first_exam(
         text = f"The infant is to be screened, but {guideline.name} {cause}."
         code = DueCode.MISSING_RULE if first is None else DueCode.MISSING_INPUT
         missing = "first_exam" if first is None else "birth_date"
-        return DueDecision.CANNOT_SAY, {"reasons": (DueReason(code, text, missing),)}
+        return DueDecision.CANNOT_SAY, {"reasons": (DueReason(code, text, (missing,)),)}
     start, end = (infant.birth_date + timedelta(weeks=weeks) for weeks in first.weeks_after_birth)
     low, high = first.postmenstrual_weeks
     told = f"{first.weeks_after_birth[0]} to {first.weeks_after_birth[1]} weeks after birth are {start} to {end}"
     if infant.gestational_age is None:
         text = f"{told}; {low} to {high} weeks of postmenstrual age depend on gestational_age, which is blank."
-        reason = DueReason(DueCode.MISSING_INPUT, text, "gestational_age")
+        reason = DueReason(DueCode.MISSING_INPUT, text, ("gestational_age",))
     else:
         early, late = (date_of_age(infant.birth_date, infant.gestational_age, weeks * 7) for weeks in (low, high))
         reason = DueReason(
@@ -189,7 +189,8 @@ def _decide_from_exams(
     infant: ScreenedInfant, guideline: Guideline, meets: bool | None, why: DueReason | None
 ) -> tuple[DueDecision, dict[str, Any]]:
     """Of an infant with exams: the more urgent eye rules, and an eye of which nothing is known leaves the answer open."""
-    eyes = tuple(decide_eye(exam, infant.age_on(exam.day), guideline) for exam in infant.latest_exams())
+    age_from = "birth_date" if infant.birth_date is None else "gestational_age"
+    eyes = tuple(decide_eye(exam, infant.age_on(exam.day), guideline, age_from) for exam in infant.latest_exams())
     treat = [eye for eye in eyes if eye.decision is DueDecision.TREAT]
     open_ = [eye for eye in eyes if eye.decision is DueDecision.CANNOT_SAY]
     dated = sorted((eye for eye in eyes if eye.due_by is not None), key=lambda eye: eye.due_by or date.max)
@@ -225,10 +226,10 @@ def _name_missing_eyes(infant: ScreenedInfant) -> tuple[DueReason, ...]:
     unnamed = next((exam for exam in exams if exam.eye is None), None)
     if unnamed is not None:
         told = describe_exam(unnamed, infant.age_on(unnamed.day))
-        return (DueReason(DueCode.MISSING_INPUT, f"{told}: write in row {unnamed.line} which eye it was.", "eye"),)
+        return (DueReason(DueCode.MISSING_INPUT, f"{told}: write in row {unnamed.line} which eye it was.", ("eye",)),)
     gone = [eye for eye in ("right", "left") if eye not in {exam.eye for exam in exams}]
     return tuple(
-        DueReason(DueCode.OTHER_EYE, f"The {eye} eye has no exam in the table: it may be due sooner.", f"{eye} eye")
+        DueReason(DueCode.OTHER_EYE, f"The {eye} eye has no exam in the table: it may be due sooner.", (f"{eye} eye",))
         for eye in gone
     )
 

@@ -31,7 +31,7 @@ from fundoscope.guidelines.rules import (
 )
 
 _AGES = (0, 100 * 7)  # stand for an unknown postmenstrual age: before and after any limit
-_INPUTS = ("zone", "stage", "plus", "gestational_age")
+_INPUTS = ("zone", "stage", "plus")
 
 #: Values that the findings of one exam may have: zone, stage, plus, postmenstrual age in days.
 Findings = tuple[Zone, Stage, Plus, int]
@@ -55,8 +55,11 @@ class EyeAnswer:
     reasons: tuple[DueReason, ...] = ()
 
 
-def decide_eye(exam: EyeExam, age: int | None, guideline: Guideline) -> EyeAnswer:
-    """What is next for an eye, from its last exam at the postmenstrual age `age` in days (None where it is not known)."""
+def decide_eye(exam: EyeExam, age: int | None, guideline: Guideline, age_from: str = "gestational_age") -> EyeAnswer:
+    """What is next for an eye, from its last exam at the postmenstrual age `age` in days.
+
+    `age` is None where it is not known; `age_from` is the column that is then blank.
+    """
     possible = list(possible_findings(exam, age))
     types = {found.id if (found := etrop_types().classify(*each[:3])) else "" for each in possible}
     referrals = {referral_classes().classify(*each[:3]) is not None for each in possible}
@@ -65,7 +68,7 @@ def decide_eye(exam: EyeExam, age: int | None, guideline: Guideline) -> EyeAnswe
     reasons = _describe_classes(exam, etrop, referral)
     if exam.treated:
         text = f"{describe_exam(exam, age)}: the eye was treated, and {guideline.name} holds no rule for eyes after treatment."
-        reasons.append(DueReason(DueCode.TREATED_EYE, text, "rule for treated eyes"))
+        reasons.append(DueReason(DueCode.TREATED_EYE, text, ("rule for treated eyes",)))
         return EyeAnswer(exam, DueDecision.CANNOT_SAY, etrop, referral, reasons=tuple(reasons))
     if exam.vascularised or exam.regression == "regressed":
         decision, rule, reason = _decide_settled(exam, age, guideline)
@@ -81,7 +84,7 @@ def decide_eye(exam: EyeExam, age: int | None, guideline: Guideline) -> EyeAnswe
     last = (
         None if any(answer.due_by is None for answer in answers) else max(answers, key=lambda a: a.due_by or date.min)
     )
-    missing = (*reasons, *_name_missing_inputs(exam, age, outcomes))
+    missing = (*reasons, *_name_missing_inputs(exam, age, outcomes, age_from))
     return replace(eye, due_by=last and last.due_by, rule=last and last.rule, reasons=missing)
 
 
@@ -144,7 +147,7 @@ def _decide_settled(
         if (stop.vascularised and exam.vascularised) or (stop.regressed and exam.regression == "regressed"):
             return DueDecision.STOP, cite(guideline, stop.id, stop), ()
     text = f"{told}: {guideline.name} holds no rule on when screening may stop."
-    return DueDecision.CANNOT_SAY, None, (DueReason(DueCode.MISSING_RULE, text, "stop"),)
+    return DueDecision.CANNOT_SAY, None, (DueReason(DueCode.MISSING_RULE, text, ("stop",)),)
 
 
 def _answer(eye: EyeAnswer, outcome: _Outcome, age: int | None, guideline: Guideline) -> EyeAnswer:
@@ -154,7 +157,7 @@ def _answer(eye: EyeAnswer, outcome: _Outcome, age: int | None, guideline: Guide
     if decision is DueDecision.TREAT:
         if guideline.treatment is None:
             text = f"{guideline.name} holds no time to treatment; the eye is of type 1 all the same."
-            missing = DueReason(DueCode.MISSING_RULE, text, "treatment")
+            missing = DueReason(DueCode.MISSING_RULE, text, ("treatment",))
             etrop = etrop_types()
             citation = RuleCitation(etrop.name, "type 1", rule.sentence if rule else "", etrop.citation)
             return replace(eye, rule=citation, reasons=(*eye.reasons, missing))
@@ -172,7 +175,7 @@ def _answer(eye: EyeAnswer, outcome: _Outcome, age: int | None, guideline: Guide
         due_by = day + timedelta(weeks=last)
         return replace(eye, due_from=due_from, due_by=due_by, rule=cite(guideline, rule.id, rule), reasons=reasons)
     held = "holds no rule for the next exam of such an eye" if guideline.next_exam else "holds no rule on the next exam"
-    missing = DueReason(DueCode.MISSING_RULE, f"{told}: {guideline.name} {held}.", "next_exam")
+    missing = DueReason(DueCode.MISSING_RULE, f"{told}: {guideline.name} {held}.", ("next_exam",))
     return replace(eye, reasons=(*eye.reasons, missing))
 
 
@@ -198,21 +201,18 @@ def _describe_classes(exam: EyeExam, etrop: str | None, referral: bool | None) -
 
 
 def _name_missing_inputs(
-    exam: EyeExam, age: int | None, outcomes: Mapping[Findings, _Outcome]
+    exam: EyeExam, age: int | None, outcomes: Mapping[Findings, _Outcome], age_from: str
 ) -> tuple[DueReason, ...]:
     """The findings that are not known and on which the answer hangs; also whether the eye could be of type 1."""
     missing = []
-    for at, name in enumerate(_INPUTS):
+    for at, name in enumerate((*_INPUTS, age_from)):
         by_others: dict[tuple[object, ...], set[object]] = {}
         for findings, outcome in outcomes.items():
             by_others.setdefault(findings[:at] + findings[at + 1 :], set()).add(_kind(outcome))
         if any(len(kinds) > 1 for kinds in by_others.values()):
             missing.append(name)
-    names = " and ".join(missing)
-    told = describe_exam(exam, age)
-    reasons = [
-        DueReason(DueCode.MISSING_INPUT, f"{told}: the answer depends on {names}. Write it in row {exam.line}.", names)
-    ]
+    told = f"{describe_exam(exam, age)}: the answer depends on {' and '.join(missing)}. Fill in row {exam.line}."
+    reasons = [DueReason(DueCode.MISSING_INPUT, told, tuple(missing))]
     if any(decision is DueDecision.TREAT for decision, _ in outcomes.values()):
-        reasons.append(DueReason(DueCode.POSSIBLE_TYPE_1, "The eye may be of type 1 (treat): look at it first.", names))
+        reasons.append(DueReason(DueCode.POSSIBLE_TYPE_1, "The eye may be of type 1 (treat): look at it first."))
     return tuple(reasons)

@@ -51,11 +51,11 @@ class DueCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DueReason:
-    """A code with its sentence; `missing` names the column or the rule that is not there."""
+    """A code with its sentence; `missing` names the columns or the rules that are not there."""
 
     code: DueCode
     text: str
-    missing: str = ""
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
