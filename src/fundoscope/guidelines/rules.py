@@ -191,10 +191,15 @@ def guideline_names() -> tuple[str, ...]:
     return tuple(path.stem for path in sorted(DATA.glob("*.toml")) if "country" in _read_toml(path))
 
 
+@cache
+def _shipped(name: str) -> Guideline:
+    return _check(DATA / f"{name}.toml", Guideline)
+
+
 def read_guideline(name: str) -> Guideline:
     """The shipped guideline of that name, or the one in a TOML file of that path; `UsageError` for another name or a fault."""
     if name in guideline_names():
-        return _read_model(DATA / f"{name}.toml", Guideline)
+        return _shipped(name)
     if not name.endswith(".toml"):
         known = guideline_names()
         near = nearest(name, known)
@@ -204,25 +209,22 @@ def read_guideline(name: str) -> Guideline:
     return _check(Path(name), Guideline)  # not kept: the file may change while a program runs
 
 
+@cache
 def etrop_types() -> FindingClasses:
     """The types 1 and 2 of ETROP."""
-    return _read_model(DATA / "etrop-2003.toml", FindingClasses)
-
-
-def referral_classes() -> FindingClasses:
-    """What warrants a referral in telemedicine (AAP 2015)."""
-    return _read_model(DATA / "aap-telemedicine-2015.toml", FindingClasses)
-
-
-def risk_rules() -> tuple[RiskRule, ...]:
-    """The rules on who will have ROP that the literature cites, implemented or not."""
-    return _read_model(DATA / "risk_rules.toml", _RiskRules).rule
+    return _check(DATA / "etrop-2003.toml", FindingClasses)
 
 
 @cache
-def _read_model(path: Path, model: type[M]) -> M:
-    """A shipped file, read once."""
-    return _check(path, model)
+def referral_classes() -> FindingClasses:
+    """What warrants a referral in telemedicine (AAP 2015)."""
+    return _check(DATA / "aap-telemedicine-2015.toml", FindingClasses)
+
+
+@cache
+def risk_rules() -> tuple[RiskRule, ...]:
+    """The rules on who will have ROP that the literature cites, implemented or not."""
+    return _check(DATA / "risk_rules.toml", _RiskRules).rule
 
 
 def _check(path: Path, model: type[M]) -> M:
