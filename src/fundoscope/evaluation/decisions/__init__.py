@@ -1,6 +1,7 @@
 """From logits to decisions, and what the decisions are worth. Everything chosen is chosen on inner data.
 
-`temperature` calibrates logits; `operating_points` chooses thresholds; `abstention` chooses the probabilities from which a
+`temperature` calibrates logits; `operating_points` chooses thresholds, `local_points` those of
+another place with a bound of their sensitivity; `abstention` chooses the probabilities from which a
 person decides instead; `eye_views` combines the views of an eye; `cascade` scores two stages in a row as one grader;
 `prevalence` carries figures over to a clinic with another mix of classes (weights, predictive values, net benefit).
 """
@@ -22,6 +23,13 @@ from fundoscope.evaluation.decisions.eye_views import (
     RuleChoice,
     choose_eye_rule,
     choose_rule,
+)
+from fundoscope.evaluation.decisions.local_points import (
+    LocalPoint,
+    SensitivitySupport,
+    choose_local_point,
+    groups_enough,
+    sensitivity_support,
 )
 from fundoscope.evaluation.decisions.operating_points import (
     TARGETS,
@@ -47,21 +55,26 @@ __all__ = [
     "EyeRuleChoice",
     "EyeViews",
     "InnerPredictions",
+    "LocalPoint",
     "OperatingPoint",
     "RuleChoice",
+    "SensitivitySupport",
     "Temperature",
     "choose_band",
     "choose_eye_rule",
+    "choose_local_point",
     "choose_rule",
     "class_weights",
     "coverage_risk",
     "decision_confidence",
     "decision_curve",
     "fit_temperature",
+    "groups_enough",
     "max_accuracy",
     "operating_rows",
     "predictive_values",
     "score_cascade",
+    "sensitivity_support",
     "target_sensitivity",
     "youden",
 ]

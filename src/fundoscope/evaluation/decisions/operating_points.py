@@ -96,7 +96,7 @@ class _ThresholdCounts:
             raise UsageError("An operating point needs scores (n,) of both classes. Give inner data that hold both.")
         if scores.min() < 0 or scores.max() > 1:
             raise UsageError("An operating point is chosen on probabilities. Give values from 0 to 1.")
-        thresholds = _between(np.unique(scores))
+        thresholds = between_scores(np.unique(scores))
         ascending = [np.sort(scores[labels == label]) for label in (1, 0)]
         tp, fp = (len(each) - np.searchsorted(each, thresholds, side="left") for each in ascending)
         return cls(thresholds, tp, fp, int(labels.sum()), int((1 - labels).sum()))
@@ -119,7 +119,7 @@ class _ThresholdCounts:
         return OperatingPoint(threshold, rule, text, positives + negatives, positives, *shares, bound)
 
 
-def _between(scores: Array) -> Array:
+def between_scores(scores: Array) -> Array:
     """Thresholds below, midway between, and above ascending distinct probabilities (K,): (K + 1,)."""
     middle = (scores[1:] + scores[:-1]) / 2
     middle = np.where(middle > scores[:-1], middle, scores[1:])  # of neighbouring floats the middle is the lower
