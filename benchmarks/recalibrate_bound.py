@@ -117,7 +117,9 @@ MODELS = (
 
 def measure(model: ScoreModel, m: int, draws: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
     """A row for each target: cohorts of one kind with m infants with positives, and as many without."""
-    found = np.zeros((len(TARGETS), draws, 5))  # kept, kept by photograph, bound; kept by counting, bound after counting
+    found = np.zeros(
+        (len(TARGETS), draws, 5)
+    )  # kept, kept by photograph, bound; kept by counting, bound after counting
     for draw in range(draws):
         ill, infant = model.draw(m, SHIFT / 2, rng)
         well, other = model.draw(m, -SHIFT / 2, rng)

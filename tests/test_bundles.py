@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from typer.testing import CliRunner
 
 from fundoscope.bundles import Attribution, Card, DecisionThreshold, Stage, find_bundles, open_bundle, read, verify
-from fundoscope.bundles.card import seal
+from fundoscope.bundles.card import SCHEMA_VERSION, seal
 from fundoscope.cli.bundle import app
 from fundoscope.errors import BundleError, StudyError, UsageError
 from fundoscope.imaging import Standard
@@ -385,8 +385,8 @@ def test_spacing_and_order_do_not_break_the_seal(bundle):
 
 
 def test_a_newer_schema_names_both_versions_and_the_remedy(bundle):
-    rewrite(bundle, reseal=False, schema_version=5, fundoscope="9.1", unheard="of")
-    with pytest.raises(BundleError, match=r"version 5 \(made by fundoscope 9.1\).* up to 4\. Upgrade"):
+    rewrite(bundle, reseal=False, schema_version=SCHEMA_VERSION + 1, fundoscope="9.1", unheard="of")
+    with pytest.raises(BundleError, match=r"version 6 \(made by fundoscope 9.1\).* up to 5\. Upgrade"):
         verify(bundle)
 
 

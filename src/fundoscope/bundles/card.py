@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from fundoscope.imaging import Standard
 
-#: Version 1 had one stage only, version 2 other names of fields (`RENAMED_SINCE_2`), version 3 no rule for eyes. Raise it
-#: with every change that an older reader would misunderstand.
-SCHEMA_VERSION = 4
+#: Version 1 had one stage only, version 2 other names of fields (`RENAMED_SINCE_2`), version 3 no rule for eyes, version 4 no
+#: recalibration. Raise it with every change that an older reader would misunderstand.
+SCHEMA_VERSION = 5
 
 #: Names of a nicking card's fields in version 2, and today's: part of the card -> old name -> new name.
 RENAMED_SINCE_2 = {
@@ -121,6 +121,37 @@ class CardFigure(_Record):
     on: str
 
 
+#: What the names of figures begin with that were measured where a bundle was recalibrated.
+LOCAL = "local: "
+
+
+class Recalibration(_Record):
+    """What a bundle's temperature and thresholds were set anew on, and the bundle that it came from; its network is that one's.
+
+    `bound` is the lower 95 % bound of the sensitivity for a photograph, or for an eye where the rule for eyes was measured, at
+    the wished-for sensitivity `target`; `groups` are infants (or photographs, as `group_rule` says), `positive_groups` those
+    with a graded photograph of ROP. The source's threshold and temperature are kept for comparison.
+    """
+
+    source: str
+    source_created: date
+    source_digest: str
+    source_temperature: float
+    source_threshold: Probability
+    cohort: str
+    cohort_sha256: Sha256
+    photographs: int = Field(ge=1)
+    graded: int = Field(ge=1)
+    refused: int = Field(ge=0)
+    refused_positives: int = Field(ge=0)
+    positives: int = Field(ge=1)
+    groups: int = Field(ge=1)
+    positive_groups: int = Field(ge=1)
+    group_rule: str
+    target: Probability
+    bound: Probability
+
+
 def describe_doubts(figures: Sequence[CardFigure]) -> dict[str, str]:
     """What speaks against using a bundle, by its question (`rop`, `treatment`): empty where its figures are good enough.
 
@@ -146,6 +177,11 @@ def describe_doubts(figures: Sequence[CardFigure]) -> dict[str, str]:
                 f"{subject} no better than the nuisance baseline on its own folds (which knows file size, field shape, "
                 f"colour and sharpness only: AUC {nuisance.value:.2f}): {measured}"
             )
+    local = known.get(f"{LOCAL}auc")
+    if local is not None and (local.low is None or local.low <= 0.5):
+        doubts["rop"] = (
+            f"this grader is no better than chance where it was recalibrated: AUC {local.value:.2f}, {local.on}"
+        )
     return doubts
 
 
@@ -217,6 +253,7 @@ class Card(BaseCard):
     standard: Standard
     stages: tuple[Stage, ...] = Field(min_length=1, max_length=2)  # the second is asked where the first says yes
     eyes: EyeDecision | None = None  # None in bundles of before version 4; see `eye_decision`
+    recalibration: Recalibration | None = None  # of a bundle whose thresholds were set anew elsewhere
 
     parity: Parity | None = None
     parity_second: Parity | None = None  # of the second stage, where there is one

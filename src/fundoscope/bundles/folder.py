@@ -30,11 +30,12 @@ def replace_folder(out: Path) -> Generator[Path]:
 
 
 def write_card_files(card: BaseCard, parity: Sequence[str], part: Path) -> None:
-    """Write `card.md` and `bundle.json` beside the networks, with the checksum of every file."""
-    networks = {path.name: _record(path) for path in sorted(part.glob("*.onnx"))}
+    """Write `card.md` and `bundle.json` beside the networks and what else lies there, with the checksum of every file."""
+    own = (CARD_PAGE, CARD_FILE)
+    files = {path.name: _record(path) for path in sorted(part.iterdir()) if path.name not in own}
     page = part / CARD_PAGE
-    page.write_text(render(card.model_copy(update={"files": networks}), parity), encoding="utf-8")
-    card = card.model_copy(update={"files": {CARD_PAGE: _record(page), **networks}})
+    page.write_text(render(card.model_copy(update={"files": files}), parity), encoding="utf-8")
+    card = card.model_copy(update={"files": {CARD_PAGE: _record(page), **files}})
     (part / CARD_FILE).write_text(card.sealed_json(), encoding="utf-8")
 
 
@@ -51,20 +52,21 @@ def parity_lines(parity: Parity) -> list[str]:
     return lines
 
 
-def rewrite_card(folder: Path, changes: Mapping[str, object]) -> Card:
+def rewrite_card(folder: Path, changes: Mapping[str, object], out: Path | None = None) -> Card:
     """Write the card of a classifier's bundle anew with some fields changed, and its page and checksums; returns it.
 
-    The networks stay byte for byte. Raises `BundleError` for a bundle that is broken or of another task.
+    The networks, and what else lies beside them, stay byte for byte. With `out` the bundle stays as it is, and the changed one
+    is written there. Raises `BundleError` for a bundle that is broken or of another task.
     """
+    out = folder if out is None else out
     card = verify_task(folder, Card)
     card = card.model_copy(update={"schema_version": SCHEMA_VERSION, **changes})
     parities = [parity for parity in (card.parity, card.parity_second) if parity is not None]
-    with replace_folder(folder) as part:
+    with replace_folder(out) as part:
         for name in card.files:
-            if name.endswith(".onnx"):
-                shutil.copyfile(folder / name, part / name)
+            shutil.copyfile(folder / name, part / name)
         write_card_files(card, [line for parity in parities for line in parity_lines(parity)], part)
-    return verify_task(folder, Card)
+    return verify_task(out, Card)
 
 
 def render(card: BaseCard, parity: Sequence[str]) -> str:

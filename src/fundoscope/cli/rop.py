@@ -112,6 +112,40 @@ def study(
     run_study(options, Console(quiet), dry_run=dry_run)
 
 
+@app.command()
+def recalibrate(
+    cohort: Annotated[Path, typer.Argument(help="A labelled cohort table: image,label[,infant,...].")],
+    out: Annotated[
+        Path, typer.Option(help="The new bundle's folder, which must not exist; its name becomes the bundle's.")
+    ],
+    bundle: BundleName = "rop",
+    sensitivity: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="The sensitivity that the threshold is to reach.")
+    ] = 0.90,
+    images_are_independent: Annotated[
+        bool,
+        typer.Option(
+            "--images-are-independent", help="The table has no infants and each photograph shows another eye."
+        ),
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Set a bundle's temperature and threshold anew on labelled photographs of your own; the network stays as it is.
+
+    Says which sensitivity so few positives support, and refuses where they support too little.
+    """
+    from fundoscope.cli.console import Console
+    from fundoscope.rop.recalibration.run import RecalibrationOptions
+    from fundoscope.rop.recalibration.run import recalibrate as recalibrate_bundle
+    from fundoscope.studies import command
+
+    console = Console(quiet)
+    options = RecalibrationOptions(cohort, bundle, out, sensitivity, images_are_independent, command())
+    made = recalibrate_bundle(options, console)
+    console.say(f"bundle '{made.name}': {out}")
+    console.say(f"next: fundoscope rop screen PHOTOS --bundle {out} --out DIR")
+
+
 def _shares(text: str) -> tuple[float, ...]:
     from fundoscope.errors import UsageError
 

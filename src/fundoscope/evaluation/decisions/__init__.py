@@ -23,6 +23,7 @@ from fundoscope.evaluation.decisions.eye_views import (
     RuleChoice,
     choose_eye_rule,
     choose_rule,
+    round_up_threshold,
 )
 from fundoscope.evaluation.decisions.local_points import (
     LocalPoint,
@@ -73,6 +74,7 @@ __all__ = [
     "max_accuracy",
     "operating_rows",
     "predictive_values",
+    "round_up_threshold",
     "score_cascade",
     "sensitivity_support",
     "target_sensitivity",

@@ -187,6 +187,10 @@ def choose_eye_rule(
     choice = choose_rule(truth, np.asarray(p, float)[kept], shown)
     p_eye = EyeRule(choice.rule, 0.0).probabilities(p, graded, eyes)
     point = target_sensitivity(truth, p_eye[eyes.codes[kept][shown.first]], target)
-    # up to the next printed number: it parts the same eyes, since their probabilities are printed numbers too
-    threshold = min(1.0, float(np.ceil(point.threshold * 10**EYE_DIGITS - 1e-6)) / 10**EYE_DIGITS)
+    threshold = round_up_threshold(point.threshold)
     return EyeRuleChoice(EyeRule(choice.rule, threshold), replace(point, threshold=threshold), choice.text)
+
+
+def round_up_threshold(threshold: float) -> float:
+    """The next number of `EYE_DIGITS` digits, at most 1: it parts the same eyes, since their probabilities have as many."""
+    return min(1.0, float(np.ceil(threshold * 10**EYE_DIGITS - 1e-6)) / 10**EYE_DIGITS)

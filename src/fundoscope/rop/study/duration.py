@@ -12,14 +12,14 @@ from fundoscope.cohort import Folds
 from fundoscope.errors import counted, in_time
 from fundoscope.rop.recipes import RopRecipe, StudyArm
 from fundoscope.rop.study.networks import build_network, fit_options
-from fundoscope.rop.study.plan import StudyOptions, audit_cohort, divide
+from fundoscope.rop.study.plan import StudyOptions, audit_study_cohort, divide
 from fundoscope.rop.study.questions import UNKNOWN, Question, answerable_questions
 from fundoscope.studies import Progress
 
 
 def estimate_duration(options: StudyOptions, progress: Progress) -> None:
     """Tell what would run, and about how long; two steps of each network are timed, and nothing is written."""
-    cohort, groups = audit_cohort(options, progress)
+    cohort, groups = audit_study_cohort(options, progress)
     folds = divide(options, cohort, groups)
     questions, missing = answerable_questions(cohort, folds)
     progress.say(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.cohort import Cohort, Fold, Folds, Groups, ProblemKind, audit, make_groups
+from fundoscope.cohort import Audit, Cohort, Fold, Folds, Groups, ProblemKind, audit, make_groups
 from fundoscope.errors import CohortError, LeakError, StudyError, UsageError, counted
 from fundoscope.rop.recipes import USUAL_ARMS, BundleOrigin, RopRecipe, StudyArm, teachers_first
 from fundoscope.rop.study.questions import Question, answerable_questions
@@ -160,7 +160,7 @@ def make_plan(options: StudyOptions, progress: Progress) -> StudyPlan:
     Raises `UsageError` for a cohort without infants unless images are said to be independent, `CohortError` or `LeakError`
     for photographs that cannot be used, `StudyError` for a folder that holds something else.
     """
-    cohort, groups = audit_cohort(options, progress)
+    cohort, groups = audit_study_cohort(options, progress)
     _refuse_other_layout(options.out)
     study = Study.open(options.out, _manifest(options, cohort), [options.cohort, *cohort.paths])
     path = study.folder / "folds.json"
@@ -180,29 +180,40 @@ def divide(options: StudyOptions, cohort: Cohort, groups: Groups) -> Folds:
     return Folds.make(cohort, groups, options.folds, inner=numbers.inner_share, seed=numbers.seed)
 
 
-def audit_cohort(options: StudyOptions, progress: Progress) -> tuple[Cohort, Groups]:
+def audit_study_cohort(options: StudyOptions, progress: Progress) -> tuple[Cohort, Groups]:
     """The cohort, and its groups with all pictures of one eye joined; unusable photographs stop the study by name."""
-    cohort = Cohort.read(options.cohort)
-    if not cohort.has_infants and not options.independent:
-        raise UsageError(
-            f"{options.cohort}: no column 'infant' tells which photographs show the same infant, and figures from such folds "
-            "are too good. Add the column, or say --images-are-independent if each photograph shows another eye."
-        )
-    with progress.stages() as step:
-        found = audit(cohort, progress=step)
-    fatal = [problem for problem in found.problems if problem.kind in _FATAL_PROBLEMS]
-    if fatal:
-        named = "; ".join(f"{problem.kind}: {', '.join(map(str, problem.paths))}" for problem in fatal[:5])
-        kind = LeakError if any(problem.kind is ProblemKind.TWO_INFANTS for problem in fatal) else CohortError
-        raise kind(
-            f"{cohort.name}: {counted(len(fatal), 'problem')} {'stops' if len(fatal) == 1 else 'stop'} the study ({named}). "
-            "Correct or remove these rows; `fundoscope cohort audit` shows them all."
-        )
+    found = audit_cohort(options.cohort, options.independent, _FATAL_PROBLEMS, "study", progress)
     if found.pairs:
         progress.say(
             f"audit: {counted(len(found.pairs), 'pair')} of photographs may show one eye; kept together in the folds"
         )
-    return cohort, make_groups(cohort, found.pairs)
+    return found.cohort, make_groups(found.cohort, found.pairs)
+
+
+def audit_cohort(
+    table: Path, independent: bool, fatal_problems: Collection[ProblemKind], what: str, progress: Progress
+) -> Audit:
+    """The audit of a cohort of which figures are to be made; `fatal_problems` stop `what` is done with it, by name.
+
+    Raises `UsageError` for a cohort without infants unless images are said to be `independent`.
+    """
+    cohort = Cohort.read(table)
+    if not cohort.has_infants and not independent:
+        raise UsageError(
+            f"{table}: no column 'infant' tells which photographs show the same infant, and figures from such folds "
+            "are too good. Add the column, or say --images-are-independent if each photograph shows another eye."
+        )
+    with progress.stages() as step:
+        found = audit(cohort, progress=step)
+    fatal = [problem for problem in found.problems if problem.kind in fatal_problems]
+    if fatal:
+        named = "; ".join(f"{problem.kind}: {', '.join(map(str, problem.paths))}" for problem in fatal[:5])
+        kind = LeakError if any(problem.kind is ProblemKind.TWO_INFANTS for problem in fatal) else CohortError
+        raise kind(
+            f"{cohort.name}: {counted(len(fatal), 'problem')} {'stops' if len(fatal) == 1 else 'stop'} the {what} ({named}). "
+            "Correct or remove these rows; `fundoscope cohort audit` shows them all."
+        )
+    return found
 
 
 def _manifest(options: StudyOptions, cohort: Cohort) -> dict[str, object]:
