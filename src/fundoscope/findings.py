@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from fundoscope.errors import counted as counted  # findings are told with their numbers
 from fundoscope.errors import plural as plural
@@ -224,6 +224,16 @@ class Sink(Protocol):
 
     def close(self, whole: bool) -> None:
         """Finish the file; `whole` is False when the run was stopped before its end."""
+        ...
+
+
+@runtime_checkable
+class WarningSink(Sink, Protocol):
+    """A sink that has something to say of all photographs together once they are done."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Sentences that must be read before the answers are; empty where there is none."""
         ...
 
 

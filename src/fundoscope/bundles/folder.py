@@ -52,11 +52,13 @@ def parity_lines(parity: Parity) -> list[str]:
     return lines
 
 
-def rewrite_card(folder: Path, changes: Mapping[str, object], out: Path | None = None) -> Card:
+def rewrite_card(
+    folder: Path, changes: Mapping[str, object], out: Path | None = None, added: Mapping[str, str] | None = None
+) -> Card:
     """Write the card of a classifier's bundle anew with some fields changed, and its page and checksums; returns it.
 
-    The networks, and what else lies beside them, stay byte for byte. With `out` the bundle stays as it is, and the changed one
-    is written there. Raises `BundleError` for a bundle that is broken or of another task.
+    The networks, and what else lies beside them, stay byte for byte; `added` are texts of files by name, which are added or
+    replaced. With `out` the bundle stays as it is, and the changed one is written there. Raises `BundleError` for a bundle that is broken or of another task.
     """
     out = folder if out is None else out
     card = verify_task(folder, Card)
@@ -65,6 +67,8 @@ def rewrite_card(folder: Path, changes: Mapping[str, object], out: Path | None =
     with replace_folder(out) as part:
         for name in card.files:
             shutil.copyfile(folder / name, part / name)
+        for name, text in (added or {}).items():
+            (part / name).write_text(text, encoding="utf-8")
         write_card_files(card, [line for parity in parities for line in parity_lines(parity)], part)
     return verify_task(out, Card)
 

@@ -65,6 +65,8 @@ def grade_photographs(
         console.say(f"kept from an earlier run: {counted(summary.kept, grader.noun)}; --replace begins anew")
     if worked:
         console.say(f"{counted(worked, grader.noun)} in {summary.seconds:.1f} s")
+    for warning in summary.warnings:
+        console.say(f"WARNING: {warning}")
     if found.skipped:
         console.say(f"not among them: {found.skipped.describe()}")
     if out is not None:

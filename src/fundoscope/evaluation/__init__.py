@@ -5,6 +5,7 @@
     controls    what a network must beat or withstand: trivial, nuisance and vessel baselines, matched photographs,
                 shuffled labels
     detection   how well crossings are found (matching, COCO's scores), and where activation maps point
+    likeness    whether photographs look like those that a grader learnt from, told without labels
     forensics   whether whole-number tables can have given the figures of a published table
 
 Each part exports its public names: `from fundoscope.evaluation.decisions import Cascade`. The names that nearly every

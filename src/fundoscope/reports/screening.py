@@ -55,6 +55,7 @@ class ScreeningReport(StreamedReport):
         self._attention: list[tuple[tuple[int, float, int], dict[str, Any]]] = []  # a heap of the gravest
         self._grave = 0
         self._rows_open = True
+        self._likeness, self._unlike = "", False
         head = page.render(
             "screening_head.html.j2",
             page=self._page,
@@ -119,6 +120,10 @@ class ScreeningReport(StreamedReport):
         self._eyes = len(rows)
         self._write(page.render("screening_eyes.html.j2", **wording.describe_eyes(rows)))
 
+    def add_likeness(self, text: str, unlike: bool) -> None:
+        """Say in the summary whether the photographs look like those that the bundle learnt from; as a warning if `unlike`."""
+        self._likeness, self._unlike = text, unlike
+
     def _close_rows(self) -> None:
         if self._rows_open:
             self._write(b"</ol>\n")
@@ -141,6 +146,7 @@ class ScreeningReport(StreamedReport):
     def _summary(self, state: State) -> bytes:
         values = {"state": state, "counts": self.counts, "eyes": self._eyes, "nothing_seen": NOTHING_SEEN}
         values |= {"headline": self._headline(), "attention": self._grave > 0}
+        values |= {"likeness": self._likeness, "unlike": self._unlike}
         return page.render("screening_summary.html.j2", **values)
 
     def _guide(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from fundoscope.errors import OutputError, UsageError, list_names
-from fundoscope.findings import GradedPhotograph, Grader, Mention, Row, Sink, Status, exit_code, plural
+from fundoscope.findings import GradedPhotograph, Grader, Mention, Row, Sink, Status, WarningSink, exit_code, plural
 from fundoscope.outputs import RUN_MARKER, STATE
 from fundoscope.runs.engines import grade_isolated, map_in_order
 from fundoscope.runs.folder import BEGIN_ANEW, RunFolder, manifest_of
@@ -29,13 +29,17 @@ TABLES = ("results.csv", "results.json")
 
 @dataclass
 class RunSummary:
-    """How a run ended: the grader's `counts`, photographs in all, of which `kept` from before, seconds of this run."""
+    """How a run ended: the grader's `counts`, photographs in all, of which `kept` from before, seconds of this run.
+
+    `warnings` are sentences on all photographs together, which stand in the answer files too.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     photographs: int = 0
     kept: int = 0
     seconds: float = 0.0
     statuses: set[Status] = field(default_factory=set)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -97,6 +101,7 @@ def run(
             report(plural(grader.noun), number, len(mentions))
         if files:
             files.finish(summary.counts)
+            summary.warnings = files.warnings
     summary.seconds = time.perf_counter() - start
     return summary
 
@@ -122,7 +127,9 @@ class _RunFiles:
         self._journal.open(end)
         self._sinks: dict[str, Sink] = {
             "results.csv": CsvTable(folder.path / "results.csv", grader.columns, positions.get("results.csv")),
-            "results.json": JsonTable(folder.path / "results.json", positions.get("results.json"), skipped.as_json()),
+            "results.json": JsonTable(
+                folder.path / "results.json", positions.get("results.json"), skipped.as_json(), lambda: self.warnings
+            ),
             **grader.open_sinks(folder.path, folder.manifest["started"], positions, skipped.describe()),
         }
         self._mentions = found.mentions
@@ -157,6 +164,11 @@ class _RunFiles:
         pictures = [name for sink in self._sinks.values() for name in sink.add(number, mention, graded, rows)]
         positions = {name: sink.position for name, sink in self._sinks.items() if sink.position}
         self._journal.add(rows, pictures, positions, state)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the sinks have to say of all photographs together."""
+        return [text for sink in self._sinks.values() if isinstance(sink, WarningSink) for text in sink.warnings]
 
     def finish(self, counts: Mapping[str, int]) -> None:
         """Finish all files and note in the manifest that the run is."""

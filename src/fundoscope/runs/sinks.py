@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -101,12 +101,20 @@ _END = b"\n]}\n"
 class JsonTable:
     """The same rows as JSON, `{"skipped": ..., "rows": [...]}`, a row a line; None is null.
 
-    `skipped` tells by kind how many files were left out when photographs were looked for, and which. The file is whole
-    after every photograph.
+    `skipped` tells by kind how many files were left out when photographs were looked for, and which. `warnings` is asked at
+    the end for sentences on all photographs together: where there are any, the JSON ends with them. The file is whole after
+    every photograph.
     """
 
-    def __init__(self, path: Path, position: int | None = None, skipped: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        position: int | None = None,
+        skipped: Mapping[str, Any] | None = None,
+        warnings: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self._file = GrowingFile(path, position)
+        self._warnings = warnings
         self._before = b",\n"
         if position is None:
             self._before = b"\n"
@@ -129,8 +137,12 @@ class JsonTable:
         """Nothing is counted here."""
 
     def close(self, whole: bool) -> None:
-        """Close the file."""
-        self._file.close()
+        """Write the warnings, if there are any, and close the file."""
+        try:
+            if said := list(self._warnings()):
+                self._file.write(b"", tail=b'\n],\n"warnings": ' + json.dumps(said).encode() + b"}\n")
+        finally:
+            self._file.close()
 
 
 class JsonLines:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
 from fundoscope.bundles import Bundle, open_bundle
 from fundoscope.bundles.card import Stage
+from fundoscope.evaluation.likeness import LikenessReference
 from fundoscope.findings import (
     ROP_COLUMNS,
     BundleIdentity,
@@ -21,6 +23,7 @@ from fundoscope.findings import (
 )
 from fundoscope.imaging.sources import name_each
 from fundoscope.processors import count_processors
+from fundoscope.rop.screening.likeness import read_likeness
 from fundoscope.rop.screening.outputs import open_sinks
 from fundoscope.rop.screening.screener import RopEvidence, screen_photograph
 from fundoscope.runs.engines import grade_isolated, map_in_order
@@ -72,6 +75,11 @@ class RopGrader:
         shown = {"real": True, "simulated": self.allow_simulated}
         return self.bundle.second if shown.get(self.bundle.card.stage2, False) else None
 
+    @cached_property
+    def likeness(self) -> LikenessReference | None:
+        """What photographs are compared with that the bundle learnt from; None where it holds no reference of them."""
+        return read_likeness(self.bundle.folder, self.bundle.card)
+
     def screen(self, photographs: PhotographSource | Iterable[PhotographSource]) -> list[RopFinding]:
         """One finding a photograph, in their order: paths, bytes of files, open files, PIL images, or arrays in RGB.
 
@@ -89,7 +97,7 @@ class RopGrader:
 
     def grade_one(self, source: PhotographSource, name: str) -> GradedPhotograph:
         """The finding of one photograph, with `RopEvidence`; raises `PhotographError` for what cannot be read."""
-        return screen_photograph(source, name, self.bundle, self.second)
+        return screen_photograph(source, name, self.bundle, self.second, self.likeness)
 
     def failed(self, name: str, reason: str) -> GradedPhotograph:
         """The row of a photograph that could not be read or graded."""
@@ -106,4 +114,4 @@ class RopGrader:
         self, folder: Path, started: str, positions: Mapping[str, int], skipped: str = ""
     ) -> Mapping[str, Sink]:
         """`eyes.csv` for photographs from a cohort table, and `report.html` with its pictures."""
-        return open_sinks(self.bundle, self.second, folder, started, positions, skipped)
+        return open_sinks(self.bundle, self.second, self.likeness, folder, started, positions, skipped)

@@ -9,23 +9,36 @@ from typing import cast
 
 from fundoscope.bundles import Bundle
 from fundoscope.bundles.card import Stage
+from fundoscope.evaluation.likeness import LikenessReference
 from fundoscope.findings import GradedPhotograph, Mention, RopFinding, Row, Sink
 from fundoscope.reports.pictures import save_pictures
 from fundoscope.reports.screening import ReportedThreshold, ScreeningHeader, ScreeningReport
 from fundoscope.rop.screening.eyes import EYE_COLUMNS, ScreenedEyes
+from fundoscope.rop.screening.likeness import TALLY_FILE, LikenessTally
 from fundoscope.rop.screening.screener import RopEvidence
 from fundoscope.runs.folder import PICTURES
 from fundoscope.runs.sinks import CsvTable
 
 
 def open_sinks(
-    bundle: Bundle, second: Stage | None, folder: Path, started: str, positions: Mapping[str, int], skipped: str = ""
+    bundle: Bundle,
+    second: Stage | None,
+    reference: LikenessReference | None,
+    folder: Path,
+    started: str,
+    positions: Mapping[str, int],
+    skipped: str = "",
 ) -> dict[str, Sink]:
-    """`eyes.csv` and `report.html` in `folder`; see `Grader.open_sinks`."""
+    """`eyes.csv` and `report.html` in `folder`, and the tally of likeness; see `Grader.open_sinks`."""
     eyes = ScreenedEyes(bundle.card.eye_decision)
     header = header_of(bundle, second, started)
     report = ScreeningReport(folder / "report.html", header, positions.get("report.html"), skipped)
-    return {"eyes.csv": EyeTable(folder / "eyes.csv", eyes), "report.html": ScreeningPage(report, folder, eyes)}
+    tally = LikenessTally(folder / TALLY_FILE, reference, positions.get(TALLY_FILE))
+    return {
+        TALLY_FILE: tally,
+        "eyes.csv": EyeTable(folder / "eyes.csv", eyes),
+        "report.html": ScreeningPage(report, folder, eyes, tally),
+    }
 
 
 class EyeTable:
@@ -58,8 +71,9 @@ class EyeTable:
 class ScreeningPage:
     """`report.html`, and in `pictures/` each photograph with its activation map."""
 
-    def __init__(self, report: ScreeningReport, folder: Path, eyes: ScreenedEyes) -> None:
+    def __init__(self, report: ScreeningReport, folder: Path, eyes: ScreenedEyes, tally: LikenessTally) -> None:
         self._report = report
+        self._tally = tally
         self._folder = folder
         self._eyes = eyes
 
@@ -83,7 +97,8 @@ class ScreeningPage:
         self._report.recount(*rows)
 
     def close(self, whole: bool) -> None:
-        """Write the table of eyes, the foot and the summary."""
+        """Write the table of eyes, the foot, and the summary with what is said of likeness."""
+        self._report.add_likeness(self._tally.describe(), self._tally.verdict.unlike)
         self._report.add_eyes(self._eyes.rows())
         self._report.close(whole)
 

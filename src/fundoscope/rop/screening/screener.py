@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fundoscope.bundles import Bundle
 from fundoscope.bundles.card import Stage
+from fundoscope.evaluation.likeness import LikenessReference
 from fundoscope.findings import GradedPhotograph, PhotographSource, RopFinding, Status, join_remarks
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.quality import judge_quality
@@ -24,27 +25,34 @@ class RopEvidence:
     """What a finding rests on.
 
     `picture` is the standard square before contrast enhancement, uint8 RGB (None: not read); `activation` (rows,
-    columns) is the class activation map in logits (None: not graded); `size` is the photograph's (rows, columns).
+    columns) is the class activation map in logits (None: not graded); `size` is the photograph's (rows, columns). `distance`
+    is how far it lies from the photographs that the bundle learnt from (None: not measured; see `likeness`).
     """
 
     picture: Pixels | None = None
     activation: NDArray[np.float32] | None = None
     size: tuple[int, int] | None = None
+    distance: float | None = None
 
 
 def screen_photograph(
-    source: PhotographSource, name: str, bundle: Bundle, second: Stage | None = None
+    source: PhotographSource,
+    name: str,
+    bundle: Bundle,
+    second: Stage | None = None,
+    reference: LikenessReference | None = None,
 ) -> GradedPhotograph:
     """The finding of one photograph, with `RopEvidence`.
 
-    `second` is the stage that tells, where ROP is suspected, whether it requires treatment; None tells nothing. Raises
-    `PhotographError` for what cannot be read.
+    `second` is the stage that tells, where ROP is suspected, whether it requires treatment; None tells nothing. `reference` is
+    what photographs are compared with that the bundle learnt from. Raises `PhotographError` for what cannot be read.
     """
     start = time.perf_counter()
     standard = bundle.card.standard
     photograph = standard.prepare(source, name)
     size = photograph.shape
     verdict = judge_quality(photograph, "infant")
+    distance = None if reference is None else reference.distance(verdict.measures)
     picture = standard.square(photograph)
     found: dict[str, Any] = {"quality": round(verdict.score, 4)}
     activation = None
@@ -65,4 +73,4 @@ def screen_photograph(
         found["reason"] = join_remarks(*reasons)
     found["reason"] = join_remarks(found["reason"], photograph.photograph.remark)
     finding = RopFinding(photograph.name, seconds=round(time.perf_counter() - start, 4), **found)
-    return GradedPhotograph((finding,), RopEvidence(picture, activation, size))
+    return GradedPhotograph((finding,), RopEvidence(picture, activation, size, distance))
