@@ -104,7 +104,7 @@ def test_the_tally_goes_on_where_a_run_was_cut_off(tmp_path):
     second.close(True)
     assert second.describe() == whole.describe() and second.verdict == whole.verdict
     assert (second.verdict.n, second.verdict.beyond) == (3, 2) and second.warnings
-    assert "2 of 3 (67%)" in second.describe() and "25% of the graded called ROP" in second.describe()
+    assert "2 of 3 (67 %)" in second.describe() and "25 % of the graded called ROP" in second.describe()
     assert path.read_text() == (tmp_path / "whole.txt").read_text()
 
 
@@ -128,7 +128,7 @@ def test_a_screening_warns_on_the_page_and_in_the_json(bundle_that_knows, eyes, 
         (tmp_path / "out" / "report.html").read_text(),
         json.loads((tmp_path / "out" / "results.json").read_text()),
     )
-    assert "2 of 2 (100%) lie further from these" in page and "look unlike those that the bundle learnt from" in page
+    assert "2 of 2 (100 %) are further away from them" in page and "look unlike the 30 that the bundle learnt from" in page
     assert values["warnings"] == summary.warnings and len(values["rows"]) == 2
     assert "look unlike" in values["warnings"][0] and "rop recalibrate" in values["warnings"][0]
 

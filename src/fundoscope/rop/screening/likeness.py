@@ -18,7 +18,7 @@ from fundoscope.bundles import Bundle
 from fundoscope.bundles.card import Card
 from fundoscope.bundles.folder import rewrite_card
 from fundoscope.bundles.read import checked_bytes, open_bundle
-from fundoscope.errors import BundleError, counted
+from fundoscope.errors import BundleError
 from fundoscope.evaluation.likeness import (
     LIKENESS_FAMILIES,
     NEAR,
@@ -138,23 +138,23 @@ class LikenessTally:
         if not verdict.n:
             return ""
         found = (
-            f"{verdict.beyond} of {verdict.n} ({verdict.share:.0%}) lie further from these, in {_MEASURED}, than "
-            f"{NEAR:.0%} of the {reference.n} lie from each other"
+            f"that the bundle learnt from: {verdict.beyond} of {verdict.n} ({100 * verdict.share:.0f} %) are further away from "
+            f"them, in {_MEASURED}, than {100 * NEAR:g} % of the {reference.n} are from each other"
         )
         facts = self._facts(reference)
         if verdict.unlike:
             return (
-                f"These photographs look unlike those that the bundle learnt from: {found}. Its figures and its threshold "
+                f"These photographs look unlike the {reference.n} {found}. The bundle's figures and threshold "
                 f"may not hold here: label some, and run fundoscope rop evaluate and rop recalibrate. {facts}"
             )
-        return f"These photographs look like those that the bundle learnt from: {found}; {1 - NEAR:.0%} are expected. {facts}"
+        return f"These photographs look like the {reference.n} {found}; {100 * (1 - NEAR):.0f} % are expected. {facts}"
 
     def _facts(self, reference: LikenessReference) -> str:
-        there = [f"{counted(round(reference.refused * reference.n), 'photograph')} of {reference.n} refused"]
+        there = [f"{round(reference.refused * reference.n)} of {reference.n} refused"]
         here = [f"{self._refused} of {self._refused + self._graded} refused"]
         if self._graded and not math.isnan(reference.called):
             here.append(
-                f"{self._called / self._graded:.0%} of the graded called ROP, which depends on how many are ill"
+                f"{100 * self._called / self._graded:.0f} % of the graded called ROP, which depends on how many are ill"
             )
-            there.append(f"{reference.called:.0%} called")
+            there.append(f"{100 * reference.called:.0f} % called")
         return f"Here {' and '.join(here)}; there {' and '.join(there)}."
