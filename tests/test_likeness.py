@@ -128,7 +128,9 @@ def test_a_screening_warns_on_the_page_and_in_the_json(bundle_that_knows, eyes, 
         (tmp_path / "out" / "report.html").read_text(),
         json.loads((tmp_path / "out" / "results.json").read_text()),
     )
-    assert "2 of 2 (100 %) are further away from them" in page and "look unlike the 30 that the bundle learnt from" in page
+    assert (
+        "2 of 2 (100 %) are further away from them" in page and "look unlike the 30 that the bundle learnt from" in page
+    )
     assert values["warnings"] == summary.warnings and len(values["rows"]) == 2
     assert "look unlike" in values["warnings"][0] and "rop recalibrate" in values["warnings"][0]
 
