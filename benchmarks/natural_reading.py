@@ -44,16 +44,16 @@ import numpy as np
 
 from fundoscope.cohort.sheet import SheetRow, read_sheet, write_sheet
 from fundoscope.datasets import open_dataset
-from fundoscope.errors import UsageError
 from fundoscope.evaluation import results_table
-from fundoscope.evaluation.metrics import estimate_share, grade_estimates
-from fundoscope.evaluation.metrics.grades import grade_counts
+from fundoscope.evaluation.metrics import Readings, estimate_share, settle
 from fundoscope.nicking.grade_study.chosen_crossings import (
     Candidate,
     ContactSheetLayout,
     draw_contact_sheets,
     read_candidates,
 )
+from fundoscope.nicking.grade_study.patch_table import parse_grade
+from fundoscope.nicking.reading.tool_grades import CrossingPlace, match_results
 from fundoscope.vessels.grade_rule import GRADES, SPAN
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,9 +101,8 @@ def read_reading(path: Path) -> list[ReadCrossing]:
     """
     crossings = []
     for row in read_sheet(path, COLUMNS):
-        grades = {column: _grade(row, column) for column in ("reader_1", "reader_2", "settled")}
-        if grades["reader_1"] == grades["reader_2"]:
-            grades["settled"] = grades["reader_1"]
+        first, second, settled = (parse_grade(row, column) for column in ("reader_1", "reader_2", "settled"))
+        grades = {"reader_1": first, "reader_2": second, "settled": settle(first, second, settled)}
         place = (float(row[column]) for column in ("row", "column", "vein_px"))
         crossings.append(ReadCrossing(row["photograph"], *place, grades))
     return crossings
@@ -114,61 +113,37 @@ def match_tool(crossings: Sequence[ReadCrossing], findings: Sequence[SheetRow]) 
 
     Raises `UsageError` where a photograph was not given to the tool.
     """
-    by_name: dict[str, list[SheetRow]] = {}
-    for row in findings:
-        by_name.setdefault(Path(row["file"]).stem, []).append(row)
-    matched = []
-    for crossing in crossings:
-        name = crossing.photograph.rpartition("/")[2]
-        if name not in by_name:
-            raise UsageError(
-                f"{crossing.photograph} has no row in the tool's results. Grade all photographs of the list."
-            )
-        own = [row for row in by_name[name] if row["crossing"]]
-        away = [np.hypot(float(row["row"]) - crossing.row, float(row["col"]) - crossing.column) for row in own]
-        found = bool(own) and min(away) <= crossing.vein_px
-        grade = _grade(own[int(np.argmin(away))], "grade") if found else None
-        matched.append(replace(crossing, grades=crossing.grades | {"tool": grade}, found=found))
-    return matched
+    places = [CrossingPlace(each.photograph, each.row, each.column, each.vein_px) for each in crossings]
+    return [
+        replace(crossing, grades=crossing.grades | {"tool": tool.grade}, found=tool.found)
+        for crossing, tool in zip(crossings, match_results(places, findings), strict=True)
+    ]
 
 
 def agreements(crossings: Sequence[ReadCrossing]) -> Iterator[dict[str, object]]:
     """A row for each pair of graders, in all crossings and in each set; pairs with nothing in common are left out."""
     for data in ("all", *SETS):
         listed = [each for each in crossings if data == "all" or each.photograph.startswith(f"{data}/")]
+        graders = {name for pair in PAIRS for name in pair}
+        given = {name: [each.grades.get(name) for each in listed] for name in graders}
+        readings = Readings(tuple(map(str, range(GRADES))), [each.photograph for each in listed], given)
         for first, second in PAIRS:
-            pairs = [(each.grades.get(first), each.grades.get(second), each.photograph) for each in listed]
-            both = [(one, other, name) for one, other, name in pairs if one is not None and other is not None]
-            if both:
-                asked = [each.found for each in listed if second == "tool"]
-                photographs = [each.photograph for each in listed]
-                yield {
-                    "data": data, "first": first, "second": second, "listed": len(listed), "found": sum(map(bool, asked)) if asked else None,
-                    "coverage": estimate_share([None not in pair for pair in pairs], photographs), **_agreement(both),
-                }  # fmt: skip
-
-
-def _agreement(both: Sequence[tuple[int, int, str]]) -> dict[str, object]:
-    """Figures of the crossings that two graders graded; in `confusion` a row stands for each grade of the first one."""
-    first, second, photographs = zip(*both, strict=True)
-    estimates = grade_estimates(first, second, photographs)
-    confusion = " | ".join(" ".join(map(str, row)) for row in grade_counts(first, second))
-    shares = {
-        f"{name}_2_or_3": estimate_share([grade >= 2 for grade in grades], photographs)
-        for name, grades in (("first", first), ("second", second))
-    }
-    return {
-        "quadratic_kappa": estimates["quadratic_kappa"],
-        "same_grade": estimates["accuracy"],
-        **shares,
-        "confusion": confusion,
-    }
-
-
-def _grade(row: SheetRow, column: str) -> int | None:
-    if row[column] and row[column] not in map(str, range(GRADES)):
-        raise UsageError(f"{row.where}: '{row[column]}' is no grade. Write 0 to 3 in '{column}', or nothing.")
-    return int(row[column]) if row[column] else None
+            found = readings.measure(first, second)
+            if found is None:
+                continue
+            asked = [each.found for each in listed if second == "tool"]
+            both = [each for each in listed if None not in (each.grades.get(first), each.grades.get(second))]
+            shares = {
+                f"{name}_2_or_3": estimate_share(
+                    [each.grades[grader] >= 2 for each in both], [each.photograph for each in both]
+                )
+                for name, grader in (("first", first), ("second", second))
+            }
+            yield {
+                "data": data, "first": first, "second": second, "listed": len(listed), "found": sum(map(bool, asked)) if asked else None,
+                "coverage": found.coverage, "quadratic_kappa": found.quadratic_kappa, "same_grade": found.same_class, **shares,
+                "confusion": " | ".join(" ".join(map(str, row)) for row in found.counts),
+            }  # fmt: skip
 
 
 def draw_sheets(data: Path, out: Path) -> None:

@@ -85,5 +85,5 @@ def test_agreement_counts_what_both_graded_and_resamples_photographs(reading, cr
 
 def test_a_grade_that_is_none_is_refused(reading, tmp_path):
     path = write_sheet(tmp_path / "reading.csv", reading.COLUMNS, [(1, "HRF/01_h", 1, 1, 1, 4, "", "")])
-    with pytest.raises(UsageError, match="'4' is no grade"):
+    with pytest.raises(UsageError, match="'4' in 'reader_1' is no grade"):
         reading.read_reading(path)

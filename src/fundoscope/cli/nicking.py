@@ -61,6 +61,34 @@ def grade_patches(
     grade_photographs(patches, out, json, replace, quiet, bundle, lambda: PatchGrader(NickingGrader.open(bundle)))
 
 
+@app.command("cut-patches")
+def cut_patches(
+    photos: Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for a list on standard input.")],
+    out: Annotated[Path, typer.Option(help="Folder for patches.csv, contact_sheet.html, results.csv and pictures.")],
+    per_photograph: Annotated[
+        int | None, typer.Option(min=1, help="At most so many crossings of each photograph, drawn by chance.")
+    ] = None,
+    bundle: BundleName = "nicking",
+    replace: Replace = False,
+    quiet: Quiet = False,
+) -> None:
+    """Cut the crossings of adults' photographs out as patches, and write a table and a contact sheet for two readers.
+
+    No grade of the tool is shown. A run that was cut off goes on when the same command is given again.
+
+    Exit codes: 0 all were read (refused ones included), 1 some could not be, 2 the call is wrong, 3 the bundle is
+    missing or broken, 4 the answers could not be written.
+    """
+    from fundoscope.nicking.reading.cut import TABLE, PatchCutter, refuse_losing_grades
+
+    if replace:
+        refuse_losing_grades(out)
+    after = f"two readers fill in {out / TABLE}; then: fundoscope nicking agreement {out / TABLE} --out DIR"
+    grade_photographs(
+        photos, out, False, replace, quiet, bundle, lambda: PatchCutter.open(bundle, per_photograph), after
+    )
+
+
 @app.command("make-labels")
 def make_labels(
     dataset_dir: Annotated[

@@ -35,8 +35,12 @@ def grade_photographs(
     quiet: bool,
     bundle: str,
     open_grader: Callable[[], Grader],
+    next_step: str = "",
 ) -> None:
-    """Grade all photographs with the grader that `open_grader` opens from `bundle`; leaves with the exit code."""
+    """Grade all photographs with the grader that `open_grader` opens from `bundle`; leaves with the exit code.
+
+    `next_step` is told at the end: what to do with the answer.
+    """
     from fundoscope.bundles import locate
     from fundoscope.cli.console import Console
     from fundoscope.errors import UsageError
@@ -70,5 +74,7 @@ def grade_photographs(
     if found.skipped:
         console.say(f"not among them: {found.skipped.describe()}")
     if out is not None:
-        console.say(f"report: {out / 'report.html'}")
+        console.say(f"report: {out / next(name for name in grader.files if name.endswith('.html'))}")
+    if next_step:
+        console.say(f"next: {next_step}")
     raise typer.Exit(summary.exit_code)

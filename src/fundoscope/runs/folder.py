@@ -132,7 +132,7 @@ class RunFolder:
 
 def _refuse_files_of_others(path: Path, manifest: Manifest, owned: set[str]) -> None:
     """Raise `UsageError` if the run would overwrite files that lie in the folder and are not `owned` by a run."""
-    numbered = (path / PICTURES).glob("[0-9][0-9][0-9][0-9]*_*.jpg")
+    numbered = (path / PICTURES).glob("[0-9][0-9][0-9][0-9]*_*.[jp][pn]g")
     names = [name for name in manifest["files"] if os.path.lexists(path / name)]
     names += [PICTURES] if (path / PICTURES).is_symlink() else [f"{PICTURES}/{place.name}" for place in numbered]
     if others := [name for name in names if name not in owned or (path / name).is_symlink()]:
@@ -145,7 +145,7 @@ def _refuse_files_of_others(path: Path, manifest: Manifest, owned: set[str]) -> 
 def owned_files(path: Path, manifest: Manifest) -> set[str]:
     """Names, relative to the folder, of the files that its run has written: answers and pictures."""
     pictures = [entry["pictures"] for entry in Journal(path / STATE).entries()]
-    begun = (path / PICTURES).glob(f"{len(pictures) + 1:04d}_*.jpg")  # of the photograph at which the run was cut off
+    begun = (path / PICTURES).glob(f"{len(pictures) + 1:04d}_*.[jp][pn]g")  # of the photograph at which the run was cut off
     shown = [place.name for place in begun] + [Path(name).name for names in pictures for name in names]
     return {Path(name).name for name in manifest["files"]} | {f"{PICTURES}/{name}" for name in shown}
 

@@ -3,9 +3,10 @@
 `scores` holds the metrics of binary scores and works each out for many bootstrap weightings at once; `recalibration` the
 slope and intercept of predicted log-odds; `intervals` the group bootstrap (`estimate`, `estimates`, `difference`) and exact
 bounds of proportions; `curves` the points of ROC, precision-recall and reliability curves; `grades` kappas and recalls of
-grades 0 to 3; `tables` rows for subgroups and the table of results that every study writes.
+grades 0 to 3; `agreement` how far two graders agree who both may be wrong; `tables` rows for subgroups and the table of results that every study writes.
 """
 
+from fundoscope.evaluation.metrics.agreement import Agreement, Readings, agreement_estimates, class_counts, settle
 from fundoscope.evaluation.metrics.curves import (
     FALSE_POSITIVE_RATES,
     ReliabilityBin,
@@ -65,14 +66,18 @@ __all__ = [
     "MIN_GROUPS",
     "PAPER_MIX",
     "REPLICATES",
+    "Agreement",
     "Difference",
     "Estimate",
+    "Readings",
     "RecalibrationLines",
     "ReliabilityBin",
+    "agreement_estimates",
     "auc",
     "average_precision",
     "bootstrap",
     "check_scores",
+    "class_counts",
     "clopper_pearson",
     "compute_metrics",
     "cut_into_bands",
@@ -100,6 +105,7 @@ __all__ = [
     "results_table",
     "roc_band",
     "roc_points",
+    "settle",
     "subgroup_rows",
     "weighted_metrics",
     "wilson",

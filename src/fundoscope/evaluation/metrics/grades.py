@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fundoscope.errors import UsageError
+from fundoscope.evaluation.metrics.agreement import quadratic_weights, weighted_kappas
 from fundoscope.evaluation.metrics.intervals import Difference, Estimate, bootstrap
 from fundoscope.evaluation.metrics.scores import ratio
 
@@ -23,8 +24,6 @@ _GRADES = len(PAPER_MIX)  # those of `vessels.grade_rule`, whose import would lo
 GRADE_METRICS = (
     "quadratic_kappa", "kappa", "accuracy", *(f"recall_{grade}" for grade in range(_GRADES)), "recall_2_or_3", "specificity_2_or_3",
 )  # fmt: skip
-
-_QUADRATIC = (np.arange(_GRADES)[:, None] - np.arange(_GRADES)) ** 2
 
 
 def grade_estimates(
@@ -62,9 +61,7 @@ def quadratic_kappa(y: ArrayLike, predicted: ArrayLike) -> float:
 
 def quadratic_kappas(cells: Array) -> Array:
     """Quadratic kappa of confusion tables (..., 4, 4); nan where chance alone could make no error."""
-    chance = cells.sum(axis=-1)[..., :, None] * cells.sum(axis=-2)[..., None, :]
-    off, off_expected = ((each * _QUADRATIC).sum(axis=(-2, -1)) for each in (cells, chance))
-    return 1 - ratio(off * cells.sum(axis=(-2, -1)), off_expected)
+    return weighted_kappas(cells, quadratic_weights(_GRADES))
 
 
 def grade_counts(y: ArrayLike, predicted: ArrayLike) -> NDArray[np.int64]:

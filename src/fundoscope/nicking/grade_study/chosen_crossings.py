@@ -164,17 +164,23 @@ def draw_contact_sheets(
 def _tile(candidate: Candidate, record: PhotographRecord, layout: ContactSheetLayout) -> Pixels:
     side, half = layout.side, layout.side // 2
     at, step = (candidate.row, candidate.column), layout.span * candidate.vein_px / side
-    seen = sample_square(record.pixels, at, step, side).astype(np.float32)
-    low, high = np.percentile(seen, (1, 99.5), axis=(0, 1) if layout.each_colour else None)
+    seen = stretch_contrast(sample_square(record.pixels, at, step, side), layout.each_colour)
     assert record.artery is not None and record.vein is not None
     colours = np.zeros((*record.field.shape, 3), np.uint8)
     colours[record.artery], colours[record.vein] = (255, 60, 60), (60, 90, 255)
     colours[record.artery & record.vein] = (60, 255, 60)
     tile = np.zeros(layout.tile_shape, np.uint8)
-    tile[:side, :side] = np.clip((seen - low) / (high - low + 1) * 255, 0, 255)
+    tile[:side, :side] = seen
     tile[:half, side + 2 : side + 2 + half] = sample_square(colours, at, 2 * step, half)
     cv2.putText(tile, str(candidate.number), (side + 30, side - 40), cv2.FONT_HERSHEY_SIMPLEX, 1, (255, 255, 255), 2)
     return tile
+
+
+def stretch_contrast(pixels: Pixels, each_colour: bool = False) -> Pixels:
+    """A square (s, s, 3) from black to white, so that vessels stand out; red, green and blue apart where `each_colour`."""
+    seen = pixels.astype(np.float32)
+    low, high = np.percentile(seen, (1, 99.5), axis=(0, 1) if each_colour else None)
+    return np.asarray(np.clip((seen - low) / (high - low + 1) * 255, 0, 255), np.uint8)
 
 
 def _digest(path: Path) -> str:

@@ -4,6 +4,12 @@
 
 `patch` is a path relative to the table; `grade` 0 to 3, blank where it is not known; `photograph` keeps patches of one
 photograph together (`image` does, too). A folder of the 90-patch set (Nguyen 2013) serves as a table.
+
+The table that `fundoscope nicking cut-patches` writes for two readers serves, too:
+
+    number,patch,photograph,row,column,reader_1,reader_2,settled,span,vein_px,slope
+
+Its grade is the settled one, and where none is written that on which both readers agree.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ from fundoscope.cohort.sheet import SheetRow, is_blank, parse_number, parse_whol
 from fundoscope.cohort.spellings import describe_spellings, find_two_spellings
 from fundoscope.datasets import open_dataset
 from fundoscope.errors import UsageError
+from fundoscope.evaluation.metrics import settle
 from fundoscope.imaging.alike import name_alike
 from fundoscope.vessels.grade_rule import GRADES, SPAN
 
@@ -25,7 +32,13 @@ COLUMNS = (
     "patch", "grade", "photograph", "span", "vein_px", "narrowing_1", "narrowing_2", "sham",
     "calibre_1", "calibre_2", "fade_1", "fade_2", "slope",
 )  # fmt: skip
+#: What two readers write, and what they settle on where they differ.
+READERS = ("reader_1", "reader_2")
+SETTLED = "settled"
+#: The columns of a table for readers.
+READER_COLUMNS = ("number", "patch", "photograph", "row", "column", *READERS, SETTLED, "span", "vein_px", "slope")
 _NUMBERS = tuple(name for name in COLUMNS[3:] if name != "sham")
+_PLACE = ("row", "column")
 #: Vein widths that a wide patch spans: the usual one can be cut from it turned, at half its size, and off its middle.
 WIDE_SPAN = 27.0
 _GROUPS = ("photograph", "image")
@@ -38,7 +51,9 @@ class PatchRow:
     `grade` is None where nobody graded it. It spans `span` widths of its vein; `vein_px` is that width in pixels at the
     scale of the vessel maps, `slope` the degrees by which it is turned clockwise from level, `narrowing` the true narrowing of the upper and the lower side that can be seen, `calibre` and
     `fade` the losses of width and of contrast that it is made of; nan where not known.
-    `sham` is the sham warp that was carried out, blank or `none` where there was none.
+    `sham` is the sham warp that was carried out, blank or `none` where there was none. `readers` are the grades of two readers,
+    None where one gave none; `number` is what they call the patch, `place` its row and column in the photograph, nan where not
+    known.
     """
 
     path: Path
@@ -51,6 +66,9 @@ class PatchRow:
     calibre: tuple[float, float] = (math.nan, math.nan)
     fade: tuple[float, float] = (math.nan, math.nan)
     slope: float = math.nan
+    readers: tuple[int | None, int | None] = (None, None)
+    number: str = ""
+    place: tuple[float, float] = (math.nan, math.nan)
 
     @property
     def crossing(self) -> str:
@@ -74,11 +92,17 @@ def read_patch_table(path: Path) -> list[PatchRow]:
     """
     if path.is_dir():
         return _read_graded_folder(path)
-    sheet = read_sheet(path, ("patch", "grade"))
-    columns = list(sheet.titles)
-    if not {"patch", "grade"} <= set(columns) or not set(_GROUPS) & set(columns):
-        raise UsageError(f"{path}: has the columns {', '.join(columns) or 'none'}. Give patch, grade and photograph.")
-    sheet.check_columns(("patch", "grade"), COLUMNS[2:])
+    sheet = read_sheet(path, ("patch", "grade", *READERS))
+    columns = set(sheet.titles)
+    read_twice = set(READERS) <= columns
+    if "patch" not in columns or not ("grade" in columns or read_twice) or not set(_GROUPS) & columns:
+        raise UsageError(
+            f"{path}: has the columns {', '.join(sheet.titles) or 'none'}. Give patch, grade and photograph; in place of grade "
+            f"{READERS[0]} and {READERS[1]} do, and {SETTLED} where they differ."
+        )
+    sheet.check_columns(
+        ("patch", *(READERS if read_twice else ("grade",))), dict.fromkeys((*COLUMNS[1:], *READER_COLUMNS))
+    )
     rows: list[PatchRow] = []
     paths: set[Path] = set()
     for line in sheet:
@@ -117,11 +141,11 @@ def _parse_row(table: Path, line: SheetRow, encoding: str) -> PatchRow:
     group = next((cells[name] for name in _GROUPS if not is_blank(cells.get(name, ""))), "")
     if not group:
         raise UsageError(f"{where}: does not say which photograph {path.name} was cut from. Fill in 'photograph'.")
-    grade = None if is_blank(cells["grade"]) else parse_whole(cells["grade"])
-    if not is_blank(cells["grade"]) and (grade is None or grade >= GRADES):
-        raise UsageError(f"{where}: grade '{cells['grade']}' is none. Give 0, 1, 2 or 3, or leave it blank.")
-    numbers = {}
-    for name in _NUMBERS:
+    first, second = (parse_grade(line, column) for column in READERS)
+    settled = parse_grade(line, SETTLED)
+    grade = parse_grade(line, "grade") if not is_blank(line["grade"]) else settle(first, second, settled)
+    numbers = dict.fromkeys(_PLACE, math.nan)
+    for name in (*_NUMBERS, *(_PLACE if READERS[0] in cells else ())):
         try:
             numbers[name] = parse_number(cells.get(name, ""))
         except ValueError as fault:
@@ -132,4 +156,15 @@ def _parse_row(table: Path, line: SheetRow, encoding: str) -> PatchRow:
         path, grade, group, SPAN if math.isnan(numbers["span"]) else numbers["span"], numbers["vein_px"],
         (numbers["narrowing_1"], numbers["narrowing_2"]), cells.get("sham", ""),
         (numbers["calibre_1"], numbers["calibre_2"]), (numbers["fade_1"], numbers["fade_2"]), numbers["slope"],
+        (first, second), line["number"], (numbers["row"], numbers["column"]),
     )  # fmt: skip
+
+
+def parse_grade(line: SheetRow, column: str) -> int | None:
+    """The grade in a column of a row, None where it is blank; `UsageError` for anything but 0 to 3."""
+    grade = parse_whole(line[column])
+    if not is_blank(line[column]) and (grade is None or grade >= GRADES):
+        raise UsageError(
+            f"{line.where}: '{line[column]}' in '{column}' is no grade. Give 0, 1, 2 or 3, or leave it blank."
+        )
+    return grade
