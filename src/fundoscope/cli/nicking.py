@@ -89,6 +89,54 @@ def cut_patches(
     )
 
 
+@app.command("agreement")
+def agreement(
+    patch_table: Annotated[
+        Path, typer.Argument(metavar="PATCHES.csv", help="The table of cut-patches, filled in by two readers.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for agreement.html, agreement.csv and what they differ on.")],
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(help="results.csv of nicking grade: the tool's grades of the photographs, not of the patches."),
+    ] = None,
+    without_tool: Annotated[bool, typer.Option("--without-tool", help="Compare the readers alone.")] = False,
+    bundle: BundleName = "nicking",
+    quiet: Quiet = False,
+) -> None:
+    """How far two readers of patches agree, and the tool with each: kappas with intervals, confusion, where they differ most.
+
+    Exit codes: 0 done, 1 a patch cannot be read, 2 the call or its table is wrong, 3 the bundle is missing, broken or
+    grades nothing.
+    """
+    from fundoscope.bundles.read_nicking import open_nicking_bundle
+    from fundoscope.cli.agreement import answer_agreement
+    from fundoscope.cli.console import Console
+    from fundoscope.errors import UsageError
+    from fundoscope.nicking.reading.agreement import (
+        ReadPatches,
+        ask_tool,
+        describe_agreement,
+        read_graded_table,
+        take_results,
+    )
+    from fundoscope.studies import command
+
+    if results and without_tool:
+        raise UsageError("--results and --without-tool: the tool is asked or it is not. Give only one of them.")
+    console, rows = Console(quiet), read_graded_table(patch_table)
+    inputs = [patch_table, *(results or ()), *(row.path for row in rows)]
+    settings = {
+        "table": str(patch_table.resolve()),
+        "tool": "none" if without_tool else [str(path.resolve()) for path in results] if results else bundle,
+    }
+    with answer_agreement(out, "nicking agreement", inputs, settings, console) as write:
+        if without_tool:
+            found = ReadPatches(rows, None)
+        else:
+            found = take_results(rows, results) if results else ask_tool(rows, open_nicking_bundle(bundle), console)
+        write(describe_agreement(found, patch_table, command()))
+
+
 @app.command("make-labels")
 def make_labels(
     dataset_dir: Annotated[

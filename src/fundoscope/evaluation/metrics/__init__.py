@@ -6,7 +6,15 @@ bounds of proportions; `curves` the points of ROC, precision-recall and reliabil
 grades 0 to 3; `agreement` how far two graders agree who both may be wrong; `tables` rows for subgroups and the table of results that every study writes.
 """
 
-from fundoscope.evaluation.metrics.agreement import Agreement, Readings, agreement_estimates, class_counts, settle
+from fundoscope.evaluation.metrics.agreement import (
+    Agreement,
+    Readings,
+    agreement_estimates,
+    agreement_rows,
+    class_counts,
+    confusion_rows,
+    settle,
+)
 from fundoscope.evaluation.metrics.curves import (
     FALSE_POSITIVE_RATES,
     ReliabilityBin,
@@ -73,6 +81,7 @@ __all__ = [
     "RecalibrationLines",
     "ReliabilityBin",
     "agreement_estimates",
+    "agreement_rows",
     "auc",
     "average_precision",
     "bootstrap",
@@ -80,6 +89,7 @@ __all__ = [
     "class_counts",
     "clopper_pearson",
     "compute_metrics",
+    "confusion_rows",
     "cut_into_bands",
     "difference",
     "estimate",

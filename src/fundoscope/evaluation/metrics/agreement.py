@@ -101,6 +101,29 @@ class Readings:
         return notes
 
 
+def agreement_rows(agreements: Sequence[Agreement], classes: Sequence[str]) -> list[dict[str, object]]:
+    """A row a pair of graders for `results_table`: kappas, the share of equal classes, agreement by class, notes."""
+    return [
+        {
+            "first": each.first, "second": each.second, "listed": each.listed, "graded_by_both": int(each.counts.sum()),
+            "kappa": each.kappa, "quadratic_kappa": each.quadratic_kappa, "same_class": each.same_class,
+            **{f"agreement_{name}": value for name, value in zip(classes, each.by_class, strict=True)},
+            "coverage": each.coverage, "note": "; ".join(each.notes),
+        }
+        for each in agreements
+    ]  # fmt: skip
+
+
+def confusion_rows(agreements: Sequence[Agreement], classes: Sequence[str]) -> list[dict[str, object]]:
+    """A row for each pair of graders and of classes: how many things the first put in one, the second in the other."""
+    return [
+        {"first": each.first, "second": each.second, "by_first": one, "by_second": other, "n": int(each.counts[a, b])}
+        for each in agreements
+        for a, one in enumerate(classes)
+        for b, other in enumerate(classes)
+    ]
+
+
 def agreement_estimates(
     first: ArrayLike, second: ArrayLike, groups: Sequence[object], classes: int
 ) -> dict[str, Estimate]:

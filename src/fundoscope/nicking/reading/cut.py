@@ -50,14 +50,14 @@ from fundoscope.nicking.grading.vessel_maps import map_photograph
 from fundoscope.nicking.grading.widths import CrossingWidths, measure_crossings
 from fundoscope.nicking.reading.contact_sheet import write_contact_sheet
 from fundoscope.outputs import PICTURES, save_picture, written_whole
-from fundoscope.reports.overlay import jpeg
 from fundoscope.vessels.grade_rule import SPAN
 
-CUT_COLUMNS = ("file", "status", "reason", "crossing", "row", "col", "vein_px", "slope", "patch")
+CUT_COLUMNS = ("file", "status", "reason", "crossing", "row", "col", "vein_px", "slope")
 TABLE, SHEET = "patches.csv", "contact_sheet.html"
 WIDE_SIDE = round(WIDE_SPAN * VEIN_WIDTH)  # pixels of a patch file
 TILE_SIDE = 320  # pixels of each of the two squares of a tile
 SEEN = "a photograph of this name taught this bundle's vessel maps, so the tool's figures on it are too good"
+_TILE_QUALITY = 92  # of JPEG
 _SHUFFLE = 23  # seed of the order of the table
 
 
@@ -79,9 +79,9 @@ class CutCrossing:
     slope: float | None = None
 
     def as_row(self) -> Row:
-        """The columns of `CUT_COLUMNS`; the patch is named when it is written."""
-        values = {column: getattr(self, column, None) for column in CUT_COLUMNS}
-        rounded = {name: None if values[name] is None else round(values[name], 2) for name in CUT_COLUMNS[4:8]}
+        """The columns of `CUT_COLUMNS`: numbers with 2 decimals, None where blank."""
+        values = {column: getattr(self, column) for column in CUT_COLUMNS}
+        rounded = {name: None if values[name] is None else round(values[name], 2) for name in CUT_COLUMNS[4:]}
         return {**values, **rounded, "status": self.status.value}
 
 
@@ -180,23 +180,27 @@ class PatchTableFile:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._photographs = 0
         self._rows: list[Row] = []
 
     def add(self, number: int, mention: Mention, graded: GradedPhotograph, rows: Sequence[Row]) -> Sequence[str]:
-        """Write the pictures of one photograph, and name its patches in `rows`."""
-        names = []
-        for row, picture in zip(rows, graded.evidence, strict=False):
-            stem = f"{PICTURES}/{number:04d}_{picture.crossing:02d}"
-            row["patch"] = f"{stem}.png"
-            save_picture(self._folder / row["patch"], cv2.cvtColor(picture.wide, cv2.COLOR_RGB2BGR))
-            (self._folder / f"{stem}_tile.jpg").write_bytes(jpeg(picture.tile))
-            names += [row["patch"], f"{stem}_tile.jpg"]
+        """Write the pictures of one photograph."""
         self.recount(mention, rows)
+        names = []
+        for picture in graded.evidence:
+            patch = _name_patch(number, picture.crossing)
+            save_picture(self._folder / patch, cv2.cvtColor(picture.wide, cv2.COLOR_RGB2BGR))
+            tile = cv2.cvtColor(picture.tile, cv2.COLOR_RGB2BGR)
+            save_picture(self._folder / tile_of(patch), tile, (cv2.IMWRITE_JPEG_QUALITY, _TILE_QUALITY))
+            names += [patch, tile_of(patch)]
         return names
 
     def recount(self, mention: Mention, rows: Sequence[Row]) -> None:
         """Keep the rows of a photograph for the table."""
-        self._rows += [row for row in rows if row["crossing"] is not None]
+        self._photographs += 1
+        self._rows += [
+            row | {"patch": _name_patch(self._photographs, row["crossing"])} for row in rows if row["crossing"] is not None
+        ]
 
     def close(self, whole: bool) -> None:
         """Write the table in its shuffled order, and the sheet, where all photographs are cut and they are not there yet."""
@@ -211,6 +215,10 @@ class PatchTableFile:
         if not sheet.exists():
             tiles = [(number, self._folder / tile_of(row["patch"])) for number, row in listed]
             write_contact_sheet(sheet, tiles)
+
+
+def _name_patch(photograph: int, crossing: int) -> str:
+    return f"{PICTURES}/{photograph:04d}_{crossing:02d}.png"
 
 
 def tile_of(patch: str) -> str:
