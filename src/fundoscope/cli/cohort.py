@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Make a table of photographs, and audit it.")
+app = typer.Typer(no_args_is_help=True, help="Make a table of photographs, audit it, and compare its readers.")
 
 Table = Annotated[Path, typer.Argument(metavar="COHORT.csv", help="Table with the columns image and label.")]
 FoldsFile = Annotated[Path | None, typer.Option("--folds", metavar="F.json", help="Look for leaks in these too.")]
@@ -66,6 +66,36 @@ def audit_(table: Table, folds: FoldsFile = None, out: Out = None, quiet: Quiet 
     if page is not None:
         console.say(f"page: {page}")
     raise typer.Exit(found.exit_code)
+
+
+@app.command("agreement")
+def agreement(
+    table: Annotated[Path, typer.Argument(metavar="READINGS.csv", help="CSV: image,reader_1,reader_2[,label,infant].")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for agreement.html, agreement.csv.")],
+    bundle: Annotated[str, typer.Option(help="The tool: a bundle's folder, or the name of a shipped one.")] = "rop",
+    without_tool: Annotated[bool, typer.Option("--without-tool", help="Compare the readers alone.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """How far two readers' labels agree, and the tool's with each: kappa with its interval, confusion, where they differ.
+
+    Exit code: 0 done, 2 the call or its table is wrong, 3 the bundle is missing or broken.
+    """
+    from fundoscope.cli.agreement import answer_agreement
+    from fundoscope.cli.console import Console
+    from fundoscope.cohort.label_readings import read_label_readings
+    from fundoscope.rop.screening.agreement import ask_screener, describe_label_agreement
+    from fundoscope.rop.screening.grader import RopGrader
+    from fundoscope.studies import command
+
+    console, rows = Console(quiet), read_label_readings(table)
+    settings = {"table": str(table.resolve()), "tool": "none" if without_tool else bundle}
+    with answer_agreement(out, "cohort agreement", [table, *(row.path for row in rows)], settings, console) as write:
+        findings, how = None, "not asked"
+        if not without_tool:
+            grader = RopGrader.open(bundle)
+            findings = ask_screener(rows, grader, console)
+            how = f"{grader.identity.name} of {grader.identity.made}"
+        write(describe_label_agreement(rows, findings, how, table, command()))
 
 
 @app.command("from-folders")
