@@ -57,7 +57,9 @@ def test_intervals_resample_groups_and_few_groups_get_none():
     alone = _readings(first, second).measure("reader_1", "reader_2").same_class
     grouped = _readings(first, second, [k // 4 for k in range(48)]).measure("reader_1", "reader_2")
     assert grouped.same_class.value == alone.value and grouped.same_class.groups == 12
-    assert grouped.same_class.high - grouped.same_class.low > 1.2 * (alone.high - alone.low), "what differs lies together"
+    assert grouped.same_class.high - grouped.same_class.low > 1.2 * (alone.high - alone.low), (
+        "what differs lies together"
+    )
     few = _readings(first, second, [k % 3 for k in range(48)]).measure("reader_1", "reader_2")
     assert np.isnan(few.kappa.low) and any("too few for an interval" in note for note in few.notes)
 

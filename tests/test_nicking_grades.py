@@ -17,6 +17,8 @@ pytest.importorskip("onnx")
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from fundoscope.bundles import verify
+from fundoscope.bundles.read_nicking import MAPS_FILE, open_nicking_bundle
 from fundoscope.cli.console import Console
 from fundoscope.cli.main import app
 from fundoscope.errors import FundoscopeError, LeakError, StudyError, UsageError
@@ -54,6 +56,7 @@ from fundoscope.nicking.grade_study.study_arms import (
 )
 from fundoscope.nicking.grade_study.transfer import write_upstream
 from fundoscope.nicking.grade_study.views import table_patches
+from fundoscope.nicking.grading.grader import NickingGrader, PatchGrader
 from fundoscope.nicking.grading.grades import median_grade
 from fundoscope.nicking.recipes.grades import FewLabels, read_grade_recipe
 from fundoscope.studies import Study
@@ -390,6 +393,39 @@ def test_what_is_missing_is_made_again_alone_and_the_figures_stay(study, command
     changed = [path for path, when in {**fits, **weights}.items() if path.stat().st_mtime_ns != when]
     assert changed == [lost / "predictions.parquet"]
     assert (study / "tables" / "grades.csv").read_text() == kept
+
+
+def test_a_finished_study_exports_a_grader_of_all_patches_with_the_figures_of_its_folds(study, command, patch_table, tmp_path):  # fmt: skip
+    out = shutil.copytree(study, tmp_path / "s", ignore=shutil.ignore_patterns(".lock"))
+    done = CliRunner().invoke(app, command(out, "--export"))
+    assert done.exit_code == 0, done.exception
+    card = verify(out / "bundle" / "own-nicking")
+    shipped = open_nicking_bundle("nicking")
+    maps = (out / "bundle" / "own-nicking" / MAPS_FILE).read_bytes()
+    assert maps == (shipped.folder / MAPS_FILE).read_bytes() and card.crossings == shipped.card.crossings
+    by_name = {row["grader"]: row for row in lines(study / "tables" / "grades.csv")}
+    figures = {figure.name: figure for figure in card.figures}
+    for name in ("quadratic_kappa", "accuracy", "kappa_covered"):
+        assert str(round(figures[name].value, 3)) == by_name["ours"][name], "those of the folds"
+        assert "out of fold: 2 folds by photograph" in figures[name].on and figures[name].low is None
+    assert figures["accuracy of the commonest grade alone"].value == pytest.approx(0.25)
+    assert card.grades.learnt_from == (
+        "16 graded patches of 4 photographs (4 of grade 0, 4 of grade 1, 4 of grade 2, 4 of grade 3)"
+    )
+    assert card.grades.networks == 1 and 0.25 <= card.grades.minimum_confidence <= 1
+    patch = patch_table.parent / lines(patch_table)[0]["patch"]
+    (finding,) = PatchGrader(NickingGrader.open(out / "bundle" / "own-nicking")).grade_one(patch, "it").findings
+    assert sum(finding.probabilities) == pytest.approx(1, abs=1e-3)
+    rules = CliRunner().invoke(app, [*command(tmp_path / "r"), "--graders", "majority", "--export"])
+    assert isinstance(rules.exception, UsageError) and "Add ours to --graders" in str(rules.exception)
+
+
+def test_a_table_without_any_grade_says_which_cells_to_fill(command, patch_table, tmp_path):
+    blank = [{**row, "grade": ""} for row in lines(patch_table)]
+    table = patch_table.parent / "blank.csv"
+    table.write_text("\n".join(["patch,grade,photograph", *(",".join(row.values()) for row in blank)]) + "\n")
+    with pytest.raises(UsageError, match="holds no patch whose grade is known. Fill in grade; in a table for two readers settled"):  # fmt: skip
+        CliRunner().invoke(app, command(tmp_path / "out", table=table), catch_exceptions=False)
 
 
 def test_other_settings_in_the_same_folder_are_refused(study, command):

@@ -15,8 +15,8 @@ from torch.nn import functional
 from fundoscope.bundles.card import NickingCard
 from fundoscope.bundles.folder import replace_folder, write_card_files
 from fundoscope.bundles.onnx_files import copy_for_export, export_onnx
-from fundoscope.bundles.read import load_network
-from fundoscope.bundles.read_nicking import GRADES_FILE, MAPS_FILE, STRIDE
+from fundoscope.bundles.read import checked_bytes, load_network
+from fundoscope.bundles.read_nicking import GRADES_FILE, MAPS_FILE, STRIDE, NickingBundle
 from fundoscope.errors import StudyError
 from fundoscope.networks.nick_grader import NickGrader, rotate_half_turn
 
@@ -104,6 +104,27 @@ def write_nicking_bundle(
         for line in lines:
             say(line)
         write_card_files(card.model_copy(update=parities), lines, part)
+    return out
+
+
+def write_own_graders(
+    bundle: NickingBundle, card: NickingCard, graders: GraderNetworks, out: Path, say: Callable[[str], None] = print
+) -> Path:
+    """Write a bundle of graders on the vessel maps of another bundle, whose file is copied byte for byte, to the folder `out`.
+
+    `card` keeps the other one's parity of the maps. Raises `StudyError`, with nothing written, as `write_nicking_bundle`.
+    """
+    with replace_folder(out) as part:
+        (part / MAPS_FILE).write_bytes(checked_bytes(bundle.folder, MAPS_FILE, bundle.card))
+        export_ensemble(graders.ensemble, graders.check[:2], part / GRADES_FILE)
+        parity = _grades_difference(graders, part / GRADES_FILE)
+        lines = [
+            f"maps: those of {bundle.card.name} of {bundle.card.created}",
+            f"graders: probabilities differ by {parity:.1e} at most on {len(graders.check)} patches",
+        ]
+        for line in lines:
+            say(line)
+        write_card_files(card.model_copy(update={"parity_grades": parity}), lines, part)
     return out
 
 

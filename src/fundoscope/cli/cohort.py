@@ -78,11 +78,13 @@ def agreement(
 ) -> None:
     """How far two readers' labels agree, and the tool's with each: kappa with its interval, confusion, where they differ.
 
-    Exit code: 0 done, 2 the call or its table is wrong, 3 the bundle is missing or broken.
+    Exit code: 0 done, 1 done, but the tool could not read some photographs, 2 the call or its table is wrong, 3 the bundle is
+    missing or broken.
     """
     from fundoscope.cli.agreement import answer_agreement
     from fundoscope.cli.console import Console
     from fundoscope.cohort.label_readings import read_label_readings
+    from fundoscope.findings import exit_code
     from fundoscope.rop.screening.agreement import ask_screener, describe_label_agreement
     from fundoscope.rop.screening.grader import RopGrader
     from fundoscope.studies import command
@@ -96,6 +98,7 @@ def agreement(
             findings = ask_screener(rows, grader, console)
             how = f"{grader.identity.name} of {grader.identity.made}"
         write(describe_label_agreement(rows, findings, how, table, command()))
+    raise typer.Exit(exit_code(each.status for each in findings or ()))
 
 
 @app.command("from-folders")

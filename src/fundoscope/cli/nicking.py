@@ -208,7 +208,10 @@ def study_crossings(
 def study_grades(
     patch_table: Annotated[
         Path,
-        typer.Argument(metavar="PATCH_TABLE", help="CSV: patch,grade,photograph; or a folder of the 90-patch set."),
+        typer.Argument(
+            metavar="PATCH_TABLE",
+            help="CSV: patch,grade,photograph, or as of cut-patches; or a folder of the 90-patch set.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the study; the same command goes on where it was cut off.")],
     graders: Annotated[
@@ -232,6 +235,9 @@ def study_grades(
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Begin no further fit after so long; the same command goes on.")
     ] = None,
+    export: Annotated[
+        bool, typer.Option("--export", help="Also write a bundle of the best network, taught by all graded patches.")
+    ] = False,
     bundle: BundleName = "nicking",
     quiet: Quiet = False,
 ) -> None:
@@ -252,7 +258,7 @@ def study_grades(
 
     options = GradeOptions(
         patch_table, out, read_grade_recipe(recipe, epochs), parse_grader_names(graders), folds, seeds,
-        tuple(extra or ()), tuple(also or ()), tuple(upstream or ()), bundle, detection, workers, minutes,
+        tuple(extra or ()), tuple(also or ()), tuple(upstream or ()), bundle, detection, workers, minutes, export,
     )  # fmt: skip
     run_study(options, Console(quiet))
 

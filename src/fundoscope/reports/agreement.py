@@ -27,6 +27,7 @@ _EXPLAINED = (
     "Kappa is 1 where two graders always say the same and 0 where they do so no more often than by chance; it is low also where "
     "nearly all is of one class. Quadratic kappa counts a disagreement by the square of its distance.",
     "Agreement on a class is 2 x both / (first + second): of what either said to be of this class, the share that both did.",
+    "Where the tool learnt from these very pictures, or from one of these readers, its agreement is better than elsewhere.",
     "Intervals hold 95 % of what is found when whole groups are drawn again, since pictures of one group resemble each other.",
 )
 

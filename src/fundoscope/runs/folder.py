@@ -145,7 +145,9 @@ def _refuse_files_of_others(path: Path, manifest: Manifest, owned: set[str]) -> 
 def owned_files(path: Path, manifest: Manifest) -> set[str]:
     """Names, relative to the folder, of the files that its run has written: answers and pictures."""
     pictures = [entry["pictures"] for entry in Journal(path / STATE).entries()]
-    begun = (path / PICTURES).glob(f"{len(pictures) + 1:04d}_*.[jp][pn]g")  # of the photograph at which the run was cut off
+    begun = (path / PICTURES).glob(
+        f"{len(pictures) + 1:04d}_*.[jp][pn]g"
+    )  # of the photograph at which the run was cut off
     shown = [place.name for place in begun] + [Path(name).name for names in pictures for name in names]
     return {Path(name).name for name in manifest["files"]} | {f"{PICTURES}/{name}" for name in shown}
 

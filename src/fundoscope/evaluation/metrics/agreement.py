@@ -91,13 +91,13 @@ class Readings:
             one = " and ".join(f"{name} gave {given} alone" for name, given in alone.items())
             notes.append(f"{one}, so kappa is 0 whatever the share of equal classes is")
         for name, other in ((first, second), (second, first)):
-            missing = sum(
-                a is None and b is not None for a, b in zip(self.given[name], self.given[other], strict=True)
-            )
+            missing = sum(a is None and b is not None for a, b in zip(self.given[name], self.given[other], strict=True))
             if missing:
                 notes.append(f"{name} left {missing} blank that {other} graded: they count in no kappa")
         if groups < MIN_GROUPS:
-            notes.append(f"{first} and {second} met in {groups} of the {MIN_GROUPS} groups that an interval needs: too few for an interval")
+            notes.append(
+                f"{first} and {second} met in {groups} of the {MIN_GROUPS} groups that an interval needs: too few for an interval"
+            )
         return notes
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from fundoscope.errors import UsageError, counted
 from fundoscope.networks.nick_grader import GraderOptions, NickGrader
 from fundoscope.nicking.grade_study.folds import GradeFoldData, PatchTables, make_grade_folds
-from fundoscope.nicking.grade_study.patch_table import PatchRow, read_patch_table
+from fundoscope.nicking.grade_study.patch_table import READERS, SETTLED, PatchRow, read_patch_table
 from fundoscope.nicking.grade_study.prediction_table import OWN, TRANSFERRED
 from fundoscope.nicking.grade_study.study_arms import USUAL_GRADERS, GradeArm, build_arms
 from fundoscope.nicking.grade_study.transfer import Upstream, upstreams_free_of
@@ -28,7 +28,7 @@ class GradeOptions:
     `table` is folded; tables of `extra` only train, those of `also` are only tested. `upstream` are folders of the
     crossing task; where there is none the maps of `bundle` are used, and nothing can be transferred. With `detection` the
     second detection step of paper 002 is repeated on the patches as well. `workers` processes draw and train; `minutes` after
-    the beginning no further fit begins.
+    the beginning no further fit begins. With `export` a grader of all patches is written as a bundle.
     """
 
     table: Path
@@ -44,6 +44,7 @@ class GradeOptions:
     detection: bool = False
     workers: int = 1
     minutes: float | None = None
+    export: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,11 @@ def plan_study(options: GradeOptions, progress: Progress) -> GradePlan:
         [row for path in options.extra for row in read_patch_table(path)],
         {_table_name(path): read_patch_table(path) for path in options.also},
     )
+    if all(row.grade is None for row in tables.rows):
+        raise UsageError(
+            f"{options.table}: holds no patch whose grade is known. Fill in grade; in a table for two readers {SETTLED}, "
+            f"or equal grades in {READERS[0]} and {READERS[1]}."
+        )
     upstreams = [Upstream.read(folder) for folder in options.upstream] or [Upstream.from_bundle(options.bundle)]
     _refuse_equal_names("--also", [OWN, *map(_table_name, options.also)])
     _refuse_equal_names("--upstream", [each.name for each in upstreams])

@@ -112,9 +112,14 @@ def describe_agreement(read: ReadPatches, table: Path, command: str) -> Agreemen
         f"Two readers graded {counted(len(read.rows), 'crossing')} of {counted(len({row.photograph for row in read.rows}), 'photograph')}, "
         "blind to each other and to the tool. A reader is no truth: where the readers differ, so may the tool from both."
     )
-    facts = {"table": table, "tool": read.how, "not settled": f"{counted(unsettled, 'patch')} on which the readers differ"}
+    facts = {
+        "table": table,
+        "tool": read.how,
+        "not settled": f"{counted(unsettled, 'patch')} on which the readers differ",
+    }
     described = [
-        {"number": row.number or row.path.name, "patch": row.path.name, "photograph": row.photograph} for row in read.rows
+        {"number": row.number or row.path.name, "patch": row.path.name, "photograph": row.photograph}
+        for row in read.rows
     ]
     return AgreementAnswer(
         "How far readers and tool agree on nicking", lead, "patch", "photograph", readings,

@@ -41,4 +41,3 @@ def write_contact_sheet(path: Path, tiles: Sequence[tuple[int, Path]]) -> None:
         sections=[Section("How to grade", RULE), *sections],
     )
     write_study_report(path, page)
-

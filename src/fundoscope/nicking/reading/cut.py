@@ -199,7 +199,9 @@ class PatchTableFile:
         """Keep the rows of a photograph for the table."""
         self._photographs += 1
         self._rows += [
-            row | {"patch": _name_patch(self._photographs, row["crossing"])} for row in rows if row["crossing"] is not None
+            row | {"patch": _name_patch(self._photographs, row["crossing"])}
+            for row in rows
+            if row["crossing"] is not None
         ]
 
     def close(self, whole: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fundoscope.cohort.columns import LABELS
 from fundoscope.cohort.label_readings import READERS, LabelReading
-from fundoscope.errors import PhotographError, counted
+from fundoscope.errors import PhotographError, counted, list_names
 from fundoscope.evaluation.metrics import Readings, settle
 from fundoscope.findings import Finding, RopFinding, Status
 from fundoscope.imaging import Prepared
@@ -50,7 +50,7 @@ def describe_label_agreement(
     unread = [each.file for each in findings or () if each.status is not Status.OK]
     warnings = [
         *([] if has_infants else ["infants are not told apart, so intervals take each photograph for an infant's only one and are too narrow where it is not"]),
-        *([f"the tool refused or could not read {counted(len(unread), 'photograph')}, which count in none of its figures"] if unread else []),
+        *([f"left out of the tool's figures, since it refused or could not read them: {list_names(unread)}"] if unread else []),
     ]  # fmt: skip
     lead = (
         f"Two readers labelled {counted(len(rows), 'photograph')}"
