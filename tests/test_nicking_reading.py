@@ -1,14 +1,19 @@
 """From one's own photographs to readers' grades: patches that are cut, a table that is filled in, how far readers agree."""
 
 import csv
+import re
+import shlex
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from test_cli_screen import run
+from typer.main import get_command
 
 from fundoscope.bundles.read_nicking import open_nicking_bundle
+from fundoscope.cli.main import app
 from fundoscope.errors import UsageError
 from fundoscope.nicking.grade_study.patch_table import READER_COLUMNS, WIDE_SPAN, read_patch_table
 from fundoscope.nicking.grading.grader import NickingGrader
@@ -168,3 +173,35 @@ def test_a_table_that_one_reader_has_not_filled_in_is_refused(filled):
     write_rows(filled, rows)
     with pytest.raises(UsageError, match="holds no grade in reader_2"):
         read_graded_table(filled)
+
+
+# --- the how-to page
+
+PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "readers-grades.md"
+
+
+def test_the_commands_of_the_page_are_calls_that_the_program_takes():
+    calls = [shlex.split(line) for line in PAGE.read_text().splitlines() if line.startswith("    fundoscope ")]
+    assert [call[1:3] for call in calls] == [
+        ["nicking", "cut-patches"], ["nicking", "agreement"], ["nicking", "study-grades"], ["nicking", "grade"],
+        ["cohort", "agreement"],
+    ]  # fmt: skip
+    for _, group, name, *words in calls:
+        command = get_command(app).commands[group].commands[name]
+        assert str(command.make_context(name, words).params["out"]) == words[words.index("--out") + 1]
+    written = {call[call.index("--out") + 1] for call in calls}
+    read = [word for call in calls[1:4] for word in call[3:] if word.startswith(("patches/", "study/"))]
+    assert read == ["patches/patches.csv", "patches/patches.csv", "study/bundle/own-nicking"]
+    assert {word.partition("/")[0] for word in read} <= written
+
+
+def test_the_made_up_grades_of_the_page_fill_the_table_that_was_cut(made, tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (tmp_path / "patches").mkdir()
+    shutil.copy(made[1] / "patches.csv", tmp_path / "patches")
+    shutil.copytree(made[1] / "pictures", tmp_path / "patches" / "pictures")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    rows = read_graded_table(Path("patches/patches.csv"))
+    assert len(rows) == 6 and all(row.readers[0] is not None for row in rows)
+    assert sum(row.grade is not None for row in rows) >= 4
