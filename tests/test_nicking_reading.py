@@ -188,7 +188,7 @@ def test_the_commands_of_the_page_are_calls_that_the_program_takes():
     ]  # fmt: skip
     for _, group, name, *words in calls:
         command = get_command(app).commands[group].commands[name]
-        assert str(command.make_context(name, words).params["out"]) == words[words.index("--out") + 1]
+        assert str(command.make_context(name, [*words]).params["out"]) == words[words.index("--out") + 1]
     written = {call[call.index("--out") + 1] for call in calls}
     read = [word for call in calls[1:4] for word in call[3:] if word.startswith(("patches/", "study/"))]
     assert read == ["patches/patches.csv", "patches/patches.csv", "study/bundle/own-nicking"]

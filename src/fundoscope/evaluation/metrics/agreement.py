@@ -162,7 +162,7 @@ def weighted_kappas(cells: Array, weights: Array) -> Array:
 
 def quadratic_weights(classes: int) -> Array:
     """The square of the distance of two classes, (classes, classes)."""
-    return (np.arange(classes)[:, None] - np.arange(classes)) ** 2.0
+    return np.square(np.arange(classes, dtype=float)[:, None] - np.arange(classes))
 
 
 def _agreement_figures(cells: Array) -> dict[str, Array]:

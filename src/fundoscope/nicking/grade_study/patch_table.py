@@ -101,7 +101,7 @@ def read_patch_table(path: Path) -> list[PatchRow]:
             f"{READERS[0]} and {READERS[1]} do, and {SETTLED} where they differ."
         )
     sheet.check_columns(
-        ("patch", *(READERS if read_twice else ("grade",))), dict.fromkeys((*COLUMNS[1:], *READER_COLUMNS))
+        ("patch", *(READERS if read_twice else ("grade",))), list(dict.fromkeys((*COLUMNS[1:], *READER_COLUMNS)))
     )
     rows: list[PatchRow] = []
     paths: set[Path] = set()
