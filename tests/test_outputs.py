@@ -28,6 +28,7 @@ from fundoscope.outputs import (
 )
 
 RUN_FILES = ("results.csv", "results.json", "report.html", "run.json", "pictures/0001_a.jpg")
+AGREEMENT_FILES = ("agreement.html", "agreement.csv", "confusion.csv", "differences.csv")
 STUDY_FILES = ("study.json", "results.json", "tables/cohort.csv")
 
 #: The files that each command may write into --out; None where it writes nothing that has a name of its own.
@@ -36,10 +37,20 @@ WRITES = {
     "rop study": STUDY_FILES,
     "nicking grade": RUN_FILES,
     "nicking grade-patches": RUN_FILES,
+    "nicking cut-patches": (
+        "patches.csv",
+        "contact_sheet.html",
+        "results.csv",
+        "results.json",
+        "run.json",
+        "pictures/0001_a.png",
+    ),
+    "nicking agreement": AGREEMENT_FILES,
     "nicking make-labels": ("crossings.json", "crossings_scaled.json", "labels.csv", "masks/a.png"),
     "nicking study-crossings": STUDY_FILES,
     "nicking study-grades": STUDY_FILES,
     "cohort audit": ("audit.html", "problems.csv"),
+    "cohort agreement": AGREEMENT_FILES,
     "cohort from-folders": ("",),  # --out is the file itself
     "simulate infants": ("cohort.csv", "eyes.csv", "crossings.json", "sheet.png", "images/a.jpg", "truth/a.png"),
     "simulate adults": ("cohort.csv", "patches.csv", "crossings.csv", "images/a.jpg", "patches/a.png"),
@@ -59,6 +70,11 @@ CALLS = {
     ("nicking grade", "bundle"): "nicking grade {other} --out {out} --bundle {folder}",
     ("nicking grade-patches", "patches"): "nicking grade-patches {it} --out {out}",
     ("nicking grade-patches", "bundle"): "nicking grade-patches {other} --out {out} --bundle {folder}",
+    ("nicking cut-patches", "photos"): "nicking cut-patches {it} --out {out}",
+    ("nicking cut-patches", "bundle"): "nicking cut-patches {other} --out {out} --bundle {folder}",
+    ("nicking agreement", "patch_table"): "nicking agreement {it} --out {out}",
+    ("nicking agreement", "results"): "nicking agreement {readings} --out {out} --results {it}",
+    ("nicking agreement", "bundle"): "nicking agreement {readings} --out {out} --bundle {folder}",
     ("nicking make-labels", "dataset_dir"): "nicking make-labels {folder} --out {out}",
     ("nicking study-crossings", "dataset_dirs"): "nicking study-crossings {table} {folder} --out {out}",
     ("nicking study-crossings", "recipe"): "nicking study-crossings {table} --out {out} --recipe {it}",
@@ -71,6 +87,8 @@ CALLS = {
     ("nicking study-grades", "bundle"): "nicking study-grades {table} --out {out} --bundle {folder}",
     ("cohort audit", "table"): "cohort audit {it} --out {out}",
     ("cohort audit", "folds"): "cohort audit {table} --folds {it} --out {out}",
+    ("cohort agreement", "table"): "cohort agreement {it} --out {out}",
+    ("cohort agreement", "bundle"): "cohort agreement {readings} --out {out} --bundle {folder}",
     ("cohort from-folders", "folder"): "cohort from-folders {folder} --out {out}",
     ("forensics", "table"): "forensics {it} --folds {folds} --out {out}",
     ("forensics", "folds"): "forensics {reported} --folds {it} --out {out}",
@@ -130,7 +148,7 @@ DISGUISES = (lay_same, lay_symlink, lay_hard_link, lay_by_two_dots, lay_relative
 def mark_as_own(out, command):
     """Markers by which all that lies in `out` is the command's own, as an earlier answer would be."""
     entries = sorted({name.partition("/")[0] for name in WRITES[command] if name})
-    if command in ("rop screen", "nicking grade", "nicking grade-patches"):
+    if command in ("rop screen", "nicking grade", "nicking grade-patches", "nicking cut-patches"):
         marker = {"kind": RUN_KIND, "grader": command, "files": list(WRITES[command][:-1]), "commands": []}
         (out / "run.json").write_text(json.dumps(marker))
         (out / ".run").mkdir()
@@ -149,6 +167,12 @@ def prepare(folder, parameter, command):
     table = folder / "table.csv"
     rows = "".join(f"{path},{'normal' if n % 2 else 'rop'},{n}\n" for n, path in enumerate(photographs))
     table.write_text("image,label,infant\n" + rows)
+    first = "patch,photograph" if command == "nicking agreement" else "image,infant"
+    word = "1" if command == "nicking agreement" else "rop"
+    readings = f"{first},reader_1,reader_2\n" + "".join(
+        f"{path},{n},{word},{word}\n" for n, path in enumerate(photographs)
+    )
+    (folder / "readings.csv").write_text(readings)
     (folder / "reported.csv").write_text(REPORTED)
     (folder / "folds.csv").write_text(FOLDS)
     source = folder / "source"
@@ -167,13 +191,13 @@ def prepare(folder, parameter, command):
         shutil.rmtree(source / "mask")
     it = folder / ("it.toml" if parameter == "recipe" else "it.csv" if command != "nicking grade-patches" else "it.png")
     content = {"forensics": REPORTED if parameter == "table" else FOLDS}.get(command, table.read_text())
-    it.write_text(content)
+    it.write_text(readings if command.endswith("agreement") else content)
     if (command, parameter) == ("cohort audit", "folds"):
         cohort = Cohort.read(table)
         it.unlink()
         Folds.make(cohort, make_groups(cohort, []), 2).write(it)
     return {"table": table, "reported": folder / "reported.csv", "folds": folder / "folds.csv", "other": photographs[1],
-            "source": source, "it": it}  # fmt: skip
+            "readings": folder / "readings.csv", "source": source, "it": it}  # fmt: skip
 
 
 @functools.cache
@@ -185,9 +209,10 @@ def opened_once(open_bundle, name):
 def quick(monkeypatch):
     """Bundles that are opened once for all calls."""
     from fundoscope.nicking.grading.grader import NickingGrader
+    from fundoscope.nicking.reading.cut import PatchCutter
     from fundoscope.rop.screening.grader import RopGrader
 
-    for grader, name in ((RopGrader, "rop"), (NickingGrader, "nicking")):
+    for grader, name in ((RopGrader, "rop"), (NickingGrader, "nicking"), (PatchCutter, "nicking")):
         monkeypatch.setattr(
             grader, "open", staticmethod(lambda *_, kind=grader.open, name=name: opened_once(kind, name))
         )
@@ -333,7 +358,13 @@ def full_disk_calls(tmp_path, eyes):
     table.write_text(f"image,label,infant\n{eyes[0]},normal,1\n{eyes[1]},rop,2\n")
     reported.write_text(REPORTED)
     folds.write_text(FOLDS)
+    readings, patches = tmp_path / "readings.csv", tmp_path / "patches.csv"
+    readings.write_text(f"image,reader_1,reader_2\n{eyes[0]},normal,rop\n{eyes[1]},rop,rop\n")
+    patches.write_text(f"patch,photograph,reader_1,reader_2\n{eyes[0]},a,0,1\n{eyes[1]},b,2,2\n")
     return {
+        "nicking cut-patches": ["nicking", "cut-patches", eyes[0], "-q", "--out"],
+        "nicking agreement": ["nicking", "agreement", patches, "--without-tool", "-q", "--out"],
+        "cohort agreement": ["cohort", "agreement", readings, "--without-tool", "-q", "--out"],
         "rop screen": ["rop", "screen", eyes[0], "--bundle", "rop", "-q", "--out"],
         "nicking grade": ["nicking", "grade", eyes[0], "-q", "--out"],
         "simulate infants": ["simulate", "infants", "1", "--size", "128", "-q", "--out"],

@@ -81,6 +81,7 @@ def agreement(
     Exit code: 0 done, 1 done, but the tool could not read some photographs, 2 the call or its table is wrong, 3 the bundle is
     missing or broken.
     """
+    from fundoscope.bundles import locate
     from fundoscope.cli.agreement import answer_agreement
     from fundoscope.cli.console import Console
     from fundoscope.cohort.label_readings import read_label_readings
@@ -91,7 +92,8 @@ def agreement(
 
     console, rows = Console(quiet), read_label_readings(table)
     settings = {"table": str(table.resolve()), "tool": "none" if without_tool else bundle}
-    with answer_agreement(out, "cohort agreement", [table, *(row.path for row in rows)], settings, console) as write:
+    inputs = [table, *(row.path for row in rows), *([] if without_tool else locate(bundle).iterdir())]
+    with answer_agreement(out, "cohort agreement", inputs, settings, console) as write:
         findings, how = None, "not asked"
         if not without_tool:
             grader = RopGrader.open(bundle)

@@ -108,6 +108,7 @@ def agreement(
     Exit codes: 0 done, 1 a patch cannot be read, 2 the call or its table is wrong, 3 the bundle is missing, broken or
     grades nothing.
     """
+    from fundoscope.bundles import locate
     from fundoscope.bundles.read_nicking import open_nicking_bundle
     from fundoscope.cli.agreement import answer_agreement
     from fundoscope.cli.console import Console
@@ -125,6 +126,8 @@ def agreement(
         raise UsageError("--results and --without-tool: the tool is asked or it is not. Give only one of them.")
     console, rows = Console(quiet), read_graded_table(patch_table)
     inputs = [patch_table, *(results or ()), *(row.path for row in rows)]
+    if not results and not without_tool:
+        inputs += locate(bundle).iterdir()
     settings = {
         "table": str(patch_table.resolve()),
         "tool": "none" if without_tool else [str(path.resolve()) for path in results] if results else bundle,
