@@ -122,12 +122,16 @@ def calibrate_all(plan: StudyPlan) -> Path:
 
 
 class CalibratedPredictions:
-    """The rows of `calibrated.parquet`, as the arrays that evaluation takes."""
+    """The rows of `calibrated.parquet`, as the arrays that evaluation takes.
 
-    def __init__(self, table: pd.DataFrame, seeds: int, n: int) -> None:
+    `precision` says whose answers are scored: the networks as they were trained, or a bundle's in fp32 or int8; `exported`
+    are the others.
+    """
+
+    def __init__(self, table: pd.DataFrame, seeds: int, n: int, precision: str = "torch") -> None:
         self.seeds, self.n = seeds, n
-        self.exported = table[table.precision != "torch"]
-        fitted = table[table.precision == "torch"]
+        self.exported = table[table.precision != precision]
+        fitted = table[table.precision == precision]
         self._tables = dict(iter(fitted.groupby(["question", "arm", "part", "variant"], sort=False)))
 
     @classmethod

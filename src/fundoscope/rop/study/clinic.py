@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,9 +21,9 @@ from fundoscope.evaluation.decisions import (
     score_cascade,
 )
 from fundoscope.evaluation.metrics import cut_into_bands, subgroup_rows
-from fundoscope.rop.study.calibrate import CalibratedPredictions, FitInnerPredictions
+from fundoscope.rop.study.calibrate import CalibratedPredictions, FitInnerPredictions, OutOfFoldPredictions
 from fundoscope.rop.study.plan import StudyPlan
-from fundoscope.rop.study.questions import ROP
+from fundoscope.rop.study.questions import ROP, Question
 from fundoscope.rop.study.results import Row
 from fundoscope.rop.study.scored_question import ScoredQuestion
 from fundoscope.rop.study.units import UnitPredictions, cohort_eyes, describe_rules, predict_eyes, predict_treatment
@@ -36,32 +36,50 @@ Flags = NDArray[np.bool_]
 _CUTS = {"birth_weight": ((1000, 1500), "g"), "gestational_age": ((28, 32), "weeks")}
 _NAMED = ("camera", "site", "device", "sex", "ethnicity")
 
+#: The row of eyes in which screening's refusals count for nothing, and why a cohort has no rows of eyes.
+ALL_VIEWS = "eye, refused views counted too"
+NO_EYES = "the table does not tell infants apart, so that no eye of several views was measured"
+
 
 def score_units(plan: StudyPlan, predictions: CalibratedPredictions, arm: str, graded: Flags) -> tuple[list[Row], str]:
-    """Every metric of one arm's stage 1 by photograph, eye, exam and infant, as screening decides them; and the folds' rules.
+    """`unit_rows` of one arm out of fold, its eyes by the rule that each fold chose; and these rules in words."""
+    question, by_photograph = plan.question(ROP), predictions.out_of_fold(ROP, arm)
+    eyes = {}
+    if plan.cohort.has_infants:
+        target, views = plan.recipe.decision.target_sensitivity, cohort_eyes(plan.cohort)
+        every = np.ones_like(graded)
+        eyes = {
+            name: predict_eyes(predictions, arm, question, plan.folds, views, kept, target)
+            for name, kept in (("eye", graded), *([] if graded.all() else [(ALL_VIEWS, every)]))
+        }
+    rows = unit_rows(plan.cohort, question, by_photograph, plan.group_numbers, graded, eyes)
+    if not eyes:
+        return rows, NO_EYES
+    return rows, f"{arm}; eyes by the rule {describe_rules(eyes['eye'].rules)}"
+
+
+def unit_rows(
+    cohort: Cohort,
+    question: Question,
+    by_photograph: OutOfFoldPredictions,
+    groups: Rows,
+    graded: Flags,
+    eyes: Mapping[str, UnitPredictions],
+) -> list[Row]:
+    """Every metric of a grader's stage 1 by photograph, eye, exam and infant, as screening decides them.
 
     `graded` (n,) are the photographs that screening grades: the others have no part in it, and `not decided` counts the
-    units of which no photograph was graded. An exam or an infant is suspected where one of its eyes is.
+    units of which no photograph was graded. `eyes` holds the eyes under the name `eye`, and by other names more rows of
+    eyes; without any, only photographs are scored. An exam or an infant is suspected where one of its eyes is.
     """
-    question = plan.question(ROP)
-    by_photograph = predictions.out_of_fold(ROP, arm)
-    rows = [
-        _unit_row("photograph", question.labels, by_photograph.p, by_photograph.thresholds, plan.group_numbers, graded)
-    ]
-    if not plan.cohort.has_infants:
-        return rows, "the table does not tell infants apart, so that no eye of several views was measured"
-    target, views = plan.recipe.decision.target_sensitivity, cohort_eyes(plan.cohort)
-    eyes = predict_eyes(predictions, arm, question, plan.folds, views, graded, target)
-    found = {"eye": eyes, **_larger_units(plan.cohort, eyes)}
-    if not graded.all():
-        everything = np.ones_like(graded)
-        found["eye, refused views counted too"] = predict_eyes(
-            predictions, arm, question, plan.folds, views, everything, target
-        )
+    rows = [_unit_row("photograph", question.labels, by_photograph.p, by_photograph.thresholds, groups, graded)]
+    if not eyes:
+        return rows
+    found = {"eye": eyes["eye"], **_larger_units(cohort, eyes["eye"]), **eyes}
     for name, each in found.items():
-        y, groups = each.units.any_positive(question.labels), plan.group_numbers[each.units.first]
-        rows.append(_unit_row(name, y, each.p, each.thresholds, groups, np.isfinite(each.p[0])))
-    return rows, f"{arm}; eyes by the rule {describe_rules(eyes.rules)}"
+        y, own = each.units.any_positive(question.labels), groups[each.units.first]
+        rows.append(_unit_row(name, y, each.p, each.thresholds, own, np.isfinite(each.p[0])))
+    return rows
 
 
 def _larger_units(cohort: Cohort, eyes: UnitPredictions) -> dict[str, UnitPredictions]:
@@ -79,30 +97,43 @@ def _unit_row(name: str, y: Rows, p: Scores, thresholds: Scores, groups: Rows, d
 
 
 def score_cascade_by_unit(plan: StudyPlan, predictions: CalibratedPredictions, arm: str, graded: Flags) -> list[Row]:
-    """Both stages of an arm as one grader, by each unit; empty where one question is asked.
+    """`cascade_rows` of one arm out of fold; empty where one question is asked."""
+    if len(plan.questions) < 2:
+        return []
+    eyes = None
+    if plan.cohort.has_infants:
+        target, views = plan.recipe.decision.target_sensitivity, cohort_eyes(plan.cohort)
+        eyes = predict_eyes(predictions, arm, plan.question(ROP), plan.folds, views, graded, target)
+    return cascade_rows(plan.cohort, plan.questions, predictions, arm, plan.group_numbers, graded, eyes)
+
+
+def cascade_rows(
+    cohort: Cohort,
+    questions: Sequence[Question],
+    predictions: CalibratedPredictions,
+    arm: str,
+    groups: Rows,
+    graded: Flags,
+    eyes: UnitPredictions | None,
+) -> list[Row]:
+    """Both stages of a grader as one, by each unit; by photograph alone where no `eyes` are told apart.
 
     By photograph both stages answer for all that screening grades, so that each can be judged alone; an eye requires
     treatment where it is suspected and one of its suspected views does, as screening says it.
     """
-    if len(plan.questions) < 2:
-        return []
-    rop, treatment = plan.questions
-    groups = plan.group_numbers
+    rop, treatment = questions
     first, second = (predictions.out_of_fold(each.name, arm) for each in (rop, treatment))
     needs, has_rop = treatment.labels == 1, rop.labels
     cascade = Cascade(*(each[:, graded] for each in (first.p, second.p, first.thresholds, second.thresholds)))
     rows = [
         {"unit": "photograph", **row} for row in score_cascade(needs[graded], has_rop[graded], cascade, groups[graded])
     ]
-    if not plan.cohort.has_infants:
+    if eyes is None:
         return rows
-    eyes = predict_eyes(
-        predictions, arm, rop, plan.folds, cohort_eyes(plan.cohort), graded, plan.recipe.decision.target_sensitivity
-    )
     called = predict_treatment(predictions, arm, eyes.units, graded) * (eyes.p >= eyes.thresholds)
     requiring = replace(eyes, p=np.where(np.isfinite(eyes.p), called, np.nan))
-    larger = _larger_units(plan.cohort, requiring)
-    for name, found in {"eye": eyes, **_larger_units(plan.cohort, eyes)}.items():
+    larger = _larger_units(cohort, requiring)
+    for name, found in {"eye": eyes, **_larger_units(cohort, eyes)}.items():
         units, decided = found.units, found.decided
         need = requiring if name == "eye" else larger[name]
         cascade = Cascade(found.p[:, decided], need.p[:, decided], found.thresholds[:, decided])

@@ -18,29 +18,37 @@ from numpy.typing import NDArray
 
 from fundoscope.bundles.card import describe_doubts
 from fundoscope.evaluation import auc, results_table
-from fundoscope.evaluation.controls import NotMade, majority_baseline, make_or_say_why, predict_out_of_fold
-from fundoscope.evaluation.decisions import predictive_values
+from fundoscope.evaluation.controls import NotMade, make_or_say_why, predict_out_of_fold
 from fundoscope.findings import counted
-from fundoscope.rop.recipes import STUDENT, UNDISTILLED
-from fundoscope.rop.study.calibrate import CALIBRATED, CalibratedPredictions, OutOfFoldPredictions
+from fundoscope.rop.recipes import STUDENT
+from fundoscope.rop.study.calibrate import (
+    CALIBRATED,
+    CalibratedPredictions,
+    FitInnerPredictions,
+    OutOfFoldPredictions,
+)
 from fundoscope.rop.study.clinic import (
+    AbstentionResult,
     score_abstention,
     score_cascade_by_unit,
     score_operating_points,
-    score_subgroups,
     score_units,
 )
-from fundoscope.rop.study.curves import write_curves
+from fundoscope.rop.study.cohort_evaluation import (
+    NOT_MADE,
+    CohortEvaluation,
+    baseline_predictions,
+    describe_headline,
+    row_of,
+    score_baselines,
+)
 from fundoscope.rop.study.data import VARIANTS, StudyData
 from fundoscope.rop.study.plan import StudyPlan
 from fundoscope.rop.study.questions import ROP, Question
 from fundoscope.rop.study.results import (
-    CURVES,
     NETWORKS,
     RESULTS,
     SHUFFLED,
-    Headline,
-    QuestionResults,
     Row,
     Sample,
     StudyResults,
@@ -59,14 +67,11 @@ VARIANT_WORDS = {
     "encoding": "one encoding for all",
     "all": "field, colour and encoding alike",
 }
-#: The column that says why a control or a baseline has no figures.
-NOT_MADE = "could not be made"
 _CARD_METRICS = ("auc", "sensitivity", "specificity", "accuracy", "brier", "ece")
 
 Scores = NDArray[np.float64]
 Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]
-Baselines = dict[str, OutOfFoldPredictions | NotMade]
 
 
 def evaluate_study(plan: StudyPlan, data: StudyData) -> dict[str, Any]:
@@ -88,16 +93,16 @@ def _is_done(plan: StudyPlan) -> bool:
     return read_results(plan.folder)["prevalences"] == list(plan.options.prevalences)
 
 
-class Evaluation:
+class Evaluation(CohortEvaluation):
     """The figures of a study, each computed once."""
 
     def __init__(self, plan: StudyPlan, data: StudyData, predictions: CalibratedPredictions) -> None:
+        super().__init__(plan.cohort, str(predictions.exported.arm.iloc[0]), plan.options.prevalences)
         self.plan, self.data, self.predictions = plan, data, predictions
-        self.exported = str(predictions.exported.arm.iloc[0])
 
     @cached_property
     def graded(self) -> Flags:
-        """Which photographs screening grades, (n,): the quality gate belongs to the rule that is measured."""
+        """Which photographs screening grades, (n,)."""
         return self.data.graded()
 
     @cached_property
@@ -116,99 +121,45 @@ class Evaluation:
         )
 
     @cached_property
+    def _baselines(self) -> dict[str, dict[str, Scores | NotMade]]:
+        """The baselines of every question, by its name."""
+        n = len(self.cohort)
+        return {
+            each.question.name: score_baselines(each, self.plan.fold_rows, self.data.measures, n)
+            for each in self.questions
+        }
+
+    def baselines(self, scored: ScoredQuestion) -> dict[str, Scores | NotMade]:
+        """What must be beaten, on the study's own folds."""
+        return self._baselines[scored.question.name]
+
+    @cached_property
     def nuisance(self) -> OutOfFoldPredictions | NotMade:
         """The nuisance baseline on the photographs as they are."""
-        return self._nuisance_baseline("nuisance", "nuisance")
+        return baseline_predictions("nuisance", self.baselines(self.questions[0])["nuisance baseline"])
 
     @cached_property
     def nuisance_alike(self) -> OutOfFoldPredictions | NotMade:
         """The same on photographs with one field mask, one colour distribution and one encoding."""
-        return self.data.not_made.get("all") or self._nuisance_baseline("alike", "nuisance on photographs made alike")
-
-    def _nuisance_baseline(self, measures: str, name: str) -> OutOfFoldPredictions | NotMade:
-        first, table = self.questions[0], self.data.measures(measures)
+        if missing := self.data.not_made.get("all"):
+            return missing
+        first, table = self.questions[0], self.data.measures("alike")
         found = make_or_say_why(
             lambda: predict_out_of_fold(table, first.y, self.plan.fold_rows, self.plan.group_numbers).p
         )
-        return _baseline(name, found)
+        return baseline_predictions("nuisance on photographs made alike", found)
 
-    def baselines(self, scored: ScoredQuestion) -> dict[str, Scores | NotMade]:
-        """What must be beaten, out of fold: probabilities of the question's own photographs, or why there are none."""
-        place = np.full(len(self.plan.cohort), -1)
-        place[scored.rows] = np.arange(len(scored.rows))
-        folds = [(_known(place[rest]), _known(place[test])) for rest, test in self.plan.fold_rows]
+    def _inner(self, scored: ScoredQuestion) -> list[FitInnerPredictions]:
+        """What each fit of the reference knew when it chose."""
+        return list(self.predictions.inner(scored.question.name, scored.reference))
 
-        def predict(measures: str) -> Scores | NotMade:
-            table = self.data.measures(measures)[scored.rows]
-            return make_or_say_why(lambda: predict_out_of_fold(table, scored.y, folds, scored.groups).p)
+    def abstention(self, scored: ScoredQuestion) -> AbstentionResult:
+        """What the folds' bands of doubt leave."""
+        return score_abstention(scored, self._inner(scored), self.plan.folds, self.plan.recipe.decision.maximum_errors)
 
-        constant = {"majority class": majority_baseline(scored.y, folds).p}
-        if scored.question.name != ROP:
-            return {"vessel width and tortuosity": predict("vessel"), **constant}
-        nuisance = self.nuisance if isinstance(self.nuisance, NotMade) else self.nuisance.p[0]
-        return {"nuisance baseline": nuisance, "mean colour": predict("colour"), **constant}
-
-    def _made_baselines(self, scored: ScoredQuestion) -> dict[str, Scores]:
-        return {name: p for name, p in self.baselines(scored).items() if not isinstance(p, NotMade)}
-
-    @cached_property
-    def question_results(self) -> list[QuestionResults]:
-        """The figures of each question."""
-        return [self._question_results(scored) for scored in self.questions]
-
-    def _question_results(self, scored: ScoredQuestion) -> QuestionResults:
-        baselines = {name: _baseline(name, p) for name, p in self.baselines(scored).items()}
-        kept = np.flatnonzero(self.graded[scored.rows])  # of these photographs, those that screening grades
-        gated, gated_baselines = scored.select(kept), _select(baselines, kept)
-        graders = score_graders(scored, baselines)
-        name, reference = scored.question.name, scored.reference
-        differences = [
-            {
-                "grader": arm,
-                **{
-                    f"{metric} minus {reference}": scored.difference(each, scored.reference_predictions, metric)
-                    for metric in ("auc", "accuracy", "sensitivity", "specificity")
-                },
-            }
-            for arm, each in scored.predictions.items()
-            if arm != reference
-        ]
-        inner = list(self.predictions.inner(name, reference))
-        abstention = score_abstention(scored, inner, self.plan.folds, self.plan.recipe.decision.maximum_errors)
-        pair = [arm for arm in (STUDENT, UNDISTILLED) if arm in scored.predictions] or [reference]
-        return QuestionResults(
-            name=name, classes=scored.question.classes, reference=reference, n=len(scored.y), positives=int(scored.y.sum()),
-            groups=len(np.unique(scored.groups)), networks=list(scored.predictions),
-            headline=self._headline(scored, baselines, kept), refused=len(scored.y) - len(kept), graders=graders,
-            graded=graders if len(kept) == len(scored.y) else score_graders(gated, gated_baselines), differences=differences,
-            confusions={arm: confusion_counts(scored.y, scored.predictions[arm]) for arm in pair},
-            operating_points=score_operating_points(scored, inner, self.plan.folds),
-            calibration=scored.estimates_of_mean(),
-            abstention=abstention.text, coverage_area=abstention.coverage_area, error_of_all=abstention.error_of_all,
-        )  # fmt: skip
-
-    def _headline(self, scored: ScoredQuestion, baselines: Baselines, kept: Rows) -> Headline:
-        """How good the exported network is, how sure that is, and how far it stands above the first baseline.
-
-        `kept` are the photographs that screening grades; where they are of one class, all are taken.
-        """
-        basis = f"{len(kept)} of {len(scored.y)} photographs, those that screening grades"
-        if len(np.unique(scored.y[kept])) < 2:
-            basis = f"{counted(len(scored.y), 'photograph')}, of which screening grades only {len(kept)}"
-            kept = np.arange(len(scored.y))
-        part, (name, baseline) = scored.select(kept), next(iter(_select(baselines, kept).items()))
-        ours = part.predictions[self.exported]
-        found = part.estimates(ours.p, ours.thresholds)
-        if isinstance(baseline, NotMade):
-            least, difference, verdict = None, None, f"not compared: {baseline.why}"
-        else:
-            least, difference = part.estimates(baseline.p)["auc"], part.difference(ours, baseline)
-            verdict = "above" if difference.estimate.low > 0 else "not shown to be above"
-            verdict = "below" if found["auc"].value < least.value else verdict
-        return Headline(
-            network=self.exported, basis=basis, auc=found["auc"], sensitivity=found["sensitivity"],
-            specificity=found["specificity"], baseline=name, baseline_auc=least, difference=difference, verdict=verdict,
-        )  # fmt: skip
+    def operating_points(self, scored: ScoredQuestion) -> list[Row]:
+        """A row a target sensitivity: the thresholds that inner photographs chose."""
+        return score_operating_points(scored, self._inner(scored), self.plan.folds)
 
     @cached_property
     def controls(self) -> list[Row]:
@@ -270,20 +221,6 @@ class Evaluation:
         """Both stages in a row, by each unit; empty where one question is asked."""
         return score_cascade_by_unit(self.plan, self.predictions, self.exported, self.graded)
 
-    @cached_property
-    def subgroups(self) -> list[Row]:
-        """Stage 1 by birth weight, gestational age, camera and site, as far as the table has them."""
-        return score_subgroups(self.plan.cohort, self.questions[0])
-
-    @cached_property
-    def predictive_values(self) -> list[Row]:
-        """What an answer is worth at the prevalences that were asked for."""
-        first, prevalences = self.questions[0], self.plan.options.prevalences
-        if not prevalences:
-            return []
-        reference = first.reference_predictions
-        return predictive_values(first.y, reference.p, reference.thresholds, prevalences, first.groups)
-
     def results(self) -> StudyResults:
         """All figures."""
         plan, shuffled = self.plan, self.plan.folder / SHUFFLED
@@ -320,15 +257,15 @@ class Evaluation:
         how = f"out of fold ({len(plan.folds)} folds, {counted(plan.options.seeds, 'seed')}, recipe not this very network)"
         for found in self.question_results:
             before = "" if found.name == ROP else f"{found.name}: "
-            row = _row(found.graders, self.exported)
-            decidable = found.refused and np.isfinite(_row(found.graded, self.exported)["auc"].value)
+            row = row_of(found.graders, self.exported)
+            decidable = found.refused and np.isfinite(row_of(found.graded, self.exported)["auc"].value)
             rows, gate = (found.graded, " that screening grades") if decidable else (found.graders, "")
-            own, on = _row(rows, self.exported), f"{_row(rows, self.exported)['auc'].n} photographs{gate}, {how}"
+            own, on = row_of(rows, self.exported), f"{row_of(rows, self.exported)['auc'].n} photographs{gate}, {how}"
             figures += [{"name": before + metric, "estimate": own[metric], "on": on} for metric in _CARD_METRICS]
             if decidable:
                 on_all = f"{row['auc'].n} photographs, those that screening refuses too, {how}"
                 figures.append({"name": f"{before}auc with refused ones", "estimate": row["auc"], "on": on_all})
-            if found.name == ROP and NOT_MADE not in (nuisance := _row(rows, "nuisance baseline")):
+            if found.name == ROP and NOT_MADE not in (nuisance := row_of(rows, "nuisance baseline")):
                 figures.append({"name": "auc of the nuisance baseline", "estimate": nuisance["auc"], "on": on})
         for row in self.units[0]:
             if row["unit"] in ("eye", "infant"):
@@ -369,16 +306,7 @@ class Evaluation:
 
     def write_tables(self, tables: Path) -> None:
         """Write every table as CSV into the folder `tables`, the points of curves and the out-of-fold predictions among them."""
-        for found in self.question_results:
-            results_table(found.graders, tables / f"results_{found.name}.csv")
-            results_table(found.operating_points, tables / f"operating_points_{found.name}.csv")
-            results_table(
-                [{"photographs": each, **row} for each, rows in (("all", found.graders), ("that screening grades", found.graded))
-                 for row in rows],
-                tables / f"quality_gate_{found.name}.csv",
-            )  # fmt: skip
-            if found.differences:
-                results_table(found.differences, tables / f"differences_{found.name}.csv")
+        self.write_question_tables(tables)
         named = {
             "inner": self.inner_log_losses, "controls": self.controls, "int8": self.int8, "units_rop": self.units[0],
             "folds": self.plan.folds.table(self.plan.cohort), "cascade": self.cascade, "subgroups": self.subgroups,
@@ -387,9 +315,6 @@ class Evaluation:
         for name, rows in named.items():
             if rows:
                 results_table(rows, tables / f"{name}.csv")
-        write_curves(
-            self.questions, {each.question.name: self._made_baselines(each) for each in self.questions}, tables / CURVES
-        )
         self.out_of_fold_table().to_csv(tables / "out_of_fold.csv", index=False)
 
     def out_of_fold_table(self) -> pd.DataFrame:
@@ -412,59 +337,6 @@ class Evaluation:
             pd.DataFrame(known | {"seed": seed, "p": p.round(6), "threshold": thresholds.round(6)})
             for seed, (p, thresholds) in enumerate(zip(predictions.p, predictions.thresholds, strict=True))
         ]
-
-
-def score_graders(scored: ScoredQuestion, baselines: Baselines) -> list[Row]:
-    """A row a network and a baseline, with every metric; of a baseline that could not be made, why."""
-    return [
-        {
-            "grader": name,
-            **({NOT_MADE: each.why} if isinstance(each, NotMade) else scored.estimates(each.p, each.thresholds)),
-        }
-        for name, each in {**scored.predictions, **baselines}.items()
-    ]
-
-
-def describe_headline(found: QuestionResults) -> list[str]:
-    """What is said first of a question: how good, how sure, against which baseline, and whether screening refuses some."""
-    first = found.headline
-    words = {"below": "BELOW", "above": "above"}.get(first.verdict, first.verdict)
-    lines = [f"{found.name:<10} {first.network}: AUC {first.auc}"]
-    if first.baseline_auc is None or first.difference is None:
-        lines.append(f"           {first.baseline}: {first.verdict}")
-    else:
-        gap = f"difference {first.difference.estimate}"
-        lines.append(f"           {words} the {first.baseline}, AUC {first.baseline_auc.value:.3f}: {gap}")
-    if found.refused:
-        own = _row(found.graders, first.network)["auc"]
-        lines.append(
-            f"           screening would refuse {found.refused} of {found.n} photographs; with these AUC {own}"
-        )
-    return lines
-
-
-def _row(rows: list[Row], grader: str) -> Row:
-    return next(row for row in rows if row["grader"] == grader)
-
-
-def _select(baselines: Baselines, rows: Rows) -> Baselines:
-    return {name: each if isinstance(each, NotMade) else each.select_rows(rows) for name, each in baselines.items()}
-
-
-def _baseline(name: str, p: Scores | NotMade) -> OutOfFoldPredictions | NotMade:
-    """The probabilities (n,) of a baseline, which decides at 0.5."""
-    return p if isinstance(p, NotMade) else OutOfFoldPredictions(name, "plain", p[None], np.full((1, len(p)), 0.5))
-
-
-def _known(places: Rows) -> Rows:
-    """Those places that are not -1."""
-    return places[places >= 0]
-
-
-def confusion_counts(y: Rows, predictions: OutOfFoldPredictions) -> list[list[int]]:
-    """Counts (2, 2) of truth by decision, of the first seed at each fold's own operating point."""
-    called = predictions.p[0] >= predictions.thresholds[0]
-    return np.bincount(2 * y + called, minlength=4).reshape(2, 2).tolist()
 
 
 def read_csv(path: Path) -> list[Row]:
