@@ -46,9 +46,10 @@ def test_streamed_squares_and_measures_are_those_of_all_photographs_at_once(tmp_
     np.testing.assert_array_equal(found.measures("colour"), mean_colour_table(photographs))
     bare = [Photograph(np.array(each.pixels), "alike", 0, "array") for each in alike]  # the last: alike in all
     np.testing.assert_array_equal(found.measures("alike"), nuisance_table(bare))
+    np.testing.assert_array_equal(found.pixels(module.SCREENED), [standard.square(each) for each in photographs])
     assert isinstance(found.pixels(), np.memmap)
     names = {path.stem for path in (plan.folder / "squares").iterdir()}
-    assert names == {*module.VARIANTS, "measures"}
+    assert names == {*module.VARIANTS, module.SCREENED, "measures"}
 
 
 def test_they_are_made_once(tmp_path, monkeypatch):

@@ -146,6 +146,50 @@ def recalibrate(
     console.say(f"next: fundoscope rop screen PHOTOS --bundle {out} --out DIR")
 
 
+@app.command()
+def evaluate(
+    cohort: Annotated[Path, typer.Argument(help="A labelled cohort table: image,label[,infant,...].")],
+    out: Annotated[Path, typer.Option(help="Folder for results.json, report.html, tables/ and the audit.")],
+    bundle: BundleName = "rop",
+    images_are_independent: Annotated[
+        bool,
+        typer.Option(
+            "--images-are-independent", help="The table has no infants and each photograph shows another eye."
+        ),
+    ] = False,
+    prevalence: Annotated[
+        str, typer.Option(help="Comma-separated shares of ill eyes for which predictive values are computed.")
+    ] = "",
+    allow_simulated: Annotated[
+        bool, typer.Option(help="Evaluate answers on treatment that were learnt from simulated eyes only.")
+    ] = False,
+    precision: Annotated[
+        str, typer.Option(help="int8, as screening runs it, or fp32 where the bundle has it.")
+    ] = "int8",
+    quiet: Quiet = False,
+) -> None:
+    """Tell what a bundle is worth on labelled photographs of your own: external validation, nothing is trained.
+
+    Exit codes: 0 evaluated, 1 some photographs could not be read, 2 the call or the table is wrong, 3 the bundle is missing
+    or broken, 4 the answers could not be written.
+    """
+    from fundoscope.cli.console import Console
+    from fundoscope.errors import UsageError, need
+
+    if precision not in ("int8", "fp32"):
+        raise UsageError(f"--precision {precision}: there is no such precision. Give int8 or fp32.")
+    need("pandas", "pyarrow", "sklearn", "matplotlib", what="An evaluation", extra="analysis")
+    from fundoscope.rop.external.run import ExternalOptions, evaluate_bundle
+
+    options = ExternalOptions(
+        cohort, bundle, out, images_are_independent, _shares(prevalence), precision, allow_simulated
+    )
+    console = Console(quiet)
+    results = evaluate_bundle(options, console)
+    console.say(f"report: {out / 'report.html'}")
+    raise typer.Exit(int(results.sample.failed > 0))
+
+
 def _shares(text: str) -> tuple[float, ...]:
     from fundoscope.errors import UsageError
 

@@ -43,12 +43,16 @@ _SHORT = {
 
 @dataclass(frozen=True, slots=True)
 class EstimateCell:
-    """A figure with its 95 % interval and the number of photographs behind it, drawn as a whisker."""
+    """A figure with its 95 % interval and the number of photographs behind it, drawn as a whisker.
+
+    A `note` stands in the place of an interval that means nothing: that of a share which no resample changes.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
     n: int | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +237,8 @@ def _ends(estimate: EstimateCell) -> list[float]:
 def _whisker(estimate: EstimateCell, low: float, high: float, reference: float | None) -> dict[str, Any]:
     """Interval in words and, where there is one, positions on an axis of 0 to 100 from `low` to `high`."""
     n = f"n = {estimate.n}" if estimate.n is not None else ""
-    if estimate.low is None or estimate.high is None or len(_ends(estimate)) < 3:
-        return {"note": n}
+    if estimate.note or estimate.low is None or estimate.high is None or len(_ends(estimate)) < 3:
+        return {"note": ", ".join(filter(None, (estimate.note, n)))}
     span = (high - low) or 1.0
     at = {
         name: round(4 + 92 * (value - low) / span, 1)

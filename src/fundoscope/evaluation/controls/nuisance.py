@@ -24,6 +24,7 @@ Array = NDArray[np.float64]
 RIM = 0.06
 
 _PERCENTILES = (50, 90, 99)
+_LEVELS = np.arange(256) / 255.0
 
 #: The names of the measurements, by family.
 NUISANCE_FAMILIES: dict[str, tuple[str, ...]] = {
@@ -105,9 +106,14 @@ def _colour(inside: Pixels) -> list[float]:
     """Mean and deviation of the colours (m, 3) of a field, and of their saturation."""
     if not len(inside):
         return [0.0] * len(NUISANCE_FAMILIES["colour"])
-    share = inside / 255.0
-    saturation = (share.max(axis=1) - share.min(axis=1)) / np.maximum(share.max(axis=1), 1 / 255)
-    return [*share.mean(axis=0), *share.std(axis=0), float(saturation.mean()), float(saturation.std())]
+    # a colour at a time, from counts of its 256 levels: a photograph has millions of pixels
+    channels = [np.ascontiguousarray(inside[:, channel]) for channel in range(3)]
+    shares = [np.bincount(each, minlength=256) / len(inside) for each in channels]
+    means = [float(share @ _LEVELS) for share in shares]
+    deviations = [float(np.sqrt(share @ (_LEVELS - mean) ** 2)) for share, mean in zip(shares, means, strict=True)]
+    highest, lowest = (choose(choose(*channels[:2]), channels[2]) for choose in (np.maximum, np.minimum))
+    saturation = (highest - lowest) / np.maximum(highest, 1)
+    return [*means, *deviations, float(saturation.mean()), float(saturation.std())]
 
 
 def _sharpness(photograph: Photograph, field: Field) -> list[float]:
@@ -123,7 +129,12 @@ def _sharpness(photograph: Photograph, field: Field) -> list[float]:
 def mean_colour_table(photographs: Iterable[Photograph]) -> Array:
     """Mean red, green and blue inside the field of view of each photograph, (n, 3), 0 to 255; nan where it has no pixel."""
     inside = (p.pixels[find_field(p.pixels).mask(shrink=RIM)] for p in photographs)
-    return np.array([seen.mean(axis=0) if len(seen) else np.full(3, np.nan) for seen in inside]).reshape(-1, 3)
+    return np.array([_mean_colour(seen) for seen in inside]).reshape(-1, 3)
+
+
+def _mean_colour(inside: Pixels) -> list[float]:
+    """Mean of each colour of the pixels (m, 3), 0 to 255."""
+    return [float(inside[:, channel].mean()) for channel in range(3)] if len(inside) else [np.nan] * 3
 
 
 def mean_colour_baseline(

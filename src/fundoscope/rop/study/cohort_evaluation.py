@@ -174,7 +174,7 @@ def score_baselines(
     """
     place = np.full(n, -1)
     place[scored.rows] = np.arange(len(scored.rows))
-    folds = [(_known(place[rest]), _known(place[test])) for rest, test in fold_rows]
+    folds = [(_known(place[np.asarray(rest)]), _known(place[np.asarray(test)])) for rest, test in fold_rows]
 
     def predict(name: str) -> Scores | NotMade:
         return make_or_say_why(

@@ -1,6 +1,8 @@
 """Step 2, `squares/`: every photograph read once, standardised, and kept on disk as squares that are mapped, not loaded.
 
     plain.npy                   the photographs as the standard cuts them, (n, side, side, 3), contrast as it was
+    screened.npy                the same at the side of the network's input, (n, size, size, 3), as screening cuts them: what
+                                is predicted, measured and exported; only where the squares above are larger
     field, colour, encoding     the same made alike in what is not disease: one field mask, one distribution of colours,
                                 one encoding; `all.npy` in all three
     measures.parquet            a row a photograph: nuisances, mean colours, where treatment is asked, vessels, and whether
@@ -24,6 +26,7 @@ import pandas as pd
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from fundoscope.cohort import CohortRow
 from fundoscope.evaluation.controls import (
     VESSEL_FEATURES,
     NotMade,
@@ -49,6 +52,9 @@ from fundoscope.studies import Progress, write_json
 
 #: The photographs as they are, and made alike in what is not disease.
 VARIANTS = ("plain", *KINDS, "all")
+#: The photographs as screening cuts them: a square that is made larger and then reduced is another one, and moves a
+#: log-odds of the shipped network by up to 2 (benchmarks/input_paths.py).
+SCREENED = "screened"
 MEASURES, NOT_MADE = "measures.parquet", "not_made.json"
 COLOURS = ("red", "green", "blue")
 
@@ -70,8 +76,13 @@ class StudyData:
     standard: Standard
 
     def pixels(self, variant: str = "plain") -> Sequence[Pixels]:
-        """The squares of one variant, (n, side, side, 3), RGB, mapped from disk."""
-        return np.load(self.folder / f"{variant}.npy", mmap_mode="r")
+        """The squares of one variant, (n, side, side, 3), RGB, mapped from disk; those that are `SCREENED` are the plain ones
+        where these have the side of the network's input (or stem from a version that kept no others).
+        """
+        path = self.folder / f"{variant}.npy"
+        if variant == SCREENED and not path.exists():
+            path = self.folder / "plain.npy"
+        return np.load(path, mmap_mode="r")
 
     @property
     def not_made(self) -> dict[str, NotMade]:
@@ -114,38 +125,56 @@ def _read_all(plan: StudyPlan, folder: Path, progress: Progress) -> pd.DataFrame
     last = plan.questions[-1]
     with_vessels = set(last.known_rows.tolist()) if last.name == TREATMENT else set()
 
-    def measure(row: int) -> tuple[Pixels, Pixels | None, Mask, dict[str, float]]:
+    def measure(row: int) -> tuple[Pixels, Pixels | None, Pixels | None, Mask, dict[str, float]]:
         record = plan.cohort[row]
         prepared = standard.prepare(record.path, record.image)  # as screening reads it: a large JPEG at a reduced scale
-        whole = (
-            prepared
-            if prepared.photograph.reduction == 1
-            else Prepared.from_photograph(read(record.path, record.image))
-        )
+        whole = read_whole(prepared, record)
         measures = _named("quality", {"graded": float(judge_quality(prepared, "infant").gradable)})
-        measures |= _named("nuisance", nuisance_features(whole.photograph, whole.field))
-        colours = mean_colour_table([whole.photograph])[0].tolist()
-        measures |= _named("colour", dict(zip(COLOURS, colours, strict=True)))
-        if with_vessels:
-            unknown = dict.fromkeys(VESSEL_FEATURES, np.nan)
-            measures |= _named("vessel", vessel_features(whole.photograph) if row in with_vessels else unknown)
+        measures |= measure_photograph(whole, row in with_vessels if with_vessels else None)
         unenhanced = standard.unenhanced_square(prepared, size=side) if enhanced_first else None
-        return standard.square(prepared, size=side), unenhanced, standard.inside(prepared, side, RIM), measures
+        screened = standard.square(prepared) if side != standard.size else None
+        visible = standard.inside(prepared, side, RIM)
+        return standard.square(prepared, size=side), unenhanced, screened, visible, measures
 
     _create(folder / "plain.npy", (n, side, side, 3))
     _create(folder / "visible.npy", (n, side, side))
     if enhanced_first:
         _create(folder / "unenhanced.npy", (n, side, side, 3))
+    if side != standard.size:
+        _create(folder / f"{SCREENED}.npy", (n, standard.size, standard.size, 3))
     table: list[dict[str, float]] = []
     with ThreadPoolExecutor(_WORKERS) as pool:
         for rows in progress.follow(_chunks(n), -(-n // _CHUNK), "reading photographs"):
-            squares, unenhanced, visible, measures = zip(*pool.map(measure, rows), strict=True)
+            squares, unenhanced, screened, visible, measures = zip(*pool.map(measure, rows), strict=True)
             _write(folder / "plain.npy", rows, squares)
+            if side != standard.size:
+                _write(folder / f"{SCREENED}.npy", rows, screened)
             _write(folder / "visible.npy", rows, visible)
             if enhanced_first:
                 _write(folder / "unenhanced.npy", rows, unenhanced)
             table += measures
     return pd.DataFrame(table)
+
+
+def read_whole(prepared: Prepared, record: CohortRow) -> Prepared:
+    """The photograph at its full size: itself, or read anew where it was decoded at a reduced scale."""
+    if prepared.photograph.reduction == 1:
+        return prepared
+    return Prepared.from_photograph(read(record.path, record.image))
+
+
+def measure_photograph(whole: Prepared, with_vessels: bool | None) -> dict[str, float]:
+    """What the baselines know of a photograph at full size, by names with a prefix: nuisances and mean colours.
+
+    `with_vessels` asks for the vessels too (False: they stay unknown); None leaves them out.
+    """
+    colours = mean_colour_table([whole.photograph])[0].tolist()
+    measures = _named("nuisance", nuisance_features(whole.photograph, whole.field))
+    measures |= _named("colour", dict(zip(COLOURS, colours, strict=True)))
+    if with_vessels is None:
+        return measures
+    unknown = dict.fromkeys(VESSEL_FEATURES, np.nan)
+    return measures | _named("vessel", vessel_features(whole.photograph) if with_vessels else unknown)
 
 
 def _make_controls(plan: StudyPlan, folder: Path, progress: Progress) -> pd.DataFrame:

@@ -1,59 +1,32 @@
-"""Step 10, `explained/`: the photographs that the page shows, and the activation maps behind the answers.
-
-`pictures.json` lists them: the section of the page, the PNG file beside it, the photograph's name, and short lines.
-"""
+"""Step 10, `explained/`: the photographs that the page shows, and the activation maps behind the answers."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
-
-import cv2
 import numpy as np
 import torch
 
-from fundoscope.imaging import Pixels
-from fundoscope.outputs import save_picture
 from fundoscope.reports.overlay import overlay
 from fundoscope.rop.study.calibrate import CalibratedPredictions
-from fundoscope.rop.study.data import StudyData
+from fundoscope.rop.study.data import SCREENED, StudyData
+from fundoscope.rop.study.explained_pictures import EXPLAINED, ExplainedPicture, choose_shown, write_pictures
 from fundoscope.rop.study.networks import labelled_squares, load_fitted_network
 from fundoscope.rop.study.plan import FitTask, StudyPlan
 from fundoscope.rop.study.questions import TREATMENT, Question
 from fundoscope.rop.study.results import SEEN_SECTION, TREATMENT_SECTION, maps_section
-from fundoscope.studies import write_json
-
-PICTURES = "pictures.json"
-STEP = "explained"
 
 _SHOWN = 4  # photographs of each kind
 
 
-@dataclass(frozen=True)
-class ExplainedPicture:
-    """One picture: the `section` that shows it, its `pixels`, the photograph's `image`, and lines beneath it."""
-
-    section: str
-    pixels: Pixels
-    image: str
-    lines: tuple[str, ...]
-
-
 def explain_predictions(plan: StudyPlan, data: StudyData, references: dict[str, str]) -> None:
     """Write the pictures, unless that is done; `references` names the arm whose maps are shown, by question."""
-    if plan.study.done(STEP):
+    if plan.study.done(EXPLAINED):
         return
     predictions = CalibratedPredictions.read(plan)
     pictures = [*_enhanced(plan, data), *_treated(plan, data)]
     for question in plan.questions:
         pictures += _maps(plan, data, predictions, question, references[question.name])
-    with plan.study.step(STEP) as folder:
-        listed = []
-        for number, picture in enumerate(pictures, 1):
-            file = f"{number:03d}.png"
-            _write_png(folder / file, picture.pixels)
-            listed.append({"file": file} | {name: value for name, value in asdict(picture).items() if name != "pixels"})
-        write_json(folder / PICTURES, listed)
+    with plan.study.step(EXPLAINED) as folder:
+        write_pictures(folder, pictures)
 
 
 def _enhanced(plan: StudyPlan, data: StudyData) -> list[ExplainedPicture]:
@@ -92,23 +65,13 @@ def _maps(
     rows = question.known_rows
     found = predictions.out_of_fold(question.name, arm).select_rows(rows)
     p, threshold, y = found.p[0], found.thresholds[0], question.labels[rows]
-    right, squares, pictures = (p >= threshold) == y, labelled_squares(data, question), []
-    for is_right in (False, True):
-        for label in (1, 0):
-            places = np.flatnonzero((right == is_right) & (y == label))
-            for place in places[np.argsort(-np.abs(p[places] - threshold[places]))][:_SHOWN].tolist():
-                row = int(rows[place])
-                fold = next(fold for fold in plan.folds if row in fold.test)
-                model = load_fitted_network(FitTask(plan.arm(arm), question.name, 0, fold), plan.recipe, plan.study)
-                with torch.no_grad():
-                    activation = (
-                        model.activation_map(torch.from_numpy(squares.inputs(np.array([row]))))[0].float().numpy()
-                    )
-                lines = (question.classes[label], f"p {p[place]:.2f}", "right" if is_right else "WRONG")
-                picture = overlay(np.array(squares.pixels[row]), activation)
-                pictures.append(ExplainedPicture(maps_section(question.name), picture, plan.cohort[row].image, lines))
+    squares, pictures = labelled_squares(data, question, SCREENED), []
+    for place, lines in choose_shown(question, y, p, threshold, _SHOWN):
+        row = int(rows[place])
+        fold = next(fold for fold in plan.folds if row in fold.test)
+        model = load_fitted_network(FitTask(plan.arm(arm), question.name, 0, fold), plan.recipe, plan.study)
+        with torch.no_grad():
+            activation = model.activation_map(torch.from_numpy(squares.inputs(np.array([row]))))[0].float().numpy()
+        picture = overlay(np.array(squares.pixels[row]), activation)
+        pictures.append(ExplainedPicture(maps_section(question.name), picture, plan.cohort[row].image, lines))
     return pictures
-
-
-def _write_png(path: Path, pixels: Pixels) -> None:
-    save_picture(path, cv2.cvtColor(np.asarray(pixels), cv2.COLOR_RGB2BGR))

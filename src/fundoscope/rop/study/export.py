@@ -19,7 +19,7 @@ from fundoscope.rop.study.calibrate import (
     calibrated_predictions,
     log_loss,
 )
-from fundoscope.rop.study.data import StudyData
+from fundoscope.rop.study.data import SCREENED, StudyData
 from fundoscope.rop.study.networks import labelled_squares, load_fitted_network
 from fundoscope.rop.study.plan import FitTask, StudyPlan
 from fundoscope.rop.study.questions import CLASSES, ROP
@@ -43,7 +43,7 @@ def export_folds(plan: StudyPlan, data: StudyData, progress: Progress) -> StudyA
     waiting = [fold for fold in plan.folds if not plan.study.done(INT8_STEP.format(fold.number))]
     for fold in progress.follow(waiting, len(waiting), "exporting"):
         task = FitTask(arm, ROP, 0, fold)
-        squares = labelled_squares(data, plan.question(ROP))
+        squares = labelled_squares(data, plan.question(ROP), SCREENED)
         inner, test = np.array(fold.inner), np.array(fold.test)
         calibration = FoldCalibration.read(plan.study.result(task.step) / CALIBRATION)
         stage = card_stage(ROP, calibration, f"inner photographs of fold {fold.number}")

@@ -17,7 +17,7 @@ from fundoscope.learning import Squares
 from fundoscope.networks import Classifier
 from fundoscope.rop.recipes import STUDENT
 from fundoscope.rop.study.calibrate import CALIBRATION, PREDICTIONS, calibrate_fold
-from fundoscope.rop.study.data import VARIANTS, StudyData
+from fundoscope.rop.study.data import SCREENED, VARIANTS, StudyData
 from fundoscope.rop.study.networks import labelled_squares, load_fitted_network, predict_rows
 from fundoscope.rop.study.plan import FitTask, StudyPlan
 from fundoscope.rop.study.questions import ROP
@@ -30,7 +30,10 @@ def predict_all(plan: StudyPlan, data: StudyData, progress: Progress) -> None:
     for task in progress.follow(waiting, len(waiting), "predicting"):
         question, folder = plan.question(task.question), plan.study.result(task.step)
         model = load_fitted_network(task, plan.recipe, plan.study).to(memory_format=torch.channels_last)
-        squares = {variant: labelled_squares(data, question, variant) for variant in variants_of(task, data)}
+        squares = {
+            variant: labelled_squares(data, question, SCREENED if variant == VARIANTS[0] else variant)
+            for variant in variants_of(task, data)
+        }
         parts = {"test": np.array(task.fold.test), "inner": np.array(task.fold.inner)}
         predictions = predict_parts(model, squares, parts)
         write_parquet(predictions, folder / PREDICTIONS)

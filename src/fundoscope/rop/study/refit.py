@@ -20,13 +20,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fundoscope.bundles.card import Stage
+from fundoscope.bundles.training_hashes import write_training_hashes
 from fundoscope.bundles.write import write_bundle
+from fundoscope.cohort.photograph_hashes import PhotographHashes
 from fundoscope.evaluation.decisions import fit_temperature, target_sensitivity
 from fundoscope.learning import DistillationPlan, FitOptions, distil, fit
 from fundoscope.networks import Classifier
 from fundoscope.rop.recipes import StudyArm
 from fundoscope.rop.study.calibrate import CalibratedPredictions, FoldCalibration, mean_probabilities
-from fundoscope.rop.study.data import StudyData
+from fundoscope.rop.study.data import SCREENED, StudyData
 from fundoscope.rop.study.export import bundle_card, card_stage
 from fundoscope.rop.study.networks import (
     WEIGHTS,
@@ -82,13 +84,14 @@ def refit_for_export(plan: StudyPlan, data: StudyData, results: Mapping[str, Any
     eyes = shipped_eye_rule(plan, refit.arm.name, first, data.graded())
     card = card.model_copy(update={"stage2": second.source if second else "none", "eyes": eyes})
     models = [refit.network(ROP), *([second.network] if second else [])]
-    squares = labelled_squares(data, plan.question(ROP))
+    squares = labelled_squares(data, plan.question(ROP), SCREENED)
     inputs = squares.inputs(np.arange(len(plan.cohort)))
     with plan.study.step("bundle") as folder:
         write_bundle(
             models, card, calibration=inputs, check=inputs, out=folder / name, labels=squares.labels, keep_fp32=False,
             say=progress.say,
         )  # fmt: skip
+        write_training_hashes(folder / name, PhotographHashes.of_photographs(plan.cohort.paths))
     return plan.study.result("bundle") / name
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from fundoscope.bundles.card import Card, unmeasured_eyes
 from fundoscope.bundles.folder import rewrite_card
 from fundoscope.bundles.read import verify_task
+from fundoscope.bundles.training_hashes import write_training_hashes
 from fundoscope.cohort import Cohort
+from fundoscope.cohort.photograph_hashes import PhotographHashes
 from fundoscope.errors import UsageError
 from fundoscope.rop.recipes import FOLDER, ShippedStudy, read_recipe
 from fundoscope.rop.study.plan import StudyOptions
@@ -44,12 +46,10 @@ def ship(data: Path, out: Path, progress: Progress, project: Path = PROJECT) -> 
     Raises `UsageError` where the photographs are not there.
     """
     shipped = read_shipped_study()
-    photographs = data / shipped.photographs
-    if not photographs.is_dir():
-        raise UsageError(f"{photographs} is not there. Give --data the folder that holds {shipped.photographs}.")
+    cohort = _shipped_cohort(data, shipped)
     table = out.with_suffix(".csv")
     table.parent.mkdir(parents=True, exist_ok=True)
-    Cohort.from_folders(photographs).write(table)
+    cohort.write(table)
     run_study(shipped_options(table, out), progress)
     bundle = project / "src" / "fundoscope" / "shipped" / shipped.origin.name
     results = project / "docs" / "results" / shipped.results
@@ -72,6 +72,24 @@ def rewrite_shipped_card(project: Path = PROJECT) -> Card:
         )
     known = {"eyes": unmeasured_eyes(verify_task(folder, Card).stages[0])}
     return rewrite_card(folder, {**known, "never_tested_on": tuple(shipped.origin.never_tested_on)})
+
+
+def add_shipped_hashes(data: Path, project: Path = PROJECT) -> Card:
+    """Write the hashes of the shipped study's photographs in `data` into the shipped bundle, without training; its card.
+
+    Raises `UsageError` where the photographs are not there.
+    """
+    shipped = read_shipped_study()
+    cohort = _shipped_cohort(data, shipped)
+    folder = project / "src" / "fundoscope" / "shipped" / shipped.origin.name
+    return write_training_hashes(folder, PhotographHashes.of_photographs(cohort.paths))
+
+
+def _shipped_cohort(data: Path, shipped: ShippedStudy) -> Cohort:
+    photographs = data / shipped.photographs
+    if not photographs.is_dir():
+        raise UsageError(f"{photographs} is not there. Give --data the folder that holds {shipped.photographs}.")
+    return Cohort.from_folders(photographs)
 
 
 def _replace(made: Path, place: Path) -> None:

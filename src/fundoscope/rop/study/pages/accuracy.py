@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fundoscope.findings import counted
 from fundoscope.reports import ReportFigure, Section, Table
 from fundoscope.reports.clinic_plots import draw_confusions
 from fundoscope.reports.plots import PlottedCurve, ReliabilityPoints, draw_precision_recall, draw_reliability, draw_roc
-from fundoscope.rop.study.pages.files import StudyFiles, cells, in_words
+from fundoscope.rop.study.pages.files import EvaluationFiles, FigureWords, StudyFiles, cells, in_words
 from fundoscope.rop.study.questions import ROP
 
 TITLES = {"rop": "Stage 1: normal or ROP", "treatment": "Stage 2: ROP that needs treatment or not"}
@@ -17,6 +16,12 @@ _TABLES = {
     "What a positive answer is worth here": ("precision", "f1", "average_precision"),
     "Probabilities": ("brier", "ece", "calibration_slope", "calibration_intercept"),
 }
+
+
+_GATE = (
+    "In use, a photograph that is not fit to be graded is refused, so the rule that ships answers for fewer photographs "
+    "than were studied. Networks learn from all of them and thresholds are chosen on all of them."
+)
 
 
 def sections(files: StudyFiles) -> list[Section]:
@@ -41,8 +46,9 @@ def sections(files: StudyFiles) -> list[Section]:
     found = results["questions"]
     missing = results["sample"]["missing_question"]
     return [
-        *(_question(files, each) for each in found), *([Section("Stage 2", (missing,))] if missing else []), _quality_gate(found), controls, int8,
-        *(_more_figures(each) for each in found),
+        *(question_section(files, each, note_of(each), files.words) for each in found),
+        *([Section("Stage 2", (missing,))] if missing else []), quality_gate(found, _GATE), controls, int8,
+        *(more_figures(each) for each in found),
     ]  # fmt: skip
 
 
@@ -57,13 +63,23 @@ def network_sections(files: StudyFiles) -> list[Section]:
     ]
 
 
-def _question(files: StudyFiles, found: dict[str, Any]) -> Section:
-    name, graders = found["name"], found["graders"]
-    note = (
-        f"All {found['n']} photographs. Intervals: 95 %, {found['groups']} groups resampled 2000 times; with several seeds the "
+def note_of(found: dict[str, Any]) -> str:
+    """On what a study's figures rest."""
+    return (
+        f"{describe_basis(found)}; with several seeds the "
         "mean over seeds. An interval of a difference that holds 0 cannot tell the two apart. Stopping, temperature and "
         "threshold were settled on the fold's inner photographs, the choice between networks on those of all folds together."
     )
+
+
+def describe_basis(found: dict[str, Any]) -> str:
+    """How many photographs a question's figures rest on, and what their intervals are."""
+    return f"All {found['n']} photographs. Intervals: 95 %, {found['groups']} groups resampled 2000 times"
+
+
+def question_section(files: EvaluationFiles, found: dict[str, Any], note: str, words: FigureWords) -> Section:
+    """One question: its figures beside the baselines, its curves; `note` says what they rest on."""
+    name, graders = found["name"], found["graders"]
     missing = [
         f"The baseline '{row['grader']}' could not be made: {row['could not be made']}"
         for row in graders if "could not be made" in row
@@ -71,12 +87,12 @@ def _question(files: StudyFiles, found: dict[str, Any]) -> Section:
     more = ("The nuisance baseline knows only file size, field shape, colour and sharpness: a network must beat it.",)
     caption, columns = next(iter(_TABLES.items()))
     return Section(
-        TITLES[name], missing, tables=(Table(cells(graders, ("grader", *columns)), caption),), figures=_figures(files, found),
+        TITLES[name], missing, tables=(Table(cells(graders, ("grader", *columns)), caption),), figures=_figures(files, found, words),
         explained=(note, *(more if name == ROP else ())),
     )  # fmt: skip
 
 
-def _more_figures(found: dict[str, Any]) -> Section:
+def more_figures(found: dict[str, Any]) -> Section:
     """Every other metric of a question, and the differences between its networks."""
     graders, reference = found["graders"], found["reference"]
     tables = [Table(cells(graders, ("grader", *part)), caption) for caption, part in list(_TABLES.items())[1:]]
@@ -86,12 +102,8 @@ def _more_figures(found: dict[str, Any]) -> Section:
     return Section(f"{TITLES[found['name']]}: further figures", tables=tables)
 
 
-def _quality_gate(questions: list[dict[str, Any]]) -> Section:
-    """The figures with and without the photographs that screening would refuse."""
-    text = (
-        "In use, a photograph that is not fit to be graded is refused, so the rule that ships answers for fewer photographs "
-        "than were studied. Networks learn from all of them and thresholds are chosen on all of them."
-    )
+def quality_gate(questions: list[dict[str, Any]], text: str) -> Section:
+    """The figures with and without the photographs that screening would refuse; `text` says what that means."""
     told = [
         f"{TITLES[found['name']]}: screening would refuse {found['refused'] or 'none'} of {found['n']} photographs."
         for found in questions
@@ -111,7 +123,7 @@ def _quality_gate(questions: list[dict[str, Any]]) -> Section:
     return Section("What screening would refuse", () if tables else told, tables=tables, explained=(text,))
 
 
-def _figures(files: StudyFiles, found: dict[str, Any]) -> tuple[ReportFigure, ...]:
+def _figures(files: EvaluationFiles, found: dict[str, Any], words: FigureWords) -> tuple[ReportFigure, ...]:
     name, drawn = found["name"], files.drawn
     basis = f"n={found['n']}, {found['positives']} positive"
     grouped = f"{basis}, {found['groups']} groups"
@@ -124,24 +136,24 @@ def _figures(files: StudyFiles, found: dict[str, Any]) -> tuple[ReportFigure, ..
     return (
         ReportFigure(
             draw_roc(drawn / f"roc_{name}.png", _curves(files, found, "roc", "auc", "AUC"), grouped),
-            "ROC, out of fold; one line a seed",
+            f"ROC, {words.answers}",
         ),
         ReportFigure(
             draw_precision_recall(drawn / f"pr_{name}.png", precision, prevalence, grouped),
-            "Precision and recall, out of fold",
+            f"Precision and recall, {words.answers}",
         ),
         ReportFigure(
             draw_confusions(drawn / f"confusion_{name}.png", found["confusions"], tuple(found["classes"])),
-            "Decisions at each fold's own operating point, seed 0",
+            f"Decisions {words.decisions}",
         ),
         ReportFigure(
             draw_reliability(drawn / f"reliability_{name}.png", points, notes, basis),
-            f"Calibration of the {found['reference']}'s mean over {counted(files.results['seeds'], 'seed')}",
+            f"Calibration of the {found['reference']}'s {words.mean}",
         ),
     )
 
 
-def _curves(files: StudyFiles, found: dict[str, Any], curve: str, metric: str, short: str) -> list[PlottedCurve]:
+def _curves(files: EvaluationFiles, found: dict[str, Any], curve: str, metric: str, short: str) -> list[PlottedCurve]:
     """The curves of each grader that has points, a run a seed, with the metric in the legend."""
     estimates = {row["grader"]: row[metric] for row in found["graders"] if metric in row}
     plotted = []

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
+from fundoscope.findings import counted
 from fundoscope.imaging import read
 from fundoscope.reports import EstimateCell, Picture
+from fundoscope.rop.study.explained_pictures import EXPLAINED, PICTURES
 from fundoscope.rop.study.results import CURVES, read_results
 from fundoscope.studies import MANIFEST
 
@@ -20,24 +23,31 @@ _DIGITS = 4
 
 
 @dataclass(frozen=True)
-class StudyFiles:
-    """The values of `results.json` and `study.json`, the points of curves, and the list of explained pictures.
+class FigureWords:
+    """How captions say who answered: `answers` by which networks, `decisions` at which thresholds, and the `mean` of what."""
+
+    answers: str
+    decisions: str
+    mean: str
+
+
+@dataclass(frozen=True)
+class EvaluationFiles:
+    """The values of `results.json`, the points of curves, and the list of explained pictures.
 
     `drawn` is the folder of the figures.
     """
 
     folder: Path
     results: dict[str, Any]
-    manifest: dict[str, Any]
     curves: pd.DataFrame
     explained: list[dict[str, Any]]
 
     @classmethod
-    def read(cls, folder: Path) -> StudyFiles:
-        """The files of a study that is evaluated and explained."""
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        explained = json.loads((folder / "explained" / "pictures.json").read_text(encoding="utf-8"))
-        return cls(folder, read_results(folder), manifest, pd.read_csv(folder / "tables" / CURVES), explained)
+    def read(cls, folder: Path) -> Self:
+        """The files of an evaluation whose pictures are made."""
+        explained = json.loads((folder / EXPLAINED / PICTURES).read_text(encoding="utf-8"))
+        return cls(folder, read_results(folder), pd.read_csv(folder / "tables" / CURVES), explained)
 
     @property
     def drawn(self) -> Path:
@@ -52,10 +62,27 @@ class StudyFiles:
     def pictures(self, section: str) -> list[Picture]:
         """The explained pictures of one section."""
         return [
-            Picture(read(self.folder / "explained" / each["file"]).pixels, each["image"], each["lines"])
+            Picture(read(self.folder / EXPLAINED / each["file"]).pixels, each["image"], each["lines"])
             for each in self.explained
             if each["section"] == section
         ]
+
+
+class StudyFiles(EvaluationFiles):
+    """The files of a study, `study.json` among them."""
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """The values of `study.json`."""
+        return json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+
+    @property
+    def words(self) -> FigureWords:
+        """How captions say that the fold's networks answered."""
+        seeds = counted(self.results["seeds"], "seed")
+        return FigureWords(
+            "out of fold; one line a seed", "at each fold's own operating point, seed 0", f"mean over {seeds}"
+        )
 
 
 def cells(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -67,7 +94,15 @@ def cells(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = Non
 def _cell(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return round(value, _DIGITS) if isinstance(value, float) else value
-    return None if value["value"] is None else EstimateCell(value["value"], value["low"], value["high"], value["n"])
+    if value["value"] is None:
+        return None
+    return EstimateCell(value["value"], value["low"], value["high"], value["n"], exact_bound(value))
+
+
+def exact_bound(estimate: Mapping[str, Any]) -> str:
+    """What the number of groups supports of a share of 0 or 1, whose bootstrap interval means nothing; blank for others."""
+    note = estimate.get("note") or ""
+    return note.rpartition("; ")[2] if "exact bound" in note else ""
 
 
 def in_words(estimate: Mapping[str, Any]) -> str:

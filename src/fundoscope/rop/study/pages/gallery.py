@@ -5,11 +5,11 @@ from __future__ import annotations
 from fundoscope.reports import ReportFigure, Section
 from fundoscope.reports.plots import learning_curve
 from fundoscope.rop.recipes import USUAL_ARMS
-from fundoscope.rop.study.pages.files import StudyFiles
+from fundoscope.rop.study.pages.files import EvaluationFiles, StudyFiles
 from fundoscope.rop.study.results import maps_section
 
 
-def sections(files: StudyFiles) -> list[Section]:
+def sections(files: EvaluationFiles) -> list[Section]:
     """Right and wrong photographs of each question with their maps."""
     text = (
         "Warm colours speak for the positive answer, and their mean over the map is the network's log-odds. "

@@ -12,7 +12,7 @@ from fundoscope.reports.study import Tone
 from fundoscope.rop.study.pages import accuracy, clinic, gallery, sample
 from fundoscope.rop.study.pages.accuracy import TITLES
 from fundoscope.rop.study.pages.checklists import checklists
-from fundoscope.rop.study.pages.files import StudyFiles, in_words
+from fundoscope.rop.study.pages.files import StudyFiles, exact_bound, in_words
 from fundoscope.rop.study.results import RESULTS
 
 #: Stands on every page of a study whose table does not tell the infants apart.
@@ -52,6 +52,17 @@ def write_report(folder: Path) -> Path:
     return report
 
 
+def _in_words_or_bound(estimate: Mapping[str, Any]) -> str:
+    """An estimate with its interval, or with the exact bound where its interval means nothing."""
+    bound = exact_bound(estimate)
+    return f"{estimate['value']:.2f} ({bound})" if bound else in_words(estimate)
+
+
+def _in_two_digits(value: float) -> str:
+    """A figure in two digits, in three where these would make a 1 of it that it is not."""
+    return f"{value:.3f}" if 0.995 <= value < 1 else f"{value:.2f}"
+
+
 def describe_verdict(found: Mapping[str, Any]) -> StudyVerdict:
     """What stands at the head of the page for one question of `results.json`."""
     first, baseline = found["headline"], found["headline"]["baseline_auc"]
@@ -72,9 +83,9 @@ def describe_verdict(found: Mapping[str, Any]) -> StudyVerdict:
         if auc["low"] is not None
         else "too few groups for an interval"
     )
-    decisions = "; ".join(f"{name} {in_words(first[name])}" for name in ("sensitivity", "specificity"))
+    decisions = "; ".join(f"{name} {_in_words_or_bound(first[name])}" for name in ("sensitivity", "specificity"))
     refused = f" Screening refuses {found['refused']} of the {found['n']}." if found["refused"] else ""
     return StudyVerdict(
-        question=TITLES[found["name"]], figure=f"AUC {auc['value']:.2f}", spread=spread, against=against, tone=tone,
+        question=TITLES[found["name"]], figure=f"AUC {_in_two_digits(auc['value'])}", spread=spread, against=against, tone=tone,
         basis=f"{first['network']}, on {first['basis']} ({counted(auc['groups'], 'group')}): {decisions}.{refused}",
     )  # fmt: skip
