@@ -1,6 +1,8 @@
 """External validation: a bundle's answers are scored as a study scores them, refusals and overlap are counted, bad calls end."""
 
 import json
+import re
+import shutil
 from copy import copy
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,13 +16,17 @@ pd = pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
+from fundoscope.bundles import locate, verify
 from fundoscope.bundles.card import Card, DecisionThreshold, EyeDecision, Stage
+from fundoscope.bundles.folder import rewrite_card
+from fundoscope.bundles.training_hashes import HASHES_FILE, read_training_hashes, write_training_hashes
 from fundoscope.cli.main import app
 from fundoscope.cohort import Cohort, CohortRow, Folds, make_groups
 from fundoscope.cohort.auditing import Audit
 from fundoscope.cohort.fingerprints import apply_turn, fingerprint
 from fundoscope.cohort.near_duplicates import COPY
 from fundoscope.cohort.photograph_hashes import PhotographHashes
+from fundoscope.errors import BundleError, FundoscopeError, UsageError
 from fundoscope.evaluation import Estimate
 from fundoscope.imaging import Photograph, Standard, read
 from fundoscope.rop.external.evaluate import ExternalEvaluation, GradedCohort, _compare, _ends
@@ -116,6 +122,8 @@ def external(made_up):
 def with_changes(external, **changes):
     """The same validation, its questions scored already, of a cohort that differs in some of what it is given."""
     changed = copy(external)
+    for name in ("_eyes", "units", "seen_before", "overlap", "promised", "doubts"):
+        vars(changed).pop(name, None)
     changed.given = replace(external.given, **changes)
     changed.card = changed.given.card
     return changed
@@ -263,6 +271,31 @@ def hash_text(square):
     return [_hash_square(square).tobytes().hex()]
 
 
+def test_a_bundle_carries_hashes_and_no_picture_and_stays_whole(eyes, tiny_bundle, tmp_path):
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "tiny")
+    before = verify(bundle)
+    assert read_training_hashes(bundle, before) is None
+    hashes = PhotographHashes.of_photographs(eyes[:2])
+    after = write_training_hashes(bundle, hashes)
+    assert {name: after.files[name] for name in before.files if name.endswith(".onnx")} == {
+        name: file for name, file in before.files.items() if name.endswith(".onnx")
+    }
+    known = read_training_hashes(bundle, verify(bundle))
+    np.testing.assert_array_equal(known.bits, hashes.bits)
+    assert rewrite_card(bundle, {"recipe": "other"}).files[HASHES_FILE] == after.files[HASHES_FILE]
+    (bundle / HASHES_FILE).write_text("{}")
+    with pytest.raises(BundleError, match="changed or damaged"):
+        verify(bundle)
+
+
+def test_the_shipped_bundle_remembers_the_photographs_that_its_card_names():
+    folder = locate("rop")
+    card = verify(folder)
+    known = read_training_hashes(folder, card)
+    named = [int(count) for count in re.findall(r"(\d+) (?:normal|ROP)\b", " ".join(card.trained_on[1:]))]
+    assert known is not None and len(known) == sum(named) > 0
+
+
 # --- the command
 
 
@@ -300,7 +333,8 @@ def test_four_photographs_and_a_missing_one_are_evaluated_and_counted(eyes, tiny
         logits = network(torch.from_numpy(np.stack([standard.apply(standard.prepare(path)) for path in eyes]))).numpy()
     np.testing.assert_allclose(answers[["logit_0", "logit_1"]], logits, atol=1e-4)
     again = run(table, "--bundle", tiny_bundle, "--out", tmp_path / "o", "--images-are-independent", "-q")
-    assert again.exit_code == 2  # another precision: another answer
+    assert isinstance(again.exception, UsageError) and "precision fp32 there" not in again.output
+    assert "precision int8" in str(again.exception)  # another precision: another answer
 
 
 @pytest.mark.parametrize(
@@ -315,7 +349,7 @@ def test_four_photographs_and_a_missing_one_are_evaluated_and_counted(eyes, tiny
 )
 def test_a_wrong_call_names_the_input_and_the_remedy(labels, words, says, eyes, tmp_path):
     done = run(table_of(tmp_path, eyes, labels), "--out", tmp_path / "o", *words)
-    assert done.exit_code in (2, 3) and says in str(done.exception)
+    assert isinstance(done.exception, FundoscopeError) and says in str(done.exception)
     assert not (tmp_path / "o").exists()
 
 

@@ -35,6 +35,18 @@ STUDY_FILES = ("study.json", "results.json", "tables/cohort.csv")
 WRITES = {
     "rop screen": (*RUN_FILES, "eyes.csv"),
     "rop study": STUDY_FILES,
+    "rop evaluate": (
+        "audit.html",
+        "problems.csv",
+        "photographs.parquet",
+        "measures.parquet",
+        "predictions.parquet",
+        "results.json",
+        "tables/a.csv",
+        "explained/001.png",
+        "figures/a.png",
+        "report.html",
+    ),
     "nicking grade": RUN_FILES,
     "nicking grade-patches": RUN_FILES,
     "nicking cut-patches": (
@@ -66,6 +78,8 @@ CALLS = {
     ("rop screen", "bundle"): "rop screen {other} --out {out} --bundle {folder}",
     ("rop study", "cohort"): "rop study {it} --out {out}",
     ("rop study", "recipe"): "rop study {table} --out {out} --recipe {it}",
+    ("rop evaluate", "cohort"): "rop evaluate {it} --out {out} --bundle {bundle}",
+    ("rop evaluate", "bundle"): "rop evaluate {table} --out {out} --bundle {folder}",
     ("nicking grade", "photos"): "nicking grade {it} --out {out}",
     ("nicking grade", "bundle"): "nicking grade {other} --out {out} --bundle {folder}",
     ("nicking grade-patches", "patches"): "nicking grade-patches {it} --out {out}",

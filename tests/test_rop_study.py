@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -17,7 +18,12 @@ from fundoscope.errors import CohortError, LeakError, StudyError, UsageError
 torch = pytest.importorskip("torch")
 pd = pytest.importorskip("pandas")
 
+from fundoscope.bundles.training_hashes import write_training_hashes
 from fundoscope.cli.console import Console
+from fundoscope.cohort import Cohort
+from fundoscope.cohort.photograph_hashes import PhotographHashes
+from fundoscope.evaluation import auc
+from fundoscope.rop.external.run import ExternalOptions, evaluate_bundle
 from fundoscope.rop.recipes import read_recipe
 from fundoscope.rop.study import shuffled_labels
 from fundoscope.rop.study.data import StudyData
@@ -205,6 +211,33 @@ print(write_report(Path({str(copy)!r})))
     assert (copy / "report.html").read_bytes() == (study / "report.html").read_bytes()
 
 
+def test_an_evaluation_of_a_folds_bundle_gives_what_the_study_predicted_there(study, cohort, tmp_path):
+    """`rop evaluate` on the photographs that a fold held out, in fp32: the study's own predictions to 1e-4.
+
+    The bundle is told the hashes of what it learnt from, and of one of these photographs besides: that one is named.
+    """
+    fold = json.loads((study / "folds.json").read_text())["folds"][0]
+    rows, whole = fold["test"]["rows"], Cohort.read(cohort)
+    table = tmp_path / "held_out.csv"
+    Cohort([replace(whole[row], row=at) for at, row in enumerate(rows)], "held out").write(table)
+    bundle = shutil.copytree(study / "int8" / "fold-0" / "bundle", tmp_path / "bundle")
+    learnt = [whole[row].path for row in (*fold["train"]["rows"][:6], rows[3])]
+    write_training_hashes(bundle, PhotographHashes.of_photographs(learnt))
+    options = ExternalOptions(table, str(bundle), tmp_path / "out", precision="fp32")
+    found = evaluate_bundle(options, Console(quiet=True))
+    ours = pd.read_parquet(tmp_path / "out" / "predictions.parquet").sort_values("row")
+    table = pd.read_parquet(study / "calibrated.parquet").query("fold == 0 and part == 'test' and variant == 'plain'")
+    exported = table[table.precision == "fp32"].arm.iloc[0]
+    study_rows = table[(table.precision == "torch") & (table.arm == exported)].set_index("row").loc[rows]
+    np.testing.assert_allclose(ours.probability, study_rows.probability, atol=1e-4)
+    np.testing.assert_allclose(ours.threshold, study_rows.threshold, atol=1e-12)
+    y = whole.labels[rows]
+    assert found.questions[0].graders[0]["auc"].value == pytest.approx(auc(y, study_rows.probability), abs=1e-9)
+    assert [row["image"].endswith(whole[rows[3]].image) for row in found.overlap.photographs] == [True]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "without those it learnt from" in page and "What became of every photograph" in page
+
+
 def test_evaluation_needs_neither_networks_nor_drawing(study, cohort, tmp_path):
     copy = tmp_path / "s"
     shutil.copytree(study, copy)
@@ -214,6 +247,7 @@ def test_evaluation_needs_neither_networks_nor_drawing(study, cohort, tmp_path):
         BLOCKED.format(blocked=(*_NETWORKS, "matplotlib", "jinja2"))
         + f"""
 from fundoscope.cohort import Cohort, Folds
+from fundoscope.rop.external.run import ExternalOptions, evaluate_bundle
 from fundoscope.rop.recipes import read_recipe
 from fundoscope.rop.study.data import StudyData
 from fundoscope.rop.study.evaluate import evaluate_study

@@ -77,7 +77,7 @@ def render(card: BaseCard, parity: Sequence[str]) -> str:
     """The card as Markdown; `parity` are lines on how far the files differ from the networks that were trained."""
     loader = PackageLoader("fundoscope.bundles", ".")
     page = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.filters["mb"] = lambda count: f"{count / 1e6:.1f} MB"
+    page.filters["mb"] = lambda count: f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.0f} kB"
     return page.get_template(f"{card.task}.md.jinja").render(card=card, parity=parity)
 
 

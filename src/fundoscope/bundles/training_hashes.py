@@ -6,12 +6,11 @@ With them an evaluation can tell that a cohort holds photographs which the bundl
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 from fundoscope.bundles.card import BaseCard, Card
-from fundoscope.bundles.folder import parity_lines, replace_folder, write_card_files
-from fundoscope.bundles.read import checked_bytes, verify_task
+from fundoscope.bundles.folder import rewrite_card
+from fundoscope.bundles.read import checked_bytes
 from fundoscope.cohort.photograph_hashes import BITS, PhotographHashes
 from fundoscope.errors import BundleError
 
@@ -24,15 +23,8 @@ def write_training_hashes(folder: Path, hashes: PhotographHashes) -> Card:
 
     Raises `BundleError` for a bundle that is broken or of another task.
     """
-    card = verify_task(folder, Card)
-    lines = [line for parity in (card.parity, card.parity_second) if parity for line in parity_lines(parity)]
     values = {"what": _WHAT, "bits": BITS, "hashes": hashes.as_text()}
-    with replace_folder(folder) as part:
-        for name in card.files:
-            shutil.copyfile(folder / name, part / name)
-        (part / HASHES_FILE).write_text(json.dumps(values, indent=0) + "\n", encoding="utf-8")
-        write_card_files(card, lines, part)
-    return verify_task(folder, Card)
+    return rewrite_card(folder, {}, added={HASHES_FILE: json.dumps(values, indent=0) + "\n"})
 
 
 def read_training_hashes(folder: Path, card: BaseCard) -> PhotographHashes | None:

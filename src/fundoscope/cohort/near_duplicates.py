@@ -74,11 +74,18 @@ def _candidates(prints: Sequence[Fingerprint]) -> Iterator[_Candidate]:
     every = np.arange(len(prints))
     free = np.array([index for index, p in enumerate(prints) if not p.field], np.int64)
     for turn in range(8):
-        squares = [apply_turn(p.coarse, turn) for p in prints]
-        yield from _above(plain, _unit(squares), every, turn, 1.0)
-        for scale in _SCALES if len(free) else ():
+        for names in _blocks(every):
+            yield from _above(plain, _unit([apply_turn(prints[at].coarse, turn) for at in names]), names, turn, 1.0)
+        for scale in _SCALES:
             warp = rotation_about_centre(scale, 0, COARSE)
-            yield from _above(plain, _unit([warp_square(squares[index], warp) for index in free]), free, turn, scale)
+            for names in _blocks(free):
+                squares = [warp_square(apply_turn(prints[at].coarse, turn), warp) for at in names]
+                yield from _above(plain, _unit(squares), names, turn, scale)
+
+
+def _blocks(names: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The photographs in blocks, whose turned squares are in memory together."""
+    return [names[start : start + _BLOCK] for start in range(0, len(names), _BLOCK)]
 
 
 def _above(first: Grey, second: Grey, names: NDArray[np.int64], turn: int, scale: float) -> Iterator[_Candidate]:

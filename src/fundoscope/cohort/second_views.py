@@ -42,10 +42,12 @@ def find_second_views(
     if len(prints) < 2:
         return []
     search = _Search(prints, minimum_similarity)
+    blocks = range(0, len(prints), _CHUNK)
     with ThreadPoolExecutor(WORKERS) as pool:
-        rows = count_progress(pool.map(search.best, range(len(prints))), len(prints), progress)
-        scores = np.stack(list(rows))
-        matches = list(pool.map(search.match, _best_partners(scores + scores.T)))
+        columns = count_progress(pool.map(search.best, blocks), len(blocks), progress)
+        scores = np.concatenate(list(columns), axis=1)
+        scores += scores.T.copy()
+        matches = list(pool.map(search.match, _best_partners(scores)))
     return [match for match in matches if match is not None]
 
 
@@ -56,28 +58,37 @@ def _best_partners(scores: Grey) -> list[tuple[int, int]]:
 
 
 class _Search:
-    """Spectra of all photographs, also turned by `_ANGLES`; their products give correlations at every shift."""
+    """Spectra of all photographs; their products with those of a block, turned by `_ANGLES`, give correlations at every shift.
+
+    The turned ones are made block by block, since those of thousands of photographs would fill the memory.
+    """
 
     def __init__(self, prints: Sequence[Fingerprint], minimum_similarity: float) -> None:
         squares = [_small(p.fine) for p in prints]
-        turns = [rotation_about_centre(1, degrees, _SIDE) for degrees in _ANGLES]
         self._prints, self._minimum = prints, minimum_similarity
-        self._first = np.conj(_spectra(squares))
-        self._second = np.stack([_spectra([warp_square(square, warp) for square in squares]) for warp in turns], axis=1)
+        self._first = np.stack([np.conj(_spectra([square])[0]) for square in squares])
         self._weight = _weight(np.stack([square != 0 for square in squares]).mean(axis=0).astype(np.float32))
 
-    def best(self, first: int) -> Grey:
-        """The highest correlation of one photograph with each later one, (n,); 0 for the earlier ones."""
-        n = len(self._prints)
-        scores = np.zeros(n, np.float32)
-        for start in range(first + 1, n, _CHUNK):
-            scores[start : start + _CHUNK] = self._surfaces(first, start, _CHUNK).max(axis=(1, 2, 3))
+    def best(self, start: int) -> Grey:
+        """The highest correlation of each photograph with the block from `start` on, (n, block); 0 for those after it."""
+        block = self._prints[start : start + _CHUNK]
+        turned = self._turned(block)
+        scores = np.zeros((len(self._prints), len(block)), np.float32)
+        for first in range(start + len(block) - 1):
+            later = max(0, first + 1 - start)  # of the block
+            scores[first, later:] = self._surfaces(first, turned[later:]).max(axis=(1, 2, 3))
         return scores
+
+    def _turned(self, prints: Sequence[Fingerprint]) -> NDArray[np.complex64]:
+        """Spectra of photographs by each angle, (m, angles, rows, columns)."""
+        squares = [_small(p.fine) for p in prints]
+        turns = [rotation_about_centre(1, degrees, _SIDE) for degrees in _ANGLES]
+        return np.stack([_spectra([warp_square(square, warp) for square in squares]) for warp in turns], axis=1)
 
     def match(self, pair: tuple[int, int]) -> SameEyePair | None:
         """The match of two photographs, None when they do not show one eye."""
         first, second = pair
-        surface = self._surfaces(first, second, 1)[0]
+        surface = self._surfaces(first, self._turned([self._prints[second]]))[0]
         angle, row, column = np.unravel_index(int(surface.argmax()), surface.shape)
         shift = (_signed(int(row)), _signed(int(column)))
         start = starting_map(rotation_about_centre(1, _ANGLES[angle], _SIDE), shift, _SIDE, FINE)
@@ -86,11 +97,11 @@ class _Search:
             return None
         return SameEyePair(ProblemKind.SAME_EYE, first, second, 0, aligned.similarity)
 
-    def _surfaces(self, first: int, start: int, n: int) -> Grey:
-        """Correlation by photograph (`n` from `start`), angle and shift; 0 where too few pixels overlap."""
+    def _surfaces(self, first: int, turned: NDArray[np.complex64]) -> Grey:
+        """Correlation with each photograph of which `turned` has the spectra, by angle and shift; 0 where too few pixels overlap."""
         from scipy.fft import irfft2
 
-        return irfft2(self._second[start : start + n] * self._first[first], s=(_PAD, _PAD)) * self._weight
+        return irfft2(turned * self._first[first], s=(_PAD, _PAD)) * self._weight
 
 
 def _signed(shift: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fundoscope.bundles import Bundle, open_bundle
+from fundoscope.bundles import Bundle, locate, open_bundle
 from fundoscope.bundles.read import Precision
 from fundoscope.bundles.training_hashes import read_training_hashes
 from fundoscope.cohort import Cohort, ProblemKind, make_groups, write_audit_page
@@ -52,16 +52,16 @@ def evaluate_bundle(options: ExternalOptions, progress: Progress) -> ExternalRes
     Raises `UsageError` for a cohort without infants unless images are said to be independent, `CohortError` where a class is
     missing or the audit finds what makes figures meaningless, `BundleError` for a bundle that cannot be used.
     """
-    bundle = open_bundle(options.bundle, 1, options.precision)
-    share_processors(1)  # several photographs are worked on at once
-    cohort = Cohort.read(options.cohort)
+    folder, cohort = locate(options.bundle), Cohort.read(options.cohort)
     check_classes(cohort)
     settings = {
-        "table": str(options.cohort.resolve()), "bundle": str(bundle.folder.resolve()), "precision": options.precision,
+        "table": str(options.cohort.resolve()), "bundle": str(folder.resolve()), "precision": options.precision,
         "allow_simulated": options.allow_simulated,
     }  # fmt: skip
-    inputs = [options.cohort, *cohort.paths, *bundle.folder.iterdir()]
+    inputs = [options.cohort, *cohort.paths, *folder.iterdir()]
     with answer_folder(options.out, "rop evaluate", ENTRIES, inputs, settings) as part:
+        bundle = open_bundle(folder, 1, options.precision)
+        share_processors(1)  # several photographs are worked on at once
         evaluation = _evaluate(options, bundle, part, progress)
         results = evaluation.results()
         evaluation.write_tables(part / "tables")
