@@ -70,6 +70,6 @@ def test_fields_that_share_too_little_leave_that_control_out_and_say_why(tmp_pat
         r"the narrowest is that of [38]\.png\. Leave it out, or do without one field for all\.", why,
     ), why  # fmt: skip
     assert {path.stem for path in (plan.folder / "squares").iterdir()} == {
-        "plain", "colour", "encoding", "measures", "not_made",
+        "plain", "screened", "colour", "encoding", "measures", "not_made",
     }  # fmt: skip
     assert np.isfinite(found.measures("nuisance")).all() and not found.measures("alike").size

@@ -247,7 +247,6 @@ def test_evaluation_needs_neither_networks_nor_drawing(study, cohort, tmp_path):
         BLOCKED.format(blocked=(*_NETWORKS, "matplotlib", "jinja2"))
         + f"""
 from fundoscope.cohort import Cohort, Folds
-from fundoscope.rop.external.run import ExternalOptions, evaluate_bundle
 from fundoscope.rop.recipes import read_recipe
 from fundoscope.rop.study.data import StudyData
 from fundoscope.rop.study.evaluate import evaluate_study
