@@ -1,11 +1,12 @@
-"""From a whole photograph with a nicked vein to its grade: the shipped bundle on DRIVE's test photographs.
+"""From a whole photograph with a nicked vein to its grade: the shipped bundle on photographs that it has never seen.
 
-    python benchmarks/nicked_photographs.py --data ../shared/data [--bundle nicking]
+    python benchmarks/nicked_photographs.py --data ../shared/data [--bundle nicking] [--sets drive_av/test les_av]
 
 At each crossing that two readers chose the vein is pinched in the whole photograph, by grades 0 to 3 in turn (0 is a
 sham warp), a photograph each, and the photograph is graded as `fundoscope nicking grade` does it. Measured is whether the
-crossing was found, whether it was graded, and how. Once by our lesions, once by the second renderer, which nothing is
-trained on. No photograph here took part in training or choosing. Writes docs/results/nicked_photographs.csv.
+crossing was found, whether it was graded, and how. Once by our lesions, once by the second renderer, and once by lesions of
+another shape, which nothing is trained on. A set that the bundle learnt from is refused. Writes a table a set: docs/results/nicked_photographs.csv
+of DRIVE test, nicked_photographs_les_av.csv of LES-AV.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import cv2
 import numpy as np
 
 from fundoscope.datasets import open_dataset
+from fundoscope.errors import UsageError
 from fundoscope.evaluation import results_table
 from fundoscope.evaluation.detection import HIT_RADIUS
 from fundoscope.evaluation.metrics import estimate_share, grade_estimates
@@ -33,8 +35,13 @@ from fundoscope.simulate.pinch import draw_plan
 from fundoscope.vessels.grade_rule import GRADES
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs" / "results" / "nicked_photographs.csv"
-CONDITIONS = {"pinched": "pinch", "redrawn by the second renderer": "second renderer"}
+RESULTS = {
+    "drive_av/test": ROOT / "docs/results/nicked_photographs.csv",
+    "les_av": ROOT / "docs/results/nicked_photographs_les_av.csv",
+}
+CONDITIONS = {
+    "pinched": "pinch", "redrawn by the second renderer": "second renderer", "of another shape": "oblique profile"
+}  # fmt: skip
 SEED = 7
 
 
@@ -54,6 +61,9 @@ def grade_lesions(bundle: str, folder: Path, number: int) -> list[GradedLesion]:
     cv2.setNumThreads(1)
     drawing = read_nicked_patch_recipe().drawing
     grader = NickingGrader.open(bundle)
+    source = open_dataset(folder).sources[number]
+    if source.full_name in grader.bundle.card.photographs:
+        raise UsageError(f"{source.full_name}: the bundle '{bundle}' learnt from it. Name sets that it has never seen.")
     photograph = DrawnPhotograph.from_record(open_dataset(folder)[number], drawing.largest_field)
     lesions = []
     for k, crossing in enumerate(photograph.chosen_crossings()):
@@ -62,21 +72,21 @@ def grade_lesions(bundle: str, folder: Path, number: int) -> list[GradedLesion]:
                 rng = np.random.default_rng((SEED, number, k, grade))
                 plan = draw_plan(grade, rng, None if renderer == "pinch" else "none")
                 pixels = RENDERERS[renderer](photograph.pixels, crossing, plan)
-                found = nearest_finding(grader, pixels, crossing.at)
+                found = nearest_finding(grader, pixels, crossing.at, HIT_RADIUS * photograph.map_scale)
                 given = None if found is None else found.grade
                 lesions.append(GradedLesion(condition, photograph.name, grade, found is not None, given))
     return lesions
 
 
-def nearest_finding(grader: NickingGrader, pixels: Pixels, at: np.ndarray) -> NickingFinding | None:
-    """The crossing that is found at a place of a photograph of DRIVE's size; None where none is."""
+def nearest_finding(grader: NickingGrader, pixels: Pixels, at: np.ndarray, radius: float) -> NickingFinding | None:
+    """The crossing that is found within `radius` pixels of a place; None where none is."""
     every = [f for f in grader.grade(pixels) if f.row is not None and f.col is not None]
     away = [float(np.hypot(f.row - at[0], f.col - at[1])) for f in every]  # type: ignore[operator]
-    return every[int(np.argmin(away))] if away and min(away) <= HIT_RADIUS else None
+    return every[int(np.argmin(away))] if away and min(away) <= radius else None
 
 
-def figures(lesions: list[GradedLesion]) -> Iterator[dict[str, object]]:
-    """A row a renderer."""
+def figures(on: str, lesions: list[GradedLesion]) -> Iterator[dict[str, object]]:
+    """A row a renderer, of the set `on`."""
     for condition in CONDITIONS:
         own = [each for each in lesions if each.condition == condition]
         graded = [each for each in own if each.grade is not None]
@@ -86,7 +96,7 @@ def figures(lesions: list[GradedLesion]) -> Iterator[dict[str, object]]:
         )
         names = ("quadratic_kappa", "accuracy", *(f"recall_{g}" for g in range(GRADES)))
         yield {
-            "condition": f"DRIVE test, {condition}",
+            "condition": f"{on}, {condition}",
             "found": estimate_share([each.found for each in own], photographs),
             "graded": estimate_share([each.grade is not None for each in own], photographs),
             **{name: estimates[name] for name in names},
@@ -98,12 +108,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds drive_av")
     parser.add_argument("--bundle", default="nicking")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--sets", nargs="+", choices=list(RESULTS), default=list(RESULTS), help="folders below it")
     given = parser.parse_args()
-    folder = given.data / "drive_av/test"
     with get_context("spawn").Pool(given.workers) as pool:
-        parts = pool.map(partial(grade_lesions, given.bundle, folder), range(len(open_dataset(folder))), chunksize=1)
-    for row in results_table([*figures([each for part in parts for each in part])], RESULTS):
-        print("  ".join(str(value) for value in row.values()))
+        for name in given.sets:
+            known = open_dataset(given.data / name)
+            work = partial(grade_lesions, given.bundle, given.data / name)
+            parts = pool.map(work, range(len(known)), chunksize=1)
+            rows = [*figures(known.sources[0].dataset, [each for part in parts for each in part])]
+            for row in results_table(rows, RESULTS[name]):
+                print("  ".join(str(value) for value in row.values()))
 
 
 if __name__ == "__main__":
