@@ -12,6 +12,7 @@ from fundoscope.evaluation.detection import (
     Instances,
     OverlapRuns,
     best_f1,
+    best_worst_f1,
     coco_lines,
     coco_scores,
     detection_estimates,
@@ -117,6 +118,19 @@ def test_equal_scores_are_called_together_and_the_best_threshold_keeps_what_it_p
     assert detection_estimates(outcomes, point.threshold)["f1"].value == pytest.approx(point.f1)
     with pytest.raises(UsageError, match="inner data"):
         best_f1([DetectionOutcome(np.empty(0), np.empty(0, bool), 3)])
+
+
+def test_the_threshold_of_the_worst_camera_lies_between_those_of_each():
+    sure = [DetectionOutcome(np.array([0.9, 0.8, 0.7, 0.3, 0.2]), np.array([True, True, True, False, False]), 3)]
+    unsure = [DetectionOutcome(np.array([0.5, 0.4, 0.25, 0.1]), np.array([True, True, True, False]), 4)]
+    assert best_f1(sure).threshold == pytest.approx(0.5) and best_f1(unsure).threshold == pytest.approx(0.175)
+    point = best_worst_f1({"sure": sure, "unsure": unsure})
+    both = [detection_estimates(own, point.threshold)["f1"].value for own in (sure, unsure)]
+    assert min(both) == pytest.approx(point.f1) and point.threshold == pytest.approx(0.225)
+    for other in (0.15, 0.275, 0.35, 0.6):
+        assert min(detection_estimates(own, other)["f1"].value for own in (sure, unsure)) <= point.f1
+    with pytest.raises(UsageError, match="each camera"):
+        best_worst_f1({"sure": sure, "empty": [DetectionOutcome(np.array([0.5]), np.array([False]), 0)]})
 
 
 def test_two_detectors_are_compared_on_the_same_photographs():

@@ -198,6 +198,30 @@ class DetectionPoint:
     text: str
 
 
+def best_worst_f1(cameras: Mapping[str, Sequence[DetectionOutcome]]) -> DetectionPoint:
+    """The threshold at which the camera with the lowest F1 has the greatest one; `cameras` holds outcomes by camera.
+
+    Precision, recall and F1 are those of that camera. Raises `UsageError` where a camera has nothing to find, or nothing was
+    found.
+    """
+    if not cameras or any(not sum(each.truths for each in outcomes) for outcomes in cameras.values()):
+        raise UsageError("No threshold can be chosen without crossings. Give inner data of which each camera holds some.")
+    scores = np.unique(np.concatenate([each.scores for outcomes in cameras.values() for each in outcomes]))
+    if not len(scores):
+        raise UsageError("No threshold can be chosen without detections. Give inner data in which something is found.")
+    thresholds = (scores + np.concatenate([[0.0], scores[:-1]])) / 2  # midway to the next lower score
+    counts = np.array([
+        [np.sum([each.counts(t) for each in outcomes], axis=0) for t in thresholds] for outcomes in cameras.values()
+    ])  # (cameras, thresholds, 3)
+    f1 = np.stack([_ratios(own.astype(float))["f1"] for own in counts])
+    at = int(f1.min(axis=0).argmax())
+    worst = int(f1[:, at].argmin())
+    values = {name: float(value[0]) for name, value in _ratios(counts[worst, at][None].astype(float)).items()}
+    each_camera = ", ".join(f"{name} {value:.3f}" for name, value in zip(cameras, f1[:, at], strict=True))
+    text = f"threshold {thresholds[at]:.3f}, greatest F1 of the worst camera; F1 by camera left out: {each_camera}"
+    return DetectionPoint(float(thresholds[at]), values["precision"], values["recall"], values["f1"], text)
+
+
 def best_f1(outcomes: Sequence[DetectionOutcome]) -> DetectionPoint:
     """The threshold of the greatest F1 on inner data, midway to the next lower score; among equals the lower.
 

@@ -6,17 +6,18 @@ logistic model of a candidate's confidence; the confidence from which on a candi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from fundoscope.bundles.card import CrossingSettings, DecisionThreshold
 from fundoscope.datasets import PhotographRecord
-from fundoscope.evaluation.detection import DetectionOutcome, best_f1, match_detections, near_any, score_points
+from fundoscope.evaluation.detection import DetectionOutcome, best_worst_f1, detection_estimates, match_detections, near_any, score_points
 from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.imaging.places import rescale_points
 from fundoscope.learning import predict_vessel_maps
@@ -54,11 +55,8 @@ class MapsAndTruth:
 
     @classmethod
     def from_maps(cls, record: PhotographRecord, maps: NDArray[np.float32], inside: Mask, scale: float) -> MapsAndTruth:
-        """Maps that are there already, with `scale` pixels of the photograph for each of theirs.
-
-        Masks are known only where the photograph is at the maps' scale.
-        """
-        masks = [mask if scale == 1 else None for mask in (record.vessel, record.artery, record.vein)]
+        """Maps that are there already, with `scale` pixels of the photograph for each of theirs."""
+        masks = [_at_size(mask, inside.shape) for mask in (record.vessel, record.artery, record.vein)]
         crossings = None
         if record.complete and record.crossings is not None:
             crossings = rescale_points(record.crossings, 1 / scale)
@@ -70,33 +68,56 @@ class MapsAndTruth:
         return classify_vessels(self.maps[0] >= threshold, self.maps[1], self.maps[2], votes)
 
 
-def choose_settings(
-    photographs: Sequence[MapsAndTruth], numbers: MapSettingNumbers, data: str
-) -> tuple[CrossingSettings, float]:
-    """The settings that are best on these photographs, and the F1 of crossings at them, each on photographs left out.
+def _at_size(mask: Mask | None, shape: tuple[int, ...]) -> Mask | None:
+    """A mask at another size: a pixel belongs to it where at least half of what it covers does."""
+    if mask is None or mask.shape == shape:
+        return mask
+    resized = cv2.resize(mask.astype(np.uint8) * 255, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+    return np.asarray(resized, np.uint8) > 127
 
-    `data` says in words which photographs these are.
+
+def choose_settings(
+    cameras: Mapping[str, Sequence[MapsAndTruth]], numbers: MapSettingNumbers, data: str
+) -> tuple[CrossingSettings, dict[str, float]]:
+    """The settings that are best on these photographs, and at them the F1 of crossings by camera.
+
+    `cameras` holds the photographs by camera, each with the maps of a network that never saw its camera; `data` says in words
+    which they are. A camera is judged with a confidence that was fitted on the others, and the operating point is the one at
+    which the worst camera does best: what carries over to the next camera cannot be more.
     """
+    photographs = [each for own in cameras.values() for each in own]
     threshold = choose_vessel_threshold(photographs, numbers.vessel_thresholds)
     votes = choose_votes(photographs, threshold, numbers)
-    known = [each for each in photographs if each.crossings is not None]
-    candidates = [find_candidates(each.maps, each.classify(threshold, votes)) for each in known]
-    labelled = [label_candidates(own, each) for own, each in zip(candidates, known, strict=True)]
-    outcomes = []
-    for k, (own, each) in enumerate(zip(candidates, known, strict=True)):
-        others = [j for j in range(len(known)) if j % numbers.folds != k % numbers.folds]
-        weights = fit_confidence([labelled[j] for j in others], numbers.inverse_regularisation)
-        outcomes.append(score_candidates(own, weights, each))
-    point = best_f1(outcomes)
+    found = {
+        name: [
+            (find_candidates(each.maps, each.classify(threshold, votes)), each)
+            for each in own
+            if each.crossings is not None
+        ]
+        for name, own in cameras.items()
+    }
+    found = {name: own for name, own in found.items() if own}
+    labelled = {name: [label_candidates(*each) for each in own] for name, own in found.items()}
+    outcomes = {}
+    for name, own in found.items():
+        others = [each for other, labels in labelled.items() if other != name for each in labels]
+        weights = fit_confidence(others or labelled[name], numbers.inverse_regularisation)
+        outcomes[name] = [score_candidates(candidates, weights, each) for candidates, each in own]
+    point = best_worst_f1(outcomes)
     settings = CrossingSettings(
         diameter=DIAMETER, vessel_threshold=threshold, votes=asdict(votes),
-        confidence_weights=fit_confidence(labelled, numbers.inverse_regularisation),
+        confidence_weights=fit_confidence(
+            [each for own in labelled.values() for each in own], numbers.inverse_regularisation
+        ),
         operating_point=DecisionThreshold(
-            threshold=point.threshold, rule="greatest F1 on photographs left out", data=data,
-            n_positive=sum(each.truths for each in outcomes), sensitivity_bound=point.text,
+            threshold=point.threshold, rule="greatest F1 of the worst camera, each left out in turn", data=data,
+            n_positive=sum(each.truths for own in outcomes.values() for each in own), sensitivity_bound=point.text,
         ),
     )  # fmt: skip
-    return settings, point.f1
+    f1 = {
+        name: float(detection_estimates(own, point.threshold)["f1"].value) for name, own in outcomes.items()
+    }
+    return settings, f1
 
 
 def choose_vessel_threshold(photographs: Iterable[MapsAndTruth], thresholds: Sequence[float]) -> float:
