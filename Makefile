@@ -3,7 +3,7 @@ PYTHON ?= python3
 DATA ?= $(or $(FUNDOSCOPE_DATA),../shared/data)
 BIN := .venv/bin
 
-.PHONY: help demo test test-services lint docs notebook release weights-rop nicked-patches weights-nicking clean
+.PHONY: help demo test test-services lint docs notebook release weights-rop nicked-patches vessel-maps weights-nicking clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -47,9 +47,23 @@ weights-rop: .venv/ready  ## make the shipped ROP bundle
 nicked-patches: .venv/ready  ## make the patches that graders of nicking learn from
 	$(BIN)/python -m fundoscope.nicking.grade_study.nicked_patches --data $(DATA) --out runs/nicked
 
-# The shipped grader of crossings and nicking; about three hours on two cores, and it goes on where it was cut off.
-weights-nicking: nicked-patches  ## make the shipped nicking bundle
-	$(BIN)/python -m fundoscope.nicking.shipped --data $(DATA) --patches runs/nicked --out runs/weights-nicking --into src/fundoscope/shipped/nicking
+# Networks of vessel maps, one of all cameras and one without each group of them: an hour and a half of one core each, and they go on
+# where they were cut off. Several of these commands may run at once.
+MAP_TRAINING := $(BIN)/python -m fundoscope.nicking.crossing_study.vessel_maps --data runs/maps/photographs.zip runs/maps/simulated.zip
+vessel-maps: .venv/ready  ## train the networks of vessel maps
+	mkdir -p runs/maps
+	test -e runs/maps/photographs.zip || $(BIN)/python -m fundoscope.nicking.crossing_study.map_photographs --data $(DATA) --out runs/maps/photographs.zip
+	test -e runs/maps/simulated.zip || $(BIN)/python -m fundoscope.nicking.crossing_study.map_photographs --simulate --workers 2 --out runs/maps/simulated.zip
+	$(MAP_TRAINING) --out runs/maps/all
+	$(MAP_TRAINING) --without drive --out runs/maps/without_drive
+	$(MAP_TRAINING) --without hrf --out runs/maps/without_hrf
+	$(MAP_TRAINING) --without les_av --out runs/maps/without_les_av
+	$(MAP_TRAINING) --without iostar --out runs/maps/without_iostar
+	$(MAP_TRAINING) --without stare chase --out runs/maps/without_stare_chase
+
+# The shipped grader of crossings and nicking; some ten hours on two cores, and it goes on where it was cut off.
+weights-nicking: nicked-patches vessel-maps  ## make the shipped nicking bundle
+	$(BIN)/python -m fundoscope.nicking.shipped --data $(DATA) --maps runs/maps --patches runs/nicked --out runs/weights-nicking --into src/fundoscope/shipped/nicking
 	$(BIN)/python benchmarks/crossing_maps.py --data $(DATA)
 
 .venv/ready: pyproject.toml

@@ -51,11 +51,9 @@ TILE, SPAN, PER_SHEET = 220, 10, 3  # pixels of a tile, vein widths that it show
 
 
 def count_tables(patches: Path) -> Iterator[dict[str, object]]:
-    """A row a table, its two halves together; simulated eyes last, if they are drawn."""
+    """A row a table; simulated eyes last, if they are drawn."""
     for name in [lesions.table for lesions in read_nicked_patch_recipe().lesions]:
-        yield count_patches(
-            name, [row for half in ("even", "odd") for row in read_patch_table(patches / f"{name}_{half}.csv")]
-        )
+        yield count_patches(name, read_patch_table(patches / f"{name}.csv"))
     if (patches / "eyes.csv").exists():
         yield count_patches("eyes", read_patch_table(patches / "eyes.csv"))
 

@@ -81,7 +81,12 @@ def test_pixels_of_both_kinds_or_outside_the_field_do_not_count(eyes):
 def test_confidence_follows_what_speaks_for_a_crossing(eyes):
     numbers = NUMBERS.model_copy(update={"onward": (2.0,), "across": (0.6,), "pixel": (0.7, 1.5)})
     settings, f1 = choose_settings({"first": eyes[:1], "others": eyes[1:]}, numbers, "simulated eyes")
-    assert min(f1.values()) > 0.8 and list(f1) == ["first", "others"] and len(settings.confidence_weights) == 1 + len(FEATURES) and settings.confidence_weights[1] > 0
+    assert (
+        min(f1.values()) > 0.8
+        and list(f1) == ["first", "others"]
+        and len(settings.confidence_weights) == 1 + len(FEATURES)
+        and settings.confidence_weights[1] > 0
+    )
     point = settings.operating_point
     assert point.data == "simulated eyes" and point.n_positive == sum(len(each.crossings) for each in eyes)
     assert VoteWeights(**settings.votes) in [VoteWeights(1.4, 2.0, 0.2, 0.6, pixel) for pixel in (0.7, 1.5)]

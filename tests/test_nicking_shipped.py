@@ -1,6 +1,8 @@
 """The shipped bundle is made from its recipe, end to end: here from two small simulated sets, in tiny steps."""
 
+import argparse
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ from fundoscope.bundles.read_nicking import open_nicking_bundle
 from fundoscope.errors import UsageError
 from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.nicking import shipped
-from fundoscope.nicking.recipes.crossings import read_crossing_recipe, read_map_recipe
+from fundoscope.nicking.crossing_study.vessel_maps import train_one
+from fundoscope.nicking.recipes.crossings import read_map_recipe
+from fundoscope.nicking.recipes.grades import read_grade_recipe
 from fundoscope.nicking.recipes.shipped import ShippedRecipe, read_shipped_recipe
 from fundoscope.simulate import write_adults
 
@@ -27,13 +31,13 @@ def data(tmp_path_factory):
     write_adults(4, folder / "eyes/training", seed=11, camera="drive")
     write_adults(2, folder / "eyes/test", seed=12, camera="drive")
     write_adults(1, folder / "eyes/other", seed=15, camera="drive")
-    tables = {name: [] for name in ("real_even", "real_odd", "eyes")}
+    tables = {name: [] for name in ("real", "eyes")}
     for part in ("training", "test"):
         with (folder / "eyes" / part / "patches.csv").open(newline="") as file:
             patches = list(csv.DictReader(file))
         names = sorted({row["image"] for row in patches})
-        for rank, name in enumerate(names):
-            table = tables[("real_even", "real_odd")[rank % 2] if part == "training" else "eyes"]
+        for name in names:
+            table = tables["real" if part == "training" else "eyes"]
             for grade, row in enumerate(row for row in patches if row["image"] == name):
                 if grade < 4:
                     path = f"eyes/{part}/{row['patch']}"
@@ -49,7 +53,10 @@ def data(tmp_path_factory):
 MAPS = """
 base = "tiny"
 turns = 1
-sets = [{camera = "one", folder = "eyes/training", settings = true}, {camera = "two", folder = "eyes/other"}]
+sets = [
+    {camera = "one", folder = "eyes/training", settings = true, natural = true},
+    {camera = "two", folder = "eyes/other", settings = true},
+]
 simulated = [{camera = "drive", photographs = 1, seed = 13, size = 200}]
 """
 
@@ -60,12 +67,23 @@ def recipe(tmp_path_factory):
     maps.write_text(MAPS)
     whole = read_shipped_recipe("nicking").model_dump()
     changes = {
-        "name": "small", "maps": str(maps), "left_out": [["one"]], "check_photographs": 1,
+        "name": "small", "maps": str(maps), "left_out": [["one"], ["two"]], "check_photographs": 1,
         "tested": [{"name": "the test", "folder": "eyes/test"}],
         "natural": [{"camera": "drive", "size": 200, "first_seed": 14, "photographs": 1}],
-        "graders": {**whole["graders"], "without": ["one"], "recipe": "tiny", "parts": 3, "transfer": "tiny"},
+        "graders": {**whole["graders"], "recipe": "tiny", "parts": 3},
     }  # fmt: skip
     return ShippedRecipe.model_validate(whole | changes)
+
+
+@pytest.fixture(scope="module")
+def maps(recipe, data, tmp_path_factory):
+    """A network of maps as its training leaves it; here the same one stands for those without a camera."""
+    folder = tmp_path_factory.mktemp("maps")
+    given = argparse.Namespace(recipe=recipe.maps, without=[], minutes=None, out=folder / "all", data=[data], workers=0)
+    train_one(given)
+    for name in ("without_one", "without_two"):
+        shutil.copytree(folder / "all/result", folder / name / "result")
+    return folder
 
 
 @pytest.fixture
@@ -79,8 +97,12 @@ def exported(graded, monkeypatch):
     monkeypatch.setattr(write_nicking, "_grades_difference", lambda *_: 0.0)
 
 
-def test_a_recipe_goes_all_the_way_to_a_bundle_that_maps_and_grades(recipe, data, exported, tmp_path):
-    bundle = open_nicking_bundle(shipped.make_shipped_bundle(recipe, data, data, tmp_path / "run", workers=1))
+def test_a_recipe_goes_all_the_way_to_a_bundle_that_maps_and_grades(recipe, data, maps, exported, tmp_path):
+    with pytest.raises(
+        UsageError, match="without_one: holds no trained network of maps. Make it: .* --without one --out"
+    ):
+        shipped.read_networks(recipe, read_map_recipe(recipe.maps), tmp_path)
+    bundle = open_nicking_bundle(shipped.make_shipped_bundle(recipe, data, maps, data, tmp_path / "run", workers=1))
     card = bundle.card
     assert len(set(card.photographs)) == 5 and card.name == "nicking" and card.recipe == "tiny"
     assert {figure.on for figure in card.figures} == {"the test"}
@@ -101,6 +123,8 @@ def test_a_recipe_goes_all_the_way_to_a_bundle_that_maps_and_grades(recipe, data
 def test_recipes_of_what_ships_name_recipes_that_exist():
     recipe = read_shipped_recipe("nicking")
     assert read_map_recipe(recipe.maps).name == recipe.maps
-    assert read_crossing_recipe(recipe.graders.transfer).whole_photographs.epochs == 20
+    assert read_grade_recipe(recipe.graders.recipe).name == recipe.graders.recipe
+    cameras = set(read_map_recipe(recipe.maps).cameras)
+    assert {camera for group in recipe.left_out for camera in group} == cameras
     with pytest.raises(UsageError, match="did you mean 'nicking'"):
         read_shipped_recipe("nickin")

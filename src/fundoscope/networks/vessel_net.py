@@ -8,7 +8,7 @@ up each level is enlarged bilinearly, concatenated with the next finer one and m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -30,6 +30,10 @@ class VesselNetOptions:
     widths: tuple[int, int, int, int, int, int] = (16, 32, 48, 64, 96, 128)
     dropout: float = 0.1
     pretrained: bool = True
+
+    def without_pretraining(self) -> VesselNetOptions:
+        """The same network from random weights, which are to be replaced."""
+        return replace(self, pretrained=False)
 
 
 class VesselNet(nn.Module):

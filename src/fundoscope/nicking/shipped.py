@@ -1,19 +1,19 @@
 """Making the nicking bundle that ships, from its recipe (`recipes/shipped_nicking.toml`) to a folder: `make weights-nicking`.
 
-    python -m fundoscope.nicking.shipped --data DATA --patches PATCHES --out OUT [--into FOLDER]
+    python -m fundoscope.nicking.shipped --data DATA --maps MAPS --patches PATCHES --out OUT [--into FOLDER]
 
-In order: the networks of vessel maps (of all cameras, and without each group of cameras in turn); the settings, chosen on
-cameras that a network has not seen; the figures on photographs that were never seen; the upstreams, which are the maps of the networks
-without a camera, one of them with a detector's weights; natural crossings on the maps of that one; the graders, trained on PATCHES (made by `make nicked-patches`) and on natural crossings; the
-bundle. It goes on where it was cut off.
+MAPS holds the networks of vessel maps (`crossing_study.vessel_maps`): MAPS/all/result, which ships, and one without each group of
+cameras. In order: the settings, chosen on cameras that a network has not seen; the figures on photographs that were never seen;
+OUT/upstream/without_<cameras>, the maps of the networks without a camera as `study-grades` takes them; natural crossings; the
+graders, trained on PATCHES (made by `make nicked-patches`) and on natural crossings, each patch shown by maps that have not seen its
+photograph; the bundle. It goes on where it was cut off.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -23,85 +23,99 @@ from numpy.typing import NDArray
 from fundoscope.bundles.card import CardFigure, CrossingSettings, GradeSettings, NickingCard
 from fundoscope.bundles.write_nicking import GraderNetworks, write_nicking_bundle
 from fundoscope.datasets import Dataset, open_dataset
+from fundoscope.errors import UsageError
 from fundoscope.evaluation.metrics import Estimate, results_table
-from fundoscope.imaging import Pixels, read
+from fundoscope.imaging import Pixels
 from fundoscope.imaging.local_contrast import local_contrast, scale_to_diameter
 from fundoscope.networks import VesselNet
 from fundoscope.nicking.crossing_study.map_figures import measure_maps
-from fundoscope.nicking.crossing_study.map_photographs import read_photographs
 from fundoscope.nicking.crossing_study.map_settings import MapsAndTruth, choose_settings
-from fundoscope.nicking.crossing_study.transfer_detectors import train_transfer_detector, write_transferred_weights
-from fundoscope.nicking.crossing_study.vessel_maps import MapTraining, leave_out
+from fundoscope.nicking.crossing_study.vessel_maps import read_vessel_map_weights
 from fundoscope.nicking.grade_study.folds import GradeFold, GradeFoldData, PatchTables, make_grade_folds
-from fundoscope.nicking.grade_study.natural_crossings import write_natural_crossings
-from fundoscope.nicking.grade_study.patch_table import PatchRow, read_patch_table
+from fundoscope.nicking.grade_study.natural_crossings import cut_natural_crossings
+from fundoscope.nicking.grade_study.patch_table import read_patch_table
 from fundoscope.nicking.grade_study.refit import refit_graders
 from fundoscope.nicking.grade_study.study_arms import build_arm
 from fundoscope.nicking.grade_study.transfer import Upstream, write_upstream
 from fundoscope.nicking.grading.crossing_patches import PATCH_SIDE
-from fundoscope.nicking.recipes.crossings import MapRecipe, read_crossing_recipe, read_map_recipe
+from fundoscope.nicking.recipes.crossings import MapRecipe, read_map_recipe
 from fundoscope.nicking.recipes.grades import read_grade_recipe
 from fundoscope.nicking.recipes.shipped import ShippedRecipe, read_shipped_recipe
-from fundoscope.simulate import adult
 from fundoscope.studies import Study, command
 from fundoscope.vessels.grade_rule import SPAN
 
 FIGURES_FILE = "figures.csv"
 
 
-def make_shipped_bundle(recipe: ShippedRecipe, data: Path, patches: Path, out: Path, workers: int = 2) -> Path:
+def make_shipped_bundle(
+    recipe: ShippedRecipe, data: Path, maps: Path, patches: Path, out: Path, workers: int = 1
+) -> Path:
     """Make the bundle of a recipe, or go on with it; returns the folder of the bundle, `out`/bundle/<name>.
 
-    `data` holds the folders of the public sets. `patches` holds the tables real_even.csv, real_odd.csv and eyes.csv.
+    `data` holds the folders of the public sets, `maps` the trainings of the networks of maps, `patches` the tables real.csv and
+    eyes.csv. Raises `UsageError` where a network is missing, and says how it is made.
     """
-    maps = read_map_recipe(recipe.maps)
-    parts = (maps, read_crossing_recipe(recipe.graders.transfer), read_grade_recipe(recipe.graders.recipe))
+    map_recipe = read_map_recipe(recipe.maps)
+    networks = read_networks(recipe, map_recipe, maps)
+    parts = (map_recipe, read_grade_recipe(recipe.graders.recipe))
     manifest = {
         "task": "shipped nicking",
         "recipe": recipe.model_dump(mode="json"),
         "recipes of its parts": [part.model_dump(mode="json") for part in parts],
         "commands": [command()],
     }
-    study = Study.open(out, manifest)
-    sets = [open_dataset(data / each.folder) for each in maps.sets]
-    networks = train_networks(recipe, maps, data, study, workers)
-    network = networks[()]
-    photographs = [
-        MapsAndTruth.predict(next(own for without, own in networks.items() if each.camera in without), record)
-        for each, dataset in zip(maps.sets, sets, strict=True)
-        if each.settings
-        for record in dataset
-    ]
-    settings, _ = choose_settings(photographs, maps.settings, recipe.card.settings_data)
-
-    figures = measure_tested_sets(recipe, network, settings, data, out / FIGURES_FILE)
-    check = [contrast_of(record.pixels) for record in sets[0][: recipe.check_photographs]]
-    card = describe_bundle(recipe, settings, figures, seed=maps.seed)
-    upstreams = {
-        without: write_camera_upstream(recipe, maps, without, own, card, check, sets, study)
-        for without, own in networks.items()
+    study = Study.open(out, manifest, [data, maps, patches])
+    sets = {each.folder: open_dataset(data / each.folder) for each in map_recipe.sets}
+    settings, _ = choose_settings(
+        map_unseen_cameras(map_recipe, networks, sets), map_recipe.settings, recipe.card.settings_data
+    )
+    figures = measure_tested_sets(recipe, networks[()], settings, data, out / FIGURES_FILE)
+    check = [contrast_of(record.pixels) for record in next(iter(sets.values()))[: recipe.check_photographs]]
+    card = describe_bundle(recipe, settings, figures, seed=map_recipe.seed)
+    upstreams = [
+        write_camera_upstream(without, network, card, check, names_without(map_recipe, sets, without), study)
+        for without, network in networks.items()
         if without
-    }
-    upstream = upstreams[recipe.graders.without]
-    natural = cut_natural_crossings(recipe, upstream, sets, study.folder / "natural")
-    graders, grades = train_graders(recipe, upstream, patches, natural, study)
-    card = card.model_copy(update={"grades": grades, "photographs": names_of(sets)})
-    return write_nicking_bundle(network, card, check, out / "bundle" / recipe.card.name, graders=graders)
+    ]
+    folders = [each.folder for each in map_recipe.sets if each.natural]
+    natural = cut_natural_crossings(
+        data, folders, recipe.natural, upstreams, study.folder / "natural", recipe.graders.natural_crossings, workers
+    )
+    graders, grades = train_graders(recipe, upstreams, patches, natural, study)
+    card = card.model_copy(update={"grades": grades, "photographs": names_without(map_recipe, sets, ())})
+    return write_nicking_bundle(networks[()], card, check, out / "bundle" / recipe.card.name, graders=graders)
 
 
-def train_networks(
-    recipe: ShippedRecipe, maps: MapRecipe, data: Path, study: Study, workers: int
-) -> dict[tuple[str, ...], VesselNet]:
+def read_networks(recipe: ShippedRecipe, maps: MapRecipe, folder: Path) -> dict[tuple[str, ...], VesselNet]:
     """The networks of maps by the cameras that they were trained without; that of all cameras is `()`."""
-    photographs, body = read_photographs([data], maps, workers)
     networks = {}
     for without in ((), *recipe.left_out):
-        place = f"maps/{name_left_out(without)}/"
-        training = MapTraining(maps, leave_out(photographs, without), study, place, body)
-        networks[without] = training.train()
-        if not study.done(f"{place}result"):
-            training.write_result(networks[without], [])
+        own = folder / name_left_out(without)
+        if not (own / "result").is_dir():
+            left_out = f" --without {' '.join(without)}" if without else ""
+            raise UsageError(
+                f"{own}: holds no trained network of maps. Make it: python -m fundoscope.nicking.crossing_study.vessel_maps "
+                f"--data DATA --recipe {recipe.maps}{left_out} --out {own}"
+            )
+        weights, _ = read_vessel_map_weights(own / "result")
+        network = VesselNet(maps.network.without_pretraining())
+        network.load_state_dict(weights)
+        networks[without] = network.eval()
     return networks
+
+
+def map_unseen_cameras(
+    maps: MapRecipe, networks: Mapping[tuple[str, ...], VesselNet], sets: Mapping[str, Dataset]
+) -> dict[str, list[MapsAndTruth]]:
+    """The photographs that settings may be chosen on, by camera, each mapped by a network that has not seen its camera."""
+    return {
+        each.camera: [
+            MapsAndTruth.predict(next(own for without, own in networks.items() if each.camera in without), record)
+            for record in sets[each.folder]
+        ]
+        for each in maps.sets
+        if each.settings
+    }
 
 
 def name_left_out(without: Sequence[str]) -> str:
@@ -109,9 +123,10 @@ def name_left_out(without: Sequence[str]) -> str:
     return "_".join(["without", *without]) if without else "all"
 
 
-def names_of(sets: Sequence[Dataset]) -> tuple[str, ...]:
-    """The names of all photographs of the sets, as `<set>/<photograph>`."""
-    return tuple(source.full_name for dataset in sets for source in dataset.sources)
+def names_without(maps: MapRecipe, sets: Mapping[str, Dataset], without: Sequence[str]) -> tuple[str, ...]:
+    """The names of all photographs of the other cameras, as `<set>/<photograph>`."""
+    kept = [sets[each.folder] for each in maps.sets if each.camera not in without]
+    return tuple(source.full_name for dataset in kept for source in dataset.sources)
 
 
 def measure_tested_sets(
@@ -151,84 +166,36 @@ def describe_bundle(
 
 
 def write_camera_upstream(
-    recipe: ShippedRecipe,
-    maps: MapRecipe,
-    without: tuple[str, ...],
-    network: VesselNet,
-    card: NickingCard,
-    check: Sequence[NDArray[np.float32]],
-    sets: Sequence[Dataset],
-    study: Study,
-) -> Upstream:
-    """The upstream without some cameras: its maps as a bundle, and the photographs that they have seen.
-
-    The graders' own also has the weights of a detector, which learns from the sets whose crossings are all known.
-    """
+    without: Sequence[str], network: VesselNet, card: NickingCard, check: Sequence[NDArray[np.float32]],
+    names: tuple[str, ...], study: Study,
+) -> Upstream:  # fmt: skip
+    """The upstream without some cameras: the maps of its network as a bundle, and the `names` of the photographs that taught it."""
     step = f"upstream/{name_left_out(without)}"
     if not study.done(step):
-        kept = [(each, own) for each, own in zip(maps.sets, sets, strict=True) if each.camera not in without]
-        names = names_of([own for _, own in kept])
         with study.step(step) as folder:
-            card = card.model_copy(update={"photographs": names})
-            write_nicking_bundle(network, card, check, folder / "maps", lambda _: None)
+            own = card.model_copy(update={"photographs": names})
+            write_nicking_bundle(network, own, check, folder / "maps", lambda _: None)
             write_upstream(folder, names, None)
-            if without == recipe.graders.without:
-                transfer, seed = read_crossing_recipe(recipe.graders.transfer), recipe.graders.transfer_seed
-                marked = (record for each, own in kept if each.settings for record in own)
-                detector = train_transfer_detector(transfer, marked, folder / "fit", seed)
-                write_transferred_weights(folder, names, detector)
     return Upstream.read(study.result(step))
 
 
-def cut_natural_crossings(
-    recipe: ShippedRecipe, upstream: Upstream, sets: Sequence[Dataset], folder: Path
-) -> list[PatchRow]:
-    """Patches of crossings that are not nicked, as the upstream's maps show them: of the training photographs where both
-    sides measure so, and of simulated eyes without nicking.
-    """
-    tables = [
-        write_natural_crossings(source.full_name, partial(_read_pixels, source.path), upstream.bundle, folder)
-        for dataset in sets
-        for source in dataset.sources
-    ]
-    for eyes in recipe.natural:
-        for seed in range(eyes.first_seed, eyes.first_seed + eyes.photographs):
-            draw = partial(_draw_without_nicking, seed, eyes.camera, eyes.size)
-            tables.append(
-                write_natural_crossings(f"simulated/{seed}", draw, upstream.bundle, folder, without_nicking=True)
-            )
-    has_rows = [table for table in tables if len(table.read_text(encoding="utf-8").splitlines()) > 1]
-    return [row for table in has_rows for row in read_patch_table(table) if row.grade is not None]
-
-
-def _read_pixels(path: Path) -> Pixels:
-    return read(path).pixels
-
-
-def _draw_without_nicking(seed: int, camera: str, size: int) -> Pixels:
-    return adult(seed, camera=camera, size=size, grade=0).pixels
-
-
 def train_graders(
-    recipe: ShippedRecipe, upstream: Upstream, patches: Path, natural: Sequence[PatchRow], study: Study
+    recipe: ShippedRecipe, upstreams: Sequence[Upstream], patches: Path, natural: Path, study: Study
 ) -> tuple[GraderNetworks, GradeSettings]:
-    """The graders and their settings; of the patches whose photographs the upstream had not seen, one part chooses."""
+    """The graders and their settings; one part of the patches chooses, by photograph."""
     grade_recipe = read_grade_recipe(recipe.graders.recipe)
-    real = [row for half in ("even", "odd") for row in read_patch_table(patches / f"real_{half}.csv")]
-    rows = [row for row in real if row.photograph not in upstream.seen_photographs]
-    drawn = [row for row in real if row.photograph in upstream.seen_photographs]
-    drawn += read_patch_table(patches / "eyes.csv")
+    rows, eyes = (read_patch_table(patches / f"{name}.csv") for name in ("real", "eyes"))
+    known = [row for row in read_patch_table(natural) if row.grade is not None]
     path = study.folder / "folds.json"
-    inner = make_grade_folds(rows, [upstream], recipe.graders.parts, 0, grade_recipe.folds, path)[0].inner
+    inner = make_grade_folds(rows, upstreams, recipe.graders.parts, 0, grade_recipe.folds, path)[0].inner
     fold = GradeFoldData(
-        PatchTables(rows, [*drawn, *natural], {}), GradeFold(0, 0, frozenset(), inner), upstream,
-        study.folder / "patches", grade_recipe,
+        PatchTables(rows, [*eyes, *known], {}), GradeFold(0, 0, frozenset(), inner), upstreams[0],
+        study.folder / "patches", grade_recipe, tuple(upstreams),
     )  # fmt: skip
     graders, minimum = refit_graders(build_arm(recipe.graders.arm, grade_recipe), fold, recipe.graders.seeds, study)
-    photographed = sum("simulated/" not in row.photograph for row in (*rows, *drawn))
     learnt_from = (
-        f"{photographed} pinched and sham-warped crossings of DRIVE training, HRF and LES-AV, {len(rows) + len(drawn) - photographed} of simulated eyes, "
-        f"{len(natural)} of ordinary photographs that measure as not nicked on both sides, and of simulated ones without nicking; no nicked vein of a patient"
+        f"{len(rows)} pinched and sham-warped crossings of DRIVE training, HRF and LES-AV, {len(eyes)} of simulated eyes, {len(known)} of "
+        "ordinary photographs that measure as not nicked on both sides, and of simulated ones without nicking; no nicked vein of a patient"
     )
     settings = GradeSettings(
         side=PATCH_SIDE, span=SPAN, networks=len(recipe.graders.seeds), minimum_confidence=minimum,
@@ -247,15 +214,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="nicking", help="a shipped recipe's name, or a TOML file")
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the public sets")
+    parser.add_argument("--maps", type=Path, required=True, help="folder of the trained networks of vessel maps")
     parser.add_argument(
         "--patches", type=Path, required=True, help="folder of patches that `make nicked-patches` wrote"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; it goes on where it was cut off")
     parser.add_argument("--into", type=Path, help="also copy the bundle to this folder, in place of what is there")
-    parser.add_argument("--workers", type=int, default=2, help="processes that draw simulated eyes")
+    parser.add_argument("--workers", type=int, default=2, help="processes that cut natural crossings")
     given = parser.parse_args()
     cv2.setNumThreads(1)
-    bundle = make_shipped_bundle(read_shipped_recipe(given.recipe), given.data, given.patches, given.out, given.workers)
+    recipe = read_shipped_recipe(given.recipe)
+    bundle = make_shipped_bundle(recipe, given.data, given.maps, given.patches, given.out, given.workers)
     if given.into is not None:
         shutil.rmtree(given.into, ignore_errors=True)
         shutil.copytree(bundle, given.into)

@@ -205,14 +205,16 @@ def best_worst_f1(cameras: Mapping[str, Sequence[DetectionOutcome]]) -> Detectio
     found.
     """
     if not cameras or any(not sum(each.truths for each in outcomes) for outcomes in cameras.values()):
-        raise UsageError("No threshold can be chosen without crossings. Give inner data of which each camera holds some.")
+        raise UsageError(
+            "No threshold can be chosen without crossings. Give inner data of which each camera holds some."
+        )
     scores = np.unique(np.concatenate([each.scores for outcomes in cameras.values() for each in outcomes]))
     if not len(scores):
         raise UsageError("No threshold can be chosen without detections. Give inner data in which something is found.")
     thresholds = (scores + np.concatenate([[0.0], scores[:-1]])) / 2  # midway to the next lower score
-    counts = np.array([
-        [np.sum([each.counts(t) for each in outcomes], axis=0) for t in thresholds] for outcomes in cameras.values()
-    ])  # (cameras, thresholds, 3)
+    counts = np.array(
+        [[np.sum([each.counts(t) for each in outcomes], axis=0) for t in thresholds] for outcomes in cameras.values()]
+    )  # (cameras, thresholds, 3)
     f1 = np.stack([_ratios(own.astype(float))["f1"] for own in counts])
     at = int(f1.min(axis=0).argmax())
     worst = int(f1[:, at].argmin())

@@ -17,7 +17,14 @@ from sklearn.linear_model import LogisticRegression
 
 from fundoscope.bundles.card import CrossingSettings, DecisionThreshold
 from fundoscope.datasets import PhotographRecord
-from fundoscope.evaluation.detection import DetectionOutcome, best_worst_f1, detection_estimates, match_detections, near_any, score_points
+from fundoscope.evaluation.detection import (
+    DetectionOutcome,
+    best_worst_f1,
+    detection_estimates,
+    match_detections,
+    near_any,
+    score_points,
+)
 from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.imaging.places import rescale_points
 from fundoscope.learning import predict_vessel_maps
@@ -114,9 +121,7 @@ def choose_settings(
             n_positive=sum(each.truths for own in outcomes.values() for each in own), sensitivity_bound=point.text,
         ),
     )  # fmt: skip
-    f1 = {
-        name: float(detection_estimates(own, point.threshold)["f1"].value) for name, own in outcomes.items()
-    }
+    f1 = {name: float(detection_estimates(own, point.threshold)["f1"].value) for name, own in outcomes.items()}
     return settings, f1
 
 

@@ -36,7 +36,7 @@ from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH, measured_pos
 from fundoscope.nicking.grading.grades import measures_as_nicked
 from fundoscope.nicking.grading.vessel_maps import map_photograph
 from fundoscope.nicking.grading.widths import measure_crossings
-from fundoscope.nicking.recipes.shipped import read_shipped_recipe
+from fundoscope.nicking.recipes.shipped import NaturalEyes, read_shipped_recipe
 from fundoscope.simulate import adult
 from fundoscope.vessels.grade_rule import NICKED_FROM
 
@@ -83,17 +83,18 @@ def write_natural_crossings(
 
 
 def cut_natural_crossings(
-    data: Path, sets: Sequence[str], upstreams: Sequence[Upstream], out: Path, most: int, workers: int
-) -> Path:
-    """Write the natural crossings of the photographs of `sets`, folders of `data`, and of the shipped recipe's simulated eyes, at
-    most so many of each; returns the table of all.
+    data: Path, sets: Sequence[str], simulated: Sequence[NaturalEyes], upstreams: Sequence[Upstream], out: Path,
+    most: int, workers: int,
+) -> Path:  # fmt: skip
+    """Write the natural crossings of the photographs of `sets`, folders of `data`, and of simulated eyes, at most so many of each;
+    returns the table of all.
     """
     work: list[Callable[[], Path]] = []
     for folder in sets:
         for source in open_dataset(data / folder).sources:
             upstream = upstreams[upstreams_free_of(upstreams, source.full_name)[-1]]
             work.append(partial(_cut_photograph, source.full_name, source.path, upstream, out, most))
-    for eyes in read_shipped_recipe("nicking").natural:
+    for eyes in simulated:
         for seed in range(eyes.first_seed, eyes.first_seed + eyes.photographs):
             work.append(partial(_cut_eye, seed, eyes.camera, eyes.size, upstreams[-1], out, most))
     with Workers.start(workers) as pool:
@@ -132,7 +133,9 @@ def main() -> None:
     given = parser.parse_args()
     cv2.setNumThreads(1)
     upstreams = [Upstream.read(folder) for folder in given.upstream]
-    print(cut_natural_crossings(given.data, given.sets, upstreams, given.out, given.most, given.workers), flush=True)
+    eyes = read_shipped_recipe("nicking").natural
+    table = cut_natural_crossings(given.data, given.sets, eyes, upstreams, given.out, given.most, given.workers)
+    print(table, flush=True)
 
 
 if __name__ == "__main__":

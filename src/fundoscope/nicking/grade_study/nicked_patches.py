@@ -5,13 +5,13 @@
 At each chosen crossing of a real photograph (`chosen_crossings.py`: by the drawn maps and two readers) the vein is pinched in
 every grade, and sham warps are carried out in turn: the truth of the patch is what was done. Simulated eyes bring their own truth. OUT then holds tables of `fundoscope nicking study-grades`:
 
-    real_even.csv, real_odd.csv          pinched and sham-warped crossings, by the rank of their photograph
-    banded_even.csv, banded_odd.csv      the same crossings, narrowed in bands with gaps between the grades
-    redrawn_even.csv, redrawn_odd.csv    the same crossings by the second renderer, which nothing is trained on
-    oblique_even.csv, oblique_odd.csv    the same crossings with lesions of another shape, which nothing is trained on
-    eyes.csv                             crossings of simulated eyes
+    real.csv       pinched and sham-warped crossings
+    banded.csv     the same crossings, narrowed in bands with gaps between the grades
+    redrawn.csv    the same crossings by the second renderer, which nothing is trained on
+    oblique.csv    the same crossings with lesions of another shape, which nothing is trained on
+    eyes.csv       crossings of simulated eyes
 
-An upstream network that has seen one half of the photographs is tested on the other. The patches are cut from research
+The patches are cut from research
 data: never commit them. The command goes on where it was cut off.
 """
 
@@ -75,8 +75,7 @@ def draw_nicked_patches(data: Path, out: Path, recipe: NickedPatchRecipe, worker
             )
             for known in recipe.photographs
         ]
-        for half, rank in (("even", 0), ("odd", 1)):
-            tables.append(_join_tables(parts, out / f"{lesions.table}_{half}.csv", (rank,)))
+        tables.append(_join_tables(parts, out / f"{lesions.table}.csv"))
     eyes = [
         write_simulated_patches(known, out / "eyes" / known.camera, recipe.drawing, workers)
         for known in recipe.eyes.drawn
@@ -84,15 +83,12 @@ def draw_nicked_patches(data: Path, out: Path, recipe: NickedPatchRecipe, worker
     return [*tables, _join_tables(eyes, out / "eyes.csv", keep_every_grade_0=recipe.eyes.keep_every_grade_0)]
 
 
-def _join_tables(tables: Sequence[Path], out: Path, ranks: Sequence[int] = (0, 1), keep_every_grade_0: int = 1) -> Path:
-    """One table of several that lie below it: photographs of even rank (0), of odd rank (1), or both."""
+def _join_tables(tables: Sequence[Path], out: Path, keep_every_grade_0: int = 1) -> Path:
+    """One table of several that lie below it; of the patches of grade 0 one in so many is kept."""
     rows: list[dict[str, str]] = []
     for table in tables:
-        found = [
-            row | {"patch": f"{table.parent.relative_to(out.parent)}/{row['patch']}"}
-            for row in _read_rows(table)
-            if int(Path(row["patch"]).stem.split("_")[0]) % 2 in ranks
-        ]
+        below = table.parent.relative_to(out.parent)
+        found = [row | {"patch": f"{below}/{row['patch']}"} for row in _read_rows(table)]
         rows += [row for row in found if row["grade"] != "0"]
         rows += [row for row in found if row["grade"] == "0"][::keep_every_grade_0]
     return write_patch_table(out, rows)

@@ -102,12 +102,14 @@ class MapFitNumbers(RecipeSection):
 class MapSet(RecipeSection):
     """A public set that teaches the maps: its `folder` under the data folder, and the `camera` with which it is left out.
 
-    `settings` tells whether thresholds and confidence may be chosen on it, by a network that learnt without its camera.
+    `settings` tells whether thresholds and confidence may be chosen on it, by a network that learnt without its camera;
+    `natural` whether its crossings that measure as not nicked teach the graders.
     """
 
     camera: str = Name
     folder: str
     settings: bool = False
+    natural: bool = False
 
 
 class SimulatedLook(RecipeSection):
@@ -141,7 +143,7 @@ class MapSettingNumbers(RecipeSection):
 
     `vessel_thresholds` are compared by Dice; all combinations of the vote weights (`vessels.artery_vein.VoteWeights`) by the
     share of vessel pixels that are classified right. The confidence model is a logistic regression with
-    `inverse_regularisation` (scikit-learn's C), and its operating point is chosen over `folds` folds by photograph.
+    `inverse_regularisation` (scikit-learn's C).
     """
 
     vessel_thresholds: tuple[float, ...]
@@ -150,7 +152,6 @@ class MapSettingNumbers(RecipeSection):
     branch: tuple[float, ...]
     across: tuple[float, ...]
     pixel: tuple[float, ...]
-    folds: int = Field(ge=2)
     inverse_regularisation: PositiveFloat
 
 

@@ -36,7 +36,7 @@ class PlannedLesion(RecipeSection):
 
 
 class LesionTable(RecipeSection):
-    """The plans of every crossing of the real photographs, carried out by one renderer: TABLE_even.csv, TABLE_odd.csv."""
+    """The plans of every crossing of the real photographs, carried out by one renderer: TABLE.csv."""
 
     table: str
     renderer: Literal["pinch", "second renderer", "oblique profile"]

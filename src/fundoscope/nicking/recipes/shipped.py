@@ -37,17 +37,14 @@ class NaturalEyes(RecipeSection):
 class GraderTraining(RecipeSection):
     """The graders: the recipe of grades, their arm, seeds, and into how many parts patches are dealt, of which one chooses.
 
-    They learn on the maps of the network that was trained without the cameras `without`, and patches of these cameras choose.
-    `transfer` is the recipe of the crossing detector that stands in that upstream's folder for `study-grades`.
+    At most `natural_crossings` of each photograph join, drawn at random.
     """
 
-    without: tuple[str, ...] = Field(min_length=1)
     recipe: str
     arm: str
     seeds: tuple[int, ...] = Field(min_length=1)
     parts: int = Field(ge=2)
-    transfer: str
-    transfer_seed: int
+    natural_crossings: PositiveInt
 
 
 class ShippedCard(RecipeSection):
@@ -67,8 +64,8 @@ class ShippedCard(RecipeSection):
 class ShippedRecipe(RecipeSection):
     """Everything of the shipped bundle.
 
-    Besides the network of maps that ships, one learns without each of the groups of cameras `left_out`; on the photographs that it
-    has not seen its settings are chosen. The first `check_photographs` photographs compare torch with the exported file.
+    Besides the network of maps that ships, one learns without each of the groups of cameras `left_out`; on the cameras that they
+    have not seen the settings are chosen, and their maps show the graders each patch. The first `check_photographs` photographs compare torch with the exported file.
     """
 
     name: str
