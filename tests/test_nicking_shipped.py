@@ -1,6 +1,5 @@
 """The shipped bundle is made from its recipe, end to end: here from two small simulated sets, in tiny steps."""
 
-import argparse
 import csv
 import shutil
 from pathlib import Path
@@ -15,11 +14,13 @@ from fundoscope.bundles.read_nicking import open_nicking_bundle
 from fundoscope.errors import UsageError
 from fundoscope.imaging.local_contrast import DIAMETER
 from fundoscope.nicking import shipped
-from fundoscope.nicking.crossing_study.vessel_maps import train_one
+from fundoscope.nicking.crossing_study.map_photographs import read_photographs
+from fundoscope.nicking.crossing_study.vessel_maps import MapTraining
 from fundoscope.nicking.recipes.crossings import read_map_recipe
 from fundoscope.nicking.recipes.grades import read_grade_recipe
 from fundoscope.nicking.recipes.shipped import ShippedRecipe, read_shipped_recipe
 from fundoscope.simulate import write_adults
+from fundoscope.studies import Study
 
 PATCH_COLUMNS = ("patch", "grade", "photograph")
 
@@ -78,9 +79,10 @@ def recipe(tmp_path_factory):
 @pytest.fixture(scope="module")
 def maps(recipe, data, tmp_path_factory):
     """A network of maps as its training leaves it; here the same one stands for those without a camera."""
-    folder = tmp_path_factory.mktemp("maps")
-    given = argparse.Namespace(recipe=recipe.maps, without=[], minutes=None, out=folder / "all", data=[data], workers=0)
-    train_one(given)
+    folder, own = tmp_path_factory.mktemp("maps"), read_map_recipe(recipe.maps)
+    photographs, body = read_photographs([data], own, 1)
+    training = MapTraining(own, photographs, Study.open(folder / "all", {"commands": []}), body=body)
+    training.write_result(training.train(), [])
     for name in ("without_one", "without_two"):
         shutil.copytree(folder / "all/result", folder / name / "result")
     return folder
@@ -98,9 +100,7 @@ def exported(graded, monkeypatch):
 
 
 def test_a_recipe_goes_all_the_way_to_a_bundle_that_maps_and_grades(recipe, data, maps, exported, tmp_path):
-    with pytest.raises(
-        UsageError, match="without_one: holds no trained network of maps. Make it: .* --without one --out"
-    ):
+    with pytest.raises(UsageError, match="all: holds no trained network of maps. Make it: python -m .* --out "):
         shipped.read_networks(recipe, read_map_recipe(recipe.maps), tmp_path)
     bundle = open_nicking_bundle(shipped.make_shipped_bundle(recipe, data, maps, data, tmp_path / "run", workers=1))
     card = bundle.card
