@@ -32,7 +32,7 @@ from fundoscope.nicking.crossing_study.map_figures import measure_maps
 from fundoscope.nicking.crossing_study.map_settings import MapsAndTruth, choose_settings
 from fundoscope.nicking.crossing_study.vessel_maps import read_vessel_map_weights
 from fundoscope.nicking.grade_study.folds import GradeFold, GradeFoldData, PatchTables, make_grade_folds
-from fundoscope.nicking.grade_study.natural_crossings import cut_natural_crossings
+from fundoscope.nicking.grade_study.natural_crossings import cut_natural_crossings, read_natural_crossings
 from fundoscope.nicking.grade_study.patch_table import read_patch_table
 from fundoscope.nicking.grade_study.refit import refit_graders
 from fundoscope.nicking.grade_study.study_arms import build_arm
@@ -185,7 +185,7 @@ def train_graders(
     """The graders and their settings; one part of the patches chooses, by photograph."""
     grade_recipe = read_grade_recipe(recipe.graders.recipe)
     rows, eyes = (read_patch_table(patches / f"{name}.csv") for name in ("real", "eyes"))
-    known = [row for row in read_patch_table(natural) if row.grade is not None]
+    known = read_natural_crossings(natural)
     path = study.folder / "folds.json"
     inner = make_grade_folds(rows, upstreams, recipe.graders.parts, 0, grade_recipe.folds, path)[0].inner
     fold = GradeFoldData(

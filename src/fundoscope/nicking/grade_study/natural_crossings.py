@@ -28,7 +28,7 @@ from fundoscope.bundles.read_nicking import NickingBundle
 from fundoscope.datasets import open_dataset
 from fundoscope.imaging import Pixels, Prepared, read
 from fundoscope.nicking.grade_study.nicked_patches import save_wide_patch, write_patch_table
-from fundoscope.nicking.grade_study.patch_table import WIDE_SPAN
+from fundoscope.nicking.grade_study.patch_table import WIDE_SPAN, PatchRow, read_patch_table
 from fundoscope.nicking.grade_study.transfer import Upstream, upstreams_free_of
 from fundoscope.nicking.grade_study.views import Workers
 from fundoscope.nicking.grading.crossing_candidates import find_candidates
@@ -104,6 +104,14 @@ def cut_natural_crossings(
         with table.open(newline="", encoding="utf-8") as file:
             rows += list(csv.DictReader(file))
     return write_patch_table(out / "natural.csv", rows)
+
+
+def read_natural_crossings(table: Path) -> list[PatchRow]:
+    """The rows of a table of natural crossings that have a grade; none where no crossing was found anywhere."""
+    with table.open(newline="", encoding="utf-8") as file:
+        if not any(csv.DictReader(file)):
+            return []
+    return [row for row in read_patch_table(table) if row.grade is not None]
 
 
 def _call(work: Callable[[], Path]) -> Path:
