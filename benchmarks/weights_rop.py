@@ -7,6 +7,7 @@ tables to docs/results/retcam. It goes on where it was cut off.
 
     python benchmarks/weights_rop.py --card-only        the card alone, as this version writes cards; nothing is trained
     python benchmarks/weights_rop.py --hashes-only --data DIR    the hashes of the training photographs; nothing is trained
+    python benchmarks/weights_rop.py --likeness-only --data DIR  what the training photographs look like; nothing is trained
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import argparse
 from pathlib import Path
 
 from fundoscope.cli.console import Console
-from fundoscope.rop.study.ship import add_shipped_hashes, rewrite_shipped_card, ship
+from fundoscope.rop.study.ship import add_shipped_hashes, add_shipped_likeness, rewrite_shipped_card, ship
 
 
 def main() -> None:
@@ -24,6 +25,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the study; it is resumed")
     parser.add_argument("--card-only", action="store_true", help="write the card of the shipped bundle anew")
     parser.add_argument("--hashes-only", action="store_true", help="write the bundle's hashes of its photographs anew")
+    parser.add_argument("--likeness-only", action="store_true", help="write what these photographs look like anew")
     given = parser.parse_args()
     if given.card_only:
         print(rewrite_shipped_card().eye_decision.words)
@@ -32,6 +34,11 @@ def main() -> None:
         if given.data is None:
             parser.error("--data is needed to hash the photographs")
         print(f"{add_shipped_hashes(given.data).name}: hashes written")
+        return
+    if given.likeness_only:
+        if given.data is None:
+            parser.error("--data is needed to measure the photographs")
+        print(f"{add_shipped_likeness(given.data).name}: likeness written")
         return
     if given.data is None or given.out is None:
         parser.error("--data and --out are needed to train")

@@ -147,3 +147,10 @@ def test_a_reference_that_was_changed_is_refused(bundle_that_knows):
     path.write_text(path.read_text().replace("0.9", "0.8"))
     with pytest.raises(BundleError, match=r"likeness\.json was changed"):
         read_likeness(bundle_that_knows, card)
+
+
+def test_the_shipped_bundle_knows_what_its_photographs_look_like_and_that_simulated_ones_do_not(eyes):
+    grader = RopGrader.open("rop")
+    assert grader.likeness.n == 98 and grader.likeness.refused == 0
+    distances = [graded.evidence.distance for graded in grader.screen_with_evidence(eyes)]
+    assert judge_likeness(distances, grader.likeness.limit).unlike

@@ -9,6 +9,7 @@ import pytest
 
 from fundoscope.bundles import verify
 from fundoscope.bundles.card import CardFigure, describe_doubts
+from fundoscope.cohort.photograph_hashes import PhotographHashes
 from fundoscope.errors import CohortError, StudyError, UsageError
 from fundoscope.evaluation.decisions import EyeRule, EyeViews, sensitivity_support
 from fundoscope.findings import GradedPhotograph, RopFinding, Status
@@ -159,6 +160,15 @@ def test_what_lies_at_out_is_never_replaced(clinic, answered, tiny_bundle, tmp_p
         recalibrate(RecalibrationOptions(clinic, str(tiny_bundle), tmp_path / "there"), Silent())
     with pytest.raises(UsageError, match="Use up to 60 letters"):
         recalibrate(RecalibrationOptions(clinic, str(tiny_bundle), tmp_path / "my bundle"), Silent())
+
+
+def test_photographs_that_the_bundle_learnt_from_are_refused_by_name(
+    clinic, answered, tiny_bundle, tmp_path, monkeypatch
+):
+    hashes = PhotographHashes.of_photographs([clinic.with_name("7.png")])
+    monkeypatch.setattr(module, "read_training_hashes", lambda folder, card: hashes)
+    with pytest.raises(CohortError, match=r"learnt from 1 photograph of these.*: 7\.png\. Remove"):
+        recalibrate(RecalibrationOptions(clinic, str(tiny_bundle), tmp_path / "out"), Silent())
 
 
 def test_a_table_of_one_label_is_refused(clinic, tiny_bundle, tmp_path):

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from fundoscope.bundles.card import LOCAL, Card, CardFigure, DecisionThreshold, EyeDecision, Recalibration, Stage
 from fundoscope.bundles.folder import rewrite_card
+from fundoscope.bundles.training_hashes import read_training_hashes
 from fundoscope.cohort import Cohort, Folds, Groups, ProblemKind, make_groups
-from fundoscope.errors import CohortError, UsageError, counted
+from fundoscope.cohort.fingerprints import fingerprint
+from fundoscope.errors import CohortError, UsageError, counted, list_names
 from fundoscope.evaluation import Estimate, estimates
 from fundoscope.evaluation.decisions import LocalPoint
+from fundoscope.imaging import read
 from fundoscope.outputs import new_file, refuse_overwriting
 from fundoscope.rop.recalibration.answers import LocalAnswers, answer_cohort
 from fundoscope.rop.recalibration.fit import (
@@ -86,6 +89,7 @@ def recalibrate(options: RecalibrationOptions, progress: Progress) -> Card:
     cohort = Cohort.read(options.cohort)
     _check_place(options, grader, cohort)
     audit = audit_cohort(options.cohort, options.independent, _FATAL_PROBLEMS, "recalibration", progress)
+    _refuse_known(grader, cohort, progress)
     groups = make_groups(cohort, audit.pairs)
     local = LocalCohort(cohort, groups, answer_cohort(grader, cohort, groups, progress))
     answers, card = local.answers, grader.bundle.card
@@ -116,6 +120,21 @@ def _check_place(options: RecalibrationOptions, grader: RopGrader, cohort: Cohor
     if len(set(cohort.labels.tolist())) < 2:
         raise CohortError(
             f"{options.cohort}: all photographs have one label, and a threshold parts two. Add normal ones and ones with ROP."
+        )
+
+
+def _refuse_known(grader: RopGrader, cohort: Cohort, progress: Progress) -> None:
+    """Raise `CohortError` for photographs that the bundle learnt from: it answers them too well, and its threshold would rise."""
+    hashes = read_training_hashes(grader.bundle.folder, grader.bundle.card)
+    if hashes is None:
+        progress.say("the bundle remembers no photograph: see to it yourself that it learnt from none of these")
+        return
+    rows = progress.follow(cohort, len(cohort), "looking for photographs that the bundle knows")
+    known = [record.image for record in rows if hashes.find(fingerprint(read(record.path, record.image)))]
+    if known:
+        raise CohortError(
+            f"{cohort.name}: the bundle learnt from {counted(len(known), 'photograph')} of these, which it answers too well "
+            f"to set a threshold on: {list_names(known)}. Remove these rows, and others of the same eyes."
         )
 
 

@@ -23,10 +23,12 @@ from fundoscope.bundles.card import Stage
 from fundoscope.bundles.training_hashes import write_training_hashes
 from fundoscope.bundles.write import write_bundle
 from fundoscope.cohort.photograph_hashes import PhotographHashes
+from fundoscope.evaluation.controls import NotMade, make_or_say_why
 from fundoscope.evaluation.decisions import fit_temperature, target_sensitivity
 from fundoscope.learning import DistillationPlan, FitOptions, distil, fit
 from fundoscope.networks import Classifier
 from fundoscope.rop.recipes import StudyArm
+from fundoscope.rop.screening.likeness import write_likeness
 from fundoscope.rop.study.calibrate import CalibratedPredictions, FoldCalibration, mean_probabilities
 from fundoscope.rop.study.data import SCREENED, StudyData
 from fundoscope.rop.study.export import bundle_card, card_stage
@@ -92,6 +94,10 @@ def refit_for_export(plan: StudyPlan, data: StudyData, results: Mapping[str, Any
             say=progress.say,
         )  # fmt: skip
         write_training_hashes(folder / name, PhotographHashes.of_photographs(plan.cohort.paths))
+        groups = plan.groups.numbers.tolist()
+        reference = make_or_say_why(lambda: write_likeness(folder / name, plan.cohort.paths, groups))
+        if isinstance(reference, NotMade):
+            progress.say(f"what the bundle's photographs look like: {reference}")
     return plan.study.result("bundle") / name
 
 

@@ -14,10 +14,11 @@ from fundoscope.bundles.card import Card, unmeasured_eyes
 from fundoscope.bundles.folder import rewrite_card
 from fundoscope.bundles.read import verify_task
 from fundoscope.bundles.training_hashes import write_training_hashes
-from fundoscope.cohort import Cohort
+from fundoscope.cohort import Cohort, audit, make_groups
 from fundoscope.cohort.photograph_hashes import PhotographHashes
 from fundoscope.errors import UsageError
 from fundoscope.rop.recipes import FOLDER, ShippedStudy, read_recipe
+from fundoscope.rop.screening.likeness import write_likeness
 from fundoscope.rop.study.plan import StudyOptions
 from fundoscope.rop.study.run import run_study
 from fundoscope.studies import Progress
@@ -83,6 +84,17 @@ def add_shipped_hashes(data: Path, project: Path = PROJECT) -> Card:
     cohort = _shipped_cohort(data, shipped)
     folder = project / "src" / "fundoscope" / "shipped" / shipped.origin.name
     return write_training_hashes(folder, PhotographHashes.of_photographs(cohort.paths))
+
+
+def add_shipped_likeness(data: Path, project: Path = PROJECT) -> Card:
+    """Write what the shipped study's photographs in `data` look like into the shipped bundle, without training; its card.
+
+    Raises `UsageError` where the photographs are not there.
+    """
+    shipped = read_shipped_study()
+    cohort = _shipped_cohort(data, shipped)
+    folder = project / "src" / "fundoscope" / "shipped" / shipped.origin.name
+    return write_likeness(folder, cohort.paths, make_groups(cohort, audit(cohort).pairs).numbers.tolist())
 
 
 def _shipped_cohort(data: Path, shipped: ShippedStudy) -> Cohort:
