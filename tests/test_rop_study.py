@@ -25,6 +25,7 @@ from fundoscope.cohort.photograph_hashes import PhotographHashes
 from fundoscope.evaluation import auc
 from fundoscope.rop.external.run import ExternalOptions, evaluate_bundle
 from fundoscope.rop.recipes import read_recipe
+from fundoscope.rop.screening.likeness import read_likeness
 from fundoscope.rop.study import shuffled_labels
 from fundoscope.rop.study.data import StudyData
 from fundoscope.rop.study.pages import write_report
@@ -126,10 +127,11 @@ def test_tables_baselines_and_report_stand_there(study):
     assert manifest["versions"]["torch"] and manifest["recipe"] == read_recipe("tiny").changed(epochs=3).as_json()
 
 
-def test_the_bundle_of_a_study_opens_and_says_where_it_comes_from(study):
+def test_the_bundle_of_a_study_opens_and_says_where_it_comes_from(cohort, study):
     bundle = open_bundle(study / "bundle" / "rop-tiny")
     assert bundle.card.trained_on == ("the cohort cohort.csv",)
     assert bundle.card.parity.fp32_max_abs_logit <= 1e-4
+    assert read_likeness(bundle.folder, bundle.card).n == len(pd.read_csv(cohort))
     assert {figure.name for figure in bundle.card.figures} >= {"auc", "sensitivity", "auc of the nuisance baseline"}
 
 

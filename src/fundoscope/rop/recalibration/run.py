@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fundoscope.bundles.card import LOCAL, Card, CardFigure, DecisionThreshold, EyeDecision, Recalibration, Stage
 from fundoscope.bundles.folder import rewrite_card
 from fundoscope.bundles.training_hashes import read_training_hashes
-from fundoscope.cohort import Cohort, Folds, Groups, ProblemKind, make_groups
+from fundoscope.cohort import Cohort, CohortRow, Folds, Groups, ProblemKind, make_groups
 from fundoscope.cohort.fingerprints import fingerprint
 from fundoscope.errors import CohortError, UsageError, counted, list_names
 from fundoscope.evaluation import Estimate, estimates
@@ -30,6 +30,7 @@ from fundoscope.rop.recalibration.fit import (
 )
 from fundoscope.rop.screening.grader import RopGrader
 from fundoscope.rop.study.plan import audit_cohort
+from fundoscope.runs.engines import map_in_order
 from fundoscope.studies import Progress
 
 #: Parts of the cohort for the cross-fitted figures.
@@ -129,8 +130,13 @@ def _refuse_known(grader: RopGrader, cohort: Cohort, progress: Progress) -> None
     if hashes is None:
         progress.say("the bundle remembers no photograph: see to it yourself that it learnt from none of these")
         return
-    rows = progress.follow(cohort, len(cohort), "looking for photographs that the bundle knows")
-    known = [record.image for record in rows if hashes.find(fingerprint(read(record.path, record.image)))]
+
+    def is_known(record: CohortRow) -> bool:
+        return hashes.find(fingerprint(read(record.path, record.image))) is not None
+
+    found = map_in_order(is_known, cohort, grader.threads)
+    found = progress.follow(found, len(cohort), "looking for photographs that the bundle knows")
+    known = [record.image for record, seen in zip(cohort, found, strict=True) if seen]
     if known:
         raise CohortError(
             f"{cohort.name}: the bundle learnt from {counted(len(known), 'photograph')} of these, which it answers too well "
