@@ -106,6 +106,10 @@ def test_the_tally_goes_on_where_a_run_was_cut_off(tmp_path):
     assert (second.verdict.n, second.verdict.beyond) == (3, 2) and second.warnings
     assert "2 of 3 (67 %)" in second.describe() and "25 % of the graded called ROP" in second.describe()
     assert path.read_text() == (tmp_path / "whole.txt").read_text()
+    assert "rop recalibrate" in second.describe()
+    elsewhere = LikenessTally(tmp_path / "elsewhere.txt", known, threshold_of="clinic.csv")
+    elsewhere.add(0, mention, *given[0])
+    assert "set anew on clinic.csv" in elsewhere.describe() and "rop recalibrate" not in elsewhere.describe()
 
 
 @pytest.fixture

@@ -81,10 +81,16 @@ def _look(bundle: Bundle, path: Path) -> tuple[dict[str, float], float, bool | N
 
 
 class LikenessTally:
-    """The sink that counts photographs beyond the limit: a line a photograph, its distance or a blank, in `TALLY_FILE`."""
+    """The sink that counts photographs beyond the limit: a line a photograph, its distance or a blank, in `TALLY_FILE`.
 
-    def __init__(self, path: Path, reference: LikenessReference | None, position: int | None = None) -> None:
+    `threshold_of` names the cohort on which a recalibrated bundle's threshold was set; blank for another.
+    """
+
+    def __init__(
+        self, path: Path, reference: LikenessReference | None, position: int | None = None, threshold_of: str = ""
+    ) -> None:
         self._reference = reference
+        self._threshold_of = threshold_of
         self._n = self._beyond = self._refused = self._graded = self._called = 0
         earlier = path.read_text("ascii")[:position].splitlines() if position else []
         self._earlier = iter(earlier)
@@ -143,11 +149,16 @@ class LikenessTally:
         )
         facts = self._facts(reference)
         if verdict.unlike:
-            return (
-                f"These photographs look unlike the {reference.n} {found}. The bundle's figures and threshold "
-                f"may not hold here: label some, and run fundoscope rop evaluate and rop recalibrate. {facts}"
-            )
+            return f"These photographs look unlike the {reference.n} {found}. {self._advice()} {facts}"
         return f"These photographs look like the {reference.n} {found}; {100 * (1 - NEAR):.0f} % are expected. {facts}"
+
+    def _advice(self) -> str:
+        if self._threshold_of:
+            return f"Its threshold was set anew on {self._threshold_of}, and holds for photographs that were taken as those."
+        return (
+            "The bundle's figures and threshold may not hold here: label some, and run fundoscope rop evaluate "
+            "and rop recalibrate."
+        )
 
     def _facts(self, reference: LikenessReference) -> str:
         there = [f"{round(reference.refused * reference.n)} of {reference.n} refused"]

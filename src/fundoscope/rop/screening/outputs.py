@@ -33,7 +33,9 @@ def open_sinks(
     eyes = ScreenedEyes(bundle.card.eye_decision)
     header = header_of(bundle, second, started)
     report = ScreeningReport(folder / "report.html", header, positions.get("report.html"), skipped)
-    tally = LikenessTally(folder / TALLY_FILE, reference, positions.get(TALLY_FILE))
+    recalibration = bundle.card.recalibration
+    threshold_of = "" if recalibration is None else recalibration.cohort
+    tally = LikenessTally(folder / TALLY_FILE, reference, positions.get(TALLY_FILE), threshold_of)
     return {
         TALLY_FILE: tally,
         "eyes.csv": EyeTable(folder / "eyes.csv", eyes),
