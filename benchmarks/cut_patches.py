@@ -16,12 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fundoscope.bundles.read_nicking import open_nicking_bundle
 from fundoscope.evaluation import results_table
 from fundoscope.evaluation.metrics import estimate_share
 from fundoscope.nicking.grade_study.patch_table import PatchRow, read_patch_table
 from fundoscope.nicking.grading.grader import NickingGrader
-from fundoscope.nicking.reading.tool_grades import grade_table_patch, map_table_patch
+from fundoscope.nicking.reading.tool_grades import known_scale
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results" / "cut_patches.csv"
 
@@ -30,22 +29,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path, help="patches.csv of cut-patches, its photographs where they were")
     given = parser.parse_args()
-    bundle = open_nicking_bundle("nicking")
+    grader = NickingGrader.open("nicking")
     by_photograph: dict[str, list[PatchRow]] = defaultdict(list)
     for row in read_patch_table(given.table):
         by_photograph[row.photograph].append(row)
     groups, grey, maps, answers = [], [], [], []
     for photograph, rows in by_photograph.items():
-        grading = NickingGrader(bundle).grade_photograph(photograph, photograph)
+        grading = grader.grade_photograph(photograph, photograph)
         places = np.array([crossing.place for crossing in grading.crossings])
         for row in rows:
             whole = grading.grades[int(np.argmin(np.hypot(*(places - row.place).T)))]
-            patch = map_table_patch(row, bundle)[2]
+            from_file = grader.grade_patch(row.path, row.path.name, known_scale(row)).grade
+            patch = from_file.patch
             edge = (patch.side - whole.patch.side) // 2
             middle = patch.pixels[edge : edge + whole.patch.side, edge : edge + whole.patch.side].astype(int)
             grey.append(int(np.abs(middle - whole.patch.pixels).max()))
             maps.append(float(np.abs(patch.inputs[1] - whole.patch.inputs[1]).mean() / 2))
-            answers.append((whole.grade, grade_table_patch(row, bundle).grade))
+            answers.append((whole.grade, from_file.grade))
             groups.append(photograph)
     both = [k for k, pair in enumerate(answers) if None not in pair]
     row = {

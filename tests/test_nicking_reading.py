@@ -12,14 +12,13 @@ import pytest
 from test_cli_screen import run
 from typer.main import get_command
 
-from fundoscope.bundles.read_nicking import open_nicking_bundle
 from fundoscope.cli.main import app
 from fundoscope.errors import UsageError
 from fundoscope.nicking.grade_study.patch_table import READER_COLUMNS, WIDE_SPAN, read_patch_table
 from fundoscope.nicking.grading.grader import NickingGrader
 from fundoscope.nicking.reading import cut
 from fundoscope.nicking.reading.agreement import read_graded_table, take_results
-from fundoscope.nicking.reading.tool_grades import map_table_patch
+from fundoscope.nicking.reading.tool_grades import known_scale
 from fundoscope.simulate import adult
 
 
@@ -80,13 +79,13 @@ def test_crossings_are_cut_without_a_trace_of_the_tools_grades(made):
 
 
 def test_a_patch_leads_to_the_inputs_that_its_photograph_leads_to(made):
-    bundle = open_nicking_bundle("nicking")
+    grader = NickingGrader.open("nicking")
     rows = read_patch_table(made[1] / "patches.csv")
     row = next(each for each in rows if not np.isnan(each.slope))
-    grading = NickingGrader(bundle).grade_photograph(row.photograph, "it")
+    grading = grader.grade_photograph(row.photograph, "it")
     places = np.array([crossing.place for crossing in grading.crossings])
     mine = grading.grades[int(np.argmin(np.hypot(*(places - row.place).T)))].patch
-    _, _, patch = map_table_patch(row, bundle)
+    patch = grader.grade_patch(row.path, "it", known_scale(row)).grade.patch
     edge = (patch.side - mine.side) // 2
     middle = patch.pixels[edge:-edge, edge:-edge].astype(int)
     assert row.span == WIDE_SPAN and np.abs(middle - mine.pixels).max() <= 1
@@ -134,6 +133,10 @@ def test_agreement_says_how_far_readers_and_tool_agree(filled, tmp_path):
     assert [row["number"] for row in apart] == ["2", "6"] and apart[0]["settled"] == "2" and "tool" in apart[0]
     page = (tmp_path / "out" / "agreement.html").read_text()
     assert "2: reader_1 1, reader_2 2, settled 2" in page and "Research use only" in page
+    graded = run("nicking", "grade-patches", filled, "--out", tmp_path / "graded")
+    assert graded.returncode == 0, graded.stderr
+    alone = {Path(row["file"]).name: row["grade"] for row in read_rows(tmp_path / "graded" / "results.csv")}
+    assert len(alone) == 6 and [alone[Path(row["patch"]).name] for row in apart] == [row["tool"] for row in apart]
     again = run("nicking", "agreement", filled, "--out", tmp_path / "out", "--without-tool")
     assert again.returncode == 2 and "holds another answer" in again.stderr
 

@@ -41,7 +41,8 @@ def grade(
 @app.command("grade-patches")
 def grade_patches(
     patches: Annotated[
-        list[str], typer.Argument(help="Squares around a crossing: files, folders, globs, or - for a list.")
+        list[str],
+        typer.Argument(help="Squares around a crossing: files, folders, globs, - for a list, or a table of patches."),
     ],
     out: Report = None,
     json: Json = False,
@@ -51,14 +52,19 @@ def grade_patches(
 ) -> None:
     """Grade the nicking in patches, squares centred near a crossing that span 12 widths of its vein. Research use only.
 
+    A table of patches, as cut-patches writes it, says of each file how much it spans.
     A run that was cut off goes on when the same command is given again.
 
     Exit codes: 0 all were read, 1 some could not be, 2 the call is wrong, 3 the bundle is missing, broken or grades
     nothing, 4 the answers could not be written.
     """
     from fundoscope.nicking.grading.grader import NickingGrader, PatchGrader
+    from fundoscope.nicking.reading.tool_grades import walk_table
 
-    grade_photographs(patches, out, json, replace, quiet, bundle, lambda: PatchGrader(NickingGrader.open(bundle)))
+    found, known = walk_table(patches) or (None, {})
+    grade_photographs(
+        patches, out, json, replace, quiet, bundle, lambda: PatchGrader(NickingGrader.open(bundle), known), found=found
+    )
 
 
 @app.command("cut-patches")
@@ -109,10 +115,10 @@ def agreement(
     grades nothing.
     """
     from fundoscope.bundles import locate
-    from fundoscope.bundles.read_nicking import open_nicking_bundle
     from fundoscope.cli.agreement import answer_agreement
     from fundoscope.cli.console import Console
     from fundoscope.errors import UsageError
+    from fundoscope.nicking.grading.grader import NickingGrader
     from fundoscope.nicking.reading.agreement import (
         ReadPatches,
         ask_tool,
@@ -136,7 +142,7 @@ def agreement(
         if without_tool:
             found = ReadPatches(rows, None)
         else:
-            found = take_results(rows, results) if results else ask_tool(rows, open_nicking_bundle(bundle), console)
+            found = take_results(rows, results) if results else ask_tool(rows, NickingGrader.open(bundle), console)
         write(describe_agreement(found, patch_table, command()))
 
 

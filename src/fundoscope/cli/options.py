@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from fundoscope.findings import Grader
+    from fundoscope.runs import Walk
 
 Report = Annotated[Path | None, typer.Option(help="Folder for results.csv, results.json, report.html and pictures.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a row on standard output.")]
@@ -36,10 +37,11 @@ def grade_photographs(
     bundle: str,
     open_grader: Callable[[], Grader],
     next_step: str = "",
+    found: Walk | None = None,
 ) -> None:
     """Grade all photographs with the grader that `open_grader` opens from `bundle`; leaves with the exit code.
 
-    `next_step` is told at the end: what to do with the answer.
+    `next_step` is told at the end: what to do with the answer. `found` are the photographs where they need not be looked for.
     """
     from fundoscope.bundles import locate
     from fundoscope.cli.console import Console
@@ -52,7 +54,7 @@ def grade_photographs(
         raise UsageError("Say where the answer shall go: --out DIR, --json, or both.")
     if replace and out is None:
         raise UsageError("--replace removes the run that lies in --out: name that folder, or leave --replace out.")
-    found = walk(photos)
+    found = walk(photos) if found is None else found
     grader = open_grader()
     found.others.extend(locate(bundle).iterdir())
     console, identity = Console(quiet or json), grader.identity

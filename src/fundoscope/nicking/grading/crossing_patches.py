@@ -231,6 +231,23 @@ def map_patch_of_span(
     return maps, replace(_with_maps(pixels, maps, span), known_scale=vein_width is not None)
 
 
+@dataclass(frozen=True, slots=True)
+class KnownScale:
+    """What is known of a patch file: it spans `span` widths of its vein; `vein_px` is that width in pixels at the scale of the
+    vessel maps, `slope` the degrees by which the vein is turned clockwise from level; None where not known.
+    """
+
+    span: float = SPAN
+    vein_px: float | None = None
+    slope: float | None = None
+
+
+def map_known_patch(pixels: Pixels, predict_maps: PredictMaps, known: KnownScale) -> tuple[Plane, CrossingPatch]:
+    """The four maps of a square (s, s, 3) of which so much is known, and its patch, with the pose that is known."""
+    maps, patch = map_patch_of_span(pixels, predict_maps, known.span, known.vein_px)
+    return maps, patch if known.slope is None else replace(patch, measured=PatchPose(known.slope))
+
+
 def _predict_at(pixels: Pixels, predict_maps: PredictMaps, side: float) -> Plane:
     """The maps of a square brought to `side` pixels."""
     small = resize_square(pixels, max(_SMALLEST_MAPPED, round(side)))

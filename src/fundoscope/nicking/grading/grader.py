@@ -6,9 +6,10 @@ work on one photograph, so photographs are graded one after the other.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -31,7 +32,7 @@ from fundoscope.imaging import Prepared, read
 from fundoscope.imaging.quality import judge_quality
 from fundoscope.imaging.sources import name_each
 from fundoscope.nicking.grading.crossing_candidates import find_candidates
-from fundoscope.nicking.grading.crossing_patches import crop_square, cut_crossing, map_patch
+from fundoscope.nicking.grading.crossing_patches import KnownScale, crop_square, cut_crossing, map_known_patch
 from fundoscope.nicking.grading.evidence import MEASURED_ONLY, PatchGrading, PhotographGrading
 from fundoscope.nicking.grading.grades import PatchGrade, explain_row, grade_patches
 from fundoscope.nicking.grading.outputs import open_page
@@ -129,14 +130,14 @@ class NickingGrader:
         findings = (_with_remark(first, photograph.photograph.remark), *others)
         return PhotographGrading(findings, photograph.pixels, mapped, tuple(crossings), tuple(grades))
 
-    def grade_patch(self, source: PhotographSource, name: str) -> PatchGrading:
-        """The row of one patch file, and the evidence behind it.
+    def grade_patch(self, source: PhotographSource, name: str, known: KnownScale = KnownScale()) -> PatchGrading:
+        """The row of one patch file, of whose scale so much is `known`, and the evidence behind it.
 
         Raises `PhotographError` for what cannot be read, and `BundleError` where the bundle holds no network that grades.
         """
         photograph = read(source, name)
         pixels = crop_square(photograph)
-        maps, patch = map_patch(pixels, self.bundle.map_vessels)
+        maps, patch = map_known_patch(pixels, self.bundle.map_vessels, known)
         narrowing = measure_patch(pixels, maps, self.bundle.card.crossings, pixels.shape[0] / maps.shape[1])
         (grade,) = grade_patches([patch], [narrowing], self.bundle)
         sides = (None, None) if narrowing is None else map(_known, narrowing.sides)
@@ -149,17 +150,25 @@ class NickingGrader:
 class PatchGrader:
     """A `NickingGrader` of patch files, squares around a crossing; a `Grader`.
 
+    `known` maps paths to what a table says of the scale of these files; of others the usual span is taken.
+
     Raises `BundleError` where the bundle holds no network that grades.
     """
 
     grader: NickingGrader
+    known: Mapping[Path, KnownScale] = field(default_factory=dict)
 
     name = "nicking grade-patches"
     noun = "patch"
     columns = PATCH_COLUMNS
     files = ("report.html",)
-    options: ClassVar[Mapping[str, Any]] = {}
     threads = 1
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What a table says of the scale of patches changes their answers."""
+        known = sorted((str(path), asdict(scale)) for path, scale in self.known.items())
+        return {"scales": hashlib.sha256(repr(known).encode()).hexdigest()[:16]} if known else {}
 
     def __post_init__(self) -> None:
         card = self.grader.bundle.card
@@ -176,7 +185,8 @@ class PatchGrader:
 
     def grade_one(self, source: PhotographSource, name: str) -> GradedPhotograph:
         """The row of one patch, with its `PatchGrading`."""
-        grading = self.grader.grade_patch(source, name)
+        known = self.known.get(source) if isinstance(source, Path) else None
+        grading = self.grader.grade_patch(source, name, known or KnownScale())
         return GradedPhotograph(grading.findings, grading)
 
     def failed(self, name: str, reason: str) -> GradedPhotograph:

@@ -10,7 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fundoscope.bundles.read_nicking import NickingBundle
 from fundoscope.cohort.sheet import read_sheet
 from fundoscope.errors import UsageError, counted
 from fundoscope.evaluation.metrics import Readings
@@ -18,6 +17,7 @@ from fundoscope.findings import NICKING_COLUMNS
 from fundoscope.imaging import read
 from fundoscope.nicking.grade_study.patch_table import READERS, SETTLED, PatchRow, read_patch_table
 from fundoscope.nicking.grading.crossing_patches import crop_square, resize_square
+from fundoscope.nicking.grading.grader import NickingGrader
 from fundoscope.nicking.reading.cut import TILE_SIDE, draw_tile, tile_of
 from fundoscope.nicking.reading.tool_grades import CrossingPlace, ToolGrade, grade_table_patch, match_results
 from fundoscope.outputs import save_picture
@@ -75,10 +75,10 @@ def read_graded_table(path: Path) -> list[PatchRow]:
     return rows
 
 
-def ask_tool(rows: Sequence[PatchRow], bundle: NickingBundle, progress: Progress) -> ReadPatches:
+def ask_tool(rows: Sequence[PatchRow], grader: NickingGrader, progress: Progress) -> ReadPatches:
     """The rows with the tool's grades of their patch files."""
-    grades = [grade_table_patch(row, bundle) for row in progress.follow(rows, len(rows), "patches graded by the tool")]
-    card = bundle.card
+    grades = [grade_table_patch(row, grader) for row in progress.follow(rows, len(rows), "patches graded by the tool")]
+    card = grader.bundle.card
     return ReadPatches(rows, grades, f"{card.name} of {card.created}, on the patch files")
 
 

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from fundoscope.bundles.read_nicking import NickingBundle
-from fundoscope.cohort.sheet import SheetRow
+from fundoscope.cohort.sheet import TABLE_SUFFIXES, SheetRow, read_sheet
 from fundoscope.errors import UsageError, list_names
-from fundoscope.imaging import read
-from fundoscope.nicking.grade_study.patch_table import PatchRow, parse_grade
-from fundoscope.nicking.grading.crossing_patches import (
-    CrossingPatch,
-    PatchPose,
-    Plane,
-    crop_square,
-    map_patch_of_span,
-)
-from fundoscope.nicking.grading.grades import grade_patches
-from fundoscope.nicking.grading.widths import measure_patch
+from fundoscope.findings import Mention
+from fundoscope.nicking.grade_study.patch_table import PatchRow, parse_grade, read_patch_table
+from fundoscope.nicking.grading.crossing_patches import KnownScale
+from fundoscope.nicking.grading.grader import NickingGrader
+from fundoscope.runs import Walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +36,32 @@ class CrossingPlace:
     reach: float
 
 
-def map_table_patch(row: PatchRow, bundle: NickingBundle) -> tuple[np.ndarray, Plane, CrossingPatch]:
-    """The pixels of a table's patch (s, s, 3), its vessel maps (4, h, w), and the patch as its networks are shown it, with the
-    scale and the slope that the table states.
+def known_scale(row: PatchRow) -> KnownScale:
+    """What a table says of the scale and the slope of a patch."""
+    vein_px, slope = (None if math.isnan(value) else value for value in (row.vein_px, row.slope))
+    return KnownScale(row.span, vein_px, slope)
 
-    Raises `PhotographError` for a file that cannot be read.
+
+def walk_table(named: Sequence[str]) -> tuple[Walk, dict[Path, KnownScale]] | None:
+    """The patches of the one table that is named, in its order, and what is known of each by its path; None where anything else
+    is named, a table of whole photographs too. Errors as `read_patch_table`.
     """
-    pixels = crop_square(read(row.path))
-    width = None if math.isnan(row.vein_px) else row.vein_px
-    maps, patch = map_patch_of_span(pixels, bundle.map_vessels, row.span, width)
-    if not math.isnan(row.slope):
-        patch = replace(patch, measured=PatchPose(row.slope))
-    return pixels, maps, patch
+    table = Path(named[0])
+    if len(named) > 1 or table.suffix.lower() not in TABLE_SUFFIXES or not table.is_file():
+        return None
+    if "patch" not in read_sheet(table, ("patch", "image")).titles:
+        return None
+    rows = read_patch_table(table)
+    mentions = [Mention(str(row.path), location=row.path, table=table) for row in rows]
+    return Walk(mentions), {row.path: known_scale(row) for row in rows}
 
 
-def grade_table_patch(row: PatchRow, bundle: NickingBundle) -> ToolGrade:
+def grade_table_patch(row: PatchRow, grader: NickingGrader) -> ToolGrade:
     """The tool's grade of a table's patch, by the rule by which it grades crossings of photographs.
 
     Raises `PhotographError` for a file that cannot be read, `BundleError` where the bundle holds no network that grades.
     """
-    pixels, maps, patch = map_table_patch(row, bundle)
-    narrowing = measure_patch(pixels, maps, bundle.card.crossings, pixels.shape[0] / maps.shape[1])
-    (graded,) = grade_patches([patch], [narrowing], bundle)
-    return ToolGrade(graded.grade)
+    return ToolGrade(grader.grade_patch(row.path, row.path.name, known_scale(row)).finding.grade)
 
 
 def match_results(places: Sequence[CrossingPlace], findings: Sequence[SheetRow]) -> list[ToolGrade]:
