@@ -303,10 +303,10 @@ def run(*words):
     return CliRunner().invoke(app, ["rop", "evaluate", *map(str, words)])
 
 
-def table_of(folder, eyes, labels, column=""):
-    rows = [f"{path},{label}" for path, label in zip(eyes, labels, strict=True)]
+def table_of(folder, eyes, labels):
+    rows = [f"{path},{label},{'AB'[n % 2]}" for n, (path, label) in enumerate(zip(eyes, labels, strict=True))]
     table = folder / "cohort.csv"
-    table.write_text("\n".join([f"image,label{column}", *rows]) + "\n")
+    table.write_text("\n".join(["image,label,camera", *rows]) + "\n")
     return table
 
 
@@ -323,6 +323,7 @@ def test_four_photographs_and_a_missing_one_are_evaluated_and_counted(eyes, tiny
     results = json.loads((tmp_path / "o" / "results.json").read_text())
     assert results["sample"]["failed"] == 1 and results["questions"][0]["n"] == 4
     assert results["refusals"][0]["could not be read"] == 1 and results["overlap"]["known_photographs"] is None
+    assert {row["subgroup"]: row["auc"]["n"] for row in results["subgroups"]} == {"A": 2, "B": 2}
     assert "5 folds need 5 groups of each class" in results["questions"][0]["headline"]["verdict"]
     page = (tmp_path / "o" / "report.html").read_text()
     assert "Images assumed independent" in page and "eye 1.png" in page and "carries no hashes" in page

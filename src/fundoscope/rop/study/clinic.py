@@ -197,10 +197,11 @@ def _inner_data(scored: ScoredQuestion, inner: Sequence[FitInnerPredictions], fo
 def score_subgroups(cohort: Cohort, scored: ScoredQuestion) -> list[Row]:
     """AUC, sensitivity and specificity of the reference in each subgroup that the cohort's table tells apart."""
     reference, rows = scored.reference_predictions, []
+    records = [cohort[row] for row in scored.rows.tolist()]
     for column in (*_CUTS, *_NAMED):
-        values = [record.extra.get(column, "") for record in cohort]
+        values = [record.extra.get(column, "") for record in records]
         if any(not is_blank(value) for value in values):
             if column in _CUTS:
-                values = cut_into_bands([record.measure(column) for record in cohort], *_CUTS[column])
+                values = cut_into_bands([record.measure(column) for record in records], *_CUTS[column])
             rows += subgroup_rows(scored.y, reference.p, reference.thresholds, scored.groups, column, values)
     return rows
