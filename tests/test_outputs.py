@@ -47,6 +47,7 @@ WRITES = {
         "figures/a.png",
         "report.html",
     ),
+    "rop recalibrate": ("",),  # --out is a new folder
     "nicking grade": RUN_FILES,
     "nicking grade-patches": RUN_FILES,
     "nicking cut-patches": (
@@ -80,6 +81,8 @@ CALLS = {
     ("rop study", "recipe"): "rop study {table} --out {out} --recipe {it}",
     ("rop evaluate", "cohort"): "rop evaluate {it} --out {out} --bundle {bundle}",
     ("rop evaluate", "bundle"): "rop evaluate {table} --out {out} --bundle {folder}",
+    ("rop recalibrate", "cohort"): "rop recalibrate {it} --out {out} --bundle {bundle}",
+    ("rop recalibrate", "bundle"): "rop recalibrate {table} --out {out} --bundle {folder}",
     ("nicking grade", "photos"): "nicking grade {it} --out {out}",
     ("nicking grade", "bundle"): "nicking grade {other} --out {out} --bundle {folder}",
     ("nicking grade-patches", "patches"): "nicking grade-patches {it} --out {out}",
@@ -277,6 +280,8 @@ def test_no_command_writes_over_what_it_reads(command, parameter, tmp_path, monk
             assert parameter in ("photos", "patches") and owned
             continue
         assert str(out) in done.stderr, done.stderr
+        if f"{out}: is there already" in done.stderr:  # whatever lies there
+            continue
         if parameter not in ("dataset_dir", "folder") and "/" not in name:
             assert str(given["it"]) in done.stderr or str(given["source"]) in done.stderr, done.stderr
 

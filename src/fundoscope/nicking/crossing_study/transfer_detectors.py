@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save_file
 
 from fundoscope.datasets import Dataset, PhotographRecord, open_dataset
-from fundoscope.errors import FundoscopeError, UsageError, nearest
+from fundoscope.errors import FundoscopeError, UsageError, counted, nearest
 from fundoscope.learning.crossing_photographs import CrossingPhotograph
 from fundoscope.learning.detector_fit import fit_detector
 from fundoscope.networks.mask_rcnn import CrossingDetector
@@ -80,7 +80,7 @@ def make_without(
         return folder
     sets = sets_without(camera, data)
     names = [source.full_name for dataset in sets for source in dataset.sources]
-    print(f"{folder}: {len(names)} photographs", flush=True)
+    print(f"{folder}: {counted(len(names), 'photograph')}", flush=True)
     records = (record for dataset in sets for record in dataset)
     detector = train_transfer_detector(recipe, records, folder / "fit", seed, workers, stop_at)
     write_transferred_weights(folder, names, detector)
