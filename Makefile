@@ -15,6 +15,7 @@ demo: .venv-demo/ready  ## simulated infants and adults, both graders, one page;
 	.venv-demo/bin/fundoscope simulate adults 3 --seed 4 --workers 2 --out demo-report/adults
 	.venv-demo/bin/fundoscope nicking grade demo-report/adults/images --out demo-report/nicking
 	cp docs/start/demo.html demo-report/index.html
+	@echo "The warning is right: simulated eyes look unlike the photographs that the network learnt from."
 	@echo "Open demo-report/index.html: simulated eyes, real networks, both graders. Research use only."
 
 lint: .venv/ready  ## what a commit must pass before it is tested
