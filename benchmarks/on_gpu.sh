@@ -37,6 +37,23 @@ maps)
     wait
     (cd "$RUN" && for one in maps/*; do tar cf "$OUT/${one/\//_}.tar" "$one/result"; done; tar cf "$OUT/detectors.tar" detectors/*/*.safetensors detectors/*/seen.json)
     ;;
+grades)
+    # .gpu/patches.zip, .gpu/eyes.zip, .gpu/natural.zip: benchmarks/patch_pack.py pack; .gpu/upstream: runs/weights-nicking/upstream;
+    # .gpu/rop_pack.npz: benchmarks/rop_networks.py
+    for table in patches eyes natural; do
+        "$PYTHON" benchmarks/patch_pack.py unpack ".gpu/$table.zip" "$RUN/$([ $table = natural ] && echo natural || echo nicked)" --workers 16
+    done
+    nicked=$RUN/nicked
+    job grades "$PYTHON" -m fundoscope nicking study-grades "$nicked/real.csv" --extra "$nicked/eyes.csv" --extra "$RUN/natural/natural.csv" \
+        --also "$nicked/banded.csv" --also "$nicked/redrawn.csv" --also "$nicked/oblique.csv" --upstream .gpu/upstream/without_drive \
+        --upstream .gpu/upstream/without_hrf --upstream .gpu/upstream/without_les_av --graders all --folds 5 --seeds 3 --workers 11 \
+        --minutes "$MINUTES" --out "$RUN/grades"
+    job rop "$PYTHON" benchmarks/rop_networks.py --pack .gpu/rop_pack.npz --out "$RUN/rop" --workers 4 --minutes "$MINUTES"
+    job pyramids "$PYTHON" benchmarks/pyramids.py fit --data .gpu/sets --out "$RUN/pyramids" --workers 6 --drawing 1 --minutes "$MINUTES"
+    wait
+    (cd "$RUN" && tar czf "$OUT/rop.tar.gz" rop/results; tar czf "$OUT/pyramids.tar.gz" pyramids/study.json pyramids/split.json pyramids/detections)
+    (cd "$RUN/grades" && tar czf "$OUT/grades.tar.gz" -- *.json *.csv calibrated.parquet tables explanations/*.csv report.html)
+    ;;
 *)
     echo "$WHAT: give maps or grades" >&2
     exit 2
