@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from fundoscope.bundles.card import CardFigure, CrossingSettings, GradeSettings, NickingCard
 from fundoscope.bundles.write_nicking import GraderNetworks, write_nicking_bundle
 from fundoscope.datasets import Dataset, open_dataset
-from fundoscope.errors import UsageError
+from fundoscope.errors import FundoscopeError, UsageError
 from fundoscope.evaluation.metrics import Estimate, results_table
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.local_contrast import local_contrast, scale_to_diameter
@@ -223,8 +224,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that cut natural crossings")
     given = parser.parse_args()
     cv2.setNumThreads(1)
-    recipe = read_shipped_recipe(given.recipe)
-    bundle = make_shipped_bundle(recipe, given.data, given.maps, given.patches, given.out, given.workers)
+    try:
+        recipe = read_shipped_recipe(given.recipe)
+        bundle = make_shipped_bundle(recipe, given.data, given.maps, given.patches, given.out, given.workers)
+    except FundoscopeError as error:
+        sys.exit(str(error))
     if given.into is not None:
         shutil.rmtree(given.into, ignore_errors=True)
         shutil.copytree(bundle, given.into)

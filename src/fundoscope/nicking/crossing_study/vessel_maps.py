@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fundoscope.errors import UsageError, nearest
+from fundoscope.errors import FundoscopeError, UsageError, nearest
 from fundoscope.imaging.local_contrast import local_contrast
 from fundoscope.learning import VesselPhotograph, fit_vessels
 from fundoscope.learning.trainer import LOG, read_rows, write_rows
@@ -307,7 +307,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    print(train_one(given), flush=True)
+    try:
+        print(train_one(given), flush=True)
+    except FundoscopeError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
