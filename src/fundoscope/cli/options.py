@@ -18,6 +18,13 @@ Replace = Annotated[
     bool, typer.Option("--replace", help="Remove the run that lies in --out, its own files only, and begin anew.")
 ]
 BundleName = Annotated[str, typer.Option(help="A bundle's folder, or the name of a shipped one.")]
+Independent = Annotated[
+    bool,
+    typer.Option("--images-are-independent", help="The table has no infants and each photograph shows another eye."),
+]
+Prevalences = Annotated[
+    str, typer.Option(help="Comma-separated shares of ill eyes for which predictive values are computed.")
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 
 

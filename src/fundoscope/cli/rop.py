@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from fundoscope.cli.options import BundleName, Json, Quiet, Replace, Report, grade_photographs, refuse_inputs_in_study
+from fundoscope.cli.options import (
+    BundleName,
+    Independent,
+    Json,
+    Prevalences,
+    Quiet,
+    Replace,
+    Report,
+    grade_photographs,
+    refuse_inputs_in_study,
+)
 
 app = typer.Typer(help="Retinopathy of prematurity in infants' photographs.", no_args_is_help=True)
 
@@ -72,9 +82,7 @@ def study(
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Start from random weights, not from ImageNet or simulated eyes.")
     ] = False,
-    prevalence: Annotated[
-        str, typer.Option(help="Comma-separated shares of ill eyes for which predictive values are computed.")
-    ] = "",
+    prevalence: Prevalences = "",
     shuffles: Annotated[
         int, typer.Option(min=0, help="Runs of the control with shuffled labels, by a tiny network.")
     ] = 0,
@@ -85,12 +93,7 @@ def study(
     export: Annotated[
         bool, typer.Option("--export", help="Also train one model on everything and write its bundle.")
     ] = False,
-    images_are_independent: Annotated[
-        bool,
-        typer.Option(
-            "--images-are-independent", help="The table has no infants and each photograph shows another eye."
-        ),
-    ] = False,
+    images_are_independent: Independent = False,
     quiet: Quiet = False,
 ) -> None:
     """Train and judge a grader on your own photographs: nested folds, out-of-fold figures, a report, a bundle."""
@@ -122,12 +125,7 @@ def recalibrate(
     sensitivity: Annotated[
         float, typer.Option(min=0.01, max=1.0, help="The sensitivity that the threshold is to reach.")
     ] = 0.90,
-    images_are_independent: Annotated[
-        bool,
-        typer.Option(
-            "--images-are-independent", help="The table has no infants and each photograph shows another eye."
-        ),
-    ] = False,
+    images_are_independent: Independent = False,
     quiet: Quiet = False,
 ) -> None:
     """Set a bundle's temperature and threshold anew on labelled photographs of your own; the network stays as it is.
@@ -151,15 +149,8 @@ def evaluate(
     cohort: Annotated[Path, typer.Argument(help="A labelled cohort table: image,label[,infant,...].")],
     out: Annotated[Path, typer.Option(help="Folder for results.json, report.html, tables/ and the audit.")],
     bundle: BundleName = "rop",
-    images_are_independent: Annotated[
-        bool,
-        typer.Option(
-            "--images-are-independent", help="The table has no infants and each photograph shows another eye."
-        ),
-    ] = False,
-    prevalence: Annotated[
-        str, typer.Option(help="Comma-separated shares of ill eyes for which predictive values are computed.")
-    ] = "",
+    images_are_independent: Independent = False,
+    prevalence: Prevalences = "",
     allow_simulated: Annotated[
         bool, typer.Option(help="Evaluate answers on treatment that were learnt from simulated eyes only.")
     ] = False,

@@ -73,7 +73,7 @@ class Deadline:
 
 @dataclass(frozen=True)
 class MapTraining:
-    """The training of one network of maps: `photographs` that may teach, in the steps `<place>...` of a study.
+    """The training of one network of maps: `photographs` that may teach, in the steps of a `study`.
 
     `body` holds ImageNet weights of the network's body, where they are not to be read from their package.
     """
@@ -81,7 +81,6 @@ class MapTraining:
     recipe: MapRecipe
     photographs: Sequence[MapPhotograph]
     study: Study
-    place: str = ""
     body: dict[str, Tensor] | None = None
     deadline: Deadline = Deadline()
     workers: int = 0
@@ -108,7 +107,7 @@ class MapTraining:
         """An untrained network; its body starts from ImageNet where the recipe says so."""
         if self.body is None or not self.recipe.network.pretrained:
             return VesselNet(self.recipe.network)
-        network = VesselNet(replace(self.recipe.network, pretrained=False))
+        network = VesselNet(self.recipe.network.without_pretraining())
         network.body.load_state_dict(self.body)
         return network
 
@@ -116,18 +115,17 @@ class MapTraining:
         self, network: nn.Module, one_round: MapRound, photographs: Sequence[MapPhotograph], step: str
     ) -> None:
         """Train the network through one round, or read what the round left."""
-        place = self.place + step
-        if not self.study.done(place):
+        if not self.study.done(step):
             options = replace(one_round.fit.options, seconds=self.deadline.seconds_for(self.costs_from(step)))
             mixed = mix_photographs(photographs, one_round.simulated, self.recipe.real_per_simulated)
-            LOG.info("%s: %d photographs, seconds at most: %s", place, len(mixed), options.seconds)
-            with self.study.step(place) as folder:
+            LOG.info("%s: %d photographs, seconds at most: %s", step, len(mixed), options.seconds)
+            with self.study.step(step) as folder:
                 fit_vessels(
                     network, mixed, one_round.crops, options, folder / "fit", one_round.seed, self.workers,
                     self.recipe.soft_share,
                 )  # fmt: skip
                 torch.save(network.state_dict(), folder / WEIGHTS)
-        network.load_state_dict(torch.load(self.study.result(place) / WEIGHTS, weights_only=True))
+        network.load_state_dict(torch.load(self.study.result(step) / WEIGHTS, weights_only=True))
 
     def costs_from(self, step: str) -> list[float]:
         """The relative cost of a step and of all that follow, in their order."""
@@ -144,12 +142,11 @@ class MapTraining:
 
         Simulated ones have none: their truth is exact.
         """
-        place = f"{self.place}soft"
         real = [each for each in self.photographs if not each.simulated]
-        if not self.study.done(place):
-            LOG.info("%s: maps of %d photographs", place, len(real))
+        if not self.study.done("soft"):
+            LOG.info("soft: maps of %d photographs", len(real))
             teacher.to(_device())
-            with self.study.step(place) as folder:
+            with self.study.step("soft") as folder:
                 for number, each in enumerate(real):
                     soft = map_photograph_in_ways(teacher, each.photograph, EVERY_WAY[: self.recipe.turns]) * 255
                     planes = np.ascontiguousarray(soft.round().astype(np.uint8).transpose(1, 2, 0))
@@ -157,7 +154,9 @@ class MapTraining:
             teacher.to("cpu")
         drawn = [each for each in self.photographs if each.simulated]
         return drawn + [
-            replace(each, photograph=replace(each.photograph, soft=_read_planes(self.study.result(place) / f"{k}.png")))
+            replace(
+                each, photograph=replace(each.photograph, soft=_read_planes(self.study.result("soft") / f"{k}.png"))
+            )
             for k, each in enumerate(real)
         ]
 
@@ -166,18 +165,17 @@ class MapTraining:
         rounds = [*(f"teacher_{k + 1}" for k in range(len(self.recipe.teacher)))]
         rounds += [f"student_{k + 1}" for k in range(len(self.recipe.student))]
         for step in rounds:
-            for row in read_rows(self.study.result(self.place + step) / "fit" / "epochs.csv"):
+            for row in read_rows(self.study.result(step) / "fit" / "epochs.csv"):
                 yield {"round": step, "epoch": row["epoch"], "loss": row["train_loss"], "rate": row["lr"]}
 
     def write_result(self, network: VesselNet, counts: Sequence[Mapping[str, object]]) -> Path:
         """Write the step `result`: weights, the photographs that taught, losses, and what was counted."""
-        place = f"{self.place}result"
-        with self.study.step(place) as folder:
+        with self.study.step("result") as folder:
             write_vessel_map_weights(network, [e.name for e in self.photographs if not e.simulated], folder)
             write_rows(folder / LOSSES, list(self.losses()), ("round", "epoch", "loss", "rate"))
             if counts:
                 write_rows(folder / COUNTS, counts, tuple(counts[0]))
-        return self.study.result(place)
+        return self.study.result("result")
 
 
 def leave_out(photographs: Sequence[MapPhotograph], cameras: Sequence[str]) -> list[MapPhotograph]:
@@ -281,7 +279,7 @@ def train_one(given: argparse.Namespace) -> Path:
     photographs, body = read_photographs(given.data, recipe, max(1, given.workers))
     taught = leave_out(photographs, given.without)
     LOG.info("%d photographs, %d of them teach; %s", len(photographs), len(taught), _device())
-    training = MapTraining(recipe, taught, study, "", body, deadline, given.workers)
+    training = MapTraining(recipe, taught, study, body, deadline, given.workers)
     student = training.train()
     left_out = [each for each in photographs if each.camera in given.without and not each.simulated]
     networks = {
