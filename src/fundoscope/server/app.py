@@ -1,0 +1,31 @@
+"""The ASGI application of a reading room."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from fundoscope.server.database import Database
+from fundoscope.server.room import Room
+from fundoscope.server.routes.register import ROUTERS
+from fundoscope.server.settings import ServerSettings
+
+
+def create_app(settings: ServerSettings) -> FastAPI:
+    """The application; the schema is brought up to date when it starts."""
+    room = Room(settings, Database(settings.database_url))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        room.database.upgrade()
+        yield
+        room.database.dispose()
+
+    app = FastAPI(title="Fundoscope", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
+    app.state.room = room
+    for router in ROUTERS:
+        app.include_router(router)
+    return app

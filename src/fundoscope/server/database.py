@@ -1,0 +1,78 @@
+"""One engine a database: SQLite in a file, or PostgreSQL. Every unit of work is one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.orm import Session, sessionmaker
+
+BUSY_SECONDS = 30  # that a writer waits for another one
+
+
+class Database:
+    """Transactions on one database; `url` as SQLAlchemy reads it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+        self.engine = _make_engine(self.url)
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self._readers = sessionmaker(self.engine.execution_options(reads_only=True), expire_on_commit=False)
+
+    @contextmanager
+    def transaction(self) -> Generator[Session]:
+        """A session that is committed when the block ends, and rolled back on an error. SQLite: the only writer meanwhile."""
+        with self._sessions.begin() as session:
+            yield session
+
+    @contextmanager
+    def reading(self) -> Generator[Session]:
+        """A session to read with; it waits for no writer, and what it changes is thrown away."""
+        with self._readers() as session:
+            yield session
+            session.rollback()
+
+    def upgrade(self, revision: str = "head") -> None:
+        """Bring the schema to the newest revision."""
+        command.upgrade(alembic_config(self.url), revision)
+
+    def dispose(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def alembic_config(url: str) -> Config:
+    """What Alembic needs to find the migrations of this package and the database."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["url"] = url
+    return config
+
+
+def _make_engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def _open(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # transactions begin where we say so
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={BUSY_SECONDS * 1000}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        reads = connection.get_execution_options().get("reads_only")
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine

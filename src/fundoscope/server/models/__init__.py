@@ -1,0 +1,42 @@
+"""The tables of the reading room.
+
+people     sites, accounts, sessions, tokens
+clinic     patients -> exams -> photographs -> gradings; corrections
+readings   readings of exams, who is to read again, signed reports
+work       jobs, audit log
+"""
+
+from fundoscope.server.models.base import Base, OfSite, Recorded, UtcTime, now
+from fundoscope.server.models.clinic import EYES, VIEWS, Correction, Exam, Grading, IdempotencyKey, Patient, Photograph
+from fundoscope.server.models.people import ApiToken, Membership, OneTimeLink, SignInSession, Site, User
+from fundoscope.server.models.readings import CrossingReading, EyeReading, Reading, ReadingTask, SignedReport
+from fundoscope.server.models.work import AuditEntry, Job
+
+__all__ = [
+    "EYES",
+    "VIEWS",
+    "ApiToken",
+    "AuditEntry",
+    "Base",
+    "Correction",
+    "CrossingReading",
+    "Exam",
+    "EyeReading",
+    "Grading",
+    "IdempotencyKey",
+    "Job",
+    "Membership",
+    "OfSite",
+    "OneTimeLink",
+    "Patient",
+    "Photograph",
+    "Reading",
+    "ReadingTask",
+    "Recorded",
+    "SignInSession",
+    "SignedReport",
+    "Site",
+    "User",
+    "UtcTime",
+    "now",
+]

@@ -1,0 +1,9 @@
+"""All routers of the reading room, in the order in which they stand in `/v1/openapi.json`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from fundoscope.server.routes import health
+
+ROUTERS: tuple[APIRouter, ...] = (health.router,)
