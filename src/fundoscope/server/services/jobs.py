@@ -1,0 +1,229 @@
+"""The queue: pieces of work that wait in the database, written in the transaction of what they are about.
+
+A worker takes a job for `LEASE_SECONDS` and prolongs that while it works; a job whose worker died is taken again when its lease has
+ended. A handler does the slow part outside any transaction, and gives back a function that writes what it found: that function and
+the end of the job are one transaction, so a step that was done twice leaves one answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Select, event, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from fundoscope.languages import ngettext
+from fundoscope.server.errors import BusyError
+from fundoscope.server.models import Job, now
+from fundoscope.server.room import Room
+
+LEASE_SECONDS = 20
+HEARTBEAT_SECONDS = 5  # between two prolongations of a lease
+MAX_ATTEMPTS = 5
+FIRST_WAIT_SECONDS = 2  # after the first attempt that failed; each further wait is four times as long
+_ERROR_LENGTH = 2000  # characters of an error that are kept
+_SHORTEST_RETRY, _LONGEST_RETRY = 2, 120  # seconds that are told to who met a full queue
+
+
+class LeaseLostError(Exception):
+    """The job was taken by another worker meanwhile; what was found is thrown away."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenJob:
+    """A job as its worker holds it; `attempts` counts this one, too."""
+
+    id: int
+    kind: str
+    key: str
+    payload: dict[str, Any]
+    site_id: int | None
+    attempts: int
+    owner: str
+    created_by: int | None
+
+
+#: Writes what a job found, in the transaction that finishes it.
+WriteAnswer = Callable[[Session], None]
+
+
+@dataclass(frozen=True, slots=True)
+class JobHandler:
+    """How jobs of one kind are done, and what is to be written where they are given up (with the reason)."""
+
+    work: Callable[[Room, TakenJob], WriteAnswer]
+    give_up: Callable[[Session, TakenJob, str], None] | None = None
+
+
+HANDLERS: dict[str, JobHandler] = {}
+_listeners: list[Callable[[], None]] = []
+
+
+def handler(
+    kind: str, give_up: Callable[[Session, TakenJob, str], None] | None = None
+) -> Callable[[Callable[[Room, TakenJob], WriteAnswer]], Callable[[Room, TakenJob], WriteAnswer]]:
+    """Decorate the function that does jobs of a kind; `give_up` writes that one failed for the last time."""
+
+    def register(work: Callable[[Room, TakenJob], WriteAnswer]) -> Callable[[Room, TakenJob], WriteAnswer]:
+        HANDLERS[kind] = JobHandler(work, give_up)
+        return work
+
+    return register
+
+
+def on_added(wake: Callable[[], None]) -> Callable[[], None]:
+    """Call `wake` after every transaction of this process that added jobs; what is returned ends that."""
+    _listeners.append(wake)
+
+    def forget() -> None:
+        with suppress(ValueError):
+            _listeners.remove(wake)
+
+    return forget
+
+
+# --- adding
+
+
+def add_job(
+    session: Session, kind: str, key: str, payload: dict[str, Any], site_id: int | None = None, priority: int = 50,
+    run_after: datetime | None = None, created_by: int | None = None,
+) -> Job:  # fmt: skip
+    """Put a piece of work into the queue; the job that has this key already is given back as it is.
+
+    Lower `priority` comes first. Workers are woken when the transaction has been committed.
+    """
+    dialects = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+    insert = dialects[session.get_bind().dialect.name]
+    values = {
+        "kind": kind, "key": key, "payload": payload, "site_id": site_id, "priority": priority, "run_after": run_after or now(),
+        "created_by": created_by,
+    }  # fmt: skip
+    session.flush()
+    added = insert(Job).values(values).on_conflict_do_nothing(index_elements=[Job.key]).returning(Job)
+    job = session.scalar(added)
+    if job is None:
+        return session.scalars(select(Job).where(Job.key == key)).one()
+    if not session.info.get("adds_jobs"):
+        session.info["adds_jobs"] = True
+        event.listen(session, "after_commit", _wake_all, once=True)
+    return job
+
+
+def _wake_all(session: Session) -> None:
+    session.info.pop("adds_jobs", None)
+    for wake in tuple(_listeners):
+        wake()
+
+
+def count_waiting(session: Session, kind: str | None = None) -> int:
+    """How many jobs wait or are being done."""
+    return session.scalar(_unfinished(select(func.count()).select_from(Job), kind)) or 0
+
+
+def require_place(session: Session, limit: int, coming: int = 1, kind: str | None = None) -> None:
+    """Raise `BusyError` where `coming` jobs more would make the queue longer than `limit`.
+
+    The time to wait that it tells is worked out from what was finished in the last minute.
+    """
+    waiting = count_waiting(session, kind)
+    if waiting + coming <= limit:
+        return
+    since = now() - timedelta(minutes=1)
+    finished = session.scalar(select(func.count()).select_from(Job).where(Job.finished_at >= since)) or 0
+    wait = math.ceil(60 * (waiting + coming - limit) / finished) if finished else _LONGEST_RETRY
+    retry = min(max(wait, _SHORTEST_RETRY), _LONGEST_RETRY)
+    raise BusyError(
+        ngettext(
+            "{waiting} photographs wait to be judged already. Nothing of this was taken: send it again in {retry} second.",
+            "{waiting} photographs wait to be judged already. Nothing of this was taken: send it again in {retry} seconds.",
+            retry,
+        ).format(waiting=waiting, retry=retry),
+        retry_after=retry,
+    )
+
+
+def _unfinished(query: Select[Any], kind: str | None) -> Select[Any]:
+    query = query.where(Job.state.in_(("waiting", "running")))
+    return query if kind is None else query.where(Job.kind == kind)
+
+
+# --- working
+
+
+def take_job(session: Session, owner: str, kinds: tuple[str, ...] | None = None) -> TakenJob | None:
+    """Take the next job for `LEASE_SECONDS`: one whose worker died, or else the first that waits; None where there is none.
+
+    The session must be of a writing transaction. Two workers never take the same job: SQLite has one writer at a time,
+    PostgreSQL skips rows that another worker holds.
+    """
+    moment = now()
+    left = select(Job).where(Job.state == "running", Job.lease_until < moment).order_by(Job.lease_until)
+    waiting = select(Job).where(Job.state == "waiting", Job.run_after <= moment).order_by(Job.priority, Job.run_after)
+    for query in (left, waiting):
+        if kinds is not None:
+            query = query.where(Job.kind.in_(kinds))
+        job = session.scalar(query.limit(1).with_for_update(skip_locked=True))
+        if job is not None:
+            job.state, job.lease_owner, job.lease_until = "running", owner, moment + timedelta(seconds=LEASE_SECONDS)
+            job.attempts += 1
+            session.flush()
+            return TakenJob(
+                job.id, job.kind, job.key, job.payload, job.site_id, job.attempts, owner, job.created_by
+            )  # fmt: skip
+    return None
+
+
+def prolong_lease(session: Session, job: TakenJob) -> bool:
+    """Hold a job for `LEASE_SECONDS` more; False where another worker has it meanwhile."""
+    return _change(session, job, lease_until=now() + timedelta(seconds=LEASE_SECONDS))
+
+
+def finish_job(session: Session, job: TakenJob) -> None:
+    """Mark a job done; raises `LeaseLostError` where another worker has it meanwhile."""
+    if not _change(session, job, state="done", lease_until=None, error="", finished_at=now()):
+        raise LeaseLostError(job.key)
+
+
+def fail_job(session: Session, job: TakenJob, error: str) -> bool:
+    """Write that an attempt failed: the job waits, longer each time, or after `MAX_ATTEMPTS` is given up; True if so.
+
+    What its handler writes for a job that was given up is written, too. Raises `LeaseLostError` as `finish_job` does.
+    """
+    error = error[-_ERROR_LENGTH:]
+    if job.attempts < MAX_ATTEMPTS:
+        wait = timedelta(seconds=FIRST_WAIT_SECONDS * 4 ** (job.attempts - 1))
+        if not _change(session, job, state="waiting", lease_until=None, error=error, run_after=now() + wait):
+            raise LeaseLostError(job.key)
+        return False
+    if not _change(session, job, state="failed", lease_until=None, error=error, finished_at=now()):
+        raise LeaseLostError(job.key)
+    known = HANDLERS.get(job.kind)
+    if known is not None and known.give_up is not None:
+        known.give_up(session, job, error)
+    return True
+
+
+def hand_back(session: Session, job: TakenJob) -> None:
+    """Put a job back as if it had not been taken: its worker is told to stop."""
+    _change(session, job, state="waiting", lease_until=None, attempts=job.attempts - 1)
+
+
+def _change(session: Session, job: TakenJob, **values: Any) -> bool:
+    """Change a job that is still this worker's; whether it was."""
+    mine = (Job.id == job.id, Job.state == "running", Job.lease_owner == job.owner, Job.attempts == job.attempts)
+    held = session.execute(update(Job).where(*mine).values(values).returning(Job.id)).first()
+    return held is not None
+
+
+def next_moment(session: Session) -> datetime | None:
+    """When the next job may be taken: one that waits for its time, or whose lease ends; None where there is none."""
+    waiting = select(func.min(Job.run_after)).where(Job.state == "waiting")
+    left = select(func.min(Job.lease_until)).where(Job.state == "running")
+    return min(filter(None, (session.scalar(waiting), session.scalar(left))), default=None)
