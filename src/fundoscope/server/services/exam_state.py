@@ -1,0 +1,160 @@
+"""What the worklist sorts an exam by, worked out from its photographs, gradings and readings, and kept in the exam's own row.
+
+Whoever changes one of these calls `refresh_exam` in the same transaction, so that the worklist reads one table. That the 24 hours
+have gone by is not kept here: it depends on the clock, and `services.worklist` asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import cast
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+
+from fundoscope.guidelines.rules import PLUS, STAGES, ZONES, Plus, Stage, Zone, etrop_types, referral_classes
+from fundoscope.server.models import EYES, Exam, EyeReading, Grading, Patient, Photograph, Reading, Site
+
+#: Kinds of readings that speak for the exam; a masked second reading and a hidden repeat do not.
+DECIDING_KINDS = ("first", "adjudication", "correction")
+#: An exam whose `urgency` is below comes first, and somebody must put their name to having seen it.
+URGENT_BELOW = 20
+
+
+class UrgencyReason(StrEnum):
+    """Why an exam stands where it stands; `worklist.describe_reason` has the texts. In the order in which they come."""
+
+    TYPE_1 = "type-1"
+    AGGRESSIVE = "a-rop"
+    REFERRAL = "referral-warranted"
+    POSSIBLE_TYPE_1 = "possible-type-1"
+    SUSPECTED = "suspected"
+    REFUSED_VIEWS = "refused-views"
+    MISSING_VIEWS = "missing-views"
+    NONE = ""
+
+
+#: `Exam.urgency` of each reason; lower comes first.
+URGENCIES = {
+    UrgencyReason.TYPE_1: 0,
+    UrgencyReason.AGGRESSIVE: 2,
+    UrgencyReason.REFERRAL: 5,
+    UrgencyReason.POSSIBLE_TYPE_1: 8,
+    UrgencyReason.SUSPECTED: 10,
+    UrgencyReason.REFUSED_VIEWS: 30,
+    UrgencyReason.MISSING_VIEWS: 32,
+    UrgencyReason.NONE: 50,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EyeClasses:
+    """What a reader's findings of an eye amount to; None where a finding that was not said leaves it open.
+
+    `type_1` is type 1 of ETROP (treatment-requiring), `referral` is referral-warranted (AAP 2015). A-ROP, which neither text names
+    outside zone I, is told apart: `aggressive`.
+    """
+
+    type_1: bool | None
+    referral: bool | None
+    aggressive: bool = False
+
+
+def refresh_exam(session: Session, exam: Exam) -> None:
+    """Bring `photographs_waiting`, `missing_views`, `suspected`, `highest_p`, `urgency` and `urgency_reason` up to date.
+
+    An exam that becomes more urgent than it was when somebody acknowledged it must be acknowledged again. The 24 hours begin with
+    the first photograph. Writes no audit line: the change that led here has one.
+    """
+    session.flush()
+    shown = Photograph.exam_id == exam.id, Photograph.state != "withdrawn"
+    photographs = session.scalars(select(Photograph).where(*shown).order_by(Photograph.id)).all()
+    gradings: dict[int, Grading] = {}  # the newest of each photograph
+    for grading in session.scalars(select(Grading).join(Photograph).where(*shown).order_by(Grading.id)):
+        gradings[grading.photograph_id] = grading
+    exam.photographs_waiting = sum(each.state == "waiting" for each in photographs)
+    if exam.uploaded_at is None and photographs:
+        exam.uploaded_at = min(each.created_at for each in photographs)
+    said = [grading.suspected for grading in gradings.values() if grading.suspected is not None]
+    exam.suspected = any(said) if said else None
+    exam.highest_p = max((each.probability for each in gradings.values() if each.probability is not None), default=None)
+    site, patient = session.get_one(Site, exam.site_id), session.get_one(Patient, exam.patient_id)
+    exam.missing_views = find_missing_views(photographs, site.required_views if patient.kind == "infant" else ())
+    reason = _find_reason(session, exam, find_refused(photographs))
+    if URGENCIES[reason] < min(exam.urgency, URGENT_BELOW):
+        exam.acknowledged_at = exam.acknowledged_by = None
+    exam.urgency, exam.urgency_reason = URGENCIES[reason], reason.value
+    session.flush()
+
+
+def refresh_open_exams(session: Session, site_id: int) -> None:
+    """Bring the exams of a site that are not signed up to date, after the views that it requires have changed."""
+    open_ = Exam.site_id == site_id, Exam.state.in_(("open", "to_read", "read"))
+    for exam in session.scalars(select(Exam).where(*open_)).all():
+        refresh_exam(session, exam)
+
+
+def find_missing_views(photographs: Iterable[Photograph], required: Iterable[str]) -> list[str]:
+    """The required views that no photograph shows, as "right:disc"; one that waits to be judged counts, a refused one does not."""
+    there = {(each.eye, each.view) for each in photographs if each.state in ("waiting", "graded")}
+    return [f"{eye}:{view}" for eye in EYES for view in required if (eye, view) not in there]
+
+
+def find_refused(photographs: Sequence[Photograph]) -> list[Photograph]:
+    """Photographs that were refused or failed and for which no other one of the same eye and view stands in."""
+    good = {(each.eye, each.view) for each in photographs if each.state in ("waiting", "graded")}
+    return [each for each in photographs if each.state in ("refused", "failed") and (each.eye, each.view) not in good]
+
+
+def classify_eye(eye: EyeReading) -> EyeClasses:
+    """What the findings of one eye amount to: every value that a missing finding may have is tried."""
+    settled = eye.regression == "regressed" or (eye.vascularised and eye.stage in (None, "0"))
+    if settled and not eye.aggressive:
+        return EyeClasses(False, False)
+    stage = "A-ROP" if eye.aggressive else eye.stage
+    stage = stage[0] if stage and stage not in STAGES else stage  # 4A
+    zones = ZONES if eye.zone is None else (cast(Zone, eye.zone),)
+    stages = STAGES if stage is None else (cast(Stage, stage),)
+    pluses = PLUS if eye.plus is None else (cast(Plus, eye.plus),)
+    types, referrals = set(), set()
+    for zone in zones:
+        for each in stages:
+            for plus in pluses:
+                found = etrop_types().classify(zone, each, plus)
+                types.add(found is not None and found.id == "type 1")
+                referrals.add(referral_classes().classify(zone, each, plus) is not None)
+    return EyeClasses(
+        types.pop() if len(types) == 1 else None,
+        referrals.pop() if len(referrals) == 1 else None,
+        bool(eye.aggressive),
+    )
+
+
+def _find_reason(session: Session, exam: Exam, refused: Sequence[Photograph]) -> UrgencyReason:
+    """The most urgent reason: of what readers said; of the tool while no reading is signed; of the views that are missing."""
+    superseded = select(Reading.supersedes).where(Reading.supersedes.is_not(None), Reading.signed_at.is_not(None))
+    rows = session.scalars(
+        select(Reading)
+        .where(Reading.exam_id == exam.id, Reading.kind.in_(DECIDING_KINDS), Reading.id.not_in(superseded))
+        .options(selectinload(Reading.eyes))
+        .order_by(Reading.id)
+    ).all()
+    signed = [each for each in rows if each.signed_at is not None][-1:]
+    drafts = [each for each in rows if each.signed_at is None and (not signed or each.id > signed[0].id)]
+    found = [classify_eye(eye) for reading in (*signed, *drafts) for eye in reading.eyes if eye.gradable]
+    if any(each.type_1 for each in found):
+        return UrgencyReason.TYPE_1
+    if any(each.aggressive for each in found):
+        return UrgencyReason.AGGRESSIVE
+    if any(each.referral for each in found):
+        return UrgencyReason.REFERRAL
+    said = [eye for reading in signed for eye in reading.eyes if eye.gradable and (eye.zone or eye.stage or eye.plus)]
+    if any(classify_eye(eye).type_1 is None for eye in said):  # a draft may still lack a finding
+        return UrgencyReason.POSSIBLE_TYPE_1
+    if exam.suspected and not signed:
+        return UrgencyReason.SUSPECTED
+    if refused:
+        return UrgencyReason.REFUSED_VIEWS
+    return UrgencyReason.MISSING_VIEWS if exam.missing_views else UrgencyReason.NONE
