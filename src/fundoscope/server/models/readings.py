@@ -15,8 +15,9 @@ class Reading(OfSite, Recorded):
     """One reading of an exam by one person; once it is signed nothing of it changes.
 
     `kind`: `first`, `second` (masked), `repeat` (hidden, by the same reader), `adjudication`, `correction`, `addendum`; the last two
-    supersede the reading `supersedes`. `masked` is True where the tool's answer was hidden while it was made. `digest` is SHA-256
-    of its content as signed.
+    supersede the reading `supersedes`, and say `why`. `masked` is True where the tool's answer was hidden while it was made.
+    `basis` names the photographs and gradings that were there when it was signed; `digest` is SHA-256 of its content as signed.
+    Triggers of the database refuse every change of a signed reading, its eyes and its crossings.
     """
 
     __tablename__ = "readings"
@@ -28,6 +29,8 @@ class Reading(OfSite, Recorded):
     supersedes: Mapped[int | None] = mapped_column(ForeignKey("readings.id"))
     masked: Mapped[bool] = mapped_column(default=False)
     note: Mapped[str] = mapped_column(Text, default="")
+    why: Mapped[str] = mapped_column(Text, default="")
+    basis: Mapped[dict[str, Any] | None]
     signed_at: Mapped[datetime | None]
     digest: Mapped[str] = mapped_column(String(64), default="")
     due: Mapped[dict[str, Any] | None]  # what `guidelines` said when it was signed, with its rule
@@ -37,7 +40,11 @@ class Reading(OfSite, Recorded):
 
 
 class EyeReading(Base):
-    """Findings of one eye in ICROP3's words (`fundoscope.guidelines.rules`); None where it was not said."""
+    """Findings of one eye in ICROP3's words (`fundoscope.guidelines.rules`); None where it was not said.
+
+    `reason` says why an eye that is not `gradable` is not (a code of `services.eye_findings`). `posterior` is posterior zone II,
+    `notch` that the zone is that of a notch.
+    """
 
     __tablename__ = "eye_readings"
     __table_args__ = (UniqueConstraint("reading_id", "eye"),)
@@ -46,7 +53,11 @@ class EyeReading(Base):
     reading_id: Mapped[int] = mapped_column(ForeignKey("readings.id"))
     eye: Mapped[str] = mapped_column(String(10))  # right, left
     gradable: Mapped[bool] = mapped_column(default=True)
+    reason: Mapped[str] = mapped_column(String(20), default="")
+    quality: Mapped[str] = mapped_column(String(10), default="")  # good, limited
     zone: Mapped[str | None] = mapped_column(String(5))
+    posterior: Mapped[bool] = mapped_column(default=False)
+    notch: Mapped[bool] = mapped_column(default=False)
     stage: Mapped[str | None] = mapped_column(String(5))  # "0" to "5", with 4A to 5C as the reader wrote it
     plus: Mapped[str | None] = mapped_column(String(10))
     aggressive: Mapped[bool | None]  # A-ROP

@@ -1,0 +1,269 @@
+"""Readings: findings saved, signed with the password, corrected by further readings. A signed one never changes.
+
+`current_reading` is the one that counts for an exam. Second readings, hidden repeats and adjudications are asked for in
+`second_readings`; they are saved and signed here, and while one is open its reader sees neither the tool's answer nor others' readings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session, selectinload
+
+from fundoscope.languages import gettext as _
+from fundoscope.server.errors import ConflictError, InvalidError
+from fundoscope.server.models import (
+    CrossingReading,
+    Exam,
+    EyeReading,
+    Grading,
+    Patient,
+    Photograph,
+    Reading,
+    ReadingTask,
+    Site,
+    now,
+)
+from fundoscope.server.permissions import CLINICAL, Caller, Role, get_owned
+from fundoscope.server.services import audit, exam_state
+from fundoscope.server.services.eye_findings import CrossingGrade, EyeFindings, ReadingContent, check_content
+
+ReadingKind = Literal["first", "second", "repeat", "adjudication", "correction", "addendum"]
+#: Kinds that speak for the exam.
+DECIDING_KINDS: tuple[ReadingKind, ...] = ("first", "adjudication", "correction", "addendum")
+#: Kinds that are made without the tool's answer and without other readings of the exam.
+MASKED_KINDS: tuple[ReadingKind, ...] = ("second", "repeat")
+_ADDED_TO: tuple[ReadingKind, ...] = ("correction", "addendum")
+
+
+# --- which reading counts, and what may be seen
+
+
+def current_reading(session: Session, exam: Exam) -> Reading | None:
+    """The newest signed reading that speaks for the exam and that no signed one supersedes."""
+    superseded = select(Reading.supersedes).where(
+        Reading.exam_id == exam.id, Reading.supersedes.is_not(None), Reading.signed_at.is_not(None)
+    )
+    query = select(Reading).where(
+        Reading.exam_id == exam.id, Reading.signed_at.is_not(None), Reading.kind.in_(DECIDING_KINDS),
+        Reading.id.not_in(superseded),
+    )  # fmt: skip
+    return session.scalar(query.order_by(Reading.signed_at.desc(), Reading.id.desc()).limit(1).options(*_WHOLE))
+
+
+def superseding_reading(session: Session, reading: Reading) -> Reading | None:
+    """The signed reading that supersedes this one; None where it stands."""
+    query = select(Reading).where(Reading.supersedes == reading.id, Reading.signed_at.is_not(None))
+    return session.scalar(query.order_by(Reading.id.desc()).limit(1))
+
+
+_WHOLE = (selectinload(Reading.eyes), selectinload(Reading.crossings))
+
+
+def open_task(session: Session, caller: Caller, exam: Exam) -> ReadingTask | None:
+    """The task by which the caller is to read this exam again, if there is one: their own before one that any reader may take."""
+    own = select(Reading.id).where(
+        Reading.exam_id == exam.id, Reading.reader_id == caller.user_id, Reading.signed_at.is_not(None)
+    )
+    if caller.role is not Role.READER or caller.user_id is None:
+        return None
+    query = select(ReadingTask).where(
+        ReadingTask.exam_id == exam.id, ReadingTask.done_at.is_(None),
+        or_(ReadingTask.open_from.is_(None), ReadingTask.open_from <= now().date()),
+        or_(ReadingTask.reader_id == caller.user_id, ReadingTask.reader_id.is_(None) & ~own.exists()),
+    )  # fmt: skip
+    return session.scalar(query.order_by(ReadingTask.reader_id.is_(None), ReadingTask.id).limit(1))
+
+
+def is_masked(session: Session, caller: Caller, exam: Exam) -> bool:
+    """Whether the caller is to read this exam without knowing other readings of it, or the tool's answer."""
+    task = open_task(session, caller, exam)
+    return task is not None and task.kind in MASKED_KINDS
+
+
+def answer_is_hidden(session: Session, caller: Caller, exam: Exam) -> bool:
+    """Whether the tool's answer on this exam is hidden from the caller.
+
+    It is in masked second readings, and where the site says so until the caller's first reading is saved, or one is signed.
+    """
+    if caller.role is not Role.READER:
+        return False
+    if is_masked(session, caller, exam):
+        return True
+    if not session.get_one(Site, exam.site_id).hide_answer:
+        return False
+    seen = select(Reading.id).where(
+        Reading.exam_id == exam.id, or_(Reading.reader_id == caller.user_id, Reading.signed_at.is_not(None))
+    )
+    return session.scalar(seen.limit(1)) is None
+
+
+def get_reading(session: Session, caller: Caller, reading_id: int) -> Reading:
+    """One reading with its eyes and crossings; `NotFoundError` also for one that a masked reader is not to know."""
+    caller.require(*CLINICAL)
+    reading = get_owned(session, caller, Reading, reading_id)
+    exam = session.get_one(Exam, reading.exam_id)
+    if reading not in list_readings(session, caller, exam):
+        from fundoscope.server.errors import NotFoundError
+
+        raise NotFoundError("reading", reading_id)
+    return reading
+
+
+def list_readings(session: Session, caller: Caller, exam: Exam) -> Sequence[Reading]:
+    """The readings of an exam that the caller may see, oldest first: signed ones and their own drafts.
+
+    While a masked reading is open its reader sees that one alone.
+    """
+    caller.require(*CLINICAL)
+    caller.require_site(exam.site_id)
+    seen = Reading.signed_at.is_not(None) | (Reading.reader_id == caller.user_id)
+    task = open_task(session, caller, exam)
+    if task is not None and task.kind in MASKED_KINDS:
+        seen = (Reading.reader_id == caller.user_id) & (Reading.kind == task.kind) & Reading.signed_at.is_(None)
+    query = select(Reading).where(Reading.exam_id == exam.id, seen)
+    return session.scalars(query.order_by(Reading.id).options(*_WHOLE)).all()
+
+
+def find_draft(session: Session, caller: Caller, exam: Exam, kind: str) -> Reading | None:
+    """The caller's own reading of that kind that is saved and not signed."""
+    query = select(Reading).where(
+        Reading.exam_id == exam.id,
+        Reading.reader_id == caller.user_id,
+        Reading.kind == kind,
+        Reading.signed_at.is_(None),
+    )
+    return session.scalar(query.order_by(Reading.id.desc()).limit(1).options(*_WHOLE))
+
+
+# --- saving
+
+
+def save_reading(
+    session: Session, caller: Caller, exam_id: int, content: ReadingContent, *, kind: ReadingKind = "first", why: str = "",
+) -> Reading:  # fmt: skip
+    """Save the caller's reading of an exam; it can be changed until it is signed.
+
+    `first` asks for an exam that no signed reading speaks for; `correction` and `addendum` supersede the reading that counts, and
+    need a reason `why`; the other kinds need a task (`second_readings`). Raises `ConflictError`, `InvalidError`, `NotAllowedError`.
+    """
+    caller.require(Role.READER)
+    exam = get_owned(session, caller, Exam, exam_id)
+    session.refresh(exam, with_for_update=True)  # of two readers one after the other
+    if exam.state == "cancelled":
+        raise ConflictError(_("This exam was cancelled. Ask the technician to open it again."))
+    check_content(content, session.get_one(Patient, exam.patient_id).kind)
+    hidden = answer_is_hidden(session, caller, exam)
+    places = _find_places(session, exam, content)
+    reading = find_draft(session, caller, exam, kind)
+    if reading is None:
+        reading = _begin(session, caller, exam, kind, hidden)
+    elif (
+        reading.masked
+        and not hidden
+        and content_of(reading).model_dump(exclude={"note"}) != content.model_dump(exclude={"note"})
+    ):
+        # what was entered before the answer was seen stays in the log
+        before = content_of(reading).model_dump(mode="json", exclude={"note": True, "eyes": {"__all__": {"note"}}})
+        audit.record(session, caller, "reading.unmask", "reading", reading.id, exam.site_id, before=before)
+        reading.masked = False
+    if kind in _ADDED_TO and not why.strip():
+        raise InvalidError(_("Say why the reading is corrected or added to."), "why")
+    _write(session, reading, content, places)
+    reading.why = why.strip()
+    if kind == "first" and exam.state in ("open", "to_read"):
+        exam.state = "read"
+    audit.record(
+        session,
+        caller,
+        "reading.save",
+        "reading",
+        reading.id,
+        exam.site_id,
+        exam=exam.id,
+        kind=kind,
+        masked=reading.masked,
+    )
+    exam_state.refresh_exam(session, exam)
+    return reading
+
+
+def _begin(session: Session, caller: Caller, exam: Exam, kind: ReadingKind, hidden: bool) -> Reading:
+    """A new draft; `ConflictError` where the state of the exam does not allow one of this kind."""
+    current = current_reading(session, exam)
+    task = open_task(session, caller, exam)
+    if kind == "first" and current is not None:
+        raise ConflictError(_("This exam has a signed reading. Write a correction or an addendum to it."))
+    if kind in _ADDED_TO and current is None:
+        raise ConflictError(_("No signed reading of this exam can be corrected or added to. Read it first."))
+    if kind not in ("first", *_ADDED_TO) and (task is None or task.kind != kind):
+        raise ConflictError(_("Nobody asked you for such a reading of this exam. Look into your second readings."))
+    if kind in _ADDED_TO and task is not None and task.kind in MASKED_KINDS:
+        raise ConflictError(_("You are to read this exam again first. Look into your second readings."))
+    assert caller.user_id is not None
+    reading = Reading(
+        site_id=exam.site_id, exam_id=exam.id, reader_id=caller.user_id, kind=kind, masked=hidden or kind in MASKED_KINDS,
+        supersedes=current.id if kind in _ADDED_TO and current is not None else None,
+        created_by=caller.user_id, created_via=caller.via,
+    )  # fmt: skip
+    session.add(reading)
+    session.flush()
+    return reading
+
+
+def _find_places(session: Session, exam: Exam, content: ReadingContent) -> dict[tuple[int, int], tuple[float, float]]:
+    """Row and column of every crossing that is graded; `InvalidError` for one that the newest grading does not hold."""
+    if not content.crossings:
+        return {}
+    found = {
+        (photograph, row["crossing"]): (row["row"], row["col"])
+        for photograph, grading in newest_gradings(session, exam).items()
+        for row in grading.rows.get("rows", ())
+        if row.get("crossing") is not None
+    }
+    for one in content.crossings:
+        if (one.photograph_id, one.crossing) not in found:
+            raise InvalidError(
+                _("Photograph {photograph} of this exam has no crossing {crossing}. Load the page again.").format(
+                    photograph=one.photograph_id, crossing=one.crossing
+                ),
+                "crossings",
+            )
+    return found
+
+
+def newest_gradings(session: Session, exam: Exam) -> dict[int, Grading]:
+    """The newest grading of each photograph of an exam that was not withdrawn, by the photograph's number."""
+    query = select(Grading).join(Photograph).where(Photograph.exam_id == exam.id, Photograph.state != "withdrawn")
+    return {grading.photograph_id: grading for grading in session.scalars(query.order_by(Grading.id))}
+
+
+def _write(
+    session: Session, reading: Reading, content: ReadingContent, places: dict[tuple[int, int], tuple[float, float]]
+) -> None:
+    """Put the content in the place of what the draft held."""
+    for part in (*reading.eyes, *reading.crossings):
+        session.delete(part)
+    session.flush()
+    session.add_all(EyeReading(reading_id=reading.id, **one.model_dump()) for one in content.eyes)
+    for one in content.crossings:
+        row, col = places[one.photograph_id, one.crossing]
+        session.add(CrossingReading(reading_id=reading.id, row=row, col=col, **one.model_dump()))
+    reading.note = content.note
+    session.flush()
+    session.refresh(reading, ["eyes", "crossings"])
+
+
+def content_of(reading: Reading) -> ReadingContent:
+    """What a reading says, as it would be entered."""
+    fields = list(EyeFindings.model_fields)
+    return ReadingContent(
+        eyes=tuple(EyeFindings(**{name: getattr(one, name) for name in fields}) for one in reading.eyes),
+        crossings=tuple(
+            CrossingGrade(photograph_id=one.photograph_id, crossing=one.crossing, grade=one.grade)
+            for one in reading.crossings
+        ),
+        note=reading.note,
+    )
