@@ -10,7 +10,7 @@ What no file states is "cannot say", with the input or the rule that is missing;
 from fundoscope.guidelines.ages import GestationalAge, format_age, parse_date, parse_gestational_age, postmenstrual_age
 from fundoscope.guidelines.due import DUE_COLUMNS, DueAnswer, decide_infant, make_worklist
 from fundoscope.guidelines.eyes import EyeAnswer, decide_eye
-from fundoscope.guidelines.infants import EyeExam, ScreenedInfant, read_infants
+from fundoscope.guidelines.infants import EyeExam, ScreenedInfant, carry_treatment, read_infants
 from fundoscope.guidelines.page import guidelines_page
 from fundoscope.guidelines.reasons import DueCode, DueDecision, DueReason, RuleCitation, Urgency
 from fundoscope.guidelines.rules import (
@@ -38,6 +38,7 @@ __all__ = [
     "RuleCitation",
     "ScreenedInfant",
     "Urgency",
+    "carry_treatment",
     "decide_eye",
     "decide_infant",
     "describe_worklist",

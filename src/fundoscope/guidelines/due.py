@@ -10,7 +10,7 @@ from typing import Any
 from fundoscope.guidelines.ages import date_of_age, format_age
 from fundoscope.guidelines.eyes import EyeAnswer, cite, decide_eye, describe_exam
 from fundoscope.guidelines.infants import ScreenedInfant
-from fundoscope.guidelines.reasons import DueCode, DueDecision, DueReason, RuleCitation, Urgency
+from fundoscope.guidelines.reasons import DueCode, DueDecision, DueReason, RuleCitation, Urgency, ask_to_fill_in
 from fundoscope.guidelines.risk import RiskAnswer, apply_g_rop
 from fundoscope.guidelines.rules import Guideline
 
@@ -142,7 +142,7 @@ def meets_criteria(infant: ScreenedInfant, guideline: Guideline) -> tuple[bool |
         return True, None
     missing = [column for column, value in (("gestational_age", age), ("birth_weight_g", weight)) if value is None]
     if missing:
-        text = f"Whether the infant is screened depends on {' and '.join(missing)}. Fill in row {infant.line}."
+        text = f"Whether the infant is screened depends on {' and '.join(missing)}. {ask_to_fill_in(infant.line)}"
         return None, DueReason(DueCode.MISSING_INPUT, text, tuple(missing))
     if by_age is None:
         text = f'"{criteria.sentence}" can be read in two ways for {age}: {criteria.unclear}'
@@ -229,7 +229,7 @@ def _name_missing_eyes(infant: ScreenedInfant) -> tuple[DueReason, ...]:
         return (DueReason(DueCode.MISSING_INPUT, f"{told}: write in row {unnamed.line} which eye it was.", ("eye",)),)
     gone = [eye for eye in ("right", "left") if eye not in {exam.eye for exam in exams}]
     return tuple(
-        DueReason(DueCode.OTHER_EYE, f"The {eye} eye has no exam in the table: it may be due sooner.", (f"{eye} eye",))
+        DueReason(DueCode.OTHER_EYE, f"The {eye} eye has no exam: it may be due sooner.", (f"{eye} eye",))
         for eye in gone
     )
 

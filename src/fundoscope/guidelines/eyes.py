@@ -13,7 +13,7 @@ from datetime import date, timedelta
 
 from fundoscope.guidelines.ages import format_age
 from fundoscope.guidelines.infants import EyeExam
-from fundoscope.guidelines.reasons import DueCode, DueDecision, DueReason, RuleCitation
+from fundoscope.guidelines.reasons import DueCode, DueDecision, DueReason, RuleCitation, ask_to_fill_in
 from fundoscope.guidelines.rules import (
     PLUS,
     STAGES,
@@ -211,7 +211,7 @@ def _name_missing_inputs(
             by_others.setdefault(findings[:at] + findings[at + 1 :], set()).add(_kind(outcome))
         if any(len(kinds) > 1 for kinds in by_others.values()):
             missing.append(name)
-    told = f"{describe_exam(exam, age)}: the answer depends on {' and '.join(missing)}. Fill in row {exam.line}."
+    told = f"{describe_exam(exam, age)}: the answer depends on {' and '.join(missing)}. {ask_to_fill_in(exam.line)}"
     reasons = [DueReason(DueCode.MISSING_INPUT, told, tuple(missing))]
     if any(decision is DueDecision.TREAT for decision, _ in outcomes.values()):
         reasons.append(DueReason(DueCode.POSSIBLE_TYPE_1, "The eye may be of type 1 (treat): look at it first."))

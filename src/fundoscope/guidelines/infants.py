@@ -137,7 +137,7 @@ def read_infant(name: str, rows: Sequence[SheetRow], on: date) -> ScreenedInfant
     if faults:
         raise UsageError(" ".join(map(str, faults)))
     return ScreenedInfant(
-        name, rows[0].line, birth, age, weight, _carry_treatment(exams), (first, second, third), hydrocephalus
+        name, rows[0].line, birth, age, weight, carry_treatment(exams), (first, second, third), hydrocephalus
     )
 
 
@@ -198,7 +198,7 @@ def _find_contradictions(exams: Iterable[EyeExam], where: dict[int, str]) -> lis
     return faults
 
 
-def _carry_treatment(exams: Iterable[EyeExam]) -> tuple[EyeExam, ...]:
+def carry_treatment(exams: Iterable[EyeExam]) -> tuple[EyeExam, ...]:
     """The exams, an eye's later ones than a treatment marked as treated too; an unnamed eye may be either."""
     treated: set[str | None] = set()
     carried = []

@@ -66,3 +66,8 @@ class RuleCitation:
     rule: str
     sentence: str
     source: str
+
+
+def ask_to_fill_in(line: int) -> str:
+    """The remedy for what is missing: it names the row of the table; not where the infant comes from no table (`line` 0)."""
+    return f"Fill in row {line}." if line else "Fill it in."
