@@ -67,7 +67,7 @@ def refresh_all_due(session: Session, patients: Sequence[Patient], on: date) -> 
     readings = defaultdict(list)
     for each in find_deciding_readings(session, [patient.id for patient in patients]):
         readings[each.patient_id].append(each)
-    guidelines = dict(session.execute(select(Site.id, Site.guideline)).tuples().all())
+    guidelines = {site.id: site.guideline for site in session.scalars(select(Site))}
     for patient in patients:
         if patient.kind != "infant" or patient.merged_into is not None or patient.left in ENDED:
             patient.due_from = patient.due_by = patient.due = None
@@ -132,7 +132,11 @@ def _findings(eye: EyeReading) -> dict[str, Any]:
     if not eye.gradable:
         return {}
     stage = "A-ROP" if eye.aggressive else (eye.stage or "")[:1]
-    return {"zone": cast(Zone, eye.zone or None), "stage": cast(Stage, stage or None), "plus": cast(Plus, eye.plus or None)}
+    return {
+        "zone": cast(Zone, eye.zone or None),
+        "stage": cast(Stage, stage or None),
+        "plus": cast(Plus, eye.plus or None),
+    }
 
 
 def describe_answer(answer: DueAnswer) -> dict[str, Any]:
@@ -157,7 +161,9 @@ def describe_answer(answer: DueAnswer) -> dict[str, Any]:
 def schedule_refresh(session: Session, day: date) -> Job:
     """Put the refresh of a day into the queue, to run soon after that day has begun; once, however often it is asked for."""
     begins = datetime.combine(day, datetime.min.time()).astimezone() + _RUN_AT
-    return add_job(session, "refresh_due", f"refresh_due:{day}", {"day": day.isoformat()}, priority=90, run_after=begins)
+    return add_job(
+        session, "refresh_due", f"refresh_due:{day}", {"day": day.isoformat()}, priority=90, run_after=begins
+    )
 
 
 @handler("refresh_due")

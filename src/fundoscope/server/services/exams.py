@@ -17,7 +17,16 @@ from fundoscope.server.permissions import CLINICAL, EVERYBODY, Caller, Role, get
 from fundoscope.server.services import audit
 from fundoscope.server.services.due import refresh_due
 from fundoscope.server.services.exam_state import refresh_exam
-from fundoscope.server.services.inputs import Line, NeededPastDay, Note, Number, OptionalNumber, OptionalPastDay, ShortLine
+from fundoscope.server.services.inputs import (
+    BLANK_IS_NONE,
+    Line,
+    NeededPastDay,
+    Note,
+    Number,
+    OptionalPastDay,
+    ShortLine,
+    Version,
+)
 from fundoscope.server.services.patients import lock_patient, require_version, write_correction
 
 _UNSIGNED = ("open", "to_read", "read")
@@ -30,7 +39,9 @@ class _Input(BaseModel):
 class ExamFields(_Input):
     """What is written down of a visit beside its photographs."""
 
-    weight: Annotated[OptionalNumber, Field(ge=200, le=500_000)] = Field(None, description="g, on the day", examples=[1480])
+    weight: Annotated[Annotated[int, Field(ge=200, le=500_000)] | None, BLANK_IS_NONE] = Field(
+        None, description="g, on the day", examples=[1480]
+    )
     camera: Line = ""
     accession: ShortLine = Field("", description="The number of the order in the hospital's system.")
     note: Note = ""
@@ -48,7 +59,7 @@ class ExamChanges(ExamFields):
 
     day: OptionalPastDay = None
     why: Line = ""
-    version: Annotated[OptionalNumber, Field(ge=0, le=2**31 - 1)] = None
+    version: Version = None
 
 
 class NewPatientOfExam(_Input):
@@ -183,7 +194,9 @@ def cancel_exam(session: Session, caller: Caller, exam_id: int, why: str) -> Exa
     exam = _lock_exam(session, caller, exam_id)
     _require_state(exam, "open", "to_read", "read")
     if session.scalar(select(Reading.id).where(Reading.exam_id == exam.id, Reading.signed_at.is_not(None)).limit(1)):
-        raise ConflictError(_("A reading of this exam is signed. It cannot be cancelled; a reader can correct the reading."))
+        raise ConflictError(
+            _("A reading of this exam is signed. It cannot be cancelled; a reader can correct the reading.")
+        )
     _change_state(session, caller, exam, "cancelled", why)
     _refresh(session, exam)
     audit.record(session, caller, "exam.cancel", "exam", exam.id, exam.site_id)
@@ -222,7 +235,9 @@ def move_exam(session: Session, caller: Caller, exam_id: int, move: NewPatientOf
     return exam
 
 
-def correct_photograph(session: Session, caller: Caller, photograph_id: int, correction: PhotographCorrection) -> Photograph:
+def correct_photograph(
+    session: Session, caller: Caller, photograph_id: int, correction: PhotographCorrection
+) -> Photograph:
     """Put right the eye, the view or the exam of a photograph. A signed exam comes back to be read; only a reader may do that."""
     caller.require(*CLINICAL)
     photograph = get_owned(session, caller, Photograph, photograph_id)

@@ -42,7 +42,9 @@ def _check_text(text: str, allowed: str) -> str:
             continue
         if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
             shown = f"U+{ord(letter):04X}"
-            raise _fault(_("This holds a character that cannot be seen ({character}). Type the text anew."), character=shown)
+            raise _fault(
+                _("This holds a character that cannot be seen ({character}). Type the text anew."), character=shown
+            )
     return text
 
 
@@ -106,7 +108,7 @@ def _blank_to_none(value: Any) -> Any:
 
 
 def _fault(message: str, **values: str) -> PydanticCustomError:
-    return PydanticCustomError("fundoscope", "{message}", {"message": message.format(**values)})  # ty: ignore
+    return PydanticCustomError("fundoscope", "{message}", {"message": message.format(**values)})
 
 
 _One = BeforeValidator(_normalise)
@@ -126,9 +128,11 @@ NeededPastDay = Annotated[PastDay, BeforeValidator(_parse_day)]
 GestationalAgeText = Annotated[
     str, _One, Field(max_length=40, examples=["28+3"]), AfterValidator(check_gestational_age)
 ]
-#: Numbers that a form may leave blank.
-OptionalNumber = Annotated[int | None, BeforeValidator(_blank_to_none)]
-OptionalFlag = Annotated[bool | None, BeforeValidator(_blank_to_none)]
+#: Makes a value that a form leaves blank None.
+BLANK_IS_NONE = BeforeValidator(_blank_to_none)
+#: The number of the last correction of a row that somebody saw; None where it does not matter.
+Version = Annotated[Annotated[int, Field(ge=0, le=2**31 - 1)] | None, BLANK_IS_NONE]
+OptionalFlag = Annotated[bool | None, BLANK_IS_NONE]
 #: The number of a row.
 Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
 

@@ -34,6 +34,7 @@ from fundoscope.server.permissions import CLINICAL, EVERYBODY, Caller, get_owned
 from fundoscope.server.services import audit
 from fundoscope.server.services.due import gestational_age_of, refresh_due
 from fundoscope.server.services.inputs import (
+    BLANK_IS_NONE,
     Code,
     GestationalAgeText,
     GroupLine,
@@ -42,13 +43,13 @@ from fundoscope.server.services.inputs import (
     Note,
     Number,
     OptionalFlag,
-    OptionalNumber,
     OptionalPastDay,
+    Version,
     read_gestational_age,
 )
 
-Weight = Annotated[OptionalNumber, Field(ge=200, le=7000)]
-WeightGain = Annotated[OptionalNumber, Field(ge=-1000, le=2000)]
+Weight = Annotated[Annotated[int, Field(ge=200, le=7000)] | None, BLANK_IS_NONE]
+WeightGain = Annotated[Annotated[int, Field(ge=-1000, le=2000)] | None, BLANK_IS_NONE]
 #: What only an infant has; G-ROP asks for the gains of weight and for hydrocephalus.
 INFANT_FIELDS = (
     "gestational_age", "birth_weight", "weight_gain_10_19", "weight_gain_20_29", "weight_gain_30_39", "hydrocephalus",
@@ -94,7 +95,7 @@ class PatientChanges(PatientFields):
     kind: Literal["infant", "adult"] = "infant"
     code: Code = ""
     why: Line = Field("", examples=["mistyped"])
-    version: Annotated[OptionalNumber, Field(ge=0, le=2**31 - 1)] = None
+    version: Version = None
 
 
 class Leaving(_Input):
@@ -174,7 +175,9 @@ def find_siblings(session: Session, caller: Caller, patient: Patient) -> Sequenc
         return ()
     same = Patient.site_id == patient.site_id, Patient.birth_group == patient.birth_group, Patient.id != patient.id
     return session.scalars(
-        select(Patient).where(*same, Patient.site_id.in_(caller.sites), Patient.merged_into.is_(None)).order_by(Patient.code)
+        select(Patient)
+        .where(*same, Patient.site_id.in_(caller.sites), Patient.merged_into.is_(None))
+        .order_by(Patient.code)
     ).all()
 
 
@@ -420,7 +423,9 @@ def transfer_patient(session: Session, caller: Caller, patient_id: int, transfer
     ]
     session.flush()
     for model, condition in owned:
-        session.execute(update(model).where(condition).values(site_id=target.id).execution_options(synchronize_session=False))
+        session.execute(
+            update(model).where(condition).values(site_id=target.id).execution_options(synchronize_session=False)
+        )
     patient.site_id = target.id
     write_correction(session, caller, patient, "site", from_name, target.name, transfer.why)
     _flush_code(session, patient.code)
@@ -440,7 +445,9 @@ def merge_patients(session: Session, caller: Caller, patient_id: int, merging: M
     caller.require(*CLINICAL)
     if merging.into == patient_id:
         raise InvalidError(_("A patient cannot be merged into itself. Choose another one."), "into")
-    first, second = sorted((patient_id, merging.into))  # always in this order, so that two merges do not wait for each other
+    first, second = sorted(
+        (patient_id, merging.into)
+    )  # always in this order, so that two merges do not wait for each other
     rows = {number: lock_patient(session, caller, number) for number in (first, second)}
     patient, into = rows[patient_id], rows[merging.into]
     if (patient.site_id, patient.kind) != (into.site_id, into.kind):
