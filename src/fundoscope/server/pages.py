@@ -22,7 +22,6 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fundoscope.errors import printable
 from fundoscope.languages import LANGUAGES, current_language, gettext, ngettext, speaking
@@ -106,22 +105,6 @@ def choose_language(request: Request, caller: Caller | None) -> str:
             continue
         wishes.append((-weight, tag.split("-")[0].lower()))
     return next((tag for weight, tag in sorted(wishes, key=lambda wish: wish[0]) if tag in LANGUAGES and weight), "en")
-
-
-class SpeakLanguage:
-    """Middleware behind the one that finds the caller: services' messages are in the language of the page that shows them."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        request = Request(scope)
-        with speaking(choose_language(request, getattr(request.state, "caller", None))):
-            await self.app(scope, receive, send)
 
 
 @functools.cache
