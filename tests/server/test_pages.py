@@ -61,7 +61,11 @@ def test_roles_see_their_way(guide):
 
     assert ways("technician") == ["/patients/new", "/sign-out"]
     assert ways("reader") == ["/patients/new", "/second-readings", "/sign-out"]
-    assert ways("administrator") == ["/patients/new", "/settings", "/sign-out"]  # the guide's own button leads to a new patient
+    assert ways("administrator") == [
+        "/patients/new",
+        "/settings",
+        "/sign-out",
+    ]  # the guide's own button leads to a new patient
     assert ways("none") == ["/patients/new"]
 
 
@@ -91,7 +95,9 @@ def test_a_message_is_shown_once_and_escaped(guide):
 def test_files_of_the_package_are_kept_while_they_do_not_change(guide):
     address = pages.static_address("style.css")
     answer = guide.get(address)
-    assert answer.headers["Content-Type"] == "text/css; charset=utf-8" and "immutable" in answer.headers["Cache-Control"]
+    assert (
+        answer.headers["Content-Type"] == "text/css; charset=utf-8" and "immutable" in answer.headers["Cache-Control"]
+    )
     assert guide.get("/static/style.css?v=old").headers["Cache-Control"] == "no-cache"
     assert guide.get(address, headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
     assert guide.get("/favicon.ico").headers["Content-Type"].startswith("image/svg+xml")
@@ -116,4 +122,6 @@ def test_days_and_ages_as_people_write_them():
     moment = datetime(2026, 11, 28, 14, 5, tzinfo=UTC).astimezone()
     assert f">28 Nov 2026, {moment:%H:%M}<" in pages.write_moment(moment)
     with speaking("zh"):
-        assert ">2026年11月5日<" in pages.write_day(day) and f">2026年11月28日 {moment:%H:%M}<" in pages.write_moment(moment)
+        assert ">2026年11月5日<" in pages.write_day(day) and f">2026年11月28日 {moment:%H:%M}<" in pages.write_moment(
+            moment
+        )

@@ -142,7 +142,9 @@ def write_moment(moment: datetime | None) -> Markup | str:
         return ""
     local = moment.astimezone()
     chinese = current_language() == "zh"
-    text = format_datetime(local, "y年M月d日 HH:mm" if chinese else "d MMM y, HH:mm", locale=_LOCALES[current_language()])
+    text = format_datetime(
+        local, "y年M月d日 HH:mm" if chinese else "d MMM y, HH:mm", locale=_LOCALES[current_language()]
+    )
     return _time(local.isoformat(timespec="seconds"), text)
 
 
