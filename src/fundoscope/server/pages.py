@@ -121,7 +121,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.globals.update(_=gettext, ngettext=ngettext, static=static_address, languages=LANGUAGES)
+    names: dict[str, Any] = {"_": gettext, "ngettext": ngettext, "static": static_address, "languages": LANGUAGES}
+    env.globals.update(names)
     env.filters.update(day=write_day, moment=write_moment, ago=write_distance, age=write_age, printable=printable)
     return env
 
