@@ -6,10 +6,16 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
 
+from fundoscope.errors import FundoscopeError
 from fundoscope.server.database import Database
 from fundoscope.server.room import Room
 from fundoscope.server.routes.register import ROUTERS
+from fundoscope.server.security.answers import answer_error
+from fundoscope.server.security.gate import Gate
 from fundoscope.server.settings import ServerSettings
 
 
@@ -26,6 +32,9 @@ def create_app(settings: ServerSettings) -> FastAPI:
 
     app = FastAPI(title="Fundoscope", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     app.state.room = room
+    app.add_middleware(Gate, room=room)
+    for kind in (FundoscopeError, RequestValidationError, HTTPException, OperationalError):
+        app.add_exception_handler(kind, answer_error)
     for router in ROUTERS:
         app.include_router(router)
     return app

@@ -35,7 +35,6 @@ class Database:
         """A session to read with; it waits for no writer, and what it changes is thrown away."""
         with self._readers() as session:
             yield session
-            session.rollback()
 
     def upgrade(self, revision: str = "head") -> None:
         """Bring the schema to the newest revision."""
@@ -56,8 +55,8 @@ def alembic_config(url: str) -> Config:
 
 def _make_engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)  # no name in a log
 
     @event.listens_for(engine, "connect")
     def _open(connection: Any, _: Any) -> None:

@@ -5,6 +5,8 @@ ServerError (a FundoscopeError)
 ├── NotAllowedError    403  the role may not do this
 ├── NotFoundError      404  no such thing, or one of another site (the answer is the same)
 ├── ConflictError      409  the state does not allow it: a signed reading, a name that is taken
+├── TooLargeError      413  more bytes than the limits of the settings allow
+├── MisdirectedError   421  the request names a host that is not ours
 ├── InvalidError       422  a value cannot be taken; `field` names it
 └── BusyError          503  the queue or a limit is full; `retry_after` in seconds (429 where one caller asks too often)
 """
@@ -50,6 +52,20 @@ class ConflictError(ServerError):
 
     status = 409
     title = "This cannot be done now"
+
+
+class TooLargeError(ServerError):
+    """The request holds more bytes than the limits allow."""
+
+    status = 413
+    title = "Too large"
+
+
+class MisdirectedError(ServerError):
+    """The request names a host that is not one of this room's."""
+
+    status = 421
+    title = "Wrong host"
 
 
 class InvalidError(ServerError):

@@ -44,6 +44,7 @@ class ServerSettings(BaseModel):
     workers: Size = 1  # child processes that judge photographs
     idle_minutes: Size = 15  # until a session is locked
     session_hours: Size = 12
+    debug: bool = False  # what nobody foresaw is raised on, for makers
     limits: UploadLimits = UploadLimits()
 
     @property

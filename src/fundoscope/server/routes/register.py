@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from fundoscope.server.routes import health, static
+from fundoscope.server.routes import health, sign_in, static
 
-ROUTERS: tuple[APIRouter, ...] = (health.router, static.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    health.router,
+    static.router,
+    sign_in.router,
+)

@@ -1,0 +1,98 @@
+"""What a request is answered that is refused or fails: problem+json under `/v1` (RFC 9457), a page elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from fundoscope.errors import FundoscopeError
+from fundoscope.languages import gettext as _
+from fundoscope.server import pages
+from fundoscope.server.errors import BusyError, InvalidError, NotSignedInError, ServerError
+
+
+def answer_error(request: Request, error: Exception) -> Response:
+    """The answer to an error; what nobody foresaw is told without any detail."""
+    if isinstance(error, NotSignedInError) and not wants_json(request):
+        return _ask_to_sign_in(request)
+    problem = describe_error(error)
+    headers = {}
+    if isinstance(error, BusyError) or problem["status"] == 503:
+        headers["Retry-After"] = str(getattr(error, "retry_after", 5))
+    if isinstance(error, HTTPException) and error.headers:
+        headers |= dict(error.headers)
+    if problem["status"] == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if wants_json(request):
+        return JSONResponse(problem, problem["status"], headers, media_type="application/problem+json")
+    page = pages.render(
+        request, getattr(request.state, "caller", None), "error.html.j2", problem["status"], problem=problem
+    )
+    page.headers.update(headers)
+    return page
+
+
+def wants_json(request: Request) -> bool:
+    """Whether a program asks: by the path, or by the types it takes."""
+    takes = request.headers.get("accept", "")
+    return request.url.path.startswith("/v1/") or ("json" in takes and "html" not in takes)
+
+
+def describe_error(error: Exception) -> dict[str, Any]:
+    """The members of RFC 9457, and `field` where one value is at fault."""
+    status, title, detail, field = (
+        500,
+        _("The room failed"),
+        _("This was not foreseen. Tell whoever runs the room the time of day."),
+        "",
+    )
+    if isinstance(error, ServerError):
+        status, title, detail, field = error.status, _(error.title), str(error), getattr(error, "field", "")
+    elif isinstance(error, FundoscopeError):
+        status, title, detail = 422, _(InvalidError.title), str(error)
+    elif isinstance(error, RequestValidationError):
+        status, title = 422, _(InvalidError.title)
+        field, detail = _describe_validation(error)
+    elif isinstance(error, HTTPException):
+        status, title, detail = _describe_http(error)
+    elif isinstance(error, OperationalError):
+        status, title, detail = (
+            503,
+            _(BusyError.title),
+            _("The database does not answer in time. Try again in a moment."),
+        )
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail} | (
+        {"field": field} if field else {}
+    )
+
+
+def _describe_validation(error: RequestValidationError) -> tuple[str, str]:
+    """The first value at fault by its name, and what is wrong with each; the values themselves are not told back."""
+    told = [(".".join(str(part) for part in one["loc"][1:]), str(one["msg"])) for one in error.errors()]
+    return told[0][0], "; ".join(f"{name}: {message}" if name else message for name, message in told[:5])
+
+
+def _describe_http(error: HTTPException) -> tuple[int, str, str]:
+    known = {
+        404: (_("Not found"), _("There is no such page. Look for what you need in the worklist.")),
+        413: (_("Too large"), str(error.detail)),
+        405: (_("Not possible here"), _("This address cannot be asked for in this way.")),
+    }
+    title, detail = known.get(error.status_code, (_("The request cannot be done"), str(error.detail)))
+    return error.status_code, title, detail
+
+
+def _ask_to_sign_in(request: Request) -> Response:
+    """To the page that asks for the password, and back to where one wanted to go."""
+    way = "/unlock" if getattr(request.state, "locked", False) else "/sign-in"
+    wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    if request.headers.get("hx-request"):  # a part of a page: the whole page goes
+        return Response(status_code=401, headers={"HX-Redirect": way})
+    target = f"{way}?next={quote(wanted)}" if request.method == "GET" and wanted != "/" else way
+    return RedirectResponse(target, 303)
