@@ -28,7 +28,7 @@ from fundoscope.server.security.cookies import read_cookie
 from fundoscope.server.services import sessions
 
 #: What is served without a caller: exact paths, and what lies below the second ones.
-OPEN = frozenset({"/healthz", "/metrics", "/sign-in", "/sign-out", "/unlock", "/v1/openapi.json"})
+OPEN = frozenset({"/healthz", "/favicon.ico", "/metrics", "/sign-in", "/sign-out", "/unlock", "/v1/openapi.json"})
 OPEN_BELOW = ("/static/", "/sign-in/", "/link/")
 #: Bytes of a request that brings no file.
 PLAIN_BYTES = 1 << 20
