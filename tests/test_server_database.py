@@ -62,6 +62,6 @@ def test_a_changed_a_missing_and_a_rewritten_line_of_the_log_show(database):
 def test_the_room_starts_and_says_that_it_works(tmp_path):
     from starlette.testclient import TestClient
 
-    with TestClient(create_app(ServerSettings(data=tmp_path / "room"))) as client:
+    with TestClient(create_app(ServerSettings(data=tmp_path / "room")), "http://localhost") as client:
         assert client.get("/healthz").json() == {"status": "ok"}
         assert (tmp_path / "room").stat().st_mode & 0o077 == 0
