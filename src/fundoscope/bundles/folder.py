@@ -57,7 +57,17 @@ def rewrite_card(
     changes: Mapping[str, object],
     out: Path | None = None,
     added: Mapping[str, str | bytes] | None = None,
-    kind: type[C] = Card,
+) -> Card:
+    """The card of a classifier's bundle, written anew: see `rewrite_bundle`."""
+    return rewrite_bundle(folder, Card, changes, out, added)
+
+
+def rewrite_bundle(
+    folder: Path,
+    kind: type[C],
+    changes: Mapping[str, object],
+    out: Path | None = None,
+    added: Mapping[str, str | bytes] | None = None,
 ) -> C:
     """Write the card of a bundle of one `kind` anew with some fields changed, and its page and checksums; returns it.
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fundoscope.bundles.card import BaseCard, Card, FileName, NickingCard, Sha256
-from fundoscope.bundles.folder import rewrite_card
+from fundoscope.bundles.folder import rewrite_bundle
 from fundoscope.bundles.read import Bundle, Precision, checked_bytes, describe_processor, open_bundle, verify
 from fundoscope.bundles.read_nicking import GRADES_FILE, MAPS_FILE, NickingBundle, open_nicking_bundle
 from fundoscope.errors import BundleError
@@ -133,7 +133,8 @@ def add_golden(folder: Path, out: Path | None = None) -> BaseCard:
         made.append(GoldenPicture(file=name, kind=kind, tensor=TensorRecord.of_array(tensor), outputs=outputs))
     vectors = GoldenVectors(runtime=runtime_name(), processor=describe_processor(), pictures=tuple(made))
     added = {name: encoded for name, (_, encoded) in pictures.items()}
-    return rewrite_card(folder, {}, out, {**added, GOLDEN_FILE: vectors.model_dump_json(indent=1) + "\n"}, type(card))
+    added[GOLDEN_FILE] = (vectors.model_dump_json(indent=1) + "\n").encode()
+    return rewrite_bundle(folder, type(card), {}, out, added)
 
 
 def check_golden(folder: Path) -> SelfTest:
