@@ -79,7 +79,7 @@ class Worker:
                 if job is not None:
                     job = self._do(job)
                     continue
-            except Exception:  # the database is away or busy; what was held is taken again when its lease ends
+            except Exception:  # noqa: BLE001 - the database is away or busy; what was held is taken again when its lease ends
                 _log.exception("a worker could not reach its queue")
                 job = None
             with self._woken:
@@ -108,7 +108,7 @@ class Worker:
                     following = jobs.take_job(session, self._owner, tuple(jobs.HANDLERS))
         except jobs.LeaseLostError:
             _log.warning("job %s took so long that another worker has it", job.id)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - one job must not end the worker
             _log.exception("job %s of kind %s failed, attempt %s", job.id, job.kind, job.attempts)
             with suppress(jobs.LeaseLostError), self._room.database.transaction() as session:
                 jobs.fail_job(session, job, f"{type(error).__name__}: {error}")
@@ -125,7 +125,7 @@ class Worker:
                 try:
                     with self._room.database.transaction() as session:
                         jobs.prolong_lease(session, job)
-                except Exception:
+                except Exception:  # noqa: BLE001 - tried again at the next beat
                     _log.exception("the lease of job %s could not be prolonged", job.id)
 
 
