@@ -68,9 +68,7 @@ def overlay_layer(picture: Pixels, activation: Activation, scale: float | None =
     return np.dstack([colours, opacity])
 
 
-def _strength(
-    picture: Pixels, activation: Activation, scale: float | None
-) -> tuple[NDArray[np.float32], float | None]:
+def _strength(picture: Pixels, activation: Activation, scale: float | None) -> tuple[NDArray[np.float32], float | None]:
     """Evidence as a share of the full colour, (rows, columns), and the share at which the contour runs; None: there is none."""
     _check(picture, activation)
     if scale is not None and scale <= 0:

@@ -22,7 +22,17 @@ COMMAND = (sys.executable, "-m", "fundoscope.server.judge_child")
 
 _LONGEST_ANSWER = 16 << 20  # bytes: a photograph of a thousand crossings has about one million
 _STEP = 1 << 16
-_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV", "OMP_NUM_THREADS", "TMPDIR", "SYSTEMROOT")
+_KEPT_VARIABLES = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+    "OMP_NUM_THREADS",
+    "TMPDIR",
+    "SYSTEMROOT",
+)
 
 
 class JudgeAnswer(BaseModel):

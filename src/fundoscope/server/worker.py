@@ -150,7 +150,9 @@ def run_worker(settings: ServerSettings, wake_pipe: bool = False) -> None:
         ended.set()
 
     signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, signal.SIG_IGN if wake_pipe else end)  # Ctrl-C goes to the whole group: the server tells us
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN if wake_pipe else end
+    )  # Ctrl-C goes to the whole group: the server tells us
 
     def listen() -> None:
         while os.read(0, 4096):
@@ -214,7 +216,9 @@ class WorkerProcess:
         wait = 1.0
         while not self._stopping.is_set():
             with subprocess.Popen(
-                [sys.executable, "-m", "fundoscope.server.worker", _PIPED], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                [sys.executable, "-m", "fundoscope.server.worker", _PIPED],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
             ) as process:
                 assert process.stdin is not None
                 assert process.stdout is not None
@@ -244,7 +248,9 @@ def main() -> None:
             first += part
         run_worker(ServerSettings.model_validate(json.loads(first)), wake_pipe=True)
         return
-    parser = argparse.ArgumentParser(prog="python -m fundoscope.server.worker", description="Do what waits in the queue.")
+    parser = argparse.ArgumentParser(
+        prog="python -m fundoscope.server.worker", description="Do what waits in the queue."
+    )
     parser.add_argument("--data", type=Path, required=True, help="the folder of the reading room")
     parser.add_argument("--database", default="", help="its database, where that is not in the folder")
     parser.add_argument("--workers", type=int, default=1, help="photographs that are judged at once")

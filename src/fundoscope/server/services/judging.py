@@ -124,7 +124,9 @@ def _judge_file(room: Room, file: Path, name: str, task: str, folder: Path) -> J
             return child.judge(file, name, task, folder)
         except JudgeDiedError as error:
             if attempt == _TRIES or error.hung:
-                return _failure(task, name, f"Could not be read: {error}. Export the photograph anew, or photograph again.")
+                return _failure(
+                    task, name, f"Could not be read: {error}. Export the photograph anew, or photograph again."
+                )
     raise AssertionError  # the last attempt has returned
 
 
