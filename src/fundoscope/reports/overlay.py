@@ -58,8 +58,8 @@ def overlay_layer(picture: Pixels, activation: Activation, scale: float | None =
     strength, level = _strength(picture, activation, scale)
     share, shared_colour = _tables()
     colour = np.round(shared_colour / np.maximum(share, 1e-6)).astype(np.uint8)[0]
-    steps = cv2.convertScaleAbs(strength, alpha=255)
-    colours = colour[steps]
+    steps = cv2.convertScaleAbs(strength, alpha=255).astype(np.uint8, copy=False)
+    colours = np.ascontiguousarray(colour[steps])
     opacity = np.round(255 * share[0, :, 0]).astype(np.uint8)[steps]
     if level is not None:
         drawn = _contour(colours, strength, level)

@@ -77,7 +77,7 @@ def send(answers: IO[bytes], answer: dict[str, Any]) -> None:
 
 def judge(grader: Grader, photograph: Path, name: str, folder: Path) -> dict[str, Any]:
     """Grade one photograph and make its pictures in `folder`; see `JudgeAnswer` for what is in the answer."""
-    graded = grade_isolated(grader, photograph, name)  # ty: ignore[invalid-argument-type]
+    graded = grade_isolated(grader, photograph, name)
     pictures: dict[str, Any] = {}
     size = None
     if graded.findings[0].status is not Status.FAILED:
