@@ -14,6 +14,15 @@ def rescale_points(points: Points, scale: float) -> Points:
     return (np.asarray(points, float) + 0.5) * scale - 0.5
 
 
+def enlarged_window(mask: NDArray[np.bool_], window: tuple[slice, slice], scale: float) -> NDArray[np.bool_]:
+    """A window of a mask, given in rows and columns of a picture that has `scale` pixels for each of the mask's."""
+    rows, columns = (
+        np.clip(((np.arange(part.start, part.stop) + 0.5) / scale).astype(int), 0, side - 1)
+        for part, side in zip(window, mask.shape, strict=True)
+    )
+    return mask[np.ix_(rows, columns)]
+
+
 def sample_square(plane: NDArray[np.uint8], at: ArrayLike, step: float, side: int) -> NDArray[np.uint8]:
     """(side, side, ...) of a plane (rows, columns, ...) around a place `at` (row, column), a pixel in `step` of its own.
 

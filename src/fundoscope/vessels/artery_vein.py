@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -51,7 +52,7 @@ class VoteWeights:
     pixel: float = 0.7
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class ArteryVeinMap:
     """The vessel graph and the masks (rows, columns) of arteries and veins, which share the pixels where they cross.
 
@@ -61,6 +62,16 @@ class ArteryVeinMap:
     graph: nx.MultiGraph
     artery: Mask
     vein: Mask
+
+    @cached_property
+    def artery_graph(self) -> nx.MultiGraph:
+        """The graph of the arteries alone, which no vein distorts."""
+        return vessel_graph(self.artery)
+
+    @cached_property
+    def vein_graph(self) -> nx.MultiGraph:
+        """The graph of the veins alone."""
+        return vessel_graph(self.vein)
 
 
 def classify_vessels(vessel: Mask, artery: Plane, vein: Plane, weights: VoteWeights = VoteWeights()) -> ArteryVeinMap:

@@ -45,6 +45,7 @@ _BLUR_STEPS = 20  # templates are kept for blurs 5 % apart
 _BLURS = 0.35 * 1.35 ** np.arange(12)  # pixels, tried when the photograph's blur is fitted
 _BLUR_VESSELS = 120  # widest vessels that the blur is fitted on: enough that those beside the disc do not decide
 _BLUR_STRIDE = 4  # every so many of their cross-sections are used: neighbours are averaged and nearly equal
+_ROUNDS = 2  # of fits to one vessel at most
 _MIN_STEP = 0.5  # pixels between cross-sections at the least; an eighth of a wide vessel's width
 
 
@@ -53,7 +54,8 @@ class WidthProfile:
     """Widths measured along a vessel, one row a cross-section; lengths in pixels of the photograph.
 
     `centres` and unit `normals` (n, 2; row, column); (n,) each: `way` the length along the vessel, `width`, `depth` of
-    the blood column in grey levels, `fit` the share of the cross-section's variance that the column explains (0 to 1).
+    the blood column in grey levels, `fit` the share of the cross-section's variance that the column explains (0 to 1),
+    `visible` the share of the vessel and its walls that no other vessel hides (0 to 1).
     """
 
     centres: Points
@@ -62,6 +64,7 @@ class WidthProfile:
     width: Floats
     depth: Floats
     fit: Floats
+    visible: Floats
 
     @property
     def edges(self) -> Floats:
@@ -100,6 +103,10 @@ class CalibreModel:
         red, plane = (np.ascontiguousarray(pixels[..., k], np.float32) for k in (0, 1))
         return CalibreModel(plane, self.blur, red)
 
+    def within(self, window: tuple[slice, slice]) -> CalibreModel:
+        """The model of some rows and columns of the same photograph."""
+        return CalibreModel(self.plane[window], self.blur, None if self.red is None else self.red[window])
+
     @property
     def planes(self) -> list[NDArray[np.float32]]:
         """The planes that there are, green first."""
@@ -113,18 +120,21 @@ class CalibreModel:
         Cross-sections are averaged along it over `smoothing` vessel widths (standard deviation). Pixels of `hidden`
         (rows, columns), those of other vessels, are left out.
         """
-        rough = max(2 * float(np.median(centreline.radius)), 1.5)
-        for _ in range(2):  # again if the rough width was far off
+        wanted = max(2 * float(np.median(centreline.radius)), 1.5)
+        for _ in range(_ROUNDS):  # again where the rough width was far off
+            rough = wanted
             sections = sample_cross_sections(self.plane, centreline, rough, smoothing * rough, hidden)
             grey = sections.filled()
             width, position, depth, residual = _fit_columns(grey, self.blur / rough)
             typical = float(np.median(width))
             if 0.8 < typical < 1.25:
                 break
-            rough *= min(max(typical, 0.5), 2.0)
+            wanted = rough * min(max(typical, 0.5), 2.0)
         fit = 1 - residual / (grey.var(axis=1) + 1e-9)
         centres = sections.centres + (position * rough)[:, None] * sections.normals
-        return WidthProfile(centres, sections.normals, sections.way, width * rough, depth, np.clip(fit, 0, 1))
+        return WidthProfile(
+            centres, sections.normals, sections.way, width * rough, depth, np.clip(fit, 0, 1), sections.visible
+        )
 
 
 def apparent_widths(grey: Floats, weight: Floats, blur: float) -> Floats:

@@ -220,7 +220,13 @@ def crossings_between(artery: Mask, vein: Mask, reach: float = REACH) -> list[Me
 
     Arteries and veins have a graph each, so that neither distorts the other's centreline; `first` is the artery.
     """
-    artery_graph, vein_graph = vessel_graph(artery), vessel_graph(vein)
+    return crossings_of_graphs(vessel_graph(artery), vessel_graph(vein), reach)
+
+
+def crossings_of_graphs(
+    artery_graph: nx.MultiGraph, vein_graph: nx.MultiGraph, reach: float = REACH
+) -> list[MeasuredCrossing]:
+    """The same for graphs of the arteries and of the veins that exist already."""
     arteries, veins = _edges(artery_graph), _edges(vein_graph)
     found = []
     for i, j in _pairs_that_may_meet(arteries, veins):

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from fundoscope.vessels import MeasuredCrossing, crossings_between, crossings_on
+from fundoscope.vessels import MeasuredCrossing, crossings_on
 from fundoscope.vessels.artery_vein import ArteryVeinMap
+from fundoscope.vessels.crossings import crossings_of_graphs
 
 #: The features of a candidate, in this order.
 FEATURES = (
@@ -63,7 +64,7 @@ def find_candidates(maps: Plane, artery_vein: ArteryVeinMap) -> CrossingCandidat
     """The candidates of maps (4, rows, columns: vessel, artery, vein, crossing; 0 to 1) and their arteries and veins."""
     _, artery, vein, heat = maps
     heat = np.asarray(cv2.GaussianBlur(np.asarray(heat, np.float32), (0, 0), _PEAK_BLUR), np.float32)
-    crossings = crossings_between(artery_vein.artery, artery_vein.vein)
+    crossings = crossings_of_graphs(artery_vein.artery_graph, artery_vein.vein_graph)
     crossing_places = [crossing.at for crossing in crossings]
     peaks = _find_peaks(heat)
     far_from_peaks = _nearest(np.array(crossing_places).reshape(-1, 2), list(peaks)) < 0

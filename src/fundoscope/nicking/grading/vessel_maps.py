@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from fundoscope.bundles.card import CrossingSettings
 from fundoscope.bundles.read_nicking import NickingBundle
 from fundoscope.imaging import Pixels, Prepared
+from fundoscope.imaging.field import shrunk
 from fundoscope.imaging.local_contrast import DIAMETER, local_contrast
 from fundoscope.vessels.artery_vein import ArteryVeinMap, VoteWeights, classify_vessels
-from fundoscope.vessels.disc import find_disc
+from fundoscope.vessels.disc import Disc, find_disc
 
 Mask = NDArray[np.bool_]
-Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +39,10 @@ class MappedPhotograph:
     scale: float = 1.0
 
     @cached_property
-    def disc(self) -> Points | None:
-        """Row and column of the optic disc at the maps' scale, where the vessels show it."""
-        return find_disc(self.artery_vein.graph, self.inside)
+    def disc(self) -> Disc | None:
+        """The optic disc at the maps' scale; None where no vessel is seen."""
+        rows, columns = self.inside.shape
+        return find_disc(self.artery_vein.graph, self.inside, shrunk(self.pixels, (rows, columns)))
 
 
 def map_photograph(photograph: Prepared, bundle: NickingBundle) -> MappedPhotograph:

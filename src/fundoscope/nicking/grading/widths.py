@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fundoscope.bundles.card import CrossingSettings
 from fundoscope.errors import UsageError
 from fundoscope.imaging import Pixels
-from fundoscope.imaging.places import rescale_points
+from fundoscope.imaging.places import enlarged_window, rescale_points
 from fundoscope.nicking.grading.crossing_candidates import CrossingCandidates
 from fundoscope.nicking.grading.vessel_maps import MappedPhotograph, classify_map_vessels
 from fundoscope.vessels import (
@@ -27,6 +27,7 @@ from fundoscope.vessels import (
     measure_narrowing,
 )
 from fundoscope.vessels.artery_vein import ArteryVeinMap
+from fundoscope.vessels.disc import Disc
 
 NOT_FOLLOWED = "the two vessels could not be followed through the crossing"
 NOT_CLEAR = "too little of the vein is clear of other vessels to be measured"
@@ -39,7 +40,6 @@ _THINNEST_VEIN = 2.0  # pixels at the maps' scale: no vein is taken for thinner
 _REACH = 14.0  # vein widths around a crossing within which it is measured
 OFF_MIDDLE = 1 / 3  # of a patch's side: a crossing further from the middle is not the patch's own
 
-Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
 
 
@@ -78,6 +78,13 @@ def measure_crossings(
     photograph: MappedPhotograph, candidates: CrossingCandidates, settings: CrossingSettings
 ) -> list[CrossingWidths]:
     """The candidates of at least the settings' confidence, by row, then column, measured on the photograph's pixels."""
+    return measure_with_model(photograph, candidates, settings)[0]
+
+
+def measure_with_model(
+    photograph: MappedPhotograph, candidates: CrossingCandidates, settings: CrossingSettings
+) -> tuple[list[CrossingWidths], CalibreModel | None]:
+    """The same, and the model of the photograph that measured; None where no vessel of a crossing could be followed."""
     scale, artery_vein = photograph.scale, photograph.artery_vein
     confidence = candidates.confidence(settings.confidence_weights)
     kept = np.flatnonzero(confidence >= settings.operating_point.threshold)
@@ -99,11 +106,11 @@ def measure_crossings(
             continue
         crossing = _disc_first(crossing, photograph.disc).scaled(scale)
         window, crossing_in_window = _measured_window(crossing, calibre.plane.shape)
-        masks = [_enlarged_window(mask, window, scale) for mask in (artery_vein.artery, artery_vein.vein)]
+        masks = [enlarged_window(mask, window, scale) for mask in (artery_vein.artery, artery_vein.vein)]
         narrowing = measure_narrowing(calibre.on(photograph.pixels[window]), crossing_in_window, *masks)
         width = max(2 * float(np.median(crossing.second.radius)), _THINNEST_VEIN * scale)
         measured.append(CrossingWidths(place, own_confidence, width, crossing, narrowing))
-    return measured
+    return measured, calibre if vessels else None
 
 
 def measure_patch(
@@ -128,7 +135,7 @@ def measure_patch(
     vessels = [vessel.scaled(scale) for each in (found.own, *found.all) for vessel in (each.first, each.second)]
     calibre = CalibreModel.fit(pixels, vessels)
     whole = np.s_[0 : pixels.shape[0], 0 : pixels.shape[1]]
-    masks = [_enlarged_window(mask, whole, scale) for mask in (found.vessels.artery, found.vessels.vein)]
+    masks = [enlarged_window(mask, whole, scale) for mask in (found.vessels.artery, found.vessels.vein)]
     return measure_narrowing(calibre, _upper_first(found.own).scaled(scale), *masks)
 
 
@@ -164,10 +171,10 @@ def find_patch_crossing(
     return PatchCrossing(crossing_through(vessels.graph, middle, maps[1], maps[2]), crossings, vessels)
 
 
-def _disc_first(crossing: MeasuredCrossing, disc: Points | None) -> MeasuredCrossing:
+def _disc_first(crossing: MeasuredCrossing, disc: Disc | None) -> MeasuredCrossing:
     """The crossing with the vein's points in the order from the disc outwards, so that side 1 is nearer the disc."""
     points = crossing.second.points
-    if disc is None or np.hypot(*(points[0] - disc)) <= np.hypot(*(points[-1] - disc)):
+    if disc is None or np.hypot(*(points[0] - disc.centre)) <= np.hypot(*(points[-1] - disc.centre)):
         return crossing
     return _vein_reversed(crossing)
 
@@ -196,12 +203,3 @@ def _measured_window(
     high = np.minimum(np.ceil(crossing.at + reach).astype(int) + 1, shape[:2])
     first, second = (replace(vessel, points=vessel.points - low) for vessel in (crossing.first, crossing.second))
     return np.s_[low[0] : high[0], low[1] : high[1]], MeasuredCrossing(crossing.at - low, crossing.angle, first, second)
-
-
-def _enlarged_window(mask: Mask, window: tuple[slice, slice], scale: float) -> Mask:
-    """A window of a mask, given in the file's rows and columns, enlarged from the maps' scale to the file's."""
-    rows, columns = (
-        np.clip(((np.arange(part.start, part.stop) + 0.5) / scale).astype(int), 0, side - 1)
-        for part, side in zip(window, mask.shape, strict=True)
-    )
-    return mask[np.ix_(rows, columns)]
