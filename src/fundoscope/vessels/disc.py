@@ -90,9 +90,8 @@ def find_disc(graph: nx.MultiGraph, field: Mask, pixels: Pixels) -> Disc | None:
     scores = np.stack([_rims(down, right, radius / _CELL) * np.sqrt(radius / _USUAL) for radius in _RADII]) + prior
     scores[:, ~seen] = -np.inf
     k, row, column = np.unravel_index(int(scores.argmax()), scores.shape)
-    return _refined(
-        *_edges(cv2.GaussianBlur(plane, (0, 0), _CELL / 2), field), _CELL * np.array([row, column]), _RADII[k]
-    )
+    smooth = np.asarray(cv2.GaussianBlur(plane, (0, 0), _CELL / 2), np.float32)
+    return _refined(*_edges(smooth, field), _CELL * np.array([row, column]), _RADII[k])
 
 
 def _count_votes(graph: nx.MultiGraph, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -115,7 +114,7 @@ def _count_votes(graph: nx.MultiGraph, shape: tuple[int, ...]) -> NDArray[np.flo
     inside = (row >= 0) & (column >= 0) & (row < rows) & (column < columns)
     weight = np.broadcast_to(np.concatenate(weights)[:, None], inside.shape)
     votes = np.bincount(row[inside] * columns + column[inside], weight[inside], rows * columns).astype(float)
-    return cv2.GaussianBlur(votes.reshape(rows, columns), (0, 0), _POOLING / _CELL)
+    return np.asarray(cv2.GaussianBlur(votes.reshape(rows, columns), (0, 0), _POOLING / _CELL), float)
 
 
 def _without_vessels(pixels: Pixels) -> Plane:
