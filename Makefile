@@ -69,7 +69,7 @@ weights-nicking: nicked-patches vessel-maps  ## make the shipped nicking bundle
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[train,serve,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,serve,dicom,dev]'
 	touch $@
 
 .venv-demo/ready: pyproject.toml

@@ -28,6 +28,8 @@ import cv2
 import numpy as np
 import tifffile
 from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 
 from fundoscope.errors import PhotographError
 from fundoscope.imaging import read
@@ -92,7 +94,41 @@ def seeds() -> dict[str, bytes]:
         "deep.jp2": cv2.imencode(".jp2", deep)[1].tobytes(),
         "rgb.avif": _saved(rgb, "AVIF"),
         "rgb.ppm": _saved(rgb, "PPM"),
+        "native.dcm": _as_dicom(picture().tobytes(), "1.2.840.10008.1.2.1", "RGB"),
+        "deflated.dcm": _as_dicom(picture().tobytes(), "1.2.840.10008.1.2.1.99", "RGB"),
+        "baseline.dcm": _as_dicom([_saved(rgb, "JPEG", quality=85)] * 2, "1.2.840.10008.1.2.4.50", "YBR_FULL_422"),
+        "wavelets.dcm": _as_dicom([_saved(rgb, "JPEG2000", no_jp2=True)], "1.2.840.10008.1.2.4.90", "YBR_RCT"),
+        "runs.dcm": _as_dicom(_rle(picture()), "1.2.840.10008.1.2.5", "RGB"),
     }
+
+
+def _as_dicom(pixels: bytes | list[bytes], syntax: str, photometric: str) -> bytes:
+    """A DICOM photograph: native pixels, or a list of compressed frames."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = syntax
+    found = FileDataset(None, {}, file_meta=meta, preamble=bytes(128), is_implicit_VR=False)
+    found.SOPClassUID, found.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.77.1.5.1", "2.25.1"
+    found.StudyInstanceUID, found.SeriesInstanceUID, found.PatientID = "2.25.2", "2.25.3", "7"
+    found.PatientName, found.PatientBirthDate, found.ImageLaterality = "Li^Wei", "20260101", "R"
+    found.Rows, found.Columns, found.SamplesPerPixel, found.PlanarConfiguration = 96, 128, 3, 0
+    found.BitsAllocated, found.BitsStored, found.HighBit, found.PixelRepresentation = 8, 8, 7, 0
+    found.PhotometricInterpretation = photometric
+    if isinstance(pixels, list):
+        found.NumberOfFrames = len(pixels)
+        found.PixelData = encapsulate(pixels)
+    else:
+        found.PixelData = pixels
+    found["PixelData"].VR = "OB"
+    buffer = io.BytesIO()
+    found.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _rle(pixels: np.ndarray) -> list[bytes]:
+    """A frame in runs: a segment a colour, each byte a run of its own (PS3.5, annex G)."""
+    planes = [b"".join(bytes([0, value]) for value in pixels[..., k].ravel().tolist()) for k in range(3)]
+    starts = np.cumsum([64, *(len(plane) for plane in planes[:2])])
+    return [np.array([3, *starts, *[0] * 12], "<u4").tobytes() + b"".join(planes)]
 
 
 def _written_tiff(array: np.ndarray, **options: object) -> bytes:

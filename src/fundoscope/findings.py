@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from fundoscope.errors import counted as counted  # findings are told with their numbers
 from fundoscope.errors import plural as plural
-from fundoscope.imaging import Source
+from fundoscope.imaging import DicomHeader, FramePath, Source
 
 ROP_COLUMNS = ("file", "status", "reason", "p_rop", "rop", "p_tr", "treatment_requiring", "quality", "seconds")
 
@@ -176,7 +176,9 @@ class GradedPhotograph:
 class Mention:
     """One photograph named on a command line: `path` as given, and whose eye it shows where a cohort table says so.
 
-    `location` is where the file lies when that is not `path` itself, `table` the cohort table that named it.
+    `location` is where the file lies when that is not `path` itself, `table` the cohort table that named it. Of a DICOM file
+    `header` is what it says itself, and `frame` the number of the picture, from 1 on, where it holds several. `remark` is said
+    in the photograph's row behind its own reason.
     """
 
     path: str
@@ -185,11 +187,19 @@ class Mention:
     exam: str | None = None
     location: Path | None = None
     table: Path | None = None
+    header: DicomHeader | None = None
+    frame: int | None = None
+    remark: str = ""
 
     @property
     def file(self) -> Path:
         """Where the photograph lies."""
         return self.location or Path(self.path)
+
+    @property
+    def source(self) -> Path | FramePath:
+        """What is read: the file, or one picture in it."""
+        return self.file if self.frame is None else FramePath(self.file, self.frame)
 
 
 @dataclass(frozen=True, slots=True)

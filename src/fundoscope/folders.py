@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fundoscope.errors import UsageError, counted, list_names, printable
+from fundoscope.imaging.dicom_header import may_be_dicom
 from fundoscope.imaging.kinds import SUFFIXES
 from fundoscope.imaging.read import natural_order
 from fundoscope.outputs import OutputMarker, read_marker
@@ -83,7 +84,7 @@ def photographs_below(top: Path, skipped: Skipped) -> list[Path]:
     """Every photograph of a folder and of the folders in it, in natural order; all else is counted in `skipped`."""
     found = []
     for file in files_below(top, skipped):
-        if file.suffix.lower() in SUFFIXES:
+        if file.suffix.lower() in SUFFIXES or may_be_dicom(file):
             found.append(file)
         else:
             skipped.add(OTHER, file)

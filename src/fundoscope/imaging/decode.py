@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -45,7 +46,7 @@ def decode(data: bytes, kind: str, name: str, max_pixels: int, least_side: int |
     """
     try:
         if kind == "JPEG":
-            return _decode_jpeg(data, name, max_pixels, least_side)
+            return decode_jpeg(data, name, max_pixels, least_side)
         if kind == "TIFF":
             return decode_tiff(data, name, max_pixels, lambda page: _by_pillow(data, name, max_pixels, page).values)
         others = {"PNG": _decode_png, "JPEG 2000": _decode_jp2, "WebP": _decode_webp, "GIF": _decode_gif}
@@ -60,10 +61,13 @@ def decode(data: bytes, kind: str, name: str, max_pixels: int, least_side: int |
         raise PhotographError(name, f"the {kind} data cannot be decoded{said}", remedy) from error
 
 
-def _decode_jpeg(data: bytes, name: str, max_pixels: int, least_side: int | None) -> Decoded:
+def decode_jpeg(data: bytes, name: str, max_pixels: int, least_side: int | None, turn: bool = True) -> Decoded:
+    """A JPEG, reduced as `decode` says, and turned as its Exif block asks unless `turn` is False."""
     header = jpeg_header(data, name)
+    if not turn:
+        header = replace(header, orientation=1)
     check_size(name, header.rows, header.columns, max_pixels)
-    if header.bits != 8 or header.channels not in (1, 3):
+    if header.bits != 8 or header.channels not in (1, 3) or header.lossless:
         return _by_pillow(data, name, max_pixels)
     reduction = reduction_for((header.rows, header.columns), least_side)
     pixels = _decode_with_opencv(data, name, _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION, header, reduction)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fundoscope.imaging.dicom_header import DicomHeader
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
@@ -15,7 +17,7 @@ class Decoded:
 
     `shape` is (rows, columns) of the file, upright; `reduction` is how many of its pixels make one of these, along each
     side; `bits` how many bits of a number are in use, where the file tells; `remark` what of the file was left aside, in
-    whole sentences.
+    whole sentences; `header` what a DICOM file says of patient and exam.
     """
 
     values: NDArray[Any]
@@ -23,6 +25,7 @@ class Decoded:
     reduction: int = 1
     bits: int | None = None
     remark: str = ""
+    header: DicomHeader | None = None
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -33,7 +33,8 @@ class Header:
 
     `orientation` is Exif's 1 to 8; `palette` is true where a pixel is an index or one colour is transparent;
     `sequential` where the last bytes of the file hold the last pixels (baseline JPEG); `end` is where its end
-    mark stands; `pictures` how many it holds.
+    mark stands; `pictures` how many it holds; `lossless` is true for the lossless kinds of JPEG; `channel_names` are the
+    numbers by which a JPEG names its channels.
     """
 
     rows: int
@@ -45,6 +46,8 @@ class Header:
     sequential: bool = False
     end: int = 0
     pictures: int = 1
+    lossless: bool = False
+    channel_names: bytes = b""
 
 
 def jpeg_header(data: bytes, name: str) -> Header:
@@ -103,7 +106,9 @@ def _jpeg_facts(frame: tuple[int, bytes] | None, scans: int, name: str) -> Heade
         raise PhotographError(name, cause, "Export it anew.")
     kind, body = frame
     bits, rows, columns, channels = struct.unpack(">BHHB", body[:6])
-    return Header(rows, columns, bits, channels, sequential=kind in (0xC0, 0xC1))
+    names, lossless = body[6 : 6 + 3 * channels : 3], kind in (0xC3, 0xC7, 0xCB, 0xCF)
+    sequential = kind in (0xC0, 0xC1)
+    return Header(rows, columns, bits, channels, sequential=sequential, lossless=lossless, channel_names=names)
 
 
 def png_header(data: bytes, name: str) -> Header:

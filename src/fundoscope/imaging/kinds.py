@@ -6,10 +6,11 @@ from __future__ import annotations
 SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".tif", ".tiff", ".bmp", ".dib", ".webp", ".gif",
     ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".avif", ".ppm", ".pgm", ".pnm",
+    ".dcm", ".dicom",
 )  # fmt: skip
 
 #: Kinds that are read, as they are named in a sentence.
-READ = ("JPEG", "PNG", "TIFF", "BMP", "WebP", "GIF", "JPEG 2000", "AVIF", "PNM")
+READ = ("JPEG", "PNG", "TIFF", "BMP", "WebP", "GIF", "JPEG 2000", "AVIF", "PNM", "DICOM")
 
 _FIRST_BYTES = {
     b"\xff\xd8\xff": "JPEG",
@@ -51,12 +52,23 @@ _FOREIGN = {
     b"version https://git-lfs": "a Git LFS pointer, not the file itself",
 }
 
+#: The first element of a DICOM file without a preamble: length of the group, character set, kind of image, class.
+_FIRST_ELEMENTS = (
+    b"\x02\x00\x00\x00",
+    b"\x08\x00\x00\x00",
+    b"\x08\x00\x05\x00",
+    b"\x08\x00\x08\x00",
+    b"\x08\x00\x16\x00",
+)
+
 _AVIF_BRANDS = (b"avif", b"avis")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 def format_of(data: bytes) -> str | None:
     """One of `READ` by the first bytes of a file; None for anything else."""
+    if is_dicom(data):
+        return "DICOM"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
     if data[4:8] == b"ftyp" and _brands(data).intersection(_AVIF_BRANDS):
@@ -65,10 +77,16 @@ def format_of(data: bytes) -> str | None:
     return None if kind == "PNM" and data[2:3] not in (b" ", b"\t", b"\r", b"\n", b"#") else kind
 
 
+def is_dicom(data: bytes) -> bool:
+    """Whether a file begins as DICOM does: with a preamble, or, from old cameras, at once with its first element."""
+    if data[128:132] == b"DICM":
+        return True
+    # without a preamble: the group's length, the character set, the kind of image or the class, with a plausible length
+    return data[:4] in _FIRST_ELEMENTS and (data[4:6] in (b"UL", b"CS", b"UI", b"OB") or data[5:8] == b"\x00\x00\x00")
+
+
 def foreign_kind(data: bytes) -> str:
     """What a file is that `format_of` does not know, to be said after "is "; "no image of a kind that is known" at worst."""
-    if data[128:132] == b"DICM":
-        return "a DICOM object, which is not read yet"
     if data[4:8] == b"ftyp":
         return "a HEIC photograph, which is not read" if _brands(data).intersection(_HEIF_BRANDS) else "a film"
     if not data.strip(b"\x00"):

@@ -7,6 +7,7 @@ file that was cut is refused, never filled up; damage that leaves all marks of a
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ from numpy.typing import NDArray
 from fundoscope.errors import PhotographError
 from fundoscope.imaging.alike import name_alike
 from fundoscope.imaging.decode import decode
+from fundoscope.imaging.dicom_header import DicomHeader
 from fundoscope.imaging.headers import COPY_AGAIN, check_size
 from fundoscope.imaging.kinds import foreign_kind, format_of
-from fundoscope.imaging.sources import MAX_BYTES, Source, load_source, name_of
+from fundoscope.imaging.sources import MAX_BYTES, FramePath, Source, load_source, name_of
 
 Pixels = NDArray[np.uint8]  # (rows, columns, 3), RGB
 
@@ -38,7 +40,8 @@ class Photograph:
     `pixels` is (rows, columns, 3), uint8, RGB; `name` is the file as the caller gave it; `n_bytes` the length
     of the encoded file (0 for an array) and `format` one of `kinds.READ`, or array. A large JPEG may have been decoded at a
     reduced scale: then one of `pixels` covers `reduction` x `reduction` of the file's, which has `shape` (rows, columns).
-    `remark` says in whole sentences what of the file was left aside: further pictures, channels that are no colour.
+    `remark` says in whole sentences what of the file was left aside: further pictures, channels that are no colour;
+    of a DICOM file also what its header doubts. `header` is that header, None for other files.
     """
 
     pixels: Pixels
@@ -48,6 +51,7 @@ class Photograph:
     reduction: int = 1
     file_shape: tuple[int, int] | None = None
     remark: str = ""
+    header: DicomHeader | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -76,8 +80,9 @@ def read(
     loaded = load_source(source, name)
     if isinstance(loaded, np.ndarray):
         return Photograph(_of_array(loaded, name, max_pixels), name, 0, "array")
-    data = _bytes_of(loaded, name) if isinstance(loaded, str) else loaded
-    return _decode(data, name, max_pixels, least_side)
+    frame = loaded.frame if isinstance(loaded, FramePath) else 0
+    data = loaded if isinstance(loaded, bytes) else _bytes_of(os.fsdecode(loaded), name)
+    return _decode(data, name, max_pixels, least_side, frame)
 
 
 def _of_array(array: NDArray[Any], name: str, max_pixels: int) -> Pixels:
@@ -108,16 +113,21 @@ def _bytes_of(path: str, name: str) -> bytes:
         raise PhotographError(name, cause, "Check the path and its permissions.") from error
 
 
-def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None) -> Photograph:
+def _decode(data: bytes, name: str, max_pixels: int, least_side: int | None, frame: int = 0) -> Photograph:
     if not data:
         raise PhotographError(name, "the file is empty", COPY_AGAIN)
     kind = format_of(data)
     if kind is None:
         raise PhotographError(name, f"is {foreign_kind(data)}", "Export the photograph as JPEG, PNG or TIFF.")
-    found = decode(data, kind, name, max_pixels, least_side)
+    if kind == "DICOM":
+        from fundoscope.imaging.dicom_pixels import decode_dicom
+
+        found = decode_dicom(data, name, max_pixels, least_side, frame)
+    else:
+        found = decode(data, kind, name, max_pixels, least_side)
     pixels = _as_rgb8(found.values, name, found.bits)
     rows, columns = found.shape
-    return Photograph(pixels, name, len(data), kind, found.reduction, (rows, columns), found.remark)
+    return Photograph(pixels, name, len(data), kind, found.reduction, (rows, columns), found.remark, found.header)
 
 
 def _as_rgb8(array: NDArray[Any], name: str, bits: int | None = None) -> Pixels:

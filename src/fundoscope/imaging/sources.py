@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -21,19 +23,34 @@ MAX_BYTES = 512 * 1024 * 1024
 #: What can be read: a path, the bytes of a file, a file opened in binary mode, an array, or a PIL image.
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | NDArray[Any] | Image.Image"
 
+
+@dataclass(frozen=True, slots=True)
+class FramePath(os.PathLike[str]):
+    """One picture, `frame` from 1 on, of a DICOM file that holds several."""
+
+    path: Path
+    frame: int
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __str__(self) -> str:
+        return f"{self.path}#{self.frame}"
+
+
 _TAKEN = (
     "Taken are a path, the bytes of a file, a file opened in binary mode, an array (rows, columns) or "
     "(rows, columns, 3) in RGB, and a PIL image"
 )
 
 
-def load_source(source: Any, name: str) -> str | bytes | NDArray[Any]:
-    """A source as something that can be read again: a path, the bytes of a file, or an array.
+def load_source(source: Any, name: str) -> str | FramePath | bytes | NDArray[Any]:
+    """A source as something that can be read again: a path, one picture of a DICOM file, the bytes of a file, or an array.
 
     Raises `TypeError` for what is no source, and `PhotographError` where a file or a PIL image cannot be read.
     """
     kind = _kind_of(source)
-    if isinstance(source, np.ndarray) and kind != "bytes":
+    if isinstance(source, FramePath) or (isinstance(source, np.ndarray) and kind != "bytes"):
         return source
     if kind == "path":
         return os.fsdecode(source)
@@ -59,7 +76,7 @@ def name_of(source: Any, number: int | None = None) -> str:
     label = getattr(source, {"file": "name", "image": "filename"}.get(kind, "no label"), None)
     path = source if kind == "path" else label
     if isinstance(path, str | os.PathLike) and (kind == "path" or str(path)):
-        return str(os.fsdecode(path))
+        return str(path) if isinstance(path, FramePath) else str(os.fsdecode(path))
     return kind or _type_name(source) if number is None else f"{kind} {number}"
 
 
@@ -94,10 +111,20 @@ def _named(photographs: Iterable[Any]) -> Iterator[tuple[Any, str]]:
             kind, name = _kind_of(source), name_of(source, number)
             if kind == "array" and may_be_reused:
                 source = source.copy()
+            elif kind == "path" and (pictures := _pictures_in(source)):
+                yield from ((picture, str(picture)) for picture in pictures)
+                continue
             elif kind in ("file", "image"):
                 with suppress(PhotographError):  # whoever reads it meets the same error, and makes a row of it
                     source = load_source(source, name)
             yield source, name
+
+
+def _pictures_in(source: Any) -> list[FramePath]:
+    """Each picture of a DICOM file that holds several; none for every other file."""
+    from fundoscope.imaging.dicom_header import frames_of
+
+    return frames_of(Path(os.fsdecode(source))) if not isinstance(source, FramePath) else []
 
 
 def _check_type(source: Any, number: int) -> None:

@@ -10,12 +10,26 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any, cast
 
 from fundoscope.errors import OutputError, UsageError, list_names
-from fundoscope.findings import GradedPhotograph, Grader, Mention, Row, Sink, Status, WarningSink, exit_code, plural
+from fundoscope.findings import (
+    Finding,
+    GradedPhotograph,
+    Grader,
+    Mention,
+    Row,
+    Sink,
+    Status,
+    WarningSink,
+    exit_code,
+    join_remarks,
+    plural,
+)
 from fundoscope.outputs import RUN_MARKER, STATE
 from fundoscope.runs.engines import grade_isolated, map_in_order
 from fundoscope.runs.folder import BEGIN_ANEW, RunFolder, manifest_of
@@ -107,7 +121,13 @@ def run(
 
 
 def _grade(grader: Grader, mention: Mention) -> tuple[FileState, GradedPhotograph]:
-    return file_state(mention.file), grade_isolated(grader, mention.file, mention.path)
+    state = file_state(mention.file)
+    graded = grade_isolated(grader, mention.source, mention.path)
+    if mention.remark:
+        first, *others = graded.findings
+        first = cast(Finding, replace_fields(cast(Any, first), reason=join_remarks(first.reason, mention.remark)))
+        graded = GradedPhotograph((first, *others), graded.evidence)
+    return state, graded
 
 
 def _silent(stage: str, done: int, total: int) -> None:

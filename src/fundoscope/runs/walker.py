@@ -19,6 +19,7 @@ from fundoscope.folders import Skipped, ask, files_below, is_hidden, is_own, kin
 from fundoscope.imaging.kinds import SUFFIXES
 from fundoscope.imaging.read import natural_order
 from fundoscope.outputs import read_marker
+from fundoscope.runs.dicom_mentions import expand_mention
 
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -99,11 +100,12 @@ def _mentions_of(photo: str, skipped: Skipped) -> Iterator[Mention]:
         skipped.add("file of a report", path)
     elif path.suffix.lower() in TABLE_SUFFIXES and ask(path.is_file):
         for record in Cohort.read(path, labelled=False):
-            yield Mention(record.image, record.infant, record.eye, record.exam, record.path, path)
+            mention = Mention(record.image, record.infant, record.eye, record.exam, record.path, path)
+            yield from expand_mention(mention, skipped, searched=False)
     elif _MAGIC.search(photo) and not ask(path.exists):
         yield from _by_pattern(photo, skipped)
     else:
-        yield Mention(photo)
+        yield from expand_mention(Mention(photo), skipped, searched=False)
 
 
 def _is_answer(path: Path) -> bool:
@@ -115,11 +117,12 @@ def _is_answer(path: Path) -> bool:
 def _in_folder(photo: str, folder: Path, skipped: Skipped) -> Iterator[Mention]:
     own = Skipped()
     files = photographs_below(folder, own)
+    mentions = [each for file in files for each in expand_mention(Mention(str(file)), own, searched=True)]
     skipped.update(own)
-    if not files and read_marker(folder) is None:
+    if not mentions and read_marker(folder) is None:
         seen = f" In it: {own.describe()}." if own else ""
         raise UsageError(f"{photo}: the folder holds no photograph ({', '.join(SUFFIXES)}).{seen} Give another folder.")
-    yield from (Mention(str(file)) for file in files)
+    yield from mentions
 
 
 def _by_pattern(photo: str, skipped: Skipped) -> Iterator[Mention]:
@@ -130,8 +133,9 @@ def _by_pattern(photo: str, skipped: Skipped) -> Iterator[Mention]:
         raise UsageError(
             f"{photo}: no file matches.{seen} Check the pattern, and quote it if the shell should not expand it."
         )
+    for file in sorted(files, key=natural_order):
+        yield from expand_mention(Mention(file), own, searched=True)
     skipped.update(own)
-    yield from (Mention(file) for file in sorted(files, key=natural_order))
 
 
 def _flat_matches(photo: str, skipped: Skipped) -> list[str]:

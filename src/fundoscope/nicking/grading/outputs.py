@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from fundoscope.bundles.card import NickingCard
-from fundoscope.findings import GradedPhotograph, Mention, Row, Sink, counted
+from fundoscope.findings import GradedPhotograph, Mention, NickingFinding, Row, Sink, counted
 from fundoscope.nicking.grading.crossing_patches import cut_crossing
 from fundoscope.nicking.grading.evidence import MEASURED_ONLY, PatchGrading, PhotographGrading
 from fundoscope.nicking.grading.grades import PatchGrade
@@ -48,7 +49,8 @@ class NickingPage:
             picture = None if card is None else card.pixels
         else:
             assert isinstance(grading, PhotographGrading)
-            picture = self._report.add_photograph(number, grading.findings, grading.pixels, cards_of(grading))
+            findings = cast(tuple[NickingFinding, ...], graded.findings)
+            picture = self._report.add_photograph(number, findings, grading.pixels, cards_of(grading))
             attention = None
         if picture is None:
             return ()

@@ -1,4 +1,4 @@
-"""The sinks of a screening: report.html with its pictures, and eyes.csv for photographs from a cohort table."""
+"""The sinks of a screening: report.html with its pictures, and eyes.csv for photographs from a cohort table and DICOM files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def open_sinks(
 
 
 class EyeTable:
-    """`eyes.csv`, a row an eye, for photographs from a cohort table; it is written when the run ends."""
+    """`eyes.csv`, a row an eye, for photographs from a cohort table and for DICOM files; it is written when the run ends."""
 
     position = 0
 
@@ -59,11 +59,11 @@ class EyeTable:
 
     def recount(self, mention: Mention, rows: Sequence[Row]) -> None:
         """Count one view of an eye."""
-        if mention.table is not None:
+        if mention.table is not None or mention.header is not None:
             self._eyes.add(mention.infant, mention.eye, mention.exam, *rows)
 
     def close(self, whole: bool) -> None:
-        """Write the table; without a cohort table there is none."""
+        """Write the table; without a cohort table, and without DICOM files, there is none."""
         if rows := self._eyes.rows():
             table = CsvTable(self._path, EYE_COLUMNS)
             table.add_rows(rows)
