@@ -339,8 +339,9 @@ def _deep(
     if tuple(shape) != (layout.rows, layout.columns, layout.samples) or not 2 <= bits <= 16:
         raise PhotographError(name, "its header and the picture in it are of different sizes", _EXPORT)
     values = _by_gdcm(frame, layout, syntax, bits)
+    used = min(bits, layout.stored)  # encoders often name 16 bits of which fewer are used
     return _finish(
-        values, replace(layout, stored=bits, high=bits - 1, allocated=16 if bits > 8 else 8), dataset, name, ""
+        values, replace(layout, stored=used, high=used - 1, allocated=8 if bits <= 8 else 16), dataset, name, ""
     )
 
 
