@@ -268,7 +268,7 @@ def test_other_files_are_counted_and_named_everywhere(tmp_path):
 
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_text("1")
-    for name in ("a.dcm", "b.heic", "c.HEIC", "d.txt", "e<b>.txt", "f", "g.txt"):
+    for name in ("a.mp4", "b.heic", "c.HEIC", "d.txt", "e<b>.txt", "f", "g.txt"):
         (tmp_path / "in" / name).touch()
     found = walk([str(tmp_path / "in")])
     words = found.skipped.describe()
