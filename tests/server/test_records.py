@@ -7,7 +7,8 @@ pytest.importorskip("sqlalchemy", reason="the extra serve is not installed")
 import shutil
 from datetime import date, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
 
 from fundoscope.guidelines import decide_infant, read_guideline, read_infants
 from fundoscope.server.database import Database
@@ -80,12 +81,13 @@ def sign(session, exam, kind="first", supersedes=None, right=None, left=None, **
         reader_id=2,
         kind=kind,
         supersedes=supersedes,
-        signed_at=now(),
         created_via="pages",
     )
     for eye, own in (("right", right), ("left", left)):
         reading.eyes.append(EyeReading(eye=eye, **both | (own or {})))
     session.add(reading)
+    session.flush()
+    reading.signed_at = now()
     exam.state, exam.signed_at = "signed", now()
     session.flush()
     due.refresh_due(session, exam.patient, date(2024, 2, 13))
@@ -134,12 +136,11 @@ def test_only_the_reading_that_speaks_for_an_exam_counts(session):
     infant = add_infant(session)
     exam = add_exam(session, infant)
     first = sign(session, exam, zone="II", stage="0", plus="no")
-    masked = sign(session, exam, kind="second", zone="I", stage="3", plus="plus")
-    sign(session, exam, kind="correction", supersedes=masked.id, zone="I", stage="3", plus="plus")
+    sign(session, exam, kind="second", zone="I", stage="3", plus="plus")  # masked
     assert infant.due_by == date(2024, 3, 4)
-    sign(session, exam, kind="addendum", supersedes=first.id)
+    more = sign(session, exam, kind="addendum", supersedes=first.id, zone="II", stage="0", plus="no")
     assert infant.due_by == date(2024, 3, 4)
-    sign(session, exam, kind="correction", supersedes=first.id, zone="II", stage="1", plus="no")
+    sign(session, exam, kind="correction", supersedes=more.id, zone="II", stage="1", plus="no")
     assert infant.due_by == date(2024, 2, 26)
     sign(session, exam, kind="adjudication", zone="II", stage="2", plus="plus")
     assert infant.due["decision"] == "treat"
@@ -316,6 +317,15 @@ def test_a_transfer_takes_everything_along_and_the_old_site_sees_it_no_more(sess
         patients.view_patient(session, READER, infant.id)
     assert patients.view_patient(session, ELSEWHERE, infant.id).exams[0].id == reading.exam_id
     assert infant.due_by == date(2024, 3, 4)
+
+
+def test_of_a_signed_reading_only_the_site_can_change(session):
+    sign(session, add_exam(session, add_infant(session)), zone="II", stage="0", plus="no")
+    for column in {column.name for column in Reading.__table__.columns} - {"id", "site_id"}:
+        with pytest.raises(IntegrityError, match="never changes"), session.begin_nested():
+            session.execute(update(Reading.__table__).values({column: None}))
+    session.execute(update(Reading).values(site_id=2))
+    assert session.scalar(select(Reading.site_id)) == 2
 
 
 def test_a_merge_gives_the_exams_to_the_other_and_fills_what_it_lacks(session):

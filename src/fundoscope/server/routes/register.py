@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from fundoscope.server.routes import health, sign_in, static
+from fundoscope.server.routes import (
+    exams_v1,
+    health,
+    lists_v1,
+    patients_v1,
+    sign_in,
+    static,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     static.router,
     sign_in.router,
+    lists_v1.router,
+    patients_v1.router,
+    exams_v1.router,
 )

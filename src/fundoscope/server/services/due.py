@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from itertools import groupby
 from typing import Any, cast
 
 from sqlalchemy import select
@@ -28,10 +27,9 @@ from fundoscope.guidelines import (
 from fundoscope.guidelines.rules import Plus, Regression, Stage, Zone
 from fundoscope.server.models import Exam, EyeReading, Job, Patient, Reading, Site
 from fundoscope.server.room import Room
+from fundoscope.server.services.exam_state import DECIDING_KINDS
 from fundoscope.server.services.jobs import TakenJob, WriteAnswer, add_job, handler
 
-#: Kinds of readings that speak for an exam; a correction does where what it corrects does.
-DECIDING_KINDS = ("first", "adjudication")
 #: How an infant may have left so that nothing is due any more; one that is lost is still due.
 ENDED = ("died", "transferred", "finished")
 _SLICE = 200  # infants of one transaction of the nightly refresh: uploads wait only that long
@@ -81,26 +79,19 @@ def refresh_all_due(session: Session, patients: Sequence[Patient], on: date) -> 
 def find_deciding_readings(session: Session, patients: Sequence[int]) -> list[DecidingReading]:
     """The reading that speaks for each exam of these patients, oldest exam first; exams that are not signed are left out.
 
-    It is the newest signed one of kind first, adjudication, or a correction of these; cancelled exams have none.
+    As `readings.current_reading` has it, for many at once; cancelled exams have none.
     """
     rows = session.execute(
         select(Reading, Exam.day, Exam.patient_id)
         .join(Exam, Exam.id == Reading.exam_id)
-        .where(Exam.patient_id.in_(patients), Exam.state != "cancelled", Reading.signed_at.is_not(None))
+        .where(Exam.patient_id.in_(patients), Exam.state != "cancelled")
+        .where(Reading.signed_at.is_not(None), Reading.kind.in_(DECIDING_KINDS))
         .options(selectinload(Reading.eyes))
-        .order_by(Exam.day, Exam.id, Reading.id)
+        .order_by(Exam.day, Exam.id, Reading.signed_at, Reading.id)
     ).all()
-    found = []
-    for _, group in groupby(rows, key=lambda row: row[0].exam_id):
-        signed = {reading.id: (reading, day, patient) for reading, day, patient in group}
-        for reading, day, patient in reversed(list(signed.values())):
-            first = reading
-            while first.kind == "correction" and first.supersedes in signed:
-                first = signed[first.supersedes][0]
-            if first.kind in DECIDING_KINDS:
-                found.append(DecidingReading(day, reading.exam_id, patient, reading))
-                break
-    return found
+    superseded = {row[0].supersedes for row in rows}
+    newest = {row[0].exam_id: row for row in rows if row[0].id not in superseded}
+    return [DecidingReading(day, number, patient, reading) for number, (reading, day, patient) in newest.items()]
 
 
 def make_infant(patient: Patient, readings: Iterable[DecidingReading]) -> ScreenedInfant:

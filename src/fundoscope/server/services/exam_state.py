@@ -18,7 +18,7 @@ from fundoscope.guidelines.rules import PLUS, STAGES, ZONES, Plus, Stage, Zone, 
 from fundoscope.server.models import EYES, Exam, EyeReading, Grading, Patient, Photograph, Reading, Site
 
 #: Kinds of readings that speak for the exam; a masked second reading and a hidden repeat do not.
-DECIDING_KINDS = ("first", "adjudication", "correction")
+DECIDING_KINDS = ("first", "adjudication", "correction", "addendum")
 #: An exam whose `urgency` is below comes first, and somebody must put their name to having seen it.
 URGENT_BELOW = 20
 

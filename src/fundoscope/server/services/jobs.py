@@ -8,7 +8,7 @@ the end of the job are one transaction, so a step that was done twice leaves one
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,8 +19,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from fundoscope.languages import ngettext
-from fundoscope.server.errors import BusyError
+from fundoscope.server.errors import BusyError, NotFoundError
 from fundoscope.server.models import Job, now
+from fundoscope.server.permissions import EVERYBODY, Caller
 from fundoscope.server.room import Room
 
 LEASE_SECONDS = 20
@@ -227,3 +228,30 @@ def next_moment(session: Session) -> datetime | None:
     waiting = select(func.min(Job.run_after)).where(Job.state == "waiting")
     left = select(func.min(Job.lease_until)).where(Job.state == "running")
     return min(filter(None, (session.scalar(waiting), session.scalar(left))), default=None)
+
+
+# --- looking
+
+
+def find_jobs(
+    session: Session, caller: Caller, state: str = "", kind: str = "", after: int | None = None, limit: int = 50
+) -> Sequence[Job]:  # fmt: skip
+    """Jobs of the caller's sites, the newest first; `after` is the number of the last one of the page before."""
+    caller.require(*EVERYBODY)
+    query = select(Job).where(Job.site_id.in_(caller.sites))
+    if state:
+        query = query.where(Job.state == state)
+    if kind:
+        query = query.where(Job.kind == kind)
+    if after is not None:
+        query = query.where(Job.id < after)
+    return session.scalars(query.order_by(Job.id.desc()).limit(limit)).all()
+
+
+def get_job(session: Session, caller: Caller, job_id: int) -> Job:
+    """The job of that number; `NotFoundError` where it is of a site of others, or of none."""
+    caller.require(*EVERYBODY)
+    job = session.get(Job, job_id)
+    if job is None or job.site_id not in caller.sites:
+        raise NotFoundError("job", job_id)
+    return job

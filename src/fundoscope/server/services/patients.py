@@ -6,7 +6,7 @@ is the `version` of a patient, by which two people who edit it at once find out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -30,7 +30,7 @@ from fundoscope.server.models import (
     Site,
     User,
 )
-from fundoscope.server.permissions import CLINICAL, EVERYBODY, Caller, get_owned
+from fundoscope.server.permissions import CLINICAL, EVERYBODY, Caller, Role, get_owned
 from fundoscope.server.services import audit
 from fundoscope.server.services.due import gestational_age_of, refresh_due
 from fundoscope.server.services.inputs import (
@@ -47,6 +47,7 @@ from fundoscope.server.services.inputs import (
     Version,
     read_gestational_age,
 )
+from fundoscope.server.services.readings import MASKED_KINDS
 
 Weight = Annotated[Annotated[int, Field(ge=200, le=7000)] | None, BLANK_IS_NONE]
 WeightGain = Annotated[Annotated[int, Field(ge=-1000, le=2000)] | None, BLANK_IS_NONE]
@@ -131,6 +132,13 @@ class Reason(_Input):
 # --- look
 
 
+def find_sites(session: Session, caller: Caller, after: int = 0, limit: int | None = None) -> Sequence[Site]:
+    """The sites of the caller, by their numbers."""
+    caller.require(*EVERYBODY)
+    query = select(Site).where(Site.id.in_(caller.sites), Site.id > after)
+    return session.scalars(query.order_by(Site.id).limit(limit)).all()
+
+
 def get_patient(session: Session, caller: Caller, patient_id: int) -> Patient:
     """The patient of that number, not recorded as a view."""
     caller.require(*EVERYBODY)
@@ -181,10 +189,40 @@ def find_siblings(session: Session, caller: Caller, patient: Patient) -> Sequenc
     ).all()
 
 
+def find_masked_exams(session: Session, caller: Caller, patients: Iterable[int]) -> dict[int, int]:
+    """Exams of these patients that the caller is to read again without knowing their readings, each with its patient.
+
+    As `readings.is_masked` has it, for many at once. Findings of such an exam, and the rule that they led to, are not to be told;
+    the day on which the infant is due is, since it must not be missed.
+    """
+    if caller.role is not Role.READER or caller.user_id is None:
+        return {}
+    own = select(Reading.id).where(
+        Reading.exam_id == ReadingTask.exam_id, Reading.reader_id == caller.user_id, Reading.signed_at.is_not(None)
+    )
+    query = (
+        select(ReadingTask.exam_id, Exam.patient_id)
+        .join(Exam, Exam.id == ReadingTask.exam_id)
+        .where(
+            Exam.patient_id.in_(list(patients)), ReadingTask.done_at.is_(None), ReadingTask.kind.in_(MASKED_KINDS),
+            or_(ReadingTask.open_from.is_(None), ReadingTask.open_from <= date.today()),
+            or_(ReadingTask.reader_id == caller.user_id, ReadingTask.reader_id.is_(None) & ~own.exists()),
+        )
+    )  # fmt: skip
+    return {row.exam_id: row.patient_id for row in session.execute(query)}
+
+
+def find_versions(session: Session, subject: str, numbers: Iterable[int]) -> dict[int, int]:
+    """By the number of each row that of its last correction; 0 where it is as it was first written."""
+    numbers = list(numbers)
+    query = select(Correction.subject_id, func.max(Correction.id)).group_by(Correction.subject_id)
+    found = session.execute(query.where(Correction.subject == subject, Correction.subject_id.in_(numbers)))
+    return dict.fromkeys(numbers, 0) | dict(found.all())
+
+
 def find_version(session: Session, subject: str, number: int) -> int:
     """The number of the last correction of a row; 0 where it is as it was first written."""
-    mine = Correction.subject == subject, Correction.subject_id == number
-    return session.scalar(select(func.max(Correction.id)).where(*mine)) or 0
+    return find_versions(session, subject, [number])[number]
 
 
 def find_corrections(
