@@ -18,7 +18,7 @@ import typer
 import typer.core
 import typer.models
 
-from fundoscope.cli import bundle, cohort, doctor, forensics, nicking, rop, simulate
+from fundoscope.cli import bundle, cohort, doctor, forensics, nicking, rop, server, simulate
 from fundoscope.errors import FundoscopeError, OutputError, UsageError, printable
 from fundoscope.outputs import cannot_write
 
@@ -52,6 +52,8 @@ app.add_typer(nicking.app, name="nicking")
 app.add_typer(cohort.app, name="cohort")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(simulate.app, name="simulate")
+app.add_typer(server.app, name="server")
+app.command("serve")(server.serve)
 app.command("forensics")(forensics.forensics)
 app.command("doctor")(doctor.doctor)
 
@@ -158,7 +160,7 @@ def _explain(error: BaseException) -> int:
         return _leave("stopped", 128 + signal.SIGINT, "")
     if isinstance(error, BrokenPipeError) or isinstance(error.__cause__, BrokenPipeError):
         return _leave("", OutputError.exit_code)  # a reader that has left, as `head` does, needs no message
-    if _is_debug():
+    if is_debug():
         traceback.print_exception(error)
     if isinstance(error, FundoscopeError):
         return _leave(printable(error), error.exit_code)
@@ -179,7 +181,7 @@ def _stands_somewhere() -> bool:
     return True
 
 
-def _is_debug() -> bool:
+def is_debug() -> bool:
     return "--debug" in sys.argv[1:]
 
 
@@ -226,7 +228,7 @@ def _other_threads() -> Generator[None]:
     def tell(failed: Any) -> None:
         if failed.exc_value is None or isinstance(failed.exc_value, BrokenPipeError):
             return
-        if _is_debug():
+        if is_debug():
             traceback.print_exception(failed.exc_value)
         _leave(_unforeseen(failed.exc_value), _UNFORESEEN)
 

@@ -5,6 +5,7 @@ ServerError (a FundoscopeError)
 ├── NotAllowedError    403  the role may not do this
 ├── NotFoundError      404  no such thing, or one of another site (the answer is the same)
 ├── ConflictError      409  the state does not allow it: a signed reading, a name that is taken
+├── GoneError          410  a link that was used, or is too old
 ├── TooLargeError      413  more bytes than the limits of the settings allow
 ├── MisdirectedError   421  the request names a host that is not ours
 ├── InvalidError       422  a value cannot be taken; `field` names it
@@ -52,6 +53,13 @@ class ConflictError(ServerError):
 
     status = 409
     title = "This cannot be done now"
+
+
+class GoneError(ServerError):
+    """A link that was used, or is too old."""
+
+    status = 410
+    title = "Not valid any more"
 
 
 class TooLargeError(ServerError):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fundoscope.errors import UsageError, nearest
 
 Size = Annotated[int, Field(gt=0)]
 
@@ -22,6 +26,33 @@ class UploadLimits(BaseModel):
     waiting_jobs: Size = 2_000  # photographs that wait to be judged before new ones are answered with 503
     grading_seconds: Size = 120  # of one photograph, before the child process is ended
     grading_bytes: Size = 3 << 30  # address space of the child process
+
+
+class RateLimits(BaseModel):
+    """How often one may ask, in requests a minute; more are answered 429. A burst of a quarter of it is free."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: Size = 6_000  # a hospital often comes from one address
+    account: Size = 3_000
+    sign_in: Size = 60  # passwords and links tried from one address
+
+
+class SingleSignOn(BaseModel):
+    """An identity provider that speaks OpenID Connect; `label` stands on the button."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str  # its configuration lies at ISSUER/.well-known/openid-configuration
+    client_id: str
+    client_secret_file: Path | None = None  # None: a public client, whose proof is PKCE alone
+    label: str = "Single sign-on"
+    scope: str = "openid profile"
+
+    @property
+    def client_secret(self) -> str | None:
+        """The secret, without a line break at its end."""
+        return None if self.client_secret_file is None else self.client_secret_file.read_text().strip()
 
 
 class ServerSettings(BaseModel):
@@ -46,6 +77,17 @@ class ServerSettings(BaseModel):
     session_hours: Size = 12
     debug: bool = False  # what nobody foresaw is raised on, for makers
     limits: UploadLimits = UploadLimits()
+    rates: RateLimits = RateLimits()
+    single_sign_on: SingleSignOn | None = None
+    metrics_token_file: Path | None = None  # who asks for /metrics from beyond loopback sends the token in it
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.database and not self.database.startswith(("postgresql://", "postgresql+psycopg://", "sqlite:///")):
+            raise ValueError("--database takes a URL that begins with postgresql://, or with sqlite:///")
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("a certificate and its key go together: give both or none")
+        return self
 
     @property
     def database_url(self) -> str:
@@ -61,3 +103,37 @@ class ServerSettings(BaseModel):
     def pictures(self) -> Path:
         """The folder of pictures made of them: re-encoded photographs, activation maps, reports."""
         return self.data / "pictures"
+
+
+def read_settings(data: Path, given: Mapping[str, Any]) -> ServerSettings:
+    """The settings in `data`/settings.toml where there is one, with those of `given` over them.
+
+    Paths in the file are relative to its folder. Raises `UsageError` for a file or a value that cannot be taken.
+    """
+    file = data / "settings.toml"
+    values: dict[str, Any] = {}
+    if file.exists():
+        try:
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(f"{file}: cannot be read as TOML ({error}). Put it right, or remove it.") from error
+        if "data" in values:
+            raise UsageError(f"{file}: 'data' is the folder in which the file lies. Remove the line.")
+    for place in (values, values.get("single_sign_on", {})):
+        for name in ("certificate", "key", "metrics_token_file", "client_secret_file"):
+            if isinstance(place, dict) and isinstance(place.get(name), str):
+                place[name] = data / place[name]
+    try:
+        settings = ServerSettings.model_validate({"data": data.absolute()} | values | dict(given))
+    except ValidationError as error:
+        one = error.errors()[0]
+        name = ".".join(str(part) for part in one["loc"]) or "the settings"
+        known = f" {nearest(name, ServerSettings.model_fields)}" if one["type"] == "extra_forbidden" else ""
+        source = file if str(one["loc"][:1] and one["loc"][0]) in values else "the command"
+        raise UsageError(
+            f"{source}: {name}: {one['msg'].removeprefix('Value error, ')}.{known} See docs/how-to/run-the-reading-room.md."
+        ) from error
+    for path in (settings.certificate, settings.key, settings.metrics_token_file):
+        if path is not None and not path.is_file():
+            raise UsageError(f"{path}: there is no such file. Name the file, or leave the option out.")
+    return settings

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from fundoscope.server.routes import (
     exams_v1,
     health,
+    links,
     lists_v1,
     patients_v1,
     sign_in,
@@ -17,6 +18,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     static.router,
     sign_in.router,
+    links.router,
     lists_v1.router,
     patients_v1.router,
     exams_v1.router,

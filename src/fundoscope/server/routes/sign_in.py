@@ -34,16 +34,15 @@ def sign_in(
     request: Request, room: TheRoom, name: Field = "", password: Field = "", wanted: NextField = "/"
 ) -> Response:
     """Open a session: a new token, whatever the browser had before."""
-    address = request.client.host if request.client else ""
     try:
         opened = sessions.sign_in(
-            room.database, name, password, address, room.settings.session_hours, request.state.session_token
+            room.database, name, password, address_of(request), room.settings.session_hours, request.state.session_token
         )
     except (NotSignedInError, BusyError) as error:
         return pages.render(
             request, None, "sign_in.html.j2", error.status, next=local_path(wanted), name=name[:100], problem=str(error)
         )
-    return _let_in(request, room, opened, wanted)
+    return let_in(request, room, opened, wanted)
 
 
 @router.get("/unlock")
@@ -57,16 +56,15 @@ def show_unlock(request: Request, room: TheRoom, wanted: Next = "/") -> Response
 @router.post("/unlock")
 def unlock(request: Request, room: TheRoom, password: Field = "", wanted: NextField = "/") -> Response:
     """Go on with a locked session."""
-    address = request.client.host if request.client else ""
     try:
         opened = sessions.unlock(
-            room.database, request.state.session_token, password, address, room.settings.session_hours
+            room.database, request.state.session_token, password, address_of(request), room.settings.session_hours
         )
     except (NotSignedInError, BusyError) as error:
         if not request.state.session_token:
             return RedirectResponse("/sign-in", 303)
         return pages.render(request, None, "unlock.html.j2", error.status, next=local_path(wanted), problem=str(error))
-    return _let_in(request, room, opened, wanted)
+    return let_in(request, room, opened, wanted)
 
 
 @router.post("/sign-out")
@@ -86,7 +84,13 @@ def local_path(wanted: str) -> str:
     return "/" if odd else wanted
 
 
-def _let_in(request: Request, room: TheRoom, opened: OpenedSession, wanted: str) -> Response:
+def address_of(request: Request) -> str:
+    """The address of whoever asks; behind a stated proxy the one that it tells."""
+    return request.client.host if request.client else ""
+
+
+def let_in(request: Request, room: TheRoom, opened: OpenedSession, wanted: str) -> Response:
+    """Give the cookie of a session and go on to where one wanted to go."""
     answer = RedirectResponse(local_path(wanted), 303)
     give_cookie(request, answer, opened.token, room.settings.session_hours * 3600)
     return answer

@@ -15,6 +15,7 @@ from fundoscope.errors import FundoscopeError
 from fundoscope.languages import gettext as _
 from fundoscope.server import pages
 from fundoscope.server.errors import BusyError, InvalidError, NotSignedInError, ServerError
+from fundoscope.server.services.inputs import describe_faults
 
 
 def answer_error(request: Request, error: Exception) -> Response:
@@ -58,7 +59,9 @@ def describe_error(error: Exception) -> dict[str, Any]:
         status, title, detail = 422, _(InvalidError.title), str(error)
     elif isinstance(error, RequestValidationError):
         status, title = 422, _(InvalidError.title)
-        field, detail = _describe_validation(error)
+        faults = describe_faults(error.errors())
+        field = next(iter(faults))
+        detail = "; ".join(f"{name}: {fault}" if name else fault for name, fault in list(faults.items())[:5])
     elif isinstance(error, HTTPException):
         status, title, detail = _describe_http(error)
     elif isinstance(error, OperationalError):
@@ -70,12 +73,6 @@ def describe_error(error: Exception) -> dict[str, Any]:
     return {"type": "about:blank", "title": title, "status": status, "detail": detail} | (
         {"field": field} if field else {}
     )
-
-
-def _describe_validation(error: RequestValidationError) -> tuple[str, str]:
-    """The first value at fault by its name, and what is wrong with each; the values themselves are not told back."""
-    told = [(".".join(str(part) for part in one["loc"][1:]), str(one["msg"])) for one in error.errors()]
-    return told[0][0], "; ".join(f"{name}: {message}" if name else message for name, message in told[:5])
 
 
 def _describe_http(error: HTTPException) -> tuple[int, str, str]:
