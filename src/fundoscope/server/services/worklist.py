@@ -1,14 +1,229 @@
-"""The worklist: who comes first, and why."""
+"""The worklist: everything that waits for somebody, the most urgent first, lane after lane.
+
+A lane is one query in one order; a page of the list takes rows from lane after lane until it is full, and its cursor names the lane
+and the last row. The lanes, in their order:
+
+    urgent      exams with findings or suspicion of ROP that nobody has read, or whose result nobody has acknowledged
+    overdue     other exams that were not signed within 24 hours of their first photograph
+    missed      infants whose next exam should have been by now, and who have none open
+    incomplete  exams that lack views, or whose refused photographs were not repeated
+    to_read     the other exams that have photographs
+    again       exams to be read again, masked: second readings, hidden repeats, adjudication
+    empty       exams without a photograph
+    due         infants to be examined within a week, or whose window is open
+    unclear     infants for whom no rule says when: a person must decide
+
+With a filter on the state there is one lane `exams`, and a search adds `closed` (signed and cancelled exams) and `people`.
+"""
 
 from __future__ import annotations
 
+import base64
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, literal, or_, select, true, tuple_
+from sqlalchemy.orm import Session, aliased
+
 from fundoscope.languages import gettext as _
-from fundoscope.server.services.exam_state import UrgencyReason
+from fundoscope.server.errors import ConflictError, InvalidError
+from fundoscope.server.models import Exam, Grading, Patient, Photograph, Reading, ReadingTask, Site, User, now
+from fundoscope.server.permissions import CLINICAL, EVERYBODY, Caller, Role, get_owned
+from fundoscope.server.services import audit
+from fundoscope.server.services.exam_state import URGENCIES, URGENT_BELOW, UrgencyReason
+
+#: From the first photograph to a signed reading (AAP 2015: results within 24 hours).
+READ_WITHIN = timedelta(hours=24)
+#: Infants who are due this soon stand in the list.
+DUE_SOON = timedelta(days=7)
+UNSIGNED = ("open", "to_read", "read")
+
+Lane = Literal[
+    "urgent", "overdue", "missed", "incomplete", "to_read", "again", "empty", "due", "unclear", "exams", "closed", "people"
+]  # fmt: skip
+WORK_LANES: tuple[Lane, ...] = (
+    "urgent", "overdue", "missed", "incomplete", "to_read", "again", "empty", "due", "unclear",
+)  # fmt: skip
+_INFANT_LANES = ("missed", "due", "unclear", "people")
+
+Words = Annotated[str, StringConstraints(strip_whitespace=True, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+class WorklistQuery(BaseModel):
+    """What of the list is wanted. `search` is looked for in codes, names and accession numbers.
+
+    `due` looks at the day by which the infant is to be examined next: gone by, or within a week. `day_from` and `day_to` are days of
+    exams. `next` of one answer is `cursor` of the following call, with the same filters.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lane: Lane | Literal[""] = ""
+    state: Literal["", "open", "to_read", "read", "signed", "cancelled"] = ""
+    site: Number | None = None
+    kind: Literal["", "infant", "adult"] = ""
+    due: Literal["", "overdue", "week"] = ""
+    camera: Words = ""
+    day_from: date | None = None
+    day_to: date | None = None
+    search: Words = ""
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: Annotated[str, StringConstraints(max_length=500)] = ""
+
+    @property
+    def filters(self) -> dict[str, str]:
+        """The filters that are set, as they stand in an address; the lane and the cursor are none."""
+        names = ("state", "site", "kind", "due", "camera", "day_from", "day_to", "search")
+        return {name: str(value) for name in names if (value := getattr(self, name))}
+
+
+class WorklistItem(BaseModel):
+    """A row of the list: an exam, an infant who is due (`exam` None), or a masked reading (`task`; whose it is is not told).
+
+    `reason` is a code of `exam_state.UrgencyReason`, or `hidden` where the site hides the tool's answer until the first reading is
+    saved. `hours_left` is until 24 hours after the first photograph, negative once they are over, None once it is signed. Of adults
+    `worst_nicking` is the worst grade (0 to 3) that the tool gave a crossing of the exam, of `crossings`; `vessels` are the measures of
+    the photograph in which most crossings were found, as its grading names them.
+    """
+
+    lane: Lane
+    site: int
+    site_name: str
+    kind: str
+    exam: int | None = None
+    patient: int | None = None
+    task: int | None = None
+    adjudication: bool = False
+    code: str = ""
+    name: str = ""
+    day: date | None = None
+    postmenstrual_age: int | None = None  # days, on the day of the exam
+    camera: str = ""
+    accession: str = ""
+    state: str = ""
+    reason: str = ""
+    urgent: bool = False
+    highest_p: float | None = None
+    photographs: int = 0
+    waiting: int = 0
+    missing_views: list[str] = Field(default_factory=list)
+    uploaded_at: datetime | None = None
+    signed_at: datetime | None = None
+    hours_left: float | None = None
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str = ""
+    due_from: date | None = None
+    due_by: date | None = None
+    decision: str = ""
+    worst_nicking: int | None = None
+    crossings: int | None = None
+    vessels: dict[str, Any] | None = None
+
+
+class WorklistPage(BaseModel):
+    """Rows of the list, how many each lane holds in all (within the filters), and where it goes on."""
+
+    items: list[WorklistItem]
+    counts: dict[Lane, int]
+    next: str | None = None
+
+
+@dataclass(frozen=True)
+class _LaneQuery:
+    """One lane: its rows, by `keys` (never NULL; their last is the row's number), all upwards or all downwards."""
+
+    rows: Select[Any]
+    keys: tuple[Any, ...]
+    types: tuple[Any, ...]
+    downwards: bool = False
+
+
+@dataclass
+class _Asked:
+    """What one call asks: by whom, when, with which filters."""
+
+    caller: Caller
+    query: WorklistQuery
+    at: datetime
+    today: date
+    sites: Sequence[int]
+    dialect: str
+
+    @property
+    def read_before(self) -> datetime:
+        """Photographs that came before this moment should have been read."""
+        return self.at - READ_WITHIN
+
+
+def list_work(session: Session, caller: Caller, query: WorklistQuery, at: datetime | None = None) -> WorklistPage:
+    """A page of the worklist of the sites of `caller`, as it is at the moment `at` (now). Everybody sees the list of their sites.
+
+    Raises `InvalidError` for a cursor that is none, `NotFoundError` for a site of others.
+    """
+    caller.require(*EVERYBODY)
+    if query.site is not None:
+        caller.require_site(query.site)
+    moment = at or now()
+    sites = [query.site] if query.site is not None else sorted(caller.sites)
+    asked = _Asked(caller, query, moment, moment.astimezone().date(), sites, session.get_bind().dialect.name)
+    lanes = _find_lanes(asked)
+    counts = _count(session, asked, lanes)
+    start, after = _read_cursor(query.cursor, lanes)
+    found: list[tuple[Lane, Any]] = []
+    following = None
+    for lane in lanes[lanes.index(start) if start else 0 :]:
+        if not counts[lane] or query.lane not in ("", lane):
+            continue
+        room = query.limit - len(found)
+        wanted = _lane_query(lane, asked)
+        rows = session.execute(_after(wanted, after if lane == start else None).limit(room + 1)).all()
+        found += [(lane, row) for row in rows[:room]]
+        if len(rows) > room:
+            following = _write_cursor(lane, rows[room - 1][-len(wanted.keys) :] if room else None)
+            break
+    return WorklistPage(items=_describe(session, asked, found), counts=counts, next=following)
+
+
+def acknowledge_exam(session: Session, caller: Caller, number: int) -> Exam:
+    """Put the caller's name and the time to an urgent exam: somebody has seen it and acts on it. Once; the first name stays."""
+    caller.require(*CLINICAL)
+    exam = get_owned(session, caller, Exam, number)
+    if exam.urgency >= URGENT_BELOW or exam.state == "cancelled":
+        raise ConflictError(_("Exam {number} is not urgent, so nobody needs to acknowledge it.").format(number=number))
+    if exam.acknowledged_at is None:
+        exam.acknowledged_at, exam.acknowledged_by = now(), caller.user_id
+        audit.record(session, caller, "exam.acknowledge", "exam", exam.id, exam.site_id, reason=exam.urgency_reason)
+    return exam
+
+
+def record_view(session: Session, caller: Caller, query: WorklistQuery, page: WorklistPage) -> None:
+    """Write into the audit log that the list was looked at: which filters, how many rows; not the words of a search."""
+    filters = sorted(query.filters)
+    audit.record(session, caller, "worklist.view", site_id=query.site, filters=filters, rows=len(page.items))
+
+
+def list_cameras(session: Session, caller: Caller) -> list[str]:
+    """The cameras of the exams of the caller's sites, by name."""
+    wanted = select(Exam.camera).where(Exam.site_id.in_(caller.sites), Exam.camera != "").distinct()
+    return sorted(session.scalars(wanted))
+
+
+def list_sites(session: Session, caller: Caller) -> list[Site]:
+    """The sites of the caller, by name."""
+    return list(session.scalars(select(Site).where(Site.id.in_(caller.sites)).order_by(Site.name)))
 
 
 def describe_reason(code: str) -> str:
     """Why an exam comes where it comes, in a few words; blank where there is nothing to say of it."""
     return {
+        "": "",
+        "hidden": _("Comes first; the reason is shown after the first reading"),
         UrgencyReason.TYPE_1: _("Type 1 ROP: treat"),
         UrgencyReason.AGGRESSIVE: _("Aggressive ROP (A-ROP)"),
         UrgencyReason.REFERRAL: _("Referral-warranted ROP"),
@@ -16,4 +231,313 @@ def describe_reason(code: str) -> str:
         UrgencyReason.SUSPECTED: _("ROP suspected by the tool"),
         UrgencyReason.REFUSED_VIEWS: _("A photograph was refused and not repeated"),
         UrgencyReason.MISSING_VIEWS: _("Views are missing"),
-    }.get(UrgencyReason(code), "")
+    }[code]
+
+
+def describe_lane(lane: str) -> str:
+    """The heading of a lane."""
+    return {
+        "urgent": _("Urgent"),
+        "overdue": _("To be read: overdue"),
+        "missed": _("To be examined: overdue"),
+        "incomplete": _("Incomplete"),
+        "to_read": _("To be read"),
+        "again": _("To be read again, masked"),
+        "empty": _("No photographs yet"),
+        "due": _("To be examined"),
+        "unclear": _("No rule says when: decide"),
+        "exams": _("Exams"),
+        "closed": _("Signed or cancelled"),
+        "people": _("Infants and patients"),
+    }[lane]
+
+
+# --- lanes
+
+
+def _find_lanes(asked: _Asked) -> list[Lane]:
+    """The lanes that can hold something within the filters."""
+    query = asked.query
+    if query.state:
+        return ["exams"]
+    lanes: list[Lane] = list(WORK_LANES)
+    of_exams = query.camera or query.day_from or query.day_to  # filters that no infant without an exam passes
+    if asked.caller.role != Role.READER or of_exams or query.search or query.due:
+        lanes.remove("again")  # and what is found by its camera, day or name is no longer masked
+    if of_exams or query.kind == "adult":
+        lanes = [lane for lane in lanes if lane not in _INFANT_LANES]
+    if query.due and "unclear" in lanes:
+        lanes.remove("unclear")
+    if query.search:
+        lanes += ["closed"] if of_exams else ["closed", "people"]
+    return lanes
+
+
+def _lane_query(lane: Lane, asked: _Asked) -> _LaneQuery:
+    """The rows of a lane: the entities first, its keys last."""
+    if lane == "again":
+        rows = select(ReadingTask, Patient.kind, ReadingTask.id).join(Exam, ReadingTask.exam_id == Exam.id)
+        rows = rows.join(Patient, Exam.patient_id == Patient.id).where(*_task_filters(asked))
+        return _LaneQuery(rows, (ReadingTask.id,), (int,))
+    keys: tuple[Any, ...]
+    if lane in _INFANT_LANES:
+        keys, types = {
+            "people": ((Patient.code, Patient.id), (str, int)),
+            "unclear": ((Patient.id,), (int,)),
+        }.get(lane, ((Patient.due_by, Patient.id), (date, int)))
+        rows = select(Patient, *keys).where(*_people_filters(asked, lane), _people_lane(lane, asked))
+        return _LaneQuery(rows, keys, types)
+    numbers, when, on = (int, datetime, int), (datetime, int), (date, int)
+    keys, types = {
+        "urgent": ((_SEEN, Exam.urgency, _BEGAN, Exam.id), (int, *numbers)),
+        "overdue": ((Exam.uploaded_at, Exam.id), when),
+        "incomplete": ((Exam.urgency, Exam.uploaded_at, Exam.id), numbers),
+        "to_read": ((Exam.uploaded_at, Exam.id), when),
+    }.get(lane, ((Exam.day, Exam.id), on))
+    rows = select(Exam, Patient, *keys).join(Patient, Exam.patient_id == Patient.id)
+    rows = rows.where(*_exam_filters(asked), _exam_lane(lane, asked))
+    return _LaneQuery(rows, keys, types, downwards=lane in ("closed", "exams"))
+
+
+_SEEN = case((Exam.acknowledged_at.is_(None), 0), else_=1)
+_BEGAN = func.coalesce(Exam.uploaded_at, Exam.created_at)
+_UNTOLD = or_(Exam.state != "signed", Exam.acknowledged_at.is_(None))  # not read, or told to nobody
+
+
+def _exam_lane(lane: Lane, asked: _Asked) -> ColumnElement[bool]:
+    """Which exams stand in a lane; within `_exam_filters`."""
+    whole = URGENCIES[UrgencyReason.NONE]
+    unread = Exam.state.in_(UNSIGNED)
+    match lane:
+        case "urgent":
+            return and_(Exam.urgency < URGENT_BELOW, Exam.state.in_((*UNSIGNED, "signed")), _UNTOLD)
+        case "overdue":
+            return and_(unread, Exam.urgency >= URGENT_BELOW, Exam.uploaded_at < asked.read_before)
+        case "incomplete":
+            return and_(unread, Exam.urgency.between(URGENT_BELOW, whole - 1), Exam.uploaded_at >= asked.read_before)
+        case "to_read":
+            return and_(unread, Exam.urgency >= whole, Exam.uploaded_at >= asked.read_before)
+        case "empty":
+            return and_(unread, Exam.urgency >= URGENT_BELOW, Exam.uploaded_at.is_(None))
+        case "closed":
+            return and_(
+                Exam.state.in_(("signed", "cancelled")),
+                ~and_(Exam.urgency < URGENT_BELOW, Exam.state == "signed", _UNTOLD),
+            )
+        case _:  # "exams"
+            return Exam.state == asked.query.state
+
+
+def _people_lane(lane: Lane, asked: _Asked) -> ColumnElement[bool]:
+    """Which infants stand in a lane; within `_people_filters`."""
+    match lane:
+        case "missed":
+            return Patient.due_by < asked.today
+        case "due":
+            begun = or_(Patient.due_from <= asked.today, Patient.due_by <= asked.today + DUE_SOON)
+            return and_(Patient.due_by >= asked.today, begun)
+        case "unclear":
+            decision = func.coalesce(Patient.due["decision"].as_string(), "cannot say")
+            return and_(Patient.due_by.is_(None), decision == "cannot say")
+        case _:  # "people"
+            return true()
+
+
+def _exam_filters(asked: _Asked) -> list[ColumnElement[bool]]:
+    query = asked.query
+    found = [Exam.site_id.in_(asked.sites)]
+    if query.kind:
+        found.append(Patient.kind == query.kind)
+    if query.camera:
+        found.append(Exam.camera == query.camera)
+    if query.day_from:
+        found.append(Exam.day >= query.day_from)
+    if query.day_to:
+        found.append(Exam.day <= query.day_to)
+    if query.search:
+        found.append(_matches(asked, Patient.code, Patient.name, Exam.accession))
+    return found + _due_filters(asked)
+
+
+def _people_filters(asked: _Asked, lane: Lane) -> list[ColumnElement[bool]]:
+    query = asked.query
+    found = [Patient.site_id.in_(asked.sites), Patient.merged_into.is_(None), *_due_filters(asked)]
+    if query.search:
+        found.append(_matches(asked, Patient.code, Patient.name))
+    if lane == "people":
+        return [*found, Patient.kind == query.kind] if query.kind else found
+    being_examined = exists().where(Exam.patient_id == Patient.id, Exam.state.in_(UNSIGNED))
+    return [*found, Patient.kind == "infant", Patient.left == "", ~being_examined]
+
+
+def _due_filters(asked: _Asked) -> list[ColumnElement[bool]]:
+    if asked.query.due == "overdue":
+        return [Patient.due_by < asked.today]
+    return [Patient.due_by.between(asked.today, asked.today + DUE_SOON)] if asked.query.due == "week" else []
+
+
+def _task_filters(asked: _Asked) -> list[ColumnElement[bool]]:
+    mine = aliased(Reading)
+    read_it = exists().where(mine.exam_id == ReadingTask.exam_id, mine.reader_id == asked.caller.user_id)
+    found = [
+        ReadingTask.site_id.in_(asked.sites),
+        ReadingTask.done_at.is_(None),
+        or_(ReadingTask.open_from.is_(None), ReadingTask.open_from <= asked.today),
+        or_(ReadingTask.reader_id == asked.caller.user_id, and_(ReadingTask.reader_id.is_(None), ~read_it)),
+    ]
+    return [*found, Patient.kind == asked.query.kind] if asked.query.kind else found
+
+
+def _matches(asked: _Asked, *columns: Any) -> ColumnElement[bool]:
+    """Whether a column holds the words of the search, in capital letters or small ones."""
+    words = "%" + re.sub(r"([%_\\])", r"\\\1", asked.query.search) + "%"
+    if asked.dialect == "sqlite":  # its LIKE looks past capitals by itself
+        return or_(*(column.like(words, escape="\\") for column in columns))
+    return or_(*(column.ilike(words, escape="\\") for column in columns))
+
+
+def _after(lane: _LaneQuery, after: Sequence[Any] | None) -> Select[Any]:
+    """The rows of a lane in their order, those behind the cursor's row."""
+    rows = lane.rows.order_by(*(key.desc() if lane.downwards else key for key in lane.keys))
+    if after is None:
+        return rows
+    try:
+        values = [TypeAdapter(kind).validate_python(value) for kind, value in zip(lane.types, after, strict=True)]
+    except (ValidationError, ValueError):
+        raise _bad_cursor() from None
+    mark = tuple_(*(literal(value, key.type) for value, key in zip(values, lane.keys, strict=True)))
+    keys = tuple_(*lane.keys)
+    return rows.where(keys < mark if lane.downwards else keys > mark)
+
+
+def _write_cursor(lane: Lane, keys: Iterable[Any] | None) -> str:
+    values = None if keys is None else [key.isoformat() if isinstance(key, date) else key for key in keys]
+    return base64.urlsafe_b64encode(json.dumps([lane, values]).encode()).decode()
+
+
+def _read_cursor(cursor: str, lanes: Sequence[Lane]) -> tuple[Lane | None, Sequence[Any] | None]:
+    if not cursor:
+        return None, None
+    try:
+        lane, values = json.loads(base64.urlsafe_b64decode(cursor))
+        if lane not in lanes or not (values is None or isinstance(values, list)):
+            raise ValueError
+    except (ValueError, TypeError):
+        raise _bad_cursor() from None
+    return lane, values
+
+
+def _bad_cursor() -> InvalidError:
+    return InvalidError(_("The cursor is none of this list. Take it from `next`, with the same filters."), "cursor")
+
+
+# --- rows for people and programs
+
+
+def _count(session: Session, asked: _Asked, lanes: Sequence[Lane]) -> dict[Lane, int]:
+    """How many rows each lane holds, asked for together."""
+    counts: dict[Lane, int] = dict.fromkeys(lanes, 0)
+    people = [lane for lane in lanes if lane in _INFANT_LANES and lane != "people"]
+    exams = [lane for lane in lanes if lane not in (*_INFANT_LANES, "again")]
+    if exams:
+        conditions = [_exam_lane(lane, asked) for lane in exams]
+        rows = select(*(func.sum(case((each, 1), else_=0)) for each in conditions)).select_from(Exam)
+        needs_patient = asked.query.kind or asked.query.search or asked.query.due
+        rows = rows.join(Patient, Exam.patient_id == Patient.id) if needs_patient else rows
+        open_ = or_(Exam.state.in_(UNSIGNED), _exam_lane("urgent", asked))
+        wanted = [] if "closed" in exams else [conditions[0] if exams == ["exams"] else open_]
+        found = session.execute(rows.where(*_exam_filters(asked), *wanted)).one()
+        counts |= {lane: int(n or 0) for lane, n in zip(exams, found, strict=True)}
+    if people:
+        rows = select(*(func.sum(case((_people_lane(lane, asked), 1), else_=0)) for lane in people))
+        found = session.execute(rows.where(*_people_filters(asked, people[0]))).one()
+        counts |= {lane: int(n or 0) for lane, n in zip(people, found, strict=True)}
+    for lane in set(lanes) & {"people", "again"}:
+        rows = _lane_query(lane, asked).rows.with_only_columns(func.count(), maintain_column_froms=True)
+        counts[lane] = session.scalar(rows) or 0
+    return counts
+
+
+def _describe(session: Session, asked: _Asked, found: Sequence[tuple[Lane, Any]]) -> list[WorklistItem]:
+    """The rows as they are shown; what they need beside them is asked for once."""
+    sites = {site.id: site for site in session.scalars(select(Site).where(Site.id.in_(asked.sites)))}
+    exams = {row[0].id: row[0] for lane, row in found if isinstance(row[0], Exam)}
+    adults = [row[0].id for lane, row in found if isinstance(row[0], Exam) and row[1].kind == "adult"]
+    shown = select(Photograph.exam_id, func.count()).where(
+        Photograph.exam_id.in_(exams), Photograph.state != "withdrawn"
+    )
+    photographs = dict(session.execute(shown.group_by(Photograph.exam_id)).tuples().all()) if exams else {}
+    named = {exam.acknowledged_by for exam in exams.values()} - {None}
+    names = (
+        dict(session.execute(select(User.id, User.full_name).where(User.id.in_(named))).tuples().all()) if named else {}
+    )
+    nicking = summarise_nicking(session, adults)
+    items = []
+    for lane, row in found:
+        first = row[0]
+        site = sites[first.site_id]
+        if isinstance(first, ReadingTask):
+            item = WorklistItem(lane=lane, site=site.id, site_name=site.name, kind=row[1], task=first.id)
+            items.append(item.model_copy(update={"adjudication": first.kind == "adjudication"}))
+        elif isinstance(first, Patient):
+            items.append(_describe_person(lane, first, site))
+        else:
+            item = _describe_exam(lane, first, row[1], site, asked)
+            grades = nicking.get(first.id, {})
+            more = {
+                "photographs": photographs.get(first.id, 0),
+                "acknowledged_by": names.get(first.acknowledged_by, ""),
+            }
+            items.append(item.model_copy(update={**more, **grades}))
+    return items
+
+
+def _describe_person(lane: Lane, patient: Patient, site: Site) -> WorklistItem:
+    return WorklistItem(
+        lane=lane, site=site.id, site_name=site.name, kind=patient.kind, patient=patient.id, code=patient.code, name=patient.name,
+        due_from=patient.due_from, due_by=patient.due_by, decision=str((patient.due or {}).get("decision") or ""),
+    )  # fmt: skip
+
+
+def _describe_exam(lane: Lane, exam: Exam, patient: Patient, site: Site, asked: _Asked) -> WorklistItem:
+    reason, highest = exam.urgency_reason, exam.highest_p
+    if site.hide_answer and asked.caller.role == Role.READER and exam.state in ("open", "to_read"):
+        reason, highest = ("hidden" if reason == UrgencyReason.SUSPECTED else reason), None
+    left = None
+    if exam.uploaded_at is not None and exam.state in UNSIGNED:
+        left = (exam.uploaded_at + READ_WITHIN - asked.at).total_seconds() / 3600
+    age = None
+    if patient.birth_date is not None and patient.gestational_age is not None:
+        age = patient.gestational_age + (exam.day - patient.birth_date).days
+    return WorklistItem(
+        lane=lane, site=site.id, site_name=site.name, kind=patient.kind, exam=exam.id, patient=patient.id, code=patient.code,
+        name=patient.name, day=exam.day, postmenstrual_age=age, camera=exam.camera, accession=exam.accession, state=exam.state,
+        reason=reason, urgent=exam.urgency < URGENT_BELOW, highest_p=highest, waiting=exam.photographs_waiting,
+        missing_views=exam.missing_views, uploaded_at=exam.uploaded_at, signed_at=exam.signed_at, hours_left=left,
+        acknowledged_at=exam.acknowledged_at, due_from=patient.due_from, due_by=patient.due_by,
+    )  # fmt: skip
+
+
+def summarise_nicking(session: Session, exams: Sequence[int]) -> Mapping[int, dict[str, Any]]:
+    """Of each exam of an adult that was graded `worst_nicking`, `crossings` and `vessels`, as in `WorklistItem`."""
+    if not exams:
+        return {}
+    wanted = Photograph.exam_id.in_(exams), Photograph.state == "graded"
+    rows = (
+        select(Photograph.exam_id, Grading.photograph_id, Grading.rows)
+        .join(Grading)
+        .where(*wanted)
+        .order_by(Grading.id)
+    )
+    newest = {photograph: (exam, graded) for exam, photograph, graded in session.execute(rows)}
+    found: dict[int, dict[str, Any]] = {}
+    most: dict[int, int] = {}
+    for exam, graded in newest.values():
+        entry = found.setdefault(exam, {"worst_nicking": None, "crossings": 0, "vessels": None})
+        crossings = [row for row in graded.get("rows", ()) if row.get("crossing") is not None]
+        grades = [row["grade"] for row in crossings if row.get("grade") is not None]
+        entry["worst_nicking"] = max([*grades, *({entry["worst_nicking"]} - {None})], default=None)
+        entry["crossings"] += len(crossings)
+        if graded.get("photograph") and len(crossings) >= most.get(exam, 0):
+            entry["vessels"], most[exam] = graded["photograph"], len(crossings)
+    return found
