@@ -92,7 +92,7 @@ def test_one_suspected_photograph_makes_the_exam_urgent_until_a_reading_is_signe
     draft.signed_at = now()
     refresh_exam(session, exam)
     assert exam.urgency_reason == "missing-views"
-    draft.signed_at, photograph.state = None, "withdrawn"
+    photograph.state = "withdrawn"
     refresh_exam(session, exam)
     assert (exam.suspected, exam.highest_p, exam.urgency_reason) == (False, 0.2, "missing-views")
 

@@ -23,7 +23,10 @@ class Patient(OfSite, Recorded):
     """
 
     __tablename__ = "patients"
-    __table_args__ = (UniqueConstraint("site_id", "code"),)
+    __table_args__ = (
+        UniqueConstraint("site_id", "code"),
+        Index("ix_patients_due", "site_id", "kind", "left", "due_by"),
+    )
     noun: ClassVar[str] = "patient"
 
     kind: Mapped[str] = mapped_column(String(10), default="infant")
@@ -58,7 +61,10 @@ class Exam(OfSite, Recorded):
     """
 
     __tablename__ = "exams"
-    __table_args__ = (Index("ix_exams_worklist", "site_id", "state", "urgency", "uploaded_at"),)
+    __table_args__ = (
+        Index("ix_exams_worklist", "site_id", "state", "urgency", "uploaded_at"),
+        Index("ix_exams_by_day", "site_id", "state", "day"),
+    )
     noun: ClassVar[str] = "exam"
 
     patient_id: Mapped[int] = mapped_column(ForeignKey("patients.id"), index=True)

@@ -12,6 +12,7 @@ from fundoscope.server.routes import (
     patients_v1,
     sign_in,
     static,
+    worklist,
 )
 
 ROUTERS: tuple[APIRouter, ...] = (
@@ -22,4 +23,5 @@ ROUTERS: tuple[APIRouter, ...] = (
     lists_v1.router,
     patients_v1.router,
     exams_v1.router,
+    worklist.router,
 )

@@ -134,15 +134,19 @@ def classify_eye(eye: EyeReading) -> EyeClasses:
 
 def _find_reason(session: Session, exam: Exam, refused: Sequence[Photograph]) -> UrgencyReason:
     """The most urgent reason: of what readers said; of the tool while no reading is signed; of the views that are missing."""
-    superseded = select(Reading.supersedes).where(Reading.supersedes.is_not(None), Reading.signed_at.is_not(None))
+    corrected = select(Reading.supersedes).where(Reading.kind == "correction", Reading.signed_at.is_not(None))
     rows = session.scalars(
         select(Reading)
-        .where(Reading.exam_id == exam.id, Reading.kind.in_(DECIDING_KINDS), Reading.id.not_in(superseded))
+        .where(Reading.exam_id == exam.id, Reading.kind.in_(DECIDING_KINDS))
+        .where(Reading.id.not_in(corrected.where(Reading.exam_id == exam.id, Reading.supersedes.is_not(None))))
         .options(selectinload(Reading.eyes))
         .order_by(Reading.id)
     ).all()
-    signed = [each for each in rows if each.signed_at is not None][-1:]
+    signed = [each for each in rows if each.signed_at is not None and each.kind != "addendum"][-1:]
+    # an addendum adds to the reading before it, and a draft may be worse
+    added = [each for each in rows if signed and each.id > signed[0].id and each.signed_at is not None]
     drafts = [each for each in rows if each.signed_at is None and (not signed or each.id > signed[0].id)]
+    signed += added
     found = [classify_eye(eye) for reading in (*signed, *drafts) for eye in reading.eyes if eye.gradable]
     if any(each.type_1 for each in found):
         return UrgencyReason.TYPE_1

@@ -31,16 +31,19 @@ from sqlalchemy import ColumnElement, Select, and_, case, exists, func, literal,
 from sqlalchemy.orm import Session, aliased
 
 from fundoscope.languages import gettext as _
+from fundoscope.languages import ngettext
 from fundoscope.server.errors import ConflictError, InvalidError
 from fundoscope.server.models import Exam, Grading, Patient, Photograph, Reading, ReadingTask, Site, User, now
 from fundoscope.server.permissions import CLINICAL, EVERYBODY, Caller, Role, get_owned
 from fundoscope.server.services import audit
 from fundoscope.server.services.exam_state import URGENCIES, URGENT_BELOW, UrgencyReason
+from fundoscope.server.services.inputs import BLANK_IS_NONE, GroupLine, Line, Number
 
 #: From the first photograph to a signed reading (AAP 2015: results within 24 hours).
 READ_WITHIN = timedelta(hours=24)
 #: Infants who are due this soon stand in the list.
 DUE_SOON = timedelta(days=7)
+_MOST_NAMED = 300  # finds of a search that the statements name one by one
 UNSIGNED = ("open", "to_read", "read")
 
 Lane = Literal[
@@ -51,8 +54,7 @@ WORK_LANES: tuple[Lane, ...] = (
 )  # fmt: skip
 _INFANT_LANES = ("missed", "due", "unclear", "people")
 
-Words = Annotated[str, StringConstraints(strip_whitespace=True, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Day = Annotated[date | None, BLANK_IS_NONE]
 
 
 class WorklistQuery(BaseModel):
@@ -66,13 +68,13 @@ class WorklistQuery(BaseModel):
 
     lane: Lane | Literal[""] = ""
     state: Literal["", "open", "to_read", "read", "signed", "cancelled"] = ""
-    site: Number | None = None
+    site: Annotated[Number | None, BLANK_IS_NONE] = None
     kind: Literal["", "infant", "adult"] = ""
     due: Literal["", "overdue", "week"] = ""
-    camera: Words = ""
-    day_from: date | None = None
-    day_to: date | None = None
-    search: Words = ""
+    camera: Line = ""
+    day_from: Day = None
+    day_to: Day = None
+    search: GroupLine = ""
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     cursor: Annotated[str, StringConstraints(max_length=500)] = ""
 
@@ -84,7 +86,7 @@ class WorklistQuery(BaseModel):
 
 
 class WorklistItem(BaseModel):
-    """A row of the list: an exam, an infant who is due (`exam` None), or a masked reading (`task`; whose it is is not told).
+    """A row of the list: an exam, an infant who is due (`exam` None), or a reading to be made again (`task`; it has no code and no name).
 
     `reason` is a code of `exam_state.UrgencyReason`, or `hidden` where the site hides the tool's answer until the first reading is
     saved. `hours_left` is until 24 hours after the first photograph, negative once they are over, None once it is signed. Of adults
@@ -121,6 +123,7 @@ class WorklistItem(BaseModel):
     due_from: date | None = None
     due_by: date | None = None
     decision: str = ""
+    left: str = ""  # how the programme lost or left the infant
     worst_nicking: int | None = None
     crossings: int | None = None
     vessels: dict[str, Any] | None = None
@@ -144,6 +147,14 @@ class _LaneQuery:
     downwards: bool = False
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Numbers of the patients and exams that a search finds by code, name or accession number."""
+
+    people: tuple[int, ...]
+    exams: tuple[int, ...]
+
+
 @dataclass
 class _Asked:
     """What one call asks: by whom, when, with which filters."""
@@ -154,6 +165,7 @@ class _Asked:
     today: date
     sites: Sequence[int]
     dialect: str
+    found: _Found | None = None
 
     @property
     def read_before(self) -> datetime:
@@ -172,6 +184,7 @@ def list_work(session: Session, caller: Caller, query: WorklistQuery, at: dateti
     moment = at or now()
     sites = [query.site] if query.site is not None else sorted(caller.sites)
     asked = _Asked(caller, query, moment, moment.astimezone().date(), sites, session.get_bind().dialect.name)
+    asked.found = _find_words(session, asked)
     lanes = _find_lanes(asked)
     counts = _count(session, asked, lanes)
     start, after = _read_cursor(query.cursor, lanes)
@@ -250,6 +263,22 @@ def describe_lane(lane: str) -> str:
         "closed": _("Signed or cancelled"),
         "people": _("Infants and patients"),
     }[lane]
+
+
+def describe_clock(hours: float) -> str:
+    """How long until 24 hours after the first photograph are over, or since they are."""
+    late, minutes = hours < 0, round(abs(hours) * 60)
+    if minutes < 120:
+        text = ngettext("overdue by {n} minute", "overdue by {n} minutes", minutes) if late else ngettext(
+            "{n} minute left", "{n} minutes left", minutes)  # fmt: skip
+        return text.format(n=minutes)
+    count = minutes // 60
+    if late and count >= 48:
+        days = count // 24
+        return ngettext("overdue by {n} day", "overdue by {n} days", days).format(n=days)
+    text = ngettext("overdue by {n} hour", "overdue by {n} hours", count) if late else ngettext(
+        "{n} hour left", "{n} hours left", count)  # fmt: skip
+    return text.format(n=count)
 
 
 # --- lanes
@@ -354,7 +383,9 @@ def _exam_filters(asked: _Asked) -> list[ColumnElement[bool]]:
         found.append(Exam.day >= query.day_from)
     if query.day_to:
         found.append(Exam.day <= query.day_to)
-    if query.search:
+    if asked.found is not None:
+        found.append(or_(Exam.patient_id.in_(asked.found.people), Exam.id.in_(asked.found.exams)))
+    elif query.search:
         found.append(_matches(asked, Patient.code, Patient.name, Exam.accession))
     return found + _due_filters(asked)
 
@@ -362,12 +393,14 @@ def _exam_filters(asked: _Asked) -> list[ColumnElement[bool]]:
 def _people_filters(asked: _Asked, lane: Lane) -> list[ColumnElement[bool]]:
     query = asked.query
     found = [Patient.site_id.in_(asked.sites), Patient.merged_into.is_(None), *_due_filters(asked)]
-    if query.search:
+    if asked.found is not None:
+        found.append(Patient.id.in_(asked.found.people))
+    elif query.search:
         found.append(_matches(asked, Patient.code, Patient.name))
     if lane == "people":
         return [*found, Patient.kind == query.kind] if query.kind else found
     being_examined = exists().where(Exam.patient_id == Patient.id, Exam.state.in_(UNSIGNED))
-    return [*found, Patient.kind == "infant", Patient.left == "", ~being_examined]
+    return [*found, Patient.kind == "infant", Patient.left.in_(("", "lost")), ~being_examined]
 
 
 def _due_filters(asked: _Asked) -> list[ColumnElement[bool]]:
@@ -378,14 +411,26 @@ def _due_filters(asked: _Asked) -> list[ColumnElement[bool]]:
 
 def _task_filters(asked: _Asked) -> list[ColumnElement[bool]]:
     mine = aliased(Reading)
-    read_it = exists().where(mine.exam_id == ReadingTask.exam_id, mine.reader_id == asked.caller.user_id)
+    own = mine.exam_id == ReadingTask.exam_id, mine.reader_id == asked.caller.user_id, mine.signed_at.is_not(None)
     found = [
         ReadingTask.site_id.in_(asked.sites),
         ReadingTask.done_at.is_(None),
         or_(ReadingTask.open_from.is_(None), ReadingTask.open_from <= asked.today),
-        or_(ReadingTask.reader_id == asked.caller.user_id, and_(ReadingTask.reader_id.is_(None), ~read_it)),
+        or_(
+            ReadingTask.reader_id == asked.caller.user_id, and_(ReadingTask.reader_id.is_(None), ~exists().where(*own))
+        ),
     ]
     return [*found, Patient.kind == asked.query.kind] if asked.query.kind else found
+
+
+def _find_words(session: Session, asked: _Asked) -> _Found | None:
+    """What the search finds, gone through once; None where nothing is searched, or more is found than a statement may name."""
+    if not asked.query.search:
+        return None
+    people = select(Patient.id).where(Patient.site_id.in_(asked.sites), _matches(asked, Patient.code, Patient.name))
+    exams = select(Exam.id).where(Exam.site_id.in_(asked.sites), Exam.accession != "", _matches(asked, Exam.accession))
+    found = _Found(*(tuple(session.scalars(rows.limit(_MOST_NAMED + 1))) for rows in (people, exams)))
+    return found if max(len(found.people), len(found.exams)) <= _MOST_NAMED else None
 
 
 def _matches(asked: _Asked, *columns: Any) -> ColumnElement[bool]:
@@ -442,12 +487,20 @@ def _count(session: Session, asked: _Asked, lanes: Sequence[Lane]) -> dict[Lane,
     if exams:
         conditions = [_exam_lane(lane, asked) for lane in exams]
         rows = select(*(func.sum(case((each, 1), else_=0)) for each in conditions)).select_from(Exam)
-        needs_patient = asked.query.kind or asked.query.search or asked.query.due
+        needs_patient = asked.query.kind or asked.query.due or (asked.query.search and asked.found is None)
         rows = rows.join(Patient, Exam.patient_id == Patient.id) if needs_patient else rows
-        open_ = or_(Exam.state.in_(UNSIGNED), _exam_lane("urgent", asked))
-        wanted = [] if "closed" in exams else [conditions[0] if exams == ["exams"] else open_]
-        found = session.execute(rows.where(*_exam_filters(asked), *wanted)).one()
-        counts |= {lane: int(n or 0) for lane, n in zip(exams, found, strict=True)}
+        rows = rows.where(*_exam_filters(asked))
+        parts = [rows]
+        if asked.query.state:
+            parts = [rows.where(conditions[0])]
+        elif (
+            "closed" not in exams
+        ):  # two ways into the index: what is not signed, and what is signed and told to nobody
+            told = Exam.state == "signed", Exam.urgency < URGENT_BELOW, Exam.acknowledged_at.is_(None)
+            parts = [rows.where(Exam.state.in_(UNSIGNED)), rows.where(*told)]
+        for part in parts:
+            for lane, n in zip(exams, session.execute(part).one(), strict=True):
+                counts[lane] += int(n or 0)
     if people:
         rows = select(*(func.sum(case((_people_lane(lane, asked), 1), else_=0)) for lane in people))
         found = session.execute(rows.where(*_people_filters(asked, people[0]))).one()
@@ -477,8 +530,8 @@ def _describe(session: Session, asked: _Asked, found: Sequence[tuple[Lane, Any]]
         first = row[0]
         site = sites[first.site_id]
         if isinstance(first, ReadingTask):
-            item = WorklistItem(lane=lane, site=site.id, site_name=site.name, kind=row[1], task=first.id)
-            items.append(item.model_copy(update={"adjudication": first.kind == "adjudication"}))
+            more = {"exam": first.exam_id, "adjudication": first.kind == "adjudication"}
+            items.append(WorklistItem(lane=lane, site=site.id, site_name=site.name, kind=row[1], task=first.id, **more))
         elif isinstance(first, Patient):
             items.append(_describe_person(lane, first, site))
         else:
@@ -496,6 +549,7 @@ def _describe_person(lane: Lane, patient: Patient, site: Site) -> WorklistItem:
     return WorklistItem(
         lane=lane, site=site.id, site_name=site.name, kind=patient.kind, patient=patient.id, code=patient.code, name=patient.name,
         due_from=patient.due_from, due_by=patient.due_by, decision=str((patient.due or {}).get("decision") or ""),
+        left=patient.left,
     )  # fmt: skip
 
 
