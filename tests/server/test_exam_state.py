@@ -57,10 +57,12 @@ def add_photograph(session, exam, eye, view, p=None, *, state="graded", suspecte
 
 def add_reading(session, exam, *, signed=True, kind="first", supersedes=None, **findings):
     reading = Reading(
-        site_id=1, exam_id=exam.id, reader_id=1, kind=kind, supersedes=supersedes, signed_at=now() if signed else None,
+        site_id=1, exam_id=exam.id, reader_id=1, kind=kind, supersedes=supersedes,
         created_via="pages", eyes=[EyeReading(eye="right", **findings)],
     )  # fmt: skip
     session.add(reading)
+    session.flush()
+    reading.signed_at = now() if signed else None
     refresh_exam(session, exam)
     return reading
 

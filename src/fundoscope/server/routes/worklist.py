@@ -48,7 +48,7 @@ def show_worklist(request: Request, room: TheRoom, caller: TheCaller) -> HTMLRes
         return "/?" + urlencode({name: value for name, value in wanted.items() if value})
 
     context = {
-        "query": query, "page": page, "total": sum(page.counts.values()), "address": address, "at": now(), "sites": sites,
+        "query": query, "page": page, "role": caller.role, "total": sum(page.counts.values()), "address": address, "at": now(), "sites": sites,
         "groups": [(lane, list(items)) for lane, items in groupby(page.items, key=lambda item: item.lane)],
         "site_options": [(site.id, site.name) for site in sites], "cameras": cameras,
         "camera_options": [(camera, camera) for camera in cameras], "describe_lane": worklist.describe_lane,

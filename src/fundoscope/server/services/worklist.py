@@ -519,10 +519,10 @@ def _describe(session: Session, asked: _Asked, found: Sequence[tuple[Lane, Any]]
     shown = select(Photograph.exam_id, func.count()).where(
         Photograph.exam_id.in_(exams), Photograph.state != "withdrawn"
     )
-    photographs = dict(session.execute(shown.group_by(Photograph.exam_id)).tuples().all()) if exams else {}
+    photographs = dict(session.execute(shown.group_by(Photograph.exam_id)).all()) if exams else {}
     named = {exam.acknowledged_by for exam in exams.values()} - {None}
     names = (
-        dict(session.execute(select(User.id, User.full_name).where(User.id.in_(named))).tuples().all()) if named else {}
+        dict(session.execute(select(User.id, User.full_name).where(User.id.in_(named))).all()) if named else {}
     )
     nicking = summarise_nicking(session, adults)
     items = []
