@@ -7,7 +7,13 @@ import pytest
 
 from fundoscope.server.errors import ConflictError, InvalidError, NotFoundError
 from fundoscope.server.models import AuditEntry, Exam, Grading, ReadingTask, Site, now
-from fundoscope.server.services.worklist import WorklistQuery, acknowledge_exam, describe_clock, describe_lane, list_work
+from fundoscope.server.services.worklist import (
+    WorklistQuery,
+    acknowledge_exam,
+    describe_clock,
+    describe_lane,
+    list_work,
+)
 
 TODAY = date.today()
 
@@ -222,7 +228,12 @@ def test_programs_get_the_list_page_by_page(sign_in, client, every_lane):
     reader = sign_in("reader")
     first = reader.get("/v1/worklist", params={"limit": 3}).json()
     rest = reader.get("/v1/worklist", params={"limit": 200, "cursor": first["next"]}).json()
-    assert [item["code"] for item in first["items"] + rest["items"]][:4] == ["urgent", "overdue", "missed", "incomplete"]
+    assert [item["code"] for item in first["items"] + rest["items"]][:4] == [
+        "urgent",
+        "overdue",
+        "missed",
+        "incomplete",
+    ]
     assert rest["next"] is None and len(rest["items"]) == 5
     assert reader.get("/v1/worklist", params={"limit": 0}).status_code == 422
     assert reader.get("/v1/worklist", params={"colour": "red"}).status_code == 422

@@ -521,9 +521,7 @@ def _describe(session: Session, asked: _Asked, found: Sequence[tuple[Lane, Any]]
     )
     photographs = dict(session.execute(shown.group_by(Photograph.exam_id)).all()) if exams else {}
     named = {exam.acknowledged_by for exam in exams.values()} - {None}
-    names = (
-        dict(session.execute(select(User.id, User.full_name).where(User.id.in_(named))).all()) if named else {}
-    )
+    names = dict(session.execute(select(User.id, User.full_name).where(User.id.in_(named))).all()) if named else {}
     nicking = summarise_nicking(session, adults)
     items = []
     for lane, row in found:
