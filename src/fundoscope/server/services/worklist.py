@@ -304,6 +304,7 @@ def _find_lanes(asked: _Asked) -> list[Lane]:
 
 def _lane_query(lane: Lane, asked: _Asked) -> _LaneQuery:
     """The rows of a lane: the entities first, its keys last."""
+    rows: Any
     if lane == "again":
         rows = select(ReadingTask, Patient.kind, ReadingTask.id).join(Exam, ReadingTask.exam_id == Exam.id)
         rows = rows.join(Patient, Exam.patient_id == Patient.id).where(*_task_filters(asked))
