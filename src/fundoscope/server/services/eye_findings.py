@@ -5,16 +5,16 @@ Stages 4A to 5C are kept as they are written; the rules know them as 4 and 5 (`s
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from fundoscope.guidelines.rules import REGRESSIONS, Plus, Regression, Zone
 from fundoscope.languages import gettext as _
 from fundoscope.server.errors import InvalidError
 from fundoscope.server.models import EYES, EyeReading
+from fundoscope.server.services.inputs import Note, Number
 
 Eye = Literal["right", "left"]
 ReadStage = Literal["0", "1", "2", "3", "4", "4A", "4B", "5", "5A", "5B", "5C"]
@@ -28,17 +28,6 @@ NOT_GRADABLE: tuple[NotGradable, ...] = (
 )  # fmt: skip
 #: Findings of an infant's eye; of an adult's none of them is entered.
 INFANT_FINDINGS = ("zone", "posterior", "notch", "stage", "plus", "aggressive", "regression", "vascularised", "treated")
-
-
-def refuse_control_characters(text: str) -> str:
-    """The text, line breaks kept; `ValueError` where it holds characters that cannot be seen."""
-    text = text.replace("\r\n", "\n")
-    if any(unicodedata.category(one) in ("Cc", "Cs") and one not in "\n\t" for one in text):
-        raise ValueError(_("This text holds characters that cannot be shown. Type it again."))
-    return text
-
-
-Note = Annotated[str, Field(max_length=4000), AfterValidator(refuse_control_characters)]
 
 
 class EyeFindings(BaseModel):
@@ -67,7 +56,7 @@ class CrossingGrade(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    photograph_id: int = Field(ge=1, le=2**31 - 1)
+    photograph_id: Number
     crossing: int = Field(ge=1, le=100_000)
     grade: int | None = Field(None, ge=0, le=3)
 
@@ -125,7 +114,7 @@ def find_gaps(content: ReadingContent, kind: str) -> list[str]:
     gaps = []
     for eye in EYES if kind == "infant" else ():
         one, name = by_eye.get(eye), eye_name(eye)
-        if one is None or (one.gradable and not _says_something(one)):
+        if one is None or (one.gradable and not says_something(one)):
             gaps.append(_("{eye}: enter a finding, or why it cannot be graded.").format(eye=name))
         elif one.vascularised and (one.plus == "plus" or (one.stage or "0") != "0") and one.regression != "regressed":
             gaps.append(
@@ -141,7 +130,8 @@ def find_gaps(content: ReadingContent, kind: str) -> list[str]:
     return gaps
 
 
-def _says_something(one: EyeFindings) -> bool:
+def says_something(one: EyeFindings) -> bool:
+    """Whether anything was said of an infant's eye from which a rule may follow."""
     return bool(one.zone or one.stage or one.plus or one.aggressive or one.vascularised) or one.regression not in (
         None,
         "no",

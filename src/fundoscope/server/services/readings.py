@@ -6,14 +6,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, selectinload
 
+from fundoscope.guidelines import DueAnswer, decide_infant, read_guideline
 from fundoscope.languages import gettext as _
-from fundoscope.server.errors import ConflictError, InvalidError
+from fundoscope.server.database import Database
+from fundoscope.server.errors import ConflictError, InvalidError, NotAllowedError, NotFoundError
 from fundoscope.server.models import (
     CrossingReading,
     Exam,
@@ -27,12 +31,18 @@ from fundoscope.server.models import (
     now,
 )
 from fundoscope.server.permissions import CLINICAL, Caller, Role, get_owned
-from fundoscope.server.services import audit, exam_state
-from fundoscope.server.services.eye_findings import CrossingGrade, EyeFindings, ReadingContent, check_content
+from fundoscope.server.services import audit, due, exam_state, jobs, sessions
+from fundoscope.server.services.eye_findings import (
+    CrossingGrade,
+    EyeFindings,
+    ReadingContent,
+    check_content,
+    find_gaps,
+    says_something,
+)
 
 ReadingKind = Literal["first", "second", "repeat", "adjudication", "correction", "addendum"]
-#: Kinds that speak for the exam.
-DECIDING_KINDS: tuple[ReadingKind, ...] = ("first", "adjudication", "correction", "addendum")
+KINDS: tuple[ReadingKind, ...] = ("first", "second", "repeat", "adjudication", "correction", "addendum")
 #: Kinds that are made without the tool's answer and without other readings of the exam.
 MASKED_KINDS: tuple[ReadingKind, ...] = ("second", "repeat")
 _ADDED_TO: tuple[ReadingKind, ...] = ("correction", "addendum")
@@ -47,7 +57,7 @@ def current_reading(session: Session, exam: Exam) -> Reading | None:
         Reading.exam_id == exam.id, Reading.supersedes.is_not(None), Reading.signed_at.is_not(None)
     )
     query = select(Reading).where(
-        Reading.exam_id == exam.id, Reading.signed_at.is_not(None), Reading.kind.in_(DECIDING_KINDS),
+        Reading.exam_id == exam.id, Reading.signed_at.is_not(None), Reading.kind.in_(exam_state.DECIDING_KINDS),
         Reading.id.not_in(superseded),
     )  # fmt: skip
     return session.scalar(query.order_by(Reading.signed_at.desc(), Reading.id.desc()).limit(1).options(*_WHOLE))
@@ -106,9 +116,7 @@ def get_reading(session: Session, caller: Caller, reading_id: int) -> Reading:
     reading = get_owned(session, caller, Reading, reading_id)
     exam = session.get_one(Exam, reading.exam_id)
     if reading not in list_readings(session, caller, exam):
-        from fundoscope.server.errors import NotFoundError
-
-        raise NotFoundError("reading", reading_id)
+        raise NotFoundError(Reading.noun, reading_id)
     return reading
 
 
@@ -160,32 +168,19 @@ def save_reading(
     reading = find_draft(session, caller, exam, kind)
     if reading is None:
         reading = _begin(session, caller, exam, kind, hidden)
-    elif (
-        reading.masked
-        and not hidden
-        and content_of(reading).model_dump(exclude={"note"}) != content.model_dump(exclude={"note"})
-    ):
+    elif reading.masked and not hidden and _findings(content_of(reading)) != _findings(content):
         # what was entered before the answer was seen stays in the log
-        before = content_of(reading).model_dump(mode="json", exclude={"note": True, "eyes": {"__all__": {"note"}}})
+        before = _findings(content_of(reading))
         audit.record(session, caller, "reading.unmask", "reading", reading.id, exam.site_id, before=before)
         reading.masked = False
-    if kind in _ADDED_TO and not why.strip():
-        raise InvalidError(_("Say why the reading is corrected or added to."), "why")
+    if kind in _ADDED_TO:
+        _check_addition(session, reading, content, why)
     _write(session, reading, content, places)
     reading.why = why.strip()
     if kind == "first" and exam.state in ("open", "to_read"):
         exam.state = "read"
-    audit.record(
-        session,
-        caller,
-        "reading.save",
-        "reading",
-        reading.id,
-        exam.site_id,
-        exam=exam.id,
-        kind=kind,
-        masked=reading.masked,
-    )
+    told = {"exam": exam.id, "kind": kind, "masked": reading.masked}
+    audit.record(session, caller, "reading.save", "reading", reading.id, exam.site_id, **told)
     exam_state.refresh_exam(session, exam)
     return reading
 
@@ -211,6 +206,22 @@ def _begin(session: Session, caller: Caller, exam: Exam, kind: ReadingKind, hidd
     session.add(reading)
     session.flush()
     return reading
+
+
+def _check_addition(session: Session, reading: Reading, content: ReadingContent, why: str) -> None:
+    """Raise `InvalidError` for a correction or addendum without a reason, and for an addendum that changes findings."""
+    if not why.strip():
+        raise InvalidError(_("Say why the reading is corrected or added to."), "why")
+    before = session.get_one(Reading, reading.supersedes)
+    if reading.kind == "addendum" and _findings(content_of(before)) != _findings(content):
+        raise InvalidError(_("An addendum adds a note. To change findings, write a correction."), "eyes")
+
+
+def _findings(content: ReadingContent) -> dict[str, Any]:
+    """The findings of a reading without its texts, in one order."""
+    values = content.model_dump(mode="json", exclude={"note": True, "eyes": {"__all__": {"note"}}})
+    order = {"eyes": lambda one: one["eye"], "crossings": lambda one: (one["photograph_id"], one["crossing"])}
+    return {name: sorted(values[name], key=key) for name, key in order.items()}
 
 
 def _find_places(session: Session, exam: Exam, content: ReadingContent) -> dict[tuple[int, int], tuple[float, float]]:
@@ -267,3 +278,119 @@ def content_of(reading: Reading) -> ReadingContent:
         ),
         note=reading.note,
     )
+
+
+# --- signing
+
+
+def sign_reading(database: Database, caller: Caller, reading_id: int, password: str) -> Reading:
+    """Sign the caller's own reading with the password again: from now on nothing of it changes.
+
+    What is due next is worked out and kept in it with its rule, and its report is asked for. Raises `InvalidError` where it lacks
+    something, `ConflictError` where another one was signed meanwhile, `NotAllowedError` for a wrong password.
+    """
+    with database.reading() as session:
+        _check_signable(session, caller, reading_id)
+    sessions.confirm_password(database, caller, password)  # outside of a transaction: the hash takes its time
+    with database.transaction() as session:
+        reading, exam, patient = _check_signable(session, caller, reading_id, lock=True)
+        answer = decide_due(session, exam, content_of(reading)) if reading.kind in exam_state.DECIDING_KINDS else None
+        reading.basis, task = _describe_basis(session, exam), open_task(session, caller, exam)
+        if answer is not None:
+            reading.due, reading.due_by = due.describe_answer(answer), answer.due_by
+        reading.signed_at = now()
+        reading.digest = digest_of(reading)
+        if reading.kind in exam_state.DECIDING_KINDS:
+            exam.state, exam.signed_at = "signed", exam.signed_at or reading.signed_at
+        audit.record(
+            session, caller, "reading.sign", "reading", reading.id, exam.site_id,
+            exam=exam.id, kind=reading.kind, digest=reading.digest, supersedes=reading.supersedes,
+        )  # fmt: skip
+        due.refresh_due(session, patient)
+        exam_state.refresh_exam(session, exam)
+        if task is not None and task.kind == reading.kind:
+            task.reading_id, task.reader_id, task.done_at = reading.id, reading.reader_id, reading.signed_at
+        if reading.kind in exam_state.DECIDING_KINDS:
+            for number in filter(None, (reading.id, reading.supersedes)):  # the superseded one's report says so
+                key = f"report:{number}:{caller.language}:{reading.id}"
+                jobs.add_job(session, "report", key, {"reading": number, "language": caller.language}, exam.site_id, 60)
+    return reading
+
+
+def _check_signable(
+    session: Session, caller: Caller, reading_id: int, lock: bool = False
+) -> tuple[Reading, Exam, Patient]:
+    """The reading with its exam and patient, where the caller may sign it now."""
+    caller.require(Role.READER)
+    reading = get_reading(session, caller, reading_id)
+    exam = session.get_one(Exam, reading.exam_id)
+    if lock:
+        session.refresh(exam, with_for_update=True)
+        session.refresh(reading)
+    if reading.reader_id != caller.user_id:
+        raise NotAllowedError(_("A reading is signed by the reader who made it. Make your own."))
+    if exam.state == "cancelled":
+        raise ConflictError(_("This exam was cancelled. Ask the technician to open it again."))
+    if reading.signed_at is not None:
+        raise ConflictError(_("This reading is signed already. Write a correction or an addendum to it."))
+    current = current_reading(session, exam)
+    if reading.kind in ("first", *_ADDED_TO) and (current and current.id) != reading.supersedes:
+        raise ConflictError(_("Another reading of this exam was signed meanwhile. Load the page again and read it."))
+    patient = session.get_one(Patient, exam.patient_id)
+    gaps = find_gaps(content_of(reading), patient.kind)
+    if gaps:
+        raise InvalidError(" ".join(gaps), "eyes")
+    return reading, exam, patient
+
+
+def _describe_basis(session: Session, exam: Exam) -> dict[str, Any]:
+    """The photographs that were there to be read, and what the tool said of them, with bundle and version."""
+    photographs = session.scalars(
+        select(Photograph).where(Photograph.exam_id == exam.id, Photograph.state != "withdrawn").order_by(Photograph.id)
+    ).all()
+    gradings = newest_gradings(session, exam)
+    return {
+        "photographs": [
+            {"id": one.id, "digest": one.digest, "eye": one.eye, "view": one.view, "state": one.state, "reason": one.reason}
+            for one in photographs
+        ],
+        "gradings": [
+            {
+                "id": one.id, "photograph": number, "grader": one.grader, "bundle": one.bundle,
+                "bundle_digest": one.bundle_digest, "version": one.version, "status": one.status,
+                "probability": one.probability, "suspected": one.suspected,
+            }
+            for number, one in gradings.items()
+        ],
+    }  # fmt: skip
+
+
+def decide_due(session: Session, exam: Exam, content: ReadingContent) -> DueAnswer | None:
+    """What the site's guideline says today of an infant if this were its exam's reading; None for an adult.
+
+    Eyes of which nothing was said are left out, as if they had not been examined.
+    """
+    patient = session.get_one(Patient, exam.patient_id)
+    if patient.kind != "infant":
+        return None
+    said = [EyeReading(**one.model_dump()) for one in content.eyes if not one.gradable or says_something(one)]
+    this = due.DecidingReading(exam.day, exam.id, patient.id, Reading(kind="first", eyes=said))
+    others = [each for each in due.find_deciding_readings(session, [patient.id]) if each.exam_id != exam.id]
+    infant = due.make_infant(patient, sorted((*others, this), key=lambda each: each.day))
+    return decide_infant(infant, read_guideline(session.get_one(Site, exam.site_id).guideline), due.today())
+
+
+def digest_of(reading: Reading) -> str:
+    """SHA-256 of what a signed reading says, by whom, when, and on what."""
+    content = content_of(reading).model_dump(mode="json")
+    content["eyes"].sort(key=lambda one: one["eye"])
+    content["crossings"] = sorted(
+        [one.photograph_id, one.crossing, round(one.row, 3), round(one.col, 3), one.grade] for one in reading.crossings
+    )
+    assert reading.signed_at is not None
+    values: Mapping[str, Any] = {
+        "exam": reading.exam_id, "reader": reading.reader_id, "kind": reading.kind, "supersedes": reading.supersedes,
+        "masked": reading.masked, "why": reading.why, "signed_at": reading.signed_at.isoformat(timespec="microseconds"),
+        "due": reading.due, "basis": reading.basis, "content": content,
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(values, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
