@@ -69,6 +69,7 @@ WRITES = {
     "simulate adults": ("cohort.csv", "patches.csv", "crossings.csv", "images/a.jpg", "patches/a.png"),
     "forensics": ("solutions.csv", "means.csv", "report.html"),
     "bundle show": (),
+    "bundle selftest": (),
     "bundle verify": (),
     "doctor": (),
     "rop due": (),
@@ -111,7 +112,7 @@ CALLS = {
     ("forensics", "table"): "forensics {it} --folds {folds} --out {out}",
     ("forensics", "folds"): "forensics {reported} --folds {it} --out {out}",
 }
-READS_ONLY = {"bundle show", "bundle verify", "doctor", "rop due", "serve"}
+READS_ONLY = {"bundle selftest", "bundle show", "bundle verify", "doctor", "rop due", "serve"}
 REPORTED = "name,accuracy,precision,f1,sensitivity,specificity\nx,0.9,,,,\n"
 FOLDS = "fold,part,class,n\n1,validation,positive,20\n1,validation,negative,30\n"
 

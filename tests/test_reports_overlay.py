@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fundoscope.errors import UsageError
-from fundoscope.reports.overlay import jpeg_uri, legend, overlay, strongest, surround, upsampled
+from fundoscope.reports.overlay import jpeg_uri, legend, overlay, overlay_layer, strongest, surround, upsampled
 
 SIDE = 96
 MAPS = arrays(np.float32, (6, 6), elements=st.floats(-8, 8, width=32))
@@ -160,3 +160,15 @@ def test_jpeg_uri_holds_the_picture_shrunk_and_never_enlarged():
         assert back.shape == shape
         expected = cv2.resize(picture, shape[1::-1], interpolation=cv2.INTER_AREA)
         assert np.abs(back.astype(int) - expected).mean() < 3
+
+
+def test_the_layer_alone_laid_over_the_photograph_is_the_overlay():
+    picture = np.full((128, 128, 3), (170, 90, 50), np.uint8)
+    activation = np.zeros((8, 8), np.float32)
+    activation[2:5, 3:6] = 3.0
+    layer = overlay_layer(picture, activation).astype(float)
+    opacity = layer[..., 3:] / 255
+    laid = (1 - opacity) * picture + opacity * layer[..., :3]
+    difference = np.abs(laid - overlay(picture, activation))
+    assert np.percentile(difference, 97) <= 1  # beyond that lies the soft edge of the contour, which is opaque here
+    assert overlay_layer(picture, -activation)[..., 3].max() == 0

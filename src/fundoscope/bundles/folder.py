@@ -11,8 +11,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fundoscope.bundles.card import SCHEMA_VERSION, BaseCard, Card, FileRecord, Parity
-from fundoscope.bundles.read import CARD_FILE, verify_task
+from fundoscope.bundles.card import SCHEMA_VERSION, BaseCard, Card, FileRecord, NickingCard, Parity
+from fundoscope.bundles.read import CARD_FILE, C, verify_task
 from fundoscope.errors import counted
 
 CARD_PAGE = "card.md"
@@ -53,24 +53,50 @@ def parity_lines(parity: Parity) -> list[str]:
 
 
 def rewrite_card(
-    folder: Path, changes: Mapping[str, object], out: Path | None = None, added: Mapping[str, str] | None = None
+    folder: Path,
+    changes: Mapping[str, object],
+    out: Path | None = None,
+    added: Mapping[str, str | bytes] | None = None,
 ) -> Card:
-    """Write the card of a classifier's bundle anew with some fields changed, and its page and checksums; returns it.
+    """The card of a classifier's bundle, written anew: see `rewrite_bundle`."""
+    return rewrite_bundle(folder, Card, changes, out, added)
 
-    The networks, and what else lies beside them, stay byte for byte; `added` are texts of files by name, which are added or
-    replaced. With `out` the bundle stays as it is, and the changed one is written there. Raises `BundleError` for a bundle that is broken or of another task.
+
+def rewrite_bundle(
+    folder: Path,
+    kind: type[C],
+    changes: Mapping[str, object],
+    out: Path | None = None,
+    added: Mapping[str, str | bytes] | None = None,
+) -> C:
+    """Write the card of a bundle of one `kind` anew with some fields changed, and its page and checksums; returns it.
+
+    The networks, and what else lies beside them, stay byte for byte; `added` are texts or bytes of files by name, which are added
+    or replaced. With `out` the bundle stays as it is, and the changed one is written there. Raises `BundleError` for a bundle that
+    is broken or of another task.
     """
     out = folder if out is None else out
-    card = verify_task(folder, Card)
+    card = verify_task(folder, kind)
     card = card.model_copy(update={"schema_version": SCHEMA_VERSION, **changes})
-    parities = [parity for parity in (card.parity, card.parity_second) if parity is not None]
     with replace_folder(out) as part:
         for name in card.files:
             shutil.copyfile(folder / name, part / name)
-        for name, text in (added or {}).items():
-            (part / name).write_text(text, encoding="utf-8")
-        write_card_files(card, [line for parity in parities for line in parity_lines(parity)], part)
-    return verify_task(out, Card)
+        for name, content in (added or {}).items():
+            (part / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        write_card_files(card, card_parity_lines(card), part)
+    return verify_task(out, kind)
+
+
+def card_parity_lines(card: BaseCard) -> list[str]:
+    """How far the files of a bundle differ from the networks that were trained, a line each."""
+    if isinstance(card, Card):
+        return [line for parity in (card.parity, card.parity_second) if parity for line in parity_lines(parity)]
+    if not isinstance(card, NickingCard) or card.parity is None:
+        return []
+    lines = [f"torch to ONNX with weights of 16 bits: maps differ by {card.parity:.1e} at most"]
+    if card.parity_grades is not None:
+        lines.append(f"graders: probabilities differ by {card.parity_grades:.1e} at most")
+    return lines
 
 
 def render(card: BaseCard, parity: Sequence[str]) -> str:

@@ -254,6 +254,14 @@ def run_outputs(session: InferenceSession, names: list[str], batch: NDArray[np.f
     return list(session.run(names, {"photograph": batch}, options))
 
 
+def describe_processor() -> str:
+    """The kind of this machine's processor as far as INT8 sums go, such as "x86_64 with VNNI"."""
+    machine = platform.machine().lower().replace("amd64", "x86_64")
+    if machine != "x86_64":
+        return machine
+    return f"{machine} {'without' if _sums_saturate(machine, Path('/proc/cpuinfo')) else 'with'} VNNI"
+
+
 def _sums_saturate(machine: str, processor: Path) -> bool:
     """Whether sums of U8 x S8 products can overflow 16 bits here: on x86 without VNNI, or where that is unknown.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fundoscope.bundles.card import NickingCard
-from fundoscope.bundles.folder import replace_folder, write_card_files
+from fundoscope.bundles.folder import card_parity_lines, replace_folder, write_card_files
 from fundoscope.bundles.onnx_files import copy_for_export, export_onnx
 from fundoscope.bundles.read import checked_bytes, load_network
 from fundoscope.bundles.read_nicking import GRADES_FILE, MAPS_FILE, STRIDE, NickingBundle
@@ -92,18 +92,14 @@ def write_nicking_bundle(
     with replace_folder(out) as part:
         export_maps(maps, part / MAPS_FILE)
         parities = {"parity": _maps_difference(maps, part / MAPS_FILE, check)}
-        lines = [
-            f"torch to ONNX with weights of 16 bits: maps differ by {parities['parity']:.1e} at most on {len(check)} photographs"
-        ]
         if graders is not None:
             export_ensemble(graders.ensemble, graders.check[:2], part / GRADES_FILE)
             parities["parity_grades"] = _grades_difference(graders, part / GRADES_FILE)
-            lines.append(
-                f"graders: probabilities differ by {parities['parity_grades']:.1e} at most on {len(graders.check)} patches"
-            )
+        card = card.model_copy(update=parities)
+        lines = card_parity_lines(card)
         for line in lines:
             say(line)
-        write_card_files(card.model_copy(update=parities), lines, part)
+        write_card_files(card, lines, part)
     return out
 
 
@@ -118,13 +114,11 @@ def write_own_graders(
         (part / MAPS_FILE).write_bytes(checked_bytes(bundle.folder, MAPS_FILE, bundle.card))
         export_ensemble(graders.ensemble, graders.check[:2], part / GRADES_FILE)
         parity = _grades_difference(graders, part / GRADES_FILE)
-        lines = [
-            f"maps: those of {bundle.card.name} of {bundle.card.created}",
-            f"graders: probabilities differ by {parity:.1e} at most on {len(graders.check)} patches",
-        ]
+        card = card.model_copy(update={"parity_grades": parity})
+        lines = [f"maps: those of {bundle.card.name} of {bundle.card.created}", *card_parity_lines(card)]
         for line in lines:
             say(line)
-        write_card_files(card.model_copy(update={"parity_grades": parity}), lines, part)
+        write_card_files(card, lines, part)
     return out
 
 

@@ -41,6 +41,40 @@ def verify_files(bundle: Annotated[str | None, _WHICH] = None) -> None:
         raise typer.Exit(BundleError.exit_code)
 
 
+@app.command()
+def selftest(
+    bundle: Annotated[str | None, _WHICH] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Write golden vectors into BUNDLE first: once, where it is made.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every comparison.")] = False,
+) -> None:
+    """Run a bundle on its golden vectors: whether this processor and these libraries give its makers' numbers; exits with 3 if not."""
+    from fundoscope.bundles.golden import add_golden, check_golden
+    from fundoscope.errors import BundleError, UsageError, counted
+
+    if add and bundle is None:
+        raise UsageError("--add writes into one bundle. Name its folder.")
+    failed = False
+    for folder in _folders(bundle):
+        try:
+            if add:
+                add_golden(folder)
+            test = check_golden(folder)
+        except BundleError as error:
+            failed = True
+            print(f"BROKEN  {error}")
+            continue
+        failed = failed or bool(test.faults)
+        print(
+            f"{'FAILED' if test.faults else 'passed'}  {folder}: {counted(len(test.lines) - 1, 'comparison')}; {test.lines[0]}"
+        )
+        for line in test.lines[1:] if verbose else test.faults:
+            print(f"        {line}")
+    if failed:
+        raise typer.Exit(BundleError.exit_code)
+
+
 def _run_once(folder: Path) -> str:
     """A line about a bundle of which every file is whole and the network runs; raises `BundleError` otherwise."""
     import numpy as np

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.bundles.card import CardFigure, CrossingSettings, GradeSettings, NickingCard
+from fundoscope.bundles.golden import add_golden
 from fundoscope.bundles.write_nicking import GraderNetworks, write_nicking_bundle
 from fundoscope.datasets import Dataset, open_dataset
 from fundoscope.errors import FundoscopeError, UsageError
@@ -84,7 +85,9 @@ def make_shipped_bundle(
     )
     graders, grades = train_graders(recipe, upstreams, patches, natural, study)
     card = card.model_copy(update={"grades": grades, "photographs": names_without(map_recipe, sets, ())})
-    return write_nicking_bundle(networks[()], card, check, out / "bundle" / recipe.card.name, graders=graders)
+    bundle = write_nicking_bundle(networks[()], card, check, out / "bundle" / recipe.card.name, graders=graders)
+    add_golden(bundle)
+    return bundle
 
 
 def read_networks(recipe: ShippedRecipe, maps: MapRecipe, folder: Path) -> dict[tuple[str, ...], VesselNet]:

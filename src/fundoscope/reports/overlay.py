@@ -46,17 +46,38 @@ def overlay(picture: Pixels, activation: Activation, scale: float | None = None)
     positive evidence gives the photograph alone. Raises `UsageError` for shapes that are no photograph or
     no map, a map that is not finite, and a scale that is not above 0.
     """
+    strength, level = _strength(picture, activation, scale)
+    if not strength.any():
+        return picture.copy()
+    tinted = _tint(picture, strength)
+    return tinted if level is None else _contour(tinted, strength, level)
+
+
+def overlay_layer(picture: Pixels, activation: Activation, scale: float | None = None) -> NDArray[np.uint8]:
+    """What `overlay` lays over the photograph, alone: (rows, columns, 4), RGB and opacity; a page fades it in and out."""
+    strength, level = _strength(picture, activation, scale)
+    share, shared_colour = _tables()
+    colour = np.round(shared_colour / np.maximum(share, 1e-6)).astype(np.uint8)[0]
+    steps = cv2.convertScaleAbs(strength, alpha=255).astype(np.uint8, copy=False)
+    colours = np.ascontiguousarray(colour[steps])
+    opacity = np.round(255 * share[0, :, 0]).astype(np.uint8)[steps]
+    if level is not None:
+        drawn = _contour(colours, strength, level)
+        opacity[(drawn != colours).any(2)] = 255
+        colours = drawn
+    return np.dstack([colours, opacity])
+
+
+def _strength(picture: Pixels, activation: Activation, scale: float | None) -> tuple[NDArray[np.float32], float | None]:
+    """Evidence as a share of the full colour, (rows, columns), and the share at which the contour runs; None: there is none."""
     _check(picture, activation)
     if scale is not None and scale <= 0:
         raise UsageError(f"scale: {scale:g} is no logit difference. Give a number above 0, or none.")
     evidence = upsampled(activation, (picture.shape[0], picture.shape[1])) * ~surround(picture)
     top = float(evidence.max())
-    if top <= 0:
-        return picture.copy()
     full = scale or max(FULL_SCALE, top)
     strength = np.clip(evidence / full, 0, 1).astype(np.float32)
-    tinted = _tint(picture, strength)
-    return _contour(tinted, strength, level=0.5 * top / full) if top >= _CONTOUR_FROM * full else tinted
+    return strength, 0.5 * top / full if top > 0 and top >= _CONTOUR_FROM * full else None
 
 
 def upsampled(activation: Activation, shape: tuple[int, int]) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from fundoscope.bundles.card import Attribution, CardFigure, GradeSettings, NickingCard
+from fundoscope.bundles.golden import add_golden
 from fundoscope.bundles.write_nicking import write_own_graders
 from fundoscope.errors import StudyError, UsageError, counted
 from fundoscope.evaluation.metrics import Estimate
@@ -78,6 +79,7 @@ def export_grader(plan: GradePlan, progress: Progress) -> Path:
         )
     with plan.study.step(BUNDLE) as folder:
         write_own_graders(first.upstream.bundle, card, graders, folder / NAME, progress.say)
+        add_golden(folder / NAME)
     return plan.study.result(BUNDLE) / NAME
 
 

@@ -13,7 +13,7 @@ from fundoscope.bundles import Bundle
 from fundoscope.bundles.card import Stage
 from fundoscope.evaluation.likeness import LikenessReference
 from fundoscope.findings import GradedPhotograph, PhotographSource, RopFinding, Status, join_remarks
-from fundoscope.imaging import Pixels
+from fundoscope.imaging import Frame, Pixels
 from fundoscope.imaging.quality import judge_quality
 
 #: The reason in every row with an answer that was learnt from simulated eyes.
@@ -26,13 +26,15 @@ class RopEvidence:
 
     `picture` is the standard square before contrast enhancement, uint8 RGB (None: not read); `activation` (rows,
     columns) is the class activation map in logits (None: not graded); `size` is the photograph's (rows, columns). `distance`
-    is how far it lies from the photographs that the bundle learnt from (None: not measured; see `likeness`).
+    is how far it lies from the photographs that the bundle learnt from (None: not measured; see `likeness`). `place` is where
+    the square lies in the photograph: top, left, height and width in its pixels; part of it may lie outside.
     """
 
     picture: Pixels | None = None
     activation: NDArray[np.float32] | None = None
     size: tuple[int, int] | None = None
     distance: float | None = None
+    place: tuple[float, float, float, float] | None = None
 
 
 def screen_photograph(
@@ -73,4 +75,6 @@ def screen_photograph(
         found["reason"] = join_remarks(*reasons)
     found["reason"] = join_remarks(found["reason"], photograph.photograph.remark)
     finding = RopFinding(photograph.name, seconds=round(time.perf_counter() - start, 4), **found)
-    return GradedPhotograph((finding,), RopEvidence(picture, activation, size, distance))
+    frame = Frame.around(photograph.field)
+    place = (0.0, 0.0, *size) if standard.view == "whole" else (frame.row, frame.column, frame.side, frame.side)
+    return GradedPhotograph((finding,), RopEvidence(picture, activation, size, distance, place))

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fundoscope.bundles.card import Stage
+from fundoscope.bundles.golden import add_golden
 from fundoscope.bundles.training_hashes import write_training_hashes
 from fundoscope.bundles.write import write_bundle
 from fundoscope.cohort.photograph_hashes import PhotographHashes
@@ -98,6 +99,7 @@ def refit_for_export(plan: StudyPlan, data: StudyData, results: Mapping[str, Any
         reference = make_or_say_why(lambda: write_likeness(folder / name, plan.cohort.paths, groups))
         if isinstance(reference, NotMade):
             progress.say(f"what the bundle's photographs look like: {reference}")
+        add_golden(folder / name)
     return plan.study.result("bundle") / name
 
 

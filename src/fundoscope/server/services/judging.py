@@ -1,0 +1,203 @@
+"""What a grader says of a photograph, written into the tables: once, whatever happens to worker, child or machine.
+
+The job "judge" carries the numbers of photograph and exam. Its answer is a row of `Grading`, the state of the photograph, the exam's
+row, a line of the log and the end of the job, in one transaction. Pictures are made beside and renamed before that; they are not
+forced onto the disk, since they can be made again from the photograph.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from fundoscope.bundles.read import verify
+from fundoscope.findings import BundleIdentity
+from fundoscope.server.judge import JudgeAnswer, JudgeDiedError, JudgeProcess
+from fundoscope.server.models import Exam, Grading, Job, Patient, Photograph, now
+from fundoscope.server.permissions import Caller, Role
+from fundoscope.server.room import Room
+from fundoscope.server.services import audit, jobs
+from fundoscope.server.services.exam_state import refresh_exam
+from fundoscope.server.settings import ServerSettings
+
+KIND = "judge"
+#: The bundle for each kind of patient.
+TASKS = {"infant": "rop", "adult": "nicking"}
+#: The state of a photograph by what its grader said.
+STATES = {"ok": "graded", "rejected": "refused", "failed": "failed"}
+
+_ASIDE = ".aside"  # folder in the room's pictures where they are made
+_OLD_SECONDS = 3600  # after which what lies there was left by a process that is gone
+_TRIES = 2  # of a photograph at which a child crashed: another one may have taken the memory
+
+
+def ask_to_judge(session: Session, photograph: Photograph, patient: Patient, created_by: int | None) -> Job:
+    """Put the judging of a photograph by the bundle of today into the queue."""
+    task = TASKS[patient.kind]
+    key = f"{KIND}:{photograph.id}:{bundle_identity(task).digest}"
+    payload = {"photograph": photograph.id, "exam": photograph.exam_id}
+    return jobs.add_job(session, KIND, key, payload, photograph.site_id, created_by=created_by)
+
+
+@cache
+def bundle_identity(task: str) -> BundleIdentity:
+    """Name and digest of the bundle that judges today."""
+    card = verify(task)
+    return BundleIdentity.from_card(card.name, card.created, card.model_dump_json())
+
+
+# --- where files lie
+
+
+def photograph_file(settings: ServerSettings, digest: str) -> Path:
+    """Where the photograph with this SHA-256 lies, as it came."""
+    return settings.photographs / digest[:2] / digest
+
+
+def picture_file(settings: ServerSettings, photograph: Photograph, grading: Grading, name: str) -> Path | None:
+    """Where a picture of `JudgeAnswer.pictures` lies; None where the grading has none of that name."""
+    file = grading.pictures.get(name)
+    if not isinstance(file, str):
+        return None
+    return _picture_folder(settings, photograph.digest) / f"{grading.bundle_digest}_{file}"
+
+
+def _picture_folder(settings: ServerSettings, digest: str) -> Path:
+    return settings.pictures / digest[:2] / digest
+
+
+def newest_grading(session: Session, photograph: Photograph) -> Grading | None:
+    """The last grading of a photograph."""
+    query = select(Grading).where(Grading.photograph_id == photograph.id).order_by(Grading.id.desc())
+    return session.scalar(query.limit(1))
+
+
+# --- the job
+
+
+def write_failed(session: Session, job: jobs.TakenJob, reason: str) -> None:
+    """Write that a photograph could not be judged: its job was given up."""
+    photograph = session.get(Photograph, job.payload["photograph"])
+    if photograph is not None:
+        patient = session.get_one(Exam, photograph.exam_id).patient
+        reason = f"The program could not judge it ({reason}). Send it again, or tell who looks after the program."
+        _write_answer(session, photograph.id, _failure(TASKS[patient.kind], photograph.file_name, reason), 0.0)
+
+
+@jobs.handler(KIND, give_up=write_failed)
+def judge_photograph(room: Room, job: jobs.TakenJob) -> jobs.WriteAnswer:
+    """Have a photograph judged by this thread's child process; see the head of this file."""
+    number, start = job.payload["photograph"], time.perf_counter()
+    with room.database.reading() as session:
+        photograph = session.get(Photograph, number)
+        if photograph is None or photograph.state == "withdrawn":
+            return lambda _: None
+        task = TASKS[session.get_one(Patient, session.get_one(Exam, photograph.exam_id).patient_id).kind]
+    file = photograph_file(room.settings, photograph.digest)
+    with _folder_aside(room.settings) as folder:
+        if file.is_file():
+            answer = _judge_file(room, file, photograph.file_name, task, folder)
+        else:
+            answer = _failure(task, photograph.file_name, "The file is no longer there. Send it again.")
+        place = _picture_folder(room.settings, photograph.digest)
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, made in answer.pictures.items():
+            if isinstance(made, str) and not name.startswith("profile"):
+                (folder / made).replace(place / f"{answer.bundle_digest}_{made}")
+    seconds = time.perf_counter() - start
+    return lambda session: _write_answer(session, number, answer, seconds)
+
+
+def _judge_file(room: Room, file: Path, name: str, task: str, folder: Path) -> JudgeAnswer:
+    child = _child_of_this_thread(room.settings)
+    for attempt in range(1, _TRIES + 1):
+        try:
+            return child.judge(file, name, task, folder)
+        except JudgeDiedError as error:
+            if attempt == _TRIES or error.hung:
+                return _failure(
+                    task, name, f"Could not be read: {error}. Export the photograph anew, or photograph again."
+                )
+    raise AssertionError  # the last attempt has returned
+
+
+def _failure(task: str, name: str, reason: str) -> JudgeAnswer:
+    """The answer for a photograph at which the program failed."""
+    identity = bundle_identity(task)
+    grader = {"rop": "rop screen", "nicking": "nicking grade"}[task]
+    row = {"file": name, "status": "failed", "reason": reason}
+    return JudgeAnswer(
+        grader=grader, bundle=identity.name, bundle_digest=identity.digest, version="", status="failed", reason=reason, rows=[row]
+    )  # fmt: skip
+
+
+def _write_answer(session: Session, number: int, answer: JudgeAnswer, seconds: float) -> None:
+    """The row of an answer and all that follows from it; nothing where this bundle's answer is there already."""
+    photograph = session.get(Photograph, number, with_for_update=True)
+    if photograph is None:
+        return
+    same = (Grading.photograph_id == number, Grading.bundle_digest == answer.bundle_digest)
+    if session.scalar(select(Grading.id).where(*same)) is not None:
+        return
+    session.add(
+        Grading(
+            site_id=photograph.site_id, photograph_id=number, grader=answer.grader, bundle=answer.bundle,
+            bundle_digest=answer.bundle_digest, version=answer.version, status=answer.status, reason=answer.reason,
+            probability=answer.probability, suspected=answer.suspected, rows={"rows": answer.rows}, pictures=answer.pictures,
+            seconds=round(seconds, 4), created_at=now(),
+        )
+    )  # fmt: skip
+    if answer.size is not None:
+        photograph.height, photograph.width = answer.size
+    if photograph.state != "withdrawn":
+        photograph.state = STATES[answer.status]
+    photograph.reason = answer.reason
+    refresh_exam(session, session.get_one(Exam, photograph.exam_id))
+    worker = Caller(None, "the worker", Role.ADMINISTRATOR, frozenset({photograph.site_id}), via="worker")
+    audit.record(
+        session, worker, "photograph.judge", "photograph", number, photograph.site_id,
+        status=answer.status, bundle=answer.bundle_digest,
+    )  # fmt: skip
+
+
+@contextmanager
+def _folder_aside(settings: ServerSettings) -> Generator[Path]:
+    """An empty folder where pictures are made, on the file system where they go."""
+    folder = settings.pictures / _ASIDE / secrets.token_hex(8)
+    folder.mkdir(mode=0o700, parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_aside(settings: ServerSettings) -> None:
+    """Remove what processes that are gone have left half-made."""
+    top = settings.pictures / _ASIDE
+    for folder in top.iterdir() if top.is_dir() else ():
+        if time.time() - folder.stat().st_mtime > _OLD_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+# --- children, one a thread of the worker
+
+_children: dict[int, JudgeProcess] = {}
+
+
+def _child_of_this_thread(settings: ServerSettings) -> JudgeProcess:
+    return _children.setdefault(threading.get_ident(), JudgeProcess(settings.limits))
+
+
+def stop_children() -> None:
+    """End all child processes of this process."""
+    while _children:
+        _children.popitem()[1].stop()

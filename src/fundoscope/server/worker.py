@@ -1,0 +1,262 @@
+"""The process that does what waits in the queue. `fundoscope serve` starts one beside it; others may run alone, on one database.
+
+    python -m fundoscope.server.worker --data DIR [--database URL] [--workers N]
+
+It takes jobs by as many threads as it has child processes. It is woken through a pipe when jobs were added on this host, and looks
+by itself every half second. When the pipe ends, the server is gone, and the worker ends after the jobs that it holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from fundoscope.server.database import Database
+from fundoscope.server.room import Room
+from fundoscope.server.services import jobs, judging
+from fundoscope.server.settings import ServerSettings
+
+POLL_SECONDS = 0.5
+_LONGEST_RESTART_SECONDS = 30.0
+_PIPED = "--piped"
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Takes jobs and does them, by `threads` at once, until `stop`. `on_done` is told the exam of every job that ended."""
+
+    def __init__(self, room: Room, threads: int, on_done: Callable[[int], None] = lambda _: None) -> None:
+        self._room = room
+        self._on_done = on_done
+        self._owner = f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._woken = threading.Condition()
+        self._rings = 0
+        self._stopped = threading.Event()
+        self._held: dict[int, jobs.TakenJob] = {}
+        self._idle = threading.Event()
+        self._threads = [threading.Thread(target=self._work, name=f"jobs {n}", daemon=True) for n in range(threads)]
+        self._leases = threading.Thread(target=self._prolong_leases, name="leases", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in (*self._threads, self._leases):
+            thread.start()
+
+    def wake(self) -> None:
+        """There may be new jobs."""
+        with self._woken:
+            self._rings += 1
+            self._woken.notify_all()
+
+    def stop(self) -> None:
+        """Finish the jobs at hand, take no more, and wait for that."""
+        self._stopped.set()
+        self.wake()
+        for thread in self._threads:
+            thread.join()
+        self._idle.set()
+        self._leases.join()
+
+    def _work(self) -> None:
+        job = None
+        while job is not None or not self._stopped.is_set():
+            rings = self._rings
+            try:
+                job = job or self._take()
+                if job is not None:
+                    job = self._do(job)
+                    continue
+            except Exception:  # noqa: BLE001 - the database is away or busy; what was held is taken again when its lease ends
+                _log.exception("a worker could not reach its queue")
+                job = None
+            with self._woken:
+                if self._rings == rings and not self._stopped.is_set():
+                    self._woken.wait(POLL_SECONDS)
+
+    def _take(self) -> jobs.TakenJob | None:
+        """The next job; SQLite's one writer is not disturbed where there is none."""
+        with self._room.database.reading() as session:
+            moment = jobs.next_moment(session)
+        if moment is None or moment > jobs.now() or self._stopped.is_set():
+            return None
+        with self._room.database.transaction() as session:
+            return jobs.take_job(session, self._owner, tuple(jobs.HANDLERS))
+
+    def _do(self, job: jobs.TakenJob) -> jobs.TakenJob | None:
+        """Do a job, and take the next one in the transaction that finishes it."""
+        self._held[job.id] = job
+        following = None
+        try:
+            write = jobs.HANDLERS[job.kind].work(self._room, job)
+            with self._room.database.transaction() as session:
+                write(session)
+                jobs.finish_job(session, job)
+                if not self._stopped.is_set():
+                    following = jobs.take_job(session, self._owner, tuple(jobs.HANDLERS))
+        except jobs.LeaseLostError:
+            _log.warning("job %s took so long that another worker has it", job.id)
+        except Exception as error:  # noqa: BLE001 - one job must not end the worker
+            _log.exception("job %s of kind %s failed, attempt %s", job.id, job.kind, job.attempts)
+            with suppress(jobs.LeaseLostError), self._room.database.transaction() as session:
+                jobs.fail_job(session, job, f"{type(error).__name__}: {error}")
+        finally:
+            del self._held[job.id]
+        exam = job.payload.get("exam")
+        if isinstance(exam, int):
+            self._on_done(exam)
+        return following
+
+    def _prolong_leases(self) -> None:
+        while not self._idle.wait(jobs.HEARTBEAT_SECONDS):
+            for job in list(self._held.values()):
+                try:
+                    with self._room.database.transaction() as session:
+                        jobs.prolong_lease(session, job)
+                except Exception:  # noqa: BLE001 - tried again at the next beat
+                    _log.exception("the lease of job %s could not be prolonged", job.id)
+
+
+def run_worker(settings: ServerSettings, wake_pipe: bool = False) -> None:
+    """Work until SIGTERM, SIGINT, or the end of standard input where `wake_pipe` says that it wakes.
+
+    The numbers of exams of which a job has ended are written to standard output, a line each, where `wake_pipe` is set.
+    """
+    os.umask(0o077)
+    room = Room(settings, Database(settings.database_url))
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def tell(exam: int) -> None:
+        with suppress(OSError, ValueError):  # whoever listened is gone
+            answers.write(f"{exam}\n")
+
+    worker = Worker(room, settings.workers, tell if wake_pipe else lambda _: None)
+    ended = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        ended.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN if wake_pipe else end
+    )  # Ctrl-C goes to the whole group: the server tells us
+
+    def listen() -> None:
+        while os.read(0, 4096):
+            worker.wake()
+        ended.set()
+
+    if wake_pipe:
+        threading.Thread(target=listen, name="wake", daemon=True).start()
+    judging.clear_aside(settings)
+    worker.start()
+    ended.wait()
+    worker.stop()
+    judging.stop_children()
+    room.database.dispose()
+
+
+class WorkerProcess:
+    """A worker as the server beside it sees it: started, woken, and started again where it died.
+
+    `on_done` is called from a thread of this object with the number of an exam of which a job has ended.
+    """
+
+    def __init__(self, settings: ServerSettings, on_done: Callable[[int], None] = lambda _: None) -> None:
+        self._settings = settings
+        self._on_done = on_done
+        self._stopping = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._keep_running, name="worker", daemon=True)
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Start it."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Tell it that there are new jobs."""
+        process = self._process
+        if process is not None and process.stdin is not None:
+            with suppress(OSError, ValueError), self._lock:
+                process.stdin.write(b".")
+                process.stdin.flush()
+
+    def stop(self, seconds: float = 20) -> None:
+        """Let it finish what it has in hand, `seconds` at most, and end it."""
+        self._stopping.set()
+        process = self._process
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self._thread.join(seconds)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def _keep_running(self) -> None:
+        wait = 1.0
+        while not self._stopping.is_set():
+            with subprocess.Popen(
+                [sys.executable, "-m", "fundoscope.server.worker", _PIPED],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            ) as process:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                with suppress(OSError):
+                    process.stdin.write(self._settings.model_dump_json().encode() + b"\n")
+                    process.stdin.flush()
+                self._process = process
+                for line in process.stdout:
+                    wait = 1.0
+                    self._on_done(int(line))
+                with suppress(OSError):
+                    process.stdin.close()
+            if not self._stopping.wait(wait):
+                _log.error("the worker ended with code %s; another one starts", process.returncode)
+                wait = min(2 * wait, _LONGEST_RESTART_SECONDS)
+
+
+def main() -> None:
+    """The command line of a worker."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
+    if sys.argv[1:] == [_PIPED]:
+        first = b""
+        while not first.endswith(b"\n"):
+            part = os.read(0, 1)  # by single bytes: what follows is for waking
+            if not part:
+                return
+            first += part
+        run_worker(ServerSettings.model_validate(json.loads(first)), wake_pipe=True)
+        return
+    parser = argparse.ArgumentParser(
+        prog="python -m fundoscope.server.worker", description="Do what waits in the queue."
+    )
+    parser.add_argument("--data", type=Path, required=True, help="the folder of the reading room")
+    parser.add_argument("--database", default="", help="its database, where that is not in the folder")
+    parser.add_argument("--workers", type=int, default=1, help="photographs that are judged at once")
+    given = parser.parse_args()
+    run_worker(ServerSettings(data=given.data, database=given.database, workers=given.workers))
+
+
+if __name__ == "__main__":
+    main()
