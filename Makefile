@@ -3,7 +3,7 @@ PYTHON ?= python3
 DATA ?= $(or $(FUNDOSCOPE_DATA),../shared/data)
 BIN := .venv/bin
 
-.PHONY: help demo test test-services lint docs notebook release weights-rop nicked-patches vessel-maps weights-nicking clean
+.PHONY: help demo test test-services lint languages docs notebook release weights-rop nicked-patches vessel-maps weights-nicking clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -29,6 +29,9 @@ test: lint  ## everything that needs no service
 
 test-services: .venv/ready  ## tests that need a database, a browser or a PACS
 	@if grep -rqs 'mark\.services' tests; then $(BIN)/python -m pytest -m services; else echo "No test needs a service yet."; fi
+
+languages: .venv/ready  ## gather the texts that people read into the catalogues; says what waits to be translated
+	$(BIN)/python tools/languages.py
 
 docs: .venv/ready  ## the documentation as a site in site/, every link checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir site

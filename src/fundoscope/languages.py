@@ -1,7 +1,8 @@
 """The language in which pages and messages speak: English, or Simplified Chinese from the catalogues in `locale/`.
 
 A text that a person reads is written `_("There is no {noun} here.").format(noun=...)`, with `gettext` imported as `_`; tables and
-programs' answers never change with the language.
+programs' answers never change with the language. A text that stands in a table of the source, and is read when the module is
+loaded, is marked there with `gettext_noop` and translated where it is shown: `_(TITLES[kind])`. `make languages` gathers all texts.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ def speaking(language: str) -> Generator[None]:
 def gettext(message: str) -> str:
     """The message in the language spoken now; itself where the catalogue does not hold it."""
     return _catalogue(_spoken.get()).gettext(message)
+
+
+def gettext_noop(message: str) -> str:
+    """The message as it is; marks it for the catalogues where it stands, to be translated where it is shown."""
+    return message
 
 
 def ngettext(one: str, many: str, count: int) -> str:
