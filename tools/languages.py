@@ -19,6 +19,8 @@ from babel.messages.pofile import read_po, write_po
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCALE = ROOT / "src" / "fundoscope" / "locale"
+GUIDELINES = ROOT / "src" / "fundoscope" / "guidelines" / "data"
+SENTENCES = ("title", "sentence", "beyond", "unclear")  # keys of their files
 TRANSLATED = ("zh",)
 
 
@@ -26,13 +28,31 @@ def gather() -> Catalog:
     """All texts that the source marks, as a catalogue without translations."""
     mappings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["babel"]["mappings"]
     methods = [(each["pattern"], each["method"]) for each in mappings]
-    options = {each["pattern"]: {k: str(v) for k, v in each.items() if k not in ("pattern", "method")} for each in mappings}
+    options = {
+        each["pattern"]: {k: str(v) for k, v in each.items() if k not in ("pattern", "method")} for each in mappings
+    }
     found = Catalog(project="fundoscope")
-    keywords = DEFAULT_KEYWORDS | {"gettext_noop": None}
+    keywords = DEFAULT_KEYWORDS | {"gettext_noop": None, "phrase": None}
     # from src on, since a folder above may have a name that begins with a dot, which is passed over
     for _, _, text, _, _ in extract_from_dir(ROOT, methods, options, keywords, directory_filter=_is_of_source):
         found.add(text)
+    for path in sorted(GUIDELINES.glob("*.toml")):
+        for text in find_sentences(tomllib.loads(path.read_text(encoding="utf-8"))):
+            found.add(text)
     return found
+
+
+def find_sentences(table: object) -> Iterator[str]:
+    """What a guideline's file says to people: its title, and the sentences of its rules."""
+    if isinstance(table, list):
+        for each in table:
+            yield from find_sentences(each)
+    elif isinstance(table, dict):
+        for key, value in table.items():
+            if isinstance(value, str) and key in SENTENCES:
+                yield value
+            else:
+                yield from find_sentences(value)
 
 
 def _is_of_source(folder: str) -> bool:

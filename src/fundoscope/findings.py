@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from fundoscope.errors import counted as counted  # findings are told with their numbers
 from fundoscope.errors import plural as plural
 from fundoscope.imaging import DicomHeader, FramePath, Source
+from fundoscope.languages import gettext_noop
 
 ROP_COLUMNS = ("file", "status", "reason", "p_rop", "rop", "p_tr", "treatment_requiring", "quality", "seconds")
 
@@ -27,7 +28,7 @@ NICKING_COLUMNS = (
 PATCH_COLUMNS = ("file", "status", "reason", "narrowing_1", "narrowing_2", "p0", "p1", "p2", "p3", "grade")
 
 #: How a negative reads wherever a person reads it.
-NOTHING_SEEN = "no ROP seen in this view; this excludes nothing"
+NOTHING_SEEN = gettext_noop("no ROP seen in this view; this excludes nothing")
 
 
 #: A photograph: a path, the bytes of an image file, an open file, a PIL image, or an array (rows, columns[, 3]) in RGB.

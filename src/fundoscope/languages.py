@@ -8,11 +8,13 @@ loaded, is marked there with `gettext_noop` and translated where it is shown: `_
 from __future__ import annotations
 
 import gettext as catalogues
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, reduce
 from pathlib import Path
+from typing import Any
 
 #: Language tags, each with its own name.
 LANGUAGES = {"en": "English", "zh": "简体中文"}
@@ -24,6 +26,11 @@ _spoken: ContextVar[str] = ContextVar("language", default="en")
 def current_language() -> str:
     """The tag of the language spoken now."""
     return _spoken.get()
+
+
+def html_language() -> str:
+    """The language spoken now, as HTML names it."""
+    return {"zh": "zh-Hans"}.get(current_language(), current_language())
 
 
 @contextmanager
@@ -38,7 +45,7 @@ def speaking(language: str) -> Generator[None]:
 
 def gettext(message: str) -> str:
     """The message in the language spoken now; itself where the catalogue does not hold it."""
-    return _catalogue(_spoken.get()).gettext(message)
+    return _catalogue(_spoken.get()).gettext(message) if message else ""  # a catalogue keeps its own facts under ""
 
 
 def gettext_noop(message: str) -> str:
@@ -51,6 +58,52 @@ def ngettext(one: str, many: str, count: int) -> str:
     return _catalogue(_spoken.get()).ngettext(one, many, count)
 
 
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A sentence that is made once and said in any language: a marked text with the values for its placeholders.
+
+    `str(...)` is English, `spoken()` the language spoken now. A value that is a phrase is said in that language, too.
+    """
+
+    template: str
+    values: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        return self.template.format(**{name: str(value) for name, value in self.values})
+
+    def spoken(self) -> str:
+        """The sentence in the language spoken now."""
+        values = {name: value.spoken() if isinstance(value, Phrase) else str(value) for name, value in self.values}
+        return gettext(self.template).format(**values)
+
+    def as_json(self) -> dict[str, Any]:
+        """The phrase as plain JSON, to be kept and said later."""
+        values = {name: value.as_json() if isinstance(value, Phrase) else str(value) for name, value in self.values}
+        return {"text": self.template, **({"values": values} if values else {})}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Phrase:
+        """The phrase that `as_json` has made plain."""
+        values = kept.get("values", {})
+        read = {name: cls.from_json(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+        return cls(kept["text"], tuple(read.items()))
+
+
+def phrase(template: str, **values: object) -> Phrase:
+    """A phrase; the text is gathered for the catalogues where it stands as this function's first argument."""
+    return Phrase(template, tuple(values.items()))
+
+
+def join(parts: Iterable[object], template: str = "{one}, {two}") -> Phrase:
+    """The parts one after the other, joined in pairs by a marked text; a blank phrase where there are none."""
+    said = [part if isinstance(part, Phrase) else Phrase("{it}", (("it", part),)) for part in parts]
+    return reduce(lambda one, two: phrase(template, one=one, two=two), said) if said else Phrase("")
+
+
 @cache
 def _catalogue(language: str) -> catalogues.NullTranslations:
     return catalogues.translation("fundoscope", _LOCALE, [language], fallback=True)
+
+
+#: How `join` puts parts together.
+LIST, BOTH, SENTENCES = gettext_noop("{one}, {two}"), gettext_noop("{one} and {two}"), gettext_noop("{one} {two}")

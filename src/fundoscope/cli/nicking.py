@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from fundoscope.cli.options import BundleName, Json, Quiet, Replace, Report, grade_photographs, refuse_inputs_in_study
+from fundoscope.cli.options import (
+    BundleName,
+    Json,
+    Lang,
+    Quiet,
+    Replace,
+    Report,
+    grade_photographs,
+    refuse_inputs_in_study,
+    speak,
+)
 
 app = typer.Typer(help="Artery-vein crossings in adults' photographs, and their nicking.", no_args_is_help=True)
 
@@ -24,6 +34,7 @@ def grade(
     json: Json = False,
     bundle: BundleName = "nicking",
     replace: Replace = False,
+    lang: Lang = "en",
     quiet: Quiet = False,
 ) -> None:
     """Find artery-vein crossings in adults' photographs, measure and grade their nicking. Research use only.
@@ -35,7 +46,8 @@ def grade(
     """
     from fundoscope.nicking.grading.grader import NickingGrader
 
-    grade_photographs(photos, out, json, replace, quiet, bundle, lambda: NickingGrader.open(bundle))
+    with speak(lang):
+        grade_photographs(photos, out, json, replace, quiet, bundle, lambda: NickingGrader.open(bundle))
 
 
 @app.command("grade-patches")
@@ -48,6 +60,7 @@ def grade_patches(
     json: Json = False,
     bundle: BundleName = "nicking",
     replace: Replace = False,
+    lang: Lang = "en",
     quiet: Quiet = False,
 ) -> None:
     """Grade the nicking in patches, squares centred near a crossing that span 12 widths of its vein. Research use only.
@@ -62,9 +75,11 @@ def grade_patches(
     from fundoscope.nicking.reading.tool_grades import walk_table
 
     found, known = walk_table(patches) or (None, {})
-    grade_photographs(
-        patches, out, json, replace, quiet, bundle, lambda: PatchGrader(NickingGrader.open(bundle), known), found=found
-    )
+    with speak(lang):
+        grade_photographs(
+            patches, out, json, replace, quiet, bundle,
+            lambda: PatchGrader(NickingGrader.open(bundle), known), found=found,
+        )  # fmt: skip
 
 
 @app.command("cut-patches")

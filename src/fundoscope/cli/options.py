@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from fundoscope.languages import gettext_noop
 
 if TYPE_CHECKING:
     from fundoscope.findings import Grader
@@ -26,6 +29,29 @@ Prevalences = Annotated[
     str, typer.Option(help="Comma-separated shares of ill eyes for which predictive values are computed.")
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
+Lang = Annotated[
+    str, typer.Option(help="Language of the page and of messages, en or zh; tables and JSON never change.")
+]
+
+
+#: What the summaries of graders count, to be translated.
+_COUNTED = (
+    gettext_noop("photographs"), gettext_noop("patches"), gettext_noop("ROP suspected"), gettext_noop("no ROP seen"),
+    gettext_noop("ok"), gettext_noop("rejected"), gettext_noop("failed"), gettext_noop("crossings"),
+    gettext_noop("grade 0"), gettext_noop("grade 1"), gettext_noop("grade 2"), gettext_noop("grade 3"),
+)  # fmt: skip
+
+
+@contextmanager
+def speak(language: str) -> Generator[None]:
+    """Speak a language of `--lang` within the block; raises `UsageError` for one that is not known."""
+    from fundoscope.errors import UsageError, nearest
+    from fundoscope.languages import LANGUAGES, speaking
+
+    if language not in LANGUAGES:
+        raise UsageError(f"--lang {language}: there is no such language; {nearest(language, LANGUAGES)}")
+    with speaking(language):
+        yield
 
 
 def refuse_inputs_in_study(out: Path, *inputs: str | Path | None) -> None:
@@ -53,7 +79,9 @@ def grade_photographs(
     from fundoscope.bundles import locate
     from fundoscope.cli.console import Console
     from fundoscope.errors import UsageError
-    from fundoscope.findings import counted, plural
+    from fundoscope.findings import plural
+    from fundoscope.languages import gettext as _
+    from fundoscope.languages import ngettext
     from fundoscope.runs import run, walk
     from fundoscope.studies import command
 
@@ -65,25 +93,33 @@ def grade_photographs(
     grader = open_grader()
     found.others.extend(locate(bundle).iterdir())
     console, identity = Console(quiet or json), grader.identity
-    facts = {plural(grader.noun): len(found.mentions), "use": "research use only"}
-    console.header(bundle=f"{identity.name} ({identity.made})", **facts)
+
+    def _count(n: int) -> str:
+        one, many = {"photograph": ("{n} photograph", "{n} photographs"), "patch": ("{n} patch", "{n} patches")}[
+            grader.noun
+        ]
+        return ngettext(one, many, n).format(n=n)
+
+    facts = {_(plural(grader.noun)): len(found.mentions), _("use"): _("research use only")}
+    console.header(**{_("bundle"): f"{identity.name} ({identity.made})", **facts})
     try:
         summary = run(grader, found, out, json, replace, command(), console)
     except SystemExit:
-        console.say("stopped: the same command goes on where it was" if out is not None else "stopped")
+        console.say(_("stopped: the same command goes on where it was") if out is not None else _("stopped"))
         raise
-    console.say("  ".join(f"{name}: {count}" for name, count in summary.counts.items()))
+    console.say("  ".join(f"{_(name)}: {count}" for name, count in summary.counts.items()))
     worked = summary.photographs - summary.kept
     if summary.kept:
-        console.say(f"kept from an earlier run: {counted(summary.kept, grader.noun)}; --replace begins anew")
+        console.say(_("kept from an earlier run: {n}; --replace begins anew").format(n=_count(summary.kept)))
     if worked:
-        console.say(f"{counted(worked, grader.noun)} in {summary.seconds:.1f} s")
+        console.say(_("{n} in {seconds:.1f} s").format(n=_count(worked), seconds=summary.seconds))
     for warning in summary.warnings:
-        console.say(f"WARNING: {warning}")
+        console.say(_("WARNING: {warning}").format(warning=warning))
     if found.skipped:
-        console.say(f"not among them: {found.skipped.describe()}")
+        console.say(_("not among them: {skipped}").format(skipped=found.skipped.describe()))
     if out is not None:
-        console.say(f"report: {out / next(name for name in grader.files if name.endswith('.html'))}")
+        page = out / next(name for name in grader.files if name.endswith(".html"))
+        console.say(_("report: {page}").format(page=page))
     if next_step:
-        console.say(f"next: {next_step}")
+        console.say(_("next: {step}").format(step=next_step))
     raise typer.Exit(summary.exit_code)

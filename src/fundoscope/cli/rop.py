@@ -11,12 +11,14 @@ from fundoscope.cli.options import (
     BundleName,
     Independent,
     Json,
+    Lang,
     Prevalences,
     Quiet,
     Replace,
     Report,
     grade_photographs,
     refuse_inputs_in_study,
+    speak,
 )
 
 app = typer.Typer(help="Retinopathy of prematurity in infants' photographs.", no_args_is_help=True)
@@ -34,6 +36,7 @@ def screen(
         bool, typer.Option(help="Show answers on treatment that were learnt from simulated eyes only.")
     ] = False,
     replace: Replace = False,
+    lang: Lang = "en",
     quiet: Quiet = False,
 ) -> None:
     """Screen infants' photographs for retinopathy of prematurity. Research use only.
@@ -55,7 +58,8 @@ def screen(
             typer.echo(f"WARNING: {doubt}", err=True)
         return grader
 
-    grade_photographs(photos, out, json, replace, quiet, bundle, open_grader)
+    with speak(lang):
+        grade_photographs(photos, out, json, replace, quiet, bundle, open_grader)
 
 
 @app.command()
@@ -203,6 +207,7 @@ def due(
     ] = "china-2014",
     on: Annotated[str | None, typer.Option(metavar="DATE", help="The day, YYYY-MM-DD; today if left out.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object an infant.")] = False,
+    lang: Lang = "en",
     quiet: Quiet = False,
 ) -> None:
     """Say who is to be examined, when next, and by which rule; the most urgent come first. Research use only.
@@ -216,8 +221,11 @@ def due(
     from json import dumps
 
     from fundoscope.cli.console import Console
-    from fundoscope.errors import UsageError, counted
+    from fundoscope.errors import UsageError
     from fundoscope.guidelines import describe_worklist, make_worklist, parse_date, read_guideline, read_infants
+    from fundoscope.guidelines.reasons import URGENCY_WORDS
+    from fundoscope.languages import gettext as _
+    from fundoscope.languages import ngettext
 
     console = Console(quiet or json)
     rules = read_guideline(guideline)
@@ -229,7 +237,10 @@ def due(
         for answer in answers:
             typer.echo(dumps(answer.as_row(), ensure_ascii=False))
         return
-    console.header(guideline=f"{rules.name} ({rules.title})", on=day, use="research use only")
-    typer.echo(describe_worklist(answers))
-    counts = Counter(answer.urgency.value for answer in answers)
-    console.say("  ".join([counted(len(answers), "infant"), *(f"{name}: {count}" for name, count in counts.items())]))
+    with speak(lang):
+        facts = {_("guideline"): f"{rules.name} ({_(rules.title)})", _("on"): day, _("use"): _("research use only")}
+        console.header(**facts)
+        typer.echo(describe_worklist(answers))
+        counts = Counter(_(URGENCY_WORDS[answer.urgency]) for answer in answers)
+        infants_told = ngettext("{n} infant", "{n} infants", len(answers)).format(n=len(answers))
+        console.say("  ".join([infants_told, *(f"{name}: {count}" for name, count in counts.items())]))

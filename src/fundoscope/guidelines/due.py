@@ -13,6 +13,7 @@ from fundoscope.guidelines.infants import ScreenedInfant
 from fundoscope.guidelines.reasons import DueCode, DueDecision, DueReason, RuleCitation, Urgency, ask_to_fill_in
 from fundoscope.guidelines.risk import RiskAnswer, apply_g_rop
 from fundoscope.guidelines.rules import Guideline
+from fundoscope.languages import BOTH, SENTENCES, Phrase, join, phrase
 
 #: Keys of a line of JSON, in this order; None is null.
 DUE_COLUMNS = (
@@ -121,7 +122,10 @@ def decide_infant(infant: ScreenedInfant, guideline: Guideline, on: date) -> Due
     decision, details = answer(infant, guideline, meets, why)
     reasons = details.pop("reasons", ())
     if infant.gestational_age is not None and infant.gestational_age.whole_weeks:
-        text = f"The gestational age has no days: {infant.gestational_age} is taken, and every age may be up to 6 days more."
+        text = phrase(
+            "The gestational age has no days: {age} is taken, and every age may be up to 6 days more.",
+            age=infant.gestational_age,
+        )
         reasons = (*reasons, DueReason(DueCode.WHOLE_WEEKS, text))
     return DueAnswer(
         infant.name, infant.line, on, decision, guideline.name, infant.age_on(on), meets, apply_g_rop(infant),
@@ -133,7 +137,7 @@ def meets_criteria(infant: ScreenedInfant, guideline: Guideline) -> tuple[bool |
     """Whether the guideline screens an infant; None with its reason where that cannot be said."""
     criteria = guideline.screening
     if criteria is None:
-        text = f"{guideline.name} holds no rule on who is screened."
+        text = phrase("{guideline} holds no rule on who is screened.", guideline=guideline.name)
         return None, DueReason(DueCode.MISSING_RULE, text, ("screening",))
     age, weight = infant.gestational_age, infant.birth_weight_g
     by_age = None if age is None else criteria.meets_age(age.days)
@@ -142,12 +146,19 @@ def meets_criteria(infant: ScreenedInfant, guideline: Guideline) -> tuple[bool |
         return True, None
     missing = [column for column, value in (("gestational_age", age), ("birth_weight_g", weight)) if value is None]
     if missing:
-        text = f"Whether the infant is screened depends on {' and '.join(missing)}. {ask_to_fill_in(infant.line)}"
+        text = phrase(
+            "Whether the infant is screened depends on {columns}. {remedy}",
+            columns=join(missing, BOTH), remedy=ask_to_fill_in(infant.line),
+        )  # fmt: skip
         return None, DueReason(DueCode.MISSING_INPUT, text, tuple(missing))
     if by_age is None:
-        text = f'"{criteria.sentence}" can be read in two ways for {age}: {criteria.unclear}'
+        text = phrase(
+            '"{sentence}" can be read in two ways for {age}: {unclear}',
+            sentence=Phrase(criteria.sentence), age=age, unclear=Phrase(criteria.unclear),
+        )  # fmt: skip
         return None, DueReason(DueCode.UNCLEAR_RULE, text, ("screening",))
-    text = f"{age} weeks and {weight:g} g are outside: {criteria.sentence} {criteria.beyond}".strip()
+    rule = join((Phrase(each) for each in (criteria.sentence, criteria.beyond) if each), SENTENCES)
+    text = phrase("{age} weeks and {weight} g are outside: {rule}", age=age, weight=f"{weight:g}", rule=rule)
     return False, DueReason(DueCode.OUTSIDE_CRITERIA, text)
 
 
@@ -162,23 +173,35 @@ def _decide_first_exam(
         return decision, {"reasons": (why,), "rule": rule}
     first = guideline.first_exam
     if first is None or infant.birth_date is None:
-        cause = "holds no rule on the first exam" if first is None else "counts from birth_date, which is blank"
-        text = f"The infant is to be screened, but {guideline.name} {cause}."
+        text = phrase("The infant is to be screened, but {name} holds no rule on the first exam.", name=guideline.name)
+        if first is not None:
+            text = phrase(
+                "The infant is to be screened, but {name} counts from birth_date, which is blank.", name=guideline.name
+            )
         code = DueCode.MISSING_RULE if first is None else DueCode.MISSING_INPUT
         missing = "first_exam" if first is None else "birth_date"
         return DueDecision.CANNOT_SAY, {"reasons": (DueReason(code, text, (missing,)),)}
     start, end = (infant.birth_date + timedelta(weeks=weeks) for weeks in first.weeks_after_birth)
     low, high = first.postmenstrual_weeks
-    told = f"{first.weeks_after_birth[0]} to {first.weeks_after_birth[1]} weeks after birth are {start} to {end}"
+    told = phrase(
+        "{first} to {last} weeks after birth are {start} to {end}",
+        first=first.weeks_after_birth[0], last=first.weeks_after_birth[1], start=start, end=end,
+    )  # fmt: skip
     if infant.gestational_age is None:
-        text = f"{told}; {low} to {high} weeks of postmenstrual age depend on gestational_age, which is blank."
+        text = phrase(
+            "{told}; {low} to {high} weeks of postmenstrual age depend on gestational_age, which is blank.",
+            told=told, low=low, high=high,
+        )  # fmt: skip
         reason = DueReason(DueCode.MISSING_INPUT, text, ("gestational_age",))
     else:
         early, late = (date_of_age(infant.birth_date, infant.gestational_age, weeks * 7) for weeks in (low, high))
         reason = DueReason(
             DueCode.TWO_WINDOWS,
-            f"{told}; {low} to {high} weeks of postmenstrual age are {early} to {late}. The rule does not say which counts: a day in either meets it, and overdue is after both.",
-        )
+            phrase(
+                "{told}; {low} to {high} weeks of postmenstrual age are {early} to {late}. The rule does not say which counts: a day in either meets it, and overdue is after both.",
+                told=told, low=low, high=high, early=early, late=late,
+            ),
+        )  # fmt: skip
         if late >= infant.birth_date:
             start, end = max(min(start, early), infant.birth_date), max(end, late)
     rule = cite(guideline, "first_exam", first)
@@ -204,7 +227,7 @@ def _decide_from_exams(
         return DueDecision.CANNOT_SAY, _details(eyes, ruling, bound, gaps) | {"due_from": None}
     if dated:
         return DueDecision.EXAMINE, _details(eyes, dated[0], dated[0], gaps)
-    ending = (DueReason(DueCode.PHOTOGRAPHS_CANNOT_END, "Photographs alone cannot end screening (AAP 2015)."),)
+    ending = (DueReason(DueCode.PHOTOGRAPHS_CANNOT_END, phrase("Photographs alone cannot end screening (AAP 2015).")),)
     return DueDecision.STOP, _details(eyes, eyes[0], eyes[0], ending)
 
 
@@ -226,12 +249,14 @@ def _name_missing_eyes(infant: ScreenedInfant) -> tuple[DueReason, ...]:
     unnamed = next((exam for exam in exams if exam.eye is None), None)
     if unnamed is not None:
         told = describe_exam(unnamed, infant.age_on(unnamed.day))
-        return (DueReason(DueCode.MISSING_INPUT, f"{told}: write in row {unnamed.line} which eye it was.", ("eye",)),)
+        text = phrase("{exam}: write in row {line} which eye it was.", exam=told, line=unnamed.line)
+        return (DueReason(DueCode.MISSING_INPUT, text, ("eye",)),)
     gone = [eye for eye in ("right", "left") if eye not in {exam.eye for exam in exams}]
-    return tuple(
-        DueReason(DueCode.OTHER_EYE, f"The {eye} eye has no exam: it may be due sooner.", (f"{eye} eye",))
-        for eye in gone
-    )
+    texts = {
+        "right": phrase("The right eye has no exam: it may be due sooner."),
+        "left": phrase("The left eye has no exam: it may be due sooner."),
+    }
+    return tuple(DueReason(DueCode.OTHER_EYE, texts[eye], (f"{eye} eye",)) for eye in gone)
 
 
 def _iso(day: date | None) -> str | None:

@@ -29,6 +29,7 @@ from fundoscope.guidelines.rules import (
     etrop_types,
     referral_classes,
 )
+from fundoscope.languages import BOTH, Phrase, join, phrase
 
 _AGES = (0, 100 * 7)  # stand for an unknown postmenstrual age: before and after any limit
 _INPUTS = ("zone", "stage", "plus")
@@ -67,7 +68,10 @@ def decide_eye(exam: EyeExam, age: int | None, guideline: Guideline, age_from: s
     referral = referrals.pop() if len(referrals) == 1 else None
     reasons = _describe_classes(exam, etrop, referral)
     if exam.treated:
-        text = f"{describe_exam(exam, age)}: the eye was treated, and {guideline.name} holds no rule for eyes after treatment."
+        text = phrase(
+            "{exam}: the eye was treated, and {guideline} holds no rule for eyes after treatment.",
+            exam=describe_exam(exam, age), guideline=guideline.name,
+        )  # fmt: skip
         reasons.append(DueReason(DueCode.TREATED_EYE, text, ("rule for treated eyes",)))
         return EyeAnswer(exam, DueDecision.CANNOT_SAY, etrop, referral, reasons=tuple(reasons))
     if exam.vascularised or exam.regression == "regressed":
@@ -98,15 +102,27 @@ def possible_findings(exam: EyeExam, age: int | None) -> Iterable[Findings]:
     )
 
 
-def describe_exam(exam: EyeExam, age: int | None) -> str:
+def describe_exam(exam: EyeExam, age: int | None) -> Phrase:
     """The exam in words, such as "Right eye, exam of 2024-03-01 at 36+2 weeks: zone II, stage 2, no plus"."""
-    stage = {None: "stage not given", "0": "no ROP", "A-ROP": "A-ROP"}.get(exam.stage, f"stage {exam.stage}")
-    plus = {None: "plus not given", "no": "no plus", "plus": "plus disease"}.get(exam.plus, "pre-plus")
-    findings = [f"zone {exam.zone}" if exam.zone else "zone not given", stage, plus]
-    findings += ["fully vascularised"] if exam.vascularised else []
-    findings += [exam.regression] if exam.regression != "no" else []
-    at = "" if age is None else f" at {format_age(age)} weeks"
-    return f"{(exam.eye or 'unnamed').capitalize()} eye, exam of {exam.day}{at}: {', '.join(findings)}"
+    stages = {None: phrase("stage not given"), "0": phrase("no ROP"), "A-ROP": phrase("A-ROP")}
+    pluses = {
+        None: phrase("plus not given"), "no": phrase("no plus"), "plus": phrase("plus disease"), "pre-plus": phrase("pre-plus"),
+    }  # fmt: skip
+    regressions = {
+        "regressing": phrase("regressing"), "regressed": phrase("regressed"), "reactivated": phrase("reactivated"),
+    }  # fmt: skip
+    findings = [
+        phrase("zone {zone}", zone=exam.zone) if exam.zone else phrase("zone not given"),
+        stages.get(exam.stage) or phrase("stage {stage}", stage=exam.stage),
+        pluses[exam.plus],
+    ]
+    findings += [phrase("fully vascularised")] if exam.vascularised else []
+    findings += [regressions[exam.regression]] if exam.regression != "no" else []
+    eyes = {"right": phrase("Right eye"), "left": phrase("Left eye"), None: phrase("Unnamed eye")}
+    at = Phrase("") if age is None else phrase(" at {age} weeks", age=format_age(age))
+    return phrase(
+        "{eye}, exam of {day}{at}: {findings}", eye=eyes[exam.eye], day=exam.day, at=at, findings=join(findings)
+    )
 
 
 _Outcome = tuple[DueDecision, FindingPattern | None]
@@ -141,12 +157,15 @@ def _decide_settled(
     stages = ("0",) if exam.vascularised and exam.regression != "regressed" else ("0", "1", "2")
     told = describe_exam(exam, age)
     if exam.plus == "plus" or (exam.stage is not None and exam.stage not in stages):
-        text = f"{told}: these contradict each other. Write the stage and plus disease that are seen now, or correct the rest."
+        text = phrase(
+            "{exam}: these contradict each other. Write the stage and plus disease that are seen now, or correct the rest.",
+            exam=told,
+        )
         return DueDecision.CANNOT_SAY, None, (DueReason(DueCode.CONTRADICTION, text),)
     for stop in guideline.stop:
         if (stop.vascularised and exam.vascularised) or (stop.regressed and exam.regression == "regressed"):
             return DueDecision.STOP, cite(guideline, stop.id, stop), ()
-    text = f"{told}: {guideline.name} holds no rule on when screening may stop."
+    text = phrase("{exam}: {guideline} holds no rule on when screening may stop.", exam=told, guideline=guideline.name)
     return DueDecision.CANNOT_SAY, None, (DueReason(DueCode.MISSING_RULE, text, ("stop",)),)
 
 
@@ -156,7 +175,9 @@ def _answer(eye: EyeAnswer, outcome: _Outcome, age: int | None, guideline: Guide
     eye, told, day = replace(eye, decision=decision), describe_exam(eye.exam, age), eye.exam.day
     if decision is DueDecision.TREAT:
         if guideline.treatment is None:
-            text = f"{guideline.name} holds no time to treatment; the eye is of type 1 all the same."
+            text = phrase(
+                "{guideline} holds no time to treatment; the eye is of type 1 all the same.", guideline=guideline.name
+            )
             missing = DueReason(DueCode.MISSING_RULE, text, ("treatment",))
             etrop = etrop_types()
             citation = RuleCitation(etrop.name, "type 1", rule.sentence if rule else "", etrop.citation)
@@ -169,13 +190,17 @@ def _answer(eye: EyeAnswer, outcome: _Outcome, age: int | None, guideline: Guide
         first, last = rule.weeks
         reasons = eye.reasons
         if eye.exam.plus == "pre-plus":
-            text = "Pre-plus is not named in the rule; whoever reads the eye may want it sooner."
+            text = phrase("Pre-plus is not named in the rule; whoever reads the eye may want it sooner.")
             reasons = (*reasons, DueReason(DueCode.PRE_PLUS, text))
         due_from = day + timedelta(weeks=first) if first else None
         due_by = day + timedelta(weeks=last)
         return replace(eye, due_from=due_from, due_by=due_by, rule=cite(guideline, rule.id, rule), reasons=reasons)
-    held = "holds no rule for the next exam of such an eye" if guideline.next_exam else "holds no rule on the next exam"
-    missing = DueReason(DueCode.MISSING_RULE, f"{told}: {guideline.name} {held}.", ("next_exam",))
+    text = phrase("{exam}: {guideline} holds no rule on the next exam.", exam=told, guideline=guideline.name)
+    if guideline.next_exam:
+        text = phrase(
+            "{exam}: {guideline} holds no rule for the next exam of such an eye.", exam=told, guideline=guideline.name
+        )
+    missing = DueReason(DueCode.MISSING_RULE, text, ("next_exam",))
     return replace(eye, reasons=(*eye.reasons, missing))
 
 
@@ -191,12 +216,13 @@ def _describe_classes(exam: EyeExam, etrop: str | None, referral: bool | None) -
     if etrop:
         code = DueCode.TYPE_1 if etrop == "type 1" else DueCode.TYPE_2
         pattern = etrop_types().classify(*known)
-        text = pattern.sentence if pattern is not None and pattern.id == etrop else f"{etrop.capitalize()}."
-        reasons.append(DueReason(code, f"{text} (ETROP)"))
+        certain = pattern is not None and pattern.id == etrop
+        text = Phrase(pattern.sentence) if certain and pattern else Phrase(f"{etrop.capitalize()}.")
+        reasons.append(DueReason(code, phrase("{sentence} (ETROP)", sentence=text)))
     if referral:
         pattern = referral_classes().classify(*known)
-        text = pattern.sentence if pattern is not None else "Referral-warranted."
-        reasons.append(DueReason(DueCode.REFERRAL_WARRANTED, f"{text} (AAP 2015)"))
+        text = Phrase(pattern.sentence) if pattern is not None else phrase("Referral-warranted.")
+        reasons.append(DueReason(DueCode.REFERRAL_WARRANTED, phrase("{sentence} (AAP 2015)", sentence=text)))
     return reasons
 
 
@@ -211,8 +237,13 @@ def _name_missing_inputs(
             by_others.setdefault(findings[:at] + findings[at + 1 :], set()).add(_kind(outcome))
         if any(len(kinds) > 1 for kinds in by_others.values()):
             missing.append(name)
-    told = f"{describe_exam(exam, age)}: the answer depends on {' and '.join(missing)}. {ask_to_fill_in(exam.line)}"
+    told = phrase(
+        "{exam}: the answer depends on {columns}. {remedy}",
+        exam=describe_exam(exam, age), columns=join(missing, BOTH), remedy=ask_to_fill_in(exam.line),
+    )  # fmt: skip
     reasons = [DueReason(DueCode.MISSING_INPUT, told, tuple(missing))]
     if any(decision is DueDecision.TREAT for decision, _ in outcomes.values()):
-        reasons.append(DueReason(DueCode.POSSIBLE_TYPE_1, "The eye may be of type 1 (treat): look at it first."))
+        reasons.append(
+            DueReason(DueCode.POSSIBLE_TYPE_1, phrase("The eye may be of type 1 (treat): look at it first."))
+        )
     return tuple(reasons)

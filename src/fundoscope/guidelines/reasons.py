@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fundoscope.languages import Phrase, gettext_noop, phrase
+
 
 class DueDecision(StrEnum):
     """What is to be done next for an infant."""
@@ -27,6 +29,25 @@ class Urgency(StrEnum):
     LATER = "later"
     STOPPED = "stopped"
     NOT_SCREENED = "not screened"
+
+
+DECISION_WORDS = {
+    DueDecision.TREAT: gettext_noop("treat"),
+    DueDecision.EXAMINE: gettext_noop("examine"),
+    DueDecision.STOP: gettext_noop("screening may stop"),
+    DueDecision.NOT_SCREENED: gettext_noop("not screened by this guideline"),
+    DueDecision.CANNOT_SAY: gettext_noop("cannot say"),
+}
+URGENCY_WORDS = {
+    Urgency.TREAT: gettext_noop("treat"),
+    Urgency.REFER: gettext_noop("refer"),
+    Urgency.OVERDUE: gettext_noop("overdue"),
+    Urgency.CANNOT_SAY: gettext_noop("cannot say"),
+    Urgency.DUE: gettext_noop("due"),
+    Urgency.LATER: gettext_noop("later"),
+    Urgency.STOPPED: gettext_noop("stopped"),
+    Urgency.NOT_SCREENED: gettext_noop("not screened"),
+}
 
 
 class DueCode(StrEnum):
@@ -54,8 +75,13 @@ class DueReason:
     """A code with its sentence; `missing` names the columns or the rules that are not there."""
 
     code: DueCode
-    text: str
+    sentence: Phrase
     missing: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The sentence in English."""
+        return str(self.sentence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +94,6 @@ class RuleCitation:
     source: str
 
 
-def ask_to_fill_in(line: int) -> str:
+def ask_to_fill_in(line: int) -> Phrase:
     """The remedy for what is missing: it names the row of the table; not where the infant comes from no table (`line` 0)."""
-    return f"Fill in row {line}." if line else "Fill it in."
+    return phrase("Fill in row {line}.", line=line) if line else phrase("Fill it in.")

@@ -6,18 +6,25 @@ from dataclasses import dataclass
 
 from fundoscope.guidelines.infants import RISK_COLUMNS, ScreenedInfant
 from fundoscope.guidelines.rules import RiskCriteria, risk_rules
+from fundoscope.languages import Phrase, gettext_noop, join, phrase
 
-_DAYS = ("10 to 19", "20 to 29", "30 to 39")
+_DAYS = (phrase("10 to 19"), phrase("20 to 29"), phrase("30 to 39"))
+CRITERIA = gettext_noop("{one}; {two}")
 
 
 @dataclass(frozen=True, slots=True)
 class RiskAnswer:
-    """What a risk rule says: `verdict` is "examine", "no criterion met" or "cannot say"; `text` names the criterion or what is missing."""
+    """What a risk rule says: `verdict` is "examine", "no criterion met" or "cannot say"; `sentence` names the criterion or what is missing."""
 
     rule: str
     verdict: str
-    text: str
+    sentence: Phrase
     missing: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The sentence in English."""
+        return str(self.sentence)
 
 
 def apply_g_rop(infant: ScreenedInfant) -> RiskAnswer:
@@ -27,22 +34,31 @@ def apply_g_rop(infant: ScreenedInfant) -> RiskAnswer:
     held = [told for told, holds, _ in _list_criteria(infant, criteria) if holds]
     missing = tuple(column for _, holds, column in _list_criteria(infant, criteria) if holds is None)
     if held:
-        return RiskAnswer("G-ROP", "examine", "; ".join(held))
+        return RiskAnswer("G-ROP", "examine", join(held, CRITERIA))
     if missing:
-        return RiskAnswer("G-ROP", "cannot say", f"not known: {', '.join(missing)}", missing)
-    return RiskAnswer("G-ROP", "no criterion met", "none of the criteria holds")
+        return RiskAnswer("G-ROP", "cannot say", phrase("not known: {columns}", columns=join(missing)), missing)
+    return RiskAnswer("G-ROP", "no criterion met", phrase("none of the criteria holds"))
 
 
-def _list_criteria(infant: ScreenedInfant, criteria: RiskCriteria) -> list[tuple[str, bool | None, str]]:
+def _list_criteria(infant: ScreenedInfant, criteria: RiskCriteria) -> list[tuple[Phrase, bool | None, str]]:
     """Each criterion in words, whether it holds (None: not known), and its column."""
     age, weight = infant.gestational_age, infant.birth_weight_g
     weeks, grams = criteria.gestational_age_below // 7, criteria.birth_weight_below_g
-    rows: list[tuple[str, bool | None, str]] = [
-        (f"gestational age below {weeks} weeks", None if age is None else age.days < weeks * 7, "gestational_age"),
-        (f"birth weight below {grams} g", None if weight is None else weight < grams, "birth_weight_g"),
+    rows: list[tuple[Phrase, bool | None, str]] = [
+        (
+            phrase("gestational age below {weeks} weeks", weeks=weeks),
+            None if age is None else age.days < weeks * 7,
+            "gestational_age",
+        ),
+        (
+            phrase("birth weight below {grams} g", grams=grams),
+            None if weight is None else weight < grams,
+            "birth_weight_g",
+        ),
     ]
     limits = zip(_DAYS, criteria.weight_gain_below_g, infant.weight_gains, RISK_COLUMNS[:3], strict=True)
     for days, limit, gain, column in limits:
-        rows.append((f"weight gain below {limit} g on days {days}", None if gain is None else gain < limit, column))
-    rows.append(("hydrocephalus", infant.hydrocephalus, RISK_COLUMNS[3]))
+        told = phrase("weight gain below {limit} g on days {days}", limit=limit, days=days)
+        rows.append((told, None if gain is None else gain < limit, column))
+    rows.append((phrase("hydrocephalus"), infant.hydrocephalus, RISK_COLUMNS[3]))
     return rows

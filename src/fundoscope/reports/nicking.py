@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from fundoscope.findings import NickingFinding, PatchFinding, Row, Status
 from fundoscope.imaging import Pixels
+from fundoscope.languages import gettext as _
+from fundoscope.languages import gettext_noop
 from fundoscope.reports import page
 from fundoscope.reports.nicking_pictures import SIDE, draw_attention, draw_boxes, draw_vessels
 from fundoscope.reports.overlay import jpeg_uri, legend
@@ -21,10 +23,18 @@ from fundoscope.reports.profile import draw_profile, signed
 from fundoscope.reports.streamed import State, StreamedReport
 from fundoscope.vessels import Narrowing
 
-TITLES = {"photograph": "Artery-vein crossings and their nicking", "patch": "Patches of crossings and their nicking"}
+TITLES = {
+    "photograph": gettext_noop("Artery-vein crossings and their nicking"),
+    "patch": gettext_noop("Patches of crossings and their nicking"),
+}
 #: How each grade reads; grade 0 is never called healthy.
-WORDS = ("no nick seen", "mild, one side", "moderate, one side", "severe, both sides")
-DISCLAIMER = (
+WORDS = (
+    gettext_noop("no nick seen"),
+    gettext_noop("mild, one side"),
+    gettext_noop("moderate, one side"),
+    gettext_noop("severe, both sides"),
+)
+DISCLAIMER = gettext_noop(
     "No medical device. A crossing that is not marked may still be there, and a nick that was not seen is not excluded."
 )
 
@@ -32,8 +42,10 @@ _PATCH = 160  # pixels of a patch's picture
 _LISTED = 100  # photographs or patches in the table at the top, the worst: it is kept in memory until the end
 _WORSE = 2  # the grade from which on a photograph or patch stands in that table
 _ADVICE = {
-    Status.REJECTED: "Photograph this eye again, or have it examined. A refusal says nothing about the eye.",
-    Status.FAILED: "Check the file and grade it again. Nothing is known of it.",
+    Status.REJECTED: gettext_noop(
+        "Photograph this eye again, or have it examined. A refusal says nothing about the eye."
+    ),
+    Status.FAILED: gettext_noop("Check the file and grade it again. Nothing is known of it."),
 }
 
 ReportKind = Literal["photograph", "patch"]
@@ -87,10 +99,13 @@ class NickingReport(StreamedReport):
         ] = []  # a heap: worst grade, -number, file, crossings graded 2 or 3
         self._nicked_count = 0
         self._page = page.shell([page.RESEARCH_USE], page.resource("nicking.js"))
-        title = TITLES[header.kind]
+        title = _(TITLES[header.kind])
         head = page.render("nicking_head.html.j2", page=self._page, title=title, header=header)
         colours = jpeg_uri(legend(480, 28), side=480, quality=92)
-        facts = [*header.facts.items(), ("Use", f"{page.RESEARCH_USE}. {DISCLAIMER}")]
+        facts = [
+            *header.facts.items(),
+            (_("Use"), _("{stamp}. {disclaimer}").format(stamp=_(page.RESEARCH_USE), disclaimer=_(DISCLAIMER))),
+        ]
         guide = page.render("nicking_guide.html.j2", header=header, legend=colours, facts=facts, words=WORDS)
         super().__init__(path, head, guide, position, skipped)
 
@@ -148,13 +163,14 @@ class NickingReport(StreamedReport):
 
     def _card(self, number: int, finding: NickingFinding | PatchFinding, card: CrossingCard) -> dict[str, Any]:
         crossing = isinstance(finding, NickingFinding)
-        name = f"Crossing {finding.crossing}" if crossing else f"Patch {number}"
+        name = _("Crossing {number}") if crossing else _("Patch {number}")
+        name = name.format(number=finding.crossing if crossing else number)
         return {
             "id": f"crossing-{number}-{finding.crossing}" if crossing else f"patch-{number}",
             "name": name, "finding": finding, "grade": finding.grade,
             "reason": "" if finding.reason == self.header.note else finding.reason,
             "pictures": _pictures(card, name), "profile": draw_profile(card.narrowing),
-            "sides": ("nearer the disc", "further from it") if crossing else ("upper", "lower"),
+            "sides": (_("nearer the disc"), _("further from it")) if crossing else (_("upper"), _("lower")),
             "narrowed": [signed(value) for value in (finding.narrowing_1, finding.narrowing_2)],
         }  # fmt: skip
 
@@ -204,17 +220,22 @@ def _is_measured(one: NickingFinding) -> bool:
 
 def _pictures(card: CrossingCard, name: str) -> list[dict[str, str]]:
     shown = [
-        ("Photograph", "as photographed", card.pixels),
+        (_("Photograph"), _("{name} as photographed"), card.pixels),
         (
-            "Arteries red, veins blue",
-            "with its arteries in red and its veins in blue",
+            _("Arteries red, veins blue"),
+            _("{name} with its arteries in red and its veins in blue"),
             draw_vessels(card.pixels, card.maps),
         ),
     ]
     if card.attention is not None:
         shown.append(
-            ("Evidence for a pinch", "with the evidence for a pinch", draw_attention(card.pixels, card.attention))
+            (
+                _("Evidence for a pinch"),
+                _("{name} with the evidence for a pinch"),
+                draw_attention(card.pixels, card.attention),
+            )
         )
     return [
-        {"uri": jpeg_uri(pixels, _PATCH), "caption": caption, "alt": f"{name} {alt}"} for caption, alt, pixels in shown
+        {"uri": jpeg_uri(pixels, _PATCH), "caption": caption, "alt": alt.format(name=name)}
+        for caption, alt, pixels in shown
     ]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fundoscope.errors import UsageError
 from fundoscope.imaging import Pixels
+from fundoscope.languages import gettext_noop
 
 Activation = NDArray[np.floating]
 
@@ -31,9 +32,9 @@ _RISE = 0.6  # power of that share's growth: below 1, so that middling evidence 
 _DARK = 10  # of 255: the surround that a camera leaves black, JPEG noise included
 _CONTOUR_FROM = 0.25  # of the scale: below this a contour would frame noise
 _PLACES = (
-    ("upper left", "top", "upper right"),
-    ("left", "centre", "right"),
-    ("lower left", "bottom", "lower right"),
+    (gettext_noop("upper left"), gettext_noop("top"), gettext_noop("upper right")),
+    (gettext_noop("left"), gettext_noop("centre"), gettext_noop("right")),
+    (gettext_noop("lower left"), gettext_noop("bottom"), gettext_noop("lower right")),
 )
 
 

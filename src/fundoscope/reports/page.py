@@ -18,9 +18,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fundoscope.errors import UsageError, printable
+from fundoscope.languages import gettext, gettext_noop, html_language, ngettext
 
-RESEARCH_USE = "Research use only"
-SIMULATED = "Simulated"
+RESEARCH_USE = gettext_noop("Research use only")
+SIMULATED = gettext_noop("Simulated")
 
 _IMAGES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
@@ -36,6 +37,8 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     env.filters["printable"] = printable
+    names: dict[str, Any] = {"_": gettext, "ngettext": ngettext, "html_language": html_language}
+    env.globals.update(names)
     return env
 
 
@@ -84,6 +87,6 @@ def _hash(text: str) -> str:
 
 def _running(stamps: Sequence[str]) -> str:
     """The stamps as a header of every printed page."""
-    line = "   ·   ".join(stamp.upper() for stamp in stamps)
+    line = "   ·   ".join(gettext(stamp).upper() for stamp in stamps)
     text = "".join(c if c.isascii() and c.isalnum() else f"\\{ord(c):06x}" for c in line)
     return f'@page{{@top-left{{content:"{text}"}}}}\n'

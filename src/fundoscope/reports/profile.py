@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fundoscope.languages import gettext as _
 from fundoscope.vessels import Narrowing
 
 WIDTH, HEIGHT = 400, 196
@@ -48,7 +49,9 @@ def percent(narrowing: float | None) -> str:
     if narrowing is None or not np.isfinite(narrowing):
         return ""
     share = round(100 * abs(narrowing))
-    return "as wide" if not share else f"{share} % {'narrower' if narrowing > 0 else 'wider'}"
+    if not share:
+        return _("as wide")
+    return (_("{share} % narrower") if narrowing > 0 else _("{share} % wider")).format(share=share)
 
 
 def signed(narrowing: float | None) -> str:
@@ -74,7 +77,7 @@ def _side(narrowing: Narrowing, side: int, seen: NDArray[np.float64], half: floa
         ],
         "points": [(_rounded(x), _rounded(y)) for x, y in points],
         "beside": (_rounded(beside[0]), _rounded(beside[1])) if beside is not None else None,
-        "words": percent(value) or "not measured",
+        "words": percent(value) or _("not measured"),
         "measured": drawn,
     }
 
@@ -99,8 +102,9 @@ def _height(share: float) -> float:
 
 
 def _label(narrowing: Narrowing) -> str:
-    words = [percent(value) or "not measured" for value in (narrowing.side_1, narrowing.side_2)]
-    return f"Seen width of the vein beside the artery against further away: side 1 {words[0]}, side 2 {words[1]}"
+    words = [percent(value) or _("not measured") for value in (narrowing.side_1, narrowing.side_2)]
+    told = _("Seen width of the vein beside the artery against further away: side 1 {first}, side 2 {second}")
+    return told.format(first=words[0], second=words[1])
 
 
 def _rounded(value: float) -> float:

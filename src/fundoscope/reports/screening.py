@@ -13,6 +13,7 @@ from typing import Any
 
 from fundoscope.findings import NOTHING_SEEN, RopFinding, Row, Status
 from fundoscope.imaging import Pixels
+from fundoscope.languages import gettext as _
 from fundoscope.reports import page, wording
 from fundoscope.reports.overlay import FULL_SCALE, Activation, jpeg_uri, legend, overlay, strongest
 from fundoscope.reports.pictures import save_pictures
@@ -59,9 +60,9 @@ class ScreeningReport(StreamedReport):
         head = page.render(
             "screening_head.html.j2",
             page=self._page,
-            title=wording.TITLE,
+            title=_(wording.TITLE),
             header=header,
-            simulated=wording.SIMULATED_TEXT,
+            simulated=_(wording.SIMULATED_TEXT),
         )
         super().__init__(path, head, page.render("screening_guide.html.j2", **self._guide()), position, skipped)
 
@@ -134,7 +135,7 @@ class ScreeningReport(StreamedReport):
         rows = [values for _, values in sorted(self._attention, reverse=True)]
         left = self._grave - len(rows)
         attention = page.render("screening_attention.html.j2", rows=rows, left=left) if rows else b""
-        values = {"page": self._page, "headline": self._headline(), "disclaimer": wording.DISCLAIMER}
+        values = {"page": self._page, "headline": self._headline(), "disclaimer": _(wording.DISCLAIMER)}
         return attention + page.render("screening_foot.html.j2", **values)
 
     def _headline(self) -> str:
@@ -144,7 +145,7 @@ class ScreeningReport(StreamedReport):
         )
 
     def _summary(self, state: State) -> bytes:
-        values = {"state": state, "counts": self.counts, "eyes": self._eyes, "nothing_seen": NOTHING_SEEN}
+        values = {"state": state, "counts": self.counts, "eyes": self._eyes, "nothing_seen": _(NOTHING_SEEN)}
         values |= {"headline": self._headline(), "attention": self._grave > 0}
         values |= {"likeness": self._likeness, "unlike": self._unlike}
         return page.render("screening_summary.html.j2", **values)
@@ -154,7 +155,7 @@ class ScreeningReport(StreamedReport):
             "legend": jpeg_uri(legend(480, 28), side=480, quality=92),
             "full_scale": f"{FULL_SCALE:g}",
             "threshold": f"{self.header.operating_point.threshold:.2f}",
-            "nothing_seen": NOTHING_SEEN,
+            "nothing_seen": _(NOTHING_SEEN),
             "facts": wording.describe_bundle(self.header),
         }
 
@@ -165,15 +166,17 @@ def _pictures(
     name = page.printable(Path(file).name)
     shown = []
     if picture is not None:
-        alt = f"Photograph {number}, {name}, cropped to its field of view"
-        shown.append({"uri": jpeg_uri(picture, _SIDE), "alt": alt, "caption": "Photograph"})
+        alt = _("Photograph {number}, {name}, cropped to its field of view").format(number=number, name=name)
+        shown.append({"uri": jpeg_uri(picture, _SIDE), "alt": alt, "caption": _("Photograph")})
     if laid is not None and activation is not None:
         place = strongest(activation)
-        caption = f"Evidence, strongest: {place}" if place else "No place speaks for ROP"
+        caption = _("Evidence, strongest: {place}").format(place=_(place)) if place else _("No place speaks for ROP")
         shown.append(
             {
                 "uri": jpeg_uri(laid, _SIDE),
-                "alt": f"Photograph {number} with its activation map. {caption}",
+                "alt": _("Photograph {number} with its activation map. {caption}").format(
+                    number=number, caption=caption
+                ),
                 "caption": caption,
             }
         )

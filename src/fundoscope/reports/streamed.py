@@ -14,6 +14,7 @@ from typing import BinaryIO, Literal, Self
 from markupsafe import Markup
 
 from fundoscope.errors import OutputError
+from fundoscope.languages import gettext as _
 
 State = Literal["running", "whole", "stopped"]
 
@@ -34,7 +35,11 @@ class StreamedReport(ABC):
         self._summary_at = len(head)
         self.position = position or 0
         if position is None:
-            notice = Markup('<p class="skipped">Not among them: {}.</p>\n').format(skipped) if skipped else ""
+            notice = (
+                Markup('<p class="skipped">{}</p>\n').format(_("Not among them: {skipped}.").format(skipped=skipped))
+                if skipped
+                else ""
+            )
             self._write(head + self._padded_summary("running") + notice.encode("utf-8", "backslashreplace") + guide)
         else:
             self._write_summary("running")

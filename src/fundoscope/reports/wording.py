@@ -6,36 +6,53 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fundoscope.findings import NOTHING_SEEN, RopFinding, Status, counted
+from fundoscope.findings import NOTHING_SEEN, RopFinding, Status
+from fundoscope.languages import gettext as _
+from fundoscope.languages import gettext_noop, ngettext
 from fundoscope.reports import page
 
-TITLE = "Retinopathy of prematurity: screening report"
-SUSPECTED = "ROP suspected: have an ophthalmologist examine this eye"
-TREATMENT_SUSPECTED = "Treatment-requiring ROP suspected: have an ophthalmologist examine this eye without delay"
-NO_TREATMENT_SEEN = "no treatment-requiring ROP seen in this view; this excludes nothing"
-DISCLAIMER = (
+TITLE = gettext_noop("Retinopathy of prematurity: screening report")
+SUSPECTED = gettext_noop("ROP suspected: have an ophthalmologist examine this eye")
+TREATMENT_SUSPECTED = gettext_noop(
+    "Treatment-requiring ROP suspected: have an ophthalmologist examine this eye without delay"
+)
+NO_TREATMENT_SEEN = gettext_noop("no treatment-requiring ROP seen in this view; this excludes nothing")
+DISCLAIMER = gettext_noop(
     "No medical device: a photograph shows part of a retina, "
     "and every infant at risk is examined by an ophthalmologist."
 )
-SIMULATED_TEXT = (
+SIMULATED_TEXT = gettext_noop(
     "What is said here of treatment-requiring ROP was learnt from simulated eyes only. "
     "It was never tested on an infant."
 )
 
 _ADVICE = {
-    "refused": "Photograph this eye again, or have it examined. A refusal is no negative result.",
-    "failed": "Check the file and screen it again. Nothing is known of this eye.",
+    "refused": gettext_noop("Photograph this eye again, or have it examined. A refusal is no negative result."),
+    "failed": gettext_noop("Check the file and screen it again. Nothing is known of this eye."),
 }
 _DECISIONS = {
     "suspected": SUSPECTED,
     "unseen": NOTHING_SEEN,  # never a bare "no"
-    "refused": "Refused, not graded",
-    "failed": "Could not be read",
+    "refused": gettext_noop("Refused, not graded"),
+    "failed": gettext_noop("Could not be read"),
 }
-_OUTCOMES = {"suspected": "ROP suspected", "refused": "Refused, not graded", "failed": "Could not be read"}
+_OUTCOMES = {
+    "suspected": gettext_noop("ROP suspected"),
+    "refused": _DECISIONS["refused"],
+    "failed": _DECISIONS["failed"],
+}
 _DECISION_COLUMNS = ("rop", "decision")  # columns of an eye that may hold its decision, the plainer one first
 _YES, _NO = ("yes", "True"), ("no", "False")
-_EYE_HEADS = {"p_rop": "probability", "decision": "taken together", "rop": "taken together"}
+_EYE_HEADS = {
+    "p_rop": gettext_noop("probability"),
+    "decision": gettext_noop("taken together"),
+    "rop": gettext_noop("taken together"),
+    "infant": gettext_noop("infant"),
+    "eye": gettext_noop("eye"),
+    "exam": gettext_noop("exam"),
+    "views": gettext_noop("views"),
+    "graded": gettext_noop("graded"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +94,18 @@ class ScreeningHeader:
 
 def describe_counts(graded: int, suspected: int, refused: int, failed: int) -> str:
     """The headline: one sentence on how many photographs were graded, called and refused."""
-    total, unseen = graded + refused + failed, graded - suspected
-    parts = [f"ROP is suspected in {suspected}", f"in {unseen} none was seen, which excludes nothing"]
-    found = f": {'; '.join(parts)}" if graded else ""
-    left = [f"{refused} {'was' if refused == 1 else 'were'} refused" if refused else "none was refused"]
-    left += [f"{failed} could not be read"] if failed else []
-    verb = "was" if graded == 1 else "were"
-    return f"Of {counted(total, 'photograph')}, {graded} {verb} graded{found}; {' and '.join(left)}."
+    total = graded + refused + failed
+    photographs = ngettext("{n} photograph", "{n} photographs", total).format(n=total)
+    told = ngettext("Of {photographs}, {n} was graded", "Of {photographs}, {n} were graded", graded)
+    told = told.format(photographs=photographs, n=graded)
+    if graded:
+        found = _(": ROP is suspected in {suspected}; in {unseen} none was seen, which excludes nothing")
+        told += found.format(suspected=suspected, unseen=graded - suspected)
+    left = ngettext("{n} was refused", "{n} were refused", refused) if refused else _("none was refused")
+    told = _("{graded}; {refused}").format(graded=told, refused=left.format(n=refused))
+    if failed:
+        told += _(" and {n} could not be read").format(n=failed)
+    return _("{sentence}.").format(sentence=told)
 
 
 def describe_attention(
@@ -96,7 +118,7 @@ def describe_attention(
     kind = kind_of(status, rop)
     if kind == "unseen":
         return None
-    outcome = "Treatment-requiring ROP suspected" if treatment else _OUTCOMES[kind]
+    outcome = _("Treatment-requiring ROP suspected") if treatment else _(_OUTCOMES[kind])
     rank = 3 if treatment else {"suspected": 2, "failed": 1, "refused": 0}[kind]
     values = {
         "kind": kind,
@@ -105,7 +127,7 @@ def describe_attention(
         "outcome": outcome,
         "probability": "" if p is None else _shown(p, 0.5)[0],
         "reason": page.printable(reason),
-        "advice": _ADVICE.get(kind, "Have an ophthalmologist examine this eye."),
+        "advice": _(_ADVICE[kind]) if kind in _ADVICE else _("Have an ophthalmologist examine this eye."),
     }
     return (rank, p or 0.0, -number), values
 
@@ -129,8 +151,8 @@ def describe_photograph(
         "p": finding.p_rop,
         "file": page.printable(finding.file),
         "reason": page.printable(finding.reason),
-        "decision": _DECISIONS[kind],
-        "advice": _ADVICE.get(kind, ""),
+        "decision": _(_DECISIONS[kind]),
+        "advice": _(_ADVICE.get(kind, "")),
         "gauges": _gauges(finding, header),
         "details": _details(finding, original_size),
     }
@@ -139,28 +161,28 @@ def describe_photograph(
 def _gauges(finding: RopFinding, header: ScreeningHeader) -> list[dict[str, Any]]:
     shown = []
     if finding.p_rop is not None:
-        shown.append(_gauge("Probability of ROP", finding.p_rop, header.operating_point))
+        shown.append(_gauge(_("Probability of ROP"), finding.p_rop, header.operating_point))
     if header.second_stage and finding.p_tr is not None:
         statement = {True: TREATMENT_SUSPECTED, False: NO_TREATMENT_SEEN, None: ""}[finding.treatment_requiring]
-        gauge = _gauge("Treatment-requiring ROP", finding.p_tr, header.treatment_point)
-        shown.append(gauge | {"simulated": header.simulated, "statement": statement})
+        gauge = _gauge(_("Treatment-requiring ROP"), finding.p_tr, header.treatment_point)
+        shown.append(gauge | {"simulated": header.simulated, "statement": _(statement)})
     if finding.quality is not None:
-        verdict = "gradable" if finding.status is Status.OK else "not gradable"
-        shown.append(_gauge("Quality", finding.quality, None) | {"kind": "quality", "note": verdict})
+        verdict = _("gradable") if finding.status is Status.OK else _("not gradable")
+        shown.append(_gauge(_("Quality"), finding.quality, None) | {"kind": "quality", "note": verdict})
     return shown
 
 
 def _gauge(name: str, value: float, point: ReportedThreshold | None) -> dict[str, Any]:
     threshold = None if point is None else point.threshold
     shown, mark = _shown(value, threshold)
-    note = f"threshold {mark}" if mark else ""
+    note = _("threshold {value}").format(value=mark) if mark else ""
     return {
         "name": name,
         "value": min(max(value, 0.0), 1.0),
         "shown": shown,
         "threshold": threshold,
         "note": note,
-        "label": f"{name} {shown} of 1{', ' + note if note else ''}",
+        "label": _("{name} {shown} of 1").format(name=name, shown=shown) + (f", {note}" if note else ""),
         "kind": "probability",
         "simulated": False,
         "statement": "",
@@ -173,32 +195,42 @@ def _shown(value: float, threshold: float | None) -> tuple[str, str]:
     digits = 4 if near else 2
     text = f"{value:.{digits}f}"
     if text == "0.00":
-        text = "below 0.01"
+        text = _("below 0.01")
     elif text == "1.00" and threshold is not None:
-        text = "above 0.99"
+        text = _("above 0.99")
     return text, "" if threshold is None else f"{threshold:.{digits}f}"
 
 
 def _details(finding: RopFinding, original_size: tuple[int, int] | None) -> list[str]:
-    size = [] if original_size is None else [f"{original_size[1]} × {original_size[0]} pixels"]
-    return [*size, f"{finding.seconds:.2f} s"]
+    size = (
+        []
+        if original_size is None
+        else [_("{columns} × {rows} pixels").format(columns=original_size[1], rows=original_size[0])]
+    )
+    return [*size, _("{seconds:.2f} s").format(seconds=finding.seconds)]
 
 
 def describe_bundle(header: ScreeningHeader) -> list[tuple[str, str]]:
     """The bundle and its limits as pairs of name and text."""
     point, second = header.operating_point, header.treatment_point
     pairs = [
-        ("Bundle", f"{header.bundle} {header.version}"),
-        ("For", header.intended_use),
-        ("Trained on", header.trained_on),
-        ("Never tested on", header.never_tested_on),
-        ("Threshold", f"{point.threshold:.4g}: {point.rule}"),
-        ("Chosen on", point.data),
-        ("Temperature", f"{header.temperature:.4g} (the logits are divided by it)"),
+        (_("Bundle"), f"{header.bundle} {header.version}"),
+        (_("For"), header.intended_use),
+        (_("Trained on"), header.trained_on),
+        (_("Never tested on"), header.never_tested_on),
+        (_("Threshold"), f"{point.threshold:.4g}: {point.rule}"),
+        (_("Chosen on"), point.data),
+        (_("Temperature"), _("{value:.4g} (the logits are divided by it)").format(value=header.temperature)),
     ]
     if header.second_stage and second is not None:
-        pairs.append(("Threshold for treatment", f"{second.threshold:.4g}: {second.rule}, chosen on {second.data}"))
-    return [*((name, value) for name, value in pairs if value), ("Use", f"{page.RESEARCH_USE}. {DISCLAIMER}")]
+        text = _("{threshold:.4g}: {rule}, chosen on {data}").format(
+            threshold=second.threshold, rule=second.rule, data=second.data
+        )
+        pairs.append((_("Threshold for treatment"), text))
+    return [
+        *((name, value) for name, value in pairs if value),
+        (_("Use"), _("{stamp}. {disclaimer}").format(stamp=_(page.RESEARCH_USE), disclaimer=_(DISCLAIMER))),
+    ]
 
 
 def describe_eyes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -214,7 +246,7 @@ def describe_eyes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     names.sort(key=lambda name: first.index(name) if name in first else len(first))
     return {
         "names": names,
-        "heads": [_EYE_HEADS.get(name, name.replace("_", " ")) for name in names],
+        "heads": [_(_EYE_HEADS[name]) if name in _EYE_HEADS else name.replace("_", " ") for name in names],
         "numeric": [name for name in names if all(page.is_number(row.get(name)) for row in rows)],
         "rule": rules.pop() if len(rules) == 1 else None,
         "rows": [{"kind": _kind_of_eye(row), "cells": [_eye_cell(name, row) for name in names]} for row in rows],
@@ -224,7 +256,7 @@ def describe_eyes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _eye_cell(name: str, row: Mapping[str, Any]) -> Any:
     value = row.get(name)
     if name in _DECISION_COLUMNS and (_blank(value) or str(value) in (*_YES, *_NO)):
-        return {"suspected": SUSPECTED, "unseen": NOTHING_SEEN, "refused": "not graded"}[_kind_of_eye(row)]
+        return {"suspected": _(SUSPECTED), "unseen": _(NOTHING_SEEN), "refused": _("not graded")}[_kind_of_eye(row)]
     return "—" if _blank(value) else value
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from fundoscope.errors import OutputError, UsageError, list_names
 from fundoscope.findings import Grader, Mention
+from fundoscope.languages import current_language
 from fundoscope.outputs import (
     PICTURES,
     RUN_KIND,
@@ -65,7 +66,7 @@ def manifest_of(
         "fundoscope": importlib.metadata.version("fundoscope"),
         "grader": grader.name,
         "bundle": {"name": identity.name, "made": identity.made, "digest": identity.digest},
-        "options": dict(grader.options),
+        "options": {**grader.options, **({} if current_language() == "en" else {"lang": current_language()})},
         "photographs": {"count": len(mentions), "digest": digest.hexdigest()[:16]},
         "skipped": dict(skipped),
         "files": list(files),

@@ -7,7 +7,7 @@
   const count = () => {
     const cards = Array.from(list.querySelectorAll(".crossing"));
     const shown = cards.filter((card) => card.offsetParent !== null).length;
-    said.textContent = shown + " of " + cards.length + (cards.length === 1 ? " crossing" : " crossings") + " shown";
+    said.textContent = (cards.length === 1 ? said.dataset.one : said.dataset.many).replace("{shown}", shown).replace("{total}", cards.length);
   };
   const order = {
     given: (a, b) => a.dataset.number - b.dataset.number,

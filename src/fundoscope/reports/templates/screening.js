@@ -11,7 +11,7 @@
   };
   const count = () => {
     const shown = rows.filter((row) => row.offsetParent !== null).length;
-    said.textContent = shown + " of " + rows.length + (rows.length === 1 ? " photograph" : " photographs") + " shown";
+    said.textContent = (rows.length === 1 ? said.dataset.one : said.dataset.many).replace("{shown}", shown).replace("{total}", rows.length);
   };
   const order = {
     given: (a, b) => a.dataset.number - b.dataset.number,
