@@ -158,7 +158,8 @@ def meets_criteria(infant: ScreenedInfant, guideline: Guideline) -> tuple[bool |
         )  # fmt: skip
         return None, DueReason(DueCode.UNCLEAR_RULE, text, ("screening",))
     rule = join((Phrase(each) for each in (criteria.sentence, criteria.beyond) if each), SENTENCES)
-    text = phrase("{age} weeks and {weight} g are outside: {rule}", age=age, weight=f"{weight:g}", rule=rule)
+    grams = f"{weight:g}"
+    text = phrase("{age} weeks and {weight} g are outside: {rule}", age=age, weight=grams, rule=rule)
     return False, DueReason(DueCode.OUTSIDE_CRITERIA, text)
 
 
