@@ -3,14 +3,14 @@
 people     sites, accounts, sessions, tokens
 clinic     patients -> exams -> photographs -> gradings; corrections
 readings   readings of exams, who is to read again, signed reports
-work       jobs, audit log
+work       jobs, audit log, secrets of the room
 """
 
 from fundoscope.server.models.base import Base, OfSite, Recorded, UtcTime, now
 from fundoscope.server.models.clinic import EYES, VIEWS, Correction, Exam, Grading, IdempotencyKey, Patient, Photograph
 from fundoscope.server.models.people import ApiToken, Membership, OneTimeLink, SignInSession, Site, User
 from fundoscope.server.models.readings import CrossingReading, EyeReading, Reading, ReadingTask, SignedReport
-from fundoscope.server.models.work import AuditEntry, Job
+from fundoscope.server.models.work import AuditEntry, Job, RoomSecret
 
 __all__ = [
     "EYES",
@@ -33,6 +33,7 @@ __all__ = [
     "Reading",
     "ReadingTask",
     "Recorded",
+    "RoomSecret",
     "SignInSession",
     "SignedReport",
     "Site",

@@ -85,9 +85,13 @@ class CrossingReading(Base):
 
 
 class ReadingTask(OfSite, Recorded):
-    """That an exam is to be read again: `second`, `repeat` or `adjudication`; by `reader_id`, or by any reader who has not read it."""
+    """That an exam is to be read again: `second`, `repeat` or `adjudication`; by `reader_id`, or by any reader who has not read it.
+
+    An exam has at most one of each kind.
+    """
 
     __tablename__ = "reading_tasks"
+    __table_args__ = (UniqueConstraint("exam_id", "kind"),)
     noun: ClassVar[str] = "reading task"
 
     exam_id: Mapped[int] = mapped_column(ForeignKey("exams.id"), index=True)

@@ -54,3 +54,12 @@ class AuditEntry(Base):
     detail: Mapped[dict[str, Any]]  # numbers and codes, never a name
     previous: Mapped[str] = mapped_column(String(64))
     hash: Mapped[str] = mapped_column(String(64), unique=True)
+
+
+class RoomSecret(Base):
+    """A secret that the room made for itself when its tables were made: `draw` of second readings, `export` of coded names."""
+
+    __tablename__ = "room_secrets"
+
+    name: Mapped[str] = mapped_column(String(50), primary_key=True)
+    value: Mapped[str] = mapped_column(String(100))

@@ -31,7 +31,7 @@ from fundoscope.server.models import (
     now,
 )
 from fundoscope.server.permissions import CLINICAL, Caller, Role, get_owned
-from fundoscope.server.services import audit, due, exam_state, jobs, sessions
+from fundoscope.server.services import audit, due, exam_state, jobs, second_readings, sessions
 from fundoscope.server.services.eye_findings import (
     CrossingGrade,
     EyeFindings,
@@ -310,6 +310,7 @@ def sign_reading(database: Database, caller: Caller, reading_id: int, password: 
         exam_state.refresh_exam(session, exam)
         if task is not None and task.kind == reading.kind:
             task.reading_id, task.reader_id, task.done_at = reading.id, reading.reader_id, reading.signed_at
+        second_readings.note_signed(session, caller, reading)
         if reading.kind in exam_state.DECIDING_KINDS:
             for number in filter(None, (reading.id, reading.supersedes)):  # the superseded one's report says so
                 key = f"report:{number}:{caller.language}:{reading.id}"

@@ -416,6 +416,7 @@ def _task_filters(asked: _Asked) -> list[ColumnElement[bool]]:
     found = [
         ReadingTask.site_id.in_(asked.sites),
         ReadingTask.done_at.is_(None),
+        Exam.state != "cancelled",
         or_(ReadingTask.open_from.is_(None), ReadingTask.open_from <= asked.today),
         or_(
             ReadingTask.reader_id == asked.caller.user_id, and_(ReadingTask.reader_id.is_(None), ~exists().where(*own))
