@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -85,6 +86,11 @@ class ServerSettings(BaseModel):
     def _check(self) -> Self:
         if self.database and not self.database.startswith(("postgresql://", "postgresql+psycopg://", "sqlite:///")):
             raise ValueError("--database takes a URL that begins with postgresql://, or with sqlite:///")
+        for proxy in self.proxies:
+            try:
+                ip_network(proxy, strict=False)
+            except ValueError:
+                raise ValueError(f"--proxy {proxy}: is no address. Give one such as 10.0.0.7, or 10.0.0.0/24") from None
         if (self.certificate is None) != (self.key is None):
             raise ValueError("a certificate and its key go together: give both or none")
         return self

@@ -5,6 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from fundoscope.server.routes import (
+    account,
+    administration,
+    administration_v1,
     exams_v1,
     health,
     links,
@@ -20,6 +23,10 @@ ROUTERS: tuple[APIRouter, ...] = (
     static.router,
     sign_in.router,
     links.router,
+    account.router,
+    account.api,
+    administration.router,
+    administration_v1.router,
     lists_v1.router,
     patients_v1.router,
     exams_v1.router,

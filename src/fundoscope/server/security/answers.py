@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from fundoscope.errors import FundoscopeError
 from fundoscope.languages import gettext as _
 from fundoscope.server import pages
-from fundoscope.server.errors import BusyError, InvalidError, NotSignedInError, ServerError
+from fundoscope.server.errors import BusyError, InvalidError, MisdirectedError, NotSignedInError, ServerError
 from fundoscope.server.services.inputs import describe_faults
 
 
@@ -30,7 +30,7 @@ def answer_error(request: Request, error: Exception) -> Response:
         headers |= dict(error.headers)
     if problem["status"] == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if wants_json(request):
+    if wants_json(request) or isinstance(error, MisdirectedError):  # a page would need the address that is not ours
         return JSONResponse(problem, problem["status"], headers, media_type="application/problem+json")
     page = pages.render(
         request, getattr(request.state, "caller", None), "error.html.j2", problem["status"], problem=problem
@@ -42,7 +42,7 @@ def answer_error(request: Request, error: Exception) -> Response:
 def wants_json(request: Request) -> bool:
     """Whether a program asks: by the path, or by the types it takes."""
     takes = request.headers.get("accept", "")
-    return request.url.path.startswith("/v1/") or ("json" in takes and "html" not in takes)
+    return request.scope["path"].startswith("/v1/") or ("json" in takes and "html" not in takes)
 
 
 def describe_error(error: Exception) -> dict[str, Any]:

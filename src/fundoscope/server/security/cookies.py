@@ -11,7 +11,7 @@ SECURE_NAME, PLAIN_NAME = "__Host-fundoscope", "fundoscope"
 
 def cookie_name(request: Request) -> str:
     """The name over this way: only the secure one over TLS."""
-    return SECURE_NAME if request.url.scheme == "https" else PLAIN_NAME
+    return SECURE_NAME if request.scope["scheme"] == "https" else PLAIN_NAME
 
 
 def read_cookie(request: Request) -> str:
@@ -23,10 +23,10 @@ def give_cookie(request: Request, response: Response, token: str, seconds: int) 
     """Set the cookie: not for scripts, not sent with what other sites ask for."""
     response.set_cookie(
         cookie_name(request), token, max_age=seconds, httponly=True, samesite="lax", path="/",
-        secure=request.url.scheme == "https",
+        secure=request.scope["scheme"] == "https",
     )  # fmt: skip
 
 
 def take_cookie(request: Request, response: Response) -> None:
     """Take the cookie away."""
-    response.delete_cookie(cookie_name(request), path="/", httponly=True, secure=request.url.scheme == "https")
+    response.delete_cookie(cookie_name(request), path="/", httponly=True, secure=request.scope["scheme"] == "https")

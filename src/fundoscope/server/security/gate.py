@@ -25,11 +25,15 @@ from fundoscope.server.room import Room
 from fundoscope.server.security import hosts
 from fundoscope.server.security.answers import answer_error
 from fundoscope.server.security.cookies import read_cookie
-from fundoscope.server.services import sessions
+from fundoscope.server.security.peers import Peers
+from fundoscope.server.security.rates import Buckets
+from fundoscope.server.services import sessions, tokens
 
 #: What is served without a caller: exact paths, and what lies below the second ones.
 OPEN = frozenset({"/healthz", "/favicon.ico", "/metrics", "/sign-in", "/sign-out", "/unlock", "/v1/openapi.json"})
 OPEN_BELOW = ("/static/", "/sign-in/", "/link/")
+#: Where passwords, links and tokens can be tried.
+KNOCKS = ("/sign-in", "/unlock", "/link/", "/account/password")
 #: Bytes of a request that brings no file.
 PLAIN_BYTES = 1 << 20
 #: The token of a form with files stands in its first field, so a file that follows is not read to find it.
@@ -58,6 +62,10 @@ class Gate:
         self.app = app
         self.room = room
         self.hosts = hosts.known_hosts(room.settings)
+        self.peers = Peers(room.settings)
+        rates = room.settings.rates
+        self.by_address, self.by_account = Buckets(rates.address), Buckets(rates.account)
+        self.by_knock = Buckets(rates.sign_in)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; anything but HTTP goes on as it is."""
@@ -77,14 +85,18 @@ class Gate:
             await send(message)
 
         try:
+            self.peers.identify(scope)
             hosts.check_host(request, self.hosts)
+            self._check_rate(request)
             await run_in_threadpool(self._recognise, request)
             state.language = pages.choose_language(request, state.caller)
             with speaking(state.language):
+                if state.caller is not None:
+                    self.by_account.take(str(state.caller.user_id))
+                elif not is_open(request.scope["path"]):
+                    raise NotSignedInError(_("Nobody is signed in. Sign in, or send a token."))
                 receive = _within(receive, self._most_bytes(request))
                 receive = await self._check_change(request, receive)
-                if state.caller is None and not is_open(request.url.path):
-                    raise NotSignedInError(_("Nobody is signed in. Sign in, or send a token."))
                 await self.app(scope, receive, send_with_headers)
         except Exception as error:
             if started or (self.room.settings.debug and not isinstance(error, ServerError)):
@@ -92,11 +104,28 @@ class Gate:
             with speaking(state.language):
                 await answer_error(request, error)(scope, receive, send_with_headers)
 
+    def _check_rate(self, request: Request) -> None:
+        address = request.client.host if request.client else ""
+        if not request.scope["path"].startswith("/static/"):
+            self.by_address.take(address)
+        if request.method == "POST" and request.scope["path"].startswith(KNOCKS):
+            self.by_knock.take(address)
+
     def _recognise(self, request: Request) -> None:
-        """Set who calls, from the session's cookie."""
+        """Set who calls, from a program's token under `/v1`, else from the session's cookie."""
         state, settings = request.state, self.room.settings
+        address = request.client.host if request.client else ""
+        scheme, _space, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and request.scope["path"].startswith("/v1/"):
+            owner = tokens.find_owner(self.room.database, given.strip())
+            if owner is None:
+                raise NotSignedInError(
+                    _("The token is not known, or has ended. Make a new one on the page of your account.")
+                )
+            state.caller = sessions.as_caller(owner, "api", address)
+            return
         token = read_cookie(request)
-        if not token or request.url.path.startswith("/static/"):
+        if not token or request.scope["path"].startswith("/static/"):
             return
         with self.room.database.reading() as session:
             row = sessions.find_session(session, token)
@@ -106,7 +135,7 @@ class Gate:
         state.locked = sessions.note_activity(self.room.database, row, timedelta(minutes=settings.idle_minutes), works)
         state.session_token, state.csrf = token, row.csrf
         if not state.locked:
-            state.caller = sessions.as_caller(row.user, "pages", request.client.host if request.client else "")
+            state.caller = sessions.as_caller(row.user, "pages", address)
 
     def _most_bytes(self, request: Request) -> int:
         """The limit of this request's body; raises where it says itself that it is larger."""
@@ -123,8 +152,10 @@ class Gate:
 
     async def _check_change(self, request: Request, receive: Receive) -> Receive:
         """For a change by cookie: the origin, and the session's token in a header or in the form's first field."""
-        if request.method in hosts.SAFE_METHODS:
-            return receive
+        if request.method in hosts.SAFE_METHODS or (
+            request.state.caller is not None and request.state.caller.via == "api"
+        ):
+            return receive  # no browser sends a program's token by itself
         hosts.check_origin(request)
         wanted = request.state.csrf
         if not wanted or request.headers.get("x-csrf-token") == wanted:
@@ -140,8 +171,8 @@ class Gate:
     def _add_headers(self, request: Request, headers: MutableHeaders) -> None:
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
-        headers.setdefault("Cache-Control", "no-cache" if request.url.path.startswith("/static/") else "no-store")
-        if request.url.scheme == "https":
+        headers.setdefault("Cache-Control", "no-cache" if request.scope["path"].startswith("/static/") else "no-store")
+        if request.scope["scheme"] == "https":
             headers.setdefault("Strict-Transport-Security", "max-age=31536000")
 
 

@@ -50,7 +50,7 @@ def check_origin(request: Request) -> None:
     if said is None and request.headers.get("referer"):
         parts = urlsplit(request.headers["referer"])
         said = f"{parts.scheme}://{parts.netloc}"
-    if said is None or said.lower() != f"{request.url.scheme}://{request.headers.get('host', '')}".lower():
+    if said is None or said.lower() != f"{request.scope['scheme']}://{request.headers.get('host', '')}".lower():
         raise NotAllowedError(
             _("The request came from another site's page, so nothing was done. Open the room itself and try again.")
         )

@@ -5,10 +5,12 @@ An administrator manages the accounts and sites of the whole room, but sees pati
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, selectinload
 
@@ -27,11 +29,26 @@ LINK_LIVES = {"administrator": timedelta(days=1), "invitation": timedelta(days=7
 NOBODY = Caller(None, "nobody", Role.ADMINISTRATOR, frozenset(), via="command")
 
 
-#: To sign in with.
+def _refuse_blank(text: str) -> str:
+    if not text:
+        raise PydanticCustomError("string_too_short", "blank")
+    return text
+
+
+def _check_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._@-]{1,99}", text):
+        message = _(
+            "A name to sign in with has 2 to 100 small letters, digits and . _ @ - and begins with a letter or digit."
+        )
+        raise PydanticCustomError("fundoscope", "{message}", {"message": message})
+    return text
+
+
+#: To sign in with; capital letters become small ones.
 AccountName = Annotated[
-    str, StringConstraints(strip_whitespace=True, to_lower=True, pattern=r"^[a-z0-9][a-z0-9._@-]{1,99}$")
+    str, StringConstraints(strip_whitespace=True, to_lower=True, max_length=100), AfterValidator(_check_name)
 ]
-NeededLine = Annotated[Line, Field(min_length=1)]
+NeededLine = Annotated[Line, AfterValidator(_refuse_blank)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Language = Literal["en", "zh"]
 
@@ -242,7 +259,8 @@ def add_site(session: Session, caller: Caller, values: SiteValues) -> Site:
     caller.require(Role.ADMINISTRATOR)
     site = _add_site(session, caller, values)
     if caller.user_id is not None:
-        session.get_one(User, caller.user_id).sites.append(site)
+        user = session.get_one(User, caller.user_id)
+        user.sites.append(site)
         session.flush()
     return site
 
@@ -302,8 +320,7 @@ def _add_site(session: Session, caller: Caller, values: SiteValues) -> Site:
 
 
 def _check_site(session: Session, values: SiteValues, number: int | None) -> None:
-    known = shipped_guidelines()
-    if values.guideline not in known:
+    if values.guideline not in {one.name for one in shipped_guidelines()}:
         raise InvalidError(_("There is no guideline of that name. Choose one of the list."), "guideline")
     if not set(values.required_views) <= set(VIEWS) or len(set(values.required_views)) < len(values.required_views):
         message = _("The required views are some of {views}, each once.")

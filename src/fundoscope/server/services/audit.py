@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from fundoscope.server.models import AuditEntry, now
-from fundoscope.server.permissions import Caller
+from fundoscope.server.permissions import Caller, Role
 
 #: The hash before the first line.
 GENESIS = "0" * 64
@@ -62,6 +62,26 @@ def find_breaks(session: Session, anchor: str = "") -> Iterator[str]:
         session.expunge(entry)
     if not anchored:
         yield f"The anchor {anchor} is not in the log: it was cut or written anew."
+
+
+def find_entries(
+    session: Session, caller: Caller, before: int | None, most: int, user_id: int | None = None, action: str = "",
+    subject: str = "", subject_id: int | None = None,
+) -> list[AuditEntry]:  # fmt: skip
+    """Lines of the log, the newest first, below the line `before`; for administrators. `action` may be its beginning ("exam.")."""
+    caller.require(Role.ADMINISTRATOR)
+    wanted = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(most)
+    if before is not None:
+        wanted = wanted.where(AuditEntry.id < before)
+    if user_id is not None:
+        wanted = wanted.where(AuditEntry.user_id == user_id)
+    if action:
+        wanted = wanted.where(AuditEntry.action.startswith(action, autoescape=True))
+    if subject:
+        wanted = wanted.where(AuditEntry.subject == subject)
+    if subject_id is not None:
+        wanted = wanted.where(AuditEntry.subject_id == subject_id)
+    return list(session.scalars(wanted))
 
 
 def head(session: Session) -> tuple[int, str]:
