@@ -13,6 +13,7 @@ from fundoscope.server.routes import (
     links,
     lists_v1,
     patients_v1,
+    programme,
     sign_in,
     static,
     worklist,
@@ -31,4 +32,5 @@ ROUTERS: tuple[APIRouter, ...] = (
     patients_v1.router,
     exams_v1.router,
     worklist.router,
+    programme.router,
 )
