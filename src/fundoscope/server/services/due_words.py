@@ -8,7 +8,7 @@ from typing import Any
 
 from babel.dates import format_date
 
-from fundoscope.guidelines import DueCode, DueDecision
+from fundoscope.guidelines import DueCode, DueDecision, Urgency
 from fundoscope.languages import current_language
 from fundoscope.languages import gettext as _
 
@@ -69,3 +69,17 @@ def describe_reasons(answer: Mapping[str, Any]) -> list[str]:
         DueCode.PHOTOGRAPHS_CANNOT_END: _("Photographs alone cannot end screening (AAP 2015)."),
     }
     return [words[DueCode(code)] for code in answer.get("codes") or ()]
+
+
+def describe_urgency(urgency: str) -> tuple[str, str]:
+    """The kind of a tag on a page, and its word."""
+    return {
+        Urgency.TREAT: ("urgent", _("Type 1: treat")),
+        Urgency.REFER: ("urgent", _("Referral-warranted")),
+        Urgency.OVERDUE: ("overdue", _("Overdue")),
+        Urgency.CANNOT_SAY: ("incomplete", _("A person decides")),
+        Urgency.DUE: ("ready", _("Due now")),
+        Urgency.LATER: ("waiting", _("Due later")),
+        Urgency.STOPPED: ("signed", _("May stop")),
+        Urgency.NOT_SCREENED: ("plain", _("Not screened")),
+    }[Urgency(urgency)]

@@ -166,6 +166,8 @@ def find_patients(
         query = query.where(Patient.site_id == site_id)
     if birth_group:
         query = query.where(Patient.birth_group == birth_group)
+    if not (text.isprintable() and birth_group.isprintable()):
+        return ()  # no code, name or group holds such a character
     if text:
         query = query.where(
             or_(Patient.code.icontains(text, autoescape=True), Patient.name.icontains(text, autoescape=True))
@@ -187,6 +189,27 @@ def find_siblings(session: Session, caller: Caller, patient: Patient) -> Sequenc
         .where(*same, Patient.site_id.in_(caller.sites), Patient.merged_into.is_(None))
         .order_by(Patient.code)
     ).all()
+
+
+def find_by_code(session: Session, caller: Caller, site_id: int, code: str) -> Patient | None:
+    """The patient that the hospital's number names in a site of the caller; None where there is none."""
+    caller.require(*EVERYBODY)
+    caller.require_site(site_id)
+    code = code.strip()
+    if not code.isprintable():  # PostgreSQL refuses a NUL
+        return None
+    return session.scalar(select(Patient).where(Patient.site_id == site_id, Patient.code == code))
+
+
+def find_alike(session: Session, caller: Caller, patient: Patient) -> Sequence[Patient]:
+    """Patients of the same site and kind who share the day of birth or the name: one of them may be this one, entered twice."""
+    alike = [Patient.birth_date == patient.birth_date] if patient.birth_date is not None else []
+    alike += [func.lower(Patient.name) == patient.name.lower()] if patient.name else []
+    if not alike:
+        return ()
+    same = Patient.site_id == patient.site_id, Patient.kind == patient.kind, Patient.id != patient.id
+    query = select(Patient).where(*same, Patient.site_id.in_(caller.sites), Patient.merged_into.is_(None), or_(*alike))
+    return session.scalars(query.order_by(Patient.code).limit(20)).all()
 
 
 def find_masked_exams(session: Session, caller: Caller, patients: Iterable[int]) -> dict[int, int]:
@@ -284,6 +307,10 @@ def change_patient(session: Session, caller: Caller, patient_id: int, changes: P
     before = {field: _show_field(patient, field) for field in sorted(given)}
     if given.get("code", patient.code) != patient.code:
         _require_free_code(session, patient.site_id, given["code"])
+    if given.get("kind", patient.kind) != patient.kind and patient.exams:
+        raise InvalidError(
+            _("The patient has exams, which are judged by its kind. Add it anew, and move the exams."), "kind"
+        )
     for column, value in _columns(given).items():
         setattr(patient, column, value)
     changed = [field for field, was in before.items() if was != _show_field(patient, field)]
