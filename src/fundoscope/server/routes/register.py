@@ -16,6 +16,8 @@ from fundoscope.server.routes import (
     patients,
     patients_v1,
     programme,
+    read,
+    readings_v1,
     sign_in,
     static,
     worklist,
@@ -37,4 +39,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     exams_v1.router,
     worklist.router,
     programme.router,
+    read.router,
+    readings_v1.router,
 )

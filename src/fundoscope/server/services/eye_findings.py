@@ -141,7 +141,8 @@ def says_something(one: EyeFindings) -> bool:
 def describe_findings(eye: EyeReading | EyeFindings, kind: str = "infant") -> str:
     """The findings of an eye in one line of words, such as "zone II (posterior), stage 2, pre-plus"."""
     if not eye.gradable:
-        return _("cannot be graded: {reason}").format(reason=not_gradable_words()[eye.reason])
+        reason = not_gradable_words().get(eye.reason)
+        return _("cannot be graded: {reason}").format(reason=reason) if reason else _("cannot be graded")
     words = []
     if eye.zone:
         details = [

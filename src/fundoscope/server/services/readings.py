@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import or_, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session, selectinload
 
 from fundoscope.guidelines import DueAnswer, decide_infant, read_guideline
@@ -74,17 +74,22 @@ _WHOLE = (selectinload(Reading.eyes), selectinload(Reading.crossings))
 
 def open_task(session: Session, caller: Caller, exam: Exam) -> ReadingTask | None:
     """The task by which the caller is to read this exam again, if there is one: their own before one that any reader may take."""
-    own = select(Reading.id).where(
-        Reading.exam_id == exam.id, Reading.reader_id == caller.user_id, Reading.signed_at.is_not(None)
-    )
     if caller.role is not Role.READER or caller.user_id is None:
         return None
-    query = select(ReadingTask).where(
-        ReadingTask.exam_id == exam.id, ReadingTask.done_at.is_(None),
-        or_(ReadingTask.open_from.is_(None), ReadingTask.open_from <= now().date()),
-        or_(ReadingTask.reader_id == caller.user_id, ReadingTask.reader_id.is_(None) & ~own.exists()),
-    )  # fmt: skip
+    query = _open_tasks(caller).where(ReadingTask.exam_id == exam.id)
     return session.scalar(query.order_by(ReadingTask.reader_id.is_(None), ReadingTask.id).limit(1))
+
+
+def _open_tasks(caller: Caller) -> Select[ReadingTask]:
+    """The tasks that wait for this reader: those given to them, and those for anybody who has not read the exam."""
+    signed = select(Reading.id).where(
+        Reading.exam_id == ReadingTask.exam_id, Reading.reader_id == caller.user_id, Reading.signed_at.is_not(None)
+    )
+    return select(ReadingTask).where(
+        ReadingTask.done_at.is_(None), ReadingTask.site_id.in_(caller.sites),
+        or_(ReadingTask.open_from.is_(None), ReadingTask.open_from <= now().date()),
+        or_(ReadingTask.reader_id == caller.user_id, ReadingTask.reader_id.is_(None) & ~signed.exists()),
+    )  # fmt: skip
 
 
 def is_masked(session: Session, caller: Caller, exam: Exam) -> bool:
@@ -133,6 +138,41 @@ def list_readings(session: Session, caller: Caller, exam: Exam) -> Sequence[Read
         seen = (Reading.reader_id == caller.user_id) & (Reading.kind == task.kind) & Reading.signed_at.is_(None)
     query = select(Reading).where(Reading.exam_id == exam.id, seen)
     return session.scalars(query.order_by(Reading.id).options(*_WHOLE)).all()
+
+
+def find_readings(
+    session: Session, caller: Caller, exam_id: int | None = None, after: int | None = None, limit: int = 50
+) -> Sequence[Reading]:  # fmt: skip
+    """Readings of the caller's sites that the caller may see, the newest first; `after` is the last of the page before."""
+    caller.require(*CLINICAL)
+    tasks = _open_tasks(caller).where(ReadingTask.kind.in_(MASKED_KINDS))
+    masked = tasks.with_only_columns(ReadingTask.exam_id)
+    query = select(Reading).where(
+        Reading.site_id.in_(caller.sites), Reading.signed_at.is_not(None) | (Reading.reader_id == caller.user_id),
+        Reading.exam_id.not_in(masked) | ((Reading.reader_id == caller.user_id) & Reading.signed_at.is_(None)),
+    )  # fmt: skip
+    if exam_id is not None:
+        query = query.where(Reading.exam_id == get_owned(session, caller, Exam, exam_id).id)
+    if after is not None:
+        query = query.where(Reading.id < after)
+    found = session.scalars(query.order_by(Reading.id.desc()).limit(limit).options(*_WHOLE)).all()
+    audit.record(session, caller, "reading.list", "exam" if exam_id else "", exam_id, found=len(found))
+    return found
+
+
+def view_reading(session: Session, caller: Caller, reading_id: int) -> Reading:
+    """The reading of that number; the audit log holds who saw it."""
+    reading = get_reading(session, caller, reading_id)
+    audit.record(session, caller, "reading.view", "reading", reading.id, reading.site_id)
+    return reading
+
+
+def find_superseding(session: Session, readings: Sequence[Reading]) -> dict[int, int]:
+    """The number of the signed reading that supersedes each of these; those that stand are left out."""
+    query = select(Reading.supersedes, Reading.id).where(
+        Reading.supersedes.in_([one.id for one in readings]), Reading.signed_at.is_not(None)
+    )
+    return {old: new for old, new in session.execute(query.order_by(Reading.id)) if old is not None}
 
 
 def find_draft(session: Session, caller: Caller, exam: Exam, kind: str) -> Reading | None:
