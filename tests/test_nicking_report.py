@@ -183,7 +183,7 @@ def test_boxes_lie_on_the_photograph_and_lead_to_cards(tmp_path):
 def test_an_eye_is_summed_up_in_a_line(tmp_path):
     eye = summarise_eye([*FOUR, crossing(5, 0, artery_width_px=3.0, vein_width_px=6.0)])
     assert eye["by_grade"] == [2, 0, 1, 1] and eye["worst"] == 3 and eye["ungraded"] == 1 and eye["crossings"] == 5
-    assert eye["ratio"] == pytest.approx(6 / 9) and eye["measured"] == 5
+    assert eye["crossing_calibre_ratio"] == pytest.approx(6 / 9) and eye["measured"] == 5
     line = photographs(tmp_path / "report.html", [FOUR]).text(".line")
     assert "4 crossings" in line and "grade 3 severe, both sides" in line and "0.67 (4 measured)" in line
     assert "not graded – 1 not graded" in line
@@ -192,10 +192,10 @@ def test_an_eye_is_summed_up_in_a_line(tmp_path):
 def test_the_ratio_is_of_medians_and_of_what_was_measured_only():
     widths = [(4.0, 8.0), (5.0, 10.0), (9.0, 9.0)]
     crossings = [crossing(k, 0, artery_width_px=a, vein_width_px=v) for k, (a, v) in enumerate(widths, 1)]
-    assert summarise_eye(crossings)["ratio"] == pytest.approx(5 / 9)
+    assert summarise_eye(crossings)["crossing_calibre_ratio"] == pytest.approx(5 / 9)
     unknown = replace(crossings[0], narrowing_1=None, narrowing_2=None, vein_width_px=None)
     assert summarise_eye([unknown, *crossings[1:]])["measured"] == 2
-    assert summarise_eye([unknown])["ratio"] is None and summarise_eye([])["worst"] is None
+    assert summarise_eye([unknown])["crossing_calibre_ratio"] is None and summarise_eye([])["worst"] is None
 
 
 def test_tiles_and_foot_count_all_pages(tmp_path):

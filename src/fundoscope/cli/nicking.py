@@ -33,21 +33,38 @@ def grade(
     out: Report = None,
     json: Json = False,
     bundle: BundleName = "nicking",
+    mm_per_pixel: Annotated[
+        float | None,
+        typer.Option(
+            help="Millimetres of retina that one pixel of the photographs shows: measures in micrometres too."
+        ),
+    ] = None,
     replace: Replace = False,
     lang: Lang = "en",
     quiet: Quiet = False,
 ) -> None:
     """Find artery-vein crossings in adults' photographs, measure and grade their nicking. Research use only.
 
+    With --out the vessels around the disc are measured too (CRAE, CRVE, AVR): photographs.csv has a row a photograph.
+
     A run that was cut off goes on when the same command is given again.
 
     Exit codes: 0 all were read (refused ones included), 1 some could not be, 2 the call is wrong, 3 the bundle is
     missing or broken, 4 the answers could not be written.
     """
+    from fundoscope.errors import UsageError
     from fundoscope.nicking.grading.grader import NickingGrader
 
+    if mm_per_pixel is not None and not 0 < mm_per_pixel < 1:
+        cause = "is no size of a pixel on the retina in millimetres"
+        raise UsageError(f"--mm-per-pixel {mm_per_pixel:g}: {cause}. Give one between 0 and 1, such as 0.005.")
+    if mm_per_pixel is not None and out is None:
+        raise UsageError("--mm-per-pixel: measures are written into a folder. Give --out DIR too, or leave it out.")
+    measuring = out is not None
     with speak(lang):
-        grade_photographs(photos, out, json, replace, quiet, bundle, lambda: NickingGrader.open(bundle))
+        grade_photographs(
+            photos, out, json, replace, quiet, bundle, lambda: NickingGrader.open(bundle, measuring, mm_per_pixel)
+        )
 
 
 @app.command("grade-patches")

@@ -21,7 +21,9 @@ from fundoscope.reports.nicking_pictures import SIDE, draw_attention, draw_boxes
 from fundoscope.reports.overlay import jpeg_uri, legend
 from fundoscope.reports.profile import draw_profile, signed
 from fundoscope.reports.streamed import State, StreamedReport
+from fundoscope.reports.vessel_measures import MeasuresCard, describe_measures
 from fundoscope.vessels import Narrowing
+from fundoscope.vessels.equivalents import crossing_calibre_ratio
 
 TITLES = {
     "photograph": gettext_noop("Artery-vein crossings and their nicking"),
@@ -115,8 +117,10 @@ class NickingReport(StreamedReport):
         findings: Sequence[NickingFinding],
         pixels: Pixels | None = None,
         cards: Sequence[CrossingCard] = (),
+        measures: MeasuresCard | None = None,
     ) -> Pixels | None:
-        """Write one photograph with its crossings, a card each; returns the picture with their boxes (None without one).
+        """Write one photograph with its crossings, a card each, and the measures of its vessels; returns the picture with
+        the crossings' boxes (None without one).
 
         `number` counts from 1.
         """
@@ -129,6 +133,7 @@ class NickingReport(StreamedReport):
             "picture": None if picture is None else {"uri": jpeg_uri(picture, SIDE), "size": picture.shape[1::-1]},
             "boxes": boxes, "eye": summarise_eye(crossings), "words": WORDS, "graded": not self.header.note,
             "cards": [self._card(number, one, card) for one, card in zip(crossings, cards, strict=True)],
+            "measures": None if pixels is None or measures is None else describe_measures(measures, pixels),
         }  # fmt: skip
         self._write(page.render("nicking_photograph.html.j2", **values))
         return picture
@@ -196,26 +201,17 @@ class NickingReport(StreamedReport):
 
 
 def summarise_eye(crossings: Sequence[NickingFinding]) -> dict[str, Any]:
-    """Counts of one eye's crossings by grade, the worst grade, and the ratio of median artery to median vein width.
-
-    The ratio is over the `measured` crossings; it is not the AVR of the literature, which is CRAE / CRVE (Knudtson 2003).
-    """
+    """Counts of one eye's crossings by grade, the worst grade, and their `crossing_calibre_ratio` over `measured` crossings."""
     grades = [one.grade for one in crossings if one.grade is not None]
-    widths = np.array([(one.artery_width_px, one.vein_width_px) for one in crossings if _is_measured(one)], float)
-    artery, vein = np.median(widths, axis=0) if len(widths) else (0.0, 0.0)
+    ratio, measured = crossing_calibre_ratio([(one.artery_width_px, one.vein_width_px) for one in crossings])
     return {
         "by_grade": [grades.count(grade) for grade in range(len(WORDS))],
         "worst": max(grades, default=None),
         "ungraded": len(crossings) - len(grades),
         "crossings": len(crossings),
-        "ratio": float(artery / vein) if vein else None,
-        "measured": len(widths),
+        "crossing_calibre_ratio": ratio if measured else None,
+        "measured": measured,
     }
-
-
-def _is_measured(one: NickingFinding) -> bool:
-    """Whether both widths were read off the vessels' own edges."""
-    return one.artery_width_px is not None and one.vein_width_px is not None
 
 
 def _pictures(card: CrossingCard, name: str) -> list[dict[str, str]]:

@@ -26,3 +26,13 @@ def equivalent(widths: Sequence[float], coefficient: float) -> float:
         middle = [left[len(left) // 2]] if len(left) % 2 else []
         left = sorted([*(coefficient * float(np.hypot(*pair)) for pair in pairs), *middle], reverse=True)
     return float(left[0])
+
+
+def crossing_calibre_ratio(widths: Sequence[tuple[float | None, float | None]]) -> tuple[float, int]:
+    """Median arterial over median venous width at the crossings of which both are known, and their number; nan for none.
+
+    It is not the AVR, which is CRAE / CRVE and taken around the disc.
+    """
+    known = np.array([pair for pair in widths if None not in pair], float).reshape(-1, 2)
+    artery, vein = np.median(known, axis=0) if len(known) else (float("nan"), float("nan"))
+    return float(artery / vein), len(known)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import networkx as nx
@@ -82,13 +83,24 @@ class VesselCourse:
     clear: NDArray[np.bool_]
 
     def width_in(self, zone: Zone) -> tuple[float, float]:
-        """Median width of its clear cross-sections in a zone, and its standard error, pixels; nan where too few are clear.
+        """Median width of its clear cross-sections in a zone, and its standard error, pixels; nan where too few are clear."""
+        return self._typical_width(zone.inner, zone.outer, _LEAST_WIDTHS)
 
-        Errors of cross-sections that are less than two widths apart are alike, so that they count as one.
+    def width_steps(self, zone: Zone, number: int) -> Floats:
+        """Distance from the disc's centre, median width and its standard error, pixels, in each of `number` rings of a zone.
+
+        (n, 3): rings without clear cross-sections are left out.
         """
-        widths = self.profile.width[self.clear & (self.away >= zone.inner) & (self.away <= zone.outer)]
+        rings = np.linspace(zone.inner, zone.outer, number + 1)
+        steps = [(low + high, *self._typical_width(low, high, 0.0)) for low, high in pairwise(rings.tolist())]
+        found = np.array([(both / 2, width, error) for both, width, error in steps]).reshape(-1, 3)
+        return found[np.isfinite(found[:, 1])]
+
+    def _typical_width(self, nearest: float, farthest: float, least_widths: float) -> tuple[float, float]:
+        """Errors of cross-sections that are less than two widths apart are alike, so that they count as one."""
+        widths = self.profile.width[self.clear & (self.away >= nearest) & (self.away <= farthest)]
         step = float(np.median(np.diff(self.profile.way))) if len(self.profile.way) > 1 else 0.0
-        if not len(widths) or len(widths) * step < _LEAST_WIDTHS * np.median(widths):
+        if not len(widths) or len(widths) * step < least_widths * np.median(widths):
             return float("nan"), float("nan")
         width = float(np.median(widths))
         spread = 1.4826 * float(np.median(np.abs(widths - width)))  # of a normal distribution

@@ -10,6 +10,7 @@ from fundoscope.nicking.grading.grades import PatchGrade
 from fundoscope.nicking.grading.vessel_maps import MappedPhotograph
 from fundoscope.nicking.grading.widths import CrossingWidths
 from fundoscope.vessels import Narrowing
+from fundoscope.vessels.measures import VesselMeasures
 
 #: In every row of a crossing while the bundle holds no network that grades.
 MEASURED_ONLY = "measured, not graded: this bundle holds no network that grades"
@@ -20,7 +21,7 @@ class PhotographGrading:
     """The rows of one photograph, and the evidence behind them.
 
     `pixels` are None where it could not be read, `mapped` is None where it was refused. `grades` are those of the
-    `crossings`, in their order; none where the bundle does not grade.
+    `crossings`, in their order; none where the bundle does not grade. `measures` are None where none were asked for.
     """
 
     findings: tuple[NickingFinding, ...]
@@ -28,6 +29,7 @@ class PhotographGrading:
     mapped: MappedPhotograph | None = None
     crossings: tuple[CrossingWidths, ...] = ()
     grades: tuple[PatchGrade, ...] = ()
+    measures: VesselMeasures | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from fundoscope.bundles.read_nicking import NickingBundle, open_nicking_bundle
 from fundoscope.errors import BundleError
@@ -35,9 +35,10 @@ from fundoscope.nicking.grading.crossing_candidates import find_candidates
 from fundoscope.nicking.grading.crossing_patches import KnownScale, crop_square, cut_crossing, map_known_patch
 from fundoscope.nicking.grading.evidence import MEASURED_ONLY, PatchGrading, PhotographGrading
 from fundoscope.nicking.grading.grades import PatchGrade, explain_row, grade_patches
+from fundoscope.nicking.grading.measures import PhotographTable, measure_photograph
 from fundoscope.nicking.grading.outputs import open_page
 from fundoscope.nicking.grading.vessel_maps import map_photograph
-from fundoscope.nicking.grading.widths import CrossingWidths, measure_crossings, measure_patch
+from fundoscope.nicking.grading.widths import CrossingWidths, measure_patch, measure_with_model
 from fundoscope.runs.engines import grade_isolated
 
 AnyFinding = TypeVar("AnyFinding", NickingFinding, PatchFinding)
@@ -45,21 +46,33 @@ AnyFinding = TypeVar("AnyFinding", NickingFinding, PatchFinding)
 
 @dataclass(frozen=True)
 class NickingGrader:
-    """A verified bundle, ready to grade photographs of adults; a `Grader`."""
+    """A verified bundle, ready to grade photographs of adults; a `Grader`.
+
+    With `measures` the vessels around the disc are measured too; `mm_per_pixel`, of the file's pixels on the retina, gives
+    their micrometres.
+    """
 
     bundle: NickingBundle
+    measures: bool = True
+    mm_per_pixel: float | None = None
 
     name = "nicking grade"
     noun = "photograph"
     columns = NICKING_COLUMNS
-    files = ("report.html",)
-    options: ClassVar[Mapping[str, Any]] = {}  # none changes the answers
+    files = ("report.html", "photographs.csv")
     threads = 1
 
     @classmethod
-    def open(cls, bundle: str | Path = "nicking") -> NickingGrader:
+    def open(
+        cls, bundle: str | Path = "nicking", measures: bool = True, mm_per_pixel: float | None = None
+    ) -> NickingGrader:
         """The grader of a shipped bundle's name, or of a bundle's folder."""
-        return cls(open_nicking_bundle(bundle))
+        return cls(open_nicking_bundle(bundle), measures, mm_per_pixel)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The scale changes the answers."""
+        return {} if self.mm_per_pixel is None else {"mm_per_pixel": self.mm_per_pixel}
 
     def grade(self, photographs: PhotographSource | Iterable[PhotographSource]) -> list[NickingFinding]:
         """Rows of all crossings of photographs, in their order: paths, bytes of files, open files, PIL images, arrays in RGB.
@@ -69,8 +82,9 @@ class NickingGrader:
         `TypeError` for what is no photograph.
         """
         findings: list[NickingFinding] = []
+        grader = replace(self, measures=False)  # no row holds them
         for source, name in name_each(photographs):
-            findings += cast(tuple[NickingFinding, ...], grade_isolated(self, source, name).findings)
+            findings += cast(tuple[NickingFinding, ...], grade_isolated(grader, source, name).findings)
         return findings
 
     @property
@@ -97,8 +111,9 @@ class NickingGrader:
     def open_sinks(
         self, folder: Path, started: str, positions: Mapping[str, int], skipped: str = ""
     ) -> Mapping[str, Sink]:
-        """`report.html` with its pictures."""
-        return open_page(self.bundle.card, "photograph", folder, started, positions, skipped)
+        """`report.html` with its pictures, and `photographs.csv`."""
+        page = open_page(self.bundle.card, "photograph", folder, started, positions, skipped, self.mm_per_pixel)
+        return {**page, "photographs.csv": PhotographTable(folder, positions, self.mm_per_pixel)}
 
     def grade_photograph(self, source: PhotographSource, name: str) -> PhotographGrading:
         """The rows of one photograph, a row a crossing, and the evidence behind them.
@@ -114,7 +129,7 @@ class NickingGrader:
         card = self.bundle.card
         mapped = map_photograph(photograph, self.bundle)
         candidates = find_candidates(mapped.maps, mapped.artery_vein)
-        crossings = measure_crossings(mapped, candidates, card.crossings)
+        crossings, calibre = measure_with_model(mapped, candidates, card.crossings)
         grades: list[PatchGrade] = []
         if card.grades is not None:
             patches = [cut_crossing(mapped, crossing) for crossing in crossings]
@@ -128,7 +143,8 @@ class NickingGrader:
         doubt = join_remarks(*quality.remarks)  # about every answer
         first, *others = [_with_remark(row, doubt) for row in rows]
         findings = (_with_remark(first, photograph.photograph.remark), *others)
-        return PhotographGrading(findings, photograph.pixels, mapped, tuple(crossings), tuple(grades))
+        measures = measure_photograph(mapped, calibre) if self.measures else None
+        return PhotographGrading(findings, photograph.pixels, mapped, tuple(crossings), tuple(grades), measures)
 
     def grade_patch(self, source: PhotographSource, name: str, known: KnownScale = KnownScale()) -> PatchGrading:
         """The row of one patch file, of whose scale so much is `known`, and the evidence behind it.

@@ -14,25 +14,33 @@ from fundoscope.nicking.grading.evidence import MEASURED_ONLY, PatchGrading, Pho
 from fundoscope.nicking.grading.grades import PatchGrade
 from fundoscope.reports.nicking import CrossingCard, NickingHeader, NickingReport, ReportKind
 from fundoscope.reports.pictures import save_pictures
+from fundoscope.reports.vessel_measures import MeasuresCard
 from fundoscope.runs.folder import PICTURES
 from fundoscope.vessels import Narrowing
 
 
 def open_page(
-    card: NickingCard, kind: ReportKind, folder: Path, started: str, positions: Mapping[str, int], skipped: str = ""
+    card: NickingCard,
+    kind: ReportKind,
+    folder: Path,
+    started: str,
+    positions: Mapping[str, int],
+    skipped: str = "",
+    mm_per_pixel: float | None = None,
 ) -> dict[str, Sink]:
     """`report.html` in `folder`; see `Grader.open_sinks`."""
     header = header_of(card, kind, started)
     report = NickingReport(folder / "report.html", header, positions.get("report.html"), skipped)
-    return {"report.html": NickingPage(report, folder)}
+    return {"report.html": NickingPage(report, folder, mm_per_pixel)}
 
 
 class NickingPage:
     """`report.html`, and in `pictures/` each photograph with its crossings, or each patch with its attention map."""
 
-    def __init__(self, report: NickingReport, folder: Path) -> None:
+    def __init__(self, report: NickingReport, folder: Path, mm_per_pixel: float | None = None) -> None:
         self._report = report
         self._folder = folder
+        self._mm_per_pixel = mm_per_pixel
 
     @property
     def position(self) -> int:
@@ -50,7 +58,8 @@ class NickingPage:
         else:
             assert isinstance(grading, PhotographGrading)
             findings = cast(tuple[NickingFinding, ...], graded.findings)
-            picture = self._report.add_photograph(number, findings, grading.pixels, cards_of(grading))
+            around = None if grading.measures is None else MeasuresCard(grading.measures, self._mm_per_pixel)
+            picture = self._report.add_photograph(number, findings, grading.pixels, cards_of(grading), around)
             attention = None
         if picture is None:
             return ()
