@@ -36,8 +36,8 @@ from fundoscope.nicking.grading.crossing_candidates import find_candidates
 from fundoscope.nicking.grading.measures import measure_photograph
 from fundoscope.nicking.grading.vessel_maps import MappedPhotograph, map_photograph
 from fundoscope.nicking.grading.widths import measure_with_model
-from fundoscope.simulate.adults import AdultEye, draw_projection, grow_eye, photograph_eye
 from fundoscope.simulate import cameras
+from fundoscope.simulate.adults import AdultEye, draw_projection, grow_eye, photograph_eye
 from fundoscope.simulate.projection import Projection
 from fundoscope.simulate.vessel_trees import VesselSegment
 from fundoscope.vessels import CalibreModel, Centreline, vessel_graph
@@ -196,7 +196,7 @@ def compare_simulated(number: int, bundle: NickingBundle) -> tuple[list[Row], Ro
     """A row a zone, and one of the disc, of one simulated eye."""
     camera = ("drive", "hrf")[number % 2]
     pixels, eye, projection, truth = simulate(SEED + number, camera)
-    found, mapped, _ = measure(pixels, f"{camera} {number}", bundle)
+    found = measure(pixels, f"{camera} {number}", bundle)[0]
     if found.disc is None:
         return [], {"on": "simulated", "off": np.inf, "diameter": np.nan}
     trees = VesselTrees(
