@@ -16,6 +16,7 @@ from fundoscope.server.room import Room
 from fundoscope.server.routes.register import ROUTERS
 from fundoscope.server.security.answers import answer_error
 from fundoscope.server.security.gate import Gate
+from fundoscope.server.security.single_sign_on import Provider
 from fundoscope.server.settings import ServerSettings
 
 
@@ -32,6 +33,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
 
     app = FastAPI(title="Fundoscope", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     app.state.room = room
+    app.state.provider = Provider(settings.single_sign_on) if settings.single_sign_on else None
     app.add_middleware(Gate, room=room)
     for kind in (FundoscopeError, RequestValidationError, HTTPException, OperationalError):
         app.add_exception_handler(kind, answer_error)

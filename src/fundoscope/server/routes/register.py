@@ -19,6 +19,7 @@ from fundoscope.server.routes import (
     read,
     readings_v1,
     sign_in,
+    single_sign_on,
     static,
     worklist,
 )
@@ -27,6 +28,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     static.router,
     sign_in.router,
+    single_sign_on.router,
     links.router,
     account.router,
     account.api,

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from fundoscope.server import pages
-from fundoscope.server.errors import BusyError, NotSignedInError
+from fundoscope.server.errors import BusyError, NotSignedInError, ServerError
+from fundoscope.server.room import Room
 from fundoscope.server.routes.access import TheRoom
 from fundoscope.server.security.cookies import give_cookie, take_cookie
 from fundoscope.server.services import sessions
@@ -22,11 +23,11 @@ NextField = Annotated[str, Form(alias="next", max_length=2000)]
 
 
 @router.get("/sign-in")
-def show_sign_in(request: Request, wanted: Next = "/") -> Response:
+def show_sign_in(request: Request, room: TheRoom, wanted: Next = "/") -> Response:
     """The form; who is signed in goes on."""
     if request.state.caller is not None:
         return RedirectResponse(local_path(wanted), 303)
-    return pages.render(request, None, "sign_in.html.j2", next=local_path(wanted), name="", problem="")
+    return _show_form(request, room, "sign_in.html.j2", wanted)
 
 
 @router.post("/sign-in")
@@ -39,9 +40,7 @@ def sign_in(
             room.database, name, password, address_of(request), room.settings.session_hours, request.state.session_token
         )
     except (NotSignedInError, BusyError) as error:
-        return pages.render(
-            request, None, "sign_in.html.j2", error.status, next=local_path(wanted), name=name[:100], problem=str(error)
-        )
+        return _show_form(request, room, "sign_in.html.j2", wanted, error, name)
     return let_in(request, room, opened, wanted)
 
 
@@ -50,7 +49,7 @@ def show_unlock(request: Request, room: TheRoom, wanted: Next = "/") -> Response
     """The form of a locked session."""
     if not request.state.locked:
         return RedirectResponse(local_path(wanted), 303)
-    return pages.render(request, None, "unlock.html.j2", next=local_path(wanted), problem="")
+    return _show_form(request, room, "unlock.html.j2", wanted)
 
 
 @router.post("/unlock")
@@ -63,7 +62,7 @@ def unlock(request: Request, room: TheRoom, password: Field = "", wanted: NextFi
     except (NotSignedInError, BusyError) as error:
         if not request.state.session_token:
             return RedirectResponse("/sign-in", 303)
-        return pages.render(request, None, "unlock.html.j2", error.status, next=local_path(wanted), problem=str(error))
+        return _show_form(request, room, "unlock.html.j2", wanted, error)
     return let_in(request, room, opened, wanted)
 
 
@@ -76,6 +75,15 @@ def sign_out(request: Request, room: TheRoom) -> Response:
     take_cookie(request, answer)
     answer.headers["Clear-Site-Data"] = '"cache"'
     return answer
+
+
+def _show_form(
+    request: Request, room: Room, template: str, wanted: str, error: ServerError | None = None, name: str = ""
+) -> Response:
+    return pages.render(
+        request, None, template, error.status if error else 200, next=local_path(wanted), name=name[:100],
+        problem=str(error or ""), single_sign_on=room.settings.single_sign_on,
+    )  # fmt: skip
 
 
 def local_path(wanted: str) -> str:
