@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx2
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.httpx_client import OAuth2Client
+from authlib.oauth2.claims import ClaimsOption
 from authlib.oidc.core import CodeIDToken
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -114,7 +115,7 @@ class Provider:
 
     def _check_token(self, token: str, nonce: str) -> dict[str, Any]:
         """The claims of an ID token: signed by the provider, for this room, in time, and for this sign-in."""
-        values = {
+        values: dict[str, ClaimsOption] = {
             "iss": {"essential": True, "value": self._settings.issuer},
             "aud": {"essential": True, "value": self._settings.client_id},
             "sub": {"essential": True},
