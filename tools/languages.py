@@ -32,7 +32,7 @@ def gather() -> Catalog:
         each["pattern"]: {k: str(v) for k, v in each.items() if k not in ("pattern", "method")} for each in mappings
     }
     found = Catalog(project="fundoscope")
-    keywords = DEFAULT_KEYWORDS | {"gettext_noop": None, "phrase": None}
+    keywords = DEFAULT_KEYWORDS | {"gettext_noop": None, "phrase": None, "kept_text": None}
     # from src on, since a folder above may have a name that begins with a dot, which is passed over
     for _, _, text, _, _ in extract_from_dir(ROOT, methods, options, keywords, directory_filter=_is_of_source):
         found.add(text)

@@ -8,6 +8,8 @@ loaded, is marked there with `gettext_noop` and translated where it is shown: `_
 from __future__ import annotations
 
 import gettext as catalogues
+import re
+import string
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +23,8 @@ LANGUAGES = {"en": "English", "zh": "简体中文"}
 
 _LOCALE = Path(__file__).parent / "locale"
 _spoken: ContextVar[str] = ContextVar("language", default="en")
+_SHORT = 12  # letters: too little to hold on to in the middle of a text
+_kept_texts: dict[str, re.Pattern[str]] = {}
 
 
 def current_language() -> str:
@@ -51,6 +55,37 @@ def gettext(message: str) -> str:
 def gettext_noop(message: str) -> str:
     """The message as it is; marks it for the catalogues where it stands, to be translated where it is shown."""
     return message
+
+
+def kept_text(message: str) -> str:
+    """The message as it is; marks a text that stands in answers, which stay English, so that `translate_kept` finds it there."""
+    parts = string.Formatter().parse(message)
+    pattern = "".join(re.escape(text) + ("" if name is None else "(.+?)") for text, name, *_ in parts)
+    whole = message.startswith("{") or len(message) < _SHORT
+    _kept_texts[message] = re.compile(
+        rf"\A{pattern}\Z" if whole else pattern + ("\\Z" if message.endswith("}") else "")
+    )
+    return message
+
+
+def translate_kept(text: str) -> str:
+    """A text of an answer, such as the reason of a refusal, in the language spoken now; parts that are not known stay."""
+    if current_language() == "en":
+        return text
+    for message, pattern in _kept_texts.items():
+        translated = gettext(message)
+        if translated != message:
+            text = pattern.sub(lambda found, to=translated, of=message: _fill(of, to, found.groups()), text)
+    return text
+
+
+def _fill(message: str, translated: str, values: tuple[str, ...]) -> str:
+    """The translation with the values that stand in the message, by their names; they are written out already."""
+    names = [name for _, name, *_ in string.Formatter().parse(message) if name is not None]
+    known = {name: translate_kept(value) for name, value in zip(names, values, strict=True)}
+    return "".join(
+        text + ("" if name is None else known[name]) for text, name, *_ in string.Formatter().parse(translated)
+    )
 
 
 def ngettext(one: str, many: str, count: int) -> str:

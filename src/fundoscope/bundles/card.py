@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from fundoscope.imaging import Standard
+from fundoscope.languages import kept_text
 
 #: Version 1 had one stage only, version 2 other names of fields (`RENAMED_SINCE_2`), version 3 no rule for eyes, version 4 no
 #: recalibration. Raise it with every change that an older reader would misunderstand.
@@ -79,10 +80,20 @@ class Stage(_Record):
 
 #: How the views of an eye become one probability, in words, by the names of `evaluation.decisions.VIEW_RULES`.
 VIEWS_IN_WORDS = {
-    "any": "the highest graded view",
-    "second": "the second highest graded view, or the only one",
-    "mean": "the mean of the graded views' log-odds",
+    "any": kept_text("the highest graded view"),
+    "second": kept_text("the second highest graded view, or the only one"),
+    "mean": kept_text("the mean of the graded views' log-odds"),
 }
+
+
+EYE_RULE = kept_text(
+    "an eye is suspected where {views} reaches {threshold} ({basis}); "
+    "refused views are left out, and an eye without a graded view is not graded"
+)
+BASIS = kept_text("{rule}, chosen on {data}")
+NOT_MEASURED = kept_text(
+    "the photograph's threshold; NEVER MEASURED on eyes of several views, since the infants were unknown"
+)
 
 
 class EyeDecision(_Record):
@@ -100,14 +111,9 @@ class EyeDecision(_Record):
     def words(self) -> str:
         """The rule in a sentence, as it stands beside each eye."""
         point = self.operating_point
-        rule = f"an eye is suspected where {VIEWS_IN_WORDS[self.views]} reaches {point.threshold:.4f}"
-        basis = (
-            f"{point.rule}, chosen on {point.data}"
-            if self.measured
-            else "the photograph's threshold; NEVER MEASURED on eyes of several views, since the infants were unknown"
-        )
-        refused = "refused views are left out, and an eye without a graded view is not graded"
-        return f"{rule} ({basis}); {refused}"
+        basis = BASIS.format(rule=point.rule, data=point.data) if self.measured else NOT_MEASURED
+        threshold = f"{point.threshold:.4f}"
+        return EYE_RULE.format(views=VIEWS_IN_WORDS[self.views], threshold=threshold, basis=basis)
 
 
 class CardFigure(_Record):

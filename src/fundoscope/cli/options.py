@@ -81,7 +81,7 @@ def grade_photographs(
     from fundoscope.errors import UsageError
     from fundoscope.findings import plural
     from fundoscope.languages import gettext as _
-    from fundoscope.languages import ngettext
+    from fundoscope.languages import ngettext, translate_kept
     from fundoscope.runs import run, walk
     from fundoscope.studies import command
 
@@ -114,7 +114,7 @@ def grade_photographs(
     if worked:
         console.say(_("{n} in {seconds:.1f} s").format(n=_count(worked), seconds=summary.seconds))
     for warning in summary.warnings:
-        console.say(_("WARNING: {warning}").format(warning=warning))
+        console.say(_("WARNING: {warning}").format(warning=translate_kept(warning)))
     if found.skipped:
         console.say(_("not among them: {skipped}").format(skipped=found.skipped.describe()))
     if out is not None:

@@ -227,17 +227,17 @@ def due(
     from fundoscope.languages import gettext as _
     from fundoscope.languages import ngettext
 
-    console = Console(quiet or json)
-    rules = read_guideline(guideline)
-    day = date.today() if on is None else parse_date(on, "date", "--on")
-    if day is None:
-        raise UsageError("--on: is empty. Give a day, such as 2024-03-05, or leave the option out for today.")
-    answers = make_worklist(read_infants(infants, day), rules, day)
-    if json:
-        for answer in answers:
-            typer.echo(dumps(answer.as_row(), ensure_ascii=False))
-        return
     with speak(lang):
+        console = Console(quiet or json)
+        rules = read_guideline(guideline)
+        day = date.today() if on is None else parse_date(on, "date", "--on")
+        if day is None:
+            raise UsageError("--on: is empty. Give a day, such as 2024-03-05, or leave the option out for today.")
+        answers = make_worklist(read_infants(infants, day), rules, day)
+        if json:
+            for answer in answers:
+                typer.echo(dumps(answer.as_row(), ensure_ascii=False))
+            return
         facts = {_("guideline"): f"{rules.name} ({_(rules.title)})", _("on"): day, _("use"): _("research use only")}
         console.header(**facts)
         typer.echo(describe_worklist(answers))

@@ -26,6 +26,7 @@ from fundoscope.errors import BundleError
 from fundoscope.imaging.measures import measure
 from fundoscope.imaging.prepared import JUDGED_SIDE, Prepared
 from fundoscope.imaging.read import Pixels
+from fundoscope.languages import kept_text
 
 EyeKind = Literal["infant", "adult"]
 
@@ -37,30 +38,34 @@ MIN_LIT = 0.45  # share of the field that is not black
 
 #: What each code of a refusal says to a person: what is wrong, and what to do.
 REASONS = {
-    "several_fields": "shows {fields} fields of view. Give each photograph as a file of its own.",
-    "bright_border": (
+    "several_fields": kept_text("shows {fields} fields of view. Give each photograph as a file of its own."),
+    "bright_border": kept_text(
         "a bright border: it surrounds the picture up to the field, or no round field was found inside. "
         "If this is a photograph of a retina, give it without the border."
     ),
-    "too_small": "too small: the field is only {diameter:.0f} pixels across. Export the photograph at the camera's full size.",
-    "too_dark": "too dark to be graded. Raise the light, and make sure that the lens touches the gel, then take it again.",
-    "overexposed": "overexposed: most of the field is white. Lower the light and take it again.",
-    "not_a_retina": "does not look like a photograph of a retina. Check that the right file was chosen.",
-    "enhanced": (
+    "too_small": kept_text(
+        "too small: the field is only {diameter:.0f} pixels across. Export the photograph at the camera's full size."
+    ),
+    "too_dark": kept_text(
+        "too dark to be graded. Raise the light, and make sure that the lens touches the gel, then take it again."
+    ),
+    "overexposed": kept_text("overexposed: most of the field is white. Lower the light and take it again."),
+    "not_a_retina": kept_text("does not look like a photograph of a retina. Check that the right file was chosen."),
+    "enhanced": kept_text(
         "looks like a photograph of a retina whose contrast or colours were changed, or by a camera that is not known here. "
         "Give it as the camera made it."
     ),
-    "no_detail": (
+    "no_detail": kept_text(
         "no vessels can be told apart: badly out of focus, or no photograph of a retina. "
         "Check the file; if it is the right one, focus and take it again."
     ),
-    "out_of_focus": "out of focus: no fine vessels can be seen. Focus, hold the camera still and take it again.",
-    "too_narrow": "too little of the retina is seen. Centre the pupil, widen it if need be, and take it again.",
-    "adult_eye": (
+    "out_of_focus": kept_text("out of focus: no fine vessels can be seen. Focus, hold the camera still and take it again."),
+    "too_narrow": kept_text("too little of the retina is seen. Centre the pupil, widen it if need be, and take it again."),
+    "adult_eye": kept_text(
         "outside the intended use: looks like an adult's photograph. "
         "Give wide-field photographs of infants, or use the grader for adults."
     ),
-    "infant_eye": (
+    "infant_eye": kept_text(
         "outside the intended use: looks like an infant's photograph. "
         "Give adults' fundus photographs, or use the grader for infants."
     ),
@@ -68,11 +73,17 @@ REASONS = {
 
 #: What each warning says: the photograph is graded all the same.
 WARNINGS = {
-    "swapped_channels": "red and blue look exchanged (BGR instead of RGB), so this answer may be wrong. Exchange them and grade again.",
+    "swapped_channels": kept_text(
+        "red and blue look exchanged (BGR instead of RGB), so this answer may be wrong. Exchange them and grade again."
+    ),
 }
 
 MAX_BLUER = 0.03  # share of the light by which blue may exceed red: no real photograph of ours has more blue than red
-_NUMBERS = {2: "two", 3: "three", 4: "four"}  # more fields are so small on the reduced copy that some may be missed
+_NUMBERS = {
+    2: kept_text("two"),
+    3: kept_text("three"),
+    4: kept_text("four"),
+}  # more fields are so small on the reduced copy that some may be missed
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,7 @@ class QualityVerdict:
     def reasons(self) -> tuple[str, ...]:
         """Return in words what is wrong and what to do."""
         fields = int(self.measures["fields"])
-        words = {"diameter": self.measures["diameter_px"], "fields": _NUMBERS.get(fields, "many")}
+        words = {"diameter": self.measures["diameter_px"], "fields": _NUMBERS.get(fields, kept_text("many"))}
         return tuple(REASONS[code].format(**words) for code in self.codes)
 
     @property

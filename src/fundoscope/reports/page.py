@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fundoscope.errors import UsageError, printable
-from fundoscope.languages import gettext, gettext_noop, html_language, ngettext
+from fundoscope.languages import gettext, gettext_noop, html_language, ngettext, translate_kept
 
 RESEARCH_USE = gettext_noop("Research use only")
 SIMULATED = gettext_noop("Simulated")
@@ -36,7 +36,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters["printable"] = printable
+    env.filters.update(printable=printable, kept=translate_kept)
     names: dict[str, Any] = {"_": gettext, "ngettext": ngettext, "html_language": html_language}
     env.globals.update(names)
     return env

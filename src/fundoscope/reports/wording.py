@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fundoscope.findings import NOTHING_SEEN, RopFinding, Status
+from fundoscope.languages import current_language, gettext_noop, ngettext, translate_kept
 from fundoscope.languages import gettext as _
-from fundoscope.languages import gettext_noop, ngettext
 from fundoscope.reports import page
 
 TITLE = gettext_noop("Retinopathy of prematurity: screening report")
@@ -51,7 +51,9 @@ _EYE_HEADS = {
     "eye": gettext_noop("eye"),
     "exam": gettext_noop("exam"),
     "views": gettext_noop("views"),
-    "graded": gettext_noop("graded"),
+    "views_graded": gettext_noop("views graded"),
+    "views_refused": gettext_noop("views refused"),
+    "views_failed": gettext_noop("views failed"),
 }
 
 
@@ -126,7 +128,7 @@ def describe_attention(
         "file": page.printable(file),
         "outcome": outcome,
         "probability": "" if p is None else _shown(p, 0.5)[0],
-        "reason": page.printable(reason),
+        "reason": page.printable(translate_kept(reason)),
         "advice": _(_ADVICE[kind]) if kind in _ADVICE else _("Have an ophthalmologist examine this eye."),
     }
     return (rank, p or 0.0, -number), values
@@ -150,7 +152,7 @@ def describe_photograph(
         "kind": kind + (" ungraded" if kind in _ADVICE else ""),
         "p": finding.p_rop,
         "file": page.printable(finding.file),
-        "reason": page.printable(finding.reason),
+        "reason": page.printable(translate_kept(finding.reason)),
         "decision": _(_DECISIONS[kind]),
         "advice": _(_ADVICE.get(kind, "")),
         "gauges": _gauges(finding, header),
@@ -255,7 +257,9 @@ def describe_eyes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _eye_cell(name: str, row: Mapping[str, Any]) -> Any:
     value = row.get(name)
-    if name in _DECISION_COLUMNS and (_blank(value) or str(value) in (*_YES, *_NO)):
+    if name in (*_DECISION_COLUMNS, "eye") and isinstance(value, str) and current_language() != "en":
+        value = _(value)
+    if name in _DECISION_COLUMNS and (_blank(value) or str(row.get(name)) in (*_YES, *_NO)):
         return {"suspected": _(SUSPECTED), "unseen": _(NOTHING_SEEN), "refused": _("not graded")}[_kind_of_eye(row)]
     return "—" if _blank(value) else value
 

@@ -181,10 +181,10 @@ def describe_differences(earlier: Manifest, now: Manifest) -> list[str]:
         clauses.append(
             f"bundle {there} there, " + ("another of that name and day now" if there == here else f"{here} now")
         )
-    before = earlier.get("options", {})
-    for name in sorted({*before, *now["options"]}):
-        if before.get(name) != now["options"].get(name):
-            clauses.append(f"{name}: {before.get(name)} there, {now['options'].get(name)} now")
+    before, after = ({"lang": "en", **one.get("options", {})} for one in (earlier, now))
+    for name in sorted({*before, *after}):
+        if before.get(name) != after.get(name):
+            clauses.append(f"{name}: {before.get(name)} there, {after.get(name)} now")
     if earlier.get("photographs") != now["photographs"]:
         there, here = (one.get("count") for one in (earlier.get("photographs", {}), now["photographs"]))
         clauses.append(f"{there} photographs there, {'others' if there == here else here} now")

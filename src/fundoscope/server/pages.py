@@ -24,7 +24,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from fundoscope.errors import printable
-from fundoscope.languages import LANGUAGES, current_language, gettext, ngettext, speaking
+from fundoscope.languages import LANGUAGES, current_language, gettext, ngettext, speaking, translate_kept
 from fundoscope.server.permissions import Caller
 
 LANGUAGE_COOKIE = "language"
@@ -123,7 +123,9 @@ def environment() -> Environment:
     )
     names: dict[str, Any] = {"_": gettext, "ngettext": ngettext, "static": static_address, "languages": LANGUAGES}
     env.globals.update(names)
-    env.filters.update(day=write_day, moment=write_moment, ago=write_distance, age=write_age, printable=printable)
+    env.filters.update(
+        day=write_day, moment=write_moment, ago=write_distance, age=write_age, printable=printable, kept=translate_kept
+    )
     return env
 
 

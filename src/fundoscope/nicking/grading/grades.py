@@ -18,18 +18,19 @@ from numpy.typing import NDArray
 
 from fundoscope.bundles.read_nicking import NickingBundle
 from fundoscope.errors import BundleError
+from fundoscope.languages import kept_text
 from fundoscope.nicking.grading.crossing_patches import CrossingPatch
 from fundoscope.nicking.grading.widths import explain_unmeasured
 from fundoscope.vessels import Narrowing
 from fundoscope.vessels.grade_rule import possible_grades
 
-NOT_SURE = "the networks are not sure of a grade"
-NO_ARTERY_AND_VEIN = "artery and vein cannot be told apart here"
-NO_POSE = "how the vein lies and how wide it is cannot be told here"
-UNCONFIRMED = "the networks say grade {}, and no narrowing could be measured that would confirm it"
-CONTRADICTED = "networks and measured widths contradict each other: graded {}, measured as {}"
+NOT_SURE = kept_text("the networks are not sure of a grade")
+NO_ARTERY_AND_VEIN = kept_text("artery and vein cannot be told apart here")
+NO_POSE = kept_text("how the vein lies and how wide it is cannot be told here")
+UNCONFIRMED = kept_text("the networks say grade {0}, and no narrowing could be measured that would confirm it")
+CONTRADICTED = kept_text("networks and measured widths contradict each other: graded {0}, measured as {1}")
 
-ALONE = "graded by the networks alone: {}"
+ALONE = kept_text("graded by the networks alone: {0}")
 
 _CONTRADICTION = 2  # grades between the networks' and the measured one that are a contradiction
 _SURE_ALONE = 0.8  # lowest probability of grade 2 or 3 that is believed without a measured narrowing

@@ -15,6 +15,7 @@ from fundoscope.bundles.card import CrossingSettings
 from fundoscope.errors import UsageError
 from fundoscope.imaging import Pixels
 from fundoscope.imaging.places import enlarged_window, rescale_points
+from fundoscope.languages import kept_text
 from fundoscope.nicking.grading.crossing_candidates import CrossingCandidates
 from fundoscope.nicking.grading.vessel_maps import MappedPhotograph, classify_map_vessels
 from fundoscope.vessels import (
@@ -29,10 +30,10 @@ from fundoscope.vessels import (
 from fundoscope.vessels.artery_vein import ArteryVeinMap
 from fundoscope.vessels.disc import Disc
 
-NOT_FOLLOWED = "the two vessels could not be followed through the crossing"
-NOT_CLEAR = "too little of the vein is clear of other vessels to be measured"
-ONE_SIDE = "side {} of the vein could not be measured"
-NO_ARTERY_WIDTH = "the artery's width could not be measured"
+NOT_FOLLOWED = kept_text("the two vessels could not be followed through the crossing")
+NOT_CLEAR = kept_text("too little of the vein is clear of other vessels to be measured")
+ONE_SIDE = kept_text("side {0} of the vein could not be measured")
+NO_ARTERY_WIDTH = kept_text("the artery's width could not be measured")
 
 WIDE_VEIN = 6.0  # pixels at the maps' scale: width of a vein that is mapped well; in photographs most are 4 to 7 wide
 SLOPE_REACH = (2.0, 5.0)  # vein widths from the crossing between which a vein's slope is read: outside any nick

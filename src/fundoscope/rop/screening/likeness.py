@@ -29,6 +29,7 @@ from fundoscope.evaluation.likeness import (
 )
 from fundoscope.findings import GradedPhotograph, Mention, Row, Status
 from fundoscope.imaging.quality import judge_quality
+from fundoscope.languages import kept_text
 from fundoscope.outputs import STATE
 from fundoscope.runs.sinks import GrowingFile
 
@@ -37,7 +38,25 @@ TALLY_FILE = f"{STATE}/likeness.txt"
 
 _FAMILIES = list(LIKENESS_FAMILIES)
 _MEASURED = f"{', '.join(_FAMILIES[:-1])} and {_FAMILIES[-1]}"
-UNKNOWN = "Whether these photographs look like those that the bundle learnt from is not known: it holds no reference."
+UNLIKE = kept_text(
+    "These photographs look unlike the {n} that the bundle learnt from: {beyond} of {all} ({share} %) are further away from them, "
+    "in {measured}, than {near} % of the {n_again} are from each other."
+)
+LIKE = kept_text(
+    "These photographs look like the {n} that the bundle learnt from: {beyond} of {all} ({share} %) are further away from them, "
+    "in {measured}, than {near} % of the {n_again} are from each other; {expected} % are expected."
+)
+THRESHOLD_OF = kept_text("Its threshold was set anew on {data}, and holds for photographs that were taken as those.")
+ADVICE = kept_text(
+    "The bundle's figures and threshold may not hold here: label some, and run fundoscope rop evaluate and rop recalibrate."
+)
+FACTS = kept_text("Here {here}; there {there}.")
+REFUSED = kept_text("{refused} of {all} refused")
+REFUSED_AND_CALLED = kept_text("{refused} of {all} refused and {called} % called")
+CALLED = kept_text("{refused} of {all} refused and {called} % of the graded called ROP, which depends on how many are ill")
+UNKNOWN = kept_text(
+    "Whether these photographs look like those that the bundle learnt from is not known: it holds no reference."
+)
 
 
 def read_likeness(folder: Path, card: Card) -> LikenessReference | None:
@@ -143,29 +162,21 @@ class LikenessTally:
             return UNKNOWN
         if not verdict.n:
             return ""
-        found = (
-            f"that the bundle learnt from: {verdict.beyond} of {verdict.n} ({100 * verdict.share:.0f} %) are further away from "
-            f"them, in {_MEASURED}, than {100 * NEAR:g} % of the {reference.n} are from each other"
-        )
-        facts = self._facts(reference)
-        if verdict.unlike:
-            return f"These photographs look unlike the {reference.n} {found}. {self._advice()} {facts}"
-        return f"These photographs look like the {reference.n} {found}; {100 * (1 - NEAR):.0f} % are expected. {facts}"
-
-    def _advice(self) -> str:
-        if self._threshold_of:
-            return f"Its threshold was set anew on {self._threshold_of}, and holds for photographs that were taken as those."
-        return (
-            "The bundle's figures and threshold may not hold here: label some, and run fundoscope rop evaluate "
-            "and rop recalibrate."
-        )
+        sentence = (UNLIKE if verdict.unlike else LIKE).format(
+            n=reference.n, beyond=verdict.beyond, all=verdict.n, share=round(100 * verdict.share), measured=_MEASURED,
+            near=f"{100 * NEAR:g}", n_again=reference.n, expected=round(100 * (1 - NEAR)),
+        )  # fmt: skip
+        advice = THRESHOLD_OF.format(data=self._threshold_of) if self._threshold_of else ADVICE
+        return " ".join([sentence, *([advice] if verdict.unlike else []), self._facts(reference)])
 
     def _facts(self, reference: LikenessReference) -> str:
-        there = [f"{round(reference.refused * reference.n)} of {reference.n} refused"]
-        here = [f"{self._refused} of {self._refused + self._graded} refused"]
+        here, there = REFUSED, REFUSED
+        called_here = called_there = 0
         if self._graded and not math.isnan(reference.called):
-            here.append(
-                f"{100 * self._called / self._graded:.0f} % of the graded called ROP, which depends on how many are ill"
-            )
-            there.append(f"{100 * reference.called:.0f} % called")
-        return f"Here {' and '.join(here)}; there {' and '.join(there)}."
+            here, there = CALLED, REFUSED_AND_CALLED
+            called_here, called_there = round(100 * self._called / self._graded), round(100 * reference.called)
+        refused = round(reference.refused * reference.n)
+        return FACTS.format(
+            here=here.format(refused=self._refused, all=self._refused + self._graded, called=called_here),
+            there=there.format(refused=refused, all=reference.n, called=called_there),
+        )
