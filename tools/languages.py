@@ -10,6 +10,7 @@ import string
 import sys
 import tomllib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -22,6 +23,7 @@ LOCALE = ROOT / "src" / "fundoscope" / "locale"
 GUIDELINES = ROOT / "src" / "fundoscope" / "guidelines" / "data"
 SENTENCES = ("title", "sentence", "beyond", "unclear")  # keys of their files
 TRANSLATED = ("zh",)
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def gather() -> Catalog:
@@ -106,11 +108,8 @@ def as_po(catalogue: Catalog) -> bytes:
 
 def as_mo(catalogue: Catalog) -> bytes:
     """The catalogue as `gettext` reads it."""
-    bare = Catalog(locale=catalogue.locale, charset="utf-8", fuzzy=False)
-    bare.mime_headers = [
-        ("Content-Type", "text/plain; charset=utf-8"),
-        ("Plural-Forms", catalogue.plural_forms),
-    ]
+    # a date in it would make every run a change
+    bare = Catalog(locale=catalogue.locale, project="fundoscope", charset="utf-8", fuzzy=False, creation_date=LONG_AGO)
     for message in catalogue:
         if message.id and all(message.string if isinstance(message.string, tuple | list) else [message.string]):
             bare.add(message.id, message.string)
