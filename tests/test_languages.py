@@ -12,7 +12,16 @@ from fundoscope.guidelines import describe_worklist, make_worklist, read_guideli
 from fundoscope.guidelines.ages import parse_date
 from fundoscope.imaging.quality import REASONS
 from fundoscope.languages import (
-    BOTH, LANGUAGES, Phrase, current_language, gettext, join, ngettext, phrase, speaking, translate_kept,
+    BOTH,
+    LANGUAGES,
+    Phrase,
+    current_language,
+    gettext,
+    join,
+    ngettext,
+    phrase,
+    speaking,
+    translate_kept,
 )  # fmt: skip
 from fundoscope.nicking.grading.grades import CONTRADICTED
 from fundoscope.reports.wording import describe_counts

@@ -59,8 +59,12 @@ REASONS = {
         "no vessels can be told apart: badly out of focus, or no photograph of a retina. "
         "Check the file; if it is the right one, focus and take it again."
     ),
-    "out_of_focus": kept_text("out of focus: no fine vessels can be seen. Focus, hold the camera still and take it again."),
-    "too_narrow": kept_text("too little of the retina is seen. Centre the pupil, widen it if need be, and take it again."),
+    "out_of_focus": kept_text(
+        "out of focus: no fine vessels can be seen. Focus, hold the camera still and take it again."
+    ),
+    "too_narrow": kept_text(
+        "too little of the retina is seen. Centre the pupil, widen it if need be, and take it again."
+    ),
     "adult_eye": kept_text(
         "outside the intended use: looks like an adult's photograph. "
         "Give wide-field photographs of infants, or use the grader for adults."

@@ -53,7 +53,9 @@ ADVICE = kept_text(
 FACTS = kept_text("Here {here}; there {there}.")
 REFUSED = kept_text("{refused} of {all} refused")
 REFUSED_AND_CALLED = kept_text("{refused} of {all} refused and {called} % called")
-CALLED = kept_text("{refused} of {all} refused and {called} % of the graded called ROP, which depends on how many are ill")
+CALLED = kept_text(
+    "{refused} of {all} refused and {called} % of the graded called ROP, which depends on how many are ill"
+)
 UNKNOWN = kept_text(
     "Whether these photographs look like those that the bundle learnt from is not known: it holds no reference."
 )
