@@ -18,6 +18,7 @@ from fundoscope.server.routes import (
     programme,
     read,
     readings_v1,
+    second_readings,
     sign_in,
     single_sign_on,
     static,
@@ -43,4 +44,5 @@ ROUTERS: tuple[APIRouter, ...] = (
     programme.router,
     read.router,
     readings_v1.router,
+    second_readings.router,
 )
