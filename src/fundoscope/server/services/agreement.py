@@ -205,7 +205,7 @@ def _judge_tool(session: Session, exams: Sequence[_ReadExam], sites: dict[int, S
     """Eyes that the tool and the deciding reading judged; how many eyes the reading leaves open."""
     newest = select(func.max(Grading.id)).where(Grading.suspected.is_not(None)).group_by(Grading.photograph_id)
     rows = session.execute(
-        select(Photograph.exam_id, Photograph.eye, func.max(case((Grading.suspected, 1), else_=0)))
+        select(Photograph.exam_id, Photograph.eye, func.max(case((Grading.suspected.is_(True), 1), else_=0)))
         .join(Grading, Grading.photograph_id == Photograph.id)
         .where(
             Photograph.site_id.in_(sites), Photograph.state == "graded", Photograph.eye != "", Grading.id.in_(newest)
