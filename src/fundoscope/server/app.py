@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -18,17 +18,19 @@ from fundoscope.server.security.answers import answer_error
 from fundoscope.server.security.gate import Gate
 from fundoscope.server.security.single_sign_on import Provider
 from fundoscope.server.settings import ServerSettings
+from fundoscope.server.worker import work_beside
 
 
-def create_app(settings: ServerSettings) -> FastAPI:
-    """The application; the schema is brought up to date when it starts."""
+def create_app(settings: ServerSettings, with_worker: bool = False) -> FastAPI:
+    """The application; the schema is brought up to date when it starts, and `with_worker` a worker process runs beside it."""
     room = Room(settings, Database(settings.database_url))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         room.database.upgrade()
-        yield
+        with work_beside(room) if with_worker else nullcontext():
+            yield
         room.database.dispose()
 
     app = FastAPI(title="Fundoscope", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")

@@ -47,7 +47,7 @@ def serve_room(settings: ServerSettings, say: Callable[[str], None]) -> None:
         if link:
             say(f"There is no account yet. Open this link once, within a day: {address}/link/{link}")
         config = uvicorn.Config(
-            create_app(settings), log_config=None, access_log=False, server_header=False,
+            create_app(settings, with_worker=True), log_config=None, access_log=False, server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
             proxy_headers=False,  # the gate reads them, of the stated proxies only
             ssl_certfile=settings.certificate, ssl_keyfile=settings.key,

@@ -18,14 +18,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 from fundoscope.server.database import Database
 from fundoscope.server.room import Room
-from fundoscope.server.services import jobs, judging
+from fundoscope.server.services import jobs, judging, uploads
 from fundoscope.server.settings import ServerSettings
 
 POLL_SECONDS = 0.5
@@ -162,6 +162,7 @@ def run_worker(settings: ServerSettings, wake_pipe: bool = False) -> None:
     if wake_pipe:
         threading.Thread(target=listen, name="wake", daemon=True).start()
     judging.clear_aside(settings)
+    uploads.clear_incoming(settings)
     worker.start()
     ended.wait()
     worker.stop()
@@ -234,6 +235,19 @@ class WorkerProcess:
             if not self._stopping.wait(wait):
                 _log.error("the worker ended with code %s; another one starts", process.returncode)
                 wait = min(2 * wait, _LONGEST_RESTART_SECONDS)
+
+
+@contextmanager
+def work_beside(room: Room) -> Generator[None]:
+    """Run a worker beside the server of a room for the block: it is woken by new jobs, and listeners hear when one has ended."""
+    worker = WorkerProcess(room.settings, room.events.publish)
+    forget = jobs.on_added(worker.wake)
+    worker.start()
+    try:
+        yield
+    finally:
+        forget()
+        worker.stop()
 
 
 def main() -> None:

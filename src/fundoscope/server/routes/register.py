@@ -15,6 +15,7 @@ from fundoscope.server.routes import (
     lists_v1,
     patients,
     patients_v1,
+    pictures,
     programme,
     read,
     readings_v1,
@@ -22,6 +23,7 @@ from fundoscope.server.routes import (
     sign_in,
     single_sign_on,
     static,
+    uploads,
     worklist,
 )
 
@@ -40,6 +42,10 @@ ROUTERS: tuple[APIRouter, ...] = (
     lists_v1.router,
     patients_v1.router,
     exams_v1.router,
+    uploads.api,
+    uploads.router,
+    pictures.api,
+    pictures.router,
     worklist.router,
     programme.router,
     read.router,
