@@ -284,25 +284,6 @@ def confirm_from_page(exam_id: RowNumber, request: Request, room: TheRoom, calle
     return _back(request, room, exam_id, told.format(n=count))
 
 
-@router.post("/exams/{exam_id}/finish", response_model=None)
-def finish_from_page(exam_id: RowNumber, request: Request, room: TheRoom, caller: TheCaller) -> Response:
-    """Hand the exam over to the readers."""
-    with room.database.transaction() as session:
-        exams.finish_exam(session, caller, exam_id)
-    return _back(request, room, exam_id, _("The exam is finished and waits to be read."))
-
-
-@router.post("/exams/{exam_id}/reopen", response_model=None)
-def reopen_from_page(
-    exam_id: RowNumber, request: Request, room: TheRoom, caller: TheCaller, why: Annotated[str, Form()] = ""
-) -> Response:
-    """Let photographs be added again."""
-    reason = check_input(Withdrawal, {"why": why}).why
-    with room.database.transaction() as session:
-        exams.reopen_exam(session, caller, exam_id, reason)
-    return _back(request, room, exam_id, _("The exam is open again: photographs can be added."))
-
-
 @router.post("/photographs/{photograph_id}/place", response_model=None)
 def place_from_page(
     photograph_id: RowNumber, request: Request, room: TheRoom, caller: TheCaller,

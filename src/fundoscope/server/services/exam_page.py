@@ -53,6 +53,8 @@ class ExamPage:
     may_change: bool
     version: str
 
+    is_clinical: bool
+
     @property
     def is_open(self) -> bool:
         """Whether the caller may add photographs."""
@@ -97,6 +99,7 @@ def describe_exam(session: Session, caller: Caller, exam_id: int) -> ExamPage:
         withdrawn=tuple(each for each in photographs if each.state == "withdrawn"),
         counts=_count(photographs), guesses=len(guesses),
         pictured=frozenset(session.scalars(pictured)), version=count_progress(session, exam)["version"],
+        is_clinical=caller.role in CLINICAL,
         may_change=caller.role in CLINICAL and exam.state in ("open", "to_read", "read"),
     )  # fmt: skip
 
