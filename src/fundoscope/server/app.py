@@ -12,13 +12,19 @@ from starlette.exceptions import HTTPException
 
 from fundoscope.errors import FundoscopeError
 from fundoscope.server.database import Database
+from fundoscope.server.metrics import RoomMetrics
 from fundoscope.server.room import Room
 from fundoscope.server.routes.register import ROUTERS
 from fundoscope.server.security.answers import answer_error
 from fundoscope.server.security.gate import Gate
 from fundoscope.server.security.single_sign_on import Provider
+from fundoscope.server.security.witness import Witness
 from fundoscope.server.settings import ServerSettings
 from fundoscope.server.worker import work_beside
+
+
+#: FastAPI can send spans, with values that people typed, to where its environment says: nothing here does.
+NO_TELEMETRY = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)
 
 
 def create_app(settings: ServerSettings, with_worker: bool = False) -> FastAPI:
@@ -33,10 +39,15 @@ def create_app(settings: ServerSettings, with_worker: bool = False) -> FastAPI:
             yield
         room.database.dispose()
 
-    app = FastAPI(title="Fundoscope", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
+    app = FastAPI(
+        title="Fundoscope", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json",
+        telemetry=NO_TELEMETRY,
+    )  # fmt: skip
     app.state.room = room
     app.state.provider = Provider(settings.single_sign_on) if settings.single_sign_on else None
+    app.state.metrics = RoomMetrics(room.database)
     app.add_middleware(Gate, room=room)
+    app.add_middleware(Witness, metrics=app.state.metrics)  # added last, it stands first
     for kind in (FundoscopeError, RequestValidationError, HTTPException, OperationalError):
         app.add_exception_handler(kind, answer_error)
     for router in ROUTERS:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from fundoscope.errors import UsageError
 from fundoscope.server.app import create_app
 from fundoscope.server.database import Database
+from fundoscope.server.logs import write_logs
 from fundoscope.server.room import Room
 from fundoscope.server.security.hosts import is_loopback
 from fundoscope.server.services import accounts
@@ -46,6 +47,7 @@ def serve_room(settings: ServerSettings, say: Callable[[str], None]) -> None:
         say(f"The reading room is open: {address}/   Research use only. It closes with Ctrl-C.")
         if link:
             say(f"There is no account yet. Open this link once, within a day: {address}/link/{link}")
+        write_logs()
         config = uvicorn.Config(
             create_app(settings, with_worker=True), log_config=None, access_log=False, server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,

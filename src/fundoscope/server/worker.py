@@ -24,6 +24,7 @@ from pathlib import Path
 from types import FrameType
 
 from fundoscope.server.database import Database
+from fundoscope.server.logs import write_logs
 from fundoscope.server.room import Room
 from fundoscope.server.services import jobs, judging, uploads
 from fundoscope.server.settings import ServerSettings
@@ -252,7 +253,7 @@ def work_beside(room: Room) -> Generator[None]:
 
 def main() -> None:
     """The command line of a worker."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
+    write_logs()
     if sys.argv[1:] == [_PIPED]:
         first = b""
         while not first.endswith(b"\n"):

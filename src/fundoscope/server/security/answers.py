@@ -22,7 +22,7 @@ def answer_error(request: Request, error: Exception) -> Response:
     """The answer to an error; what nobody foresaw is told without any detail."""
     if isinstance(error, NotSignedInError) and not wants_json(request):
         return _ask_to_sign_in(request)
-    problem = describe_error(error)
+    problem = describe_error(error, getattr(request.state, "request_id", ""))
     headers = {}
     if isinstance(error, BusyError) or problem["status"] == 503:
         headers["Retry-After"] = str(getattr(error, "retry_after", 5))
@@ -45,14 +45,10 @@ def wants_json(request: Request) -> bool:
     return request.scope["path"].startswith("/v1/") or ("json" in takes and "html" not in takes)
 
 
-def describe_error(error: Exception) -> dict[str, Any]:
-    """The members of RFC 9457, and `field` where one value is at fault."""
-    status, title, detail, field = (
-        500,
-        _("The room failed"),
-        _("This was not foreseen. Tell whoever runs the room the time of day."),
-        "",
-    )
+def describe_error(error: Exception, code: str = "") -> dict[str, Any]:
+    """The members of RFC 9457, and `field` where one value is at fault. `code` finds an error in the logs."""
+    unforeseen = _("This was not foreseen, and nothing was changed. Tell whoever runs the room the code {code}.")
+    status, title, detail, field = 500, _("The room failed"), unforeseen.format(code=code), ""
     if isinstance(error, ServerError):
         status, title, detail, field = error.status, _(error.title), str(error), getattr(error, "field", "")
     elif isinstance(error, FundoscopeError):

@@ -21,6 +21,7 @@ from fundoscope.languages import gettext as _
 from fundoscope.languages import speaking
 from fundoscope.server import pages
 from fundoscope.server.errors import NotAllowedError, NotSignedInError, ServerError, TooLargeError
+from fundoscope.server.logs import get_log
 from fundoscope.server.room import Room
 from fundoscope.server.security import hosts
 from fundoscope.server.security.answers import answer_error
@@ -28,6 +29,8 @@ from fundoscope.server.security.cookies import read_cookie
 from fundoscope.server.security.peers import Peers
 from fundoscope.server.security.rates import Buckets
 from fundoscope.server.services import sessions, tokens
+
+_log = get_log("fundoscope.gate")
 
 #: What is served without a caller: exact paths, and what lies below the second ones.
 OPEN = frozenset({"/healthz", "/favicon.ico", "/metrics", "/sign-in", "/sign-out", "/unlock", "/v1/openapi.json"})
@@ -101,6 +104,8 @@ class Gate:
         except Exception as error:
             if started or (self.room.settings.debug and not isinstance(error, ServerError)):
                 raise
+            if not isinstance(error, (ServerError, HTTPException)):
+                _log.error("unforeseen", exc_info=error)
             with speaking(state.language):
                 await answer_error(request, error)(scope, receive, send_with_headers)
 
