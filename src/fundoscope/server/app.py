@@ -22,7 +22,6 @@ from fundoscope.server.security.witness import Witness
 from fundoscope.server.settings import ServerSettings
 from fundoscope.server.worker import work_beside
 
-
 #: FastAPI can send spans, with values that people typed, to where its environment says: nothing here does.
 NO_TELEMETRY = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)
 
