@@ -22,9 +22,6 @@ from fundoscope.server.security.witness import Witness
 from fundoscope.server.settings import ServerSettings
 from fundoscope.server.worker import work_beside
 
-#: FastAPI can send spans, with values that people typed, to where its environment says: nothing here does.
-NO_TELEMETRY = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)
-
 
 def create_app(settings: ServerSettings, with_worker: bool = False) -> FastAPI:
     """The application; the schema is brought up to date when it starts, and `with_worker` a worker process runs beside it."""
@@ -40,7 +37,8 @@ def create_app(settings: ServerSettings, with_worker: bool = False) -> FastAPI:
 
     app = FastAPI(
         title="Fundoscope", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json",
-        telemetry=NO_TELEMETRY,
+        # FastAPI can send spans, with values that people typed, to where its environment says
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )  # fmt: skip
     app.state.room = room
     app.state.provider = Provider(settings.single_sign_on) if settings.single_sign_on else None
