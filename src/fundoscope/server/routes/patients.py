@@ -88,6 +88,7 @@ def add_exam(
     request: Request, room: TheRoom, caller: TheCaller, patient_id: RowNumber, form: TheForm
 ) -> Response:  # fmt: skip
     """Add an exam, and go on to it; or show the patient with what is wrong."""
+    caller.require(*CLINICAL)
     new = form.check(exams.NewExam, patient_id=patient_id)
     status = 422
     if new is not None:
