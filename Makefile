@@ -1,9 +1,9 @@
-# The README's two commands are `make demo` and `make test`. Each does all its set-up itself; Python 3.11 or later is all it takes.
+# The README's commands are `make demo`, `make test` and `make serve`. Each does all its set-up itself; Python 3.11 or later is all it takes.
 PYTHON ?= python3
 DATA ?= $(or $(FUNDOSCOPE_DATA),../shared/data)
 BIN := .venv/bin
 
-.PHONY: help demo test test-services lint languages docs notebook release weights-rop nicked-patches vessel-maps weights-nicking clean
+.PHONY: help demo serve test test-services lint languages docs notebook release weights-rop nicked-patches vessel-maps weights-nicking clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -18,6 +18,9 @@ demo: .venv-demo/ready  ## simulated infants and adults, both graders, one page;
 	@echo "The warning is right: simulated eyes look unlike the photographs that the network learnt from."
 	@echo "Open demo-report/index.html: simulated eyes, real networks, both graders. Research use only."
 
+serve: .venv-serve/ready  ## the reading room with simulated exams in it, on this computer; light install
+	.venv-serve/bin/fundoscope serve --demo
+
 lint: .venv/ready  ## what a commit must pass before it is tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -27,8 +30,8 @@ lint: .venv/ready  ## what a commit must pass before it is tested
 test: lint  ## everything that needs no service
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-test-services: .venv/ready  ## tests that need a database, a browser or a PACS
-	@if grep -rqs 'mark\.services' tests; then $(BIN)/python -m pytest -m services; else echo "No test needs a service yet."; fi
+test-services: .venv/ready  ## tests that need a browser, PostgreSQL or a PACS; installs what is missing by apt-get
+	OMP_NUM_THREADS=1 $(BIN)/python tools/services.py
 
 languages: .venv/ready  ## gather the texts that people read into the catalogues; says what waits to be translated
 	$(BIN)/python tools/languages.py
@@ -80,5 +83,10 @@ weights-nicking: nicked-patches vessel-maps  ## make the shipped nicking bundle
 	.venv-demo/bin/python -m pip install --quiet --editable .
 	touch $@
 
+.venv-serve/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-serve
+	.venv-serve/bin/python -m pip install --quiet --editable '.[serve]'
+	touch $@
+
 clean:  ## remove environments and what demo and docs made
-	rm -rf .venv .venv-demo demo-report site dist
+	rm -rf .venv .venv-demo .venv-serve demo-report demo-room site dist
