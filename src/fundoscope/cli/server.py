@@ -23,7 +23,7 @@ DatabaseUrl = Annotated[
         show_envvar=True,
     ),
 ]
-ROOM = Path("reading-room")
+ROOM, DEMO_ROOM = Path("reading-room"), Path("demo-room")
 
 
 def serve(
@@ -42,16 +42,30 @@ def serve(
         list[str] | None, typer.Option(help="Name under which browsers call the room; may be repeated.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Photographs that are judged at once.", min=1)] = None,
+    demo: Annotated[
+        bool,
+        typer.Option(
+            "--demo", help="Open a room of simulated infants and adults, by itself in demo-room, to try it out."
+        ),
+    ] = False,
 ) -> None:
     """Open the reading room: a page where photographs come in, are judged, read and signed. It ends with Ctrl-C."""
     given = {
         "host": host or None, "port": port, "database": database or None, "certificate": certificate, "key": key,
         "proxies": tuple(proxy) if proxy else None, "hosts": tuple(host_name) if host_name else None, "workers": workers,
     }  # fmt: skip
-    settings = _settings(data, given)
+    settings = _settings(DEMO_ROOM if demo and data == ROOM else data, given)
     from fundoscope.server.serving import serve_room
 
-    serve_room(settings, lambda line: print(line, flush=True))
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    if demo:
+        from fundoscope.server.demo import furnish
+
+        serve_room(settings, say, lambda room: furnish(room, say))
+    else:
+        serve_room(settings, say)
 
 
 def _settings(data: Path, given: dict[str, Any]) -> ServerSettings:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -16,14 +16,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from fundoscope.errors import UsageError
-from fundoscope.server.models import Exam, Photograph, Site, User
+from fundoscope.server.models import Photograph, Site, User
 from fundoscope.server.permissions import Caller, Role
 from fundoscope.server.room import Room
 from fundoscope.server.security.passwords import hash_password
 from fundoscope.server.services import accounts, exams, patients, readings, uploads
 from fundoscope.server.services.eye_findings import EyeFindings, ReadingContent
 from fundoscope.server.services.sessions import as_caller
-from fundoscope.simulate import Findings, adult, cameras, infants
+from fundoscope.simulate import Findings, adults, cameras, infants
 
 SITE = "Demonstration ward"
 ACCOUNTS = {
@@ -81,13 +81,22 @@ def furnish(room: Room, say: Callable[[str], None]) -> None:
     with room.database.transaction() as session:
         new = session.scalar(select(User.id).limit(1)) is None
         if not new and session.scalar(select(Site.id).where(Site.name == SITE)) is None:
-            raise UsageError(f"{room.settings.data}: holds a room of its own. Name another folder to --data, or leave out --demo.")
+            raise UsageError(
+                f"{room.settings.data}: holds a room of its own. Name another folder to --data, or leave out --demo."
+            )
+        if not new and session.scalars(select(User.password).where(User.name == "admin")).first() is None:
+            raise UsageError(
+                f"{room.settings.data}: was cut off while it was furnished. Remove the folder and start again."
+            )
         if new:
             _add_accounts(session)
     if new:
         say("Simulated eyes are drawn for the room; this takes a minute.")
         _add_patients(room)
-    passwords = {name: "-".join([*(secrets.choice(_WORDS) for _ in range(3)), str(secrets.randbelow(900) + 100)]) for name in ACCOUNTS}
+    passwords = {
+        name: "-".join([*(secrets.choice(_WORDS) for _ in range(3)), str(secrets.randbelow(900) + 100)])
+        for name in ACCOUNTS
+    }
     hashes = {name: hash_password(password) for name, password in passwords.items()}
     with room.database.transaction() as session:
         for user in session.scalars(select(User).where(User.name.in_(ACCOUNTS))):
@@ -119,7 +128,9 @@ def _add_patients(room: Room) -> None:
         for k, ago in enumerate(infant.exams):
             last = k == len(infant.exams) - 1
             files = list(_photograph_infant(infant, 100 * number + k, last))
-            exam = _add_exam(room, callers["nurse"], patient, today - timedelta(days=ago), files, infant.finished or not last)
+            exam = _add_exam(
+                room, callers["nurse"], patient, today - timedelta(days=ago), files, infant.finished or not last
+            )
             if k < infant.signed:
                 _sign(room, callers["reader"], exam, infant.findings)
     for code, years, grade in ADULTS:
@@ -143,18 +154,20 @@ def _photograph_infant(infant: DemoInfant, seed: int, last: bool) -> Iterator[tu
             level = _UNGRADABLE if last and infant.blurred == (side, view) else _GOOD
             exposure = cameras.draw_exposure(camera, level, cast, rng)
             projection = infants.draw_projection(exposure, _AIMS[view], side, rng)
-            yield f"{infant.code}_{side}_{view}.jpg", infants.photograph_eye(eye, exposure, projection, _AIMS[view]).file
+            yield (
+                f"{infant.code}_{side}_{view}.jpg",
+                infants.photograph_eye(eye, exposure, projection, _AIMS[view]).file,
+            )
 
 
 def _photograph_adult(seed: int, grade: int) -> Iterator[tuple[str, bytes]]:
-    """Side and bytes of a photograph of each eye: the first seeds that give one."""
-    wanted = {"right", "left"}
-    while wanted:
-        photograph = adult(seed, level="good", grade=grade)
-        if photograph.truth.side in wanted:
-            wanted.remove(photograph.truth.side)
-            yield photograph.truth.side, photograph.file
-        seed += 1000
+    """Side and bytes of a photograph of each eye."""
+    rng = np.random.default_rng([seed, 32])
+    camera, cast = cameras.CAMERAS["drive"], cameras.draw_cast(rng, 0.5)
+    for side in ("right", "left"):
+        exposure = cameras.draw_exposure(camera, _GOOD, cast, rng)
+        eye = adults.grow_eye(2 * seed + (side == "left"), side, grade, camera.laser)
+        yield side, adults.photograph_eye(eye, exposure, adults.draw_projection(exposure, side, rng)).file
 
 
 def _add_exam(

@@ -24,12 +24,21 @@ from fundoscope.server.settings import ServerSettings
 GRACE_SECONDS = 15
 
 
-def serve_room(settings: ServerSettings, say: Callable[[str], None]) -> None:
-    """Open the room until a signal ends it. Raises `UsageError` where it must not listen as it is asked to."""
+def serve_room(
+    settings: ServerSettings, say: Callable[[str], None], furnish: Callable[[Room], None] | None = None
+) -> None:
+    """Open the room until a signal ends it. Raises `UsageError` where it must not listen as it is asked to.
+
+    `furnish` puts simulated exams into a room on loopback before it opens.
+    """
     check_reach(settings)
+    if furnish is not None and not is_loopback(settings.host):
+        raise UsageError(f"--host {settings.host}: a demonstration opens on this computer only. Leave out --host.")
     with private_files():
         room = open_room(settings)
         try:
+            if furnish is not None:
+                furnish(room)
             with room.database.transaction() as session:
                 managed = accounts.has_administrator(session)
                 link = "" if managed else accounts.make_link(session, "administrator")
