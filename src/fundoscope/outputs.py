@@ -35,6 +35,7 @@ else:
 RUN_MARKER, STUDY_MARKER, ANSWER_MARKER = "run.json", "study.json", "fundoscope.json"
 RUN_KIND, ANSWER_KIND = "fundoscope run", "fundoscope answer"
 PICTURES = "pictures"  # of a run
+DICOM = "dicom"  # of a run: its answers as DICOM objects
 STATE = ".run"  # lock and journal of a run
 
 #: Errors of the system that tell that there is no room or no right to write, whatever the file.

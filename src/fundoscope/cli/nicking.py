@@ -9,11 +9,13 @@ import typer
 
 from fundoscope.cli.options import (
     BundleName,
+    Dicom,
     Json,
     Lang,
     Quiet,
     Replace,
     Report,
+    check_dicom,
     grade_photographs,
     refuse_inputs_in_study,
     speak,
@@ -39,6 +41,7 @@ def grade(
             help="Millimetres of retina that one pixel of the photographs shows: measures in micrometres too."
         ),
     ] = None,
+    dicom: Dicom = False,
     replace: Replace = False,
     lang: Lang = "en",
     quiet: Quiet = False,
@@ -60,10 +63,17 @@ def grade(
         raise UsageError(f"--mm-per-pixel {mm_per_pixel:g}: {cause}. Give one between 0 and 1, such as 0.005.")
     if mm_per_pixel is not None and out is None:
         raise UsageError("--mm-per-pixel: measures are written into a folder. Give --out DIR too, or leave it out.")
+    check_dicom(dicom, out)
     measuring = out is not None
     with speak(lang):
         grade_photographs(
-            photos, out, json, replace, quiet, bundle, lambda: NickingGrader.open(bundle, measuring, mm_per_pixel)
+            photos,
+            out,
+            json,
+            replace,
+            quiet,
+            bundle,
+            lambda: NickingGrader.open(bundle, measuring, mm_per_pixel, dicom),
         )
 
 

@@ -20,6 +20,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a row 
 Replace = Annotated[
     bool, typer.Option("--replace", help="Remove the run that lies in --out, its own files only, and begin anew.")
 ]
+Dicom = Annotated[
+    bool,
+    typer.Option("--dicom", help="Write the answers to DICOM photographs as DICOM objects, too, into --out/dicom."),
+]
 BundleName = Annotated[str, typer.Option(help="A bundle's folder, or the name of a shipped one.")]
 Independent = Annotated[
     bool,
@@ -59,6 +63,16 @@ def refuse_inputs_in_study(out: Path, *inputs: str | Path | None) -> None:
     from fundoscope.outputs import STUDY_MARKER, refuse_overwriting
 
     refuse_overwriting([each for each in inputs if each and Path(each).exists()], [out / STUDY_MARKER], [out])
+
+
+def check_dicom(dicom: bool, out: Path | None) -> None:
+    """Raise `UsageError` for `--dicom` without a folder, and `MissingExtraError` where the packages for it are missing."""
+    from fundoscope.errors import UsageError, need
+
+    if dicom and out is None:
+        raise UsageError("--dicom writes objects into a folder: name it with --out, or leave --dicom out.")
+    if dicom:
+        need("pydicom", "highdicom", "weasyprint", what="--dicom", extra="dicom")
 
 
 def grade_photographs(

@@ -9,6 +9,7 @@ import typer
 
 from fundoscope.cli.options import (
     BundleName,
+    Dicom,
     Independent,
     Json,
     Lang,
@@ -16,6 +17,7 @@ from fundoscope.cli.options import (
     Quiet,
     Replace,
     Report,
+    check_dicom,
     grade_photographs,
     refuse_inputs_in_study,
     speak,
@@ -35,6 +37,7 @@ def screen(
     allow_simulated: Annotated[
         bool, typer.Option(help="Show answers on treatment that were learnt from simulated eyes only.")
     ] = False,
+    dicom: Dicom = False,
     replace: Replace = False,
     lang: Lang = "en",
     quiet: Quiet = False,
@@ -48,8 +51,10 @@ def screen(
     """
     from fundoscope.rop.screening.grader import RopGrader
 
+    check_dicom(dicom, out)
+
     def open_grader() -> RopGrader:
-        grader = RopGrader.open(bundle, allow_simulated)
+        grader = RopGrader.open(bundle, allow_simulated, dicom)
         if allow_simulated and grader.bundle.card.stage2 != "simulated" and not (quiet or json):
             typer.echo(
                 "--allow-simulated changes nothing: this bundle has learnt nothing from simulated eyes.", err=True

@@ -3,6 +3,7 @@
 run.json       the manifest: command, bundle, options, photographs, files, whether it is finished
 results.csv    and the other answers
 pictures/      named by row number and stem
+dicom/         answers as DICOM objects, where they were asked for
 .run/          lock and journal
 """
 
@@ -22,6 +23,7 @@ from fundoscope.errors import OutputError, UsageError, list_names
 from fundoscope.findings import Grader, Mention
 from fundoscope.languages import current_language
 from fundoscope.outputs import (
+    DICOM,
     PICTURES,
     RUN_KIND,
     RUN_MARKER,
@@ -93,7 +95,8 @@ class RunFolder:
         writes into the folder, or when it holds another run or somebody's files of the same names. With `replace` the run
         that lies there is removed first.
         """
-        refuse_overwriting(inputs, [path / name for name in manifest["files"]], [path / PICTURES, path / STATE])
+        folders = [path / PICTURES, path / STATE, path / DICOM]
+        refuse_overwriting(inputs, [path / name for name in manifest["files"]], folders)
         refuse_study_folder(path)
         if read_manifest(path) is None:
             _refuse_files_of_others(path, manifest, owned=set())
@@ -149,18 +152,26 @@ def owned_files(path: Path, manifest: Manifest) -> set[str]:
     begun = (path / PICTURES).glob(
         f"{len(pictures) + 1:04d}_*.[jp][pn]g"
     )  # of the photograph at which the run was cut off
-    shown = [place.name for place in begun] + [Path(name).name for names in pictures for name in names]
-    return {Path(name).name for name in manifest["files"]} | {f"{PICTURES}/{name}" for name in shown}
+    shown = [place.name for place in begun] + [
+        Path(name).name for names in pictures for name in names if not name.startswith(f"{DICOM}/")
+    ]
+    objects = (path / DICOM).glob("[0-9][0-9][0-9]*_*.dcm") if DICOM in manifest["files"] else ()
+    return (
+        {Path(name).name for name in manifest["files"]}
+        | {f"{PICTURES}/{name}" for name in shown}
+        | {f"{DICOM}/{place.name}" for place in objects}
+    )
 
 
 def remove_run(path: Path, manifest: Manifest) -> None:
     """Remove the files of the run that lies in a folder, and no others; the marker goes last."""
     try:
-        for name in owned_files(path, manifest) - {RUN_MARKER}:
+        for name in owned_files(path, manifest) - {RUN_MARKER, DICOM}:
             (path / name).unlink(missing_ok=True)
         Journal(path / STATE).path.unlink(missing_ok=True)
-        if (path / PICTURES).is_dir() and not any((path / PICTURES).iterdir()):
-            (path / PICTURES).rmdir()
+        for inner in (path / PICTURES, path / DICOM):
+            if inner.is_dir() and not inner.is_symlink() and not any(inner.iterdir()):
+                inner.rmdir()
         (path / RUN_MARKER).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(path, error) from error

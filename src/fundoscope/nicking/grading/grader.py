@@ -39,6 +39,7 @@ from fundoscope.nicking.grading.measures import PhotographTable, measure_photogr
 from fundoscope.nicking.grading.outputs import open_page
 from fundoscope.nicking.grading.vessel_maps import map_photograph
 from fundoscope.nicking.grading.widths import CrossingWidths, measure_patch, measure_with_model
+from fundoscope.outputs import DICOM
 from fundoscope.runs.engines import grade_isolated
 
 AnyFinding = TypeVar("AnyFinding", NickingFinding, PatchFinding)
@@ -49,30 +50,40 @@ class NickingGrader:
     """A verified bundle, ready to grade photographs of adults; a `Grader`.
 
     With `measures` the vessels around the disc are measured too; `mm_per_pixel`, of the file's pixels on the retina, gives
-    their micrometres.
+    their micrometres. With `dicom` a run also writes its answers to DICOM photographs as DICOM objects.
     """
 
     bundle: NickingBundle
     measures: bool = True
     mm_per_pixel: float | None = None
+    dicom: bool = False
 
     name = "nicking grade"
     noun = "photograph"
     columns = NICKING_COLUMNS
-    files = ("report.html", "photographs.csv")
     threads = 1
 
     @classmethod
     def open(
-        cls, bundle: str | Path = "nicking", measures: bool = True, mm_per_pixel: float | None = None
+        cls,
+        bundle: str | Path = "nicking",
+        measures: bool = True,
+        mm_per_pixel: float | None = None,
+        dicom: bool = False,
     ) -> NickingGrader:
         """The grader of a shipped bundle's name, or of a bundle's folder."""
-        return cls(open_nicking_bundle(bundle), measures, mm_per_pixel)
+        return cls(open_nicking_bundle(bundle), measures, mm_per_pixel, dicom)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What its own sinks write."""
+        return ("report.html", "photographs.csv", *([DICOM] if self.dicom else ()))
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """The scale changes the answers."""
-        return {} if self.mm_per_pixel is None else {"mm_per_pixel": self.mm_per_pixel}
+        """The scale, which changes the answers, and whether they are written as DICOM objects, too."""
+        scale = {} if self.mm_per_pixel is None else {"mm_per_pixel": self.mm_per_pixel}
+        return scale | ({"dicom": True} if self.dicom else {})
 
     def grade(self, photographs: PhotographSource | Iterable[PhotographSource]) -> list[NickingFinding]:
         """Rows of all crossings of photographs, in their order: paths, bytes of files, open files, PIL images, arrays in RGB.
@@ -111,9 +122,15 @@ class NickingGrader:
     def open_sinks(
         self, folder: Path, started: str, positions: Mapping[str, int], skipped: str = ""
     ) -> Mapping[str, Sink]:
-        """`report.html` with its pictures, and `photographs.csv`."""
+        """`report.html` with its pictures, `photographs.csv`, and the DICOM answers where they are asked for."""
         page = open_page(self.bundle.card, "photograph", folder, started, positions, skipped, self.mm_per_pixel)
-        return {**page, "photographs.csv": PhotographTable(folder, positions, self.mm_per_pixel)}
+        sinks: dict[str, Sink] = {**page, "photographs.csv": PhotographTable(folder, positions, self.mm_per_pixel)}
+        if self.dicom:
+            from fundoscope.nicking.grading.dicom_answers import open_dicom_answers
+
+            options = {} if self.mm_per_pixel is None else {"mm_per_pixel": self.mm_per_pixel}
+            sinks[DICOM] = open_dicom_answers(self.bundle.card, self.identity, options, folder)
+        return sinks
 
     def grade_photograph(self, source: PhotographSource, name: str) -> PhotographGrading:
         """The rows of one photograph, a row a crossing, and the evidence behind them.

@@ -22,6 +22,7 @@ from fundoscope.findings import (
     Status,
 )
 from fundoscope.imaging.sources import name_each
+from fundoscope.outputs import DICOM
 from fundoscope.processors import count_processors
 from fundoscope.rop.screening.likeness import read_likeness
 from fundoscope.rop.screening.outputs import open_sinks
@@ -35,22 +36,28 @@ class RopGrader:
 
     Answers on treatment are given where ROP is suspected and the bundle has learnt them, with `allow_simulated` also when it
     has learnt them from simulated eyes only. `threads` photographs are worked on at once, by default one more than there
-    are processors, at most five: while one thread waits for Python's lock, another decodes.
+    are processors, at most five: while one thread waits for Python's lock, another decodes. With `dicom` a run also writes its
+    answers to DICOM photographs as DICOM objects.
     """
 
     bundle: Bundle
     allow_simulated: bool = False
     threads: int = min(4, count_processors()) + 1
+    dicom: bool = False
 
     name = "rop screen"
     noun = "photograph"
     columns = ROP_COLUMNS
-    files = ("eyes.csv", "report.html")
 
     @classmethod
-    def open(cls, bundle: str | Path, allow_simulated: bool = False) -> RopGrader:
+    def open(cls, bundle: str | Path, allow_simulated: bool = False, dicom: bool = False) -> RopGrader:
         """The grader of a shipped bundle's name, or of a bundle's folder."""
-        return cls(open_bundle(bundle), allow_simulated)
+        return cls(open_bundle(bundle), allow_simulated, dicom=dicom)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What its own sinks write."""
+        return ("eyes.csv", "report.html", DICOM) if self.dicom else ("eyes.csv", "report.html")
 
     @property
     def identity(self) -> BundleIdentity:
@@ -60,8 +67,8 @@ class RopGrader:
 
     @property
     def options(self) -> Mapping[str, bool]:
-        """Options that change the answers."""
-        return {"allow_simulated": self.allow_simulated}
+        """Options that change the answers, or what is written."""
+        return {"allow_simulated": self.allow_simulated} | ({"dicom": True} if self.dicom else {})
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -113,5 +120,11 @@ class RopGrader:
     def open_sinks(
         self, folder: Path, started: str, positions: Mapping[str, int], skipped: str = ""
     ) -> Mapping[str, Sink]:
-        """`eyes.csv` for photographs from a cohort table, and `report.html` with its pictures."""
-        return open_sinks(self.bundle, self.second, self.likeness, folder, started, positions, skipped)
+        """`eyes.csv`, `report.html` with its pictures, and the DICOM answers where they are asked for."""
+        sinks = open_sinks(self.bundle, self.second, self.likeness, folder, started, positions, skipped)
+        if self.dicom:
+            from fundoscope.rop.screening.dicom_answers import open_dicom_answers
+
+            options = {"allow_simulated": self.allow_simulated}
+            sinks[DICOM] = open_dicom_answers(self.bundle, self.identity, options, folder)
+        return sinks

@@ -1,0 +1,25 @@
+"""DICOM objects: the answers to a study for the PACS, and photographs without what tells whose they are. No sockets, no torch.
+
+Photographs are read by `fundoscope.imaging`. Everything here needs the extra `dicom`.
+"""
+
+from fundoscope.dicom.answers import Answerer, Concept, CrossingAnswer, Evaluation, Measure, PhotographAnswer
+from fundoscope.dicom.captures import write_capture
+from fundoscope.dicom.documents import write_document
+from fundoscope.dicom.key_objects import write_key_objects
+from fundoscope.dicom.sink import DicomAnswers
+from fundoscope.dicom.structured_reports import write_structured_report
+
+__all__ = [
+    "Answerer",
+    "Concept",
+    "CrossingAnswer",
+    "DicomAnswers",
+    "Evaluation",
+    "Measure",
+    "PhotographAnswer",
+    "write_capture",
+    "write_document",
+    "write_key_objects",
+    "write_structured_report",
+]

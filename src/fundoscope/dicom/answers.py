@@ -1,0 +1,110 @@
+"""What is answered of a study's photographs, before it becomes DICOM: coded questions and answers, numbers, crossings.
+
+Codes are those of SNOMED CT and DICOM where these have one (PS3.16); ours have the scheme 99FUNDOSCOPE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fundoscope.findings import BundleIdentity, Status
+from fundoscope.imaging import DicomHeader
+
+OUR_SCHEME = "99FUNDOSCOPE"
+RESEARCH_USE = "Research use only"
+NOTICE = "Research use only. No medical device. An answer that names nothing excludes nothing: a photograph shows part of a retina."
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """A coded word: its code, the scheme it is from, both of at most 16 characters, and what it means, in at most 64 (PS3.3, 8.8)."""
+
+    code: str
+    scheme: str
+    meaning: str
+
+    def __post_init__(self) -> None:
+        assert max(len(self.code), len(self.scheme)) <= 16 and len(self.meaning) <= 64, self
+
+    @classmethod
+    def ours(cls, code: str, meaning: str) -> Concept:
+        """A word of our own scheme."""
+        return cls(code, OUR_SCHEME, meaning)
+
+
+RETINOPATHY_OF_PREMATURITY = Concept("415297005", "SCT", "Retinopathy of prematurity")
+RETINA = Concept("5665001", "SCT", "Retina")
+SIDES = {"right": Concept("24028007", "SCT", "Right"), "left": Concept("7771000", "SCT", "Left")}
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A question and its coded answer."""
+
+    question: Concept
+    answer: Concept
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A number with its name and its unit in UCUM: "1" for a ratio or a probability, "{pixels}"; `label` is its short name."""
+
+    what: Concept
+    value: float
+    unit: str = "1"
+    label: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The short name, where it has one."""
+        return self.label or self.what.meaning
+
+
+@dataclass(frozen=True, slots=True)
+class CrossingAnswer:
+    """What is answered of one crossing; `row` and `column` are pixels of the photograph, 0-based, of pixels' centres."""
+
+    number: int
+    row: float
+    column: float
+    measures: tuple[Measure, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PhotographAnswer:
+    """What is answered of one photograph, or of one frame of it (from 1 on; None for a file of one picture).
+
+    `headline` says it in a few words; `remark` is the reason of its row; `attention` says why a reader should look at it,
+    blank where there is no reason to. `location` is the file.
+    """
+
+    file: str
+    location: Path
+    header: DicomHeader
+    frame: int | None
+    status: Status
+    headline: str
+    evaluations: tuple[Evaluation, ...] = ()
+    measures: tuple[Measure, ...] = ()
+    crossings: tuple[CrossingAnswer, ...] = ()
+    remark: str = ""
+    attention: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answerer:
+    """Who answers: the command, the bundle, the program with its version, and options that change answers.
+
+    `facts` are told in the document: what the bundle is for, what it was trained on and never tested on.
+    """
+
+    command: str
+    bundle: BundleIdentity
+    program: str
+    title: str
+    options: Mapping[str, object] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)

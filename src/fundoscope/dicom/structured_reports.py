@@ -1,0 +1,147 @@
+"""The answers to a study as a Comprehensive 3D SR: TID 1500, a TID 1501 group an image, a TID 1410 group a crossing.
+
+The template's tree is made by highdicom. A point of ours is the centre of pixel (row, column), from 0; DICOM counts from
+the upper left corner of the first pixel, column first (PS3.3, C.18.6.1.1): so half a pixel is added.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from highdicom import sr
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from fundoscope.dicom.answers import (
+    NOTICE,
+    RETINA,
+    SIDES,
+    Answerer,
+    Concept,
+    CrossingAnswer,
+    Evaluation,
+    Measure,
+    PhotographAnswer,
+)
+from fundoscope.dicom.objects import STRUCTURED_REPORT, AnsweredStudy, digest_uid, evidence_sequence, seal, start_object
+from fundoscope.imaging.dicom_header import MANUFACTURER
+
+_COMMENT = Code("121106", "DCM", "Comment")
+_PROCEDURE = Concept.ours("photos-judged", "Photographs of the retina judged by a program")
+_CROSSING = Concept.ours("crossing", "Crossing of an artery and a vein of the retina")
+_LONGEST_TEXT = 1000
+
+
+def write_structured_report(study: AnsweredStudy) -> bytes:
+    """The file of the report."""
+    algorithm = _algorithm(study.answerer)
+    groups: list[sr.MeasurementsAndQualitativeEvaluations | sr.PlanarROIMeasurementsAndQualitativeEvaluations] = []
+    for photograph in study.photographs:
+        groups.append(_photograph_group(photograph, study.answerer, algorithm))
+        groups += [_crossing_group(photograph, one, study.answerer, algorithm) for one in photograph.crossings]
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=digest_uid("device", study.answerer.command, study.answerer.bundle.digest), name=study.answerer.program,
+        manufacturer_name=MANUFACTURER, model_name=f"bundle {study.answerer.bundle.name}", serial_number=study.answerer.bundle.digest,
+    )  # fmt: skip
+    observer = sr.ObserverContext(
+        observer_type=sr.CodedConcept("121007", "DCM", "Device"), observer_identifying_attributes=device
+    )
+    report = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=observer), procedure_reported=_coded(_PROCEDURE),
+        imaging_measurements=groups,
+    )  # fmt: skip
+    root = report[0]
+    root.ContentSequence.append(_comment(NOTICE))
+    made = start_object(STRUCTURED_REPORT, study)
+    for element in root:
+        made[element.tag] = element
+    made.CompletionFlag, made.VerificationFlag, made.PreliminaryFlag = "COMPLETE", "UNVERIFIED", "PRELIMINARY"
+    made.PerformedProcedureCodeSequence = []
+    made.ReferencedPerformedProcedureStepSequence = []
+    made.CurrentRequestedProcedureEvidenceSequence = evidence_sequence(study)
+    return seal(made, STRUCTURED_REPORT, study)
+
+
+def _algorithm(answerer: Answerer) -> sr.AlgorithmIdentification:
+    """TID 4019: the command and its bundle, the bundle's day and digest, the program and its options."""
+    bundle = answerer.bundle
+    options = [f"{name}: {value}" for name, value in sorted(answerer.options.items())]
+    return sr.AlgorithmIdentification(
+        name=f"{MANUFACTURER} {answerer.command}, bundle {bundle.name}", version=f"made {bundle.made}, digest {bundle.digest}",
+        parameters=[f"program: {answerer.program}", f"bundle digest (SHA-256): {bundle.digest}", *options],
+        manufacturer=MANUFACTURER,
+    )  # fmt: skip
+
+
+def _photograph_group(
+    photograph: PhotographAnswer, answerer: Answerer, algorithm: sr.AlgorithmIdentification
+) -> sr.MeasurementsAndQualitativeEvaluations:
+    header = photograph.header
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking(f"photograph {_label(photograph)}", photograph, answerer),
+        algorithm_id=algorithm, finding_sites=_site(photograph), measurements=_measurements(photograph.measures),
+        qualitative_evaluations=_evaluations(photograph.evaluations),
+        source_images=[sr.SourceImageForMeasurementGroup(header.sop_class, header.sop_instance, _frames(photograph))],
+    )  # fmt: skip
+    remark = "; ".join(filter(None, (photograph.headline, photograph.remark)))
+    group[0].ContentSequence.append(_comment(remark))
+    return group
+
+
+def _crossing_group(
+    photograph: PhotographAnswer, crossing: CrossingAnswer, answerer: Answerer, algorithm: sr.AlgorithmIdentification
+) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
+    header = photograph.header
+    point = np.array([[crossing.column + 0.5, crossing.row + 0.5]])
+    region = sr.ImageRegion(
+        "POINT", point, sr.SourceImageForRegion(header.sop_class, header.sop_instance, _frames(photograph))
+    )
+    group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking(f"crossing {crossing.number} of {_label(photograph)}", photograph, answerer),
+        referenced_region=region, finding_type=_coded(_CROSSING), algorithm_id=algorithm, finding_sites=_site(photograph),
+        measurements=_measurements(crossing.measures), qualitative_evaluations=_evaluations(crossing.evaluations),
+    )  # fmt: skip
+    if crossing.remark:
+        group[0].ContentSequence.append(_comment(crossing.remark))
+    return group
+
+
+def _label(photograph: PhotographAnswer) -> str:
+    number = f" frame {photograph.frame}" if photograph.frame else ""
+    return f"{photograph.header.eye or 'unknown'} eye{number}"
+
+
+def _tracking(identifier: str, photograph: PhotographAnswer, answerer: Answerer) -> sr.TrackingIdentifier:
+    parts = (
+        identifier,
+        photograph.header.sop_instance,
+        str(photograph.frame),
+        answerer.command,
+        answerer.bundle.digest,
+    )
+    return sr.TrackingIdentifier(uid=digest_uid("tracking", *parts), identifier=identifier)
+
+
+def _frames(photograph: PhotographAnswer) -> list[int] | None:
+    return None if photograph.frame is None else [photograph.frame]
+
+
+def _coded(concept: Concept) -> Code:
+    return Code(concept.code, concept.scheme, concept.meaning)
+
+
+def _site(photograph: PhotographAnswer) -> list[sr.FindingSite]:
+    side = SIDES.get(photograph.header.eye)
+    return [sr.FindingSite(_coded(RETINA), laterality=None if side is None else _coded(side))]
+
+
+def _measurements(measures: tuple[Measure, ...]) -> list[sr.Measurement] | None:
+    units = {"1": Code("1", "UCUM", "no units"), "{pixels}": Code("{pixels}", "UCUM", "Pixels")}
+    return [sr.Measurement(_coded(each.what), each.value, units[each.unit]) for each in measures] or None
+
+
+def _evaluations(evaluations: tuple[Evaluation, ...]) -> list[sr.QualitativeEvaluation] | None:
+    return [sr.QualitativeEvaluation(_coded(each.question), _coded(each.answer)) for each in evaluations] or None
+
+
+def _comment(text: str) -> Dataset:
+    return sr.TextContentItem(_COMMENT, text[:_LONGEST_TEXT], sr.RelationshipTypeValues.CONTAINS)

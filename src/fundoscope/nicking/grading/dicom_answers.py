@@ -1,0 +1,96 @@
+"""The rows of a grading in DICOM's words: crossings with their places, widths and grades. No torch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from fundoscope.bundles.card import NickingCard
+from fundoscope.dicom import Answerer, Concept, CrossingAnswer, DicomAnswers, Evaluation, Measure, PhotographAnswer
+from fundoscope.findings import BundleIdentity, GradedPhotograph, Mention, NickingFinding, Row, Status, counted
+from fundoscope.imaging import Pixels
+from fundoscope.nicking.grading.evidence import PhotographGrading
+from fundoscope.reports.nicking import WORDS
+from fundoscope.reports.nicking_pictures import draw_boxes
+
+_GRADE = Concept.ours("nicking", "Nicking of the vein at a crossing, grade 0 to 3")
+_GRADES = tuple(Concept.ours(f"nicking-{grade}", f"grade {grade}: {word}") for grade, word in enumerate(WORDS))
+_NOT_GRADED = Concept.ours("not-graded", "not graded: nothing is known of this view")
+_WORST = Concept.ours("worst-nicking", "Worst nicking of the graded crossings")
+_COUNT = Concept.ours("crossings", "Crossings of arteries and veins that were found")
+_MEASURES = {
+    "confidence": Measure(
+        Concept.ours("confidence", "Confidence that an artery crosses a vein here"), 0, label="confidence"
+    ),
+    "artery_width_px": Measure(
+        Concept.ours("artery-width", "Undisturbed width of the artery"), 0, "{pixels}", "artery px"
+    ),
+    "vein_width_px": Measure(Concept.ours("vein-width", "Undisturbed width of the vein"), 0, "{pixels}", "vein px"),
+    "narrowing_1": Measure(
+        Concept.ours("narrowing-1", "Narrowing of the vein, side nearer the disc"), 0, label="narrowing 1"
+    ),
+    "narrowing_2": Measure(
+        Concept.ours("narrowing-2", "Narrowing of the vein, side further from the disc"), 0, label="narrowing 2"
+    ),
+    **{f"p{k}": Measure(Concept.ours(f"p-grade-{k}", f"Probability of grade {k}"), 0, label=f"p{k}") for k in range(4)},
+}
+_LOOK = 2  # the grade from which on a reader should look
+
+
+def open_dicom_answers(
+    card: NickingCard, identity: BundleIdentity, options: Mapping[str, object], folder: Path
+) -> DicomAnswers:
+    """The sink of a grading's DICOM answers."""
+    answerer = Answerer(
+        command="nicking grade", bundle=identity, program=f"fundoscope {importlib.metadata.version('fundoscope')}",
+        title="Crossings of arteries and veins, and their nicking", options=options,
+        facts={
+            "For": card.intended_use, "Trained on": "; ".join(card.trained_on), "Never tested on": "; ".join(card.never_tested_on),
+            "Crossings shown": f"from a confidence of {card.crossings.operating_point.threshold:.3g}",
+        },
+    )  # fmt: skip
+    return DicomAnswers(folder, answerer, answer_of, _draw)
+
+
+def answer_of(mention: Mention, rows: Sequence[Row]) -> PhotographAnswer:
+    """The rows of a photograph as coded answers."""
+    assert mention.header is not None
+    status = Status(rows[0]["status"])
+    crossings = [row for row in rows if row["crossing"] is not None]
+    grades = [row["grade"] for row in crossings if row["grade"] is not None]
+    evaluations: tuple[Evaluation, ...] = ()
+    if status is Status.OK:
+        headline = counted(len(crossings), "crossing") if crossings else "no crossing was found; this excludes nothing"
+        headline += f", the worst grade {max(grades)}" if grades else ""
+        evaluations = (Evaluation(_WORST, _GRADES[max(grades)]),) if grades else ()
+    else:
+        headline = "refused, not graded" if status is Status.REJECTED else "could not be read"
+        evaluations = (Evaluation(_WORST, _NOT_GRADED),)
+    high = [row["crossing"] for row in crossings if row["grade"] is not None and row["grade"] >= _LOOK]
+    attention = f"nicking of grade {_LOOK} or 3 at crossing {', '.join(map(str, high))}" if high else ""
+    if status is not Status.OK:
+        attention = f"{headline}: photograph this eye again, or have it examined"
+    return PhotographAnswer(
+        file=mention.path, location=mention.file, header=mention.header, frame=mention.frame, status=status, headline=headline,
+        evaluations=evaluations, measures=(Measure(_COUNT, len(crossings)),) if status is Status.OK else (),
+        crossings=tuple(map(_crossing, crossings)), remark="" if crossings else rows[0]["reason"], attention=attention,
+    )  # fmt: skip
+
+
+def _crossing(row: Row) -> CrossingAnswer:
+    grade = row["grade"]
+    measures = (replace(each, value=row[name]) for name, each in _MEASURES.items() if row[name] is not None)
+    evaluations = () if grade is None else (Evaluation(_GRADE, _GRADES[grade]),)
+    return CrossingAnswer(row["crossing"], row["row"], row["col"], tuple(measures), evaluations, row["reason"])
+
+
+def _draw(graded: GradedPhotograph) -> Pixels | None:
+    """The photograph with its crossings boxed; None where it was not graded."""
+    grading = cast(PhotographGrading, graded.evidence)
+    if grading.pixels is None or graded.findings[0].status is not Status.OK:
+        return None
+    crossings = [one for one in cast(tuple[NickingFinding, ...], graded.findings) if one.crossing is not None]
+    return draw_boxes(grading.pixels, crossings)[0]

@@ -1,0 +1,90 @@
+"""A screening's rows in DICOM's words: what is asked of a photograph of an infant's eye, and what is answered. No torch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from fundoscope.bundles import Bundle
+from fundoscope.dicom import Answerer, Concept, DicomAnswers, Evaluation, Measure, PhotographAnswer
+from fundoscope.dicom.answers import RETINOPATHY_OF_PREMATURITY
+from fundoscope.findings import (
+    NOTHING_SEEN,
+    BundleIdentity,
+    GradedPhotograph,
+    Mention,
+    RopFinding,
+    Row,
+    Status,
+)
+from fundoscope.imaging import Pixels
+from fundoscope.reports.overlay import overlay
+from fundoscope.rop.screening.screener import RopEvidence
+
+_ROP = {
+    "yes": Concept.ours("rop-suspected", "ROP suspected"),
+    "no": Concept.ours("rop-not-seen", NOTHING_SEEN),
+    None: Concept.ours("not-graded", "not graded: nothing is known of this view"),
+}
+_TREATMENT = {
+    "yes": Concept.ours("tr-rop-suspected", "treatment-requiring ROP suspected"),
+    "no": Concept.ours("tr-rop-not-seen", "no treatment-requiring ROP seen; this excludes nothing"),
+}
+_TREATMENT_QUESTION = Concept.ours("tr-rop", "Treatment-requiring ROP")
+_P_ROP = Concept.ours("p-rop", "Calibrated probability of ROP")
+_P_TREATMENT = Concept.ours("p-tr-rop", "Calibrated probability of treatment-requiring ROP")
+_QUALITY = Concept.ours("quality", "Quality of the photograph, 0 to 1")
+
+
+def open_dicom_answers(
+    bundle: Bundle, identity: BundleIdentity, options: Mapping[str, object], folder: Path
+) -> DicomAnswers:
+    """The sink of a screening's DICOM answers."""
+    card = bundle.card
+    point = bundle.stage.operating_point
+    answerer = Answerer(
+        command="rop screen", bundle=identity, program=f"fundoscope {importlib.metadata.version('fundoscope')}",
+        title="Screening for retinopathy of prematurity", options=options,
+        facts={
+            "For": card.intended_use, "Trained on": "; ".join(card.trained_on), "Never tested on": "; ".join(card.never_tested_on),
+            "Threshold": f"{point.threshold:.4g}: {point.rule}, chosen on {point.data}",
+        },
+    )  # fmt: skip
+    return DicomAnswers(folder, answerer, answer_of, _draw)
+
+
+def answer_of(mention: Mention, rows: Sequence[Row]) -> PhotographAnswer:
+    """The row of a photograph as a coded answer."""
+    (row,) = rows
+    assert mention.header is not None
+    status, rop, treatment = Status(row["status"]), row["rop"], row["treatment_requiring"]
+    numbers = ((_P_ROP, row["p_rop"]), (_P_TREATMENT, row["p_tr"]), (_QUALITY, row["quality"]))
+    evaluations = [Evaluation(RETINOPATHY_OF_PREMATURITY, _ROP[rop])]
+    if treatment is not None:
+        evaluations.append(Evaluation(_TREATMENT_QUESTION, _TREATMENT[treatment]))
+    headline = {
+        Status.OK: _ROP[rop].meaning,
+        Status.REJECTED: "refused, not graded",
+        Status.FAILED: "could not be read",
+    }[status]
+    if treatment == "yes":
+        headline = _TREATMENT[treatment].meaning
+    attention = headline if rop == "yes" else ""
+    if status is not Status.OK:
+        attention = f"{headline}: photograph this eye again, or have it examined"
+    return PhotographAnswer(
+        file=mention.path, location=mention.file, header=mention.header, frame=mention.frame, status=status, headline=headline,
+        evaluations=tuple(evaluations), measures=tuple(Measure(what, value) for what, value in numbers if value is not None),
+        remark=row["reason"], attention=attention,
+    )  # fmt: skip
+
+
+def _draw(graded: GradedPhotograph) -> Pixels | None:
+    """The photograph's square with its activation map; None where it was not graded."""
+    evidence = cast(RopEvidence, graded.evidence)
+    assert isinstance(graded.findings[0], RopFinding)
+    if evidence.picture is None or evidence.activation is None:
+        return None
+    return overlay(evidence.picture, evidence.activation)
