@@ -13,7 +13,7 @@ import fundoscope
 
 SOURCE = Path(fundoscope.__file__).parent
 TORCH_FREE = (
-    "imaging", "errors", "simulate", "datasets", "cohort", "guidelines", "studies", "findings", "evaluation", "reports", "runs", "bundles",
+    "imaging", "errors", "simulate", "datasets", "cohort", "guidelines", "studies", "findings", "evaluation", "reports", "runs", "dicom", "bundles",
     "cli.main", "rop.screening.grader", "nicking.grading.grader", "bundles.read_nicking",
 )  # fmt: skip
 
@@ -147,6 +147,7 @@ def test_exported_names_exist():
         ".bundles",
         ".simulate",
         ".datasets",
+        ".dicom",
     ):
         module = __import__(f"fundoscope{room}", fromlist=["x"])
         assert [name for name in module.__all__ if not hasattr(module, name)] == []
