@@ -52,7 +52,7 @@ def photographs(tmp_path_factory):
         header = read_dicom_header(path, str(path))
         found.append(dicom.PhotographAnswer(str(path), path, header, 2 if more else None, Status.OK, "nothing seen"))
     crossings = tuple(
-        dicom.CrossingAnswer(n, row, column, (dicom.Measure(ASKED, 0.25), dicom.Measure(SAID, 9.5, "{pixels}")), (dicom.Evaluation(ASKED, SAID),))
+        dicom.CrossingAnswer(n, row, column, (dicom.Measure(ASKED, 0.25), dicom.Measure(SAID, 9.5, "{pixels}")), (dicom.CodedAnswer(ASKED, SAID),))
         for n, row, column in ((1, 10.0, 20.0), (2, 33.25, 44.75))
     )  # fmt: skip
     found[0] = replace(found[0], crossings=crossings, measures=(dicom.Measure(ASKED, 0.5),), attention="look here")

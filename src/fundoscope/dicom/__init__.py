@@ -3,7 +3,7 @@
 Photographs are read by `fundoscope.imaging`. Everything here needs the extra `dicom`.
 """
 
-from fundoscope.dicom.answers import Answerer, Concept, CrossingAnswer, Evaluation, Measure, PhotographAnswer
+from fundoscope.dicom.answers import Answerer, CodedAnswer, Concept, CrossingAnswer, Measure, PhotographAnswer
 from fundoscope.dicom.captures import write_capture
 from fundoscope.dicom.documents import write_document
 from fundoscope.dicom.key_objects import write_key_objects
@@ -12,10 +12,10 @@ from fundoscope.dicom.structured_reports import write_structured_report
 
 __all__ = [
     "Answerer",
+    "CodedAnswer",
     "Concept",
     "CrossingAnswer",
     "DicomAnswers",
-    "Evaluation",
     "Measure",
     "PhotographAnswer",
     "write_capture",

@@ -40,7 +40,7 @@ SIDES = {"right": Concept("24028007", "SCT", "Right"), "left": Concept("7771000"
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class CodedAnswer:
     """A question and its coded answer."""
 
     question: Concept
@@ -70,7 +70,7 @@ class CrossingAnswer:
     row: float
     column: float
     measures: tuple[Measure, ...] = ()
-    evaluations: tuple[Evaluation, ...] = ()
+    evaluations: tuple[CodedAnswer, ...] = ()
     remark: str = ""
 
 
@@ -88,7 +88,7 @@ class PhotographAnswer:
     frame: int | None
     status: Status
     headline: str
-    evaluations: tuple[Evaluation, ...] = ()
+    evaluations: tuple[CodedAnswer, ...] = ()
     measures: tuple[Measure, ...] = ()
     crossings: tuple[CrossingAnswer, ...] = ()
     remark: str = ""

@@ -16,9 +16,9 @@ from fundoscope.dicom.answers import (
     RETINA,
     SIDES,
     Answerer,
+    CodedAnswer,
     Concept,
     CrossingAnswer,
-    Evaluation,
     Measure,
     PhotographAnswer,
 )
@@ -139,7 +139,7 @@ def _measurements(measures: tuple[Measure, ...]) -> list[sr.Measurement] | None:
     return [sr.Measurement(_coded(each.what), each.value, units[each.unit]) for each in measures] or None
 
 
-def _evaluations(evaluations: tuple[Evaluation, ...]) -> list[sr.QualitativeEvaluation] | None:
+def _evaluations(evaluations: tuple[CodedAnswer, ...]) -> list[sr.QualitativeEvaluation] | None:
     return [sr.QualitativeEvaluation(_coded(each.question), _coded(each.answer)) for each in evaluations] or None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from fundoscope.bundles.card import NickingCard
-from fundoscope.dicom import Answerer, Concept, CrossingAnswer, DicomAnswers, Evaluation, Measure, PhotographAnswer
+from fundoscope.dicom import Answerer, CodedAnswer, Concept, CrossingAnswer, DicomAnswers, Measure, PhotographAnswer
 from fundoscope.findings import BundleIdentity, GradedPhotograph, Mention, NickingFinding, Row, Status, counted
 from fundoscope.imaging import Pixels
 from fundoscope.nicking.grading.evidence import PhotographGrading
@@ -61,14 +61,14 @@ def answer_of(mention: Mention, rows: Sequence[Row]) -> PhotographAnswer:
     status = Status(rows[0]["status"])
     crossings = [row for row in rows if row["crossing"] is not None]
     grades = [row["grade"] for row in crossings if row["grade"] is not None]
-    evaluations: tuple[Evaluation, ...] = ()
+    evaluations: tuple[CodedAnswer, ...] = ()
     if status is Status.OK:
         headline = counted(len(crossings), "crossing") if crossings else "no crossing was found; this excludes nothing"
         headline += f", the worst grade {max(grades)}" if grades else ""
-        evaluations = (Evaluation(_WORST, _GRADES[max(grades)]),) if grades else ()
+        evaluations = (CodedAnswer(_WORST, _GRADES[max(grades)]),) if grades else ()
     else:
         headline = "refused, not graded" if status is Status.REJECTED else "could not be read"
-        evaluations = (Evaluation(_WORST, _NOT_GRADED),)
+        evaluations = (CodedAnswer(_WORST, _NOT_GRADED),)
     high = [row["crossing"] for row in crossings if row["grade"] is not None and row["grade"] >= _LOOK]
     attention = f"nicking of grade {_LOOK} or 3 at crossing {', '.join(map(str, high))}" if high else ""
     if status is not Status.OK:
@@ -83,7 +83,7 @@ def answer_of(mention: Mention, rows: Sequence[Row]) -> PhotographAnswer:
 def _crossing(row: Row) -> CrossingAnswer:
     grade = row["grade"]
     measures = (replace(each, value=row[name]) for name, each in _MEASURES.items() if row[name] is not None)
-    evaluations = () if grade is None else (Evaluation(_GRADE, _GRADES[grade]),)
+    evaluations = () if grade is None else (CodedAnswer(_GRADE, _GRADES[grade]),)
     return CrossingAnswer(row["crossing"], row["row"], row["col"], tuple(measures), evaluations, row["reason"])
 
 

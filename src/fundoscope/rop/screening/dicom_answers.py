@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from fundoscope.bundles import Bundle
-from fundoscope.dicom import Answerer, Concept, DicomAnswers, Evaluation, Measure, PhotographAnswer
+from fundoscope.dicom import Answerer, CodedAnswer, Concept, DicomAnswers, Measure, PhotographAnswer
 from fundoscope.dicom.answers import RETINOPATHY_OF_PREMATURITY
 from fundoscope.findings import (
     NOTHING_SEEN,
@@ -61,9 +61,9 @@ def answer_of(mention: Mention, rows: Sequence[Row]) -> PhotographAnswer:
     assert mention.header is not None
     status, rop, treatment = Status(row["status"]), row["rop"], row["treatment_requiring"]
     numbers = ((_P_ROP, row["p_rop"]), (_P_TREATMENT, row["p_tr"]), (_QUALITY, row["quality"]))
-    evaluations = [Evaluation(RETINOPATHY_OF_PREMATURITY, _ROP[rop])]
+    evaluations = [CodedAnswer(RETINOPATHY_OF_PREMATURITY, _ROP[rop])]
     if treatment is not None:
-        evaluations.append(Evaluation(_TREATMENT_QUESTION, _TREATMENT[treatment]))
+        evaluations.append(CodedAnswer(_TREATMENT_QUESTION, _TREATMENT[treatment]))
     headline = {
         Status.OK: _ROP[rop].meaning,
         Status.REJECTED: "refused, not graded",
