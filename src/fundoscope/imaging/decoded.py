@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fundoscope.imaging.dicom_header import DicomHeader
+from fundoscope.imaging.dicom_facts import DicomHeader
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,15 +11,14 @@ import logging
 import unicodedata
 import warnings
 import zlib
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fundoscope.errors import PhotographError
+from fundoscope.imaging.dicom_facts import MAX_BYTES, DicomHeader, FramePath
 from fundoscope.imaging.headers import COPY_AGAIN
 from fundoscope.imaging.kinds import is_dicom
-from fundoscope.imaging.sources import MAX_BYTES, FramePath
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -47,37 +46,6 @@ _MAX_FRAMES = 10_000
 _EYES = {"R": "right", "L": "left"}
 _SIDES = {"24028007": "right", "7771000": "left", "G-A100": "right", "G-A101": "left"}  # SNOMED: right, left
 _INSTALL = "Install it with: pip install 'fundoscope[dicom]'"
-
-
-@dataclass(frozen=True, slots=True)
-class DicomHeader:
-    """The header of a DICOM photograph; blank where the file is silent.
-
-    `patient_name` has its groups as in the file: alphabetic=ideographic=phonetic. `exam_date` is YYYY-MM-DD. `eye` is right,
-    left or blank; `view` what its view code means; `frames` how many pictures it holds. `doubts` says in whole sentences what
-    is burnt into the picture, or contradicts itself. `other_kind` is what the object is where it is no photograph of an eye.
-    """
-
-    sop_class: str
-    sop_instance: str
-    study: str
-    series: str
-    patient_id: str = ""
-    issuer: str = ""
-    patient_name: str = ""
-    accession: str = ""
-    exam_date: str = ""
-    eye: str = ""
-    view: str = ""
-    device: str = ""
-    frames: int = 1
-    doubts: tuple[str, ...] = ()
-    other_kind: str = ""
-
-    @property
-    def patient(self) -> str:
-        """The patient's number with its issuer behind it in brackets, since two hospitals may give the same number."""
-        return f"{self.patient_id} ({self.issuer})" if self.patient_id and self.issuer else self.patient_id
 
 
 def may_be_dicom(path: Path) -> bool:

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from fundoscope.errors import PhotographError
 from fundoscope.imaging.alike import name_alike
 from fundoscope.imaging.decode import decode
-from fundoscope.imaging.dicom_header import DicomHeader
+from fundoscope.imaging.dicom_facts import MAX_BYTES, DicomHeader, FramePath
 from fundoscope.imaging.headers import COPY_AGAIN, check_size
 from fundoscope.imaging.kinds import foreign_kind, format_of
-from fundoscope.imaging.sources import MAX_BYTES, FramePath, Source, load_source, name_of
+from fundoscope.imaging.sources import Source, load_source, name_of
 
 Pixels = NDArray[np.uint8]  # (rows, columns, 3), RGB
 

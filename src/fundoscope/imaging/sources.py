@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
@@ -14,28 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.errors import PhotographError
+from fundoscope.imaging.dicom_facts import MAX_BYTES, FramePath
 
 if TYPE_CHECKING:
     from PIL import Image
 
-MAX_BYTES = 512 * 1024 * 1024
-
 #: What can be read: a path, the bytes of a file, a file opened in binary mode, an array, or a PIL image.
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | NDArray[Any] | Image.Image"
-
-
-@dataclass(frozen=True, slots=True)
-class FramePath(os.PathLike[str]):
-    """One picture, `frame` from 1 on, of a DICOM file that holds several."""
-
-    path: Path
-    frame: int
-
-    def __fspath__(self) -> str:
-        return os.fspath(self.path)
-
-    def __str__(self) -> str:
-        return f"{self.path}#{self.frame}"
 
 
 _TAKEN = (

@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from fundoscope.errors import PhotographError, UsageError
 from fundoscope.findings import Mention
 from fundoscope.folders import Skipped
+from fundoscope.imaging import DicomHeader
 from fundoscope.imaging.dicom_header import (
     DIRECTORY_CLASS,
-    DicomHeader,
     load_dataset,
     may_be_dicom,
     read_dicom_header,
