@@ -97,7 +97,7 @@ def test_crossings_are_listed_with_their_profile_and_graded_by_number(
     add_grading(room, photograph, [row], pictures={"profile_1": {"width": 400}, "crossing_1": "crossing_1.jpg"})
     reader = sign_in("reader")
     page = reader.get(f"/exams/{exam.id}/read").text
-    assert '"profile": {"width": 400}' in page and f"/photographs/{photograph.id}/crossing_1" in page
+    assert '"profile": {"width": 400}' in page and f"/photographs/{photograph.id}/crossings/1/crossing" in page
     assert 'name="right.zone"' not in page
     given = {"kind": "first", f"crossing.{photograph.id}.1": "3"}
     assert reader.post(f"/exams/{exam.id}/read", data=given, follow_redirects=False).status_code == 303

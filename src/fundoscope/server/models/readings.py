@@ -103,13 +103,17 @@ class ReadingTask(OfSite, Recorded):
 
 
 class SignedReport(OfSite, Recorded):
-    """The report of a signed reading, as it was given out; `digest` is SHA-256 of the PDF."""
+    """The report of a signed reading, as it was given out; `digest` is SHA-256 of the PDF.
+
+    `superseded_by` is the reading that superseded its own when it was made; the report then says so on every page.
+    """
 
     __tablename__ = "reports"
     noun: ClassVar[str] = "report"
 
     reading_id: Mapped[int] = mapped_column(ForeignKey("readings.id"), index=True)
     language: Mapped[str] = mapped_column(String(10))
+    superseded_by: Mapped[int | None] = mapped_column(ForeignKey("readings.id"))
     html: Mapped[str] = mapped_column(Text)
     file: Mapped[str] = mapped_column(String(100), default="")  # of the PDF, in the room's pictures
     digest: Mapped[str] = mapped_column(String(64), default="")

@@ -230,7 +230,8 @@ def _describe_crossing(one: ShownPhotograph, crossing: dict[str, Any]) -> dict[s
         "attention": _("evidence for a pinch"),
     }
     pictures = [
-        [f"/photographs/{one.row.id}/{name}_{crossing['crossing']}", words[name]] for name in crossing["pictures"]
+        [f"/photographs/{one.row.id}/crossings/{crossing['crossing']}/{name}", words[name]]
+        for name in crossing["pictures"]
     ]
     return {
         **{name: crossing.get(name) for name in ("row", "col", "profile", "narrowing_1", "narrowing_2", "reason")}, "pictures": pictures,

@@ -19,6 +19,7 @@ from fundoscope.server.routes import (
     programme,
     read,
     readings_v1,
+    reports,
     second_readings,
     sign_in,
     single_sign_on,
@@ -51,4 +52,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     read.router,
     readings_v1.router,
     second_readings.router,
+    reports.router,
+    reports.api,
 )

@@ -204,11 +204,7 @@ _CROSSING = (
 def _hide_answer(shown: ShownPhotograph) -> ShownPhotograph:
     """The photograph with what the tool found where, and without what it thinks of it."""
     kept = ("crossing", "row", "col")
-    crossings = [
-        {name: one[name] for name in kept}
-        | {"profile": None, "pictures": ["crossing"] if "crossing" in one["pictures"] else []}
-        for one in shown.crossings
-    ]
+    crossings = [{name: one[name] for name in kept} | {"profile": None, "pictures": []} for one in shown.crossings]
     return ShownPhotograph(shown.row, None, crossings)
 
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, false, or_, select, true
 from sqlalchemy.orm import Session, selectinload
 
 from fundoscope.guidelines import DueAnswer, decide_infant, read_guideline
@@ -89,7 +89,13 @@ def _open_tasks(caller: Caller) -> Select[ReadingTask]:
         ReadingTask.done_at.is_(None), ReadingTask.site_id.in_(caller.sites),
         or_(ReadingTask.open_from.is_(None), ReadingTask.open_from <= now().date()),
         or_(ReadingTask.reader_id == caller.user_id, ReadingTask.reader_id.is_(None) & ~signed.exists()),
+        true() if caller.role is Role.READER else false(),
     )  # fmt: skip
+
+
+def masked_exams(caller: Caller) -> Select[int]:
+    """The numbers of exams that the caller is to read without knowing other readings, as a subquery."""
+    return _open_tasks(caller).where(ReadingTask.kind.in_(MASKED_KINDS)).with_only_columns(ReadingTask.exam_id)
 
 
 def is_masked(session: Session, caller: Caller, exam: Exam) -> bool:
@@ -145,11 +151,9 @@ def find_readings(
 ) -> Sequence[Reading]:  # fmt: skip
     """Readings of the caller's sites that the caller may see, the newest first; `after` is the last of the page before."""
     caller.require(*CLINICAL)
-    tasks = _open_tasks(caller).where(ReadingTask.kind.in_(MASKED_KINDS))
-    masked = tasks.with_only_columns(ReadingTask.exam_id)
     query = select(Reading).where(
         Reading.site_id.in_(caller.sites), Reading.signed_at.is_not(None) | (Reading.reader_id == caller.user_id),
-        Reading.exam_id.not_in(masked) | ((Reading.reader_id == caller.user_id) & Reading.signed_at.is_(None)),
+        Reading.exam_id.not_in(masked_exams(caller)) | ((Reading.reader_id == caller.user_id) & Reading.signed_at.is_(None)),
     )  # fmt: skip
     if exam_id is not None:
         query = query.where(Reading.exam_id == get_owned(session, caller, Exam, exam_id).id)
