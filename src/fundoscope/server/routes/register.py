@@ -10,6 +10,7 @@ from fundoscope.server.routes import (
     administration_v1,
     exams,
     exams_v1,
+    exports,
     health,
     links,
     lists_v1,
@@ -54,4 +55,5 @@ ROUTERS: tuple[APIRouter, ...] = (
     second_readings.router,
     reports.router,
     reports.api,
+    exports.router,
 )
