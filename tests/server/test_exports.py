@@ -213,7 +213,7 @@ def test_the_commands_of_studies_take_the_cohort(room, sign_in, make_patient, ma
         )
         return done.returncode, done.stdout + done.stderr
 
-    assert run("simulate", "infants", 12, "--out", tmp_path / "eyes", "--seed", 3)[0] == 0
+    assert run("simulate", "infants", 24, "--out", tmp_path / "eyes")[0] == 0
     reader, exams, said = sign_in("reader"), {}, {}
     with (tmp_path / "eyes" / "cohort.csv").open(newline="") as file:
         for row in csv.DictReader(file):
