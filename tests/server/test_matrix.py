@@ -49,6 +49,7 @@ class World:
     patient: int
     other_patient: int
     exam: int
+    signed: int
     photograph: int
     reading: int
     draft: int
@@ -87,6 +88,7 @@ def of(name: str) -> Callable[[World], Any]:
 
 
 PATIENT, EXAM, PHOTOGRAPH = {"patient_id": of("patient")}, {"exam_id": of("exam")}, {"photograph_id": of("photograph")}
+SIGNED = {"exam_id": of("signed")}
 EXAM_NUMBER, ACCOUNT, SITE, TOKEN = ({"number": of(name)} for name in ("exam", "account", "site", "token"))
 WHY = json(why="tried")
 PASSWORD = "a short sentence is good"  # of conftest's people
@@ -248,6 +250,12 @@ MATRIX: dict[str, Entry] = {
     "POST /v1/exams/{exam_id}/readings/preview": Entry((READER,), EXAM, json(note="tried")),
     "GET /v1/readings/{reading_id}": Entry(CLINICAL, {"reading_id": of("reading")}),
     "POST /v1/readings/{reading_id}/sign": Entry((READER,), {"reading_id": of("draft")}, json(password=PASSWORD)),
+    "GET /exams/{exam_id}/report": Entry(CLINICAL, SIGNED),
+    "GET /exams/{exam_id}/report.pdf": Entry(CLINICAL, SIGNED),
+    "GET /v1/reports": Entry(CLINICAL, owned=False),
+    "GET /v1/reports/{report_id}": Entry(CLINICAL, {"report_id": of("report")}),
+    "GET /v1/reports/{report_id}/pdf": Entry(CLINICAL, {"report_id": of("report")}),
+    "POST /v1/readings/{reading_id}/reports": Entry(CLINICAL, {"reading_id": of("reading")}, json(language="en")),
     "GET /second-readings": Entry((READER, ADMINISTRATOR), owned=False),
     "GET /second-readings/{table}.csv": Entry((READER, ADMINISTRATOR), {"table": lambda _: "kappas"}, owned=False),
     "GET /v1/agreement": Entry((READER, ADMINISTRATOR), owned=False),
@@ -255,6 +263,10 @@ MATRIX: dict[str, Entry] = {
     "GET /": Entry(ALL, owned=False),
     "GET /programme": Entry(ALL, owned=False),
     "GET /programme/{table}.csv": Entry(ALL, {"table": lambda _: "coverage"}, owned=False),
+    "GET /exports/cohort.zip": Entry((READER, ADMINISTRATOR), owned=False),
+    "GET /exports/patches.zip": Entry((READER, ADMINISTRATOR), owned=False),
+    "GET /v1/exports/cohort.zip": Entry((READER, ADMINISTRATOR), owned=False),
+    "GET /v1/exports/patches.zip": Entry((READER, ADMINISTRATOR), owned=False),
     "GET /v1/sites": Entry(ALL, owned=False),
     "GET /v1/corrections": Entry(ALL, owned=False),
     "GET /v1/jobs": Entry(ALL, owned=False),
@@ -339,7 +351,7 @@ def make_world(room, site, reader, mark):
         account = add(User(name=mark.lower(), full_name=mark, role="technician"))
         token = add(ApiToken(user_id=account.id, name=mark, digest=mark, expires_at=now(), created_via="command"))
         return World(
-            mark, site.id, patient.id, other.id, exam.id, photograph.id, reading.id, draft.id, report.id, task.id, job.id,
+            mark, site.id, patient.id, other.id, exam.id, signed.id, photograph.id, reading.id, draft.id, report.id, task.id, job.id,
             account.id, token.id,
         )  # fmt: skip
 

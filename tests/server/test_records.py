@@ -28,7 +28,7 @@ from fundoscope.server.models import (
 )
 from fundoscope.server.permissions import Caller, Role
 from fundoscope.server.room import Room
-from fundoscope.server.services import due, exams, jobs, patients
+from fundoscope.server.services import accounts, due, exams, jobs, patients
 from fundoscope.server.services.inputs import check_input
 from fundoscope.server.settings import ServerSettings
 
@@ -189,6 +189,20 @@ def test_each_night_every_infant_is_worked_out_again_and_the_next_night_waits(da
     with database.reading() as session:
         assert {session.get(Patient, number).due["on"] for number in numbers} == {"2024-01-21"}
         assert session.scalars(select(Job.key).where(Job.state == "waiting")).all() == ["refresh_due:2024-01-22"]
+
+
+def test_another_guideline_of_a_site_is_asked_for_all_its_infants(database, tmp_path):
+    with database.transaction() as session:
+        infant, elsewhere = add_infant(session), add_infant(session, ELSEWHERE, site_id=2)
+        site = session.get(Site, 1)
+        values = accounts.SiteValues(name=site.name, guideline="uk-2022", required_views=[])
+        accounts.change_site(session, Caller(3, "Ada", Role.ADMINISTRATOR, frozenset()), 1, values)
+        taken = jobs.take_job(session, "test")
+    write = due.refresh_every_due(Room(ServerSettings(data=tmp_path), database), taken)
+    with database.transaction() as session:
+        write(session)
+        guidelines = [session.get(Patient, each.id).due["guideline"] for each in (infant, elsewhere)]
+        assert guidelines == ["uk-2022", "china-2014"] and session.query(Job).count() == 1
 
 
 # --- patients

@@ -11,6 +11,13 @@ from fundoscope.server.routes.v1 import read_cursor, write_cursor
 from fundoscope.server.services import idempotency
 from fundoscope.server.services.due import refresh_due
 
+#: Their answers hold a secret that is told once, they keep nothing, or asked twice they change nothing more.
+NOT_KEPT = {
+    "/v1/tokens", "/v1/accounts", "/v1/accounts/{number}/link", "/v1/exams/{exam_id}/readings/preview",
+    "/v1/readings/{reading_id}/sign", "/v1/exams/{number}/acknowledge",
+    "/v1/readings/{reading_id}/reports",
+}  # fmt: skip
+
 
 @pytest.fixture
 def nurse(sign_in):
@@ -140,8 +147,14 @@ def test_a_problem_names_its_field_and_the_interface_is_described(nurse, client)
     described = client.get("/v1/openapi.json").json()
     ours = {path: item for path, item in described["paths"].items() if path.startswith("/v1/")}
     assert {"/v1/patients", "/v1/exams/{exam_id}/move", "/v1/sites", "/v1/jobs/{job_id}"} <= set(ours)
+    tags = {tag["name"] for tag in described["tags"]}
+    names = []
     for path, item in ours.items():
         for method, operation in item.items():
-            assert operation["description"], (method, path)
-            if method == "post":
+            names.append(operation["operationId"])
+            assert operation["description"] and set(operation["tags"]) <= tags, (method, path)
+            assert operation["security"] == [{"token": []}], path
+            if method == "post" and path not in NOT_KEPT:
                 assert any(p["name"] == "Idempotency-Key" for p in operation.get("parameters", ())), path
+    assert len(names) == len(set(names))
+    assert described["components"]["securitySchemes"]["token"]["scheme"] == "bearer"

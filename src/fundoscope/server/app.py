@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, nullcontext
+from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +16,7 @@ from fundoscope.server.database import Database
 from fundoscope.server.metrics import RoomMetrics
 from fundoscope.server.room import Room
 from fundoscope.server.routes.register import ROUTERS
+from fundoscope.server.routes.v1 import DESCRIPTION, TAGS
 from fundoscope.server.security.answers import answer_error
 from fundoscope.server.security.gate import Gate
 from fundoscope.server.security.single_sign_on import Provider
@@ -37,6 +39,8 @@ def create_app(settings: ServerSettings, with_worker: bool = False) -> FastAPI:
 
     app = FastAPI(
         title="Fundoscope", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json",
+        version=version("fundoscope"), description=DESCRIPTION, openapi_tags=TAGS,
+        generate_unique_id_function=lambda route: route.name,
         # FastAPI can send spans, with values that people typed, to where its environment says
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )  # fmt: skip

@@ -26,7 +26,7 @@ from types import FrameType
 from fundoscope.server.database import Database
 from fundoscope.server.logs import write_logs
 from fundoscope.server.room import Room
-from fundoscope.server.services import jobs, judging, uploads
+from fundoscope.server.services import due, jobs, judging, uploads
 from fundoscope.server.settings import ServerSettings
 
 POLL_SECONDS = 0.5
@@ -164,6 +164,8 @@ def run_worker(settings: ServerSettings, wake_pipe: bool = False) -> None:
         threading.Thread(target=listen, name="wake", daemon=True).start()
     judging.clear_aside(settings)
     uploads.clear_incoming(settings)
+    with room.database.transaction() as session:
+        due.schedule_refresh(session, due.today())
     worker.start()
     ended.wait()
     worker.stop()

@@ -22,7 +22,7 @@ from fundoscope.vessels import draw
 from fundoscope.vessels.calibre import CalibreModel, WidthProfile
 from fundoscope.vessels.courses import crosses_zone, follow_vessels
 from fundoscope.vessels.disc import CONFIDENT, Disc
-from fundoscope.vessels.equivalents import ARTERIOLES, FOUR, SIX, VENULES, equivalent
+from fundoscope.vessels.equivalents import ARTERIOLES, SIX, VENULES, equivalent
 from fundoscope.vessels.fractal import fractal_dimension
 from fundoscope.vessels.graph import Centreline, Mask, Points
 from fundoscope.vessels.tortuosity import tortuosity
@@ -158,12 +158,6 @@ class ZoneCalibres:
     def avr(self) -> float:
         """CRAE / CRVE."""
         return self.crae / self.crve
-
-    @property
-    def ratio_of_four(self) -> float:
-        """The same ratio of only the four widest of each kind: not the AVR, but known in views that show no six."""
-        arterioles, venules = ([each.width for each in vessels] for vessels in (self.arterioles, self.venules))
-        return equivalent(arterioles, ARTERIOLES, FOUR) / equivalent(venules, VENULES, FOUR)
 
     @property
     def taken(self) -> tuple[CountedVessel, ...]:

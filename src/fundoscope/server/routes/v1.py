@@ -25,6 +25,32 @@ from fundoscope.server.routes.access import TheCaller, TheRoom
 from fundoscope.server.services.idempotency import KeptAnswer, find_answer, keep_answer
 
 T = TypeVar("T")
+
+#: The head of `/v1/openapi.json`.
+DESCRIPTION = """Everything that the pages of the reading room do, for programs.
+
+Make a token on your account's page and send it as `Authorization: Bearer TOKEN`. Lists come in pages: send `next` of one page as
+`cursor` of the following call. A POST with an `Idempotency-Key` is done once, however often it is sent. Errors are problem+json.
+Ages at birth are written in weeks and days (28+3), days as YYYY-MM-DD, moments in UTC, weights in g. Research use only."""
+TAGS = [
+    {"name": "account", "description": "Whose token it is; tokens."},
+    {"name": "worklist", "description": "What waits for somebody, the most urgent first."},
+    {"name": "patients", "description": "Infants and adults, and what is due for them by which rule."},
+    {"name": "exams", "description": "Visits, from the first photograph to the signature."},
+    {"name": "photographs", "description": "Photographs in, what the tool said of them, pictures out."},
+    {"name": "readings", "description": "What readers found, and signed."},
+    {"name": "reports", "description": "Reports of signed readings, as they were given out."},
+    {"name": "exports", "description": "Tables and patches for studies, de-identified."},
+    {"name": "second readings", "description": "Agreement of readers, accuracy of the tool and of readers."},
+    {"name": "programme", "description": "Coverage, overdue, lost to follow-up."},
+    {"name": "corrections", "description": "What was put right, and why."},
+    {"name": "jobs", "description": "Work that waits, runs, is done or has failed."},
+    {"name": "sites", "description": "Places and their rules."},
+    {"name": "accounts", "description": "People; for administrators."},
+    {"name": "audit", "description": "Who did what; for administrators."},
+    {"name": "health", "description": "Whether the room works."},
+]
+
 LARGEST = 2**31 - 1  # that a number of a row can be
 
 #: A number of a row in a path.

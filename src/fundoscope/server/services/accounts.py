@@ -21,7 +21,8 @@ from fundoscope.server.errors import ConflictError, GoneError, InvalidError, Not
 from fundoscope.server.models import VIEWS, OneTimeLink, Site, User, now
 from fundoscope.server.permissions import Caller, Role
 from fundoscope.server.security.secrets import digest, new_secret
-from fundoscope.server.services import audit, sessions
+from fundoscope.server.services import audit, due, sessions
+from fundoscope.server.services.exam_state import refresh_open_exams
 from fundoscope.server.services.inputs import Line, Number
 
 LINK_LIVES = {"administrator": timedelta(days=1), "invitation": timedelta(days=7), "password": timedelta(days=1)}
@@ -266,7 +267,7 @@ def add_site(session: Session, caller: Caller, values: SiteValues) -> Site:
 
 
 def change_site(session: Session, caller: Caller, number: int, values: SiteValues) -> Site:
-    """Change the rules of a site; what is due is worked out anew from the next change or day on."""
+    """Change the rules of a site; missing views are worked out anew at once, and what is due for its infants by a job."""
     caller.require(Role.ADMINISTRATOR)
     site = find_site(session, caller, number)
     _check_site(session, values, site.id)
@@ -275,6 +276,10 @@ def change_site(session: Session, caller: Caller, number: int, values: SiteValue
         setattr(site, name, value)
     after = values.model_dump(exclude={"name"})
     changed = {name: [before[name], value] for name, value in after.items() if before[name] != value}
+    if "required_views" in changed:
+        refresh_open_exams(session, site.id)
+    if "guideline" in changed:
+        due.schedule_refresh_of_site(session, site.id)
     audit.record(session, caller, "site.change", "site", site.id, site_id=site.id, changed=changed)
     return site
 

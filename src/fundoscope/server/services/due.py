@@ -25,13 +25,14 @@ from fundoscope.guidelines import (
     read_guideline,
 )
 from fundoscope.guidelines.rules import Plus, Regression, Stage, Zone
-from fundoscope.server.models import Exam, EyeReading, Job, Patient, Reading, Site
+from fundoscope.server.models import Exam, EyeReading, Job, Patient, Reading, Site, now
 from fundoscope.server.room import Room
 from fundoscope.server.services.exam_state import DECIDING_KINDS
 from fundoscope.server.services.jobs import TakenJob, WriteAnswer, add_job, handler
 
 #: How an infant may have left so that nothing is due any more; one that is lost is still due.
 ENDED = ("died", "transferred", "finished")
+_KIND = "refresh_due"  # of jobs
 _SLICE = 200  # infants of one transaction of the nightly refresh: uploads wait only that long
 _RUN_AT = timedelta(minutes=5)  # after midnight
 
@@ -146,37 +147,47 @@ def describe_answer(answer: DueAnswer) -> dict[str, Any]:
     return {"on": answer.on.isoformat(), **row, "eyes": eyes}
 
 
-# --- each night
+# --- each night, and after a change of a site's guideline
 
 
 def schedule_refresh(session: Session, day: date) -> Job:
     """Put the refresh of a day into the queue, to run soon after that day has begun; once, however often it is asked for."""
     begins = datetime.combine(day, datetime.min.time()).astimezone() + _RUN_AT
-    return add_job(
-        session, "refresh_due", f"refresh_due:{day}", {"day": day.isoformat()}, priority=90, run_after=begins
-    )
+    return add_job(session, _KIND, f"{_KIND}:{day}", {"day": day.isoformat()}, priority=90, run_after=begins)
 
 
-@handler("refresh_due")
+def schedule_refresh_of_site(session: Session, site_id: int) -> Job:
+    """Put the refresh of a site's infants into the queue, to run at once: its guideline has changed."""
+    key = f"{_KIND}:site {site_id}:{now().isoformat()}"
+    return add_job(session, _KIND, key, {"site": site_id}, site_id, priority=40)
+
+
+def _schedule_next_day(session: Session, job: TakenJob, reason: str = "") -> None:
+    """One night that failed must not end all that come after it."""
+    if "day" in job.payload:
+        schedule_refresh(session, max(date.fromisoformat(job.payload["day"]), today()) + timedelta(days=1))
+
+
+@handler(_KIND, give_up=_schedule_next_day)
 def refresh_every_due(room: Room, job: TakenJob) -> WriteAnswer:
-    """Work out what is due for every infant, a slice of them in each transaction; then put the next night into the queue."""
-    on = max(date.fromisoformat(job.payload["day"]), today())  # a room that was switched off for a week does it once
-    for numbers in _slices(room):
+    """Work out what is due for every infant, a slice of them in each transaction; then put the next night into the queue.
+
+    It is the due of the day on which the job runs: a room that was switched off for a week does it once.
+    """
+    for numbers in _slices(room, job.payload.get("site")):
         with room.database.transaction() as session:
             patients = session.scalars(select(Patient).where(Patient.id.in_(numbers)).with_for_update()).all()
-            refresh_all_due(session, patients, on)
-
-    def write(session: Session) -> None:
-        schedule_refresh(session, on + timedelta(days=1))
-
-    return write
+            refresh_all_due(session, patients, today())
+    return lambda session: _schedule_next_day(session, job)
 
 
-def _slices(room: Room) -> Iterator[Sequence[int]]:
+def _slices(room: Room, site_id: int | None) -> Iterator[Sequence[int]]:
     last = 0
     while True:
+        query = select(Patient.id).where(Patient.id > last, Patient.kind == "infant", Patient.merged_into.is_(None))
+        if site_id is not None:
+            query = query.where(Patient.site_id == site_id)
         with room.database.reading() as session:
-            query = select(Patient.id).where(Patient.id > last, Patient.kind == "infant", Patient.merged_into.is_(None))
             numbers = session.scalars(query.order_by(Patient.id).limit(_SLICE)).all()
         if not numbers:
             return
