@@ -74,6 +74,10 @@ WRITES = {
     "doctor": (),
     "rop due": (),
     "serve": (),
+    "server backup": ("",),  # --out is the file itself
+    "server restore": (),
+    "server audit verify": (),
+    "server audit anchor": (),
 }
 #: The words of a call that reads `{it}`, by command and the parameter through which it reads.
 CALLS = {
@@ -109,10 +113,22 @@ CALLS = {
     ("cohort agreement", "table"): "cohort agreement {it} --out {out}",
     ("cohort agreement", "bundle"): "cohort agreement {readings} --out {out} --bundle {folder}",
     ("cohort from-folders", "folder"): "cohort from-folders {folder} --out {out}",
+    ("server backup", "data"): "server backup --data {folder} --out {out}",
+    ("server backup", "passphrase_file"): "server backup --data {folder} --out {out} --passphrase-file {it}",
     ("forensics", "table"): "forensics {it} --folds {folds} --out {out}",
     ("forensics", "folds"): "forensics {reported} --folds {it} --out {out}",
 }
-READS_ONLY = {"bundle selftest", "bundle show", "bundle verify", "doctor", "rop due", "serve"}
+READS_ONLY = {
+    "bundle selftest",
+    "bundle show",
+    "bundle verify",
+    "doctor",
+    "rop due",
+    "serve",
+    "server restore",
+    "server audit verify",
+    "server audit anchor",
+}
 REPORTED = "name,accuracy,precision,f1,sensitivity,specificity\nx,0.9,,,,\n"
 FOLDS = "fold,part,class,n\n1,validation,positive,20\n1,validation,negative,30\n"
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,6 +13,7 @@ from fundoscope.errors import UsageError
 from fundoscope.server.app import create_app
 from fundoscope.server.database import Database
 from fundoscope.server.logs import write_logs
+from fundoscope.server.private_files import private_files
 from fundoscope.server.room import Room
 from fundoscope.server.security.hosts import is_loopback
 from fundoscope.server.services import accounts
@@ -66,16 +65,6 @@ def serve_room(
         uvicorn.Server(config).run(sockets=[listener])
 
 
-@contextmanager
-def private_files() -> Generator[None]:
-    """Files that are made within the block are for their owner only (0600, folders 0700)."""
-    before = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(before)
-
-
 def check_reach(settings: ServerSettings) -> None:
     """Raise `UsageError` where the room would listen beyond loopback without TLS or a stated proxy, or under no name."""
     if settings.certificate is not None:
@@ -99,15 +88,20 @@ def check_reach(settings: ServerSettings) -> None:
 def open_room(settings: ServerSettings) -> Room:
     """The room with a database of the newest schema, and a folder that only its owner reads."""
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Room(settings, open_database(settings))
+
+
+def open_database(settings: ServerSettings) -> Database:
+    """The database of the settings, brought to the newest schema. Raises `UsageError` where it cannot be reached."""
     try:
-        room = Room(settings, Database(settings.database_url))
-        room.database.upgrade()
+        database = Database(settings.database_url)
+        database.upgrade()
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
         raise UsageError(
             f"The database cannot be opened ({reason}). Check --database, or the folder --data."
         ) from error
-    return room
+    return database
 
 
 def _listen(settings: ServerSettings) -> socket.socket:
