@@ -350,13 +350,14 @@ def _run_postgresql(settings: ServerSettings, program: str, *arguments: str, res
     """Run a program of PostgreSQL on the room's database; its password stands in no list of processes."""
     url = make_url(settings.database_url)
     known = {"PGHOST": url.host, "PGPORT": url.port, "PGUSER": url.username, "PGPASSWORD": url.password}
-    known |= {f"PG{name.upper()}": value for name, value in url.query.items() if name in ("sslmode", "sslrootcert")}
-    name = [f"--dbname={url.database}"] if restore else [str(url.database)]
+    environment = {**os.environ, **{key: str(value) for key, value in known.items() if value}}
+    for option in ("sslmode", "sslrootcert"):
+        if option in url.query:
+            environment[f"PG{option.upper()}"] = str(url.query[option])
+    name = f"--dbname={url.database}" if restore else str(url.database)
+    call = [program, "--no-password", *arguments, name]
     try:
-        done = subprocess.run(
-            [program, "--no-password", *arguments, *name], capture_output=True, text=True, check=False,
-            env=os.environ | {key: str(value) for key, value in known.items() if value},
-        )  # fmt: skip
+        done = subprocess.run(call, capture_output=True, text=True, check=False, env=environment)
     except FileNotFoundError:
         raise UsageError(
             f"{program} is not installed. Install PostgreSQL's client programs, of the server's version or later."

@@ -43,7 +43,7 @@ class SealedWriter(io.RawIOBase):
         """It can be written."""
         return True
 
-    def write(self, content: bytes, /) -> int:  # ty: ignore[invalid-method-override]
+    def write(self, content: bytes, /) -> int:  # ty: ignore[incompatible-method-override]
         """Take bytes; full pieces go out, the last one is held until more comes or the end."""
         self._held += content
         while len(self._held) > PIECE:
@@ -77,7 +77,7 @@ class SealedReader(io.RawIOBase):
         """It can be read."""
         return True
 
-    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # ty: ignore[invalid-method-override]
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # ty: ignore[incompatible-method-override]
         """Fill the buffer as far as the piece at hand goes; 0 at the end."""
         while not self._open:
             if not self._ahead:
