@@ -268,6 +268,17 @@ def test_a_preview_tells_type_and_date_and_what_is_missing(room, exam, rita):
     assert preview(zone=None, stage=None, plus=None).gaps == ["Right eye: enter a finding, or why it cannot be graded."]
 
 
+def test_a_rop_makes_no_eye_less_urgent(room, exam, rita):
+    def preview(**right):
+        with room.database.reading() as session:
+            return preview_reading(session, rita.caller, exam.id, content(**right))
+
+    assert preview(stage="3", plus="plus").due.rule == "treatment"
+    assert preview(stage="3", plus="plus", aggressive=True).due.rule == "treatment"
+    assert preview(stage="1", plus="plus", aggressive=True).eyes[0].aggressive
+    assert preview(zone="I", stage=None, plus="plus", aggressive=True).due.rule == "treatment"
+
+
 def test_contradictions_are_not_signed():
     vascular = {"eye": "right", "vascularised": True, "stage": "2", "zone": "III"}
     other = {"eye": "left", "stage": "0", "zone": "III", "plus": "no"}

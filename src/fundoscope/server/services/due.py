@@ -24,10 +24,10 @@ from fundoscope.guidelines import (
     decide_infant,
     read_guideline,
 )
-from fundoscope.guidelines.rules import Plus, Regression, Stage, Zone
+from fundoscope.guidelines.rules import Plus, Regression, Zone
 from fundoscope.server.models import Exam, EyeReading, Job, Patient, Reading, Site, now
 from fundoscope.server.room import Room
-from fundoscope.server.services.exam_state import DECIDING_KINDS
+from fundoscope.server.services.exam_state import DECIDING_KINDS, rule_stage
 from fundoscope.server.services.jobs import TakenJob, WriteAnswer, add_job, handler
 
 #: How an infant may have left so that nothing is due any more; one that is lost is still due.
@@ -120,15 +120,10 @@ def gestational_age_of(patient: Patient) -> GestationalAge | None:
 
 
 def _findings(eye: EyeReading) -> dict[str, Any]:
-    """Zone, stage and plus in the words of the guidelines; 4A is 4, A-ROP a stage. An eye that cannot be graded has none."""
+    """Zone, stage and plus in the words of the guidelines. An eye that cannot be graded has none."""
     if not eye.gradable:
         return {}
-    stage = "A-ROP" if eye.aggressive else (eye.stage or "")[:1]
-    return {
-        "zone": cast(Zone, eye.zone or None),
-        "stage": cast(Stage, stage or None),
-        "plus": cast(Plus, eye.plus or None),
-    }
+    return {"zone": cast(Zone, eye.zone or None), "stage": rule_stage(eye), "plus": cast(Plus, eye.plus or None)}
 
 
 def describe_answer(answer: DueAnswer) -> dict[str, Any]:

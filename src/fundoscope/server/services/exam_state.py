@@ -113,10 +113,9 @@ def classify_eye(eye: EyeReading) -> EyeClasses:
     settled = eye.regression == "regressed" or (eye.vascularised and eye.stage in (None, "0"))
     if settled and not eye.aggressive:
         return EyeClasses(False, False)
-    stage = "A-ROP" if eye.aggressive else eye.stage
-    stage = stage[0] if stage and stage not in STAGES else stage  # 4A
+    stage = rule_stage(eye)
     zones = ZONES if eye.zone is None else (cast(Zone, eye.zone),)
-    stages = STAGES if stage is None else (cast(Stage, stage),)
+    stages = STAGES if stage is None else (stage,)
     pluses = PLUS if eye.plus is None else (cast(Plus, eye.plus),)
     types, referrals = set(), set()
     for zone in zones:
@@ -130,6 +129,21 @@ def classify_eye(eye: EyeReading) -> EyeClasses:
         referrals.pop() if len(referrals) == 1 else None,
         bool(eye.aggressive),
     )
+
+
+def rule_stage(eye: EyeReading) -> Stage | None:
+    """The stage of an eye as the rules know it: without its letter (4A is 4), and A-ROP for an aggressive one.
+
+    No rule on A-ROP may make an eye less urgent: where the stage that was written makes it type 1 of ETROP, that stage stands.
+    """
+    written = cast(Stage, eye.stage[0]) if eye.stage else None
+    if not eye.aggressive:
+        return written
+    if written is not None and eye.zone is not None and eye.plus is not None:
+        found = etrop_types().classify(cast(Zone, eye.zone), written, cast(Plus, eye.plus))
+        if found is not None and found.id == "type 1":
+            return written
+    return "A-ROP"
 
 
 def _find_reason(session: Session, exam: Exam, refused: Sequence[Photograph]) -> UrgencyReason:

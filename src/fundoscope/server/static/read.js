@@ -56,15 +56,24 @@
         this.canvas.replaceChildren(...(photograph ? [picture] : []));
         return;
       }
-      if (photograph && !this.items.has(photograph.id)) {
-        this.items.set(photograph.id, null);
-        this.viewer.addTiledImage({
-          tileSource: { type: "image", url: photograph.url, buildPyramid: true }, opacity: 0,
-          success: ({ item }) => { this.items.set(photograph.id, item); this.draw(); },
-          error: () => { this.items.delete(photograph.id); told.textContent = texts.nopicture; },
-        });
-      }
+      if (photograph) this.load(photograph);
       this.draw();
+    }
+
+    /** Have a photograph ready; one that is being looked at is drawn, and then the others of the exam are fetched. */
+    load(photograph) {
+      if (!this.viewer || this.items.has(photograph.id)) return;
+      this.items.set(photograph.id, null);
+      this.viewer.addTiledImage({
+        tileSource: { type: "image", url: photograph.url, buildPyramid: true }, opacity: 0,
+        success: ({ item }) => {
+          this.items.set(photograph.id, item);
+          if (this.shown === photograph) this.draw();
+          const next = this === panes[0] && own.find((one) => !this.items.has(one.id));
+          if (next) this.load(next);
+        },
+        error: () => { if (this.shown === photograph) told.textContent = texts.nopicture; },
+      });
     }
 
     /** Show the item of the photograph, once it is there, with its layers; the one before stays until then. */
@@ -134,7 +143,7 @@
       if (!this.viewer || !this.size) return;
       const viewport = this.viewer.viewport;
       viewport.panTo(new window.OpenSeadragon.Point(col / this.size.width, row / this.size.width));
-      if (viewport.getZoom() < 3 * viewport.getHomeZoom()) viewport.zoomTo(4 * viewport.getHomeZoom());
+      if (viewport.getZoom() < 2.5 * viewport.getHomeZoom()) viewport.zoomTo(3 * viewport.getHomeZoom());
     }
   }
 
@@ -144,7 +153,8 @@
   document.head.append(found);
 
   const panesBox = document.getElementById("panes");
-  const panes = [...panesBox.querySelectorAll(".pane")].map((figure) => new Pane(figure));
+  const panes = [];
+  for (const figure of panesBox.querySelectorAll(".pane")) panes.push(new Pane(figure));
   let active = panes[0];
   let layout = "one";
   let remembered = null; // the photograph of this exam that was looked at last
