@@ -74,12 +74,15 @@ def test_a_job_of_a_dead_worker_is_taken_again_and_the_dead_one_may_not_finish_i
     change_all(database, lease_until=now() - timedelta(seconds=1))
     alive = take(database, "b")
     assert (alive.id, alive.attempts) == (dead.id, 2)
-    for step in (jobs.finish_job, lambda session, job: jobs.fail_job(session, job, "late")):
+    for step in (
+        lambda session, job: jobs.finish_jobs(session, [job]),
+        lambda session, job: jobs.fail_job(session, job, "late"),
+    ):
         with pytest.raises(jobs.LeaseLostError), database.transaction() as session:
             step(session, dead)
     with database.transaction() as session:
         assert not jobs.prolong_lease(session, dead)
-        jobs.finish_job(session, alive)
+        jobs.finish_jobs(session, [alive])
     with database.reading() as session:
         assert session.scalars(select(Job.state)).all() == ["done"]
     assert take(database) is None
@@ -123,7 +126,7 @@ def test_a_full_queue_tells_how_long_to_wait_by_its_own_pace(database):
         assert caught.value.status == 503 and caught.value.retry_after == 120  # nothing was finished yet
     for _ in range(2):
         with database.transaction() as session:
-            jobs.finish_job(session, jobs.take_job(session, "a"))
+            jobs.finish_jobs(session, [jobs.take_job(session, "a")])
     with database.reading() as session, pytest.raises(BusyError) as caught:
         jobs.require_place(session, 2, coming=2)
     assert caught.value.retry_after == 60  # two too many, two finished in a minute

@@ -91,8 +91,8 @@ def add_photograph(room, data, name="OD disc.png"):
         )  # fmt: skip
         session.add(photograph)
         session.flush()
-        judging.ask_to_judge(session, photograph, patient, None)
-        judging.ask_to_judge(session, photograph, patient, None)
+        judging.ask_to_judge(session, [photograph], patient, None)
+        judging.ask_to_judge(session, [photograph], patient, None)
         return photograph.id
 
 
@@ -104,7 +104,7 @@ def take(room):
 def write(room, job, answer_writer):
     with room.database.transaction() as session:
         answer_writer(session)
-        jobs.finish_job(session, job)
+        jobs.finish_jobs(session, [job])
 
 
 def test_a_photograph_is_judged_once_with_its_pictures(judged_room, eyes):
@@ -128,7 +128,7 @@ def test_a_photograph_is_judged_once_with_its_pictures(judged_room, eyes):
         assert grading.probability is not None and grading.rows["rows"][0]["file"] == "OD disc.png"
         assert exam.photographs_waiting == 0 and exam.missing_views == ["left:disc"] and exam.suspected is not None
         lines = session.scalars(select(AuditEntry.action)).all()
-        assert lines == ["photograph.judge"] and not list(audit.find_breaks(session))
+        assert lines == ["photographs.judge"] and not list(audit.find_breaks(session))
         for name in ("photograph", "thumbnail", "activation"):
             file = judging.picture_file(judged_room.settings, photograph, grading, name)
             assert file.stat().st_size > 500 and file.stat().st_mode & 0o077 == 0

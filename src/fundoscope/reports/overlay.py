@@ -57,11 +57,10 @@ def overlay(picture: Pixels, activation: Activation, scale: float | None = None)
 def overlay_layer(picture: Pixels, activation: Activation, scale: float | None = None) -> NDArray[np.uint8]:
     """What `overlay` lays over the photograph, alone: (rows, columns, 4), RGB and opacity; a page fades it in and out."""
     strength, level = _strength(picture, activation, scale)
-    share, shared_colour = _tables()
-    colour = np.round(shared_colour / np.maximum(share, 1e-6)).astype(np.uint8)[0]
-    steps = cv2.convertScaleAbs(strength, alpha=255).astype(np.uint8, copy=False)
-    colours = np.ascontiguousarray(colour[steps])
-    opacity = np.round(255 * share[0, :, 0]).astype(np.uint8)[steps]
+    colour, opacity = _layer_tables()
+    steps = cv2.convertScaleAbs(strength, alpha=255)
+    colours = np.asarray(cv2.LUT(cv2.merge([steps] * 3), colour), np.uint8)
+    opacity = np.asarray(cv2.LUT(steps, opacity), np.uint8)
     if level is not None:
         drawn = _contour(colours, strength, level)
         opacity[(drawn != colours).any(2)] = 255
@@ -150,6 +149,14 @@ def _tables() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     levels = np.round(_WEAKEST_COLOUR + (255 - _WEAKEST_COLOUR) * strength).astype(np.uint8)
     colours = cv2.applyColorMap(levels, _COLOURS)[..., ::-1].reshape(1, 256, 3)
     return np.repeat(share[None, :, None], 3, axis=2), (colours * share[None, :, None]).astype(np.float32)
+
+
+@functools.cache
+def _layer_tables() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """For 256 levels of strength: the colour (red, green, blue), and how opaque it is."""
+    share, shared_colour = _tables()
+    colour = np.round(shared_colour / np.maximum(share, 1e-6)).astype(np.uint8)
+    return colour, np.round(255 * share[..., 0]).astype(np.uint8)
 
 
 def _tint(picture: Pixels, strength: NDArray[np.float32]) -> Pixels:

@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import sys
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,9 +32,8 @@ from fundoscope.reports.profile import draw_profile
 from fundoscope.rop.screening.screener import RopEvidence
 from fundoscope.runs.engines import grade_isolated
 
-THUMBNAIL_SIDE = 360  # pixels of the longer side
+THUMBNAIL_SIDE = 320  # pixels of the longer side; half of the smallest camera's, which is the quickest to make
 _QUALITY = 92  # of the photograph's JPEG; a smaller one shows blocks where a reader enlarges it
-_NICE = 5  # pages are answered before photographs are judged
 _GRACE = 5  # seconds beyond the limit of one photograph, on the processor, at which the system itself ends an orphan
 
 
@@ -43,7 +43,6 @@ def main(limit_bytes: int, limit_seconds: int) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a decoder prints is no answer
     os.umask(0o077)
-    os.nice(_NICE)
     limit(resource.RLIMIT_AS, limit_bytes)
     limit(resource.RLIMIT_CORE, 0)
     cv2.setNumThreads(1)
@@ -88,13 +87,18 @@ def judge(grader: Grader, photograph: Path, name: str, folder: Path) -> dict[str
     first = graded.findings[0]
     answer: dict[str, Any] = {
         "grader": grader.name, "bundle": grader.identity.name, "bundle_digest": grader.identity.digest,
-        "version": fundoscope.__version__, "status": first.status.value, "reason": first.reason,
+        "version": _version(), "status": first.status.value, "reason": first.reason,
         "rows": [finding.as_row() for finding in graded.findings], "probability": None, "suspected": None,
         "size": size, "pictures": pictures,
     }  # fmt: skip
     if isinstance(first, RopFinding):
         answer.update(probability=first.p_rop, suspected=first.rop)
     return answer
+
+
+@cache
+def _version() -> str:
+    return fundoscope.__version__
 
 
 def draw_pictures(graded: GradedPhotograph, photograph: Path, folder: Path) -> tuple[tuple[int, int], dict[str, Any]]:
@@ -113,7 +117,7 @@ def draw_pictures(graded: GradedPhotograph, photograph: Path, folder: Path) -> t
     save("thumbnail", shrink(pixels, THUMBNAIL_SIDE))
     if isinstance(evidence, RopEvidence) and evidence.picture is not None and evidence.activation is not None:
         layer = overlay_layer(evidence.picture, evidence.activation)
-        _, data = cv2.imencode(".png", cv2.cvtColor(layer, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_PNG_COMPRESSION, 3])
+        _, data = cv2.imencode(".png", cv2.cvtColor(layer, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_PNG_COMPRESSION, 1])
         pictures["activation"] = "activation.png"
         (folder / pictures["activation"]).write_bytes(data.tobytes())
         assert evidence.place is not None

@@ -6,13 +6,18 @@ from dataclasses import dataclass, field
 
 from fundoscope.server.database import Database
 from fundoscope.server.events import ExamEvents
+from fundoscope.server.grouping import GroupWriter
 from fundoscope.server.settings import ServerSettings
 
 
 @dataclass(frozen=True)
 class Room:
-    """One reading room: its settings, its database, and who is told of changes at once."""
+    """One reading room: its settings, its database, who is told of changes at once, and who writes uploads down."""
 
     settings: ServerSettings
     database: Database
     events: ExamEvents = field(default_factory=ExamEvents)
+    uploads: GroupWriter = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "uploads", GroupWriter(self.database))

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -72,53 +72,72 @@ class Worker:
         self._leases.join()
 
     def _work(self) -> None:
-        job = None
-        while job is not None or not self._stopped.is_set():
+        taken: list[jobs.TakenJob] = []
+        while taken or not self._stopped.is_set():
             rings = self._rings
             try:
-                job = job or self._take()
-                if job is not None:
-                    job = self._do(job)
+                taken = taken or self._take()
+                if taken:
+                    taken = self._do(taken)
                     continue
             except Exception:  # noqa: BLE001 - the database is away or busy; what was held is taken again when its lease ends
                 _log.exception("a worker could not reach its queue")
-                job = None
+                taken = []
             with self._woken:
                 if self._rings == rings and not self._stopped.is_set():
                     self._woken.wait(POLL_SECONDS)
 
-    def _take(self) -> jobs.TakenJob | None:
-        """The next job; SQLite's one writer is not disturbed where there is none."""
+    def _take(self) -> list[jobs.TakenJob]:
+        """The next jobs; SQLite's one writer is not disturbed where there is none."""
         with self._room.database.reading() as session:
             moment = jobs.next_moment(session)
         if moment is None or moment > jobs.now() or self._stopped.is_set():
-            return None
+            return []
         with self._room.database.transaction() as session:
-            return jobs.take_job(session, self._owner, tuple(jobs.HANDLERS))
+            return jobs.take_jobs(session, self._owner, tuple(jobs.HANDLERS))
 
-    def _do(self, job: jobs.TakenJob) -> jobs.TakenJob | None:
-        """Do a job, and take the next one in the transaction that finishes it."""
-        self._held[job.id] = job
-        following = None
+    def _do(self, taken: list[jobs.TakenJob]) -> list[jobs.TakenJob]:
+        """Do jobs, write all their answers, and take the next ones in the transaction that finishes these."""
+        self._held.update((job.id, job) for job in taken)
+        found: list[tuple[jobs.TakenJob, jobs.WriteAnswer]] = []
         try:
-            write = jobs.HANDLERS[job.kind].work(self._room, job)
-            with self._room.database.transaction() as session:
-                write(session)
-                jobs.finish_job(session, job)
-                if not self._stopped.is_set():
-                    following = jobs.take_job(session, self._owner, tuple(jobs.HANDLERS))
-        except jobs.LeaseLostError:
-            _log.warning("job %s took so long that another worker has it", job.id)
-        except Exception as error:  # noqa: BLE001 - one job must not end the worker
-            _log.exception("job %s of kind %s failed, attempt %s", job.id, job.kind, job.attempts)
-            with suppress(jobs.LeaseLostError), self._room.database.transaction() as session:
-                jobs.fail_job(session, job, f"{type(error).__name__}: {error}")
+            for job in taken:
+                try:
+                    found.append((job, jobs.HANDLERS[job.kind].work(self._room, job)))
+                except Exception as error:  # noqa: BLE001 - one job must not end the worker
+                    self._fail(job, error)
+            try:
+                return self._finish(found, take=True)
+            except Exception:  # noqa: BLE001 - one of them is at fault: each by itself, below
+                _log.exception("answers could not be written together")
+            for one in found:
+                try:
+                    self._finish([one], take=False)
+                except jobs.LeaseLostError:
+                    _log.warning("job %s took so long that another worker has it", one[0].id)
+                except Exception as error:  # noqa: BLE001 - as above
+                    self._fail(one[0], error)
+            return []
         finally:
-            del self._held[job.id]
-        exam = job.payload.get("exam")
-        if isinstance(exam, int):
-            self._on_done(exam)
-        return following
+            for job in taken:
+                del self._held[job.id]
+            for exam in {job.payload["exam"] for job in taken if isinstance(job.payload.get("exam"), int)}:
+                self._on_done(exam)
+
+    def _finish(self, found: Sequence[tuple[jobs.TakenJob, jobs.WriteAnswer]], take: bool) -> list[jobs.TakenJob]:
+        with self._room.database.transaction() as session:
+            for _, write in found:
+                write(session)
+            if found:
+                jobs.finish_jobs(session, [job for job, _ in found])
+            if not take or self._stopped.is_set():
+                return []
+            return jobs.take_jobs(session, self._owner, tuple(jobs.HANDLERS))
+
+    def _fail(self, job: jobs.TakenJob, error: Exception) -> None:
+        _log.error("job %s of kind %s failed, attempt %s", job.id, job.kind, job.attempts, exc_info=error)
+        with suppress(jobs.LeaseLostError), self._room.database.transaction() as session:
+            jobs.fail_job(session, job, f"{type(error).__name__}: {error}")
 
     def _prolong_leases(self) -> None:
         while not self._idle.wait(jobs.HEARTBEAT_SECONDS):

@@ -42,7 +42,7 @@ def show_picture(photograph_id: RowNumber, request: Request, room: TheRoom, call
 
 @router.get("/photographs/{photograph_id}/thumbnail", response_model=None)
 def show_thumbnail(photograph_id: RowNumber, request: Request, room: TheRoom, caller: TheCaller) -> Response:
-    """The photograph, its longer side 360 pixels."""
+    """The photograph, its longer side 320 pixels."""
     with room.database.reading() as session:
         photograph, grading = _find(session, caller, photograph_id)
     return _send(request, room, photograph, grading, "thumbnail")

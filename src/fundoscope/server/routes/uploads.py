@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy.orm import Session
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -126,13 +127,17 @@ async def take_upload(request: Request, room: Room, caller: Caller, exam_id: int
         digest = hashlib.sha256(json.dumps([exam_id, [(each.name, each.digest) for each in sent]]).encode()).hexdigest()
         found = uploads.sort_files(sent, folder, limits)
         uploads.keep_files(found, room.settings)
-        with room.database.transaction() as session:
+
+        def write(session: Session) -> KeptAnswer:
             kept = find_answer(session, caller, key, digest) if key else None
             if kept is None:
                 receipt = uploads.add_photographs(session, caller, exam_id, found, limits)
                 kept = KeptAnswer(201 if receipt.accepted else 200, receipt.model_dump_json())
                 if key:
                     keep_answer(session, caller, key, kept)
+            return kept
+
+        kept = room.uploads.run(write)
         room.events.publish(exam_id)
         return Response(kept.body, kept.status, media_type="application/json")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, event, func, select, update
+from sqlalchemy import Select, and_, event, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -28,6 +28,7 @@ LEASE_SECONDS = 20
 HEARTBEAT_SECONDS = 5  # between two prolongations of a lease
 MAX_ATTEMPTS = 5
 FIRST_WAIT_SECONDS = 2  # after the first attempt that failed; each further wait is four times as long
+_MOST_TOGETHER = 8  # jobs that are looked at to find some of one kind
 _ERROR_LENGTH = 2000  # characters of an error that are kept
 _SHORTEST_RETRY, _LONGEST_RETRY = 2, 120  # seconds that are told to who met a full queue
 
@@ -56,10 +57,14 @@ WriteAnswer = Callable[[Session], None]
 
 @dataclass(frozen=True, slots=True)
 class JobHandler:
-    """How jobs of one kind are done, and what is to be written where they are given up (with the reason)."""
+    """How jobs of one kind are done, and what is to be written where they are given up (with the reason).
+
+    `together` of them are taken at once where so many wait, and their answers are written in one transaction.
+    """
 
     work: Callable[[Room, TakenJob], WriteAnswer]
     give_up: Callable[[Session, TakenJob, str], None] | None = None
+    together: int = 1
 
 
 HANDLERS: dict[str, JobHandler] = {}
@@ -67,12 +72,15 @@ _listeners: list[Callable[[], None]] = []
 
 
 def handler(
-    kind: str, give_up: Callable[[Session, TakenJob, str], None] | None = None
+    kind: str, give_up: Callable[[Session, TakenJob, str], None] | None = None, together: int = 1
 ) -> Callable[[Callable[[Room, TakenJob], WriteAnswer]], Callable[[Room, TakenJob], WriteAnswer]]:
-    """Decorate the function that does jobs of a kind; `give_up` writes that one failed for the last time."""
+    """Decorate the function that does jobs of a kind; `give_up` writes that one failed for the last time.
+
+    See `JobHandler` for `together`.
+    """
 
     def register(work: Callable[[Room, TakenJob], WriteAnswer]) -> Callable[[Room, TakenJob], WriteAnswer]:
-        HANDLERS[kind] = JobHandler(work, give_up)
+        HANDLERS[kind] = JobHandler(work, give_up, together)
         return work
 
     return register
@@ -92,29 +100,49 @@ def on_added(wake: Callable[[], None]) -> Callable[[], None]:
 # --- adding
 
 
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A piece of work of which there is one only, by its `key`."""
+
+    key: str
+    payload: dict[str, Any]
+    site_id: int | None = None
+
+
+def add_jobs(
+    session: Session, kind: str, work: Sequence[NewJob], priority: int = 50, run_after: datetime | None = None,
+    created_by: int | None = None,
+) -> None:  # fmt: skip
+    """Put pieces of work into the queue; those whose key is there already stay as they are.
+
+    Lower `priority` comes first. Workers are woken when the transaction has been committed.
+    """
+    insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[session.get_bind().dialect.name]
+    moment = now()
+    values = [
+        {
+            "kind": kind, "key": each.key, "payload": each.payload, "site_id": each.site_id, "priority": priority,
+            "run_after": run_after or moment, "created_by": created_by, "state": "waiting", "attempts": 0, "lease_owner": "",
+            "error": "", "created_at": moment,
+        }
+        for each in work
+    ]  # fmt: skip
+    if not values:
+        return
+    session.flush()
+    session.connection().execute(insert(Job).on_conflict_do_nothing(index_elements=[Job.key]), values)
+    if not session.info.get("adds_jobs"):
+        session.info["adds_jobs"] = True
+        event.listen(session, "after_commit", _wake_all, once=True)
+
+
 def add_job(
     session: Session, kind: str, key: str, payload: dict[str, Any], site_id: int | None = None, priority: int = 50,
     run_after: datetime | None = None, created_by: int | None = None,
 ) -> Job:  # fmt: skip
-    """Put a piece of work into the queue; the job that has this key already is given back as it is.
-
-    Lower `priority` comes first. Workers are woken when the transaction has been committed.
-    """
-    dialects = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-    insert = dialects[session.get_bind().dialect.name]
-    values = {
-        "kind": kind, "key": key, "payload": payload, "site_id": site_id, "priority": priority, "run_after": run_after or now(),
-        "created_by": created_by,
-    }  # fmt: skip
-    session.flush()
-    added = insert(Job).values(values).on_conflict_do_nothing(index_elements=[Job.key]).returning(Job)
-    job = session.scalar(added)
-    if job is None:
-        return session.scalars(select(Job).where(Job.key == key)).one()
-    if not session.info.get("adds_jobs"):
-        session.info["adds_jobs"] = True
-        event.listen(session, "after_commit", _wake_all, once=True)
-    return job
+    """Put one piece of work into the queue, as `add_jobs` does; gives the job that has this key."""
+    add_jobs(session, kind, [NewJob(key, payload, site_id)], priority, run_after, created_by)
+    return session.scalars(select(Job).where(Job.key == key)).one()
 
 
 def _wake_all(session: Session) -> None:
@@ -158,11 +186,11 @@ def _unfinished(query: Select[Any], kind: str | None) -> Select[Any]:
 # --- working
 
 
-def take_job(session: Session, owner: str, kinds: tuple[str, ...] | None = None) -> TakenJob | None:
-    """Take the next job for `LEASE_SECONDS`: one whose worker died, or else the first that waits; None where there is none.
+def take_jobs(session: Session, owner: str, kinds: tuple[str, ...] | None = None) -> list[TakenJob]:
+    """Take the next job for `LEASE_SECONDS`: one whose worker died, or else the first that waits; none where there is none.
 
-    The session must be of a writing transaction. Two workers never take the same job: SQLite has one writer at a time,
-    PostgreSQL skips rows that another worker holds.
+    Behind it come others of its kind, as many as its handler takes together. The session must be of a writing transaction. Two
+    workers never take the same job: SQLite has one writer at a time, PostgreSQL skips rows that another worker holds.
     """
     moment = now()
     left = select(Job).where(Job.state == "running", Job.lease_until < moment).order_by(Job.lease_until)
@@ -170,15 +198,29 @@ def take_job(session: Session, owner: str, kinds: tuple[str, ...] | None = None)
     for query in (left, waiting):
         if kinds is not None:
             query = query.where(Job.kind.in_(kinds))
-        job = session.scalar(query.limit(1).with_for_update(skip_locked=True))
-        if job is not None:
-            job.state, job.lease_owner, job.lease_until = "running", owner, moment + timedelta(seconds=LEASE_SECONDS)
-            job.attempts += 1
-            session.flush()
-            return TakenJob(
-                job.id, job.kind, job.key, job.payload, job.site_id, job.attempts, owner, job.created_by
-            )  # fmt: skip
-    return None
+        rows = session.scalars(query.limit(_MOST_TOGETHER).with_for_update(skip_locked=True)).all()
+        if rows:
+            known = HANDLERS.get(rows[0].kind)
+            together = [row for row in rows if row.kind == rows[0].kind][: known.together if known else 1]
+            return [_take(row, owner, moment) for row in together]
+    return []
+
+
+def take_job(session: Session, owner: str) -> TakenJob | None:
+    """Take the next job, and no other behind it; see `take_jobs`."""
+    moment = now()
+    due = or_(
+        and_(Job.state == "running", Job.lease_until < moment), and_(Job.state == "waiting", Job.run_after <= moment)
+    )
+    query = select(Job).where(due).order_by(Job.state, Job.priority, Job.run_after)
+    row = session.scalar(query.limit(1).with_for_update(skip_locked=True))
+    return None if row is None else _take(row, owner, moment)
+
+
+def _take(job: Job, owner: str, moment: datetime) -> TakenJob:
+    job.state, job.lease_owner, job.lease_until = "running", owner, moment + timedelta(seconds=LEASE_SECONDS)
+    job.attempts += 1
+    return TakenJob(job.id, job.kind, job.key, job.payload, job.site_id, job.attempts, owner, job.created_by)
 
 
 def prolong_lease(session: Session, job: TakenJob) -> bool:
@@ -186,16 +228,20 @@ def prolong_lease(session: Session, job: TakenJob) -> bool:
     return _change(session, job, lease_until=now() + timedelta(seconds=LEASE_SECONDS))
 
 
-def finish_job(session: Session, job: TakenJob) -> None:
-    """Mark a job done; raises `LeaseLostError` where another worker has it meanwhile."""
-    if not _change(session, job, state="done", lease_until=None, error="", finished_at=now()):
-        raise LeaseLostError(job.key)
+def finish_jobs(session: Session, taken: Sequence[TakenJob]) -> None:
+    """Mark jobs of one worker done; raises `LeaseLostError` where another worker has one of them meanwhile."""
+    mine = tuple_(Job.id, Job.attempts).in_([(job.id, job.attempts) for job in taken])
+    held = (mine, Job.state == "running", Job.lease_owner == taken[0].owner)
+    values = {"state": "done", "lease_until": None, "error": "", "finished_at": now()}
+    finished = session.scalars(update(Job).where(*held).values(values).returning(Job.id)).all()
+    if lost := {job.id: job.key for job in taken if job.id not in finished}:
+        raise LeaseLostError(", ".join(lost.values()))
 
 
 def fail_job(session: Session, job: TakenJob, error: str) -> bool:
     """Write that an attempt failed: the job waits, longer each time, or after `MAX_ATTEMPTS` is given up; True if so.
 
-    What its handler writes for a job that was given up is written, too. Raises `LeaseLostError` as `finish_job` does.
+    What its handler writes for a job that was given up is written, too. Raises `LeaseLostError` as `finish_jobs` does.
     """
     error = error[-_ERROR_LENGTH:]
     if job.attempts < MAX_ATTEMPTS:

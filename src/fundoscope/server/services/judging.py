@@ -11,22 +11,23 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import case, event, insert, select, update
 from sqlalchemy.orm import Session
 
 from fundoscope.bundles.read import verify
 from fundoscope.findings import BundleIdentity
 from fundoscope.server.judge import JudgeAnswer, JudgeDiedError, JudgeProcess
-from fundoscope.server.models import Exam, Grading, Job, Patient, Photograph, now
+from fundoscope.server.models import Exam, Grading, Patient, Photograph, now
 from fundoscope.server.permissions import Caller, Role
 from fundoscope.server.room import Room
 from fundoscope.server.services import audit, jobs
 from fundoscope.server.services.exam_state import refresh_exam
+from fundoscope.server.services.jobs import NewJob
 from fundoscope.server.settings import ServerSettings
 
 KIND = "judge"
@@ -40,12 +41,13 @@ _OLD_SECONDS = 3600  # after which what lies there was left by a process that is
 _TRIES = 2  # of a photograph at which a child crashed: another one may have taken the memory
 
 
-def ask_to_judge(session: Session, photograph: Photograph, patient: Patient, created_by: int | None) -> Job:
-    """Put the judging of a photograph by the bundle of today into the queue."""
-    task = TASKS[patient.kind]
-    key = f"{KIND}:{photograph.id}:{bundle_identity(task).digest}"
-    payload = {"photograph": photograph.id, "exam": photograph.exam_id}
-    return jobs.add_job(session, KIND, key, payload, photograph.site_id, created_by=created_by)
+def ask_to_judge(session: Session, photographs: Sequence[Photograph], patient: Patient, created_by: int | None) -> None:
+    """Put the judging of a patient's photographs by the bundle of today into the queue."""
+    digest = bundle_identity(TASKS[patient.kind]).digest
+    work = [
+        NewJob(f"{KIND}:{each.id}:{digest}", {"photograph": each.id, "exam": each.exam_id}, each.site_id) for each in photographs
+    ]  # fmt: skip
+    jobs.add_jobs(session, KIND, work, created_by=created_by)
 
 
 @cache
@@ -93,15 +95,17 @@ def write_failed(session: Session, job: jobs.TakenJob, reason: str) -> None:
         _write_answer(session, photograph.id, _failure(TASKS[patient.kind], photograph.file_name, reason), 0.0)
 
 
-@jobs.handler(KIND, give_up=write_failed)
+@jobs.handler(KIND, give_up=write_failed, together=4)
 def judge_photograph(room: Room, job: jobs.TakenJob) -> jobs.WriteAnswer:
     """Have a photograph judged by this thread's child process; see the head of this file."""
     number, start = job.payload["photograph"], time.perf_counter()
     with room.database.reading() as session:
-        photograph = session.get(Photograph, number)
-        if photograph is None:
-            return lambda _: None
-        task = TASKS[session.get_one(Patient, session.get_one(Exam, photograph.exam_id).patient_id).kind]
+        columns = Photograph.digest, Photograph.file_name, Patient.kind
+        query = select(*columns).join(Exam, Exam.id == Photograph.exam_id).join(Patient, Patient.id == Exam.patient_id)
+        photograph = session.execute(query.where(Photograph.id == number)).first()
+    if photograph is None:
+        return lambda _: None
+    task = TASKS[photograph.kind]
     file = photograph_file(room.settings, photograph.digest)
     with _folder_aside(room.settings) as folder:
         if file.is_file():
@@ -142,31 +146,43 @@ def _failure(task: str, name: str, reason: str) -> JudgeAnswer:
 
 def _write_answer(session: Session, number: int, answer: JudgeAnswer, seconds: float) -> None:
     """The row of an answer and all that follows from it; nothing where this bundle's answer is there already."""
-    photograph = session.get(Photograph, number, with_for_update=True)
-    if photograph is None:
+    session.flush()
+    if session.get_bind().dialect.name == "postgresql":  # in the order in which those who change photographs lock, too
+        exam = select(Exam.id).join(Photograph, Photograph.exam_id == Exam.id).where(Photograph.id == number)
+        session.execute(exam.with_for_update(of=Exam))
+    size = {} if answer.size is None else {"height": answer.size[0], "width": answer.size[1]}
+    state = case((Photograph.state == "withdrawn", "withdrawn"), else_=STATES[answer.status])
+    same = select(Grading.id).where(Grading.photograph_id == number, Grading.bundle_digest == answer.bundle_digest)
+    place = session.execute(
+        update(Photograph)
+        .where(Photograph.id == number, ~same.exists())
+        .values(state=state, reason=answer.reason, **size)
+        .returning(Photograph.site_id, Photograph.exam_id)
+        .execution_options(synchronize_session=False)
+    ).first()  # PostgreSQL: whoever else judges this photograph waits here, and then finds the answer
+    if place is None:
         return
-    same = (Grading.photograph_id == number, Grading.bundle_digest == answer.bundle_digest)
-    if session.scalar(select(Grading.id).where(*same)) is not None:
-        return
-    session.add(
-        Grading(
-            site_id=photograph.site_id, photograph_id=number, grader=answer.grader, bundle=answer.bundle,
+    session.execute(
+        insert(Grading).values(
+            site_id=place.site_id, photograph_id=number, grader=answer.grader, bundle=answer.bundle,
             bundle_digest=answer.bundle_digest, version=answer.version, status=answer.status, reason=answer.reason,
             probability=answer.probability, suspected=answer.suspected, rows={"rows": answer.rows}, pictures=answer.pictures,
             seconds=round(seconds, 4), created_at=now(),
         )
     )  # fmt: skip
-    if answer.size is not None:
-        photograph.height, photograph.width = answer.size
-    if photograph.state != "withdrawn":
-        photograph.state = STATES[answer.status]
-    photograph.reason = answer.reason
-    refresh_exam(session, session.get_one(Exam, photograph.exam_id))
-    worker = Caller(None, "the worker", Role.ADMINISTRATOR, frozenset({photograph.site_id}), via="worker")
-    audit.record(
-        session, worker, "photograph.judge", "photograph", number, photograph.site_id,
-        status=answer.status, bundle=answer.bundle_digest,
-    )  # fmt: skip
+    judged: dict[tuple[int, int], list[int]] | None = session.info.get("judged")
+    if judged is None:
+        judged = session.info["judged"] = {}
+        event.listen(session, "before_commit", _close_exams, once=True)
+    judged.setdefault((place.exam_id, place.site_id), []).append(number)
+
+
+def _close_exams(session: Session) -> None:
+    """What is done once for each exam of which photographs were judged in a transaction: its row, and a line of the log."""
+    for (exam, site), photographs in session.info.pop("judged", {}).items():
+        refresh_exam(session, session.get_one(Exam, exam, populate_existing=True, with_for_update=True))
+        worker = Caller(None, "the worker", Role.ADMINISTRATOR, frozenset({site}), via="worker")
+        audit.record(session, worker, "photographs.judge", "exam", exam, site, photographs=photographs)
 
 
 @contextmanager

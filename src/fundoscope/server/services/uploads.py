@@ -22,12 +22,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from fundoscope.errors import PhotographError
 from fundoscope.folders import is_hidden
 from fundoscope.languages import gettext as _
-from fundoscope.server.errors import ConflictError, InvalidError
+from fundoscope.server.errors import ConflictError, InvalidError, NotFoundError
 from fundoscope.server.models import Exam, Photograph
 from fundoscope.server.permissions import CLINICAL, EVERYBODY, Caller, get_owned
 from fundoscope.server.services import audit, jobs, judging
@@ -214,10 +214,8 @@ def add_photographs(
     """
     exam = _open_exam(session, caller, exam_id, lock=True)
     digests = {each.sent.digest for each in found if each.sent is not None}
-    query = select(Photograph).where(Photograph.exam_id == exam.id, Photograph.digest.in_(digests))
-    there = {each.digest: each for each in session.scalars(query)}
+    there, elsewhere = _find_same(session, exam, digests)
     jobs.require_place(session, limits.waiting_jobs, len(digests) - len(there), judging.KIND)
-    elsewhere = _find_elsewhere(session, exam, digests - there.keys())
     items = []
     added: list[Photograph] = []
     for each in found:
@@ -242,9 +240,8 @@ def add_photographs(
         items.append(
             ReceiptItem(file=shown, outcome="already", reason=reason, photograph_id=known.id, eye=known.eye, view=known.view)
         )  # fmt: skip
-    for photograph in added:
-        judging.ask_to_judge(session, photograph, exam.patient, caller.user_id)
     if added:
+        judging.ask_to_judge(session, added, exam.patient, caller.user_id)
         refresh_exam(session, exam)
     counts = {name: sum(item.outcome == name for item in items) for name in ("accepted", "already", "refused")}
     audit.record(
@@ -255,10 +252,17 @@ def add_photographs(
 
 
 def _open_exam(session: Session, caller: Caller, exam_id: int, lock: bool) -> Exam:
+    """The exam with its patient; `get_owned` in one question to the database, since each upload asks it twice."""
     caller.require(*CLINICAL)
-    exam = get_owned(session, caller, Exam, exam_id)
-    if lock:
-        session.refresh(exam, with_for_update=True)
+    query = (
+        select(Exam)
+        .where(Exam.id == exam_id, Exam.site_id.in_(caller.sites))
+        .options(joinedload(Exam.patient, innerjoin=True))
+    )
+    query = query.with_for_update(of=Exam) if lock else query
+    exam = session.scalar(query.execution_options(populate_existing=True))
+    if exam is None:
+        raise NotFoundError(Exam.noun, exam_id)
     if exam.state != "open":
         raise ConflictError(_("Photographs can be added while an exam is open, and this one is not. Reopen it first."))
     return exam
@@ -279,15 +283,19 @@ def _add_one(session: Session, caller: Caller, exam: Exam, found: SortedFile, sh
     return photograph
 
 
-def _find_elsewhere(session: Session, exam: Exam, digests: set[str]) -> dict[str, int]:
-    """Files that another patient of the site has, too, with the number of that exam: one of the two is a mistake."""
+def _find_same(session: Session, exam: Exam, digests: set[str]) -> tuple[dict[str, Photograph], dict[str, int]]:
+    """Photographs with these bytes: those of the exam, and the exams of other patients of the site, of which one is a mistake."""
     query = (
-        select(Photograph.digest, Photograph.exam_id)
-        .join(Exam)
-        .where(Photograph.digest.in_(digests), Photograph.site_id == exam.site_id, Exam.patient_id != exam.patient_id)
-        .where(Photograph.state != "withdrawn")
+        select(Photograph, Exam.patient_id)
+        .join(Exam, Exam.id == Photograph.exam_id)
+        .where(Photograph.digest.in_(digests), Photograph.site_id == exam.site_id)
     )
-    return {row.digest: row.exam_id for row in session.execute(query)} if digests else {}
+    rows = session.execute(query).all() if digests else []
+    there = {row.digest: row for row, _ in rows if row.exam_id == exam.id}
+    elsewhere = {
+        row.digest: row.exam_id for row, patient in rows if patient != exam.patient_id and row.state != "withdrawn"
+    }
+    return there, elsewhere
 
 
 def _remark(exam: Exam, found: SortedFile, elsewhere: int | None) -> str:
