@@ -1,6 +1,6 @@
 """How far CRAE, CRVE and AVR can be trusted: against drawn maps, against drawn calibres, and against themselves.
 
-    python benchmarks/vessel_measures.py --data ../shared/data [--bundle nicking] [--simulated 40] [--only drawn,disc,...]
+    python benchmarks/vessel_measures.py --data ../shared/data [--bundle nicking] [--simulated 40] [--again 10]
 
 - drawn: on DRIVE's training photographs, HRF and LES-AV, the measures by the bundle's maps against the same formula on the
   maps that people drew, the zones around the same disc; widths of both by the photograph's edges ("edges"), or those of
@@ -19,7 +19,7 @@ import argparse
 import csv
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,11 @@ import cv2
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from fundoscope.bundles.read_nicking import NickingBundle, open_nicking_bundle
 from fundoscope.datasets import open_dataset
+from fundoscope.datasets.record import PhotographRecord
 from fundoscope.evaluation import results_table
 from fundoscope.imaging import Pixels, Prepared
 from fundoscope.nicking.grading.crossing_candidates import find_candidates
@@ -55,17 +57,17 @@ from fundoscope.vessels.measures import (
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "docs" / "results" / "vessel_measures.csv"
 SETS = {"DRIVE training": "drive_av/training", "HRF": "hrf_av", "LES-AV": "les_av"}
-FIGURES = ("crae", "crve", "avr")
+FIGURES = ("crae", "crve", "avr", "ratio_of_four")
 NEAR = 0.25  # of its diameter: a disc's centre is right within it
 SEED = 9100
 
 Mask = NDArray[np.bool_]
+Points = NDArray[np.float64]
 Row = dict[str, Any]
+Measured = tuple[VesselMeasures, MappedPhotograph, CalibreModel | None]
 
 
-def measure(
-    pixels: Pixels, name: str, bundle: NickingBundle
-) -> tuple[VesselMeasures, MappedPhotograph, CalibreModel | None]:
+def measure(pixels: Pixels, name: str, bundle: NickingBundle) -> Measured:
     """The measures of a photograph, as `fundoscope nicking grade` makes them."""
     mapped = map_photograph(Prepared.read(pixels, name), bundle)
     calibre = measure_with_model(mapped, find_candidates(mapped.maps, mapped.artery_vein), bundle.card.crossings)[1]
@@ -75,30 +77,29 @@ def measure(
 # --- against drawn maps
 
 
-def compare_drawn(name: str, record: Any, bundle: NickingBundle, marked: Disc | None) -> Iterator[Row]:
+def compare_drawn(name: str, record: PhotographRecord, own: Measured, marked: Disc) -> Iterator[Row]:
     """A row a zone and way of measuring the drawn map: figures by the bundle's maps and by it."""
-    pixels = record.pixels
-    found, mapped, calibre = measure(pixels, record.name, bundle)
+    found, mapped, calibre = own
     if mapped.disc is None:
         return
+    assert record.artery is not None and record.vein is not None
     shape = mapped.inside.shape
     artery, vein = (shrink_mask(mask, shape) for mask in (record.artery, record.vein))
     trees = VesselTrees(
         vessel_graph(artery), vessel_graph(vein), vessel_graph(artery | vein), mapped.inside, mapped.scale
     )
-    model = calibre or CalibreModel.fit(pixels, [])
+    model = calibre or CalibreModel.fit(mapped.pixels, [])
     ways: dict[str, tuple[MeasureWidths, Disc]] = {
         "edges": (photograph_widths(model, artery, vein, mapped.scale), mapped.disc),
         "drawing": (drawn_widths(record.artery, record.vein), mapped.disc),
+        "edges, marked disc": (photograph_widths(model, artery, vein, mapped.scale), marked.scaled(1 / mapped.scale)),
     }
-    if marked is not None:
-        ways["edges, marked disc"] = (ways["edges"][0], marked.scaled(1 / mapped.scale))
     for way, (widths, disc) in ways.items():
         drawn = measure_vessels(trees, disc, widths)
-        for zone, own in zip(found.zones, drawn.zones, strict=False):
+        for zone, true in zip(found.zones, drawn.zones, strict=False):
             yield {
                 "on": name, "photograph": record.name, "zone": zone.zone.name, "way": way,
-                **{f: getattr(zone, f) for f in FIGURES}, **{f"true_{f}": getattr(own, f) for f in FIGURES},
+                **{f: getattr(zone, f) for f in FIGURES}, **{f"true_{f}": getattr(true, f) for f in FIGURES},
             }  # fmt: skip
 
 
@@ -192,33 +193,52 @@ def tree_widths(line: Centreline, kind: Kind) -> WidthProfile:
     return WidthProfile(line.points, np.zeros_like(line.points), way, 2 * line.radius, ones, ones, ones)
 
 
+def calibres_near(trees: dict[Kind, nx.MultiGraph]) -> MeasureWidths:
+    """The calibre of the drawn vessel nearest each point of a line; where none of its kind is near, the point is not clear."""
+    known = {}
+    for kind, graph in trees.items():
+        edges = [data for *_, data in graph.edges(data=True)]
+        radius = np.concatenate([data["radius"] for data in edges])
+        known[kind] = KDTree(np.concatenate([data["path"] for data in edges])), radius
+
+    def along(line: Centreline, kind: Kind) -> WidthProfile:
+        tree, radius = known[kind]
+        distance, nearest = tree.query(line.points)
+        found = tree_widths(replace(line, radius=radius[nearest]), kind)
+        return replace(found, visible=(distance < np.maximum(radius[nearest], 2.0)).astype(float))
+
+    return along
+
+
 def compare_simulated(number: int, bundle: NickingBundle) -> tuple[list[Row], Row]:
-    """A row a zone, and one of the disc, of one simulated eye."""
+    """A row a zone and way, and one of the disc, of one simulated eye.
+
+    The drawn calibres are those of the vessels that the bundle's maps show, or of all vessels of the eye. Its arteries lie on
+    its veins near the disc, more than in eyes, where no map can show them.
+    """
     camera = ("drive", "hrf")[number % 2]
     pixels, eye, projection, truth = simulate(SEED + number, camera)
-    found = measure(pixels, f"{camera} {number}", bundle)[0]
-    if found.disc is None:
-        return [], {"on": "simulated", "off": np.inf, "diameter": np.nan}
-    trees = VesselTrees(
-        *(tree_graph(each, projection) for each in (eye.arteries, eye.veins)), nx.MultiGraph(), truth.field
-    )
-    true = measure_vessels(trees, found.disc, tree_widths)
+    found, mapped, _ = measure(pixels, f"{camera} {number}", bundle)
+    places = np.argwhere(truth.disc)
+    disc = compare_disc(found, places.mean(axis=0), float((np.ptp(places, axis=0) + 1).mean()))
+    if found.disc is None or mapped.disc is None:
+        return [], disc
+    artery, vein = (tree_graph(each, projection) for each in (eye.arteries, eye.veins))
+    seen, empty = mapped.artery_vein, nx.MultiGraph()
+    same = VesselTrees(seen.artery_graph, seen.vein_graph, empty, mapped.inside, mapped.scale)
+    ways = {
+        "vessels of the map": measure_vessels(same, mapped.disc, calibres_near({"artery": artery, "vein": vein})),
+        "all vessels": measure_vessels(VesselTrees(artery, vein, empty, truth.field), found.disc, tree_widths),
+    }
     rows = [
         {
-            "on": "simulated", "photograph": number, "zone": zone.zone.name, "way": "drawn calibres",
+            "on": "simulated", "photograph": number, "zone": zone.zone.name, "way": way,
             **{f: getattr(zone, f) for f in FIGURES}, **{f"true_{f}": getattr(own, f) for f in FIGURES},
         }
+        for way, true in ways.items()
         for zone, own in zip(found.zones, true.zones, strict=False)
     ]  # fmt: skip
-    places = np.argwhere(truth.disc)
-    diameter = float((np.ptp(places, axis=0) + 1).mean())
-    off = float(np.hypot(*(found.disc.centre - places.mean(axis=0)))) / diameter
-    return rows, {
-        "on": "simulated",
-        "off": off,
-        "diameter": found.disc.diameter / diameter,
-        "believed": bool(found.zones),
-    }
+    return rows, disc
 
 
 # --- test-retest
@@ -238,24 +258,28 @@ def changed(pixels: Pixels) -> dict[str, Callable[[], Pixels]]:
 
     return {
         "shifted": lambda: moved(np.array([[1.0, 0, 7.3 * step], [0, 1, 4.6 * step]])),
-        "turned 7 degrees": lambda: moved(cv2.getRotationMatrix2D((columns / 2, rows / 2), 7, 1)),
+        "turned 7 degrees": lambda: moved(np.asarray(cv2.getRotationMatrix2D((columns / 2, rows / 2), 7, 1), float)),
         "JPEG, quality 75": saved,
         "10 % smaller": lambda: np.asarray(cv2.resize(pixels, None, fx=0.9, fy=0.9, interpolation=cv2.INTER_AREA), np.uint8),
     }  # fmt: skip
 
 
-def measure_again(name: str, record: Any, bundle: NickingBundle) -> Iterator[Row]:
+def measure_again(name: str, record: PhotographRecord, own: VesselMeasures, bundle: NickingBundle) -> Iterator[Row]:
     """A row a change and zone: figures of the changed photograph and of the photograph itself, in its own pixels."""
     pixels = record.pixels
-    first = measure(pixels, record.name, bundle)[0]
     for way, make in changed(pixels).items():
         copy = make()
         size = pixels.shape[0] / copy.shape[0]
-        for zone, own in zip(measure(copy, record.name, bundle)[0].zones, first.zones, strict=False):
-            values = {"crae": zone.crae * size, "crve": zone.crve * size, "avr": zone.avr}
+        for zone, first in zip(measure(copy, record.name, bundle)[0].zones, own.zones, strict=False):
+            values = {
+                "crae": zone.crae * size,
+                "crve": zone.crve * size,
+                "avr": zone.avr,
+                "ratio_of_four": zone.ratio_of_four,
+            }
             yield {
                 "on": name, "photograph": record.name, "zone": zone.zone.name, "way": way, **values,
-                **{f"true_{f}": getattr(own, f) for f in FIGURES},
+                **{f"true_{f}": getattr(first, f) for f in FIGURES},
             }  # fmt: skip
 
 
@@ -271,6 +295,14 @@ def read_marks() -> dict[tuple[str, str], tuple[Disc, bool]]:
             )
             for row in csv.DictReader(file)
         }  # fmt: skip
+
+
+def compare_disc(found: VesselMeasures, centre: Points, diameter: float) -> Row:
+    """How far a disc lies from a true one, in its diameters, how wide it is against it, and whether it was believed."""
+    if found.disc is None:
+        return {"off": np.inf, "diameter": np.nan, "believed": False}
+    off = float(np.hypot(*(found.disc.centre - centre))) / diameter
+    return {"off": off, "diameter": found.disc.diameter / diameter, "believed": bool(found.zones)}
 
 
 def describe_discs(name: str, rows: list[Row]) -> Row:
@@ -307,39 +339,32 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the public sets")
     parser.add_argument("--bundle", default="nicking")
     parser.add_argument("--simulated", type=int, default=40)
-    parser.add_argument("--only", default="drawn,simulated,again,disc")
+    parser.add_argument("--again", type=int, default=10, help="photographs of each set that are measured again")
     given = parser.parse_args()
     cv2.setNumThreads(1)
-    bundle, tasks, marks = open_nicking_bundle(given.bundle, 1), given.only.split(","), read_marks()
+    bundle, marks = open_nicking_bundle(given.bundle, 1), read_marks()
     table: list[Row] = []
-    drawn, again = [], []
+    drawn: list[Row] = []
+    again: list[Row] = []
     for name, part in SETS.items():
         discs = []
-        for record in open_dataset(given.data / part):
+        records = open_dataset(given.data / part)
+        repeated = set(np.linspace(0, len(records) - 1, min(given.again, len(records))).round().astype(int).tolist())
+        for number, record in enumerate(records):
             marked, doubtful = marks[name, record.name]
-            if "drawn" in tasks:
-                drawn += compare_drawn(name, record, bundle, marked)
-            if "again" in tasks:
-                again += measure_again(name, record, bundle)
-            if "disc" in tasks:
-                found, _, _ = measure(record.pixels, record.name, bundle)
-                off = (
-                    np.inf
-                    if found.disc is None
-                    else float(np.hypot(*(found.disc.centre - marked.centre))) / marked.diameter
-                )
-                ratio = np.nan if found.disc is None else found.disc.radius / marked.radius
-                discs.append({"off": off, "diameter": ratio, "believed": bool(found.zones), "doubtful": doubtful})
-        if discs:
-            table.append(describe_discs(name, discs))
-            sure = [row for row in discs if not row["doubtful"]]
-            if len(sure) < len(discs):
-                table.append(describe_discs(f"{name}, without discs in doubt", sure))
+            own = measure(record.pixels, record.name, bundle)
+            drawn += compare_drawn(name, record, own, marked)
+            if number in repeated:
+                again += measure_again(name, record, own[0], bundle)
+            discs.append(compare_disc(own[0], marked.centre, marked.diameter) | {"doubtful": doubtful})
+        table.append(describe_discs(name, discs))
+        sure = [row for row in discs if not row["doubtful"]]
+        if len(sure) < len(discs):
+            table.append(describe_discs(f"{name}, without discs in doubt", sure))
     table = [*summarise("against drawn maps", drawn), *summarise("again", again), *table]
-    if "simulated" in tasks:
-        made = list(map(partial(compare_simulated, bundle=bundle), range(given.simulated)))
-        table += summarise("against drawn calibres", [row for rows, _ in made for row in rows])
-        table.append(describe_discs("simulated", [disc for _, disc in made]))
+    made = [compare_simulated(number, bundle) for number in range(given.simulated)]
+    table += summarise("against drawn calibres", [row for rows, _ in made for row in rows])
+    table.append(describe_discs("simulated", [disc for _, disc in made]))
     rows = [{name: row.get(name) for name in COLUMNS} for row in table]
     for row in results_table(rows, RESULTS):
         print("  ".join(str(value) for value in row.values()))

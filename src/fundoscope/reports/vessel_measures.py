@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.imaging import Pixels
+from fundoscope.languages import gettext as _
 from fundoscope.reports.overlay import jpeg_uri
 from fundoscope.vessels.disc import Disc
 from fundoscope.vessels.measures import CountedVessel, VesselCourse, VesselMeasures, Zone, ZoneCalibres
@@ -44,8 +45,9 @@ def describe_measures(card: MeasuresCard, pixels: Pixels) -> dict[str, Any]:
     measures, disc = card.measures, card.measures.disc
     values: dict[str, Any] = {
         "reason": measures.reason, "zones": [_describe_zone(zone, card) for zone in measures.zones], "picture": None,
-        "artery_tortuosity": _known(measures.artery_tortuosity), "vein_tortuosity": _known(measures.vein_tortuosity),
-        "fractal_dimension": _known(measures.fractal_dimension), "confidence": disc and disc.confidence, "curves": [],
+        "artery_tortuosity": _told(measures.artery_tortuosity), "vein_tortuosity": _told(measures.vein_tortuosity),
+        "fractal_dimension": _told(measures.fractal_dimension), "curves": [],
+        "confidence": "" if disc is None else f"{100 * disc.confidence:.0f} %",
     }  # fmt: skip
     if disc is None or not measures.zones:
         return values
@@ -77,7 +79,7 @@ def _describe_zone(zone: ZoneCalibres, card: MeasuresCard) -> dict[str, Any]:
     lengths = {"crae": zone.crae, "crve": zone.crve}
     return {
         "name": zone.zone.name, "in_view": in_view, "whole": zone.in_view > 0.995,
-        "arterioles": len(zone.arterioles), "venules": len(zone.venules), "avr": _known(zone.avr),
+        "arterioles": len(zone.arterioles), "venules": len(zone.venules), "avr": _known(zone.avr), "four": _known(zone.ratio_of_four),
         **{name: _lengths(value, disc, card.mm_per_pixel) for name, value in lengths.items()},
     }  # fmt: skip
 
@@ -148,7 +150,7 @@ def _draw_curve(
         "level": round(float(_up(np.array([counted.width]), highest)[0]), 1),
         "scale": [(f"{value * unit:.0f}", round(float(_up(np.array([value]), highest)[0]), 1)) for value in (0.0, middle)],
         "told": f"{counted.width * unit:.1f} ± {_BAND * counted.width_se * unit:.1f} {'px' if mm_per_pixel is None else 'µm'}",
-        "in_zone": "" if any(vessel is counted for vessel in measures.zones[0].taken) else "C only",
+        "in_zone": not any(vessel is counted for vessel in measures.zones[0].taken),
     }  # fmt: skip
 
 
@@ -162,3 +164,8 @@ def _up(width: Floats, highest: float) -> Floats:
 
 def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _told(value: float) -> str:
+    """A number with three decimals, or that it was not measured."""
+    return f"{value:.3f}" if math.isfinite(value) else _("not measured")

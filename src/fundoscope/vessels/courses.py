@@ -1,9 +1,9 @@
 """The vessels around the disc, each followed as one: across gaps of its map, and past the branches that it gives off.
 
 The rule for branches: at a joint a vessel goes on into the branch that runs straightest on, the wider one where two do
-alike; any other branch is a vessel of its own, which begins at the joint. A vessel counts in a zone if it runs through at
-least half of the zone's breadth there (`MIN_BREADTH`), so that a vessel that forks in the inner half of a zone counts as its
-two branches, and one that forks in the outer half as its trunk. No vessel counts twice.
+alike; any other branch is a vessel of its own, which begins at the joint. A vessel counts in a zone if it runs far enough
+through it (`Zone.least`). So a vessel that forks near a zone's inner circle counts as its two branches, and one that forks
+near its outer circle as its trunk. No vessel counts twice.
 """
 
 from __future__ import annotations
@@ -18,9 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.vessels.graph import Centreline, Points, arc_length, smooth_path
-
-#: Share of a zone's breadth that a vessel must run through to count there.
-MIN_BREADTH = 0.5
 
 _STRAIGHT = np.cos(np.radians(50))  # a vessel goes on into a branch that turns it by less
 _ALIKE = 0.5  # weight of the widths beside the straightness where a branch is chosen: 0.13 is a turn of 30 degrees
@@ -83,9 +80,9 @@ def follow_vessels(graph: nx.MultiGraph, centre: Points, inner: float, outer: fl
     return vessels
 
 
-def crosses_zone(points: Points, centre: Points, inner: float, outer: float) -> NDArray[np.int64] | None:
-    """Indices of the longest run of a vessel's points (n, 2) between two circles around `centre`; None where it runs through
-    less than `MIN_BREADTH` of the breadth between them.
+def longest_run(points: Points, centre: Points, inner: float, outer: float, least: float) -> NDArray[np.int64] | None:
+    """Indices of the longest run of a vessel's points (n, 2) between two circles around `centre`; None where it comes less
+    than `least` pixels nearer to the outer one on its way.
     """
     away = np.hypot(*(points - centre).T)
     within = np.flatnonzero((away >= inner) & (away <= outer))
@@ -93,7 +90,7 @@ def crosses_zone(points: Points, centre: Points, inner: float, outer: float) -> 
         return None
     runs = np.split(within, np.flatnonzero(np.diff(within) > 1) + 1)
     longest = max(runs, key=lambda run: float(np.ptp(away[run])))
-    return longest if np.ptp(away[longest]) >= MIN_BREADTH * (outer - inner) else None
+    return longest if np.ptp(away[longest]) >= least else None
 
 
 def _cut_pieces(graph: nx.MultiGraph, centre: Points, inner: float, outer: float) -> Iterator[_Piece]:

@@ -14,12 +14,14 @@ import numpy as np
 ARTERIOLES, VENULES = 0.88, 0.95
 #: So many of the widest arterioles, and of the widest venules, are combined.
 SIX = 6
+#: So many of each kind make the ratio where a field of view shows no six: it is no AVR, and compares only with its like.
+FOUR = 4
 
 
-def equivalent(widths: Sequence[float], coefficient: float) -> float:
-    """The central equivalent of `SIX` widths or more, of which the widest count, in their unit; nan for fewer."""
-    left = sorted(widths, reverse=True)[:SIX]
-    if len(left) < SIX:
+def equivalent(widths: Sequence[float], coefficient: float, number: int = SIX) -> float:
+    """The central equivalent of the `number` widest of some widths, in their unit; nan where there are fewer."""
+    left = sorted(widths, reverse=True)[:number]
+    if len(left) < number:
         return float("nan")
     while len(left) > 1:
         pairs = [(left[k], left[-1 - k]) for k in range(len(left) // 2)]

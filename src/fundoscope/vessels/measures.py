@@ -20,23 +20,24 @@ from fundoscope.imaging import Pixels
 from fundoscope.imaging.places import enlarged_window
 from fundoscope.vessels import draw
 from fundoscope.vessels.calibre import CalibreModel, WidthProfile
-from fundoscope.vessels.courses import crosses_zone, follow_vessels
+from fundoscope.vessels.courses import follow_vessels, longest_run
 from fundoscope.vessels.disc import CONFIDENT, Disc
-from fundoscope.vessels.equivalents import ARTERIOLES, SIX, VENULES, equivalent
+from fundoscope.vessels.equivalents import ARTERIOLES, FOUR, SIX, VENULES, equivalent
 from fundoscope.vessels.fractal import fractal_dimension
 from fundoscope.vessels.graph import Centreline, Mask, Points
 from fundoscope.vessels.tortuosity import tortuosity
 
 Kind = Literal["artery", "vein"]
 
-#: Zones by name: where they begin and end, in disc diameters from the disc's margin.
-ZONES = {"B": (0.5, 1.0), "C": (0.5, 2.0)}
+#: Zones by name: where they begin and end, in disc diameters from the disc's margin, and how many a vessel must run outwards
+#: to count there: half of zone B's breadth, and a third of zone C's, of which most photographs show only the inner part.
+ZONES = {"B": (0.5, 1.0, 0.25), "C": (0.5, 2.0, 0.5)}
 
 NO_DISC = "no disc is seen"
 UNSURE_DISC = "the disc is not seen well enough: {:.0%} of its rim"
 TOO_FEW = "zone {}: {} of {} {} needed are in view"
 
-_CLEAR, _EXPLAINED = 0.9, 0.5  # a cross-section counts whose vessel is that visible, and explained by its column
+_CLEAR, _EXPLAINED = 0.75, 0.5  # a cross-section counts whose vessel is that visible, and explained by its column
 _LEAST_WIDTHS = 2.0  # widths of clear course from which on a width is known
 _INDEPENDENT = 2.0  # widths between cross-sections whose errors are independent
 _RINGS, _RAYS = 25, 360  # places at which it is asked what lies in view
@@ -48,16 +49,27 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """A ring around the disc: `name`, and the radii `inner` and `outer` around its centre, in pixels."""
+    """A ring around the disc: `name`, the radii `inner` and `outer` around its centre, in pixels, and how many pixels a
+    vessel must at `least` run outwards to count in it.
+    """
 
     name: str
     inner: float
     outer: float
+    least: float
 
     @classmethod
     def around(cls, disc: Disc, name: str) -> Zone:
         """Zone B or C of a disc."""
-        return cls(name, *(disc.radius + distance * disc.diameter for distance in ZONES[name]))
+        inner, outer, least = ZONES[name]
+        return cls(
+            name, disc.radius + inner * disc.diameter, disc.radius + outer * disc.diameter, least * disc.diameter
+        )
+
+    def run_of(self, line: Centreline, centre: Points) -> Points | None:
+        """The points (n, 2) of a vessel in it, where the vessel runs far enough through it to count; else None."""
+        run = longest_run(line.points, centre, self.inner, self.outer, self.least)
+        return None if run is None else line.points[run]
 
     def share_in_view(self, disc: Disc, field: Mask) -> float:
         """Share of its area inside the field (rows, columns), 0 to 1."""
@@ -109,8 +121,7 @@ class VesselCourse:
 
     def runs_through(self, zone: Zone, centre: Points) -> Points | None:
         """Its points (n, 2) in a zone, where it runs through enough of it to count; else None."""
-        run = crosses_zone(self.line.points, centre, zone.inner, zone.outer)
-        return None if run is None else self.line.points[run]
+        return zone.run_of(self.line, centre)
 
     def draw(self, canvas: Pixels) -> None:
         """Draw its centreline onto a photograph (rows, columns, 3), and its walls where they count."""
@@ -158,6 +169,12 @@ class ZoneCalibres:
     def avr(self) -> float:
         """CRAE / CRVE."""
         return self.crae / self.crve
+
+    @property
+    def ratio_of_four(self) -> float:
+        """The same ratio of only the four widest of each kind: not the AVR, but known in views that show no six."""
+        arterioles, venules = ([each.width for each in vessels] for vessels in (self.arterioles, self.venules))
+        return equivalent(arterioles, ARTERIOLES, FOUR) / equivalent(venules, VENULES, FOUR)
 
     @property
     def taken(self) -> tuple[CountedVessel, ...]:
@@ -236,7 +253,7 @@ def measure_vessels(trees: VesselTrees, disc: Disc | None, measure_widths: Measu
     courses = []
     for kind, graph in graphs:
         for line in follow_vessels(graph, disc.centre, whole.inner, whole.outer):
-            if any(crosses_zone(line.points, disc.centre, zone.inner, zone.outer) is not None for zone in small):
+            if any(zone.run_of(line, disc.centre) is not None for zone in small):
                 courses.append(_measure_course(kind, line.scaled(trees.scale), large, measure_widths))
     zones = []
     for zone, own in zip((Zone.around(large, name) for name in ZONES), small, strict=True):

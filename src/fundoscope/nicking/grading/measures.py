@@ -27,7 +27,7 @@ _GRADES = range(4)
 _DISC_MM = (1.0, 3.0)
 _BLUR_LINES = 12  # widest vessels on which the photograph's blur is fitted where no crossing has told it
 _OF_A_ZONE = (
-    "in_view", "arterioles", "venules", "crae_px", "crve_px", "crae_dd", "crve_dd", "crae_um", "crve_um", "avr",
+    "in_view", "arterioles", "venules", "crae_px", "crve_px", "crae_dd", "crve_dd", "crae_um", "crve_um", "avr", "ratio_of_four",
 )  # fmt: skip
 
 PHOTOGRAPH_COLUMNS = (
@@ -90,7 +90,7 @@ def _describe_measures(measures: VesselMeasures, mm_per_pixel: float | None) -> 
         values = {"in_view": zone.in_view, "arterioles": len(zone.arterioles), "venules": len(zone.venules)}
         for unit, size in units.items():
             values |= {f"crae_{unit}": zone.crae * size, f"crve_{unit}": zone.crve * size}
-        values["avr"] = zone.avr
+        values |= {"avr": zone.avr, "ratio_of_four": zone.ratio_of_four}
         row |= {f"zone_{zone.zone.name.lower()}_{name}": _rounded(value) for name, value in values.items()}
     for name in ("artery_tortuosity", "vein_tortuosity", "fractal_dimension"):
         row[name] = _rounded(getattr(measures, name))
