@@ -31,7 +31,7 @@ from fundoscope.server.models import (
     now,
 )
 from fundoscope.server.security.gate import is_open
-from fundoscope.server.settings import RateLimits, ServerSettings
+from fundoscope.server.settings import RateLimits
 
 TECHNICIAN, READER, ADMINISTRATOR = "technician", "reader", "administrator"
 CLINICAL, ALL = (TECHNICIAN, READER), (TECHNICIAN, READER, ADMINISTRATOR)
@@ -277,9 +277,8 @@ MATRIX: dict[str, Entry] = {
 
 
 @pytest.fixture
-def settings(tmp_path, empty_database):
-    rates = RateLimits(address=10**6, account=10**6, sign_in=10**6)
-    return ServerSettings(data=tmp_path / "room", database="", debug=True, rates=rates)
+def settings(settings):
+    return settings.model_copy(update={"rates": RateLimits(address=10**6, account=10**6, sign_in=10**6)})
 
 
 @pytest.fixture

@@ -17,11 +17,12 @@ from fundoscope.server.pages import redirect, render
 from fundoscope.server.permissions import Caller
 from fundoscope.server.room import Room
 from fundoscope.server.routes.access import TheCaller, TheRoom
+from fundoscope.server.routes.v1 import PROBLEMS
 from fundoscope.server.services import worklist
 from fundoscope.server.services.inputs import check_input
 from fundoscope.server.services.worklist import WorklistPage, WorklistQuery
 
-router = APIRouter(tags=["worklist"])
+router = APIRouter(tags=["worklist"], responses=PROBLEMS)
 
 RowNumber = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
