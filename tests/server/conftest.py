@@ -86,6 +86,7 @@ def settings(tmp_path, empty_database):
 def app(settings, empty_database):
     settings.data.mkdir(mode=0o700)
     if empty_database is None:
+        settings = settings.model_copy(update={"database": POSTGRESQL})  # also where a module has settings of its own
         empty_postgresql(settings.database_url)
     else:
         shutil.copy(empty_database, settings.data / "fundoscope.sqlite")

@@ -31,7 +31,6 @@ from fundoscope.server.models import (
     Exam,
     EyeReading,
     Grading,
-    Patient,
     Photograph,
     Reading,
     ReadingTask,
@@ -371,16 +370,18 @@ def _count_tasks(session: Session, sites: dict[int, Site]) -> list[TaskCounts]:
     """How many second readings each site has asked for; hidden repeats are counted with them."""
     waits = case((ReadingTask.done_at.is_(None), 1), else_=0)
     rows = session.execute(
-        select(ReadingTask.site_id, ReadingTask.kind == "adjudication", func.count(), func.sum(waits))
+        select(ReadingTask.site_id, ReadingTask.kind, func.count(), func.sum(waits))
         .join(Exam, ReadingTask.exam_id == Exam.id)
-        .join(Patient, Exam.patient_id == Patient.id)
         .where(ReadingTask.site_id.in_(sites), Exam.state != "cancelled")
-        .group_by(ReadingTask.site_id, ReadingTask.kind == "adjudication")
+        .group_by(ReadingTask.site_id, ReadingTask.kind)
     ).all()
-    counts = {(site, bool(third)): (int(n), int(waiting or 0)) for site, third, n, waiting in rows}
+    counts: dict[tuple[int, bool], tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for number, kind, asked, waiting in rows:
+        before = counts[number, kind == "adjudication"]
+        counts[number, kind == "adjudication"] = before[0] + asked, before[1] + int(waiting)
     found = []
     for site in sites.values():
-        (asked, waiting), (thirds, thirds_waiting) = (counts.get((site.id, third), (0, 0)) for third in (False, True))
+        (asked, waiting), (thirds, thirds_waiting) = (counts[site.id, third] for third in (False, True))
         found.append(
             TaskCounts(
                 site=site.id, site_name=site.name, share=site.second_reading_share, asked=asked, waiting=waiting,
