@@ -74,8 +74,9 @@ class TestLimited:
     def test_who_asks_too_often_is_told_when_to_come_back(self, sign_in):
         person = sign_in("reader")
         answers = [person.get("/v1/me") for _ in range(22)]
-        assert [answer.status_code for answer in answers].count(429) == 2
-        assert answers[-1].headers["retry-after"] == "1" and answers[-1].json()["title"] == "Too busy"
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert 1 <= len(refused) <= 2  # a slow machine earns a request meanwhile
+        assert refused[-1].headers["retry-after"] == "1" and refused[-1].json()["title"] == "Too busy"
         assert sign_in("reader").get("/v1/me").status_code == 200, "another account has its own"
 
     def test_passwords_cannot_be_tried_in_bulk(self, client):
