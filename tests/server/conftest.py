@@ -84,6 +84,7 @@ def settings(tmp_path, empty_database):
 
 @pytest.fixture
 def app(settings, empty_database):
+    settings = settings.model_copy(update={"database": POSTGRESQL})
     settings.data.mkdir(mode=0o700)
     if empty_database is None:
         settings = settings.model_copy(update={"database": POSTGRESQL})  # also where a module has settings of its own
