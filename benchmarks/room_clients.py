@@ -64,10 +64,11 @@ def make_room(folder: Path, clients: int, exams: int, limits: Mapping[str, int],
 
     folder.mkdir(mode=0o700, parents=True)
     lines = "".join(f"{name} = {value}\n" for name, value in limits.items())
+    named = f"database = {json.dumps(database)}\n" if database else ""
     (folder / "settings.toml").write_text(
-        f"[limits]\n{lines}\n[rates]\naddress = 1000000\naccount = 1000000\n", encoding="utf-8"
+        f"{named}[limits]\n{lines}\n[rates]\naddress = 1000000\naccount = 1000000\n", encoding="utf-8"
     )
-    settings = read_settings(folder, {"database": database} if database else {})
+    settings = read_settings(folder, {})
     room = Database(settings.database_url)
     room.upgrade()
     plan: dict[str, Any] = {"tokens": [], "exams": []}
@@ -102,10 +103,10 @@ def make_room(folder: Path, clients: int, exams: int, limits: Mapping[str, int],
 class ServedRoom:
     """`fundoscope serve` on a folder, in a group of processes of its own."""
 
-    def __init__(self, folder: Path, workers: int, database: str = "") -> None:
+    def __init__(self, folder: Path, workers: int) -> None:
         self.folder = folder
         self.log = folder.with_suffix(".log")
-        self._more = ["--workers", str(workers), *(["--database", database] if database else [])]
+        self._more = ["--workers", str(workers)]
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]

@@ -131,9 +131,11 @@ def load(folder: Path, photographs: list[Path], seconds: float, clients: int, wo
     }  # fmt: skip
 
 
-def overrun(folder: Path, photographs: list[Path], seconds: float, clients: int, workers: int) -> dict[str, float]:
-    """A room whose queue holds fifty; figures by name."""
-    plan = make_room(folder, clients, exams=clients * max(4, round(seconds)), limits={"waiting_jobs": 50})
+def overrun(
+    folder: Path, photographs: list[Path], seconds: float, clients: int, workers: int, waiting: int = 50
+) -> dict[str, float]:  # fmt: skip
+    """A room whose queue holds `waiting`; figures by name."""
+    plan = make_room(folder, clients, exams=clients * max(4, round(seconds)), limits={"waiting_jobs": waiting})
     room = ServedRoom(folder, workers)
     room.start()
     try:

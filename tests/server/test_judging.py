@@ -135,7 +135,7 @@ def test_a_photograph_is_judged_once_with_its_pictures(judged_room, eyes):
     left, top, width, height = grading.pictures["activation_place"]
     assert width * 640 == pytest.approx(height * 480, rel=1e-3)  # a square, in pixels
     assert left + width / 2 == pytest.approx(0.5, abs=0.1) and top + height / 2 == pytest.approx(0.5, abs=0.1)
-    assert not any(judged_room.settings.pictures.glob(".aside/*"))
+    assert not any(judged_room.settings.pictures.glob(".aside/*/*"))
 
 
 def test_a_worker_writes_a_row_for_every_photograph_even_a_broken_one(judged_room, monkeypatch):

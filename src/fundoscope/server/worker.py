@@ -26,7 +26,7 @@ from types import FrameType
 from fundoscope.server.database import Database
 from fundoscope.server.logs import write_logs
 from fundoscope.server.room import Room
-from fundoscope.server.services import due, jobs, judging, uploads
+from fundoscope.server.services import due, jobs, judging, signed_reports, uploads  # noqa: F401 - reports register themselves
 from fundoscope.server.settings import ServerSettings
 
 POLL_SECONDS = 0.5

@@ -7,12 +7,10 @@ forced onto the disk, since they can be made again from the photograph.
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import threading
 import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from fundoscope.server.judge import JudgeAnswer, JudgeDiedError, JudgeProcess
 from fundoscope.server.models import Exam, Grading, Patient, Photograph, now
 from fundoscope.server.permissions import Caller, Role
 from fundoscope.server.room import Room
+from fundoscope.server.scratch import clear_scratch, make_scratch
 from fundoscope.server.services import audit, jobs
 from fundoscope.server.services.exam_state import refresh_exam
 from fundoscope.server.services.jobs import NewJob
@@ -37,7 +36,6 @@ TASKS = {"infant": "rop", "adult": "nicking"}
 STATES = {"ok": "graded", "rejected": "refused", "failed": "failed"}
 
 _ASIDE = ".aside"  # folder in the room's pictures where they are made
-_OLD_SECONDS = 3600  # after which what lies there was left by a process that is gone
 _TRIES = 2  # of a photograph at which a child crashed: another one may have taken the memory
 
 
@@ -70,11 +68,11 @@ def picture_file(settings: ServerSettings, photograph: Photograph, grading: Grad
     file = grading.pictures.get(name)
     if not isinstance(file, str):
         return None
-    return _picture_folder(settings, photograph.digest) / f"{grading.bundle_digest}_{file}"
+    return _picture_place(settings, photograph.digest, grading.bundle_digest, file)
 
 
-def _picture_folder(settings: ServerSettings, digest: str) -> Path:
-    return settings.pictures / digest[:2] / digest
+def _picture_place(settings: ServerSettings, digest: str, bundle: str, file: str) -> Path:
+    return settings.pictures / digest[:2] / f"{digest}_{bundle}_{file}"
 
 
 def newest_grading(session: Session, photograph: Photograph) -> Grading | None:
@@ -107,22 +105,22 @@ def judge_photograph(room: Room, job: jobs.TakenJob) -> jobs.WriteAnswer:
         return lambda _: None
     task = TASKS[photograph.kind]
     file = photograph_file(room.settings, photograph.digest)
-    with _folder_aside(room.settings) as folder:
-        if file.is_file():
-            answer = _judge_file(room, file, photograph.file_name, task, folder)
-        else:
-            answer = _failure(task, photograph.file_name, "The file is no longer there. Send it again.")
-        place = _picture_folder(room.settings, photograph.digest)
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name, made in answer.pictures.items():
-            if isinstance(made, str) and not name.startswith("profile"):
-                (folder / made).replace(place / f"{answer.bundle_digest}_{made}")
+    if file.is_file():
+        answer = _judge_file(room, file, photograph.file_name, task)
+    else:
+        answer = _failure(task, photograph.file_name, "The file is no longer there. Send it again.")
+    folder = _child_of_this_thread(room.settings)[1]
+    for name, made in answer.pictures.items():
+        if isinstance(made, str) and not name.startswith("profile"):
+            place = _picture_place(room.settings, photograph.digest, answer.bundle_digest, made)
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / made).replace(place)
     seconds = time.perf_counter() - start
     return lambda session: _write_answer(session, number, answer, seconds)
 
 
-def _judge_file(room: Room, file: Path, name: str, task: str, folder: Path) -> JudgeAnswer:
-    child = _child_of_this_thread(room.settings)
+def _judge_file(room: Room, file: Path, name: str, task: str) -> JudgeAnswer:
+    child, folder = _child_of_this_thread(room.settings)
     for attempt in range(1, _TRIES + 1):
         try:
             return child.judge(file, name, task, folder)
@@ -185,35 +183,26 @@ def _close_exams(session: Session) -> None:
         audit.record(session, worker, "photographs.judge", "exam", exam, site, photographs=photographs)
 
 
-@contextmanager
-def _folder_aside(settings: ServerSettings) -> Generator[Path]:
-    """An empty folder where pictures are made, on the file system where they go."""
-    folder = settings.pictures / _ASIDE / secrets.token_hex(8)
-    folder.mkdir(mode=0o700, parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+# --- children, one a thread of the worker, each with a folder where it makes pictures
+
+_children: dict[int, tuple[JudgeProcess, Path]] = {}
 
 
-def clear_aside(settings: ServerSettings) -> None:
-    """Remove what processes that are gone have left half-made."""
-    top = settings.pictures / _ASIDE
-    for folder in top.iterdir() if top.is_dir() else ():
-        if time.time() - folder.stat().st_mtime > _OLD_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-# --- children, one a thread of the worker
-
-_children: dict[int, JudgeProcess] = {}
-
-
-def _child_of_this_thread(settings: ServerSettings) -> JudgeProcess:
-    return _children.setdefault(threading.get_ident(), JudgeProcess(settings.limits))
+def _child_of_this_thread(settings: ServerSettings) -> tuple[JudgeProcess, Path]:
+    number = threading.get_ident()
+    if number not in _children:
+        _children[number] = JudgeProcess(settings.limits), make_scratch(settings.pictures / _ASIDE)
+    return _children[number]
 
 
 def stop_children() -> None:
     """End all child processes of this process."""
     while _children:
-        _children.popitem()[1].stop()
+        child, folder = _children.popitem()[1]
+        child.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_aside(settings: ServerSettings) -> None:
+    """Remove what processes that are gone have left half-made."""
+    clear_scratch(settings.pictures / _ASIDE)

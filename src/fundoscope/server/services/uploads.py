@@ -9,9 +9,7 @@ whoever sent it has no receipt; the same file sent again is the same row.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
-import time
 import unicodedata
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -30,6 +28,7 @@ from fundoscope.languages import gettext as _
 from fundoscope.server.errors import ConflictError, InvalidError, NotFoundError
 from fundoscope.server.models import Exam, Photograph
 from fundoscope.server.permissions import CLINICAL, EVERYBODY, Caller, get_owned
+from fundoscope.server.scratch import clear_scratch, make_scratch
 from fundoscope.server.services import audit, jobs, judging
 from fundoscope.server.services.archives import ArchiveError, unpack
 from fundoscope.server.services.exam_state import refresh_exam
@@ -40,7 +39,6 @@ from fundoscope.server.services.sniffing import SniffedPhotograph, is_archive, s
 from fundoscope.server.settings import ServerSettings, UploadLimits
 
 _INCOMING = "incoming"
-_OLD_SECONDS = 3600  # after which what lies there was left by a process that is gone
 _LONGEST_NAME = 200  # characters that are shown
 
 
@@ -122,8 +120,7 @@ def check_upload(session: Session, caller: Caller, exam_id: int, limits: UploadL
 @contextmanager
 def incoming_folder(settings: ServerSettings) -> Generator[Path]:
     """A folder for the files of one request, on the file system where photographs are kept; it is gone afterwards."""
-    folder = settings.data / _INCOMING / secrets.token_hex(8)
-    folder.mkdir(mode=0o700, parents=True)
+    folder = make_scratch(settings.data / _INCOMING)
     try:
         yield folder
     finally:
@@ -132,10 +129,7 @@ def incoming_folder(settings: ServerSettings) -> Generator[Path]:
 
 def clear_incoming(settings: ServerSettings) -> None:
     """Remove what uploads left that were cut off with their process."""
-    top = settings.data / _INCOMING
-    for folder in top.iterdir() if top.is_dir() else ():
-        if time.time() - folder.stat().st_mtime > _OLD_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
+    clear_scratch(settings.data / _INCOMING)
 
 
 def sort_files(sent: Iterable[SentFile], folder: Path, limits: UploadLimits) -> list[SortedFile]:
