@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from fundoscope.server.errors import BusyError, NotAllowedError
 from fundoscope.server.models import AuditEntry, SignInSession, User, now
@@ -80,9 +81,17 @@ def test_wrong_passwords_make_one_wait_longer_each_time(client, reader, room, mo
 def test_an_unknown_name_and_an_account_that_is_off_are_answered_alike(client, reader, room):
     with room.database.transaction() as session:
         session.get(User, reader.id).active = False
+    for name in ("lin", "who"):
+        assert [enter(client, name=name).status_code for _ in range(4)] == [401] * 4
     texts = {enter(client, name=name).text.replace(f'value="{name}"', "") for name in ("lin", "who")}
     assert len(texts) == 1 and "wrong" in texts.pop()
+    assert {enter(client, name=name).status_code for name in ("lin", "who", " WHO")} == {429}
     assert reader.get("/v1/nothing").status_code == 401  # its session is over, too
+
+
+def test_there_are_no_web_sockets(client):
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/v1/me"):
+        pass
 
 
 def test_an_idle_session_is_locked_and_a_password_opens_it_with_a_new_token(reader, room):

@@ -21,6 +21,8 @@ from fundoscope.server.settings import ServerSettings
 
 #: What is under way when the room closes has so long to end.
 GRACE_SECONDS = 15
+#: More at once are answered 503.
+MOST_CONNECTIONS = 1_000
 
 
 def serve_room(
@@ -58,7 +60,7 @@ def serve_room(
         write_logs()
         config = uvicorn.Config(
             create_app(settings, with_worker=True), log_config=None, access_log=False, server_header=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_graceful_shutdown=GRACE_SECONDS, limit_concurrency=MOST_CONNECTIONS,
             proxy_headers=False,  # the gate reads them, of the stated proxies only
             ssl_certfile=settings.certificate, ssl_keyfile=settings.key,
         )  # fmt: skip

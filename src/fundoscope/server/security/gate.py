@@ -71,7 +71,10 @@ class Gate:
         self.by_knock = Buckets(rates.sign_in)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; anything but HTTP goes on as it is."""
+        """Serve one request. The start and the end of the application go on; there are no web sockets here."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

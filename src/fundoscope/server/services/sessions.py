@@ -5,8 +5,11 @@ A password is checked outside of a transaction: its hash takes a tenth of a seco
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, joinedload
@@ -23,6 +26,7 @@ from fundoscope.server.services import audit
 #: Wrong passwords that cost no wait; each one after doubles the wait, up to the longest.
 FREE_FAILURES = 4
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=30), timedelta(minutes=15)
+MOST_STRANGERS = 10_000
 #: `seen_at` is written no more often than this: reading pages must not make a writer of every request.
 SEEN_EVERY = timedelta(seconds=30)
 
@@ -46,9 +50,10 @@ def sign_in(database: Database, name: str, password: str, address: str, hours: i
 
     Raises `NotSignedInError` for a wrong name or password, `BusyError` (429) while the account waits.
     """
+    name = name.strip().lower()
     with database.reading() as session:
-        user = session.scalar(select(User).where(User.name == name.strip().lower()))
-    check_password(database, user, password, address, "sign_in")
+        user = session.scalar(select(User).where(User.name == name))
+    check_password(database, user, password, address, "sign_in", name)
     assert user is not None
     with database.transaction() as session:
         if before:
@@ -56,26 +61,63 @@ def sign_in(database: Database, name: str, password: str, address: str, hours: i
         return open_session(session, session.get_one(User, user.id), address, hours)
 
 
-def check_password(database: Database, user: User | None, password: str, address: str, action: str) -> None:
-    """Raise unless the password is that of the account; a wrong one is counted, and logged as `action`.failed."""
-    if user is not None and user.locked_until is not None and user.locked_until > now():
-        seconds = int((user.locked_until - now()).total_seconds()) + 1
+def check_password(
+    database: Database, user: User | None, password: str, address: str, action: str, name: str = ""
+) -> None:
+    """Raise unless the password is that of the account; a wrong one is counted, and logged as `action`.failed.
+
+    A `name` that no account has waits as an account would, so that the answers do not tell which names there are.
+    """
+    strangers = _strangers.setdefault(database, _Strangers())
+    until = strangers.until(name) if user is None else user.locked_until
+    if until is not None and until > now():
+        seconds = int((until - now()).total_seconds()) + 1
         message = _("Too many wrong passwords. Wait {seconds} seconds, or ask an administrator for a new link.")
         raise BusyError(message.format(seconds=seconds), seconds, 429)
     right = passwords.matches(user.password if user is not None and user.active else None, password)
     if right and user is not None and not user.failures:
         return
     with database.transaction() as session:
-        if user is not None:
+        if user is None:
+            strangers.count(name)
+        else:
             row = session.get_one(User, user.id)
             row.failures = 0 if right else row.failures + 1
-            over = row.failures - FREE_FAILURES
-            row.locked_until = now() + min(FIRST_WAIT * 2 ** min(over - 1, 10), LONGEST_WAIT) if over > 0 else None
+            row.locked_until = _wait_until(row.failures)
         if not right:
             caller = Caller(user.id if user else None, "", Role.TECHNICIAN, frozenset(), "pages", address=address)
             audit.record(session, caller, f"{action}.failed", "user", user.id if user else None)
     if not right:
         raise NotSignedInError(_("Name or password is wrong. Check both; capital letters count in the password."))
+
+
+def _wait_until(failures: int) -> datetime | None:
+    over = failures - FREE_FAILURES
+    return now() + min(FIRST_WAIT * 2 ** min(over - 1, 10), LONGEST_WAIT) if over > 0 else None
+
+
+class _Strangers:
+    """Failures under names that no account has, in the memory of this server; the oldest are forgotten."""
+
+    def __init__(self) -> None:
+        self._failures: OrderedDict[str, tuple[int, datetime | None]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def until(self, name: str) -> datetime | None:
+        """Until when the name waits."""
+        with self._lock:
+            return self._failures.get(digest(name), (0, None))[1]
+
+    def count(self, name: str) -> None:
+        """One more wrong password."""
+        with self._lock:
+            failures = self._failures.pop(digest(name), (0, None))[0] + 1
+            self._failures[digest(name)] = (failures, _wait_until(failures))
+            if len(self._failures) > MOST_STRANGERS:
+                self._failures.popitem(last=False)
+
+
+_strangers: WeakKeyDictionary[Database, _Strangers] = WeakKeyDictionary()
 
 
 def confirm_password(database: Database, caller: Caller, password: str) -> None:
