@@ -79,6 +79,10 @@ class TestLimited:
         assert refused[-1].headers["retry-after"] == "1" and refused[-1].json()["title"] == "Too busy"
         assert sign_in("reader").get("/v1/me").status_code == 200, "another account has its own"
 
+    def test_tokens_cannot_be_tried_in_bulk(self, client):
+        sent = [client.get("/v1/me", headers={"Authorization": f"Bearer {number}"}) for number in range(5)]
+        assert [answer.status_code for answer in sent] == [401] * 3 + [429] * 2
+
     def test_passwords_cannot_be_tried_in_bulk(self, client):
         sent = [client.post("/sign-in", data={"name": f"n{number}", "password": "x"}) for number in range(5)]
         assert [answer.status_code for answer in sent] == [401] * 3 + [429] * 2

@@ -127,6 +127,7 @@ class Gate:
         if scheme.lower() == "bearer" and request.scope["path"].startswith("/v1/"):
             owner = tokens.find_owner(self.room.database, given.strip())
             if owner is None:
+                self.by_knock.take(address)
                 raise NotSignedInError(
                     _("The token is not known, or has ended. Make a new one on the page of your account.")
                 )
