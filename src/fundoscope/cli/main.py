@@ -18,7 +18,7 @@ import typer
 import typer.core
 import typer.models
 
-from fundoscope.cli import bundle, cohort, doctor, forensics, nicking, rop, server, simulate
+from fundoscope.cli import bundle, cohort, dicom, doctor, forensics, nicking, rop, server, simulate
 from fundoscope.errors import FundoscopeError, OutputError, UsageError, printable
 from fundoscope.outputs import cannot_write
 
@@ -52,6 +52,7 @@ app.add_typer(nicking.app, name="nicking")
 app.add_typer(cohort.app, name="cohort")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(simulate.app, name="simulate")
+app.add_typer(dicom.app, name="dicom")
 app.add_typer(server.app, name="server")
 app.command("serve")(server.serve)
 app.command("forensics")(forensics.forensics)
