@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -37,7 +38,7 @@ from fundoscope.imaging import Pixels, Prepared
 from fundoscope.nicking.grading.crossing_candidates import find_candidates
 from fundoscope.nicking.grading.measures import measure_photograph
 from fundoscope.nicking.grading.vessel_maps import MappedPhotograph, map_photograph
-from fundoscope.nicking.grading.widths import measure_with_model
+from fundoscope.nicking.grading.widths import fit_calibre
 from fundoscope.simulate import cameras
 from fundoscope.simulate.adults import AdultEye, draw_projection, grow_eye, photograph_eye
 from fundoscope.simulate.projection import Projection
@@ -70,7 +71,7 @@ Measured = tuple[VesselMeasures, MappedPhotograph, CalibreModel | None]
 def measure(pixels: Pixels, name: str, bundle: NickingBundle) -> Measured:
     """The measures of a photograph, as `fundoscope nicking grade` makes them."""
     mapped = map_photograph(Prepared.read(pixels, name), bundle)
-    calibre = measure_with_model(mapped, find_candidates(mapped.maps, mapped.artery_vein), bundle.card.crossings)[1]
+    calibre = fit_calibre(mapped, find_candidates(mapped.maps, mapped.artery_vein), bundle.card.crossings)
     return measure_photograph(mapped, calibre), mapped, calibre
 
 
@@ -357,6 +358,7 @@ def main() -> None:
             if number in repeated:
                 again += measure_again(name, record, own[0], bundle)
             discs.append(compare_disc(own[0], marked.centre, marked.diameter) | {"doubtful": doubtful})
+            print(f"{name} {record.name}", file=sys.stderr)
         table.append(describe_discs(name, discs))
         sure = [row for row in discs if not row["doubtful"]]
         if len(sure) < len(discs):

@@ -259,7 +259,10 @@ def measure_vessels(trees: VesselTrees, disc: Disc | None, measure_widths: Measu
     for zone, own in zip((Zone.around(large, name) for name in ZONES), small, strict=True):
         counted = [_count_vessels(courses, kind, zone, large) for kind, _ in graphs]
         zones.append(ZoneCalibres(zone, own.share_in_view(disc, trees.field), *counted))
-    twists = [_mean_tortuosity(courses, kind, zones[-1].zone, large) for kind, _ in graphs]
+    outermost = zones[-1]
+    twists = [
+        _mean_tortuosity(courses, own, outermost.zone, large) for own in (outermost.arterioles, outermost.venules)
+    ]
     return VesselMeasures(large, tuple(courses), tuple(zones), *twists, fractal)
 
 
@@ -301,9 +304,11 @@ def _count_vessels(courses: Sequence[VesselCourse], kind: Kind, zone: Zone, disc
     return tuple(sorted(counted, key=lambda vessel: -vessel.width))
 
 
-def _mean_tortuosity(courses: Sequence[VesselCourse], kind: Kind, zone: Zone, disc: Disc) -> float:
-    """Mean arc over chord less 1 of the vessels of a kind in a zone, each weighted by its length; nan without any."""
-    runs = [course.runs_through(zone, disc.centre) for course in courses if course.kind == kind]
+def _mean_tortuosity(
+    courses: Sequence[VesselCourse], counted: Sequence[CountedVessel], zone: Zone, disc: Disc
+) -> float:
+    """Mean arc over chord less 1 of the vessels that count in a zone, each weighted by its length; nan without any."""
+    runs = [courses[vessel.index].runs_through(zone, disc.centre) for vessel in counted]
     found = [tortuosity(run) for run in runs if run is not None]
     if not found:
         return float("nan")

@@ -6,6 +6,7 @@ in the same way: its own crossing is the one nearest its middle.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -88,21 +89,12 @@ def measure_with_model(
     """The same, and the model of the photograph that measured; None where no vessel of a crossing could be followed."""
     scale, artery_vein = photograph.scale, photograph.artery_vein
     confidence = candidates.confidence(settings.confidence_weights)
-    kept = np.flatnonzero(confidence >= settings.operating_point.threshold)
-    kept = kept[np.lexsort(candidates.places[kept].T[::-1])]
-    _, artery, vein, _ = photograph.maps
-    # where artery's and vein's own graphs show no two, the stumps of a torn vessel may still be joined
-    crossings = [
-        candidates.vessels[k] or crossing_through(artery_vein.graph, candidates.places[k], artery, vein) for k in kept
-    ]
-    vessels = [
-        vessel.scaled(scale) for crossing in crossings if crossing for vessel in (crossing.first, crossing.second)
-    ]
-    calibre = CalibreModel.fit(photograph.pixels, vessels)  # one blur and one plane for the whole photograph
+    kept = _follow_crossings(photograph, candidates, settings)
+    calibre = _fit_calibre(photograph, kept.values())
     measured = []
-    for k, crossing in zip(kept, crossings, strict=True):
+    for k, crossing in kept.items():
         place, own_confidence = rescale_points(candidates.places[k], scale), float(confidence[k])
-        if crossing is None:
+        if crossing is None or calibre is None:
             measured.append(CrossingWidths(place, own_confidence, WIDE_VEIN * scale))
             continue
         crossing = _disc_first(crossing, photograph.disc).scaled(scale)
@@ -111,7 +103,33 @@ def measure_with_model(
         narrowing = measure_narrowing(calibre.on(photograph.pixels[window]), crossing_in_window, *masks)
         width = max(2 * float(np.median(crossing.second.radius)), _THINNEST_VEIN * scale)
         measured.append(CrossingWidths(place, own_confidence, width, crossing, narrowing))
-    return measured, calibre if vessels else None
+    return measured, calibre
+
+
+def fit_calibre(
+    photograph: MappedPhotograph, candidates: CrossingCandidates, settings: CrossingSettings
+) -> CalibreModel | None:
+    """Only the model of `measure_with_model`."""
+    return _fit_calibre(photograph, _follow_crossings(photograph, candidates, settings).values())
+
+
+def _follow_crossings(
+    photograph: MappedPhotograph, candidates: CrossingCandidates, settings: CrossingSettings
+) -> dict[int, MeasuredCrossing | None]:
+    """The two vessels of each candidate of enough confidence, by its index, from top to bottom; None where they are not seen."""
+    kept = np.flatnonzero(candidates.confidence(settings.confidence_weights) >= settings.operating_point.threshold)
+    kept = kept[np.lexsort(candidates.places[kept].T[::-1])]
+    graph, (_, artery, vein, _) = photograph.artery_vein.graph, photograph.maps
+    # where artery's and vein's own graphs show no two, the stumps of a torn vessel may still be joined
+    return {
+        k: candidates.vessels[k] or crossing_through(graph, candidates.places[k], artery, vein) for k in kept.tolist()
+    }
+
+
+def _fit_calibre(photograph: MappedPhotograph, crossings: Iterable[MeasuredCrossing | None]) -> CalibreModel | None:
+    """One blur and one plane for the whole photograph."""
+    found = [vessel for crossing in crossings if crossing for vessel in (crossing.first, crossing.second)]
+    return CalibreModel.fit(photograph.pixels, [each.scaled(photograph.scale) for each in found]) if found else None
 
 
 def measure_patch(
