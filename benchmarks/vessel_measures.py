@@ -7,8 +7,6 @@
   the drawn maps by the drawing itself ("drawing"). The bundle has learnt from DRIVE training and HRF: only LES-AV is new.
 - simulated: the same on simulated adults, against the calibres that they were drawn with.
 - again: the measures of a photograph that was shifted, turned, saved as JPEG or made 10 % smaller, against its own.
-- disc: the disc found, against discs marked by eye (`disc_marks.csv`, one mark a photograph, by one person, in photographs
-  reduced to 540 pixels), and against simulated ones. Its few constants were chosen on these photographs.
 
 Writes docs/results/vessel_measures.csv. Never reads DRIVE's test photographs.
 """
@@ -16,7 +14,6 @@ Writes docs/results/vessel_measures.csv. Never reads DRIVE's test photographs.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -27,6 +24,7 @@ from typing import Any
 import cv2
 import networkx as nx
 import numpy as np
+from discs import read_marks, simulate
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
@@ -39,8 +37,6 @@ from fundoscope.nicking.grading.crossing_candidates import find_candidates
 from fundoscope.nicking.grading.measures import measure_photograph
 from fundoscope.nicking.grading.vessel_maps import MappedPhotograph, map_photograph
 from fundoscope.nicking.grading.widths import fit_calibre
-from fundoscope.simulate import cameras
-from fundoscope.simulate.adults import AdultEye, draw_projection, grow_eye, photograph_eye
 from fundoscope.simulate.projection import Projection
 from fundoscope.simulate.vessel_trees import VesselSegment
 from fundoscope.vessels import CalibreModel, Centreline, vessel_graph
@@ -55,15 +51,12 @@ from fundoscope.vessels.measures import (
     photograph_widths,
 )
 
-HERE = Path(__file__).resolve().parent
-RESULTS = HERE.parent / "docs" / "results" / "vessel_measures.csv"
+RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results" / "vessel_measures.csv"
 SETS = {"DRIVE training": "drive_av/training", "HRF": "hrf_av", "LES-AV": "les_av"}
 FIGURES = ("crae", "crve", "avr", "ratio_of_four")
-NEAR = 0.25  # of its diameter: a disc's centre is right within it
 SEED = 9100
 
 Mask = NDArray[np.bool_]
-Points = NDArray[np.float64]
 Row = dict[str, Any]
 Measured = tuple[VesselMeasures, MappedPhotograph, CalibreModel | None]
 
@@ -154,21 +147,6 @@ def describe_errors(pairs: NDArray[np.float64]) -> Row:
 # --- against simulated eyes
 
 
-def simulate(seed: int, camera: str) -> tuple[Pixels, AdultEye, Projection, Any]:
-    """A good photograph of a simulated adult, with its trees and how they fall on the sensor."""
-    rng = np.random.default_rng([seed, 24])
-    exposure = cameras.draw_exposure(
-        cameras.camera_named(camera, infant=False).resized(None if camera == "drive" else 2000),
-        1,
-        cameras.draw_cast(rng, 0.5),
-        rng,
-    )
-    eye = grow_eye(seed, "right" if seed % 2 else "left", 0)
-    projection = draw_projection(exposure, eye.side, rng)
-    shot = photograph_eye(eye, exposure, projection)
-    return shot.pixels, eye, projection, shot.truth
-
-
 def tree_graph(segments: list[VesselSegment], projection: Projection) -> nx.MultiGraph:
     """The vessels that were drawn, as a graph in the photograph's pixels, with their radii."""
     graph = nx.MultiGraph()
@@ -211,8 +189,8 @@ def calibres_near(trees: dict[Kind, nx.MultiGraph]) -> MeasureWidths:
     return along
 
 
-def compare_simulated(number: int, bundle: NickingBundle) -> tuple[list[Row], Row]:
-    """A row a zone and way, and one of the disc, of one simulated eye.
+def compare_simulated(number: int, bundle: NickingBundle) -> list[Row]:
+    """A row a zone and way of one simulated eye.
 
     The drawn calibres are those of the vessels that the bundle's maps show, or of all vessels of the eye. Its arteries lie on
     its veins near the disc, more than in eyes, where no map can show them.
@@ -220,10 +198,8 @@ def compare_simulated(number: int, bundle: NickingBundle) -> tuple[list[Row], Ro
     camera = ("drive", "hrf")[number % 2]
     pixels, eye, projection, truth = simulate(SEED + number, camera)
     found, mapped, _ = measure(pixels, f"{camera} {number}", bundle)
-    places = np.argwhere(truth.disc)
-    disc = compare_disc(found, places.mean(axis=0), float((np.ptp(places, axis=0) + 1).mean()))
     if found.disc is None or mapped.disc is None:
-        return [], disc
+        return []
     artery, vein = (tree_graph(each, projection) for each in (eye.arteries, eye.veins))
     seen, empty = mapped.artery_vein, nx.MultiGraph()
     same = VesselTrees(seen.artery_graph, seen.vein_graph, empty, mapped.inside, mapped.scale)
@@ -231,7 +207,7 @@ def compare_simulated(number: int, bundle: NickingBundle) -> tuple[list[Row], Ro
         "vessels of the map": measure_vessels(same, mapped.disc, calibres_near({"artery": artery, "vein": vein})),
         "all vessels": measure_vessels(VesselTrees(artery, vein, empty, truth.field), found.disc, tree_widths),
     }
-    rows = [
+    return [
         {
             "on": "simulated", "photograph": number, "zone": zone.zone.name, "way": way,
             **{f: getattr(zone, f) for f in FIGURES}, **{f"true_{f}": getattr(own, f) for f in FIGURES},
@@ -239,7 +215,6 @@ def compare_simulated(number: int, bundle: NickingBundle) -> tuple[list[Row], Ro
         for way, true in ways.items()
         for zone, own in zip(found.zones, true.zones, strict=False)
     ]  # fmt: skip
-    return rows, disc
 
 
 # --- test-retest
@@ -284,44 +259,11 @@ def measure_again(name: str, record: PhotographRecord, own: VesselMeasures, bund
             }  # fmt: skip
 
 
-# --- the disc
-
-
-def read_marks() -> dict[tuple[str, str], tuple[Disc, bool]]:
-    """Discs marked by eye, in pixels of the files, by set and photograph, and whether the mark is in doubt."""
-    with (HERE / "disc_marks.csv").open(newline="", encoding="utf-8") as file:
-        return {
-            (row["on"], row["photograph"]): (
-                Disc(float(row["row"]), float(row["column"]), float(row["diameter"]) / 2, 1.0), row["doubtful"] == "yes",
-            )
-            for row in csv.DictReader(file)
-        }  # fmt: skip
-
-
-def compare_disc(found: VesselMeasures, centre: Points, diameter: float) -> Row:
-    """How far a disc lies from a true one, in its diameters, how wide it is against it, and whether it was believed."""
-    if found.disc is None:
-        return {"off": np.inf, "diameter": np.nan, "believed": False}
-    off = float(np.hypot(*(found.disc.centre - centre))) / diameter
-    return {"off": off, "diameter": found.disc.diameter / diameter, "believed": bool(found.zones)}
-
-
-def describe_discs(name: str, rows: list[Row]) -> Row:
-    """How many discs were found, and how wide they are against their marks."""
-    near = [row["off"] <= NEAR for row in rows]
-    right = [row["diameter"] for row, good in zip(rows, near, strict=True) if good]
-    return {
-        "task": "disc", "on": name, "zone": "", "way": "within a quarter of its diameter", "figure": "disc",
-        "photographs": len(rows), "measured": sum(near), "share": float(np.mean(near)),
-        "believed": sum(row["believed"] for row in rows),
-        "believed_wrong": sum(row["believed"] and not good for row, good in zip(rows, near, strict=True)),
-        "median_error_percent": 100 * float(np.median(np.abs(np.array(right) - 1))), "bias_percent": 100 * float(np.median(right) - 1),
-    }  # fmt: skip
-
+# --- the table
 
 COLUMNS = (
     "task", "on", "zone", "way", "figure", "photographs", "measured", "pearson", "median_error_percent",
-    "p90_error_percent", "bias_percent", "share", "believed", "believed_wrong",
+    "p90_error_percent", "bias_percent",
 )  # fmt: skip
 
 
@@ -344,29 +286,21 @@ def main() -> None:
     given = parser.parse_args()
     cv2.setNumThreads(1)
     bundle, marks = open_nicking_bundle(given.bundle, 1), read_marks()
-    table: list[Row] = []
     drawn: list[Row] = []
     again: list[Row] = []
     for name, part in SETS.items():
-        discs = []
         records = open_dataset(given.data / part)
         repeated = set(np.linspace(0, len(records) - 1, min(given.again, len(records))).round().astype(int).tolist())
         for number, record in enumerate(records):
-            marked, doubtful = marks[name, record.name]
+            marked, _ = marks[name, record.name]
             own = measure(record.pixels, record.name, bundle)
             drawn += compare_drawn(name, record, own, marked)
             if number in repeated:
                 again += measure_again(name, record, own[0], bundle)
-            discs.append(compare_disc(own[0], marked.centre, marked.diameter) | {"doubtful": doubtful})
             print(f"{name} {record.name}", file=sys.stderr)
-        table.append(describe_discs(name, discs))
-        sure = [row for row in discs if not row["doubtful"]]
-        if len(sure) < len(discs):
-            table.append(describe_discs(f"{name}, without discs in doubt", sure))
-    table = [*summarise("against drawn maps", drawn), *summarise("again", again), *table]
-    made = [compare_simulated(number, bundle) for number in range(given.simulated)]
-    table += summarise("against drawn calibres", [row for rows, _ in made for row in rows])
-    table.append(describe_discs("simulated", [disc for _, disc in made]))
+    made = [row for number in range(given.simulated) for row in compare_simulated(number, bundle)]
+    tasks = {"against drawn maps": drawn, "again": again, "against drawn calibres": made}
+    table = [row for task, rows in tasks.items() for row in summarise(task, rows)]
     rows = [{name: row.get(name) for name in COLUMNS} for row in table]
     for row in results_table(rows, RESULTS):
         print("  ".join(str(value) for value in row.values()))

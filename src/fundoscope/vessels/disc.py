@@ -21,7 +21,7 @@ from fundoscope.imaging import Pixels
 from fundoscope.vessels import draw
 from fundoscope.vessels.graph import Mask, Points, arc_length
 
-#: Confidence from which on a disc is believed: at less, every circle that was wrong on the photographs of `benchmarks/vessel_measures.py`.
+#: Confidence from which on a disc is believed; `benchmarks/discs.py` counts discs that are, in view and out of view.
 CONFIDENT = 0.7
 
 _VOTE_EVERY = 4  # points of a centreline
