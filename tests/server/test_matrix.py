@@ -5,6 +5,8 @@ session, with the wrong role, with objects of another site, under a foreign name
 nothing changes. A route without an entry fails.
 """
 
+import hashlib
+import html
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -299,6 +301,7 @@ def theirs(room, other_site, people, sign_in):
 def make_world(room, site, reader, mark):
     """One of each thing, each with a text that holds the mark."""
     owned = {"site_id": site.id, "created_via": "command"}
+    note = mark if mark.isprintable() and len(mark) < 4000 else ""  # a reading checks its text when it is shown, too
     with room.database.transaction() as session:
 
         def add(row):
@@ -313,7 +316,7 @@ def make_world(room, site, reader, mark):
         exam.uploaded_at, exam.urgency, exam.urgency_reason = now(), 10, "suspected"
         photograph = add(
             Photograph(
-                exam_id=exam.id, digest=mark.lower().ljust(64, "0"), file_name=f"{mark}.png", file_bytes=1, media_type="image/png",
+                exam_id=exam.id, digest=hashlib.sha256(mark.encode()).hexdigest(), file_name=f"{mark}.png", file_bytes=1, media_type="image/png",
                 eye="right", view="disc", state="graded", **owned,
             )
         )  # fmt: skip
@@ -331,15 +334,15 @@ def make_world(room, site, reader, mark):
         signed = add(
             Exam(patient_id=patient.id, day=now().date(), camera=mark, state="signed", signed_at=now(), **owned)
         )
-        reading = add(Reading(exam_id=signed.id, reader_id=reader, note=mark, **owned))
+        reading = add(Reading(exam_id=signed.id, reader_id=reader, note=note, **owned))
         session.add_all(
-            EyeReading(reading_id=reading.id, eye=eye, zone="II", stage="0", plus="no", note=mark)
+            EyeReading(reading_id=reading.id, eye=eye, zone="II", stage="0", plus="no", note=note)
             for eye in ("right", "left")
         )
         session.flush()
         reading.signed_at = now()
-        draft = add(Reading(exam_id=exam.id, reader_id=reader, note=mark, **owned))
-        report = add(SignedReport(reading_id=reading.id, language="en", html=mark, **owned))
+        draft = add(Reading(exam_id=exam.id, reader_id=reader, note=note, **owned))
+        report = add(SignedReport(reading_id=reading.id, language="zh", html=html.escape(mark), **owned))
         task = add(ReadingTask(exam_id=signed.id, kind="adjudication", reader_id=reader, **owned))
         job = add(Job(kind="judge", key=mark, payload={"mark": mark}, site_id=site.id, error=mark))
         add(
@@ -348,7 +351,15 @@ def make_world(room, site, reader, mark):
             )
         )
         account = add(User(name=mark.lower(), full_name=mark, role="technician"))
-        token = add(ApiToken(user_id=account.id, name=mark, digest=mark, expires_at=now(), created_via="command"))
+        token = add(
+            ApiToken(
+                user_id=account.id,
+                name=mark,
+                digest=hashlib.sha256(mark.encode()).hexdigest(),
+                expires_at=now(),
+                created_via="command",
+            )
+        )
         return World(
             mark, site.id, patient.id, other.id, exam.id, signed.id, photograph.id, reading.id, draft.id, report.id, task.id, job.id,
             account.id, token.id,
