@@ -139,7 +139,10 @@ class WorklistPage(BaseModel):
 
 @dataclass(frozen=True)
 class _LaneQuery:
-    """One lane: its rows, by `keys` (never NULL; their last is the row's number), all upwards or all downwards."""
+    """One lane: the `keys` of its rows (never NULL; the last is the row's number), in their order, all upwards or all downwards.
+
+    The rows themselves are fetched by their numbers: what is sorted is narrow, and may come from an index alone.
+    """
 
     rows: Select[Any]
     keys: tuple[Any, ...]
@@ -188,7 +191,7 @@ def list_work(session: Session, caller: Caller, query: WorklistQuery, at: dateti
     lanes = _find_lanes(asked)
     counts = _count(session, asked, lanes)
     start, after = _read_cursor(query.cursor, lanes)
-    found: list[tuple[Lane, Any]] = []
+    found: list[tuple[Lane, int]] = []
     following = None
     for lane in lanes[lanes.index(start) if start else 0 :]:
         if not counts[lane] or query.lane not in ("", lane):
@@ -196,9 +199,9 @@ def list_work(session: Session, caller: Caller, query: WorklistQuery, at: dateti
         room = query.limit - len(found)
         wanted = _lane_query(lane, asked)
         rows = session.execute(_after(wanted, after if lane == start else None).limit(room + 1)).all()
-        found += [(lane, row) for row in rows[:room]]
+        found += [(lane, row[-1]) for row in rows[:room]]
         if len(rows) > room:
-            following = _write_cursor(lane, rows[room - 1][-len(wanted.keys) :] if room else None)
+            following = _write_cursor(lane, rows[room - 1] if room else None)
             break
     return WorklistPage(items=_describe(session, asked, found), counts=counts, next=following)
 
@@ -303,19 +306,19 @@ def _find_lanes(asked: _Asked) -> list[Lane]:
 
 
 def _lane_query(lane: Lane, asked: _Asked) -> _LaneQuery:
-    """The rows of a lane: the entities first, its keys last."""
+    """The keys of the rows of a lane."""
+    keys: tuple[Any, ...]
     rows: Any
     if lane == "again":
-        rows = select(ReadingTask, Patient.kind, ReadingTask.id).join(Exam, ReadingTask.exam_id == Exam.id)
+        rows = select(ReadingTask.id).join(Exam, ReadingTask.exam_id == Exam.id)
         rows = rows.join(Patient, Exam.patient_id == Patient.id).where(*_task_filters(asked))
         return _LaneQuery(rows, (ReadingTask.id,), (int,))
-    keys: tuple[Any, ...]
     if lane in _INFANT_LANES:
         keys, types = {
             "people": ((Patient.code, Patient.id), (str, int)),
             "unclear": ((Patient.id,), (int,)),
         }.get(lane, ((Patient.due_by, Patient.id), (date, int)))
-        rows = select(Patient, *keys).where(*_people_filters(asked, lane), _people_lane(lane, asked))
+        rows = select(*keys).where(*_people_filters(asked, lane), _people_lane(lane, asked))
         return _LaneQuery(rows, keys, types)
     numbers, when, on = (int, datetime, int), (datetime, int), (date, int)
     keys, types = {
@@ -324,9 +327,16 @@ def _lane_query(lane: Lane, asked: _Asked) -> _LaneQuery:
         "incomplete": ((Exam.urgency, Exam.uploaded_at, Exam.id), numbers),
         "to_read": ((Exam.uploaded_at, Exam.id), when),
     }.get(lane, ((Exam.day, Exam.id), on))
-    rows = select(Exam, Patient, *keys).join(Patient, Exam.patient_id == Patient.id)
-    rows = rows.where(*_exam_filters(asked), _exam_lane(lane, asked))
+    rows = _with_patients(select(*keys), asked).where(*_exam_filters(asked), _exam_lane(lane, asked))
     return _LaneQuery(rows, keys, types, downwards=lane in ("closed", "exams"))
+
+
+def _with_patients(rows: Any, asked: _Asked) -> Any:
+    """A query of exams, joined with their patients where a filter looks at these."""
+    query = asked.query
+    if query.kind or query.due or (query.search and asked.found is None):
+        return rows.join(Patient, Exam.patient_id == Patient.id)
+    return rows
 
 
 _SEEN = case((Exam.acknowledged_at.is_(None), 0), else_=1)
@@ -486,23 +496,11 @@ def _count(session: Session, asked: _Asked, lanes: Sequence[Lane]) -> dict[Lane,
     counts: dict[Lane, int] = dict.fromkeys(lanes, 0)
     people = [lane for lane in lanes if lane in _INFANT_LANES and lane != "people"]
     exams = [lane for lane in lanes if lane not in (*_INFANT_LANES, "again")]
-    if exams:
-        conditions = [_exam_lane(lane, asked) for lane in exams]
-        rows = select(*(func.sum(case((each, 1), else_=0)) for each in conditions)).select_from(Exam)
-        needs_patient = asked.query.kind or asked.query.due or (asked.query.search and asked.found is None)
-        rows = rows.join(Patient, Exam.patient_id == Patient.id) if needs_patient else rows
-        rows = rows.where(*_exam_filters(asked))
-        parts = [rows]
-        if asked.query.state:
-            parts = [rows.where(conditions[0])]
-        elif (
-            "closed" not in exams
-        ):  # two ways into the index: what is not signed, and what is signed and told to nobody
-            told = Exam.state == "signed", Exam.urgency < URGENT_BELOW, Exam.acknowledged_at.is_(None)
-            parts = [rows.where(Exam.state.in_(UNSIGNED)), rows.where(*told)]
-        for part in parts:
-            for lane, n in zip(exams, session.execute(part).one(), strict=True):
-                counts[lane] += int(n or 0)
+    for condition in _count_parts(asked, exams):
+        lane = _exam_lane_name(asked)
+        rows = _with_patients(select(lane, func.count()).select_from(Exam), asked)
+        for name, n in session.execute(rows.where(*_exam_filters(asked), condition).group_by("lane")):
+            counts[name] += n
     if people:
         rows = select(*(func.sum(case((_people_lane(lane, asked), 1), else_=0)) for lane in people))
         found = session.execute(rows.where(*_people_filters(asked, people[0]))).one()
@@ -513,36 +511,90 @@ def _count(session: Session, asked: _Asked, lanes: Sequence[Lane]) -> dict[Lane,
     return counts
 
 
-def _describe(session: Session, asked: _Asked, found: Sequence[tuple[Lane, Any]]) -> list[WorklistItem]:
-    """The rows as they are shown; what they need beside them is asked for once."""
+def _count_parts(asked: _Asked, exams: Sequence[Lane]) -> list[ColumnElement[bool]]:
+    """Which exams the lanes hold together, in parts that an index gives each."""
+    if not exams:
+        return []
+    if asked.query.state:
+        return [Exam.state == asked.query.state]
+    untold = and_(Exam.state == "signed", Exam.urgency < URGENT_BELOW, Exam.acknowledged_at.is_(None))
+    return [true()] if "closed" in exams else [Exam.state.in_(UNSIGNED), untold]
+
+
+def _exam_lane_name(asked: _Asked) -> ColumnElement[Any]:
+    """The lane in which an exam stands, as `_exam_lane` says it."""
+    if asked.query.state:
+        return literal("exams").label("lane")
+    lanes = [(_exam_lane("closed", asked), "closed")] if asked.query.search else []
+    lanes += [
+        (Exam.urgency < URGENT_BELOW, "urgent"),
+        (Exam.uploaded_at.is_(None), "empty"),
+        (Exam.uploaded_at < asked.read_before, "overdue"),
+        (Exam.urgency < URGENCIES[UrgencyReason.NONE], "incomplete"),
+    ]
+    return case(*lanes, else_="to_read").label("lane")
+
+
+def _describe(session: Session, asked: _Asked, found: Sequence[tuple[Lane, int]]) -> list[WorklistItem]:
+    """The rows as they are shown; each kind of row, and what stands beside it, is asked for once."""
     sites = {site.id: site for site in session.scalars(select(Site).where(Site.id.in_(asked.sites)))}
-    exams = {row[0].id: row[0] for lane, row in found if isinstance(row[0], Exam)}
-    adults = [row[0].id for lane, row in found if isinstance(row[0], Exam) and row[1].kind == "adult"]
-    shown = select(Photograph.exam_id, func.count()).where(
-        Photograph.exam_id.in_(exams), Photograph.state != "withdrawn"
-    )
-    photographs = dict(session.execute(shown.group_by(Photograph.exam_id)).all()) if exams else {}
-    named = {exam.acknowledged_by for exam in exams.values()} - {None}
-    names = dict(session.execute(select(User.id, User.full_name).where(User.id.in_(named))).all()) if named else {}
-    nicking = summarise_nicking(session, adults)
+    of_exams = [number for lane, number in found if lane not in (*_INFANT_LANES, "again")]
+    of_people = [number for lane, number in found if lane in _INFANT_LANES]
+    tasks = [number for lane, number in found if lane == "again"]
+    with_patient = select(Exam, Patient).join(Patient, Exam.patient_id == Patient.id).where(Exam.id.in_(of_exams))
+    exams = {exam.id: (exam, patient) for exam, patient in session.execute(with_patient)} if of_exams else {}
+    wanted = select(Patient).where(Patient.id.in_(of_people))
+    people = {patient.id: patient for patient in session.scalars(wanted)} if of_people else {}
+    beside = _Beside.find(session, [exam for exam, _ in exams.values()])
+    nicking = summarise_nicking(session, [exam.id for exam, patient in exams.values() if patient.kind == "adult"])
+    again = _describe_tasks(session, tasks, sites) if tasks else {}
     items = []
-    for lane, row in found:
-        first = row[0]
-        site = sites[first.site_id]
-        if isinstance(first, ReadingTask):
-            more = {"exam": first.exam_id, "adjudication": first.kind == "adjudication"}
-            items.append(WorklistItem(lane=lane, site=site.id, site_name=site.name, kind=row[1], task=first.id, **more))
-        elif isinstance(first, Patient):
-            items.append(_describe_person(lane, first, site))
+    for lane, number in found:
+        if lane == "again":
+            items.append(again[number])
+        elif lane in _INFANT_LANES:
+            patient = people[number]
+            items.append(_describe_person(lane, patient, sites[patient.site_id]))
         else:
-            item = _describe_exam(lane, first, row[1], site, asked)
-            grades = nicking.get(first.id, {})
+            exam, patient = exams[number]
+            item = _describe_exam(lane, exam, patient, sites[exam.site_id], asked)
             more = {
-                "photographs": photographs.get(first.id, 0),
-                "acknowledged_by": names.get(first.acknowledged_by, ""),
+                "photographs": beside.photographs.get(exam.id, 0),
+                "acknowledged_by": beside.names.get(exam.acknowledged_by or 0, ""),
             }
-            items.append(item.model_copy(update={**more, **grades}))
+            items.append(item.model_copy(update={**more, **nicking.get(exam.id, {})}))
     return items
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """What stands beside exams: how many photographs they have, and the names of people."""
+
+    photographs: dict[int, int]
+    names: dict[int, str]
+
+    @classmethod
+    def find(cls, session: Session, exams: Sequence[Exam]) -> _Beside:
+        """Of these exams, in two statements at most."""
+        if not exams:
+            return cls({}, {})
+        shown = Photograph.exam_id.in_([exam.id for exam in exams]), Photograph.state != "withdrawn"
+        counted = select(Photograph.exam_id, func.count()).where(*shown).group_by(Photograph.exam_id)
+        named = {exam.acknowledged_by for exam in exams} - {None}
+        people = select(User.id, User.full_name).where(User.id.in_(named))
+        return cls(dict(session.execute(counted).all()), dict(session.execute(people).all()) if named else {})
+
+
+def _describe_tasks(session: Session, tasks: Sequence[int], sites: Mapping[int, Site]) -> dict[int, WorklistItem]:
+    rows = select(ReadingTask, Patient.kind).join(Exam, ReadingTask.exam_id == Exam.id)
+    rows = rows.join(Patient, Exam.patient_id == Patient.id).where(ReadingTask.id.in_(tasks))
+    return {
+        task.id: WorklistItem(
+            lane="again", site=task.site_id, site_name=sites[task.site_id].name, kind=kind, exam=task.exam_id, task=task.id,
+            adjudication=task.kind == "adjudication",
+        )
+        for task, kind in session.execute(rows)
+    }  # fmt: skip
 
 
 def _describe_person(lane: Lane, patient: Patient, site: Site) -> WorklistItem:
