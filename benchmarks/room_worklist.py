@@ -5,7 +5,7 @@
 Writes the rows of a year of a screening programme directly: five sites, an infant for each exam or two, one exam in ten not signed
 yet; and, the hardest case, the same with no exam signed. Then asks each kind of list 15 times. Of one page (rows, counts of all lanes,
 and what stands beside the rows) it takes the slowest statement, the time of this process, and that of the clock, which whatever else
-the machine does lengthens. PostgreSQL is started in a temporary folder (Debian's package postgresql). Writes
+the machine does lengthens (`load` is how much was running). PostgreSQL is started in a temporary folder (Debian's package postgresql). Writes
 docs/results/room_worklist.csv; two minutes on one core. `--plans` prints how the databases do it.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import random
 import sys
 import tempfile
@@ -199,7 +200,7 @@ def main() -> None:
                         "database": name, "exams": options.exams, "signed": signed_share, "list": label, "rows": count,
                         "slowest_statement_ms": round(slowest, 1), "page_process_ms": round(float(np.median(process)), 1),
                         "page_clock_ms": round(float(np.median(clock)), 1), "page_clock_ms_best": round(min(clock), 1),
-                        "repeats": REPEATS,
+                        "repeats": REPEATS, "load": round(os.getloadavg()[0], 1),
                     }  # fmt: skip
                     rows.append(row)
                     print(*row.values(), sep="  ")
