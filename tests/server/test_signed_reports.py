@@ -43,6 +43,12 @@ def exam(room, make_patient, make_exam, make_photograph):
     return exam
 
 
+@pytest.fixture
+def plain_pdf(monkeypatch):
+    """Not the drawing is tested here: the text stands in for the PDF."""
+    monkeypatch.setattr(signed_reports, "_draw_pdf", lambda html, facts, language: b"%PDF-" + html.encode())
+
+
 def run_job(room, key):
     with room.database.transaction() as session:
         job = jobs.take_job(session, "test", ("report",))
@@ -89,7 +95,7 @@ def test_drawing_a_pdf_fetches_nothing(room, exam, rita, monkeypatch, tmp_path):
     assert b"/Subtype /Image" in signed_reports._draw_pdf(picture, facts, "en")
 
 
-def test_a_superseded_report_says_so_and_the_first_one_stays(room, exam, rita):
+def test_a_superseded_report_says_so_and_the_first_one_stays(room, exam, rita, plain_pdf):
     first = save_and_sign(room, rita, exam)
     address = f"/exams/{exam.id}/report"
     page = rita.get(address)
@@ -114,7 +120,9 @@ def test_a_superseded_report_says_so_and_the_first_one_stays(room, exam, rita):
     assert {f"report:{first.id}:en:{second.id}", f"report:{second.id}:en:{second.id}"} < keys
 
 
-def test_a_report_of_adults_shows_both_grades_of_each_crossing(room, make_patient, make_exam, make_photograph, rita):
+def test_a_report_of_adults_shows_both_grades_of_each_crossing(
+    room, make_patient, make_exam, make_photograph, rita, plain_pdf
+):
     exam = make_exam(make_patient(kind="adult"))
     photograph = make_photograph(exam, state="graded")
     folder = room.settings.pictures / photograph.digest[:2] / photograph.digest
@@ -135,7 +143,7 @@ def test_a_report_of_adults_shows_both_grades_of_each_crossing(room, make_patien
     assert cells == ["1", "2", "0", "38 %, –", "2", "cannot be graded", "0", "38 %, –", "3", "–", "0", "38 %, –"]
 
 
-def test_who_may_have_a_report(room, exam, rita, site, other_site, sign_in):
+def test_who_may_have_a_report(room, exam, rita, site, other_site, sign_in, plain_pdf):
     address = f"/exams/{exam.id}/report"
     told = rita.get(address)
     assert told.status_code == 409 and "no signed reading yet" in told.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Query, Request
@@ -11,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from fundoscope.languages import gettext as _
 from fundoscope.server import pages
 from fundoscope.server.errors import BusyError, ConflictError, InvalidError, NotAllowedError
-from fundoscope.server.models import EYES
+from fundoscope.server.models import EYES, EyeReading, Reading
 from fundoscope.server.permissions import Caller
 from fundoscope.server.room import Room
 from fundoscope.server.routes.access import TheCaller, TheRoom
@@ -22,6 +23,7 @@ from fundoscope.server.services.eye_findings import (
     EyeFindings,
     ReadingContent,
     describe_findings,
+    describe_grades,
     not_gradable_words,
 )
 from fundoscope.server.services.inputs import Number, check_input
@@ -190,11 +192,23 @@ def _render(
         request, caller, "read.html.j2", status, reader=reader, preview=shown, signing=signing, problems=problems or [],
         sign_problems=sign_problems or [], why=why or (reader.draft.why if reader.draft is not None else ""),
         query=f"?kind={reader.kind}" if reader.kind in ("correction", "addendum") else "",
-        urgent=reader.exam.urgency < URGENT_BELOW, describe=describe_findings, entered={one.eye: one for one in entered.eyes},
+        urgent=reader.exam.urgency < URGENT_BELOW, describe=_describer(reader), entered={one.eye: one for one in entered.eyes},
         note=entered.note, graded={(one.photograph_id, one.crossing): "x" if one.grade is None else str(one.grade) for one in entered.crossings},
         words={"not_gradable": not_gradable_words()}, keys=_describe_keys(reader), crossing_data=_describe_crossings(reader),
         next_words=describe_due(signed.due).when if signed is not None and signed.due else "", **_names(),
     )  # fmt: skip
+
+
+def _describer(reader: ReaderPage) -> Callable[[Reading, EyeReading], str]:
+    """The function that puts the findings of one eye of a reading into words."""
+    eyes = {one.row.id: one.row.eye for shown in (reader.shown, *reader.earlier) for one in shown.photographs}
+
+    def describe(reading: Reading, eye: EyeReading) -> str:
+        if not reader.adult or not eye.gradable:
+            return describe_findings(eye, reader.patient.kind)
+        return describe_grades([one.grade for one in reading.crossings if eyes.get(one.photograph_id) == eye.eye])
+
+    return describe
 
 
 def _with_both_eyes(content: ReadingContent) -> ReadingContent:

@@ -5,13 +5,14 @@ Stages 4A to 5C are kept as they are written; the rules know them as 4 and 5 (`s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from fundoscope.guidelines.rules import REGRESSIONS, Plus, Regression, Zone
 from fundoscope.languages import gettext as _
+from fundoscope.languages import ngettext
 from fundoscope.server.errors import InvalidError
 from fundoscope.server.models import EYES, EyeReading
 from fundoscope.server.services.inputs import Note, Number
@@ -161,6 +162,20 @@ def describe_findings(eye: EyeReading | EyeFindings, kind: str = "infant") -> st
     if eye.quality == "limited":
         words.append(_("limited quality"))
     return ", ".join(words) or (_("no findings entered") if kind == "infant" else _("graded by crossings"))
+
+
+def describe_grades(grades: Sequence[int | None]) -> str:
+    """The grades of an adult's eye in one line: how many crossings, the worst grade, how many could not be graded."""
+    given = [grade for grade in grades if grade is not None]
+    if not grades:
+        return _("no crossing graded")
+    words = ngettext("{n} crossing graded", "{n} crossings graded", len(given)).format(n=len(given))
+    worst = _("worst grade {grade}").format(grade=max(given)) if given else ""
+    not_graded = len(grades) - len(given)
+    other = (
+        ngettext("{n} cannot be graded", "{n} cannot be graded", not_graded).format(n=not_graded) if not_graded else ""
+    )
+    return ", ".join(filter(None, (words, worst, other)))
 
 
 def eye_name(eye: str) -> str:

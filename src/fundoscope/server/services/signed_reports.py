@@ -34,6 +34,7 @@ from fundoscope.server.models import (
     EYES,
     VIEWS,
     Exam,
+    EyeReading,
     Grading,
     Patient,
     Photograph,
@@ -49,7 +50,7 @@ from fundoscope.server.services import audit, exam_state, jobs, readings
 from fundoscope.server.services.due import gestational_age_of
 from fundoscope.server.services.due_words import describe_reasons, describe_when
 from fundoscope.server.services.exam_state import classify_eye
-from fundoscope.server.services.eye_findings import describe_findings
+from fundoscope.server.services.eye_findings import describe_findings, describe_grades
 from fundoscope.server.services.judging import picture_file
 from fundoscope.server.settings import ServerSettings
 
@@ -224,7 +225,7 @@ def _collect(session: Session, settings: ServerSettings, reading: Reading) -> di
     other = readings.superseding_reading(session, reading)
     eyes = [
         {
-            "name": _eyes()[one.eye], "words": describe_findings(one, patient.kind), "note": one.note,
+            "name": _eyes()[one.eye], "words": _describe_eye(one, patient, reading, basis), "note": one.note,
             "classes": classify_eye(one) if one.gradable and patient.kind == "infant" else None, "gradable": one.gradable,
         }
         for one in sorted(reading.eyes, key=lambda one: EYES.index(one.eye))
@@ -243,6 +244,13 @@ def _collect(session: Session, settings: ServerSettings, reading: Reading) -> di
         "before": session.get(Reading, reading.supersedes) if reading.supersedes else None,
         "acknowledged": exam.acknowledged_at, "made_at": now(), "program": fundoscope.__version__,
     }  # fmt: skip
+
+
+def _describe_eye(eye: EyeReading, patient: Patient, reading: Reading, basis: Mapping[str, Any]) -> str:
+    if patient.kind == "infant" or not eye.gradable:
+        return describe_findings(eye, patient.kind)
+    own = {one["id"] for one in basis["photographs"] if one["eye"] == eye.eye}
+    return describe_grades([one.grade for one in reading.crossings if one.photograph_id in own])
 
 
 def _in_order(photographs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -29,8 +29,7 @@
       this.items = new Map(); // photographs that were shown once stay, so that going back is instant
       this.shown = null;
       if (!window.OpenSeadragon) return;
-      this.canvas.removeAttribute("tabindex");
-      this.canvas.removeAttribute("role");
+      this.canvas.replaceChildren(); // the first photograph, for pages without scripts
       this.viewer = window.OpenSeadragon({
         element: this.canvas, drawer: "canvas", showNavigationControl: false, animationTime: 0.25, springStiffness: 14,
         immediateRender: true, visibilityRatio: 0.5, minZoomImageRatio: 0.7, maxZoomPixelRatio: 10,
@@ -40,7 +39,7 @@
       this.viewer.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; }); // keys are ours
       this.viewer.addHandler("resize", () => { if (this.fitted) requestAnimationFrame(() => this.fit(true)); });
       for (const name of ["zoom", "pan"]) this.viewer.addHandler(name, () => { if (!this.fitting) this.fitted = false; });
-      this.viewer.canvas.setAttribute("role", "img");
+      this.viewer.canvas.setAttribute("role", "group");
       this.figure.addEventListener("pointerdown", () => activate(this), true);
     }
 
