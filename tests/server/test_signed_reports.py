@@ -12,6 +12,7 @@ from test_readings import add_grading, content, save_and_sign
 from fundoscope.server.models import AuditEntry, Exam, Job, Photograph, Reading, ReadingTask, SignedReport, Site
 from fundoscope.server.services import jobs, readings, signed_reports
 from fundoscope.server.services.eye_findings import ReadingContent
+from fundoscope.server.services.judging import newest_grading, picture_file
 
 
 @pytest.fixture
@@ -27,11 +28,6 @@ def exam(room, make_patient, make_exam, make_photograph):
     """An exam with a photograph, its picture and its activation map."""
     exam = make_exam(make_patient(name="王小明 <i>"))
     photograph = make_photograph(exam, state="graded")
-    digest = photograph.digest
-    folder = room.settings.pictures / digest[:2] / digest
-    folder.mkdir(parents=True)
-    cv2.imwrite(str(folder / f"{'b' * 16}_photograph.jpg"), np.full((48, 64, 3), 90, np.uint8))
-    cv2.imwrite(str(folder / f"{'b' * 16}_activation.png"), np.full((8, 8, 4), 255, np.uint8))
     pictures = {
         "photograph": "photograph.jpg",
         "activation": "activation.png",
@@ -40,7 +36,18 @@ def exam(room, make_patient, make_exam, make_photograph):
     add_grading(
         room, photograph, [{}], grader="rop screen", bundle="rop", probability=0.8123, suspected=True, pictures=pictures
     )
+    draw(room, photograph, photograph=np.full((48, 64, 3), 90, np.uint8), activation=np.full((8, 8, 4), 255, np.uint8))
     return exam
+
+
+def draw(room, row, **pictures):
+    """Lay pictures where the worker does."""
+    with room.database.reading() as session:
+        grading = newest_grading(session, row)
+    for name, pixels in pictures.items():
+        file = picture_file(room.settings, row, grading, name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), pixels)
 
 
 @pytest.fixture
@@ -51,12 +58,11 @@ def plain_pdf(monkeypatch):
 
 def run_job(room, key):
     with room.database.transaction() as session:
-        job = jobs.take_job(session, "test", ("report",))
+        job = jobs.take_job(session, "test")
         assert job.key == key
     write = jobs.HANDLERS["report"].work(room, job)
     with room.database.transaction() as session:
         write(session)
-        jobs.finish_job(session, job)
 
 
 def test_the_job_of_a_signature_makes_page_and_pdf_once(room, exam, rita):
@@ -125,14 +131,12 @@ def test_a_report_of_adults_shows_both_grades_of_each_crossing(
 ):
     exam = make_exam(make_patient(kind="adult"))
     photograph = make_photograph(exam, state="graded")
-    folder = room.settings.pictures / photograph.digest[:2] / photograph.digest
-    folder.mkdir(parents=True)
-    cv2.imwrite(str(folder / f"{'b' * 16}_photograph.jpg"), np.full((300, 300, 3), 90, np.uint8))
     rows = [
         {"crossing": n, "row": 90.0 * n, "col": 90.0, "grade": 0, "narrowing_1": 0.384, "narrowing_2": None}
         for n in (1, 2, 3)
     ]
     add_grading(room, photograph, rows, pictures={"photograph": "photograph.jpg"})
+    draw(room, photograph, photograph=np.full((300, 300, 3), 90, np.uint8))
     grades = [
         {"photograph_id": photograph.id, "crossing": 1, "grade": 2},
         {"photograph_id": photograph.id, "crossing": 2},
