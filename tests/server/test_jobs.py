@@ -8,18 +8,14 @@ pytest.importorskip("sqlalchemy", reason="the extra serve is not installed")
 
 from sqlalchemy import select, update
 
-from fundoscope.server.database import Database
 from fundoscope.server.errors import BusyError
 from fundoscope.server.models import Job, now
 from fundoscope.server.services import jobs
 
 
 @pytest.fixture
-def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'room.sqlite'}")
-    database.upgrade()
-    yield database
-    database.dispose()
+def database(room):
+    return room.database
 
 
 def add(database, key, **values):

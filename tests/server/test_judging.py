@@ -11,12 +11,10 @@ pytest.importorskip("sqlalchemy", reason="the extra serve is not installed")
 
 from sqlalchemy import select, update
 
-from fundoscope.server.database import Database
 from fundoscope.server.judge import JudgeAnswer, JudgeDiedError, JudgeProcess, JudgeUnableError
 from fundoscope.server.models import AuditEntry, Exam, Grading, Job, Patient, Photograph, Site, now
-from fundoscope.server.room import Room
 from fundoscope.server.services import audit, jobs, judging
-from fundoscope.server.settings import ServerSettings, UploadLimits
+from fundoscope.server.settings import UploadLimits
 from fundoscope.server.worker import Worker
 
 
@@ -60,14 +58,9 @@ def test_a_child_without_a_bundle_is_not_the_photographs_fault(tmp_path):
 
 
 @pytest.fixture
-def judged_room(tmp_path):
-    settings = ServerSettings(data=tmp_path / "data")
-    settings.data.mkdir()
-    room = Room(settings, Database(settings.database_url))
-    room.database.upgrade()
+def judged_room(room):
     yield room
     judging.stop_children()
-    room.database.dispose()
 
 
 def add_photograph(room, data, name="OD disc.png"):
