@@ -38,7 +38,7 @@ _KEPT_VARIABLES = (
 class JudgeAnswer(BaseModel):
     """What the child concluded of one photograph.
 
-    `rows` are those of `results.json`; `size` is (rows, columns), None where it could not be read. `pictures` names files in the
+    `rows` are those of `results.json`, `photograph` the row of an adult's photograph in photographs.csv (None: an infant's); `size` is (rows, columns), None where it could not be read. `pictures` names files in the
     folder of the request: "photograph", "thumbnail", "activation", and for each crossing "crossing_3", "vessels_3", "attention_3";
     "activation_place" is where the activation map lies (left, top, width, height, as shares of the photograph), "profile_3" the
     drawing of a vein's width (see `reports.profile`).
@@ -53,6 +53,7 @@ class JudgeAnswer(BaseModel):
     status: str
     reason: str
     rows: list[dict[str, Any]]
+    photograph: dict[str, Any] | None = None
     probability: float | None = None
     suspected: bool | None = None
     size: tuple[int, int] | None = None

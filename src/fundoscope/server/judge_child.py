@@ -25,6 +25,7 @@ from fundoscope.errors import FundoscopeError, PhotographError
 from fundoscope.findings import GradedPhotograph, Grader, RopFinding, Status
 from fundoscope.imaging import Pixels, read
 from fundoscope.nicking.grading.evidence import PhotographGrading
+from fundoscope.nicking.grading.measures import photograph_row
 from fundoscope.nicking.grading.outputs import cards_of
 from fundoscope.reports.nicking_pictures import draw_attention, draw_vessels
 from fundoscope.reports.overlay import jpeg, overlay_layer
@@ -91,6 +92,8 @@ def judge(grader: Grader, photograph: Path, name: str, folder: Path) -> dict[str
         "rows": [finding.as_row() for finding in graded.findings], "probability": None, "suspected": None,
         "size": size, "pictures": pictures,
     }  # fmt: skip
+    if isinstance(graded.evidence, PhotographGrading):
+        answer["photograph"] = photograph_row(graded.evidence, answer["rows"], None)
     if isinstance(first, RopFinding):
         answer.update(probability=first.p_rop, suspected=first.rop)
     return answer

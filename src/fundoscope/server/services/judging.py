@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import case, event, insert, select, update
 from sqlalchemy.orm import Session
@@ -160,11 +161,14 @@ def _write_answer(session: Session, number: int, answer: JudgeAnswer, seconds: f
     ).first()  # PostgreSQL: whoever else judges this photograph waits here, and then finds the answer
     if place is None:
         return
+    rows: dict[str, Any] = {"rows": answer.rows}
+    if answer.photograph is not None:
+        rows["photograph"] = answer.photograph
     session.execute(
         insert(Grading).values(
             site_id=place.site_id, photograph_id=number, grader=answer.grader, bundle=answer.bundle,
             bundle_digest=answer.bundle_digest, version=answer.version, status=answer.status, reason=answer.reason,
-            probability=answer.probability, suspected=answer.suspected, rows={"rows": answer.rows}, pictures=answer.pictures,
+            probability=answer.probability, suspected=answer.suspected, rows=rows, pictures=answer.pictures,
             seconds=round(seconds, 4), created_at=now(),
         )
     )  # fmt: skip
