@@ -1,5 +1,6 @@
 """`/v1`: pages of lists, requests sent twice, versions, what is not told."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import pytest
@@ -7,9 +8,11 @@ from sqlalchemy import func, select
 
 from fundoscope.server.errors import InvalidError
 from fundoscope.server.models import Exam, EyeReading, IdempotencyKey, Job, Patient, Reading, ReadingTask, now
-from fundoscope.server.routes.v1 import read_cursor, write_cursor
-from fundoscope.server.services import idempotency
+from fundoscope.server.routes.records import record_patient
+from fundoscope.server.routes.v1 import OnceRequest, read_cursor, write_cursor
+from fundoscope.server.services import idempotency, patients
 from fundoscope.server.services.due import refresh_due
+from fundoscope.server.services.inputs import check_input
 
 #: Their answers hold a secret that is told once, they keep nothing, or asked twice they change nothing more.
 NOT_KEPT = {
@@ -66,6 +69,20 @@ def test_what_was_refused_leaves_no_key_and_each_account_has_its_own(nurse, site
     assert nurse.post("/v1/patients", json=infant(site, "I3"), headers=key).status_code == 201
     with room.database.reading() as session:
         assert session.scalar(select(func.count(IdempotencyKey.id))) == 2
+
+
+def test_of_many_that_send_the_same_at_once_one_is_done(nurse, site, room):
+    new = check_input(patients.NewPatient, infant(site))
+    once = OnceRequest(room, nurse.caller, "/v1/patients", "a-key", "digest")
+
+    def send(_):
+        return once.answer(lambda s, caller: record_patient(s, caller, patients.add_patient(s, caller, new)), 201).body
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = set(pool.map(send, range(16)))
+    assert len(answers) == 1
+    with room.database.reading() as session:
+        assert session.scalar(select(func.count(Patient.id))) == 1
 
 
 def test_a_list_comes_page_by_page_and_holds_each_row_once(nurse, make_patient, other_site):
