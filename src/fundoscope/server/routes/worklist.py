@@ -6,9 +6,10 @@ from itertools import groupby
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel
+from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
 
 from fundoscope.languages import gettext as _
@@ -17,14 +18,12 @@ from fundoscope.server.pages import redirect, render
 from fundoscope.server.permissions import Caller
 from fundoscope.server.room import Room
 from fundoscope.server.routes.access import TheCaller, TheRoom
-from fundoscope.server.routes.v1 import PROBLEMS
+from fundoscope.server.routes.v1 import PROBLEMS, Once, RowNumber
 from fundoscope.server.services import worklist
 from fundoscope.server.services.inputs import check_input
 from fundoscope.server.services.worklist import WorklistPage, WorklistQuery
 
 router = APIRouter(tags=["worklist"], responses=PROBLEMS)
-
-RowNumber = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
 class Acknowledgement(BaseModel):
@@ -78,15 +77,17 @@ def list_work(room: TheRoom, caller: TheCaller, query: Annotated[WorklistQuery, 
     return page
 
 
-@router.post("/v1/exams/{number}/acknowledge")
-def acknowledge(room: TheRoom, caller: TheCaller, number: RowNumber) -> Acknowledgement:
-    """Put the caller's name and the time to an urgent exam. Asked twice, the first answer stays."""
-    with room.database.transaction() as session:
+@router.post("/v1/exams/{number}/acknowledge", response_model=Acknowledgement)
+def acknowledge(number: RowNumber, once: Once) -> Response:
+    """Put the caller's name and the time to an urgent exam. Asked twice, the first name stays."""
+
+    def work(session: Session, caller: Caller) -> Acknowledgement:
         exam = worklist.acknowledge_exam(session, caller, number)
-        assert exam.acknowledged_at is not None
-        return Acknowledgement(
-            exam=exam.id, acknowledged_at=exam.acknowledged_at.isoformat(), acknowledged_by=exam.acknowledged_by
-        )
+        at = exam.acknowledged_at
+        assert at is not None
+        return Acknowledgement(exam=exam.id, acknowledged_at=at.isoformat(), acknowledged_by=exam.acknowledged_by)
+
+    return once.answer(work)
 
 
 def _record_view(room: Room, caller: Caller, query: WorklistQuery, page: WorklistPage) -> None:
