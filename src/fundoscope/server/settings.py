@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_network
@@ -13,6 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from fundoscope.errors import UsageError, nearest
 
 Size = Annotated[int, Field(gt=0)]
+
+
+def _few_processors() -> int:
+    """As many as this process may use, four at most."""
+    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 class UploadLimits(BaseModel):
@@ -73,7 +79,7 @@ class ServerSettings(BaseModel):
     key: Path | None = None
     proxies: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
-    workers: Size = 1  # child processes that judge photographs
+    workers: Size = Field(default_factory=_few_processors)  # child processes that judge photographs, some 130 MB each
     idle_minutes: Size = 15  # until a session is locked
     session_hours: Size = 12
     debug: bool = False  # what nobody foresaw is raised on, for makers
