@@ -61,6 +61,7 @@ def test_signing_asks_for_the_password_and_leads_to_the_report(room, exam, sign_
     assert 'type="password"' in reader.get(f"{address}/read?sign=1").text
     wrong = reader.post(f"{address}/sign", data={"reading": 1, "password": "no"})
     assert wrong.status_code == 403 and "password is wrong" in wrong.text
+    assert reader.post("/exams/99/sign", data={"reading": 1, "password": reader.password}).status_code == 404
     answer = reader.post(f"{address}/sign", data={"reading": 1, "password": reader.password}, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, f"{address}/report")
     page = reader.get(f"{address}/read").text

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from fundoscope.languages import gettext as _
 from fundoscope.server import pages
-from fundoscope.server.errors import BusyError, ConflictError, InvalidError, NotAllowedError
+from fundoscope.server.errors import BusyError, ConflictError, InvalidError, NotAllowedError, NotFoundError
 from fundoscope.server.models import EYES, EyeReading, Reading
 from fundoscope.server.permissions import Caller
 from fundoscope.server.room import Room
@@ -108,20 +108,16 @@ def sign(
     reading: Annotated[Number, Form()], password: Annotated[str, Form(max_length=1000)] = "",
 ) -> Response:  # fmt: skip
     """Sign the reading that was saved, with the password again; then its report."""
+    with room.database.reading() as session:
+        saved = readings.get_reading(session, caller, reading)
+    if saved.exam_id != exam_id:
+        raise NotFoundError(Reading.noun, reading)
     try:
         signed = readings.sign_reading(room.database, caller, reading, password)
     except (InvalidError, ConflictError, NotAllowedError, BusyError) as error:
-        with room.database.reading() as session:
-            kind = readings.get_reading(session, caller, reading).kind
+        told = [("password", str(error))]
         return _render(
-            request,
-            room,
-            caller,
-            exam_id,
-            kind,
-            signing=True,
-            sign_problems=[("password", str(error))],
-            status=error.status,
+            request, room, caller, exam_id, saved.kind, signing=True, sign_problems=told, status=error.status
         )
     if signed.kind in readings.MASKED_KINDS:
         return pages.redirect(request, "/second-readings", _("Your reading is signed. Thank you."))
