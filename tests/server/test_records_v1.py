@@ -161,6 +161,14 @@ def test_a_problem_names_its_field_and_the_interface_is_described(nurse, client)
     answer = nurse.post("/v1/patients", json={"site_id": 1, "code": "I1", "gestational_age": "28+9"})
     assert answer.headers["content-type"] == "application/problem+json" and answer.status_code == 422
     assert answer.json()["field"] == "gestational_age" and "such as 28+3" in answer.json()["detail"]
+    for body, field, told in (
+        ({"content": b"{"}, None, "Send JSON."),
+        ({"json": [1]}, None, "Send one JSON object"),
+        ({"json": {"site_id": 1, "code": 7}}, "code", "no text"),
+        ({"json": {"site_id": 1, "code": "I1", "colour": "red"}}, "colour", "not known"),
+    ):
+        answer = nurse.post("/v1/patients", headers={"Content-Type": "application/json"}, **body).json()
+        assert (answer["status"], answer.get("field")) == (422, field) and told in answer["detail"]
     described = client.get("/v1/openapi.json").json()
     ours = {path: item for path, item in described["paths"].items() if path.startswith("/v1/")}
     assert {"/v1/patients", "/v1/exams/{exam_id}/move", "/v1/sites", "/v1/jobs/{job_id}"} <= set(ours)

@@ -138,12 +138,20 @@ Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 def describe_faults(error: ValidationError | Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """The first fault of each field in words, in the language spoken now; a fault of the whole stands under ""."""
+    """The first fault of each field in words, in the language spoken now; a fault of the whole stands under "".
+
+    A field within another one is named with a point: `eyes.0.zone`.
+    """
     faults = error.errors() if isinstance(error, ValidationError) else error
     described: dict[str, str] = {}
     for fault in faults:
-        place = [part for part in fault["loc"] if part not in ("body", "query", "path", "header")]
-        described.setdefault(str(place[0]) if place else "", _describe_fault(fault))
+        place = [str(part) for part in fault["loc"] if part not in ("body", "query", "path", "header")]
+        named = (
+            []
+            if fault["type"] == "json_invalid"
+            else [part for part in place if part.isidentifier() or part.isdecimal() or "-" in part]
+        )
+        described.setdefault(".".join(named), _describe_fault(fault))
     return described
 
 
@@ -162,10 +170,19 @@ def _describe_fault(fault: Mapping[str, Any]) -> str:
         "greater_than_equal": _("This is less than {ge}. Correct it."),
         "less_than_equal": _("This is more than {le}. Correct it."),
         "literal_error": _("Choose one of {expected}."),
+        "string_type": _("This is no text. Send it between quotes."),
+        "string_pattern_mismatch": _("This is not written as the description asks ({pattern}). Correct it."),
+        "float_parsing": _("This is no number. Write digits, such as 0.1."),
+        "float_type": _("This is no number. Write digits, such as 0.1."),
+        "too_long": _("There are more than {max_length} of these. Send fewer."),
+        "list_type": _("This is no list. Send a list, which may be empty."),
+        "dict_type": _("Send one JSON object with the fields of the description."),
+        "model_type": _("Send one JSON object with the fields of the description."),
+        "model_attributes_type": _("Send one JSON object with the fields of the description."),
         "json_invalid": _("The body is not JSON ({error}). Send JSON."),
     }
-    if fault["type"] == "fundoscope" or fault["type"] not in texts:
-        return str(fault["msg"])
+    if fault["type"] not in texts:
+        return str(fault["msg"]).removeprefix("Value error, ")
     return texts[fault["type"]].format(**bounds)
 
 
