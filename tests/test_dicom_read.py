@@ -498,6 +498,21 @@ def test_a_deep_lossless_jpeg_of_dcmtk_is_read(tmp_path):
 
 
 @pytest.mark.services
+@pytest.mark.parametrize("photometric", ["RGB", "MONOCHROME2"])
+def test_a_jpeg_ls_of_dcmtk_is_read_and_a_broken_one_ends_nothing(tmp_path, photometric, mutations):  # noqa: F811
+    pixels, wanted = (RGB, RGB) if photometric == "RGB" else (GREY, AS_GREY)
+    source = write(tmp_path / "in.dcm", made.encode(made.dataset("capture", photometric=photometric), pixels))
+    subprocess.run(["dcmcjpls", str(source), str(tmp_path / "out.dcm")], check=True)
+    assert np.array_equal(read(tmp_path / "out.dcm").pixels, wanted)
+    whole, rng = (tmp_path / "out.dcm").read_bytes(), np.random.default_rng(6)
+    start = whole.rindex(b"\xff\xd8\xff")
+    for k in range(30):
+        change = list(mutations.CHANGES.values())[k % len(mutations.CHANGES)]
+        data = whole[:start] + bytes(change(bytearray(whole[start:]), rng, whole))
+        assert mutations.outcome(mutations.Mutant(str(k), "ls", "", data))[0] in ("read", "refused")
+
+
+@pytest.mark.services
 def test_a_dicomdir_of_dcmtk_is_read(tmp_path):
     for n in (1, 2):
         one = made.dataset("capture", SOPInstanceUID=f"2.25.{n}", InstanceNumber=n)

@@ -52,14 +52,9 @@ _KEPT = (
 _KEPT_CODES = ("ViewCodeSequence", "AnatomicRegionSequence", "IlluminationTypeCodeSequence")
 _KNOWN_SCHEMES = ("SCT", "SRT", "SNM3", "DCM")
 _EMPTY = (
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "StudyID",
-    "PatientBirthDate",
-    "PatientSex",
-)
+    "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID", "PatientBirthDate", "PatientSex",
+    "PatientOrientation",
+)  # fmt: skip
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime")
 _TIMES = ("StudyTime", "SeriesTime", "AcquisitionTime", "ContentTime")

@@ -23,6 +23,7 @@ from fundoscope.errors import PhotographError
 from fundoscope.imaging.decode import decode, decode_jpeg
 from fundoscope.imaging.decoded import Decoded
 from fundoscope.imaging.dicom_header import broken, describe_header, import_pydicom, load_dataset
+from fundoscope.imaging.gdcm_child import decode_apart
 from fundoscope.imaging.headers import COPY_AGAIN, check_size, jpeg_header
 
 if TYPE_CHECKING:
@@ -338,7 +339,11 @@ def _deep(
     bits, *shape = told
     if tuple(shape) != (layout.rows, layout.columns, layout.samples) or not 2 <= bits <= 16:
         raise PhotographError(name, "its header and the picture in it are of different sizes", _EXPORT)
-    values = _by_gdcm(frame, layout, syntax, bits)
+    try:
+        values = decode_apart(frame, layout.rows, layout.columns, layout.samples, bits, syntax)
+    except ImportError as error:
+        cause = "is JPEG-LS, or JPEG of more than eight bits, and python-gdcm, which reads these, is not installed"
+        raise PhotographError(name, cause, "Install it with: pip install 'fundoscope[dicom]'") from error
     used = min(bits, layout.stored)  # encoders often name 16 bits of which fewer are used
     return _finish(
         values, replace(layout, stored=used, high=used - 1, allocated=8 if bits <= 8 else 16), dataset, name, ""
@@ -384,34 +389,6 @@ def _stored_channels(bare: bytes, names: bytes) -> NDArray[np.uint8]:
         if names != b"RGB":
             picture.draft("YCbCr", picture.size)  # no conversion
         return np.array(picture)
-
-
-def _by_gdcm(frame: bytes, layout: _Layout, syntax: str, bits: int) -> NDArray[Any]:
-    """Numbers of a JPEG-LS picture, or of a lossless JPEG of more than eight bits, as they are stored."""
-    import gdcm
-
-    for silence in (gdcm.Trace.WarningOff, gdcm.Trace.ErrorOff, gdcm.Trace.DebugOff):
-        silence()
-    fragment = gdcm.Fragment()
-    fragment.SetByteStringValue(frame)
-    fragments = gdcm.SequenceOfFragments.New()
-    fragments.AddFragment(fragment)
-    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-    element.SetValue(fragments.__ref__())
-    image = gdcm.Image()
-    image.SetNumberOfDimensions(2)
-    image.SetDimensions((layout.columns, layout.rows, 1))
-    image.SetDataElement(element)
-    kind = gdcm.PhotometricInterpretation.RGB if layout.samples == 3 else gdcm.PhotometricInterpretation.MONOCHROME2
-    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
-    width = 2 if bits > 8 else 1
-    image.SetPixelFormat(gdcm.PixelFormat(layout.samples, 8 * width, bits, bits - 1, 0))
-    buffer = image.GetBuffer().encode("utf-8", "surrogateescape")
-    if len(buffer) != layout.rows * layout.columns * layout.samples * width:
-        raise ValueError("the picture cannot be decoded")
-    shape = (layout.rows, layout.columns, *([3] if layout.samples == 3 else []))
-    return np.frombuffer(buffer, f"<u{width}").reshape(shape)
 
 
 def _turned_grey(values: NDArray[Any], layout: _Layout) -> NDArray[Any]:
