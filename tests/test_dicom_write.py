@@ -12,6 +12,7 @@ import dicom_files as made
 import numpy as np
 import pytest
 
+from fundoscope.errors import PhotographError
 from fundoscope.findings import BundleIdentity, Status
 from fundoscope.imaging.dicom_header import read_dicom_header
 
@@ -120,6 +121,18 @@ def test_another_answer_is_another_object(objects, answerer, photographs, what):
         photographs = [replace(each, header=header) for each, header in zip(photographs, headers, strict=True)]
     other = opened(dicom.write_structured_report(AnsweredStudy.read(answerer, photographs)))
     assert other.SOPInstanceUID != opened(objects["SR"]).SOPInstanceUID
+
+
+def test_a_study_of_two_patients_has_no_answer(answerer, photographs):
+    other = replace(photographs[1], header=replace(photographs[1].header, patient_id="9999"))
+    with pytest.raises(PhotographError, match="its study names 2 patients"):
+        AnsweredStudy.read(answerer, [photographs[0], other])
+
+
+def test_a_photograph_that_was_replaced_has_no_answer(answerer, photographs):
+    other = replace(photographs[1], location=photographs[0].location)
+    with pytest.raises(PhotographError, match="was replaced while it was worked on"):
+        AnsweredStudy.read(answerer, [other])
 
 
 def test_a_uid_is_a_valid_one_of_its_texts():

@@ -62,7 +62,16 @@ class AnsweredStudy:
 
     @classmethod
     def read(cls, answerer: Answerer, photographs: Sequence[PhotographAnswer]) -> AnsweredStudy:
-        """The study of photographs whose headers are read again; raises `PhotographError` where one has gone."""
+        """The study of photographs whose headers are read again.
+
+        Raises `PhotographError` where one has gone or was replaced, and where they name more than one patient: no answer may
+        come under a wrong name.
+        """
+        patients = {(each.header.patient_id, each.header.issuer) for each in photographs}
+        if len(patients) > 1:
+            raise PhotographError(
+                photographs[0].file, f"its study names {len(patients)} patients", "Correct it in the PACS."
+            )
         sources = []
         for photograph in photographs:
             source = load_dataset(photograph.location, photograph.file, pixels=False)
