@@ -3,13 +3,16 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.request
 
 import pytest
+from conftest import POSTGRESQL
 from test_cli_screen import run
 
 from fundoscope.errors import UsageError
@@ -83,6 +86,23 @@ def test_a_wrong_call_is_exit_2(words, told, tmp_path):
     done = run("serve", "--data", tmp_path / "room", *words)
     assert done.returncode == 2 and told in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(bool(POSTGRESQL), reason="changes a SQLite file")
+def test_a_database_of_a_later_version_is_exit_2(tmp_path, empty_database):
+    (tmp_path / "room").mkdir()
+    shutil.copy(empty_database, tmp_path / "room" / "fundoscope.sqlite")
+    with sqlite3.connect(tmp_path / "room" / "fundoscope.sqlite") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    done = run("serve", "--data", tmp_path / "room", "--port", "0")
+    assert done.returncode == 2 and "newer version" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("words", [["serve"], ["server", "backup", "--out", "x"], ["server", "audit", "verify"]])
+def test_without_its_packages_the_room_names_the_extra(words, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    done = run(*words)
+    assert done.returncode == 2 and "fundoscope[serve]" in done.stderr, done.stderr
 
 
 def test_a_port_that_is_taken_is_exit_2(tmp_path):

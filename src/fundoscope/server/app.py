@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -19,10 +20,12 @@ from fundoscope.server.routes.register import ROUTERS
 from fundoscope.server.routes.v1 import DESCRIPTION, TAGS
 from fundoscope.server.security.answers import answer_error
 from fundoscope.server.security.gate import Gate
-from fundoscope.server.security.single_sign_on import Provider
 from fundoscope.server.security.witness import Witness
 from fundoscope.server.settings import ServerSettings
 from fundoscope.server.worker import work_beside
+
+if TYPE_CHECKING:
+    from fundoscope.server.security.single_sign_on import Provider
 
 
 def create_app(settings: ServerSettings, with_worker: bool = False) -> FastAPI:
@@ -45,7 +48,7 @@ def create_app(settings: ServerSettings, with_worker: bool = False) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )  # fmt: skip
     app.state.room = room
-    app.state.provider = Provider(settings.single_sign_on) if settings.single_sign_on else None
+    app.state.provider = _open_provider(settings)
     app.state.metrics = RoomMetrics(room.database)
     app.add_middleware(Gate, room=room)
     app.add_middleware(Witness, metrics=app.state.metrics)  # added last, it stands first
@@ -54,3 +57,12 @@ def create_app(settings: ServerSettings, with_worker: bool = False) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     return app
+
+
+def _open_provider(settings: ServerSettings) -> Provider | None:
+    """The identity provider of the settings; its libraries are loaded where there is one."""
+    if settings.single_sign_on is None:
+        return None
+    from fundoscope.server.security.single_sign_on import Provider
+
+    return Provider(settings.single_sign_on)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, event, inspect, text
 from sqlalchemy.orm import Session, sessionmaker
 
 BUSY_SECONDS = 30  # that a writer waits for another one
@@ -37,8 +39,16 @@ class Database:
             yield session
 
     def upgrade(self, revision: str = "head") -> None:
-        """Bring the schema to the newest revision."""
+        """Bring the schema to the newest revision; one that is there already costs two questions."""
+        if revision == "head" and self._has_newest_schema():
+            return
         command.upgrade(alembic_config(self.url), revision)
+
+    def _has_newest_schema(self) -> bool:
+        with self.engine.connect() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return False
+            return connection.scalar(text("SELECT version_num FROM alembic_version")) == newest_revision()
 
     def dispose(self) -> None:
         """Close all connections."""
@@ -51,6 +61,12 @@ def alembic_config(url: str) -> Config:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["url"] = url
     return config
+
+
+@cache
+def newest_revision() -> str | None:
+    """The revision of the schema that this program knows as its newest."""
+    return ScriptDirectory.from_config(alembic_config("")).get_current_head()
 
 
 def _make_engine(url: str) -> Engine:

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable
 
 import uvicorn
+from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
 from fundoscope.errors import UsageError
@@ -102,6 +103,10 @@ def open_database(settings: ServerSettings) -> Database:
         reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
         raise UsageError(
             f"The database cannot be opened ({reason}). Check --database, or the folder --data."
+        ) from error
+    except CommandError as error:
+        raise UsageError(
+            f"The database is of a newer version of this program ({error}). Install that version."
         ) from error
     return database
 

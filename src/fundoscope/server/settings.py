@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from fundoscope.errors import UsageError, nearest
 
 Size = Annotated[int, Field(gt=0)]
+#: Of a sign-in at an identity provider, from the button to the way back.
+FLOW_SECONDS = 600
 
 
 def _few_processors() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request
 from sqlalchemy import select
@@ -14,8 +14,11 @@ from fundoscope.server.errors import ConflictError, NotAllowedError
 from fundoscope.server.models import User
 from fundoscope.server.routes.access import TheRoom
 from fundoscope.server.routes.sign_in import address_of, let_in, local_path
-from fundoscope.server.security.single_sign_on import FLOW_SECONDS, Provider
 from fundoscope.server.services import sessions
+from fundoscope.server.settings import FLOW_SECONDS
+
+if TYPE_CHECKING:
+    from fundoscope.server.security.single_sign_on import Provider
 
 router = APIRouter(include_in_schema=False)
 

@@ -27,10 +27,8 @@ from fundoscope.languages import gettext as _
 from fundoscope.server.errors import NotAllowedError, ServerError
 from fundoscope.server.security.hosts import is_loopback
 from fundoscope.server.security.secrets import digest, new_secret
-from fundoscope.server.settings import SingleSignOn
+from fundoscope.server.settings import FLOW_SECONDS, SingleSignOn
 
-#: From the button to the way back.
-FLOW_SECONDS = 600
 MOST_FLOWS = 2_000
 #: What the provider says of itself and its keys is read again after this time.
 KEEP_SECONDS = 3600
