@@ -71,9 +71,9 @@ def refresh_exam(session: Session, exam: Exam) -> None:
     session.flush()
     shown = Photograph.exam_id == exam.id, Photograph.state != "withdrawn"
     photographs = session.scalars(select(Photograph).where(*shown).order_by(Photograph.id)).all()
-    gradings: dict[int, Grading] = {}  # the newest of each photograph
-    for grading in session.scalars(select(Grading).join(Photograph).where(*shown).order_by(Grading.id)):
-        gradings[grading.photograph_id] = grading
+    columns = Grading.photograph_id, Grading.suspected, Grading.probability  # and not the crossings of a whole exam
+    rows = session.execute(select(*columns).join(Photograph).where(*shown).order_by(Grading.id))
+    gradings = {row.photograph_id: row for row in rows}  # the newest of each photograph
     exam.photographs_waiting = sum(each.state == "waiting" for each in photographs)
     if exam.uploaded_at is None and photographs:
         exam.uploaded_at = min(each.created_at for each in photographs)
@@ -146,8 +146,10 @@ def rule_stage(eye: EyeReading) -> Stage | None:
     return "A-ROP"
 
 
-def _find_reason(session: Session, exam: Exam, refused: Sequence[Photograph]) -> UrgencyReason:
-    """The most urgent reason: of what readers said; of the tool while no reading is signed; of the views that are missing."""
+def _find_speaking(session: Session, exam: Exam) -> tuple[list[Reading], list[Reading]]:
+    """The signed readings that speak for an exam, and the drafts after them."""
+    if session.scalar(select(Reading.id).where(Reading.exam_id == exam.id).limit(1)) is None:
+        return [], []  # as while photographs come, when this is asked at each of them
     corrected = select(Reading.supersedes).where(Reading.kind == "correction", Reading.signed_at.is_not(None))
     rows = session.scalars(
         select(Reading)
@@ -161,6 +163,12 @@ def _find_reason(session: Session, exam: Exam, refused: Sequence[Photograph]) ->
     added = [each for each in rows if signed and each.id > signed[0].id and each.signed_at is not None]
     drafts = [each for each in rows if each.signed_at is None and (not signed or each.id > signed[0].id)]
     signed += added
+    return signed, drafts
+
+
+def _find_reason(session: Session, exam: Exam, refused: Sequence[Photograph]) -> UrgencyReason:
+    """The most urgent reason: of what readers said; of the tool while no reading is signed; of the views that are missing."""
+    signed, drafts = _find_speaking(session, exam)
     found = [classify_eye(eye) for reading in (*signed, *drafts) for eye in reading.eyes if eye.gradable]
     if any(each.type_1 for each in found):
         return UrgencyReason.TYPE_1
