@@ -232,3 +232,35 @@ def test_the_commands_of_studies_take_the_cohort(room, sign_in, make_patient, ma
     assert (tmp_path / "evaluation" / "results.json").is_file()
     with room.database.reading() as session:
         assert session.query(Photograph).count() > 12
+
+
+@pytest.mark.services
+def test_the_patches_of_adults_are_those_that_readers_graded(
+    room, sign_in, make_patient, make_exam, add_file, sign, tmp_path
+):
+    from fundoscope.nicking.grade_study.patch_table import read_patch_table
+    from fundoscope.nicking.grading.grader import NickingGrader
+    from fundoscope.nicking.reading.cut import WIDE_SIDE
+
+    done = subprocess.run(
+        [sys.executable, "-m", "fundoscope", "simulate", "adults", "1", "--out", str(tmp_path / "eyes")]
+    )
+    assert done.returncode == 0
+    (file, *_) = sorted((tmp_path / "eyes" / "images").iterdir())
+    crossings = [row for row in NickingGrader.open(measures=False).grade([file]) if row.crossing is not None][:3]
+    assert crossings
+    rita, rolf = sign_in("reader"), sign_in("reader")
+    exam = make_exam(make_patient(kind="adult", code="HOSP-9"), day=DAY)
+    photograph = add_file(exam, file.read_bytes())
+    places = [(photograph.id, each.crossing, each.row, each.col) for each in crossings]
+    places[0] = (*places[0][:2], 1.0, 1.0)  # graded where the tool now finds nothing
+    for reader, kind in ((rita, "first"), (rolf, "second")):
+        sign(exam, reader, kind, grades={place: number % 4 for number, place in enumerate(places)})
+    archive = open_zip(rita.get("/v1/exports/patches.zip"))
+    archive.extractall(tmp_path / "patches")
+    rows = read_patch_table(tmp_path / "patches" / "patches.csv")
+    told = [row["reason"] for row in read_table(archive, "left_out.csv")]
+    assert [row.readers for row in rows] == [(number % 4, number % 4) for number in range(1, len(places))]
+    assert told == [f"crossing {places[0][1]} is not found again where it was graded"]
+    assert {Image.open(row.path).size for row in rows} == {(WIDE_SIDE, WIDE_SIDE)}
+    assert b"HOSP" not in b"".join(archive.read(name) for name in archive.namelist())

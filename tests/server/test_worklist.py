@@ -1,5 +1,7 @@
 """The worklist: who comes first, what is found, page after page."""
 
+import base64
+import json
 import re
 from datetime import date, timedelta
 
@@ -16,6 +18,10 @@ from fundoscope.server.services.worklist import (
 )
 
 TODAY = date.today()
+
+
+def write(cursor):
+    return base64.urlsafe_b64encode(json.dumps(cursor).encode()).decode()
 
 
 @pytest.fixture
@@ -191,7 +197,14 @@ def test_adults_show_their_worst_grade_and_the_vessels_of_their_best_photograph(
     assert item.missing_views == []  # an adult's exam needs no set of views
 
 
-@pytest.mark.parametrize("cursor", ["x", "bnVsbA==", "WyJkdWUiLCBbMV1d", "WyJ1cmdlbnQiLCBbMCwgMCwgIngiLCAxXV0="])
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "x", "bnVsbA==", write(["due", [[1], 1]]), write(["urgent", [0, 0, "x", 1]]), write(["unclear", [10**30]]),
+        write(["overdue", ["2026-01-01T00:00:00", 1]]), write(["overdue", ["0001-01-01T00:00:00+14:00", 1]]), write(["due", [1]]),
+        write(["signed", [1]]), write([["urgent"], None]), write({"urgent": 1}),
+    ],
+)  # fmt: skip
 def test_a_cursor_of_something_else_is_refused(show, sign_in, every_lane, cursor):
     with pytest.raises(InvalidError, match="cursor"):
         show(sign_in("reader"), cursor=cursor)

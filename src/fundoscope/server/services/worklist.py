@@ -23,10 +23,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from sqlalchemy import ColumnElement, Select, and_, case, exists, func, literal, or_, select, true, tuple_
 from sqlalchemy.orm import Session, aliased
 
@@ -54,6 +54,9 @@ WORK_LANES: tuple[Lane, ...] = (
 )  # fmt: skip
 _INFANT_LANES = ("missed", "due", "unclear", "people")
 
+#: Values that a cursor may hold; others would be an error of the database.
+_INT = Annotated[int, Field(ge=0, le=2**31 - 1)]
+_MOMENT = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(3000, 1, 1, tzinfo=UTC))]
 Day = Annotated[date | None, BLANK_IS_NONE]
 
 
@@ -312,17 +315,17 @@ def _lane_query(lane: Lane, asked: _Asked) -> _LaneQuery:
     if lane == "again":
         rows = select(ReadingTask.id).join(Exam, ReadingTask.exam_id == Exam.id)
         rows = rows.join(Patient, Exam.patient_id == Patient.id).where(*_task_filters(asked))
-        return _LaneQuery(rows, (ReadingTask.id,), (int,))
+        return _LaneQuery(rows, (ReadingTask.id,), (_INT,))
     if lane in _INFANT_LANES:
         keys, types = {
-            "people": ((Patient.code, Patient.id), (str, int)),
-            "unclear": ((Patient.id,), (int,)),
-        }.get(lane, ((Patient.due_by, Patient.id), (date, int)))
+            "people": ((Patient.code, Patient.id), (Line, _INT)),
+            "unclear": ((Patient.id,), (_INT,)),
+        }.get(lane, ((Patient.due_by, Patient.id), (date, _INT)))
         rows = select(*keys).where(*_people_filters(asked, lane), _people_lane(lane, asked))
         return _LaneQuery(rows, keys, types)
-    numbers, when, on = (int, datetime, int), (datetime, int), (date, int)
+    numbers, when, on = (_INT, _MOMENT, _INT), (_MOMENT, _INT), (date, _INT)
     keys, types = {
-        "urgent": ((_SEEN, Exam.urgency, _BEGAN, Exam.id), (int, *numbers)),
+        "urgent": ((_SEEN, Exam.urgency, _BEGAN, Exam.id), (_INT, *numbers)),
         "overdue": ((Exam.uploaded_at, Exam.id), when),
         "incomplete": ((Exam.urgency, Exam.uploaded_at, Exam.id), numbers),
         "to_read": ((Exam.uploaded_at, Exam.id), when),
