@@ -298,6 +298,19 @@ def test_the_folder_names_no_original_and_the_table_does(tmp_path):
         deidentify_files([first], tmp_path / "out", PLAIN, tmp_path / "out" / "table.csv", Silent())
 
 
+def test_an_original_never_lies_in_the_folder_that_is_given_away(tmp_path):
+    path = write(tmp_path / "in" / "IM1")
+    with pytest.raises(UsageError, match="IM1: lies in the folder that is to be given away"):
+        deidentify_files([path], tmp_path / "in", PLAIN, None, Silent())
+    assert [each.name for each in (tmp_path / "in").iterdir()] == ["IM1"]
+
+
+def test_what_is_no_dicom_file_is_said(tmp_path):
+    cv2.imwrite(str(tmp_path / "eye.png"), RGB)
+    (one,) = deidentify_files([tmp_path / "eye.png"], tmp_path / "out", PLAIN, None, Silent())
+    assert (one.status, one.reason) == ("failed", "is no DICOM file. Name DICOM files.")
+
+
 def test_a_key_is_made_once_and_kept(tmp_path):
     key = read_key(tmp_path / "key")
     assert (len(key), read_key(tmp_path / "key")) == (32, key)

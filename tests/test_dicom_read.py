@@ -300,7 +300,7 @@ def test_a_folder_gives_its_photographs_and_counts_other_objects(tmp_path):
     write(tmp_path / "README", b"nothing")
     found = walk([str(tmp_path)])
     assert [mention.file.name for mention in found.mentions] == ["1.2.826.0.1.17", "IM000001", "b.dcm"]
-    assert dict(found.skipped.counts) == {"other file": 1, "DICOM object that is no photograph": 2}
+    assert dict(found.skipped.counts) == {"other file": 1, "DICOM object of another kind": 2}
 
 
 def directory(files):

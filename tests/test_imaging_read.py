@@ -435,6 +435,16 @@ def encoded(rgb: np.ndarray) -> dict[str, bytes]:
 KINDS = sorted(encoded(np.zeros((40, 40, 3), np.uint8)))
 
 
+@pytest.mark.parametrize("kind", ["rgb.bmp", "rgb.ppm", "rgb.png", "baseline.jpg"])
+def test_a_cut_file_is_refused_although_a_library_has_told_pillow_to_fill_it_up(rgb, kind, monkeypatch):
+    from PIL import ImageFile
+
+    whole = encoded(rgb).get(kind) or saved(rgb, "JPEG")
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(PhotographError):
+        read(whole[: len(whole) // 2], kind)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cut_file_is_never_read(rgb, kind):
     whole = encoded(rgb)[kind]

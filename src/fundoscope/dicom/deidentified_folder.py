@@ -74,6 +74,8 @@ def deidentify_files(
     Raises `UsageError`, before anything is written, where `table` or an input lies in `out`, and where `out` holds something
     else; `OutputError` where something cannot be written.
     """
+    if inside := [path for path in files if out.resolve() in path.resolve().parents]:
+        raise UsageError(f"{inside[0]}: lies in the folder that is to be given away. Give another --out.")
     if table is not None:
         if out.resolve() in (table.resolve(), *table.resolve().parents):
             raise UsageError(f"--table {table}: lies in the folder that is to be given away. Name a file elsewhere.")

@@ -102,13 +102,19 @@ def _wants_more(data: bytes, end: int) -> bool:
 
 def _drawn(data: bytes) -> NDArray[np.uint8]:
     """The pixels of a JPEG by Pillow, which says nothing of damage on standard error, as OpenCV does."""
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+        with import_pillow().open(io.BytesIO(data), formats=("JPEG",)) as picture:
             return np.asarray(picture)
     except (OSError, ValueError, SyntaxError):
         return np.empty(0, np.uint8)
+
+
+def import_pillow() -> Any:
+    """Pillow's `Image`, told to refuse cut files: some libraries, such as WeasyPrint, tell it for the whole process to fill them up."""
+    from PIL import Image, ImageFile
+
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    return Image
 
 
 def _decode_png(data: bytes, name: str, max_pixels: int) -> Decoded:
@@ -168,8 +174,9 @@ def _rgb_of(stored: NDArray[Any]) -> NDArray[Any]:
 
 
 def _by_pillow(data: bytes, name: str, max_pixels: int, page: int = 0) -> Decoded:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ImageOps, UnidentifiedImageError
 
+    Image = import_pillow()
     kind = format_of(data) or ""
     format_name = _PILLOW_NAMES.get(kind, kind)
     Image.init()  # all formats are known from here on

@@ -92,6 +92,8 @@ def load_dataset(source: bytes | Path, name: str, pixels: bool = True) -> Datase
         with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
             start = file.read(132)
             file.seek(0)
+            if not is_dicom(start):
+                raise PhotographError(name, "is no DICOM file", "Name DICOM files.")
             if start[128:] == b"DICM":
                 inflated = _inflate(pydicom, file, name)
                 if inflated is not None:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.errors import PhotographError
-from fundoscope.imaging.decode import decode, decode_jpeg
+from fundoscope.imaging.decode import decode, decode_jpeg, import_pillow
 from fundoscope.imaging.decoded import Decoded
 from fundoscope.imaging.dicom_header import broken, describe_header, import_pydicom, load_dataset
 from fundoscope.imaging.gdcm_child import decode_apart
@@ -383,9 +383,7 @@ def _without_applications(frame: bytes) -> bytes:
 
 def _stored_channels(bare: bytes, names: bytes) -> NDArray[np.uint8]:
     """The three channels of a lossy JPEG without application marks as they are stored."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(bare), formats=("JPEG",)) as picture:
+    with import_pillow().open(io.BytesIO(bare), formats=("JPEG",)) as picture:
         if names != b"RGB":
             picture.draft("YCbCr", picture.size)  # no conversion
         return np.array(picture)

@@ -19,7 +19,7 @@ from fundoscope.imaging.dicom_header import (
 )
 
 #: Under which DICOM objects are counted that a folder holds beside its photographs.
-NO_PHOTOGRAPH = "DICOM object that is no photograph"
+NO_PHOTOGRAPH = "DICOM object of another kind"
 
 
 def expand_mention(mention: Mention, skipped: Skipped, searched: bool) -> Iterator[Mention]:
