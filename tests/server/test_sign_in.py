@@ -218,3 +218,8 @@ def test_errors_are_problems_under_v1_and_pages_elsewhere(reader, client):
 @pytest.mark.parametrize("path", ["//evil.example", "/\\evil.example", "https://evil.example", "/\t/evil", "", "evil"])
 def test_after_signing_in_one_stays_in_the_room(path):
     assert local_path(path) == "/"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 900, "\u202e", "'; DROP TABLE users; --", ""])
+def test_an_odd_name_is_nobodys(client, name):
+    assert enter(client, name=name).status_code in (401, 422)

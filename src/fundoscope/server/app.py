@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 
 from fundoscope.errors import FundoscopeError
@@ -52,7 +52,7 @@ def create_app(settings: ServerSettings, with_worker: bool = False) -> FastAPI:
     app.state.metrics = RoomMetrics(room.database)
     app.add_middleware(Gate, room=room)
     app.add_middleware(Witness, metrics=app.state.metrics)  # added last, it stands first
-    for kind in (FundoscopeError, RequestValidationError, HTTPException, OperationalError):
+    for kind in (FundoscopeError, RequestValidationError, HTTPException, OperationalError, DataError):
         app.add_exception_handler(kind, answer_error)
     for router in ROUTERS:
         app.include_router(router)

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -60,6 +60,8 @@ def describe_error(error: Exception, code: str = "") -> dict[str, Any]:
         detail = "; ".join(f"{name}: {fault}" if name else fault for name, fault in list(faults.items())[:5])
     elif isinstance(error, HTTPException):
         status, title, detail = _describe_http(error)
+    elif isinstance(error, DataError):  # PostgreSQL's word on a character that it cannot hold
+        status, title, detail = 422, _(InvalidError.title), _("A text holds a character that cannot be kept. Type it anew.")
     elif isinstance(error, OperationalError):
         status, title, detail = (
             503,
