@@ -238,6 +238,8 @@ def test_the_log_is_filtered_paged_and_whole(administrator, reader, room):
         assert list(audit.find_breaks(session)) == []
 
 
-@pytest.mark.parametrize("query", ["action=%00", "subject=%00", "action=%25", "subject_id=0", "user_id=99999999999", "cursor=x"])
+@pytest.mark.parametrize(
+    "query", ["action=%00", "subject=%00", "action=%25", "subject_id=0", "user_id=99999999999", "cursor=x"]
+)
 def test_an_odd_filter_of_the_log_is_no_failure(administrator, query):
     assert administrator.get(f"/v1/audit?{query}").status_code in (200, 422)

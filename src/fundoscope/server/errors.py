@@ -15,72 +15,65 @@ ServerError (a FundoscopeError)
 from __future__ import annotations
 
 from fundoscope.errors import FundoscopeError
+from fundoscope.languages import gettext as _
 
 
 class ServerError(FundoscopeError):
-    """Base of what a service refuses; `status` is the HTTP status."""
+    """Base of what a service refuses; `status` is the HTTP status, whose meaning `title_of` tells."""
 
     status = 400
-    title = "The request cannot be done"
 
 
 class NotSignedInError(ServerError):
     """No session, or one that is locked or has expired."""
 
     status = 401
-    title = "Sign in first"
 
 
 class NotAllowedError(ServerError):
     """The caller's role may not do this."""
 
     status = 403
-    title = "Not allowed"
 
 
 class NotFoundError(ServerError):
     """Nothing of that number, or something of a site that the caller does not belong to."""
 
     status = 404
-    title = "Not found"
 
     def __init__(self, noun: str, number: object) -> None:
-        super().__init__(f"There is no {noun} {number} here. Look for it in the worklist.")
+        message = _("There is no {noun} {number} here. Look for it in the worklist.")
+        super().__init__(message.format(noun=_name(noun), number=number))
 
 
 class ConflictError(ServerError):
     """The state of things does not allow it."""
 
     status = 409
-    title = "This cannot be done now"
 
 
 class GoneError(ServerError):
     """A link that was used, or is too old."""
 
     status = 410
-    title = "Not valid any more"
 
 
 class TooLargeError(ServerError):
     """The request holds more bytes than the limits allow."""
 
     status = 413
-    title = "Too large"
 
 
 class MisdirectedError(ServerError):
     """The request names a host that is not one of this room's."""
 
     status = 421
-    title = "Wrong host"
 
 
 class InvalidError(ServerError):
     """A value cannot be taken; `field` names it, blank where it is about the whole."""
 
     status = 422
-    title = "A value cannot be taken"
 
     def __init__(self, message: str, field: str = "") -> None:
         super().__init__(message)
@@ -91,9 +84,28 @@ class BusyError(ServerError):
     """A queue or a limit is full; try again after `retry_after` seconds."""
 
     status = 503
-    title = "Too busy"
 
     def __init__(self, message: str, retry_after: int = 5, status: int = 503) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.status = status
+
+
+def title_of(status: int) -> str:
+    """What an HTTP status means, in the language spoken now."""
+    titles = {
+        401: _("Sign in first"), 403: _("Not allowed"), 404: _("Not found"), 405: _("Not possible here"),
+        409: _("This cannot be done now"), 410: _("Not valid any more"), 413: _("Too large"), 421: _("Wrong host"),
+        422: _("A value cannot be taken"), 429: _("Too busy"), 500: _("The room failed"), 502: _("The single sign-on failed"),
+        503: _("Too busy"),
+    }  # fmt: skip
+    return titles.get(status, _("The request cannot be done"))
+
+
+def _name(noun: str) -> str:
+    names = {
+        "account": _("account"), "correction": _("correction"), "exam": _("exam"), "grading": _("grading"), "job": _("job"),
+        "patient": _("patient"), "photograph": _("photograph"), "picture": _("picture"), "reading": _("reading"),
+        "reading task": _("reading task"), "report": _("report"), "site": _("site"), "token": _("token"),
+    }  # fmt: skip
+    return names.get(noun, noun)

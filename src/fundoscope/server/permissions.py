@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
+from fundoscope.languages import gettext as _
 from fundoscope.server.errors import NotAllowedError, NotFoundError
 from fundoscope.server.models.base import OfSite
 
@@ -22,6 +23,11 @@ class Role(StrEnum):
     TECHNICIAN = "technician"
     READER = "reader"
     ADMINISTRATOR = "administrator"
+
+
+def name_role(role: Role) -> str:
+    """The role in the language spoken now."""
+    return {"technician": _("technician"), "reader": _("reader"), "administrator": _("administrator")}[role]
 
 
 #: Everybody who works with exams.
@@ -44,9 +50,11 @@ class Caller:
     def require(self, *roles: Role) -> None:
         """Raise `NotAllowedError` unless the caller has one of the roles."""
         if self.role not in roles:
-            raise NotAllowedError(
-                f"This needs the role {' or '.join(roles)}; {self.name} is {self.role}. Ask an administrator for an account that has it."
+            message = _(
+                "This needs the role {roles}; {name} is {role}. Ask an administrator for an account that has it."
             )
+            wanted = _(" or ").join(name_role(role) for role in roles)
+            raise NotAllowedError(message.format(roles=wanted, name=self.name, role=name_role(self.role)))
 
     def require_site(self, site_id: int) -> None:
         """Raise `NotFoundError` unless the caller belongs to the site."""

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from fundoscope.errors import FundoscopeError
 from fundoscope.languages import gettext as _
 from fundoscope.server import pages
-from fundoscope.server.errors import BusyError, InvalidError, MisdirectedError, NotSignedInError, ServerError
+from fundoscope.server.errors import BusyError, MisdirectedError, NotSignedInError, ServerError, title_of
 from fundoscope.server.services.inputs import describe_faults
 
 
@@ -47,40 +47,30 @@ def wants_json(request: Request) -> bool:
 
 def describe_error(error: Exception, code: str = "") -> dict[str, Any]:
     """The members of RFC 9457, and `field` where one value is at fault. `code` finds an error in the logs."""
-    unforeseen = _("This was not foreseen, and nothing was changed. Tell whoever runs the room the code {code}.")
-    status, title, detail, field = 500, _("The room failed"), unforeseen.format(code=code), ""
+    status, field = 500, ""
+    detail = _("This was not foreseen, and nothing was changed. Tell whoever runs the room the code {code}.").format(
+        code=code
+    )
     if isinstance(error, ServerError):
-        status, title, detail, field = error.status, _(error.title), str(error), getattr(error, "field", "")
+        status, detail, field = error.status, str(error), getattr(error, "field", "")
     elif isinstance(error, FundoscopeError):
-        status, title, detail = 422, _(InvalidError.title), str(error)
+        status, detail = 422, str(error)
     elif isinstance(error, RequestValidationError):
-        status, title = 422, _(InvalidError.title)
         faults = describe_faults(error.errors())
-        field = next(iter(faults))
+        status, field = 422, next(iter(faults))
         detail = "; ".join(f"{name}: {fault}" if name else fault for name, fault in list(faults.items())[:5])
     elif isinstance(error, HTTPException):
-        status, title, detail = _describe_http(error)
+        known = {
+            404: _("There is no such page. Look for what you need in the worklist."),
+            405: _("This address cannot be asked for in this way."),
+        }
+        status, detail = error.status_code, known.get(error.status_code, str(error.detail))
     elif isinstance(error, DataError):  # PostgreSQL's word on a character that it cannot hold
-        status, title, detail = 422, _(InvalidError.title), _("A text holds a character that cannot be kept. Type it anew.")
+        status, detail = 422, _("A text holds a character that cannot be kept. Type it anew.")
     elif isinstance(error, OperationalError):
-        status, title, detail = (
-            503,
-            _(BusyError.title),
-            _("The database does not answer in time. Try again in a moment."),
-        )
-    return {"type": "about:blank", "title": title, "status": status, "detail": detail} | (
-        {"field": field} if field else {}
-    )
-
-
-def _describe_http(error: HTTPException) -> tuple[int, str, str]:
-    known = {
-        404: (_("Not found"), _("There is no such page. Look for what you need in the worklist.")),
-        413: (_("Too large"), str(error.detail)),
-        405: (_("Not possible here"), _("This address cannot be asked for in this way.")),
-    }
-    title, detail = known.get(error.status_code, (_("The request cannot be done"), str(error.detail)))
-    return error.status_code, title, detail
+        status, detail = 503, _("The database does not answer in time. Try again in a moment.")
+    problem = {"type": "about:blank", "title": title_of(status), "status": status, "detail": detail}
+    return problem | ({"field": field} if field else {})
 
 
 def _ask_to_sign_in(request: Request) -> Response:

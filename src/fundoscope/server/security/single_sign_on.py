@@ -42,7 +42,6 @@ class ProviderError(ServerError):
     """The identity provider cannot be reached, or does not answer as OpenID Connect says."""
 
     status = 502
-    title = "The single sign-on failed"
 
 
 @dataclass(frozen=True)

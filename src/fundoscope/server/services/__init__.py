@@ -1,7 +1,9 @@
 """What may happen in the reading room. Every function takes a session of one transaction and the `Caller`, checks what the caller may
 do, changes rows, and writes the audit log in the same transaction. No service knows of HTTP.
 
-    accounts         sign-in, sessions, tokens, invitations               (people)
+    sessions         signing in, unlocking, asking for the password again (people)
+    accounts         links, accounts, sites
+    tokens           programs' keys to /v1
     audit            the log as a chain of hashes
     patients, exams  infants and adults, their exams, corrections
     uploads          photographs in: files, folders, archives; receipts
