@@ -231,7 +231,9 @@ def test_the_page_shows_all_lanes_and_is_written_into_the_log_unless_it_asks_for
     reader.get("/", headers={"X-Automatic": "1"})
     with room.database.reading() as session:
         assert len([1 for line in session.query(AuditEntry) if line.action == "worklist.view"]) == 1
-    assert reader.post(f"/exams/{every_lane}/acknowledge", follow_redirects=False).status_code == 303
+    for back, place in (("/?kind=infant", "/?kind=infant"), ("//evil.example", "/"), ("/\\evil.example", "/")):
+        answer = reader.post(f"/exams/{every_lane}/acknowledge", data={"back": back}, follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (303, place)
     assert "acknowledged by" in reader.get("/?lane=urgent").text
     assert reader.get("/?site=x").status_code == 422
     assert "Nothing found" in reader.get("/?search=nobody").text

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
@@ -61,11 +61,18 @@ def show_worklist(request: Request, room: TheRoom, caller: TheCaller) -> HTMLRes
 
 
 @router.post("/exams/{number}/acknowledge", include_in_schema=False)
-def acknowledge_on_page(request: Request, room: TheRoom, caller: TheCaller, number: RowNumber) -> RedirectResponse:
-    """Put one's name to an urgent exam, and go back to the list."""
+def acknowledge_on_page(
+    request: Request,
+    room: TheRoom,
+    caller: TheCaller,
+    number: RowNumber,
+    back: Annotated[str, Form(max_length=2000)] = "/",
+) -> RedirectResponse:
+    """Put one's name to an urgent exam, and go back to the list with its filters."""
     with room.database.transaction() as session:
-        exam = worklist.acknowledge_exam(session, caller, number)
-    return redirect(request, "/", _("You acknowledged exam {number}.").format(number=exam.id))
+        worklist.acknowledge_exam(session, caller, number)
+    place = back if back.startswith("/?") else "/"
+    return redirect(request, place, _("The urgent exam is acknowledged with your name."))
 
 
 @router.get("/v1/worklist")
