@@ -33,13 +33,11 @@ from fundoscope.datasets import open_dataset
 from fundoscope.datasets.record import PhotographRecord
 from fundoscope.evaluation import results_table
 from fundoscope.imaging import Pixels, Prepared
-from fundoscope.nicking.grading.crossing_candidates import find_candidates
-from fundoscope.nicking.grading.measures import measure_photograph
+from fundoscope.nicking.grading.measures import fit_calibre, measure_photograph
 from fundoscope.nicking.grading.vessel_maps import MappedPhotograph, map_photograph
-from fundoscope.nicking.grading.widths import fit_calibre
 from fundoscope.simulate.projection import Projection
 from fundoscope.simulate.vessel_trees import VesselSegment
-from fundoscope.vessels import CalibreModel, Centreline, vessel_graph
+from fundoscope.vessels import Centreline, vessel_graph
 from fundoscope.vessels.calibre import WidthProfile, sample_cross_sections
 from fundoscope.vessels.disc import Disc
 from fundoscope.vessels.measures import (
@@ -58,14 +56,13 @@ SEED = 9100
 
 Mask = NDArray[np.bool_]
 Row = dict[str, Any]
-Measured = tuple[VesselMeasures, MappedPhotograph, CalibreModel | None]
+Measured = tuple[VesselMeasures, MappedPhotograph]
 
 
 def measure(pixels: Pixels, name: str, bundle: NickingBundle) -> Measured:
     """The measures of a photograph, as `fundoscope nicking grade` makes them."""
     mapped = map_photograph(Prepared.read(pixels, name), bundle)
-    calibre = fit_calibre(mapped, find_candidates(mapped.maps, mapped.artery_vein), bundle.card.crossings)
-    return measure_photograph(mapped, calibre), mapped, calibre
+    return measure_photograph(mapped, None), mapped
 
 
 # --- against drawn maps
@@ -73,7 +70,7 @@ def measure(pixels: Pixels, name: str, bundle: NickingBundle) -> Measured:
 
 def compare_drawn(name: str, record: PhotographRecord, own: Measured, marked: Disc) -> Iterator[Row]:
     """A row a zone and way of measuring the drawn map: figures by the bundle's maps and by it."""
-    found, mapped, calibre = own
+    found, mapped = own
     if mapped.disc is None:
         return
     assert record.artery is not None and record.vein is not None
@@ -82,7 +79,7 @@ def compare_drawn(name: str, record: PhotographRecord, own: Measured, marked: Di
     trees = VesselTrees(
         vessel_graph(artery), vessel_graph(vein), vessel_graph(artery | vein), mapped.inside, mapped.scale
     )
-    model = calibre or CalibreModel.fit(mapped.pixels, [])
+    model = fit_calibre(mapped)
     ways: dict[str, tuple[MeasureWidths, Disc]] = {
         "edges": (photograph_widths(model, artery, vein, mapped.scale), mapped.disc),
         "drawing": (drawn_widths(record.artery, record.vein), mapped.disc),
@@ -197,7 +194,7 @@ def compare_simulated(number: int, bundle: NickingBundle) -> list[Row]:
     """
     camera = ("drive", "hrf")[number % 2]
     pixels, eye, projection, truth = simulate(SEED + number, camera)
-    found, mapped, _ = measure(pixels, f"{camera} {number}", bundle)
+    found, mapped = measure(pixels, f"{camera} {number}", bundle)
     if found.disc is None or mapped.disc is None:
         return []
     artery, vein = (tree_graph(each, projection) for each in (eye.arteries, eye.veins))

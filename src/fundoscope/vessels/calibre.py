@@ -92,11 +92,15 @@ class CalibreModel:
     def fit(cls, pixels: Pixels, centrelines: Iterable[Centreline]) -> CalibreModel:
         """The model of an RGB photograph (rows, columns, 3), its blur fitted on its wider vessels (1 without any)."""
         red, plane = (np.ascontiguousarray(pixels[..., k], np.float32) for k in (0, 1))
+        return cls(plane, 1.0, red).fitted_to(centrelines)
+
+    def fitted_to(self, centrelines: Iterable[Centreline]) -> CalibreModel:
+        """The same photograph with its blur fitted on the wider ones of some vessels (1 without any)."""
         # a line that bridges a gap of the mask has no width, and tells no blur
         long = [line for line in centrelines if len(line.points) > 8 and np.median(line.radius) > 0]
         wide = sorted(long, key=lambda line: -float(np.median(line.radius)))[:_BLUR_VESSELS]
-        blurs = [_fitted_blurs(plane, line) for line in wide]
-        return cls(plane, float(np.median(np.concatenate(blurs))) if wide else 1.0, red)
+        blurs = [_fitted_blurs(self.plane, line) for line in wide]
+        return CalibreModel(self.plane, float(np.median(np.concatenate(blurs))) if wide else 1.0, self.red)
 
     def on(self, pixels: Pixels) -> CalibreModel:
         """The same blur on other pixels (rows, columns, 3): a part of the photograph, or a changed copy of it."""

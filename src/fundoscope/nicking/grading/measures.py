@@ -25,7 +25,7 @@ UNLIKELY_SCALE = "the disc would be {:.1f} mm wide: check --mm-per-pixel"
 
 _GRADES = range(4)
 _DISC_MM = (1.0, 3.0)
-_BLUR_LINES = 12  # widest vessels on which the photograph's blur is fitted where no crossing has told it
+_BLUR_LINES = 12  # vessels, the largest in the map, on which the photograph's blur is fitted
 _OF_A_ZONE = (
     "in_view", "arterioles", "venules", "crae_px", "crve_px", "crae_dd", "crve_dd", "crae_um", "crve_um", "avr", "ratio_of_four",
 )  # fmt: skip
@@ -40,13 +40,20 @@ PHOTOGRAPH_COLUMNS = (
 
 def measure_photograph(photograph: MappedPhotograph, calibre: CalibreModel | None) -> VesselMeasures:
     """The measures of a mapped photograph; `calibre` is the model that measured its crossings, where there were any."""
-    found, scale = photograph.artery_vein, photograph.scale
-    if calibre is None:
-        lines = [Centreline(path, radius, 0).scaled(scale) for path, radius in edge_paths(found.graph)]
-        widest = sorted(lines, key=lambda line: -float(line.radius.mean() * line.length))[:_BLUR_LINES]
-        calibre = CalibreModel.fit(photograph.pixels, widest)
+    found, scale, model = photograph.artery_vein, photograph.scale, fit_calibre(photograph, calibre)
     trees = VesselTrees(found.artery_graph, found.vein_graph, found.graph, photograph.inside, scale)
-    return measure_vessels(trees, photograph.disc, photograph_widths(calibre, found.artery, found.vein, scale))
+    return measure_vessels(trees, photograph.disc, photograph_widths(model, found.artery, found.vein, scale))
+
+
+def fit_calibre(photograph: MappedPhotograph, calibre: CalibreModel | None = None) -> CalibreModel:
+    """The calibre model of a photograph, its blur fitted on the largest vessels of the map.
+
+    That of its crossings, `calibre`, gives only its planes: crossings are few in some photographs, and their vessels thin.
+    """
+    edges = edge_paths(photograph.artery_vein.graph)
+    lines = [Centreline(path, radius, 0).scaled(photograph.scale) for path, radius in edges]
+    largest = sorted(lines, key=lambda line: -float(line.radius.mean() * line.length))[:_BLUR_LINES]
+    return CalibreModel.fit(photograph.pixels, largest) if calibre is None else calibre.fitted_to(largest)
 
 
 def photograph_row(grading: PhotographGrading, rows: Sequence[Row], mm_per_pixel: float | None) -> Row:

@@ -106,13 +106,6 @@ def measure_with_model(
     return measured, calibre
 
 
-def fit_calibre(
-    photograph: MappedPhotograph, candidates: CrossingCandidates, settings: CrossingSettings
-) -> CalibreModel | None:
-    """Only the model of `measure_with_model`."""
-    return _fit_calibre(photograph, _follow_crossings(photograph, candidates, settings).values())
-
-
 def _follow_crossings(
     photograph: MappedPhotograph, candidates: CrossingCandidates, settings: CrossingSettings
 ) -> dict[int, MeasuredCrossing | None]:
