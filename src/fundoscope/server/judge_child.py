@@ -34,6 +34,7 @@ from fundoscope.rop.screening.screener import RopEvidence
 from fundoscope.runs.engines import grade_isolated
 
 THUMBNAIL_SIDE = 320  # pixels of the longer side; half of the smallest camera's, which is the quickest to make
+_LAYER_SIDE = 128  # pixels of the activation map's picture: the map itself has 8 by 8
 _QUALITY = 92  # of the photograph's JPEG; a smaller one shows blocks where a reader enlarges it
 _GRACE = 5  # seconds beyond the limit of one photograph, on the processor, at which the system itself ends an orphan
 
@@ -119,7 +120,7 @@ def draw_pictures(graded: GradedPhotograph, photograph: Path, folder: Path) -> t
     save("photograph", pixels, _QUALITY)
     save("thumbnail", shrink(pixels, THUMBNAIL_SIDE))
     if isinstance(evidence, RopEvidence) and evidence.picture is not None and evidence.activation is not None:
-        layer = overlay_layer(evidence.picture, evidence.activation)
+        layer = overlay_layer(shrink(evidence.picture, _LAYER_SIDE), evidence.activation)
         _, data = cv2.imencode(".png", cv2.cvtColor(layer, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_PNG_COMPRESSION, 1])
         pictures["activation"] = "activation.png"
         (folder / pictures["activation"]).write_bytes(data.tobytes())

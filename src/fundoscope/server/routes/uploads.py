@@ -33,6 +33,7 @@ from fundoscope.server.services.uploads import PhotographPlace, SentFile, Upload
 api = APIRouter(prefix="/v1", tags=["photographs"], responses=PROBLEMS)
 router = APIRouter(include_in_schema=False)
 
+_SMALL_BYTES = 1 << 20
 STREAM_SECONDS = 300  # then the browser asks again, and the gate looks again who it is
 POLL_SECONDS = 2.0  # between looks at the database, should nobody tell of a change: the worker runs on another computer
 _FILES = {
@@ -141,7 +142,9 @@ async def take_upload(request: Request, room: Room, caller: Caller, exam_id: int
         room.events.publish(exam_id)
         return Response(kept.body, kept.status, media_type="application/json")
 
-    await run_in_threadpool(check)
+    said = request.headers.get("content-length", "")
+    if not said.isdecimal() or int(said) > _SMALL_BYTES:  # a large one is refused before it has come
+        await run_in_threadpool(check)
     with uploads.incoming_folder(room.settings) as folder:
         return await run_in_threadpool(store, await receive_files(request, folder, limits))
 

@@ -1,6 +1,6 @@
 """What a grader says of a photograph, written into the tables: once, whatever happens to worker, child or machine.
 
-The job "judge" carries the numbers of photograph and exam. Its answer is a row of `Grading`, the state of the photograph, the exam's
+The job "judge" carries the numbers of photograph and exam, the digest that names the file, and the task; no name. Its answer is a row of `Grading`, the state of the photograph, the exam's
 row, a line of the log and the end of the job, in one transaction. Pictures are made beside and renamed before that; they are not
 forced onto the disk, since they can be made again from the photograph.
 """
@@ -42,10 +42,12 @@ _TRIES = 2  # of a photograph at which a child crashed: another one may have tak
 
 def ask_to_judge(session: Session, photographs: Sequence[Photograph], patient: Patient, created_by: int | None) -> None:
     """Put the judging of a patient's photographs by the bundle of today into the queue."""
-    digest = bundle_identity(TASKS[patient.kind]).digest
-    work = [
-        NewJob(f"{KIND}:{each.id}:{digest}", {"photograph": each.id, "exam": each.exam_id}, each.site_id) for each in photographs
-    ]  # fmt: skip
+    task = TASKS[patient.kind]
+    bundle = bundle_identity(task).digest
+    work = []
+    for each in photographs:
+        payload = {"photograph": each.id, "exam": each.exam_id, "digest": each.digest, "task": task}
+        work.append(NewJob(f"{KIND}:{each.id}:{bundle}", payload, each.site_id))
     jobs.add_jobs(session, KIND, work, created_by=created_by)
 
 
@@ -87,57 +89,45 @@ def newest_grading(session: Session, photograph: Photograph) -> Grading | None:
 
 def write_failed(session: Session, job: jobs.TakenJob, reason: str) -> None:
     """Write that a photograph could not be judged: its job was given up."""
-    photograph = session.get(Photograph, job.payload["photograph"])
-    if photograph is not None:
-        patient = session.get_one(Exam, photograph.exam_id).patient
-        reason = f"The program could not judge it ({reason}). Send it again, or tell who looks after the program."
-        _write_answer(session, photograph.id, _failure(TASKS[patient.kind], photograph.file_name, reason), 0.0)
+    reason = f"The program could not judge it ({reason}). Send it again, or tell who looks after the program."
+    _write_answer(session, job.payload["photograph"], _failure(job.payload["task"], reason), 0.0)
 
 
 @jobs.handler(KIND, give_up=write_failed, together=4)
 def judge_photograph(room: Room, job: jobs.TakenJob) -> jobs.WriteAnswer:
     """Have a photograph judged by this thread's child process; see the head of this file."""
-    number, start = job.payload["photograph"], time.perf_counter()
-    with room.database.reading() as session:
-        columns = Photograph.digest, Photograph.file_name, Patient.kind
-        query = select(*columns).join(Exam, Exam.id == Photograph.exam_id).join(Patient, Patient.id == Exam.patient_id)
-        photograph = session.execute(query.where(Photograph.id == number)).first()
-    if photograph is None:
-        return lambda _: None
-    task = TASKS[photograph.kind]
-    file = photograph_file(room.settings, photograph.digest)
+    start, digest, task = time.perf_counter(), job.payload["digest"], job.payload["task"]
+    file = photograph_file(room.settings, digest)
     if file.is_file():
-        answer = _judge_file(room, file, photograph.file_name, task)
+        answer = _judge_file(room, file, task)
     else:
-        answer = _failure(task, photograph.file_name, "The file is no longer there. Send it again.")
+        answer = _failure(task, "The file is no longer there. Send it again.")
     folder = _child_of_this_thread(room.settings)[1]
     for name, made in answer.pictures.items():
         if isinstance(made, str) and not name.startswith("profile"):
-            place = _picture_place(room.settings, photograph.digest, answer.bundle_digest, made)
+            place = _picture_place(room.settings, digest, answer.bundle_digest, made)
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / made).replace(place)
     seconds = time.perf_counter() - start
-    return lambda session: _write_answer(session, number, answer, seconds)
+    return lambda session: _write_answer(session, job.payload["photograph"], answer, seconds)
 
 
-def _judge_file(room: Room, file: Path, name: str, task: str) -> JudgeAnswer:
+def _judge_file(room: Room, file: Path, task: str) -> JudgeAnswer:
     child, folder = _child_of_this_thread(room.settings)
     for attempt in range(1, _TRIES + 1):
         try:
-            return child.judge(file, name, task, folder)
+            return child.judge(file, file.name, task, folder)
         except JudgeDiedError as error:
             if attempt == _TRIES or error.hung:
-                return _failure(
-                    task, name, f"Could not be read: {error}. Export the photograph anew, or photograph again."
-                )
+                return _failure(task, f"Could not be read: {error}. Export the photograph anew, or photograph again.")
     raise AssertionError  # the last attempt has returned
 
 
-def _failure(task: str, name: str, reason: str) -> JudgeAnswer:
+def _failure(task: str, reason: str) -> JudgeAnswer:
     """The answer for a photograph at which the program failed."""
     identity = bundle_identity(task)
     grader = {"rop": "rop screen", "nicking": "nicking grade"}[task]
-    row = {"file": name, "status": "failed", "reason": reason}
+    row = {"file": "", "status": "failed", "reason": reason}
     return JudgeAnswer(
         grader=grader, bundle=identity.name, bundle_digest=identity.digest, version="", status="failed", reason=reason, rows=[row]
     )  # fmt: skip
@@ -156,14 +146,15 @@ def _write_answer(session: Session, number: int, answer: JudgeAnswer, seconds: f
         update(Photograph)
         .where(Photograph.id == number, ~same.exists())
         .values(state=state, reason=answer.reason, **size)
-        .returning(Photograph.site_id, Photograph.exam_id)
+        .returning(Photograph.site_id, Photograph.exam_id, Photograph.file_name)
         .execution_options(synchronize_session=False)
     ).first()  # PostgreSQL: whoever else judges this photograph waits here, and then finds the answer
     if place is None:
         return
-    rows: dict[str, Any] = {"rows": answer.rows}
+    named = {"file": place.file_name}  # the child knows the digest only
+    rows: dict[str, Any] = {"rows": [row | named for row in answer.rows]}
     if answer.photograph is not None:
-        rows["photograph"] = answer.photograph
+        rows["photograph"] = answer.photograph | named
     session.execute(
         insert(Grading).values(
             site_id=place.site_id, photograph_id=number, grader=answer.grader, bundle=answer.bundle,

@@ -177,13 +177,15 @@ def keep_files(found: Iterable[SortedFile], settings: ServerSettings) -> None:
         if each.sent is None:
             continue
         place = judging.photograph_file(settings, each.sent.digest)
+        folders.add(place.parent)  # of one that is there, too: who put it there may not have come so far
         if place.exists():
             continue
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not place.parent.is_dir():
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folders.add(place.parent.parent)
         _force(each.sent.file)
         each.sent.file.chmod(0o600)
         each.sent.file.replace(place)
-        folders.update((place.parent, place.parent.parent))
     for folder in folders:
         _force(folder)
 
