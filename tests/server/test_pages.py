@@ -118,7 +118,7 @@ def test_days_and_ages_as_people_write_them():
     assert pages.write_day("2026-11-05") == pages.write_day(day) and pages.write_day(None) == ""
     distances = [pages.write_distance(date(2026, 11, d), today) for d in (5, 27, 28, 29, 30)]
     assert distances == ["23 days ago", "1 day ago", "today", "tomorrow", "in 2 days"]
-    assert pages.write_age(33 * 7 + 5) == "33 w 5 d" and pages.write_age(None) == ""
+    assert pages.write_age(33 * 7 + 5) == "33\u00a0w\u00a05\u00a0d" and pages.write_age(None) == ""
     moment = datetime(2026, 11, 28, 14, 5, tzinfo=UTC).astimezone()
     assert f">28 Nov 2026, {moment:%H:%M}<" in pages.write_moment(moment)
     with speaking("zh"):

@@ -63,12 +63,12 @@ class DemoInfant:
 
 
 INFANTS = (
-    DemoInfant("D-001", 66, "27+5", 980, Findings(3, 2, "plus")),
+    DemoInfant("D-001", 40, "27+5", 980, Findings(3, 2, "plus")),
     DemoInfant("D-002", 37, "30+0", 1350, Findings()),
-    DemoInfant("D-003", 54, "28+6", 1120, Findings(1, 2), finished=False, missing=("left", "macula")),
-    DemoInfant("D-004", 78, "26+3", 850, Findings(2, 2), exams=(7, 0), signed=1),
-    DemoInfant("D-005", 43, "29+2", 1240, Findings(), finished=False, blurred=("right", "temporal")),
-    DemoInfant("D-006", 60, "31+1", 1560, Findings(), exams=(24,), signed=1),
+    DemoInfant("D-003", 38, "28+6", 1120, Findings(1, 2), finished=False, missing=("left", "macula")),
+    DemoInfant("D-004", 47, "26+3", 850, Findings(2, 2), exams=(7, 0), signed=1),
+    DemoInfant("D-005", 35, "29+2", 1240, Findings(), finished=False, blurred=("right", "temporal")),
+    DemoInfant("D-006", 58, "31+1", 1560, Findings(), exams=(24,), signed=1),
 )
 ADULTS = (("D-101", 54, 1), ("D-102", 67, 3))  # number, years, nicking of the simulated crossings
 

@@ -167,7 +167,7 @@ def write_distance(day: date | None, today: date | None = None) -> str:
 
 def write_age(days: int | None) -> str:
     """An age in weeks and days, as neonatology counts it: 33 w 5 d; blank for None."""
-    return "" if days is None else gettext("{weeks} w {days} d").format(weeks=days // 7, days=days % 7)
+    return "" if days is None else gettext("{weeks} w {days} d").format(weeks=days // 7, days=days % 7).replace(" ", "\u00a0")
 
 
 @dataclass(frozen=True)
