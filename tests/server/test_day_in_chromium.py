@@ -226,7 +226,9 @@ def test_a_day(chromium, room, address, language):
     another_reads_masked(come("second"), number)
     third_decides(come("third"), number)
     with room.database.reading() as session:
-        kinds = [reading.kind for reading in session.get_one(Exam, number).readings] if hasattr(Exam, "readings") else []
+        kinds = (
+            [reading.kind for reading in session.get_one(Exam, number).readings] if hasattr(Exam, "readings") else []
+        )
         assert kinds in ([], ["first", "second", "adjudication"])
     rest_of_the_room(come("admin"))
     assert faults == []
@@ -254,7 +256,11 @@ def nurse_examines(nurse, language):
     wait_until_judged(page, 12)
     todo = page.locator(".todo li").all_inner_texts()
     assert len(todo) == 1, todo
-    assert ("out of focus" in todo[0].lower() or "no vessels" in todo[0].lower()) if language == "en" else "失焦" in todo[0]
+    assert (
+        ("out of focus" in todo[0].lower() or "no vessels" in todo[0].lower())
+        if language == "en"
+        else "失焦" in todo[0]
+    )
     nurse.look("exam-refused")
     page.keyboard.press("c")
     page.wait_for_selector("form[action$='/confirm']", state="detached")

@@ -11,6 +11,8 @@ from html.parser import HTMLParser
 import pytest
 
 from fundoscope import languages
+from fundoscope.guidelines import shipped_guidelines
+from fundoscope.languages import LANGUAGES
 from fundoscope.server.models import Grading, Site, User, now
 from fundoscope.server.services import readings
 from fundoscope.server.services.exam_state import refresh_exam
@@ -19,6 +21,11 @@ from fundoscope.server.services.eye_findings import EyeFindings, ReadingContent
 ACCENTS = str.maketrans("aeiouAEIOUcnsz", "áéíóúÁÉÍÓÚçñšž")
 #: What reads the same in every language: names of things, of rules and of files, and units.
 SAME = {"Fundoscope", "ROP", "ETROP", "AAP", "PDF", "CSV", "ZIP", "JSON", "SHA", "DICOM", "JPEG", "PNG", "TIFF", "UTC", "English", "II", "III"}  # fmt: skip
+#: What is cited as it was published: sources of guidelines, names of guidelines and of their rules.
+KNOWN = sorted(
+    {rule.citation for rule in shipped_guidelines()} | {rule.name for rule in shipped_guidelines()} | {"zone-2-stage-2-3"} | set(LANGUAGES.values()),
+    key=len, reverse=True,
+)  # fmt: skip
 #: Pages that answer with something else, or only in a state of their own.
 OTHER = re.compile(r"/v1/|/static/|/healthz|/metrics|/favicon|\.csv|\.zip|\.pdf|/events|/sign-in/single|/export|/photographs/\{\w+\}/(?!correct)")  # fmt: skip
 
@@ -90,6 +97,9 @@ def unmarked(html):
         for letter in text:
             depth += {"⟦": 1, "⟧": -1}.get(letter, 0)
             outside += letter if depth == 0 else " "
+        for known in KNOWN:
+            outside = outside.replace(known, "")
+        outside = re.sub(r"\b[0-9a-f]{64}\b|\b\d+\.png\b", "", outside)  # a digest, the name of a file
         words = set(re.findall(r"[A-Za-z\u4e00-\u9fff]{2,}", outside)) - SAME
         if words:
             found.append(" ".join(text.split())[:120])

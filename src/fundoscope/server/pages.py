@@ -23,6 +23,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+import fundoscope.imaging.quality
+import fundoscope.nicking.grading.grades  # noqa: F401 - their texts stand in answers, and are translated where they are shown
 from fundoscope.errors import printable
 from fundoscope.languages import LANGUAGES, current_language, gettext, ngettext, speaking, translate_kept
 from fundoscope.server.permissions import Caller
@@ -167,7 +169,11 @@ def write_distance(day: date | None, today: date | None = None) -> str:
 
 def write_age(days: int | None) -> str:
     """An age in weeks and days, as neonatology counts it: 33 w 5 d; blank for None."""
-    return "" if days is None else gettext("{weeks} w {days} d").format(weeks=days // 7, days=days % 7).replace(" ", "\u00a0")
+    return (
+        ""
+        if days is None
+        else gettext("{weeks} w {days} d").format(weeks=days // 7, days=days % 7).replace(" ", "\u00a0")
+    )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from fundoscope.languages import gettext as _
+from fundoscope.languages import translate_kept
 from fundoscope.server.models import EYES, VIEWS, Exam, Grading, Patient, Photograph, Site
 from fundoscope.server.permissions import CLINICAL, Caller
 from fundoscope.server.services import exams, uploads
@@ -137,6 +137,6 @@ def count_progress(session: Session, exam: Exam) -> dict[str, Any]:
 
 
 def write_reason(reason: str) -> str:
-    """A reason as its grader wrote it, in the language spoken now: each clause that the catalogue holds is translated."""
-    told = "; ".join(". ".join(_(part) for part in clause.split(". ")) for clause in reason.split("; "))
+    """A reason as its grader wrote it, in the language spoken now: what the catalogue holds is translated."""
+    told = translate_kept(reason)
     return told[:1].upper() + told[1:]

@@ -127,7 +127,7 @@ def open_reader_page(session: Session, caller: Caller, exam_id: int, wanted: str
     mine = ShownExam(exam, shown[0].age, photographs, current)
     return ReaderPage(
         mine, patient, site, shown[1:], kind, readings.content_of(start) if start is not None else ReadingContent(), draft,
-        hidden, masked, [one for one in seen if one.signed_at is not None and one is not current], names,
+        hidden, masked, [one for one in seen if one.signed_at is not None and (kind == "adjudication" or one is not current)], names,
     )  # fmt: skip
 
 

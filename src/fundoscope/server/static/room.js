@@ -46,11 +46,11 @@ window.addEventListener("pageshow", () => {
 // Keys: an element with data-key is focused or pressed by it, unless somebody is writing.
 document.addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.closest("input:not([type=radio], [type=checkbox], [type=range]), select, textarea, [contenteditable], dialog")) return;
+  if (event.target.closest("input:not([type=radio], [type=checkbox], [type=range], [type=file]), select, textarea, [contenteditable], dialog")) return;
   const found = [...document.querySelectorAll("[data-key]")].find((element) => element.dataset.key === event.key && element.offsetParent);
   if (!found) return;
   event.preventDefault();
-  if (found.matches("input:not([type=radio], [type=checkbox]), select, textarea")) found.focus();
+  if (found.matches("input:not([type=radio], [type=checkbox], [type=file]), select, textarea")) found.focus();
   else found.click();
 });
 
