@@ -231,7 +231,7 @@ def test_a_day(chromium, room, address, language):
         )
         assert kinds in ([], ["first", "second", "adjudication"])
     rest_of_the_room(come("admin"))
-    assert faults == []
+    assert not faults, "\n".join(faults)
 
 
 def nurse_examines(nurse, language):
@@ -242,7 +242,7 @@ def nurse_examines(nurse, language):
     nurse.look("new-patient")
     born = date.today() - timedelta(days=38)
     nurse.write("#code", f"W-{language}-1")
-    nurse.write("#birth_date", born.strftime({"en": "%m%d%Y", "zh": "%Y%m%d"}[language]))
+    nurse.write("#birth_date", born.strftime("%m%d%Y"))  # Chromium without a display asks in this order
     nurse.write("#gestational_age", "28+3")
     nurse.write("#birth_weight", "1050")
     nurse.press("Enter", leads_to=r"/patients/\d+$")
@@ -289,6 +289,8 @@ def reader_signs(reader, number, due):
     page.wait_for_selector("#panes canvas")
     page.wait_for_timeout(1000)
     reader.look("read")
+    page.keyboard.press("ArrowRight")  # the next photograph, on whose map something stands
+    page.wait_for_timeout(1500)
     before = page.locator("#panes canvas").first.screenshot()
     reader.tab_to("#map")
     for _ in range(14):
