@@ -99,7 +99,9 @@ def unmarked(html):
             outside += letter if depth == 0 else " "
         for known in KNOWN:
             outside = outside.replace(known, "")
-        outside = re.sub(r"\b[0-9a-f]{64}\b|\b\d+\.png\b|\b[a-z]+\.[a-z_]+\b", "", outside)  # a digest, a file, an action
+        outside = re.sub(
+            r"\b[0-9a-f]{64}\b|\b\d+\.png\b|\b[a-z]+\.[a-z_]+\b", "", outside
+        )  # a digest, a file, an action
         words = set(re.findall(r"[A-Za-z\u4e00-\u9fff]{2,}", outside)) - SAME
         if words:
             found.append(" ".join(text.split())[:120])

@@ -61,7 +61,12 @@ def test_roles_see_their_way(guide):
 
     assert ways("technician") == ["/patients/new", "/sign-out"]
     assert ways("reader") == ["/patients/new", "/second-readings", "/sign-out"]
-    assert ways("administrator") == ["/patients/new", "/second-readings", "/settings", "/sign-out"]  # the guide's own button leads to a new patient
+    assert ways("administrator") == [
+        "/patients/new",
+        "/second-readings",
+        "/settings",
+        "/sign-out",
+    ]  # the guide's own button leads to a new patient
     assert ways("none") == ["/patients/new"]
 
 
