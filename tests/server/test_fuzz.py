@@ -8,6 +8,7 @@ import pytest
 
 schemathesis = pytest.importorskip("schemathesis", reason="the extra dev is not installed")
 
+import itertools
 import json
 
 from hypothesis import HealthCheck, Phase, given, seed
@@ -21,6 +22,7 @@ EXAMPLES = 20
 SEED = 20261128
 #: Streams, which go on and on.
 LEFT_OUT = {"GET /v1/exams/{exam_id}/events"}
+NUMBERS = itertools.count()
 #: Headers that are ours to send.
 OURS = ("user-agent", "authorization", "host", "origin", "cookie", "x-csrf-token", "x-schemathesis-testcaseid")
 #: Statuses that the gate may answer whatever the route is.
@@ -95,7 +97,11 @@ def put_rows(case, world):
     for name in set(NAMED) & set(case.path_parameters or {}):
         case.path_parameters[name] = getattr(world, NAMED[name])
     if isinstance(case.body, dict):
-        rows = {"site_id": world.site, "patient_id": world.patient, "into": world.other_patient, "exam_id": world.exam}
+        rows = {
+            "site_id": world.site, "patient_id": world.patient, "into": world.other_patient, "exam_id": world.exam,
+            "sites": [world.site], "guideline": "china-2014", "required_views": [], "name": f"n{next(NUMBERS)}", "full_name": "N",
+            "language": "en", "subject": "",
+        }  # fmt: skip
         case.body.update({name: row for name, row in rows.items() if name in case.body})
 
 
