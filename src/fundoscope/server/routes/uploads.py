@@ -122,10 +122,12 @@ async def take_upload(request: Request, room: Room, caller: Caller, exam_id: int
 
     def check() -> None:
         with room.database.reading() as session:
-            uploads.check_upload(session, caller, exam_id, limits)
+            uploads.check_upload(session, caller, exam_id, None if is_small else limits)
 
     def store(sent: list[SentFile]) -> Response:
         digest = hashlib.sha256(json.dumps([exam_id, [(each.name, each.digest) for each in sent]]).encode()).hexdigest()
+        if is_small:
+            check()  # before any file of it is kept
         found = uploads.sort_files(sent, folder, limits)
         uploads.keep_files(found, room.settings)
 
@@ -143,8 +145,9 @@ async def take_upload(request: Request, room: Room, caller: Caller, exam_id: int
         return Response(kept.body, kept.status, media_type="application/json")
 
     said = request.headers.get("content-length", "")
-    if not said.isdecimal() or int(said) > _SMALL_BYTES:  # a large one is refused before it has come
-        await run_in_threadpool(check)
+    is_small = said.isdecimal() and int(said) <= _SMALL_BYTES
+    if not is_small:
+        await run_in_threadpool(check)  # before it has come
     with uploads.incoming_folder(room.settings) as folder:
         return await run_in_threadpool(store, await receive_files(request, folder, limits))
 
