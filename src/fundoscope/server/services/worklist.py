@@ -506,7 +506,8 @@ def _count(session: Session, asked: _Asked, lanes: Sequence[Lane]) -> dict[Lane,
             counts[name] += n
     if people:
         rows = select(*(func.sum(case((_people_lane(lane, asked), 1), else_=0)) for lane in people))
-        found = session.execute(rows.where(*_people_filters(asked, people[0]))).one()
+        any_lane = or_(*(_people_lane(lane, asked) for lane in people))  # before each one's exams are looked at
+        found = session.execute(rows.where(any_lane, *_people_filters(asked, people[0]))).one()
         counts |= {lane: int(n or 0) for lane, n in zip(people, found, strict=True)}
     for lane in set(lanes) & {"people", "again"}:
         rows = _lane_query(lane, asked).rows.with_only_columns(func.count(), maintain_column_froms=True)
