@@ -153,3 +153,49 @@ def palette(rgb, bits=16):
 def grey(rgb):
     """Its grey picture."""
     return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+
+
+class BrightnessGrader:
+    """Stands for the screening where no network is needed: suspects what is bright, and writes its DICOM answers and eyes."""
+
+    name, noun, threads = "rop screen", "photograph", 1
+
+    def __init__(self, dicom=True):
+        from fundoscope.findings import ROP_COLUMNS, BundleIdentity
+
+        self.dicom, self.columns = dicom, ROP_COLUMNS
+        self.files = ("eyes.csv", "dicom") if dicom else ("eyes.csv",)
+        self.options = {"dicom": True} if dicom else {}
+        self.identity = BundleIdentity("bright", "2026-11-28", "0123456789abcdef")
+
+    def grade_one(self, source, name):
+        from fundoscope.findings import GradedPhotograph, RopFinding, Status
+        from fundoscope.imaging import read
+
+        found = read(source, name)
+        p = round(float(found.pixels.mean()) / 100, 4)
+        return GradedPhotograph((RopFinding(name, Status.OK, found.remark, p, p > 0.3, quality=1.0),), found.pixels)
+
+    def failed(self, name, reason):
+        from fundoscope.findings import GradedPhotograph, RopFinding, Status
+
+        return GradedPhotograph((RopFinding(name, Status.FAILED, reason),))
+
+    def count(self, rows):
+        return {"photographs": 1}
+
+    def open_sinks(self, folder, started, positions, skipped=""):
+        from fundoscope.bundles.card import DecisionThreshold, EyeDecision
+        from fundoscope.dicom import Answerer, DicomAnswers
+        from fundoscope.rop.screening.dicom_answers import answer_of
+        from fundoscope.rop.screening.eyes import ScreenedEyes
+        from fundoscope.rop.screening.outputs import EyeTable
+
+        point = DecisionThreshold(threshold=0.3, rule="none", data="none", n_positive=0, sensitivity_bound="none")
+        eyes = EyeTable(
+            folder / "eyes.csv", ScreenedEyes(EyeDecision(views="any", operating_point=point, measured=False))
+        )
+        if not self.dicom:
+            return {"eyes.csv": eyes}
+        answerer = Answerer(self.name, self.identity, "fundoscope 9", "Brightness")
+        return {"eyes.csv": eyes, "dicom": DicomAnswers(folder, answerer, answer_of, lambda graded: graded.evidence)}

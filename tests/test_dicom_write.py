@@ -245,31 +245,20 @@ def test_burnt_in_text_of_a_source_is_passed_on(study):
 # --- the commands
 
 
-def folder_of_photographs(folder, eye):
-    folder.mkdir()
-    rows, columns = eye.shape[:2]
-    for k in range(2):
-        one = made.dataset(rows=rows, columns=columns, SOPInstanceUID=f"2.25.{k + 1}", ImageLaterality="RL"[k], PatientName="Wang^XiaoDong=王^小东")  # fmt: skip
-        (folder / f"IM{k}").write_bytes(made.encode(one, eye))
-    return folder
-
-
 @pytest.fixture(scope="module")
-def screened(tmp_path_factory, eyes):
-    """A folder with two DICOM photographs and a PNG, screened with --dicom; and the same again elsewhere."""
+def screened(tmp_path_factory):
+    """A folder with two DICOM photographs and a PNG, worked through twice, each time into a folder of its own."""
     import cv2
 
-    from fundoscope.rop.screening.grader import RopGrader
     from fundoscope.runs import run, walk
 
     top = tmp_path_factory.mktemp("screened")
-    eye = cv2.cvtColor(cv2.imread(str(eyes[0])), cv2.COLOR_BGR2RGB)
-    photographs = folder_of_photographs(top / "in", eye)
-    summaries = [
-        run(RopGrader.open("rop", dicom=True), walk([str(photographs), str(eyes[1])]), top / out)
-        for out in ("out", "again")
-    ]
-    return top, summaries
+    (top / "in").mkdir()
+    for k in range(2):
+        one = made.dataset(SOPInstanceUID=f"2.25.{k + 1}", ImageLaterality="RL"[k], PatientName="Wang^XiaoDong=王^小东")
+        (top / "in" / f"IM{k}").write_bytes(made.encode(one, RGB // (k + 1)))
+    cv2.imwrite(str(top / "in" / "plain.png"), RGB[..., ::-1])
+    return top, [run(made.BrightnessGrader(), walk([str(top / "in")]), top / out) for out in ("out", "again")]
 
 
 def test_a_screening_writes_its_answers(screened):
@@ -277,8 +266,8 @@ def test_a_screening_writes_its_answers(screened):
 
     top, (summary, _) = screened
     names = {path.name for path in (top / "out" / "dicom").iterdir()}
-    assert {"001_SR.dcm", "001_PDF.dcm", "001_overlay_0001.dcm", "001_overlay_0002.dcm"} <= names
-    assert any("no DICOM answer" in text and "eye 1.png" in text for text in summary.warnings)
+    assert names == {"001_SR.dcm", "001_PDF.dcm", "001_KO.dcm", "001_overlay_0001.dcm", "001_overlay_0002.dcm"}
+    assert any("no DICOM answer" in text and "plain.png" in text for text in summary.warnings)
     rows = json.loads((top / "out" / "results.json").read_text())["rows"]
     report = sr.srread(top / "out" / "dicom" / "001_SR.dcm")
     p = [float(group.get_measurements()[0].value) for group in report.content.get_image_measurement_groups()]
@@ -294,22 +283,43 @@ def test_a_second_run_gives_the_same_bytes(screened):
     assert first == second
 
 
-def test_a_run_that_goes_on_writes_what_is_missing(screened, eyes):
+def test_a_run_that_goes_on_writes_what_is_missing(screened):
     from fundoscope.errors import UsageError
-    from fundoscope.rop.screening.grader import RopGrader
     from fundoscope.runs import run, walk
 
     top, _ = screened
-    found = [str(top / "in"), str(eyes[1])]
-    before = {path.name: path.read_bytes() for path in (top / "again" / "dicom").iterdir()}
-    (top / "again" / "dicom" / "001_SR.dcm").unlink()
-    assert run(RopGrader.open("rop", dicom=True), walk(found), top / "again").kept == 3
-    assert {path.name: path.read_bytes() for path in (top / "again" / "dicom").iterdir()} == before
+    found, again = [str(top / "in")], top / "again" / "dicom"
+    before = {path.name: path.read_bytes() for path in again.iterdir()}
+    (again / "001_SR.dcm").unlink()
+    assert run(made.BrightnessGrader(), walk(found), top / "again").kept == 3
+    assert {path.name: path.read_bytes() for path in again.iterdir()} == before
     with pytest.raises(UsageError, match="dicom: True there, None now"):
-        run(RopGrader.open("rop"), walk(found), top / "again")
-    (top / "again" / "dicom" / "mine.txt").write_text("kept")
-    run(RopGrader.open("rop"), walk(found), top / "again", replace=True)
-    assert [path.name for path in (top / "again" / "dicom").iterdir()] == ["mine.txt"]
+        run(made.BrightnessGrader(dicom=False), walk(found), top / "again")
+    (again / "mine.txt").write_text("kept")
+    run(made.BrightnessGrader(dicom=False), walk(found), top / "again", replace=True)
+    assert [path.name for path in again.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("command", ["rop screen", "nicking grade"])
+def test_the_shipped_bundles_answer_in_dicom(tmp_path, command):
+    from fundoscope.simulate import adult, infant
+
+    eye = (
+        infant(3, camera="retcam", level="good").pixels if command == "rop screen" else adult(1, camera="drive").pixels
+    )
+    one = made.dataset(rows=eye.shape[0], columns=eye.shape[1], SOPInstanceUID="2.25.1")
+    (tmp_path / "IM1").write_bytes(made.encode(one, eye))
+    arguments = [*command.split(), str(tmp_path / "IM1"), "--out", str(tmp_path / "out"), "--dicom"]
+    done = subprocess.run([sys.executable, "-m", "fundoscope", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (tmp_path / "out" / "dicom").iterdir()}
+    assert {"001_SR.dcm", "001_PDF.dcm", "001_overlay_0001.dcm"} <= names
+    for name in sorted(names):
+        told = subprocess.run(
+            ["dciodvfy", str(tmp_path / "out" / "dicom" / name)], capture_output=True, text=True
+        ).stderr
+        assert [line for line in told.splitlines() if line.startswith("Error")] == []
 
 
 def test_answers_do_not_come_back_as_photographs(screened, tmp_path):
@@ -318,7 +328,7 @@ def test_answers_do_not_come_back_as_photographs(screened, tmp_path):
     from fundoscope.runs import walk
 
     top, _ = screened
-    assert len(walk([str(top)]).mentions) == 2
+    assert len(walk([str(top)]).mentions) == 3
     shutil.copytree(top / "out" / "dicom", tmp_path / "export")
     shutil.copy(top / "in" / "IM0", tmp_path / "export" / "IM0")
     found = walk([str(tmp_path / "export")])
@@ -356,18 +366,19 @@ def test_a_word_that_is_too_long_for_dicom_cannot_be_made(word):
         dicom.Concept(*word)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"), [(["--json"], "name it with --out"), (["--out", "x"], "pip install 'fundoscope[dicom]'")]
-)
-def test_what_dicom_needs_is_said(tmp_path, arguments, said):
-    script = (
-        "import sys, importlib.util as u\nfind = u.find_spec\n"
-        "u.find_spec = lambda name, *rest: None if name == 'highdicom' else find(name, *rest)\n"
-        "from fundoscope.cli.main import run\nsys.argv = ['fundoscope', 'rop', 'screen', 'eye.png', '--dicom', *sys.argv[1:]]\nrun()"
-    )
-    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 2
-    assert said in done.stderr
+def test_what_dicom_needs_is_said(tmp_path, monkeypatch):
+    import importlib.util
+
+    from fundoscope.cli.options import check_dicom
+    from fundoscope.errors import MissingExtraError, UsageError
+
+    with pytest.raises(UsageError, match="name it with --out"):
+        check_dicom(True, None)
+    check_dicom(False, None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "highdicom" else find(name))
+    with pytest.raises(MissingExtraError, match=r"pip install 'fundoscope\[dicom\]'"):
+        check_dicom(True, tmp_path)
 
 
 # --- judged by other programs

@@ -425,7 +425,7 @@ def _as_rgb(values: NDArray[np.uint8], colour: Colour) -> NDArray[np.uint8]:
 
 _LIT = 40  # of 255: what is darker is the surround
 _GREENER = (
-    1.2  # times as much green as red: in photographs of nine public data sets there is always more red than green
+    1.2  # times as much green as red; in 305 photographs of nine public data sets green is at most 1.003 times red
 )
 _TINTS = ((0, 128, 128), (0, 135, 0))  # black that was stored as YBR and read as RGB, and the other way round
 _NEAR, _SHARE = 12, 0.03  # of 255, and of all pixels
