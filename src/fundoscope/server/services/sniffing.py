@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import re
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ def _read_size(path: Path, kind: str, name: str, max_pixels: int) -> tuple[int |
     from PIL import Image
 
     try:
-        with Image.open(path, formats=[_HEADED[kind]]) as picture:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=[_HEADED[kind]]) as picture:
             width, height = picture.size
     except Image.DecompressionBombError as error:
         raise PhotographError(name, "has far too many pixels", "Export it smaller.") from error
