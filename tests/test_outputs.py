@@ -28,6 +28,7 @@ from fundoscope.outputs import (
 )
 
 RUN_FILES = ("results.csv", "results.json", "report.html", "run.json", "pictures/0001_a.jpg")
+ARCHIVE_FILES = ("report.html", "run.json")
 AGREEMENT_FILES = ("agreement.html", "agreement.csv", "confusion.csv", "differences.csv")
 STUDY_FILES = ("study.json", "results.json", "tables/cohort.csv")
 
@@ -35,6 +36,8 @@ STUDY_FILES = ("study.json", "results.json", "tables/cohort.csv")
 WRITES = {
     "rop screen": (*RUN_FILES, "eyes.csv"),
     "rop study": STUDY_FILES,
+    "rop archive": ARCHIVE_FILES,
+    "nicking archive": ARCHIVE_FILES,
     "rop evaluate": (
         "audit.html",
         "problems.csv",
@@ -85,6 +88,10 @@ CALLS = {
     ("rop screen", "bundle"): "rop screen {other} --out {out} --bundle {folder}",
     ("rop study", "cohort"): "rop study {it} --out {out}",
     ("rop study", "recipe"): "rop study {table} --out {out} --recipe {it}",
+    ("rop archive", "manifest"): "rop archive {it} --out {out} --bundle {bundle}",
+    ("rop archive", "bundle"): "rop archive {manifest} --out {out} --bundle {folder}",
+    ("nicking archive", "manifest"): "nicking archive {it} --out {out}",
+    ("nicking archive", "bundle"): "nicking archive {manifest} --out {out} --bundle {folder}",
     ("rop evaluate", "cohort"): "rop evaluate {it} --out {out} --bundle {bundle}",
     ("rop evaluate", "bundle"): "rop evaluate {table} --out {out} --bundle {folder}",
     ("rop recalibrate", "cohort"): "rop recalibrate {it} --out {out} --bundle {bundle}",
@@ -183,7 +190,14 @@ DISGUISES = (lay_same, lay_symlink, lay_hard_link, lay_by_two_dots, lay_relative
 def mark_as_own(out, command):
     """Markers by which all that lies in `out` is the command's own, as an earlier answer would be."""
     entries = sorted({name.partition("/")[0] for name in WRITES[command] if name})
-    if command in ("rop screen", "nicking grade", "nicking grade-patches", "nicking cut-patches"):
+    if command in (
+        "rop screen",
+        "rop archive",
+        "nicking archive",
+        "nicking grade",
+        "nicking grade-patches",
+        "nicking cut-patches",
+    ):
         marker = {"kind": RUN_KIND, "grader": command, "files": list(WRITES[command][:-1]), "commands": []}
         (out / "run.json").write_text(json.dumps(marker))
         (out / ".run").mkdir()
@@ -226,13 +240,16 @@ def prepare(folder, parameter, command):
         shutil.rmtree(source / "mask")
     it = folder / ("it.toml" if parameter == "recipe" else "it.csv" if command != "nicking grade-patches" else "it.png")
     content = {"forensics": REPORTED if parameter == "table" else FOLDS}.get(command, table.read_text())
+    manifest = "path\n" + "".join(f"{path}\n" for path in photographs)
+    (folder / "manifest.csv").write_text(manifest)
+    content = manifest if command.endswith("archive") else content
     it.write_text(readings if command.endswith("agreement") else content)
     if (command, parameter) == ("cohort audit", "folds"):
         cohort = Cohort.read(table)
         it.unlink()
         Folds.make(cohort, make_groups(cohort, []), 2).write(it)
     return {"table": table, "reported": folder / "reported.csv", "folds": folder / "folds.csv", "other": photographs[1],
-            "readings": folder / "readings.csv", "source": source, "it": it}  # fmt: skip
+            "readings": folder / "readings.csv", "manifest": folder / "manifest.csv", "source": source, "it": it}  # fmt: skip
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fundoscope.cli.archive import Address, Engine, Manifest, Parts, PartSize, Workers, archive_photographs
 from fundoscope.cli.options import (
     BundleName,
     Dicom,
@@ -75,6 +76,33 @@ def grade(
             bundle,
             lambda: NickingGrader.open(bundle, measuring, mm_per_pixel, dicom),
         )
+
+
+@app.command()
+def archive(
+    manifest: Manifest,
+    out: Parts,
+    bundle: BundleName = "nicking",
+    engine: Engine = "local",
+    workers: Workers = 0,
+    address: Address = "",
+    part_size: PartSize = 256,
+    replace: Replace = False,
+    quiet: Quiet = False,
+) -> None:
+    """Grade every photograph of a manifest into parquet parts, on all cores or a Ray cluster. Research use only.
+
+    A run that was cut off goes on when the same command is given again; nothing is written twice. Relative paths start from the
+    manifest's folder.
+
+    Exit codes: 0 all were read (refused ones included), 1 some could not be, 2 the call is wrong, 3 the bundle is missing or broken,
+    4 the answers could not be written.
+    """
+    from fundoscope.nicking.grading.grader import NickingGrader
+    from fundoscope.runs.archive_engines import ArchiveEngine
+
+    chosen = ArchiveEngine(engine, workers, address)
+    archive_photographs(manifest, out, lambda: NickingGrader.open(bundle), bundle, chosen, part_size, replace, quiet)
 
 
 @app.command("grade-patches")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fundoscope.cli.archive import Address, Engine, Manifest, Parts, PartSize, Workers, archive_photographs
 from fundoscope.cli.options import (
     BundleName,
     Dicom,
@@ -65,6 +66,38 @@ def screen(
 
     with speak(lang):
         grade_photographs(photos, out, json, replace, quiet, bundle, open_grader)
+
+
+@app.command()
+def archive(
+    manifest: Manifest,
+    out: Parts,
+    bundle: BundleName = "rop",
+    allow_simulated: Annotated[
+        bool, typer.Option(help="Give answers on treatment that were learnt from simulated eyes only.")
+    ] = False,
+    engine: Engine = "local",
+    workers: Workers = 0,
+    address: Address = "",
+    part_size: PartSize = 256,
+    replace: Replace = False,
+    quiet: Quiet = False,
+) -> None:
+    """Screen every photograph of a manifest into parquet parts, on all cores or a Ray cluster. Research use only.
+
+    A run that was cut off goes on when the same command is given again; nothing is written twice. Relative paths start from the
+    manifest's folder.
+
+    Exit codes: 0 all were read (refused ones included), 1 some could not be, 2 the call is wrong, 3 the bundle is missing or broken,
+    4 the answers could not be written.
+    """
+    from fundoscope.rop.screening.grader import RopGrader
+    from fundoscope.runs.archive_engines import ArchiveEngine
+
+    chosen = ArchiveEngine(engine, workers, address)
+    archive_photographs(
+        manifest, out, lambda: RopGrader.open(bundle, allow_simulated), bundle, chosen, part_size, replace, quiet
+    )
 
 
 @app.command()
