@@ -12,6 +12,7 @@ import pwd
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -50,6 +51,8 @@ def running_postgresql():
         for path in (folder, folder / "password"):
             os.chown(path, entry.pw_uid, entry.pw_gid)
     server = None
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `timeout` leaves no server behind
     try:
         make = [
             programs / "initdb",
@@ -77,7 +80,7 @@ def running_postgresql():
         yield f"{url}room"
     finally:
         if server is not None:
-            server.send_signal(2)  # SIGINT: end connections, then the server
+            server.send_signal(signal.SIGINT)  # end connections, then the server
             server.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
 
