@@ -52,13 +52,13 @@ def count_gradings(folder: Path) -> dict[str, Any]:
     from sqlalchemy import func, select
 
     from fundoscope.server.database import Database
-    from fundoscope.server.models import Grading, Job, Photograph
+    from fundoscope.server.models import ExamPhotograph, Grading, Job
     from fundoscope.server.settings import read_settings
 
     database = Database(read_settings(folder, {}).database_url)
     with database.reading() as session:
         per = session.execute(
-            select(Photograph.id, func.count(Grading.id)).outerjoin(Grading).group_by(Photograph.id)
+            select(ExamPhotograph.id, func.count(Grading.id)).outerjoin(Grading).group_by(ExamPhotograph.id)
         ).all()
         open_jobs = (
             select(func.count()).select_from(Job).where(Job.kind == "judge", Job.state.in_(("waiting", "running")))

@@ -28,7 +28,7 @@ import numpy as np
 from sqlalchemy import event, insert, text
 
 from fundoscope.server.database import Database
-from fundoscope.server.models import Exam, Grading, Patient, Photograph, Site
+from fundoscope.server.models import Exam, ExamPhotograph, Grading, Patient, Site
 from fundoscope.server.permissions import Caller, Role
 from fundoscope.server.services.exam_state import URGENCIES, UrgencyReason
 from fundoscope.server.services.worklist import WorklistQuery, list_work
@@ -106,7 +106,7 @@ def write_rows(database: Database, exams: int, signed_share: float, seed: int = 
             (Site, sites),
             (Patient, patients),
             (Exam, visits),
-            (Photograph, photographs),
+            (ExamPhotograph, photographs),
             (Grading, gradings),
         ):
             session.execute(insert(table), rows)

@@ -24,7 +24,7 @@ from starlette.testclient import TestClient
 
 from fundoscope.server.app import create_app
 from fundoscope.server.database import Database
-from fundoscope.server.models import Exam, Membership, Patient, Photograph, Site, User
+from fundoscope.server.models import Exam, ExamPhotograph, Membership, Patient, Site, User
 from fundoscope.server.room import Room
 from fundoscope.server.security import passwords
 from fundoscope.server.security.cookies import PLAIN_NAME
@@ -194,13 +194,13 @@ def make_photograph(room, make_exam):
     def make_photograph(exam=None, **values):
         exam = exam or make_exam()
         with room.database.transaction() as session:
-            number = session.query(Photograph).count() + 1
+            number = session.query(ExamPhotograph).count() + 1
             wanted = {
                 "site_id": exam.site_id, "exam_id": exam.id, "digest": hashlib.sha256(b"%d" % number).hexdigest(),
                 "file_name": f"{number}.png", "file_bytes": 1000, "media_type": "image/png", "width": 640, "height": 480,
                 "eye": "right", "view": "disc", "placed": True, "created_via": "command",
             }  # fmt: skip
-            photograph = Photograph(**wanted | values)
+            photograph = ExamPhotograph(**wanted | values)
             session.add(photograph)
             session.flush()
             refresh_exam(session, session.get_one(Exam, exam.id))

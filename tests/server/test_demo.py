@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 
 from fundoscope.errors import UsageError
 from fundoscope.server import demo
-from fundoscope.server.models import Exam, Job, Patient, Photograph
+from fundoscope.server.models import Exam, ExamPhotograph, Job, Patient
 from fundoscope.server.services import sessions
 
 
@@ -32,7 +32,7 @@ def test_the_room_is_furnished_and_its_passwords_let_in(room, furnished):
     with room.database.reading() as session:
         exam = session.scalars(select(Exam)).one()
         assert (exam.state, exam.patient.code, exam.patient.due["decision"]) == ("signed", "D-006", "examine")
-        photographs = session.scalars(select(Photograph)).all()
+        photographs = session.scalars(select(ExamPhotograph)).all()
         assert {(one.eye, one.view) for one in photographs} == {(e, v) for e in ("right", "left") for v in demo._VIEWS}
         assert session.scalar(select(func.count()).select_from(Job).where(Job.kind == "judge")) == 6
     for name, password in known.items():

@@ -7,7 +7,7 @@ pytest.importorskip("sqlalchemy", reason="the extra serve is not installed")
 from datetime import date
 
 from fundoscope.server.database import Database
-from fundoscope.server.models import Exam, EyeReading, Grading, Patient, Photograph, Reading, Site, User, now
+from fundoscope.server.models import Exam, ExamPhotograph, EyeReading, Grading, Patient, Reading, Site, User, now
 from fundoscope.server.services.exam_state import classify_eye, refresh_exam, refresh_open_exams
 from fundoscope.server.services.worklist import describe_reason
 
@@ -37,8 +37,8 @@ def exam(session):
 
 
 def add_photograph(session, exam, eye, view, p=None, *, state="graded", suspected=False):
-    number = session.query(Photograph).count()
-    photograph = Photograph(
+    number = session.query(ExamPhotograph).count()
+    photograph = ExamPhotograph(
         site_id=1, exam_id=exam.id, digest=f"{number:064}", file_name="a.png", file_bytes=1, media_type="image/png", eye=eye,
         view=view, state=state, created_via="command",
     )  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from fundoscope.server.errors import NotAllowedError, NotFoundError
-from fundoscope.server.models import AuditEntry, CrossingReading, Exam, EyeReading, Photograph, Reading, now
+from fundoscope.server.models import AuditEntry, CrossingReading, Exam, ExamPhotograph, EyeReading, Reading, now
 from fundoscope.server.services.exports import COHORT_COLUMNS, ExportQuery, plan_cohort, plan_patches
 from fundoscope.server.services.judging import photograph_file
 
@@ -231,7 +231,7 @@ def test_the_commands_of_studies_take_the_cohort(room, sign_in, make_patient, ma
     assert code == 0, told
     assert (tmp_path / "evaluation" / "results.json").is_file()
     with room.database.reading() as session:
-        assert session.query(Photograph).count() > 12
+        assert session.query(ExamPhotograph).count() > 12
 
 
 @pytest.mark.services

@@ -12,7 +12,7 @@ pytest.importorskip("sqlalchemy", reason="the extra serve is not installed")
 from sqlalchemy import select, update
 
 from fundoscope.server.judge import JudgeAnswer, JudgeDiedError, JudgeProcess, JudgeUnableError
-from fundoscope.server.models import AuditEntry, Exam, Grading, Job, Patient, Photograph, Site, now
+from fundoscope.server.models import AuditEntry, Exam, ExamPhotograph, Grading, Job, Patient, Site, now
 from fundoscope.server.services import audit, jobs, judging
 from fundoscope.server.settings import UploadLimits
 from fundoscope.server.worker import Worker
@@ -78,7 +78,7 @@ def add_photograph(room, data, name="OD disc.png"):
         exam = Exam(site_id=site.id, patient_id=patient.id, day=date.today(), created_via="command")
         session.add(exam)
         session.flush()
-        photograph = Photograph(
+        photograph = ExamPhotograph(
             site_id=site.id, exam_id=exam.id, digest=digest, file_name=name, file_bytes=len(data), media_type="image/png",
             eye="right", view="disc", created_via="pages",
         )  # fmt: skip
@@ -115,7 +115,7 @@ def test_a_photograph_is_judged_once_with_its_pictures(judged_room, eyes):
         answer(session)
     with judged_room.database.reading() as session:
         (grading,) = session.scalars(select(Grading)).all()
-        photograph = session.get(Photograph, number)
+        photograph = session.get(ExamPhotograph, number)
         exam = session.get(Exam, photograph.exam_id)
         assert photograph.state == "graded" and (photograph.width, photograph.height) == (640, 480)
         assert grading.probability is not None and grading.rows["rows"][0]["file"] == "OD disc.png"
@@ -153,7 +153,7 @@ def test_a_worker_writes_a_row_for_every_photograph_even_a_broken_one(judged_roo
     worker.stop()
     assert sorted(done) == [1, 2]
     with judged_room.database.reading() as session:
-        found = {each.file_name: (each.state, each.reason) for each in session.scalars(select(Photograph))}
+        found = {each.file_name: (each.state, each.reason) for each in session.scalars(select(ExamPhotograph))}
         assert found["dark.png"] == ("refused", "too dark")
         assert found["bad.png"][0] == "failed" and "SIGSEGV" in found["bad.png"][1]
         assert session.scalars(select(Job.state)).all() == ["done", "done"]
@@ -174,7 +174,7 @@ def test_a_job_that_is_given_up_leaves_a_row_that_says_so(judged_room, monkeypat
         with judged_room.database.transaction() as session:
             jobs.fail_job(session, job, str(caught.value))
     with judged_room.database.reading() as session:
-        photograph = session.scalars(select(Photograph)).one()
+        photograph = session.scalars(select(ExamPhotograph)).one()
         assert photograph.state == "failed" and "BundleError: gone" in photograph.reason
         assert session.scalars(select(Grading.status)).all() == ["failed"]
         assert session.scalars(select(Exam.photographs_waiting)).one() == 0

@@ -21,11 +21,11 @@ from fundoscope.server.models import (
     Base,
     Correction,
     Exam,
+    ExamPhotograph,
     EyeReading,
     Grading,
     Job,
     Patient,
-    Photograph,
     Reading,
     ReadingTask,
     SignedReport,
@@ -316,7 +316,7 @@ def make_world(room, site, reader, mark):
         exam = add(Exam(patient_id=patient.id, day=now().date(), camera=mark, note=mark, accession=mark, **owned))
         exam.uploaded_at, exam.urgency, exam.urgency_reason = now(), 10, "suspected"
         photograph = add(
-            Photograph(
+            ExamPhotograph(
                 exam_id=exam.id, digest=hashlib.sha256(mark.encode()).hexdigest(), file_name=f"{mark}.png", file_bytes=1, media_type="image/png",
                 eye="right", view="disc", state="graded", **owned,
             )

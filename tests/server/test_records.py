@@ -12,10 +12,10 @@ from fundoscope.server.models import (
     AuditEntry,
     Correction,
     Exam,
+    ExamPhotograph,
     EyeReading,
     Job,
     Patient,
-    Photograph,
     Reading,
     Site,
     User,
@@ -297,7 +297,7 @@ def test_a_transfer_takes_everything_along_and_the_old_site_sees_it_no_more(sess
     infant = add_infant(session)
     exam = add_exam(session, infant)
     session.add(
-        Photograph(
+        ExamPhotograph(
             site_id=1,
             exam_id=exam.id,
             digest="d",
@@ -312,7 +312,7 @@ def test_a_transfer_takes_everything_along_and_the_old_site_sees_it_no_more(sess
     patients.transfer_patient(
         session, TECHNICIAN, infant.id, patients.Transfer(site_id=2, left_on="2024-02-20", why="moved house")
     )
-    for model in (Patient, Exam, Photograph, Reading, Correction):
+    for model in (Patient, Exam, ExamPhotograph, Reading, Correction):
         assert set(session.scalars(select(model.site_id))) == {2}, model
     with pytest.raises(NotFoundError):
         patients.view_patient(session, READER, infant.id)
@@ -387,7 +387,7 @@ def test_a_wrong_eye_is_put_right_and_a_photograph_moves_to_another_exam(session
     infant = add_infant(session)
     first, second = add_exam(session, infant), add_exam(session, infant, "2024-02-19")
     made = [
-        Photograph(
+        ExamPhotograph(
             site_id=1, exam_id=exam.id, digest="d", file_name="a.png", file_bytes=1, media_type="image/png", eye="right",
             view="disc", created_via="pages",
         )

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 from test_readings import add_grading, content, save_and_sign
 
-from fundoscope.server.models import AuditEntry, Exam, Job, Photograph, Reading, ReadingTask, SignedReport, Site
+from fundoscope.server.models import AuditEntry, Exam, ExamPhotograph, Job, Reading, ReadingTask, SignedReport, Site
 from fundoscope.server.services import jobs, readings, signed_reports
 from fundoscope.server.services.eye_findings import ReadingContent
 from fundoscope.server.services.judging import newest_grading, picture_file
@@ -173,6 +173,6 @@ def test_photographs_that_came_later_are_not_in_the_report(room, exam, rita, mak
     with room.database.reading() as session:
         reading = session.get(Reading, signed.id)
         facts = signed_reports._collect(session, room.settings, reading)
-        assert len(facts["photographs"]) == 1 < len(session.scalars(select(Photograph)).all())
+        assert len(facts["photographs"]) == 1 < len(session.scalars(select(ExamPhotograph)).all())
         assert readings.digest_of(reading) == reading.digest
         assert session.get(Exam, exam.id).state == "signed"

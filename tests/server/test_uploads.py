@@ -17,7 +17,7 @@ pytest.importorskip("sqlalchemy", reason="the extra serve is not installed")
 from PIL import Image
 from sqlalchemy import select
 
-from fundoscope.server.models import AuditEntry, Correction, Exam, Grading, Job, Photograph
+from fundoscope.server.models import AuditEntry, Correction, Exam, ExamPhotograph, Grading, Job
 from fundoscope.server.services import audit, judging
 from fundoscope.server.services.archives import decode_name
 from fundoscope.server.services.uploads import clean_name
@@ -73,7 +73,7 @@ def test_a_photograph_is_kept_written_down_and_asked_to_be_judged(room, nurse, m
     assert file.read_bytes() == data and stat.S_IMODE(file.stat().st_mode) == 0o600
     assert not list((room.settings.data / "incoming").iterdir())
     with room.database.reading() as session:
-        photograph = session.scalars(select(Photograph)).one()
+        photograph = session.scalars(select(ExamPhotograph)).one()
         assert (photograph.digest, photograph.width, photograph.height) == (digest, 64, 48)
         assert (photograph.state, photograph.placed, photograph.created_via) == ("waiting", False, "pages")
         job = session.scalars(select(Job)).one()
@@ -99,7 +99,7 @@ def test_the_same_file_twice_is_one_and_a_key_gives_the_same_receipt(room, nurse
     elsewhere = send(nurse, other, [("d.jpg", jpeg(1))]).json()["items"][0]
     assert elsewhere["outcome"] == "accepted" and f"Exam {exam.id} of another patient" in elsewhere["remark"]
     with room.database.reading() as session:
-        assert len(session.scalars(select(Photograph)).all()) == 2 == len(session.scalars(select(Job)).all())
+        assert len(session.scalars(select(ExamPhotograph)).all()) == 2 == len(session.scalars(select(Job)).all())
 
 
 def test_a_full_queue_answers_with_a_wait_and_takes_nothing_of_it(room, nurse, make_exam):
@@ -112,7 +112,7 @@ def test_a_full_queue_answers_with_a_wait_and_takes_nothing_of_it(room, nurse, m
     assert outcomes(send(nurse, exam, [("9.jpg", jpeg(9))])) == {"9.jpg": "accepted"}
     assert outcomes(send(nurse, exam, [("1.jpg", jpeg(1))])) == {"1.jpg": "already"}  # adds nothing to the queue
     with room.database.reading() as session:
-        assert len(session.scalars(select(Photograph)).all()) == 5
+        assert len(session.scalars(select(ExamPhotograph)).all()) == 5
 
 
 def test_who_may_send_and_to_which_exam(room, nurse, sign_in, other_site, make_exam, client):
@@ -124,7 +124,7 @@ def test_who_may_send_and_to_which_exam(room, nurse, sign_in, other_site, make_e
     told = send(nurse, done, files)
     assert told.status_code == 409 and "Reopen it first" in told.json()["detail"]
     with room.database.reading() as session:
-        assert not session.scalars(select(Photograph)).all()
+        assert not session.scalars(select(ExamPhotograph)).all()
     assert not any(room.settings.photographs.glob("*/*"))
 
 
@@ -306,7 +306,7 @@ def test_a_photograph_is_withdrawn_with_a_reason_and_comes_back_as_it_was(room, 
 
 def add_grading(room, number, status="ok", pictures=None):
     with room.database.transaction() as session:
-        photograph = session.get(Photograph, number)
+        photograph = session.get(ExamPhotograph, number)
         grading = Grading(
             site_id=photograph.site_id, photograph_id=number, grader="rop screen", bundle="rop", bundle_digest="d" * 16, version="1",
             status=status, probability=0.9 if status == "ok" else None, suspected=True, rows={"rows": []}, pictures=pictures or {},
@@ -376,7 +376,7 @@ def test_the_page_tells_what_is_missing_and_what_to_repeat(room, nurse, sign_in,
     page = nurse.get(f"/exams/{exam.id}")
     assert page.status_code == 200 and "Drop photographs here" in page.text and "0 of 1 judged" in page.text
     with room.database.transaction() as session:
-        photograph = session.scalars(select(Photograph)).one()
+        photograph = session.scalars(select(ExamPhotograph)).one()
         photograph.state, photograph.reason = "refused", "too dark to be graded. Raise the light."
     page = nurse.get(f"/exams/{exam.id}/photographs").text
     assert "Repeat now" in page and "Too dark to be graded. Raise the light." in page and "0.9" not in page

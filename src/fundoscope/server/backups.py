@@ -32,7 +32,7 @@ from alembic.util import CommandError
 from sqlalchemy import inspect, make_url, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from fundoscope.errors import FundoscopeError, UsageError
+from fundoscope.errors import FundoscopeError, UsageError, counted
 from fundoscope.outputs import new_file, written_whole
 from fundoscope.server.database import Database, alembic_config
 from fundoscope.server.models import SignInSession, now
@@ -114,7 +114,7 @@ def _write_archive(settings: ServerSettings, archive: tarfile.TarFile, follow: C
     missing = [digest for digest in facts.pop("photographs") if f"photographs/{digest[:2]}/{digest}" not in files]
     if missing:
         raise BackupError(
-            f"{settings.photographs}: {len(missing)} photographs that the database names are not there, such as {missing[0]}. "
+            f"{settings.photographs}: {counted(len(missing), 'photograph')} that the database names cannot be found, such as {missing[0]}. "
             "Bring them back from an earlier backup."
         )
     manifest = {

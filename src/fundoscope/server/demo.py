@@ -16,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from fundoscope.errors import UsageError
-from fundoscope.server.models import Photograph, Site, User
+from fundoscope.server.models import ExamPhotograph, Site, User
 from fundoscope.server.permissions import Caller, Role
 from fundoscope.server.room import Room
 from fundoscope.server.security.passwords import hash_password
@@ -186,7 +186,7 @@ def _add_exam(
         with room.database.transaction() as session:
             uploads.add_photographs(session, caller, exam, found, room.settings.limits)
     with room.database.transaction() as session:
-        for photograph in session.scalars(select(Photograph).where(Photograph.exam_id == exam)):
+        for photograph in session.scalars(select(ExamPhotograph).where(ExamPhotograph.exam_id == exam)):
             photograph.placed = bool(photograph.eye and photograph.view)
         if finished:
             exams.finish_exam(session, caller, exam)

@@ -14,22 +14,24 @@ import os
 import resource
 import sys
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
 import cv2
 import numpy as np
 
-import fundoscope
 from fundoscope.errors import FundoscopeError, PhotographError
 from fundoscope.findings import GradedPhotograph, Grader, RopFinding, Status
 from fundoscope.imaging import Pixels, read
 from fundoscope.nicking.grading.evidence import PhotographGrading
+from fundoscope.nicking.grading.grader import NickingGrader
 from fundoscope.nicking.grading.measures import photograph_row
 from fundoscope.nicking.grading.outputs import cards_of
 from fundoscope.reports.nicking_pictures import draw_attention, draw_vessels
 from fundoscope.reports.overlay import jpeg, overlay_layer
 from fundoscope.reports.profile import draw_profile
+from fundoscope.rop.screening.grader import RopGrader
 from fundoscope.rop.screening.screener import RopEvidence
 from fundoscope.runs.engines import grade_isolated
 
@@ -56,7 +58,7 @@ def main(limit_bytes: int, limit_seconds: int) -> None:
         try:
             task = request["task"]
             if task not in graders:
-                graders[task] = fundoscope.load(task)
+                graders[task] = RopGrader.open(task) if task == "rop" else NickingGrader.open(task)
             answer = judge(graders[task], Path(request["photograph"]), request["name"], Path(request["folder"]))
         except (FundoscopeError, OSError) as error:  # no bundle, no room to write: not the photograph's fault
             answer = {"error": f"{type(error).__name__}: {error}"}
@@ -102,7 +104,7 @@ def judge(grader: Grader, photograph: Path, name: str, folder: Path) -> dict[str
 
 @cache
 def _version() -> str:
-    return fundoscope.__version__
+    return version("fundoscope")
 
 
 def draw_pictures(graded: GradedPhotograph, photograph: Path, folder: Path) -> tuple[tuple[int, int], dict[str, Any]]:

@@ -7,7 +7,16 @@ work       jobs, audit log, secrets of the room
 """
 
 from fundoscope.server.models.base import Base, OfSite, Recorded, UtcTime, now
-from fundoscope.server.models.clinic import EYES, VIEWS, Correction, Exam, Grading, IdempotencyKey, Patient, Photograph
+from fundoscope.server.models.clinic import (
+    EYES,
+    VIEWS,
+    Correction,
+    Exam,
+    ExamPhotograph,
+    Grading,
+    IdempotencyKey,
+    Patient,
+)
 from fundoscope.server.models.people import ApiToken, Membership, OneTimeLink, SignInSession, Site, User
 from fundoscope.server.models.readings import CrossingReading, EyeReading, Reading, ReadingTask, SignedReport
 from fundoscope.server.models.work import AuditEntry, Job, RoomSecret
@@ -21,6 +30,7 @@ __all__ = [
     "Correction",
     "CrossingReading",
     "Exam",
+    "ExamPhotograph",
     "EyeReading",
     "Grading",
     "IdempotencyKey",
@@ -29,7 +39,6 @@ __all__ = [
     "OfSite",
     "OneTimeLink",
     "Patient",
-    "Photograph",
     "Reading",
     "ReadingTask",
     "Recorded",

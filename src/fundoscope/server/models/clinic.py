@@ -86,10 +86,10 @@ class Exam(OfSite, Recorded):
     acknowledged_at: Mapped[datetime | None]  # of an urgent one
     acknowledged_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     patient: Mapped[Patient] = relationship(back_populates="exams")
-    photographs: Mapped[list[Photograph]] = relationship(back_populates="exam", order_by="Photograph.id")
+    photographs: Mapped[list[ExamPhotograph]] = relationship(back_populates="exam", order_by="ExamPhotograph.id")
 
 
-class Photograph(OfSite, Recorded):
+class ExamPhotograph(OfSite, Recorded):
     """One photograph of an exam. `digest` is SHA-256 of its bytes, and names its file; the same file twice in an exam is one row.
 
     `eye` is `right`, `left` or blank; `view` one of `VIEWS` or blank; `placed` is False while both are only guessed. `state`:
@@ -142,7 +142,7 @@ class Grading(OfSite):
     pictures: Mapped[dict[str, Any]] = mapped_column(default=dict)
     seconds: Mapped[float] = mapped_column(default=0.0)
     created_at: Mapped[datetime]
-    photograph: Mapped[Photograph] = relationship(back_populates="gradings")
+    photograph: Mapped[ExamPhotograph] = relationship(back_populates="gradings")
 
 
 class Correction(OfSite, Recorded):

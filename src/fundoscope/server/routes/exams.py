@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from fundoscope.languages import gettext as _
 from fundoscope.server import pages
 from fundoscope.server.errors import ServerError
-from fundoscope.server.models import EYES, VIEWS, Exam, Patient, Photograph
+from fundoscope.server.models import EYES, VIEWS, Exam, ExamPhotograph, Patient
 from fundoscope.server.permissions import CLINICAL, Caller, get_owned
 from fundoscope.server.room import Room
 from fundoscope.server.routes.access import TheCaller, TheRoom
@@ -148,7 +148,7 @@ def show_correction(request: Request, room: TheRoom, caller: TheCaller, photogra
     """The form by which the eye, the view or the exam of a photograph is put right."""
     caller.require(*CLINICAL)
     with room.database.reading() as session:
-        photograph = get_owned(session, caller, Photograph, photograph_id)
+        photograph = get_owned(session, caller, ExamPhotograph, photograph_id)
     values = {"eye": photograph.eye, "view": photograph.view, "exam_id": str(photograph.exam_id)}
     return _show_correction(request, room, caller, photograph_id, TypedForm(values))
 
@@ -177,7 +177,7 @@ def _show_correction(
     request: Request, room: Room, caller: Caller, photograph_id: int, form: TypedForm, status: int = 200
 ) -> Response:
     with room.database.reading() as session:
-        photograph = get_owned(session, caller, Photograph, photograph_id)
+        photograph = get_owned(session, caller, ExamPhotograph, photograph_id)
         exam = session.get_one(Exam, photograph.exam_id)
         patient = session.get_one(Patient, exam.patient_id)
         others = [each for each in patient.exams if each.state != "cancelled"]

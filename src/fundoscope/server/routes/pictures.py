@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from fundoscope.languages import gettext as _
 from fundoscope.server.errors import ConflictError, NotFoundError
-from fundoscope.server.models import Exam, Grading, Photograph
+from fundoscope.server.models import Exam, ExamPhotograph, Grading
 from fundoscope.server.permissions import EVERYBODY, Caller, get_owned
 from fundoscope.server.room import Room
 from fundoscope.server.routes.access import TheCaller, TheRoom
@@ -85,10 +85,10 @@ def show_crossing(
     return _send(request, room, photograph, grading, f"{kind}_{crossing}")
 
 
-def _find(session: Session, caller: Caller, photograph_id: int, kind: str = "") -> tuple[Photograph, Grading]:
+def _find(session: Session, caller: Caller, photograph_id: int, kind: str = "") -> tuple[ExamPhotograph, Grading]:
     """A photograph with its newest grading, which made the pictures."""
     caller.require(*EVERYBODY)
-    photograph = get_owned(session, caller, Photograph, photograph_id)
+    photograph = get_owned(session, caller, ExamPhotograph, photograph_id)
     if kind in _TELLING and readings.answer_is_hidden(session, caller, session.get_one(Exam, photograph.exam_id)):
         raise ConflictError(_("What the tool found is hidden until your first reading is saved."))
     grading = judging.newest_grading(session, photograph)
@@ -97,14 +97,14 @@ def _find(session: Session, caller: Caller, photograph_id: int, kind: str = "") 
     return photograph, grading
 
 
-def _place(room: Room, photograph: Photograph, grading: Grading, name: str) -> FilePath:
+def _place(room: Room, photograph: ExamPhotograph, grading: Grading, name: str) -> FilePath:
     file = judging.picture_file(room.settings, photograph, grading, name)
     if file is None or not file.is_file():
         raise NotFoundError("picture", photograph.id)
     return file
 
 
-def _send(request: Request, room: Room, photograph: Photograph, grading: Grading, name: str) -> Response:
+def _send(request: Request, room: Room, photograph: ExamPhotograph, grading: Grading, name: str) -> Response:
     file = _place(room, photograph, grading, name)
     etag = f'"{photograph.digest[:16]}-{grading.bundle_digest[:16]}-{name}"'
     if request.headers.get("if-none-match") == etag:

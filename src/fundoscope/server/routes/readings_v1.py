@@ -50,7 +50,7 @@ class Signature(BaseModel):
     password: str = Field(min_length=1, max_length=1000)
 
 
-class GradedCrossing(CrossingGrade):
+class CrossingGradeRecord(CrossingGrade):
     """A grade of nicking with the place of its crossing, in pixels of the photograph."""
 
     row: float
@@ -72,7 +72,7 @@ class ReadingRecord(BaseModel):
     superseded_by: int | None
     why: str
     eyes: list[EyeFindings]
-    crossings: list[GradedCrossing]
+    crossings: list[CrossingGradeRecord]
     note: str
     created_at: datetime
     signed_at: datetime | None
@@ -95,7 +95,7 @@ class ReadingRecord(BaseModel):
                 **{name: getattr(row, name) for name in plain}, superseded_by=superseding.get(row.id),
                 eyes=list(readings.content_of(row).eyes),
                 crossings=[
-                    GradedCrossing(photograph_id=one.photograph_id, crossing=one.crossing, grade=one.grade, row=one.row, col=one.col)
+                    CrossingGradeRecord(photograph_id=one.photograph_id, crossing=one.crossing, grade=one.grade, row=one.row, col=one.col)
                     for one in row.crossings
                 ],
                 intact=readings.digest_of(row) == row.digest if row.signed_at else None,

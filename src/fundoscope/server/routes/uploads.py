@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from fundoscope.languages import gettext as _
 from fundoscope.languages import ngettext
 from fundoscope.server import pages
-from fundoscope.server.models import Grading, Photograph
+from fundoscope.server.models import ExamPhotograph, Grading
 from fundoscope.server.permissions import Caller
 from fundoscope.server.room import Room
 from fundoscope.server.routes.access import TheCaller, TheRoom
@@ -69,7 +69,7 @@ class GradingRecord(BaseModel):
     created_at: datetime
 
 
-class PhotographRecord(BaseModel):
+class PhotographAnswer(BaseModel):
     """A photograph. `placed` is false while eye and view are only guessed; `grading` is null until it is judged, or while it is hidden."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -94,7 +94,7 @@ class PhotographRecord(BaseModel):
     grading: GradingRecord | None = None
 
     @classmethod
-    def of(cls, photograph: Photograph, grading: Grading | None) -> PhotographRecord:
+    def of(cls, photograph: ExamPhotograph, grading: Grading | None) -> PhotographAnswer:
         """The record of a row."""
         record = cls.model_validate({name: getattr(photograph, name) for name in cls.model_fields if name != "grading"})
         record.grading = None if grading is None else GradingRecord.model_validate(grading)
@@ -177,23 +177,23 @@ async def send_from_page(exam_id: RowNumber, request: Request, room: TheRoom, ca
 
 
 @api.get("/exams/{exam_id}/photographs")
-def list_photographs(exam_id: RowNumber, room: TheRoom, caller: TheCaller) -> ListPage[PhotographRecord]:
+def list_photographs(exam_id: RowNumber, room: TheRoom, caller: TheCaller) -> ListPage[PhotographAnswer]:
     """All photographs of an exam, withdrawn ones too, with what the tool said of each."""
     with room.database.transaction() as session:
         exam = exams.view_exam(session, caller, exam_id)
         photographs = uploads.list_photographs(session, exam)
         hidden = readings.answer_is_hidden(session, caller, exam)
         gradings = {} if hidden else readings.newest_gradings(session, exam)
-        return ListPage(items=[PhotographRecord.of(each, gradings.get(each.id)) for each in photographs])
+        return ListPage(items=[PhotographAnswer.of(each, gradings.get(each.id)) for each in photographs])
 
 
 @api.get("/photographs/{photograph_id}")
-def get_photograph(photograph_id: RowNumber, room: TheRoom, caller: TheCaller) -> PhotographRecord:
+def get_photograph(photograph_id: RowNumber, room: TheRoom, caller: TheCaller) -> PhotographAnswer:
     """One photograph: its state tells whether it was judged."""
     with room.database.transaction() as session:
         photograph, exam = uploads.view_photograph(session, caller, photograph_id)
         hidden = readings.answer_is_hidden(session, caller, exam)
-        return PhotographRecord.of(
+        return PhotographAnswer.of(
             photograph, None if hidden else readings.newest_gradings(session, exam).get(photograph.id)
         )
 
@@ -225,27 +225,27 @@ async def watch_exam(exam_id: RowNumber, room: TheRoom, caller: TheCaller) -> Re
 # --- changing, for programs
 
 
-@api.post("/photographs/{photograph_id}/place", response_model=PhotographRecord)
+@api.post("/photographs/{photograph_id}/place", response_model=PhotographAnswer)
 def place_photograph(photograph_id: RowNumber, place: PhotographPlace, once: Once) -> Response:
     """Confirm eye and view of a photograph, or put them right."""
     return once.answer(
-        lambda s, caller: PhotographRecord.of(uploads.place_photograph(s, caller, photograph_id, place), None)
+        lambda s, caller: PhotographAnswer.of(uploads.place_photograph(s, caller, photograph_id, place), None)
     )
 
 
-@api.post("/photographs/{photograph_id}/withdraw", response_model=PhotographRecord)
+@api.post("/photographs/{photograph_id}/withdraw", response_model=PhotographAnswer)
 def withdraw_photograph(photograph_id: RowNumber, withdrawal: Withdrawal, once: Once) -> Response:
     """Take a photograph out of its exam; it is kept, and can be brought back."""
     return once.answer(
-        lambda s, caller: PhotographRecord.of(uploads.withdraw_photograph(s, caller, photograph_id, withdrawal), None)
+        lambda s, caller: PhotographAnswer.of(uploads.withdraw_photograph(s, caller, photograph_id, withdrawal), None)
     )
 
 
-@api.post("/photographs/{photograph_id}/restore", response_model=PhotographRecord)
+@api.post("/photographs/{photograph_id}/restore", response_model=PhotographAnswer)
 def restore_photograph(photograph_id: RowNumber, nothing: Empty, once: Once) -> Response:
     """Bring a withdrawn photograph back."""
     return once.answer(
-        lambda s, caller: PhotographRecord.of(uploads.restore_photograph(s, caller, photograph_id), None)
+        lambda s, caller: PhotographAnswer.of(uploads.restore_photograph(s, caller, photograph_id), None)
     )
 
 

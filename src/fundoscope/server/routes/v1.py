@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -108,13 +109,11 @@ def read_cursor(cursor: str) -> int | None:
     """The number of the row that a cursor goes on after; None for a blank one. Raises `InvalidError` for one that is none."""
     if not cursor:
         return None
-    try:
+    with suppress(ValueError, TypeError):
         keys = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
         (number,) = keys
         if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= LARGEST:
             return number
-    except (ValueError, TypeError):
-        pass
     raise InvalidError(_("This is no cursor. Send `next` of the page before, as it came."), "cursor")
 
 

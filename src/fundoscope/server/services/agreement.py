@@ -29,9 +29,9 @@ from fundoscope.evaluation.metrics.agreement import agreement_estimates
 from fundoscope.guidelines.rules import PLUS, ZONES
 from fundoscope.server.models import (
     Exam,
+    ExamPhotograph,
     EyeReading,
     Grading,
-    Photograph,
     Reading,
     ReadingTask,
     Site,
@@ -204,12 +204,15 @@ def _judge_tool(session: Session, exams: Sequence[_ReadExam], sites: dict[int, S
     """Eyes that the tool and the deciding reading judged; how many eyes the reading leaves open."""
     newest = select(func.max(Grading.id)).where(Grading.suspected.is_not(None)).group_by(Grading.photograph_id)
     rows = session.execute(
-        select(Photograph.exam_id, Photograph.eye, func.max(case((Grading.suspected.is_(True), 1), else_=0)))
-        .join(Grading, Grading.photograph_id == Photograph.id)
+        select(ExamPhotograph.exam_id, ExamPhotograph.eye, func.max(case((Grading.suspected.is_(True), 1), else_=0)))
+        .join(Grading, Grading.photograph_id == ExamPhotograph.id)
         .where(
-            Photograph.site_id.in_(sites), Photograph.state == "graded", Photograph.eye != "", Grading.id.in_(newest)
+            ExamPhotograph.site_id.in_(sites),
+            ExamPhotograph.state == "graded",
+            ExamPhotograph.eye != "",
+            Grading.id.in_(newest),
         )
-        .group_by(Photograph.exam_id, Photograph.eye)
+        .group_by(ExamPhotograph.exam_id, ExamPhotograph.eye)
     )
     suspected = {(exam, eye): bool(most) for exam, eye, most in rows}
     judged, left_out = [], 0

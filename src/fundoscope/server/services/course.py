@@ -20,10 +20,10 @@ from fundoscope.server.models import (
     EYES,
     Correction,
     Exam,
+    ExamPhotograph,
     EyeReading,
     Grading,
     Patient,
-    Photograph,
     Reading,
     Site,
     User,
@@ -170,12 +170,12 @@ def _find_hidden(session: Session, caller: Caller, patient: Patient, exams: Iter
 
 def _find_answers(session: Session, exams: Sequence[int]) -> dict[tuple[int, str], ToolAnswer]:
     """What the tool said, by exam and eye: of each photograph the newest grading counts; withdrawn ones are left out."""
-    newest: dict[int, tuple[Photograph, Grading | None]] = {}
+    newest: dict[int, tuple[ExamPhotograph, Grading | None]] = {}
     rows = session.execute(
-        select(Photograph, Grading)
-        .outerjoin(Grading, Grading.photograph_id == Photograph.id)
-        .where(Photograph.exam_id.in_(exams), Photograph.state != "withdrawn")
-        .order_by(Photograph.id, Grading.id)
+        select(ExamPhotograph, Grading)
+        .outerjoin(Grading, Grading.photograph_id == ExamPhotograph.id)
+        .where(ExamPhotograph.exam_id.in_(exams), ExamPhotograph.state != "withdrawn")
+        .order_by(ExamPhotograph.id, Grading.id)
     ).all()
     for photograph, grading in rows:
         newest[photograph.id] = (photograph, grading)
@@ -206,7 +206,7 @@ def _find_nicking(readings: Iterable[Reading]) -> dict[int, int]:
 
 
 def _find_corrections(session: Session, patient: Patient, exams: Sequence[int]) -> Sequence[Correction]:
-    photographs = select(Photograph.id).where(Photograph.exam_id.in_(exams)).scalar_subquery()
+    photographs = select(ExamPhotograph.id).where(ExamPhotograph.exam_id.in_(exams)).scalar_subquery()
     subject, number = Correction.subject, Correction.subject_id
     mine = (
         ((subject == "patient") & (number == patient.id))

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from fundoscope.languages import translate_kept
-from fundoscope.server.models import EYES, VIEWS, Exam, Grading, Patient, Photograph, Site
+from fundoscope.server.models import EYES, VIEWS, Exam, ExamPhotograph, Grading, Patient, Site
 from fundoscope.server.permissions import CLINICAL, Caller
 from fundoscope.server.services import exams, uploads
 from fundoscope.server.services.patients import age_on
@@ -28,7 +28,7 @@ class ViewCell:
     eye: str
     view: str
     state: str
-    photographs: tuple[Photograph, ...]
+    photographs: tuple[ExamPhotograph, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class ExamPage:
     site: Site
     age: str
     eyes: dict[str, tuple[ViewCell, ...]]
-    unplaced: tuple[Photograph, ...]
-    withdrawn: tuple[Photograph, ...]
+    unplaced: tuple[ExamPhotograph, ...]
+    withdrawn: tuple[ExamPhotograph, ...]
     counts: dict[str, int]
     guesses: int
     pictured: frozenset[int]
@@ -89,7 +89,9 @@ def describe_exam(session: Session, caller: Caller, exam_id: int) -> ExamPage:
     shown = [each for each in photographs if each.state != "withdrawn"]
     required = site.required_views if patient.kind == "infant" else []
     pictured = (
-        select(Grading.photograph_id).join(Photograph).where(Photograph.exam_id == exam.id, Grading.status != "failed")
+        select(Grading.photograph_id)
+        .join(ExamPhotograph)
+        .where(ExamPhotograph.exam_id == exam.id, Grading.status != "failed")
     )
     guesses = [each for each in shown if not each.placed and each.eye and each.view]
     return ExamPage(
@@ -104,7 +106,7 @@ def describe_exam(session: Session, caller: Caller, exam_id: int) -> ExamPage:
     )  # fmt: skip
 
 
-def _cells(eye: str, required: Sequence[str], photographs: Sequence[Photograph]) -> tuple[ViewCell, ...]:
+def _cells(eye: str, required: Sequence[str], photographs: Sequence[ExamPhotograph]) -> tuple[ViewCell, ...]:
     """The views of an eye, required ones first, then others of which there are photographs."""
     taken = {each.view for each in photographs if each.eye == eye}
     cells = []
@@ -121,15 +123,15 @@ def _cells(eye: str, required: Sequence[str], photographs: Sequence[Photograph])
     return tuple(cells)
 
 
-def _count(photographs: Sequence[Photograph]) -> dict[str, int]:
+def _count(photographs: Sequence[ExamPhotograph]) -> dict[str, int]:
     states = Counter(each.state for each in photographs)
     return {state: states[state] for state in ("waiting", "graded", "refused", "failed", "withdrawn")}
 
 
 def count_progress(session: Session, exam: Exam) -> dict[str, Any]:
     """Photographs by state, the exam's state, and a `version` that changes with anything that the page shows."""
-    columns = (Photograph.id, Photograph.state, Photograph.eye, Photograph.view, Photograph.placed)
-    rows = session.execute(select(*columns).where(Photograph.exam_id == exam.id).order_by(Photograph.id)).all()
+    columns = (ExamPhotograph.id, ExamPhotograph.state, ExamPhotograph.eye, ExamPhotograph.view, ExamPhotograph.placed)
+    rows = session.execute(select(*columns).where(ExamPhotograph.exam_id == exam.id).order_by(ExamPhotograph.id)).all()
     states = Counter(row.state for row in rows)
     counts = {state: states[state] for state in ("waiting", "graded", "refused", "failed", "withdrawn")}
     version = hashlib.sha256(repr((exam.state, [tuple(row) for row in rows])).encode()).hexdigest()[:16]

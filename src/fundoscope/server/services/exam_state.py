@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from fundoscope.guidelines.rules import PLUS, STAGES, ZONES, Plus, Stage, Zone, etrop_types, referral_classes
-from fundoscope.server.models import EYES, Exam, EyeReading, Grading, Patient, Photograph, Reading, Site
+from fundoscope.server.models import EYES, Exam, ExamPhotograph, EyeReading, Grading, Patient, Reading, Site
 
 #: Kinds of readings that speak for the exam; a masked second reading and a hidden repeat do not.
 DECIDING_KINDS = ("first", "adjudication", "correction", "addendum")
@@ -69,10 +69,10 @@ def refresh_exam(session: Session, exam: Exam) -> None:
     the first photograph. Writes no audit line: the change that led here has one.
     """
     session.flush()
-    shown = Photograph.exam_id == exam.id, Photograph.state != "withdrawn"
-    photographs = session.scalars(select(Photograph).where(*shown).order_by(Photograph.id)).all()
+    shown = ExamPhotograph.exam_id == exam.id, ExamPhotograph.state != "withdrawn"
+    photographs = session.scalars(select(ExamPhotograph).where(*shown).order_by(ExamPhotograph.id)).all()
     columns = Grading.photograph_id, Grading.suspected, Grading.probability  # and not the crossings of a whole exam
-    rows = session.execute(select(*columns).join(Photograph).where(*shown).order_by(Grading.id))
+    rows = session.execute(select(*columns).join(ExamPhotograph).where(*shown).order_by(Grading.id))
     gradings = {row.photograph_id: row for row in rows}  # the newest of each photograph
     exam.photographs_waiting = sum(each.state == "waiting" for each in photographs)
     if exam.uploaded_at is None and photographs:
@@ -96,13 +96,13 @@ def refresh_open_exams(session: Session, site_id: int) -> None:
         refresh_exam(session, exam)
 
 
-def find_missing_views(photographs: Iterable[Photograph], required: Iterable[str]) -> list[str]:
+def find_missing_views(photographs: Iterable[ExamPhotograph], required: Iterable[str]) -> list[str]:
     """The required views that no photograph shows, as "right:disc"; one that waits to be judged counts, a refused one does not."""
     there = {(each.eye, each.view) for each in photographs if each.state in ("waiting", "graded")}
     return [f"{eye}:{view}" for eye in EYES for view in required if (eye, view) not in there]
 
 
-def find_refused(photographs: Sequence[Photograph]) -> list[Photograph]:
+def find_refused(photographs: Sequence[ExamPhotograph]) -> list[ExamPhotograph]:
     """Photographs that were refused or failed and for which no other one of the same eye and view stands in."""
     good = {(each.eye, each.view) for each in photographs if each.state in ("waiting", "graded")}
     return [each for each in photographs if each.state in ("refused", "failed") and (each.eye, each.view) not in good]
@@ -166,7 +166,7 @@ def _find_speaking(session: Session, exam: Exam) -> tuple[list[Reading], list[Re
     return signed, drafts
 
 
-def _find_reason(session: Session, exam: Exam, refused: Sequence[Photograph]) -> UrgencyReason:
+def _find_reason(session: Session, exam: Exam, refused: Sequence[ExamPhotograph]) -> UrgencyReason:
     """The most urgent reason: of what readers said; of the tool while no reading is signed; of the views that are missing."""
     signed, drafts = _find_speaking(session, exam)
     found = [classify_eye(eye) for reading in (*signed, *drafts) for eye in reading.eyes if eye.gradable]

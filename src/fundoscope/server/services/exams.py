@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from fundoscope.languages import gettext as _
 from fundoscope.server.errors import ConflictError, InvalidError
-from fundoscope.server.models import Exam, Patient, Photograph, Reading, now
+from fundoscope.server.models import Exam, ExamPhotograph, Patient, Reading, now
 from fundoscope.server.permissions import CLINICAL, EVERYBODY, Caller, Role, get_owned
 from fundoscope.server.services import audit
 from fundoscope.server.services.due import refresh_due
@@ -162,7 +162,9 @@ def finish_exam(session: Session, caller: Caller, exam_id: int) -> Exam:
     caller.require(*CLINICAL)
     exam = _lock_exam(session, caller, exam_id)
     _require_state(exam, "open")
-    there = select(Photograph.id).where(Photograph.exam_id == exam.id, Photograph.state != "withdrawn").limit(1)
+    there = (
+        select(ExamPhotograph.id).where(ExamPhotograph.exam_id == exam.id, ExamPhotograph.state != "withdrawn").limit(1)
+    )
     if session.scalar(there) is None:
         raise ConflictError(_("The exam has no photographs. Add some, or cancel it."))
     exam.state, exam.finished_at = "to_read", now()
@@ -237,10 +239,10 @@ def move_exam(session: Session, caller: Caller, exam_id: int, move: NewPatientOf
 
 def correct_photograph(
     session: Session, caller: Caller, photograph_id: int, correction: PhotographCorrection
-) -> Photograph:
+) -> ExamPhotograph:
     """Put right the eye, the view or the exam of a photograph. A signed exam comes back to be read; only a reader may do that."""
     caller.require(*CLINICAL)
-    photograph = get_owned(session, caller, Photograph, photograph_id)
+    photograph = get_owned(session, caller, ExamPhotograph, photograph_id)
     session.refresh(photograph, with_for_update=True)
     exam = _lock_exam(session, caller, photograph.exam_id)
     _require_reader_where_signed(session, caller, exam)
@@ -255,7 +257,9 @@ def correct_photograph(
         _require_reader_where_signed(session, caller, target)
         if target.site_id != exam.site_id or target.state == "cancelled":
             raise ConflictError(_("The other exam must be of the same site, and not cancelled."))
-        same = select(Photograph.id).where(Photograph.exam_id == target.id, Photograph.digest == photograph.digest)
+        same = select(ExamPhotograph.id).where(
+            ExamPhotograph.exam_id == target.id, ExamPhotograph.digest == photograph.digest
+        )
         if session.scalar(same) is not None:
             raise ConflictError(_("The other exam holds this photograph already. Withdraw this one instead."))
     for field, value in changed.items():

@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,10 +26,9 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 from sqlalchemy.orm import Session, defer, selectinload
 
-from fundoscope import __version__
-from fundoscope.errors import FundoscopeError
+from fundoscope.errors import FundoscopeError, counted
 from fundoscope.imaging import Pixels, read
-from fundoscope.server.models import Exam, EyeReading, Patient, Photograph, Reading, RoomSecret
+from fundoscope.server.models import Exam, ExamPhotograph, EyeReading, Patient, Reading, RoomSecret
 from fundoscope.server.permissions import Caller, Role
 from fundoscope.server.services import audit
 from fundoscope.server.services.agreement import sees_rop
@@ -265,7 +265,7 @@ def _of_kind(readings: Sequence[Reading], kind: str) -> Reading | None:
     return next((each for each in reversed(readings) if each.kind == kind), None)
 
 
-def _find_label(photograph: Photograph, eye: EyeReading | None) -> tuple[str, str]:
+def _find_label(photograph: ExamPhotograph, eye: EyeReading | None) -> tuple[str, str]:
     """Why a photograph stays here, or blank, and its label: that of its eye."""
     causes = {
         "withdrawn": "it was withdrawn", "refused": "the tool refused it", "failed": "it could not be graded",
@@ -379,8 +379,8 @@ def _describe_cohort(rows: Sequence[Mapping[str, Any]], plan: ExportPlan) -> str
     infants = len({row["infant"] for row in rows})
     return f"""# Photographs of infants with the labels of readers
 
-{len(rows)} photographs of {infants} infants: {labels["rop"]} labelled rop, {labels["normal"]} normal. {_told(plan)}
-Made by fundoscope {__version__}. Research use only.
+{counted(len(rows), "photograph")} of {counted(infants, "infant")}: {labels["rop"]} labelled rop, {labels["normal"]} normal. {_told(plan)}
+Made by fundoscope {version("fundoscope")}. Research use only.
 
 ## How a photograph got its label
 The label is of the EYE in that exam, from the signed reading that speaks for the exam (the first, its correction, or the third reader's
@@ -409,8 +409,8 @@ def _describe_patches(rows: Sequence[Mapping[str, Any]], plan: ExportPlan) -> st
     people = len({row["photograph"] for row in rows})
     return f"""# Crossings of adults with the grades of readers
 
-{len(rows)} patches of {people} adults. {_told(plan)}
-Made by fundoscope {__version__}. Research use only.
+{counted(len(rows), "patch")} of {counted(people, "adult")}. {_told(plan)}
+Made by fundoscope {version("fundoscope")}. Research use only.
 
 The patches are cut as `fundoscope nicking cut-patches` cuts them; `patches.csv` has its columns. reader_1 is the first reading (as
 corrected), reader_2 the masked second one, settled the third reader's, or that of the only reader. 0 to 3; blank where a reader could not

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import date
 from typing import Annotated, Any, TypeVar
 
@@ -91,11 +92,9 @@ def _parse_day(value: Any) -> Any:
     text = unicodedata.normalize("NFKC", value).strip() if isinstance(value, str) else ""
     if isinstance(value, str) and not text:
         return None
-    try:
-        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        with suppress(ValueError):
             return date.fromisoformat(text)
-    except ValueError:
-        pass
     raise _fault(_("'{text}' is no day. Write year, month and day, such as 2024-03-05."), text=str(value)[:40])
 
 

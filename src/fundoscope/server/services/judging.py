@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from fundoscope.bundles.read import verify
 from fundoscope.findings import BundleIdentity
 from fundoscope.server.judge import JudgeAnswer, JudgeDiedError, JudgeProcess
-from fundoscope.server.models import Exam, Grading, Patient, Photograph, now
+from fundoscope.server.models import Exam, ExamPhotograph, Grading, Patient, now
 from fundoscope.server.permissions import Caller, Role
 from fundoscope.server.room import Room
 from fundoscope.server.scratch import clear_scratch, make_scratch
@@ -40,7 +40,9 @@ _ASIDE = ".aside"  # folder in the room's pictures where they are made
 _TRIES = 2  # of a photograph at which a child crashed: another one may have taken the memory
 
 
-def ask_to_judge(session: Session, photographs: Sequence[Photograph], patient: Patient, created_by: int | None) -> None:
+def ask_to_judge(
+    session: Session, photographs: Sequence[ExamPhotograph], patient: Patient, created_by: int | None
+) -> None:
     """Put the judging of a patient's photographs by the bundle of today into the queue."""
     task = TASKS[patient.kind]
     bundle = bundle_identity(task).digest
@@ -66,7 +68,7 @@ def photograph_file(settings: ServerSettings, digest: str) -> Path:
     return settings.photographs / digest[:2] / digest
 
 
-def picture_file(settings: ServerSettings, photograph: Photograph, grading: Grading, name: str) -> Path | None:
+def picture_file(settings: ServerSettings, photograph: ExamPhotograph, grading: Grading, name: str) -> Path | None:
     """Where a picture of `JudgeAnswer.pictures` lies; None where the grading has none of that name."""
     file = grading.pictures.get(name)
     if not isinstance(file, str):
@@ -78,7 +80,7 @@ def _picture_place(settings: ServerSettings, digest: str, bundle: str, file: str
     return settings.pictures / digest[:2] / f"{digest}_{bundle}_{file}"
 
 
-def newest_grading(session: Session, photograph: Photograph) -> Grading | None:
+def newest_grading(session: Session, photograph: ExamPhotograph) -> Grading | None:
     """The last grading of a photograph."""
     query = select(Grading).where(Grading.photograph_id == photograph.id).order_by(Grading.id.desc())
     return session.scalar(query.limit(1))
@@ -137,16 +139,18 @@ def _write_answer(session: Session, number: int, answer: JudgeAnswer, seconds: f
     """The row of an answer and all that follows from it; nothing where this bundle's answer is there already."""
     session.flush()
     if session.get_bind().dialect.name == "postgresql":  # in the order in which those who change photographs lock, too
-        exam = select(Exam.id).join(Photograph, Photograph.exam_id == Exam.id).where(Photograph.id == number)
+        exam = (
+            select(Exam.id).join(ExamPhotograph, ExamPhotograph.exam_id == Exam.id).where(ExamPhotograph.id == number)
+        )
         session.execute(exam.with_for_update(of=Exam))
     size = {} if answer.size is None else {"height": answer.size[0], "width": answer.size[1]}
-    state = case((Photograph.state == "withdrawn", "withdrawn"), else_=STATES[answer.status])
+    state = case((ExamPhotograph.state == "withdrawn", "withdrawn"), else_=STATES[answer.status])
     same = select(Grading.id).where(Grading.photograph_id == number, Grading.bundle_digest == answer.bundle_digest)
     place = session.execute(
-        update(Photograph)
-        .where(Photograph.id == number, ~same.exists())
+        update(ExamPhotograph)
+        .where(ExamPhotograph.id == number, ~same.exists())
         .values(state=state, reason=answer.reason, **size)
-        .returning(Photograph.site_id, Photograph.exam_id, Photograph.file_name)
+        .returning(ExamPhotograph.site_id, ExamPhotograph.exam_id, ExamPhotograph.file_name)
         .execution_options(synchronize_session=False)
     ).first()  # PostgreSQL: whoever else judges this photograph waits here, and then finds the answer
     if place is None:

@@ -21,9 +21,9 @@ from fundoscope.server.errors import ConflictError, InvalidError, NotFoundError
 from fundoscope.server.models import (
     Correction,
     Exam,
+    ExamPhotograph,
     Grading,
     Patient,
-    Photograph,
     Reading,
     ReadingTask,
     SignedReport,
@@ -404,7 +404,7 @@ def require_version(session: Session, subject: str, number: int, seen: int | Non
 
 
 def write_correction(
-    session: Session, caller: Caller, row: Patient | Exam | Photograph, field: str, before: object, after: object, why: str
+    session: Session, caller: Caller, row: Patient | Exam | ExamPhotograph, field: str, before: object, after: object, why: str
 ) -> None:  # fmt: skip
     """Keep what a field was, what it is now, and why."""
     session.add(
@@ -472,12 +472,12 @@ def transfer_patient(session: Session, caller: Caller, patient_id: int, transfer
         raise ConflictError(text.format(site=target.name, code=patient.code))
     from_name = session.get_one(Site, origin).name
     exams = select(Exam.id).where(Exam.patient_id == patient.id).scalar_subquery()
-    photographs = select(Photograph.id).where(Photograph.exam_id.in_(exams)).scalar_subquery()
+    photographs = select(ExamPhotograph.id).where(ExamPhotograph.exam_id.in_(exams)).scalar_subquery()
     readings = select(Reading.id).where(Reading.exam_id.in_(exams)).scalar_subquery()
     keys = Correction.subject, Correction.subject_id
     owned = [
         (Grading, Grading.photograph_id.in_(photographs)),
-        (Photograph, Photograph.exam_id.in_(exams)),
+        (ExamPhotograph, ExamPhotograph.exam_id.in_(exams)),
         (SignedReport, SignedReport.reading_id.in_(readings)),
         (Reading, Reading.exam_id.in_(exams)),
         (ReadingTask, ReadingTask.exam_id.in_(exams)),

@@ -38,7 +38,7 @@ _MAKE, _MODEL, _CHANGED, _EXIF, _TAKEN = 0x010F, 0x0110, 0x0132, 0x8769, 0x9003 
 
 @dataclass(frozen=True, slots=True)
 class PlaceGuess:
-    """`eye` and `view` as in `Photograph`, `day` on which it was taken; blank and None where nothing speaks for one."""
+    """`eye` and `view` as in `ExamPhotograph`, `day` on which it was taken; blank and None where nothing speaks for one."""
 
     eye: str = ""
     view: str = ""

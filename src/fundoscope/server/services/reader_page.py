@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from fundoscope.languages import gettext as _
 from fundoscope.server.errors import InvalidError
-from fundoscope.server.models import EYES, VIEWS, Exam, Grading, Patient, Photograph, Reading, Site, User
+from fundoscope.server.models import EYES, VIEWS, Exam, ExamPhotograph, Grading, Patient, Reading, Site, User
 from fundoscope.server.permissions import Caller, Role, get_owned
 from fundoscope.server.services import audit, exam_state, readings
 from fundoscope.server.services.due import describe_answer, gestational_age_of
@@ -41,7 +41,7 @@ class ShownPhotograph:
     `crossings` are rows of the grading with their number, place and width profile, without the tool's grade where that is hidden.
     """
 
-    row: Photograph
+    row: ExamPhotograph
     grading: Grading | None
     crossings: list[dict[str, Any]] = field(default_factory=list)
 
@@ -144,14 +144,14 @@ def _show_exams(session: Session, exams: Sequence[Exam], patient: Patient) -> li
     """The exams with their photographs, gradings and readings: three queries for all."""
     numbers = [exam.id for exam in exams]
     photographs = session.scalars(
-        select(Photograph)
-        .where(Photograph.exam_id.in_(numbers), Photograph.state != "withdrawn")
-        .order_by(Photograph.id)
+        select(ExamPhotograph)
+        .where(ExamPhotograph.exam_id.in_(numbers), ExamPhotograph.state != "withdrawn")
+        .order_by(ExamPhotograph.id)
     ).all()
     gradings: dict[int, Grading] = {
         grading.photograph_id: grading
         for grading in session.scalars(
-            select(Grading).join(Photograph).where(Photograph.exam_id.in_(numbers)).order_by(Grading.id)
+            select(Grading).join(ExamPhotograph).where(ExamPhotograph.exam_id.in_(numbers)).order_by(Grading.id)
         )
     }
     signed = session.scalars(
@@ -172,7 +172,7 @@ def _show_exams(session: Session, exams: Sequence[Exam], patient: Patient) -> li
     return shown
 
 
-def _place(photograph: Photograph) -> tuple[int, int, int]:
+def _place(photograph: ExamPhotograph) -> tuple[int, int, int]:
     eyes, views = (*EYES, ""), (*VIEWS, "")
     return eyes.index(photograph.eye), views.index(photograph.view), photograph.id
 

@@ -21,10 +21,10 @@ from fundoscope.server.errors import ConflictError, InvalidError, NotAllowedErro
 from fundoscope.server.models import (
     CrossingReading,
     Exam,
+    ExamPhotograph,
     EyeReading,
     Grading,
     Patient,
-    Photograph,
     Reading,
     ReadingTask,
     Site,
@@ -291,7 +291,11 @@ def _find_places(session: Session, exam: Exam, content: ReadingContent) -> dict[
 
 def newest_gradings(session: Session, exam: Exam) -> dict[int, Grading]:
     """The newest grading of each photograph of an exam that was not withdrawn, by the photograph's number."""
-    query = select(Grading).join(Photograph).where(Photograph.exam_id == exam.id, Photograph.state != "withdrawn")
+    query = (
+        select(Grading)
+        .join(ExamPhotograph)
+        .where(ExamPhotograph.exam_id == exam.id, ExamPhotograph.state != "withdrawn")
+    )
     return {grading.photograph_id: grading for grading in session.scalars(query.order_by(Grading.id))}
 
 
@@ -391,7 +395,9 @@ def _check_signable(
 def _describe_basis(session: Session, exam: Exam) -> dict[str, Any]:
     """The photographs that were there to be read, and what the tool said of them, with bundle and version."""
     photographs = session.scalars(
-        select(Photograph).where(Photograph.exam_id == exam.id, Photograph.state != "withdrawn").order_by(Photograph.id)
+        select(ExamPhotograph)
+        .where(ExamPhotograph.exam_id == exam.id, ExamPhotograph.state != "withdrawn")
+        .order_by(ExamPhotograph.id)
     ).all()
     gradings = newest_gradings(session, exam)
     return {

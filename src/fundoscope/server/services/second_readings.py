@@ -34,7 +34,7 @@ _STEPS = 2**53  # a double holds every one of them
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ReadingDifference:
     """On what two readings differ: `what` is `treatment`, `referral` or `nicking`; `where` an eye, or photograph and crossing."""
 
     what: str
@@ -70,7 +70,7 @@ def draw(session: Session, purpose: str, exam_id: int) -> float:
     return (int.from_bytes(digest[:8]) >> 11) / _STEPS
 
 
-def find_differences(first: Reading, second: Reading) -> list[Difference]:
+def find_differences(first: Reading, second: Reading) -> list[ReadingDifference]:
     """On what two readings of one exam differ, by the rule above; an eye or crossing that only one could grade is no difference."""
     found = []
     one, other = ({eye.eye: classify_eye(eye) for eye in each.eyes if eye.gradable} for each in (first, second))
@@ -78,12 +78,12 @@ def find_differences(first: Reading, second: Reading) -> list[Difference]:
         if eye in one and eye in other:
             for what, say in (("treatment", needs_treatment), ("referral", warrants_referral)):
                 if (say(one[eye]) is True) != (say(other[eye]) is True):
-                    found.append(Difference(what, eye))
+                    found.append(ReadingDifference(what, eye))
     grades = {(each.photograph_id, each.crossing): each.grade for each in first.crossings}
     for each in second.crossings:
         grade = grades.get((each.photograph_id, each.crossing))
         if grade is not None and each.grade is not None and abs(grade - each.grade) >= NICKING_APART:
-            found.append(Difference("nicking", f"{each.photograph_id}:{each.crossing}"))
+            found.append(ReadingDifference("nicking", f"{each.photograph_id}:{each.crossing}"))
     return found
 
 

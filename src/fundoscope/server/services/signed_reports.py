@@ -13,6 +13,7 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-import fundoscope
 from fundoscope.findings import NickingFinding, Status
 from fundoscope.imaging import Pixels, read
 from fundoscope.languages import LANGUAGES, speaking
@@ -34,10 +34,10 @@ from fundoscope.server.models import (
     EYES,
     VIEWS,
     Exam,
+    ExamPhotograph,
     EyeReading,
     Grading,
     Patient,
-    Photograph,
     Reading,
     SignedReport,
     Site,
@@ -242,7 +242,7 @@ def _collect(session: Session, settings: ServerSettings, reading: Reading) -> di
         "due": None if reading.due is None else {**reading.due, "when": describe_when(reading.due), "reasons": describe_reasons(reading.due)},
         "bundles": sorted({(one["bundle"], one["bundle_digest"], one["version"]) for one in basis["gradings"]}),
         "before": session.get(Reading, reading.supersedes) if reading.supersedes else None,
-        "acknowledged": exam.acknowledged_at, "made_at": now(), "program": fundoscope.__version__,
+        "acknowledged": exam.acknowledged_at, "made_at": now(), "program": version("fundoscope"),
     }  # fmt: skip
 
 
@@ -262,7 +262,7 @@ def _describe_photograph(
     session: Session, settings: ServerSettings, listed: Mapping[str, Any], grading: Grading | None, reading: Reading
 ) -> dict[str, Any]:
     """One photograph with its pictures, what the tool said, and for adults the crossings with both grades."""
-    row = session.get(Photograph, listed["id"])
+    row = session.get(ExamPhotograph, listed["id"])
     pixels = None if row is None or grading is None else _read_picture(settings, row, grading, "photograph")
     marked, crossings = None, []
     if pixels is not None and row is not None and grading is not None:
@@ -276,12 +276,12 @@ def _describe_photograph(
     }  # fmt: skip
 
 
-def _read_picture(settings: ServerSettings, row: Photograph, grading: Grading, name: str) -> Pixels | None:
+def _read_picture(settings: ServerSettings, row: ExamPhotograph, grading: Grading, name: str) -> Pixels | None:
     file = picture_file(settings, row, grading, name)
     return None if file is None or not file.is_file() else read(file).pixels
 
 
-def _lay_map(settings: ServerSettings, row: Photograph, grading: Grading, pixels: Pixels) -> Pixels | None:
+def _lay_map(settings: ServerSettings, row: ExamPhotograph, grading: Grading, pixels: Pixels) -> Pixels | None:
     """The photograph with its activation map, where there is one."""
     file, place = picture_file(settings, row, grading, "activation"), grading.pictures.get("activation_place")
     if file is None or place is None or not file.is_file():

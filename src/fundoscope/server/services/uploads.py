@@ -26,7 +26,7 @@ from fundoscope.errors import PhotographError
 from fundoscope.folders import is_hidden
 from fundoscope.languages import gettext as _
 from fundoscope.server.errors import ConflictError, InvalidError, NotFoundError
-from fundoscope.server.models import Exam, Photograph
+from fundoscope.server.models import Exam, ExamPhotograph
 from fundoscope.server.permissions import CLINICAL, EVERYBODY, Caller, get_owned
 from fundoscope.server.scratch import clear_scratch, make_scratch
 from fundoscope.server.services import audit, jobs, judging
@@ -213,7 +213,7 @@ def add_photographs(
     there, elsewhere = _find_same(session, exam, digests)
     jobs.require_place(session, limits.waiting_jobs, len(digests) - len(there), judging.KIND)
     items = []
-    added: list[Photograph] = []
+    added: list[ExamPhotograph] = []
     for each in found:
         shown = clean_name(each.name)
         if each.sent is None or each.facts is None:
@@ -264,11 +264,11 @@ def _open_exam(session: Session, caller: Caller, exam_id: int, lock: bool) -> Ex
     return exam
 
 
-def _add_one(session: Session, caller: Caller, exam: Exam, found: SortedFile, shown: str) -> Photograph:
+def _add_one(session: Session, caller: Caller, exam: Exam, found: SortedFile, shown: str) -> ExamPhotograph:
     sent, facts = found.sent, found.facts
     assert sent is not None
     assert facts is not None
-    photograph = Photograph(
+    photograph = ExamPhotograph(
         site_id=exam.site_id, exam_id=exam.id, digest=sent.digest, file_name=shown, file_bytes=sent.size,
         media_type=facts.media_type, width=facts.width, height=facts.height, eye=found.guess.eye, view=found.guess.view,
         taken_at=facts.taken_at or (found.guess.day.isoformat() if found.guess.day else ""), camera=facts.camera,
@@ -279,12 +279,12 @@ def _add_one(session: Session, caller: Caller, exam: Exam, found: SortedFile, sh
     return photograph
 
 
-def _find_same(session: Session, exam: Exam, digests: set[str]) -> tuple[dict[str, Photograph], dict[str, int]]:
+def _find_same(session: Session, exam: Exam, digests: set[str]) -> tuple[dict[str, ExamPhotograph], dict[str, int]]:
     """Photographs with these bytes: those of the exam, and the exams of other patients of the site, of which one is a mistake."""
     query = (
-        select(Photograph, Exam.patient_id)
-        .join(Exam, Exam.id == Photograph.exam_id)
-        .where(Photograph.digest.in_(digests), Photograph.site_id == exam.site_id)
+        select(ExamPhotograph, Exam.patient_id)
+        .join(Exam, Exam.id == ExamPhotograph.exam_id)
+        .where(ExamPhotograph.digest.in_(digests), ExamPhotograph.site_id == exam.site_id)
     )
     rows = session.execute(query).all() if digests else []
     there = {row.digest: row for row, _ in rows if row.exam_id == exam.id}
@@ -315,7 +315,7 @@ def _remark(exam: Exam, found: SortedFile, elsewhere: int | None) -> str:
 
 
 def taken_day(taken_at: str) -> date | None:
-    """The day of `Photograph.taken_at`; None where it tells none."""
+    """The day of `ExamPhotograph.taken_at`; None where it tells none."""
     try:
         return date.fromisoformat(taken_at[:10])
     except ValueError:
@@ -339,7 +339,7 @@ def clean_name(path: str) -> str:
 # --- eye and view, withdrawing
 
 
-def place_photograph(session: Session, caller: Caller, photograph_id: int, place: PhotographPlace) -> Photograph:
+def place_photograph(session: Session, caller: Caller, photograph_id: int, place: PhotographPlace) -> ExamPhotograph:
     """Confirm eye and view, or put them right, which leaves a trace; a reason is needed where a person had confirmed others."""
     photograph, exam = _changeable(session, caller, photograph_id)
     changed = [name for name in ("eye", "view") if getattr(photograph, name) != getattr(place, name)]
@@ -362,9 +362,9 @@ def place_photograph(session: Session, caller: Caller, photograph_id: int, place
 def confirm_places(session: Session, caller: Caller, exam_id: int) -> int:
     """Confirm eye and view of all photographs of an exam for which both were guessed; how many that were."""
     exam = _unsigned_exam(session, caller, exam_id)
-    query = select(Photograph).where(
-        Photograph.exam_id == exam.id, Photograph.placed.is_(False), Photograph.eye != "", Photograph.view != "",
-        Photograph.state != "withdrawn",
+    query = select(ExamPhotograph).where(
+        ExamPhotograph.exam_id == exam.id, ExamPhotograph.placed.is_(False), ExamPhotograph.eye != "", ExamPhotograph.view != "",
+        ExamPhotograph.state != "withdrawn",
     )  # fmt: skip
     guessed = session.scalars(query).all()
     for photograph in guessed:
@@ -375,7 +375,7 @@ def confirm_places(session: Session, caller: Caller, exam_id: int) -> int:
     return len(guessed)
 
 
-def withdraw_photograph(session: Session, caller: Caller, photograph_id: int, withdrawal: Withdrawal) -> Photograph:
+def withdraw_photograph(session: Session, caller: Caller, photograph_id: int, withdrawal: Withdrawal) -> ExamPhotograph:
     """Take a photograph out of its exam: it is not deleted, is read by nobody, and can be brought back."""
     photograph, exam = _changeable(session, caller, photograph_id)
     write_correction(session, caller, photograph, "state", photograph.state, "withdrawn", withdrawal.why)
@@ -385,7 +385,7 @@ def withdraw_photograph(session: Session, caller: Caller, photograph_id: int, wi
     return photograph
 
 
-def restore_photograph(session: Session, caller: Caller, photograph_id: int) -> Photograph:
+def restore_photograph(session: Session, caller: Caller, photograph_id: int) -> ExamPhotograph:
     """Bring a withdrawn photograph back, with what the grader said of it."""
     photograph, exam = _changeable(session, caller, photograph_id, withdrawn=True)
     grading = judging.newest_grading(session, photograph)
@@ -399,10 +399,10 @@ def restore_photograph(session: Session, caller: Caller, photograph_id: int) -> 
 
 def _changeable(
     session: Session, caller: Caller, photograph_id: int, withdrawn: bool = False
-) -> tuple[Photograph, Exam]:
+) -> tuple[ExamPhotograph, Exam]:
     """A photograph of an exam that is not signed, with its exam locked."""
     caller.require(*CLINICAL)
-    photograph = get_owned(session, caller, Photograph, photograph_id)
+    photograph = get_owned(session, caller, ExamPhotograph, photograph_id)
     exam = _unsigned_exam(session, caller, photograph.exam_id)
     session.refresh(photograph, with_for_update=True)
     if (photograph.state == "withdrawn") != withdrawn:
@@ -429,14 +429,16 @@ def _unsigned_exam(session: Session, caller: Caller, exam_id: int) -> Exam:
 # --- look
 
 
-def list_photographs(session: Session, exam: Exam) -> Sequence[Photograph]:
+def list_photographs(session: Session, exam: Exam) -> Sequence[ExamPhotograph]:
     """All photographs of an exam, withdrawn ones too, in the order in which they came."""
-    return session.scalars(select(Photograph).where(Photograph.exam_id == exam.id).order_by(Photograph.id)).all()
+    return session.scalars(
+        select(ExamPhotograph).where(ExamPhotograph.exam_id == exam.id).order_by(ExamPhotograph.id)
+    ).all()
 
 
-def view_photograph(session: Session, caller: Caller, photograph_id: int) -> tuple[Photograph, Exam]:
+def view_photograph(session: Session, caller: Caller, photograph_id: int) -> tuple[ExamPhotograph, Exam]:
     """A photograph and its exam; the audit log holds who saw it."""
     caller.require(*EVERYBODY)
-    photograph = get_owned(session, caller, Photograph, photograph_id)
+    photograph = get_owned(session, caller, ExamPhotograph, photograph_id)
     audit.record(session, caller, "photograph.view", "photograph", photograph.id, photograph.site_id)
     return photograph, session.get_one(Exam, photograph.exam_id)

@@ -33,7 +33,7 @@ from sqlalchemy.orm import Session, aliased
 from fundoscope.languages import gettext as _
 from fundoscope.languages import ngettext
 from fundoscope.server.errors import ConflictError, InvalidError
-from fundoscope.server.models import Exam, Grading, Patient, Photograph, Reading, ReadingTask, Site, User, now
+from fundoscope.server.models import Exam, ExamPhotograph, Grading, Patient, Reading, ReadingTask, Site, User, now
 from fundoscope.server.permissions import CLINICAL, EVERYBODY, Caller, Role, get_owned
 from fundoscope.server.services import audit
 from fundoscope.server.services.exam_state import URGENCIES, URGENT_BELOW, UrgencyReason
@@ -582,8 +582,8 @@ class _Beside:
         """Of these exams, in two statements at most."""
         if not exams:
             return cls({}, {})
-        shown = Photograph.exam_id.in_([exam.id for exam in exams]), Photograph.state != "withdrawn"
-        counted = select(Photograph.exam_id, func.count()).where(*shown).group_by(Photograph.exam_id)
+        shown = ExamPhotograph.exam_id.in_([exam.id for exam in exams]), ExamPhotograph.state != "withdrawn"
+        counted = select(ExamPhotograph.exam_id, func.count()).where(*shown).group_by(ExamPhotograph.exam_id)
         named = {exam.acknowledged_by for exam in exams} - {None}
         people = select(User.id, User.full_name).where(User.id.in_(named))
         return cls(dict(session.execute(counted).all()), dict(session.execute(people).all()) if named else {})
@@ -632,9 +632,9 @@ def summarise_nicking(session: Session, exams: Sequence[int]) -> Mapping[int, di
     """Of each exam of an adult that was graded `worst_nicking`, `crossings` and `vessels`, as in `WorklistItem`."""
     if not exams:
         return {}
-    wanted = Photograph.exam_id.in_(exams), Photograph.state == "graded"
+    wanted = ExamPhotograph.exam_id.in_(exams), ExamPhotograph.state == "graded"
     rows = (
-        select(Photograph.exam_id, Grading.photograph_id, Grading.rows)
+        select(ExamPhotograph.exam_id, Grading.photograph_id, Grading.rows)
         .join(Grading)
         .where(*wanted)
         .order_by(Grading.id)

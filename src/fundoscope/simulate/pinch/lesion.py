@@ -15,7 +15,7 @@ from fundoscope.imaging import Pixels
 from fundoscope.simulate.crossing_patches import SIDE, crossing_patch
 from fundoscope.simulate.pinch.course import Course
 from fundoscope.simulate.pinch.plan import WarpPlan
-from fundoscope.simulate.pinch.site import Site
+from fundoscope.simulate.pinch.site import PinchSite
 from fundoscope.simulate.truth import CrossingTruth
 from fundoscope.vessels.crossings import MeasuredCrossing
 from fundoscope.vessels.graph import Mask, arc_length
@@ -110,7 +110,7 @@ def pinch(
     window = np.s_[low[0] : high[0], low[1] : high[1]]
     picture = pixels[window].astype(np.float32)
     first, second = (replace(line, points=line.points - low) for line in (crossing.first, crossing.second))
-    site = Site.of(picture, replace(crossing, at=crossing.at - low, first=first, second=second), (artery, vein))
+    site = PinchSite.of(picture, replace(crossing, at=crossing.at - low, first=first, second=second), (artery, vein))
     changed = pixels.copy()
     changed[window] = np.clip(np.rint(site.changed(picture, plan)), 0, 255).astype(np.uint8)
     return changed

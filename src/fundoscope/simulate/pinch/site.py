@@ -85,14 +85,14 @@ class VesselAtCrossing:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Site:
+class PinchSite:
     """Artery and vein where they cross, in a window of a photograph."""
 
     artery: VesselAtCrossing
     vein: VesselAtCrossing
 
     @classmethod
-    def of(cls, picture: Plane, crossing: MeasuredCrossing, widths: tuple[float, float]) -> Site:
+    def of(cls, picture: Plane, crossing: MeasuredCrossing, widths: tuple[float, float]) -> PinchSite:
         """The site in `picture` (rows, columns, 3), with centrelines in the middle of the vessels that it shows.
 
         `widths` of artery and vein in pixels.
