@@ -17,15 +17,12 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
-from pydicom import config
-from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from fundoscope.dicom.answers import Concept
 from fundoscope.dicom.burnt_in import BurntIn, black_out, find_burnt_in
-from fundoscope.dicom.objects import code_item, digest_uid
+from fundoscope.dicom.objects import code_item, digest_uid, set_unchecked
 from fundoscope.errors import PhotographError, UsageError, nearest
 from fundoscope.imaging import DicomHeader, FramePath, Pixels, find_field, read
 from fundoscope.imaging.dicom_header import MANUFACTURER, describe_header, load_dataset, text_of
@@ -172,17 +169,17 @@ def _header(source: Dataset, header: DicomHeader, how: Deidentification) -> File
         "FUNDOSCOPE",
     )
     made = FileDataset("", {}, file_meta=meta, preamble=bytes(128), is_implicit_VR=False, is_little_endian=True)
-    _set(made, "SpecificCharacterSet", "ISO_IR 192")
+    set_unchecked(made, "SpecificCharacterSet", "ISO_IR 192")
     for keyword in _KEPT:
         if (value := source.get(keyword)) not in (None, ""):
-            _set(made, keyword, value)
+            set_unchecked(made, keyword, value)
     for keyword in _KEPT_CODES:
         if items := _codes(source, keyword):
-            _set(made, keyword, items)
+            set_unchecked(made, keyword, items)
     for keyword in _EMPTY:
-        _set(made, keyword, None)
+        set_unchecked(made, keyword, None)
     for keyword in _UIDS:
-        _set(made, keyword, how.uid(text_of(source, keyword)))
+        set_unchecked(made, keyword, how.uid(text_of(source, keyword)))
     pseudonym = how.pseudonym(header)
     made.PatientID, made.PatientName = pseudonym, pseudonym
     _keep_chosen(source, header, made, how)
@@ -203,10 +200,10 @@ def _keep_chosen(source: Dataset, header: DicomHeader, made: Dataset, how: Deide
         days = how.days(header) if "shifted-dates" in keep else 0
         for keyword in _DATES:
             if shifted := _set_back(text_of(source, keyword), days):
-                _set(made, keyword, shifted)
+                set_unchecked(made, keyword, shifted)
         for keyword in _TIMES:
             if time := text_of(source, keyword):
-                _set(made, keyword, time)
+                set_unchecked(made, keyword, time)
     if "characteristics" in keep:
         if (sex := text_of(source, "PatientSex")) in ("F", "M", "O"):
             made.PatientSex = sex
@@ -215,9 +212,9 @@ def _keep_chosen(source: Dataset, header: DicomHeader, made: Dataset, how: Deide
     if "device" in keep:
         for keyword in ("DeviceSerialNumber", "StationName", "SoftwareVersions"):
             if value := text_of(source, keyword):
-                _set(made, keyword, value)
+                set_unchecked(made, keyword, value)
     if "institution" in keep and (name := text_of(source, "InstitutionName")):
-        _set(made, "InstitutionName", name)
+        set_unchecked(made, "InstitutionName", name)
 
 
 def _set_back(moment: str, days: int) -> str:
@@ -280,10 +277,3 @@ def _put_pixels(made: Dataset, frames: list[Pixels]) -> None:
     made["PixelData"].VR = "OB"
     if str(made.SOPClassUID) == "1.2.840.10008.5.1.4.1.1.77.1.5.2":  # the class of deeper pictures
         made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.77.1.5.1")
-
-
-def _set(made: Dataset, keyword: str, value: object) -> None:
-    """Set an attribute without complaint about a value that its source should not have had."""
-    tag = tag_for_keyword(keyword)
-    assert tag is not None
-    made[keyword] = DataElement(tag, dictionary_VR(tag), value, validation_mode=config.IGNORE)

@@ -101,7 +101,7 @@ def start_object(kind: ObjectKind, study: AnsweredStudy, number: int = 1) -> Fil
     made = FileDataset("", {}, file_meta=meta, preamble=bytes(128), is_implicit_VR=False, is_little_endian=True)
     made.SpecificCharacterSet = "ISO_IR 192"
     made.SOPClassUID = kind.sop_class
-    _set(made, "PatientName", first.patient_name)
+    set_unchecked(made, "PatientName", first.patient_name)
     for keyword in (*_PATIENT, *_STUDY):
         _copy(study.sources[0], made, keyword)
     made.Modality = kind.modality
@@ -173,23 +173,22 @@ def _copy(source: Dataset, made: Dataset, keyword: str) -> None:
     if keyword in source:
         value = source.get(keyword)
         if isinstance(value, (str, int, float)) or type(value).__name__ == "PersonName":
-            _set(made, keyword, str(value))
+            set_unchecked(made, keyword, str(value))
         elif value:
-            copied = deepcopy(source[keyword])
-            for item in value if copied.VR == "SQ" else ():
-                item.decode()
+            for item in value if source[keyword].VR == "SQ" else ():
+                item.decode()  # text that is still in the source's character set
             made[keyword] = deepcopy(source[keyword])
         else:
-            _set(made, keyword, None)
+            set_unchecked(made, keyword, None)
     elif keyword in _MAY_BE_EMPTY:
-        _set(made, keyword, None)
+        set_unchecked(made, keyword, None)
 
 
-def _set(made: Dataset, keyword: str, value: Any) -> None:
+def set_unchecked(made: Dataset, keyword: str, value: Any) -> None:
     """Set an attribute without complaint about a value that its source should not have had."""
     tag = tag_for_keyword(keyword)
     assert tag is not None
-    made[keyword] = DataElement(tag, dictionary_VR(tag), value or None, validation_mode=config.IGNORE)
+    made[keyword] = DataElement(tag, dictionary_VR(tag), None if value == "" else value, validation_mode=config.IGNORE)
 
 
 # --- what objects refer to
