@@ -382,6 +382,22 @@ def test_runs_never_give_more_than_the_picture_has():
         unpack_rle(frame[:80], 40, 80, 1, 1)
 
 
+def test_runs_are_unpacked_alike_by_pillow_and_here():
+    from fundoscope.imaging.dicom_pixels import _unpack_bytes, _unpack_slowly
+
+    rng = np.random.default_rng(2)
+    for start in (
+        b"",
+        bytes([257 - 90, 7]),
+        bytes([128, 128]),
+    ):  # a run beyond the end of a row of 40; bytes that say nothing
+        segment = start
+        for _ in range(12):
+            segment += bytes([257 - 25, int(rng.integers(256)), 14]) + rng.bytes(15)
+        for length in (480, 470):
+            assert np.array_equal(_unpack_bytes(segment, length), _unpack_slowly(segment, length))
+
+
 @pytest.mark.parametrize(
     ("found", "said"),
     [

@@ -181,6 +181,13 @@ def unpack_rle(frame: bytes, rows: int, columns: int, samples: int, width: int) 
 
 def _unpack_bytes(segment: bytes, length: int) -> NDArray[np.uint8]:
     """`length` bytes of a PackBits segment; never more, however many the segment would give."""
+    try:  # as one long row, since Pillow takes no run beyond the end of a row, which some encoders write
+        return np.asarray(import_pillow().frombytes("L", (length, 1), segment, "packbits", "L")).ravel()
+    except ValueError:  # what is left over, or missing
+        return _unpack_slowly(segment, length)
+
+
+def _unpack_slowly(segment: bytes, length: int) -> NDArray[np.uint8]:
     out, at, end = bytearray(), 0, len(segment)
     while at < end and len(out) < length:
         n = segment[at]
