@@ -263,7 +263,7 @@ def nurse_examines(nurse, language):
     page.wait_for_selector("form[action$='/confirm']", state="detached")
     nurse.tab_to("#files")
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     ((name, content),) = again.items()
     chooser.value.set_files([{"name": name, "mimeType": "image/jpeg", "buffer": content}])
     wait_until_judged(page, 13)
