@@ -47,6 +47,15 @@ def test_the_compiled_catalogue_is_made_of_the_one_that_is_read(tool):
         assert tool.catalogue_path(language).read_bytes() == tool.as_po(catalogue)
 
 
+def test_every_text_is_translated_with_its_placeholders(tool):
+    texts = tool.gather()
+    assert len(texts) > 600
+    for language in tool.TRANSLATED:
+        known = tool.read_catalogue(language)
+        assert {m.id for m in known if m.id} == {m.id for m in texts if m.id}, "run make languages, then translate"
+        assert list(tool.find_faults(known)) == []
+
+
 def test_faults_of_a_catalogue_are_found(tool):
     catalogue = tool.Catalog(locale="zh")
     catalogue.add("left {n:.1f}", "{n}")
