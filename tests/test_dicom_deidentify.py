@@ -286,6 +286,9 @@ def test_the_folder_names_no_original_and_the_table_does(tmp_path):
     assert [one.status for one in done] == ["written", "held back", "failed"]
     every = b"".join(path.read_bytes() for path in sorted((tmp_path / "out").rglob("*")) if path.is_file())
     assert not [word for word in (b"Wang", b"4711", b"IM2", b"broken.dcm") if word in every]
+    walked = walk([str(tmp_path / "out")])
+    assert [mention.path for mention in walked.mentions] == [str(tmp_path / "out" / "photographs" / done[0].place)]
+    assert list(walked.skipped.counts) == ["folder of de-identified photographs"]
     rows = list(csv.DictReader((tmp_path / "out" / "deidentified.csv").open()))
     assert (tmp_path / "out" / rows[0]["file"]).is_file()
     assert [row["file"] for row in rows[1:]] == ["", ""]

@@ -51,7 +51,7 @@ def photographs(tmp_path_factory):
         path = folder / f"IM{k}"
         path.write_bytes(made.encode(one, np.stack([RGB, RGB]) if more else RGB))
         header = read_dicom_header(path, str(path))
-        found.append(dicom.PhotographAnswer(str(path), path, header, 2 if more else None, Status.OK, "nothing seen"))
+        found.append(dicom.AnsweredPhotograph(str(path), path, header, 2 if more else None, Status.OK, "nothing seen"))
     crossings = tuple(
         dicom.CrossingAnswer(n, row, column, (dicom.Measure(ASKED, 0.25), dicom.Measure(SAID, 9.5, "{pixels}")), (dicom.CodedAnswer(ASKED, SAID),))
         for n, row, column in ((1, 10.0, 20.0), (2, 33.25, 44.75))

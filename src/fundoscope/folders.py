@@ -136,6 +136,8 @@ def kind_of_answer(marker: OutputMarker) -> str:
     """What a folder that a command of ours wrote is called."""
     if marker.command == "study":
         return "study folder"
+    if "dicom deidentify" in marker.command:
+        return "folder of de-identified photographs"
     return "folder of simulated eyes" if marker.photographs else "report folder"
 
 

@@ -3,7 +3,7 @@
 Photographs are read by `fundoscope.imaging`. Everything here needs the extra `dicom`.
 """
 
-from fundoscope.dicom.answers import Answerer, CodedAnswer, Concept, CrossingAnswer, Measure, PhotographAnswer
+from fundoscope.dicom.answers import AnsweredPhotograph, Answerer, CodedAnswer, Concept, CrossingAnswer, Measure
 from fundoscope.dicom.captures import write_capture
 from fundoscope.dicom.documents import write_document
 from fundoscope.dicom.key_objects import write_key_objects
@@ -11,13 +11,13 @@ from fundoscope.dicom.sink import DicomAnswers
 from fundoscope.dicom.structured_reports import write_structured_report
 
 __all__ = [
+    "AnsweredPhotograph",
     "Answerer",
     "CodedAnswer",
     "Concept",
     "CrossingAnswer",
     "DicomAnswers",
     "Measure",
-    "PhotographAnswer",
     "write_capture",
     "write_document",
     "write_key_objects",

@@ -75,7 +75,7 @@ class CrossingAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class PhotographAnswer:
+class AnsweredPhotograph:
     """What is answered of one photograph, or of one frame of it (from 1 on; None for a file of one picture).
 
     `headline` says it in a few words; `remark` is the reason of its row; `attention` says why a reader should look at it,

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fundoscope.dicom.answers import NOTICE, RESEARCH_USE, PhotographAnswer
+from fundoscope.dicom.answers import NOTICE, RESEARCH_USE, AnsweredPhotograph
 from fundoscope.dicom.objects import DOCUMENT, AnsweredStudy, content_moment, seal, source_sequence, start_object
 from fundoscope.errors import printable
 from fundoscope.imaging import Pixels
@@ -94,7 +94,7 @@ def _values(study: AnsweredStudy, pictures: Mapping[int, Pixels]) -> dict[str, o
     }  # fmt: skip
 
 
-def _described(k: int, photograph: PhotographAnswer, picture: Pixels | None) -> dict[str, object]:
+def _described(k: int, photograph: AnsweredPhotograph, picture: Pixels | None) -> dict[str, object]:
     header = photograph.header
     fullest = sorted(photograph.crossings, key=lambda one: -len(one.measures))  # whose order is that of all
     headings = list(dict.fromkeys(each.heading for one in fullest for each in one.measures))

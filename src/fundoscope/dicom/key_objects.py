@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pydicom.dataset import Dataset
 
-from fundoscope.dicom.answers import NOTICE, Concept, PhotographAnswer
+from fundoscope.dicom.answers import NOTICE, AnsweredPhotograph, Concept
 from fundoscope.dicom.objects import (
     KEY_OBJECTS,
     AnsweredStudy,
@@ -61,7 +61,7 @@ def write_key_objects(study: AnsweredStudy) -> bytes | None:
     return seal(made, KEY_OBJECTS, chosen)
 
 
-def _images(photographs: tuple[PhotographAnswer, ...]) -> list[Dataset]:
+def _images(photographs: tuple[AnsweredPhotograph, ...]) -> list[Dataset]:
     items = []
     for photograph in photographs:
         item = Dataset()

@@ -22,7 +22,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from fundoscope.dicom.answers import OUR_SCHEME, RESEARCH_USE, Answerer, Concept, PhotographAnswer
+from fundoscope.dicom.answers import OUR_SCHEME, RESEARCH_USE, AnsweredPhotograph, Answerer, Concept
 from fundoscope.errors import PhotographError
 from fundoscope.imaging.dicom_header import MANUFACTURER, load_dataset, text_of
 
@@ -57,11 +57,11 @@ class AnsweredStudy:
     """The answers to the photographs of one study, in their order, and the headers of their files, one each."""
 
     answerer: Answerer
-    photographs: tuple[PhotographAnswer, ...]
+    photographs: tuple[AnsweredPhotograph, ...]
     sources: tuple[Dataset, ...]
 
     @classmethod
-    def read(cls, answerer: Answerer, photographs: Sequence[PhotographAnswer]) -> AnsweredStudy:
+    def read(cls, answerer: Answerer, photographs: Sequence[AnsweredPhotograph]) -> AnsweredStudy:
         """The study of photographs whose headers are read again.
 
         Raises `PhotographError` where one has gone or was replaced, and where they name more than one patient: no answer may
@@ -218,7 +218,7 @@ def evidence_sequence(study: AnsweredStudy) -> list[Dataset]:
     return [whole]
 
 
-def image_reference(photograph: PhotographAnswer) -> Dataset:
+def image_reference(photograph: AnsweredPhotograph) -> Dataset:
     """A reference to a photograph, or to one frame of it."""
     item = Dataset()
     item.ReferencedSOPClassUID = photograph.header.sop_class

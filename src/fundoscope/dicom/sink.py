@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fundoscope.dicom.answers import Answerer, PhotographAnswer
+from fundoscope.dicom.answers import AnsweredPhotograph, Answerer
 from fundoscope.dicom.captures import write_capture
 from fundoscope.dicom.documents import write_document
 from fundoscope.dicom.key_objects import write_key_objects
@@ -28,7 +28,7 @@ from fundoscope.imaging.dicom_header import load_dataset
 from fundoscope.outputs import DICOM, make_folder, written_whole
 
 #: What a grader concludes of one photograph's rows.
-Describe = Callable[[Mention, Sequence[Row]], PhotographAnswer]
+Describe = Callable[[Mention, Sequence[Row]], AnsweredPhotograph]
 #: The overlay of a photograph that was just graded; None where there is none.
 Draw = Callable[[GradedPhotograph], Pixels | None]
 
@@ -42,7 +42,7 @@ class DicomAnswers:
         self._folder = folder / DICOM
         self._answerer, self._describe, self._draw = answerer, describe, draw
         self._numbers: dict[str, int] = {}  # of studies, by their UID, in the order in which they appear
-        self._studies: dict[str, list[tuple[int, PhotographAnswer]]] = defaultdict(list)
+        self._studies: dict[str, list[tuple[int, AnsweredPhotograph]]] = defaultdict(list)
         self._foreign: list[str] = []
         self._lost: list[str] = []
         self._seen = 0

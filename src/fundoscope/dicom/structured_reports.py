@@ -15,12 +15,12 @@ from fundoscope.dicom.answers import (
     NOTICE,
     RETINA,
     SIDES,
+    AnsweredPhotograph,
     Answerer,
     CodedAnswer,
     Concept,
     CrossingAnswer,
     Measure,
-    PhotographAnswer,
 )
 from fundoscope.dicom.objects import STRUCTURED_REPORT, AnsweredStudy, digest_uid, evidence_sequence, seal, start_object
 from fundoscope.imaging.dicom_header import MANUFACTURER
@@ -73,7 +73,7 @@ def _algorithm(answerer: Answerer) -> sr.AlgorithmIdentification:
 
 
 def _photograph_group(
-    photograph: PhotographAnswer, answerer: Answerer, algorithm: sr.AlgorithmIdentification
+    photograph: AnsweredPhotograph, answerer: Answerer, algorithm: sr.AlgorithmIdentification
 ) -> sr.MeasurementsAndQualitativeEvaluations:
     header = photograph.header
     group = sr.MeasurementsAndQualitativeEvaluations(
@@ -88,7 +88,7 @@ def _photograph_group(
 
 
 def _crossing_group(
-    photograph: PhotographAnswer, crossing: CrossingAnswer, answerer: Answerer, algorithm: sr.AlgorithmIdentification
+    photograph: AnsweredPhotograph, crossing: CrossingAnswer, answerer: Answerer, algorithm: sr.AlgorithmIdentification
 ) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
     header = photograph.header
     point = np.array([[crossing.column + 0.5, crossing.row + 0.5]])
@@ -105,12 +105,12 @@ def _crossing_group(
     return group
 
 
-def _label(photograph: PhotographAnswer) -> str:
+def _label(photograph: AnsweredPhotograph) -> str:
     number = f" frame {photograph.frame}" if photograph.frame else ""
     return f"{photograph.header.eye or 'unknown'} eye{number}"
 
 
-def _tracking(identifier: str, photograph: PhotographAnswer, answerer: Answerer) -> sr.TrackingIdentifier:
+def _tracking(identifier: str, photograph: AnsweredPhotograph, answerer: Answerer) -> sr.TrackingIdentifier:
     parts = (
         identifier,
         photograph.header.sop_instance,
@@ -121,7 +121,7 @@ def _tracking(identifier: str, photograph: PhotographAnswer, answerer: Answerer)
     return sr.TrackingIdentifier(uid=digest_uid("tracking", *parts), identifier=identifier)
 
 
-def _frames(photograph: PhotographAnswer) -> list[int] | None:
+def _frames(photograph: AnsweredPhotograph) -> list[int] | None:
     return None if photograph.frame is None else [photograph.frame]
 
 
@@ -129,7 +129,7 @@ def _coded(concept: Concept) -> Code:
     return Code(concept.code, concept.scheme, concept.meaning)
 
 
-def _site(photograph: PhotographAnswer) -> list[sr.FindingSite]:
+def _site(photograph: AnsweredPhotograph) -> list[sr.FindingSite]:
     side = SIDES.get(photograph.header.eye)
     return [sr.FindingSite(_coded(RETINA), laterality=None if side is None else _coded(side))]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from fundoscope.bundles.card import NickingCard
-from fundoscope.dicom import Answerer, CodedAnswer, Concept, CrossingAnswer, DicomAnswers, Measure, PhotographAnswer
+from fundoscope.dicom import AnsweredPhotograph, Answerer, CodedAnswer, Concept, CrossingAnswer, DicomAnswers, Measure
 from fundoscope.findings import BundleIdentity, GradedPhotograph, Mention, NickingFinding, Row, Status, counted
 from fundoscope.imaging import Pixels
 from fundoscope.nicking.grading.evidence import PhotographGrading
@@ -55,7 +55,7 @@ def open_dicom_answers(
     return DicomAnswers(folder, answerer, answer_of, _draw)
 
 
-def answer_of(mention: Mention, rows: Sequence[Row]) -> PhotographAnswer:
+def answer_of(mention: Mention, rows: Sequence[Row]) -> AnsweredPhotograph:
     """The rows of a photograph as coded answers."""
     assert mention.header is not None
     status = Status(rows[0]["status"])
@@ -73,7 +73,7 @@ def answer_of(mention: Mention, rows: Sequence[Row]) -> PhotographAnswer:
     attention = f"nicking of grade {_LOOK} or 3 at crossing {', '.join(map(str, high))}" if high else ""
     if status is not Status.OK:
         attention = f"{headline}: photograph this eye again, or have it examined"
-    return PhotographAnswer(
+    return AnsweredPhotograph(
         file=mention.path, location=mention.file, header=mention.header, frame=mention.frame, status=status, headline=headline,
         evaluations=evaluations, measures=(Measure(_COUNT, len(crossings)),) if status is Status.OK else (),
         crossings=tuple(map(_crossing, crossings)), remark="" if crossings else rows[0]["reason"], attention=attention,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from fundoscope.bundles import Bundle
-from fundoscope.dicom import Answerer, CodedAnswer, Concept, DicomAnswers, Measure, PhotographAnswer
+from fundoscope.dicom import AnsweredPhotograph, Answerer, CodedAnswer, Concept, DicomAnswers, Measure
 from fundoscope.dicom.answers import RETINOPATHY_OF_PREMATURITY
 from fundoscope.findings import (
     NOTHING_SEEN,
@@ -55,7 +55,7 @@ def open_dicom_answers(
     return DicomAnswers(folder, answerer, answer_of, _draw)
 
 
-def answer_of(mention: Mention, rows: Sequence[Row]) -> PhotographAnswer:
+def answer_of(mention: Mention, rows: Sequence[Row]) -> AnsweredPhotograph:
     """The row of a photograph as a coded answer."""
     (row,) = rows
     assert mention.header is not None
@@ -74,7 +74,7 @@ def answer_of(mention: Mention, rows: Sequence[Row]) -> PhotographAnswer:
     attention = headline if rop == "yes" else ""
     if status is not Status.OK:
         attention = f"{headline}: photograph this eye again, or have it examined"
-    return PhotographAnswer(
+    return AnsweredPhotograph(
         file=mention.path, location=mention.file, header=mention.header, frame=mention.frame, status=status, headline=headline,
         evaluations=tuple(evaluations), measures=tuple(Measure(what, value) for what, value in numbers if value is not None),
         remark=row["reason"], attention=attention,
