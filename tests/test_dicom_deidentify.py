@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fundoscope.errors import UsageError
+from fundoscope.runs import walk
 
 pydicom = pytest.importorskip("pydicom")
 
