@@ -318,11 +318,13 @@ def _templates(step: int) -> tuple[Floats, Floats, Floats, Floats]:
     blur = float(np.exp(step / _BLUR_STEPS))
     x = _REACH * np.linspace(-1, 1, _SAMPLES)
     background, _ = np.linalg.qr(np.column_stack([np.ones_like(x), x]))
-    width, position = (grid.ravel() for grid in np.meshgrid(_WIDTHS, _POSITIONS, indexing="ij"))
+    left = _POSITIONS[: len(_POSITIONS) // 2 + 1]  # of the middle, which is the last of them
+    width, position = (grid.ravel() for grid in np.meshgrid(_WIDTHS, left, indexing="ij"))
     column = np.zeros((_SAMPLES, len(width)))
     for share, part in COLUMN:
         column += share * _blurred_box(x, position, part * width, blur)
-    crest = _blurred_box(x, position, _REFLEX_WIDTH * width, blur)
+    column, crest = (_mirrored(half) for half in (column, _blurred_box(x, position, _REFLEX_WIDTH * width, blur)))
+    width = np.repeat(_WIDTHS, len(_POSITIONS))
     has_reflex = blur < _REFLEX_BLUR * width
     column -= np.where(has_reflex, 0.0, _REFLEX_DEPTH) * crest
     column -= background @ (background.T @ column)
@@ -333,6 +335,12 @@ def _templates(step: int) -> tuple[Floats, Floats, Floats, Floats]:
     reflex -= beneath * (beneath * reflex).sum(0)
     reflex /= np.maximum(np.linalg.norm(reflex, axis=0), 1e-9)
     return background, column.astype(np.float32), reflex.astype(np.float32), length
+
+
+def _mirrored(left: Floats) -> Floats:
+    """The templates at all positions, (samples, templates), of those left of the middle: the others are their mirror images."""
+    each = left.reshape(_SAMPLES, len(_WIDTHS), -1)
+    return np.concatenate([each, each[::-1, :, -2::-1]], axis=2).reshape(_SAMPLES, -1)
 
 
 def _blurred_box(x: Floats, position: Floats, width: Floats, blur: float) -> Floats:
