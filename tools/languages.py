@@ -1,6 +1,6 @@
 """Bring the catalogues of texts up to date: `make languages` gathers what the source marks, and compiles what is translated.
 
-Translate in `src/fundoscope/locale/zh/LC_MESSAGES/fundoscope.po`, in the words of docs/reference/glossary.md, then run it again.
+Translate in `src/fundoscope/locale/zh/LC_MESSAGES/fundoscope.po`, in the words of docs/reference/where-to-add.md, then run it again.
 """
 
 from __future__ import annotations
