@@ -53,14 +53,16 @@ def deidentify(
     from fundoscope.errors import need
 
     need("pydicom", what="fundoscope dicom", extra="dicom")
-    from fundoscope.dicom.deidentified_folder import HELD, WRITTEN, deidentify_files, read_key
+    from fundoscope.dicom.deidentified_folder import ANSWER, HELD, PHOTOGRAPHS, WRITTEN, deidentify_files, read_key
     from fundoscope.dicom.deidentify import Deidentification
+    from fundoscope.outputs import refuse_overwriting
     from fundoscope.runs import walk
 
     chosen = [name.strip() for name in keep.split(",") if name.strip()]
     Deidentification.choose(b"", chosen)
     found = walk(photos)
     files = list(dict.fromkeys(mention.file for mention in found.mentions))
+    refuse_overwriting([*found.inputs, *filter(None, (key,))], [out / ANSWER], [out / PHOTOGRAPHS])
     how = Deidentification.choose(read_key(key), chosen, hold)
     console = Console(quiet)
     console.header(photographs=len(files), kept=", ".join(chosen) or "nothing beyond the basic profile", out=out)

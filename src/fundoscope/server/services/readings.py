@@ -358,7 +358,7 @@ def sign_reading(database: Database, caller: Caller, reading_id: int, password: 
         exam_state.refresh_exam(session, exam)
         if task is not None and task.kind == reading.kind:
             task.reading_id, task.reader_id, task.done_at = reading.id, reading.reader_id, reading.signed_at
-        second_readings.note_signed(session, caller, reading)
+        second_readings.note_signed(session, caller, reading, current_reading(session, exam))
         if reading.kind in exam_state.DECIDING_KINDS:
             for number in filter(None, (reading.id, reading.supersedes)):  # the superseded one's report says so
                 key = f"report:{number}:{caller.language}:{reading.id}"

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from fundoscope.server.models import EYES, Exam, Reading, ReadingTask, RoomSecret, Site
 from fundoscope.server.permissions import Caller
-from fundoscope.server.services import audit, readings
+from fundoscope.server.services import audit
 from fundoscope.server.services.exam_state import EyeClasses, classify_eye
 
 #: A hidden repeat comes this many days after the first reading, drawn by chance between the two.
@@ -41,11 +41,11 @@ class ReadingDifference:
     where: str
 
 
-def note_signed(session: Session, caller: Caller, reading: Reading) -> list[ReadingTask]:
+def note_signed(session: Session, caller: Caller, reading: Reading, current: Reading | None) -> list[ReadingTask]:
     """Ask for the readings that a reading just signed leads to; called in the transaction that signs. Gives the new tasks.
 
-    After a first reading: a second one and a repeat, where the exam is drawn. After a second one that differs from the reading
-    that speaks for the exam: adjudication.
+    After a first reading: a second one and a repeat, where the exam is drawn. After a second one that differs from `current`, the
+    reading that speaks for the exam: adjudication.
     """
     exam = session.get_one(Exam, reading.exam_id)
     session.flush()
@@ -56,10 +56,8 @@ def note_signed(session: Session, caller: Caller, reading: Reading) -> list[Read
             made += _add_task(session, caller, exam, "second")
         if draw(session, "repeat", exam.id) < site.repeat_share:
             made += _add_task(session, caller, exam, "repeat", reader=reading.reader_id)
-    elif reading.kind == "second":
-        first = readings.current_reading(session, exam)
-        if first is not None and find_differences(first, reading):
-            made += _add_task(session, caller, exam, "adjudication")
+    elif reading.kind == "second" and current is not None and find_differences(current, reading):
+        made += _add_task(session, caller, exam, "adjudication")
     return made
 
 
