@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
@@ -76,11 +76,13 @@ def acknowledge_on_page(
 
 
 @router.get("/v1/worklist")
-def list_work(room: TheRoom, caller: TheCaller, query: Annotated[WorklistQuery, Query()]) -> WorklistPage:
+def list_work(
+    room: TheRoom, caller: TheCaller, query: Annotated[WorklistQuery, Query()], background: BackgroundTasks
+) -> WorklistPage:
     """What waits for somebody, the most urgent first; the caller's sites only."""
     with room.database.reading() as session:
         page = worklist.list_work(session, caller, query)
-    _record_view(room, caller, query, page)
+    background.add_task(_record_view, room, caller, query, page)  # a reader waits for no writer
     return page
 
 
