@@ -15,6 +15,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 PHOTOGRAPHS_AN_EXAM = 12
 _BOUNDARY = "photographs-of-a-benchmark"
@@ -186,28 +187,37 @@ class SentPhotograph:
     wait: int = 0  # of Retry-After
 
 
+@dataclass(frozen=True)
+class Clients:
+    """The process of the clients, and the file that it writes a line into for each request."""
+
+    process: subprocess.Popen[str]
+    results: IO[str]
+
+
 def start_clients(
     port: int, plan: Mapping[str, Any], photographs: list[Path], seconds: float, first_mark: int = 0
-) -> subprocess.Popen[str]:
+) -> Clients:
     """The clients as a process; they stop after so many seconds."""
     order = {
         "port": port, "photographs": [str(file) for file in photographs], "seconds": seconds, "mark": first_mark, **plan,
     }  # fmt: skip
+    results = tempfile.TemporaryFile("w+")  # noqa: SIM115 - a pipe that nobody reads meanwhile is full after some 800 lines
     process = subprocess.Popen(
-        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=results, text=True, start_new_session=True
     )
     assert process.stdin is not None
     process.stdin.write(json.dumps(order))
     process.stdin.close()
-    return process
+    return Clients(process, results)
 
 
-def read_results(process: subprocess.Popen[str]) -> list[SentPhotograph]:
+def read_results(clients: Clients) -> list[SentPhotograph]:
     """What the clients came to, after they have ended."""
-    assert process.stdout is not None
-    results = [SentPhotograph(**json.loads(line)) for line in process.stdout]
-    process.wait()
-    return results
+    clients.process.wait()
+    clients.results.seek(0)
+    with clients.results as lines:
+        return [SentPhotograph(**json.loads(line)) for line in lines]
 
 
 def _work(order: Mapping[str, Any]) -> None:
