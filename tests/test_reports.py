@@ -30,7 +30,7 @@ from fundoscope.reports.study import (
 from fundoscope.reports.wording import SUSPECTED, TREATMENT_SUSPECTED
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
-LEAVES = {"rect", "circle"}  # of SVG, closed in themselves
+LEAVES = {"rect", "circle", "polygon"}  # of SVG, closed in themselves
 HOSTILE = [
     "<script>alert(1)</script>.png",
     "a\nb.png",
