@@ -213,11 +213,11 @@ def start_clients(
 
 
 def read_results(clients: Clients) -> list[SentPhotograph]:
-    """What the clients came to, after they have ended."""
+    """What the clients came to, after they have ended; a line that was cut off when they were ended is no result."""
     clients.process.wait()
     clients.results.seek(0)
     with clients.results as lines:
-        return [SentPhotograph(**json.loads(line)) for line in lines]
+        return [SentPhotograph(**json.loads(line)) for line in lines if line.endswith("}\n")]
 
 
 def _work(order: Mapping[str, Any]) -> None:

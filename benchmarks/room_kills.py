@@ -45,7 +45,7 @@ def kill_again_and_again(
         time.sleep(moment)
         room.kill(whole_group=number % 2 == 1)
         room.start()
-    sending.terminate()
+    sending.process.terminate()
     results = read_results(sending)
     took = time.monotonic() - began
     held = wait_for_the_queue(folder, 600)
