@@ -6,6 +6,7 @@ its own, and prints what each request came to, a JSON object a line.
 
 from __future__ import annotations
 
+import csv
 import http.client
 import io
 import json
@@ -30,6 +31,15 @@ _BOUNDARY = "photographs-of-a-benchmark"
 
 
 # --- the room
+
+
+def write_figures(figures: Mapping[str, float], out: Path | None) -> None:
+    """Print the figures as CSV, and write them to `out` where it is given."""
+    rows = [("what", "value"), *((name, f"{value:.4g}") for name, value in figures.items())]
+    csv.writer(sys.stdout).writerows(rows)
+    if out:
+        with out.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
 
 
 def make_photographs(folder: Path, count: int) -> list[Path]:

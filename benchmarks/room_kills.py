@@ -11,15 +11,13 @@ photographs that are not what their name says, pictures that cannot be decoded, 
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import random
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from room_clients import ServedRoom, make_photographs, make_room, read_results, start_clients
+from room_clients import ServedRoom, make_photographs, make_room, read_results, start_clients, write_figures
 from room_load import wait_for_the_queue
 
 
@@ -118,11 +116,7 @@ def main() -> None:
             given.seconds_between,
             given.database,
         )
-    rows = [("what", "value"), *((name, f"{value:.4g}") for name, value in figures.items())]
-    csv.writer(sys.stdout).writerows(rows)
-    if given.out:
-        with given.out.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
+    write_figures(figures, given.out)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ holds fifty is overrun: it answers 503 with a wait, and whatever it accepted is 
 from __future__ import annotations
 
 import argparse
-import csv
 import http.client
 import json
 import resource
@@ -24,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from room_clients import ServedRoom, make_photographs, make_room, marked, read_results, start_clients
+from room_clients import ServedRoom, make_photographs, make_room, marked, read_results, start_clients, write_figures
 
 _SCREENED = 400  # photographs of the run alone: some ten seconds
 
@@ -190,11 +189,7 @@ def main() -> None:
             **figures,
         }
         figures |= overrun(folder / "small", photographs, max(6, given.seconds / 8), given.clients, given.workers)
-    rows = [("what", "value"), *((name, f"{value:.4g}") for name, value in figures.items())]
-    csv.writer(sys.stdout).writerows(rows)
-    if given.out:
-        with given.out.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
+    write_figures(figures, given.out)
 
 
 if __name__ == "__main__":

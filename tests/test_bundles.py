@@ -323,7 +323,7 @@ from pathlib import Path
 from fundoscope.bundles import folder
 part = folder._fresh(Path({str(tmp_path)!r}) / "b")
 (part / "bundle.json").write_text("half")
-folder._sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+folder.flush_to_disk = lambda path: os.kill(os.getpid(), signal.SIGKILL)
 folder._move(part, Path({str(tmp_path)!r}) / "b")
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL

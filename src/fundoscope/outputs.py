@@ -158,6 +158,15 @@ def written_whole(path: Path) -> Generator[Path]:
             beside.unlink(missing_ok=True)
 
 
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk: what comes after may rely on them, whatever breaks."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def cannot_write(error: BaseException) -> bool:
     """Whether an error says that there is no room, or no right, to write."""
     if isinstance(error, OSError) and error.errno is not None:

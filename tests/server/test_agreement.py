@@ -8,7 +8,8 @@ import pytest
 
 from fundoscope.server.errors import NotAllowedError, NotFoundError
 from fundoscope.server.models import EyeReading, Grading, Reading, now
-from fundoscope.server.services.agreement import AgreementQuery, measure_agreement, sees_rop
+from fundoscope.server.services.agreement import measure_agreement, sees_rop
+from fundoscope.server.services.inputs import PeriodQuery
 
 AT = datetime(2026, 6, 15, tzinfo=UTC)
 
@@ -17,7 +18,7 @@ AT = datetime(2026, 6, 15, tzinfo=UTC)
 def measure(room):
     def measure(person, **query):
         with room.database.reading() as session:
-            return measure_agreement(session, person.caller, AgreementQuery(**query), AT)
+            return measure_agreement(session, person.caller, PeriodQuery(**query), AT)
 
     return measure
 

@@ -9,7 +9,8 @@ import pytest
 from fundoscope.evaluation.metrics.intervals import wilson
 from fundoscope.server.errors import NotFoundError
 from fundoscope.server.models import AuditEntry
-from fundoscope.server.services.programme import ProgrammeQuery, measure_programme, measure_share, month_before
+from fundoscope.server.services.inputs import PeriodQuery
+from fundoscope.server.services.programme import measure_programme, measure_share, month_before
 from fundoscope.server.services.sheets import inert_cell
 
 AT = datetime(2026, 6, 15, 12, tzinfo=UTC)
@@ -19,7 +20,7 @@ AT = datetime(2026, 6, 15, 12, tzinfo=UTC)
 def measure(room):
     def measure(person, **query):
         with room.database.reading() as session:
-            return measure_programme(session, person.caller, ProgrammeQuery(**query), AT)
+            return measure_programme(session, person.caller, PeriodQuery(**query), AT)
 
     return measure
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from fundoscope.bundles.card import SCHEMA_VERSION, BaseCard, Card, FileRecord, NickingCard, Parity
 from fundoscope.bundles.read import CARD_FILE, C, verify_task
 from fundoscope.errors import counted
+from fundoscope.outputs import flush_to_disk
 
 CARD_PAGE = "card.md"
 
@@ -126,7 +126,7 @@ def _fresh(out: Path) -> Path:
 def _move(part: Path, out: Path) -> None:
     """Move a finished folder to `out`; its files are flushed to the disk first."""
     for path in (*part.iterdir(), part):
-        _sync(path)
+        flush_to_disk(path)
     old = out.with_name(f".{out.name}.old")
     if out.exists():
         out.replace(old)  # a folder that is not empty cannot be replaced, only moved away
@@ -136,13 +136,5 @@ def _move(part: Path, out: Path) -> None:
         if old.exists():
             old.replace(out)
         raise
-    _sync(out.parent)
+    flush_to_disk(out.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

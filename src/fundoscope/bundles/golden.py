@@ -123,12 +123,13 @@ def add_golden(folder: Path, out: Path | None = None) -> BaseCard:
     """
     card = verify(folder)
     pictures = {name: (kind, encoded) for name, kind, encoded in _draw_pictures(card)}
+    opened = dict(_open_networks(folder, card))
     made = []
     for name, (kind, encoded) in pictures.items():
         tensor = _tensor(card, kind, encoded, name)
         outputs = {
             file: {key: TensorRecord.of_array(value) for key, value in answer(network, tensor).items()}
-            for file, network in _open_networks(folder, card)
+            for file, network in opened.items()
         }
         made.append(GoldenPicture(file=name, kind=kind, tensor=TensorRecord.of_array(tensor), outputs=outputs))
     vectors = GoldenVectors(runtime=runtime_name(), processor=describe_processor(), pictures=tuple(made))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fundoscope.bundles.card import Card, Parity, Stage
-from fundoscope.bundles.folder import parity_lines, replace_folder, write_card_files
+from fundoscope.bundles.folder import card_parity_lines, replace_folder, write_card_files
 from fundoscope.bundles.onnx_files import copy_for_export, export_onnx
 from fundoscope.bundles.quantise import quantise
 from fundoscope.bundles.read import OUTPUTS, load_network, run_outputs
@@ -111,13 +111,13 @@ def write_bundle(
         int8 = _logits(part / INT8_FILE, check)
         each_stage = zip(card.stages, worst, fp32, int8, (labels, None), strict=False)
         parities = [_parity(*stage) for stage in each_stage]
-        lines = [line for parity in parities for line in parity_lines(parity)]
+        card = card.model_copy(update=dict(zip(("parity", "parity_second"), parities, strict=False)))
+        lines = card_parity_lines(card)
         for line in lines:
             say(line)
         if not keep_fp32:
             (part / FP32_FILE).unlink()
-        found = dict(zip(("parity", "parity_second"), parities, strict=False))
-        write_card_files(card.model_copy(update=found), lines, part)
+        write_card_files(card, lines, part)
     return out
 
 

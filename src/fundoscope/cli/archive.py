@@ -47,7 +47,7 @@ def archive_photographs(
     need("pyarrow", what="An archive", extra="analysis")
     console, grader, start, done = Console(quiet), open_grader(), time.perf_counter(), ArchiveCounts()
     with open_archive(manifest, out, grader, command(), part_size, replace, list(locate(bundle).iterdir())) as archive:
-        for _, counts in archive.finished():
+        for counts in archive.finished.values():
             done.add(counts)
         kept = done.photographs
         console.header(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -28,17 +29,12 @@ def show(
 @app.command(name="verify")
 def verify_files(bundle: Annotated[str | None, _WHICH] = None) -> None:
     """Check every file of a bundle and run its network once, a line each; exits with 3 if one is broken."""
-    from fundoscope.errors import BundleError
 
-    broken = False
-    for folder in _folders(bundle):
-        try:
-            print(f"whole   {_run_once(folder)}")
-        except BundleError as error:
-            broken = True
-            print(f"BROKEN  {error}")
-    if broken:
-        raise typer.Exit(BundleError.exit_code)
+    def tell(folder: Path) -> bool:
+        print(f"whole   {_run_once(folder)}")
+        return True
+
+    _judge_each(bundle, tell)
 
 
 @app.command()
@@ -51,27 +47,36 @@ def selftest(
 ) -> None:
     """Run a bundle on its golden vectors: whether this processor and these libraries give its makers' numbers; exits with 3 if not."""
     from fundoscope.bundles.golden import add_golden, check_golden
-    from fundoscope.errors import BundleError, UsageError, counted
+    from fundoscope.errors import UsageError, counted
 
     if add and bundle is None:
         raise UsageError("--add writes into one bundle. Name its folder.")
-    failed = False
-    for folder in _folders(bundle):
-        try:
-            if add:
-                add_golden(folder)
-            test = check_golden(folder)
-        except BundleError as error:
-            failed = True
-            print(f"BROKEN  {error}")
-            continue
-        failed = failed or bool(test.faults)
-        print(
-            f"{'FAILED' if test.faults else 'passed'}  {folder}: {counted(len(test.lines) - 1, 'comparison')}; {test.lines[0]}"
-        )
+
+    def tell(folder: Path) -> bool:
+        if add:
+            add_golden(folder)
+        test = check_golden(folder)
+        verdict = "FAILED" if test.faults else "passed"
+        print(f"{verdict}  {folder}: {counted(len(test.lines) - 1, 'comparison')}; {test.lines[0]}")
         for line in test.lines[1:] if verbose else test.faults:
             print(f"        {line}")
-    if failed:
+        return not test.faults
+
+    _judge_each(bundle, tell)
+
+
+def _judge_each(bundle: str | None, tell: Callable[[Path], bool]) -> None:
+    """Print what `tell` says of each bundle; leaves with 3 where one is broken, or `tell` is False."""
+    from fundoscope.errors import BundleError
+
+    good = True
+    for folder in _folders(bundle):
+        try:
+            good = tell(folder) and good
+        except BundleError as error:
+            good = False
+            print(f"BROKEN  {error}")
+    if not good:
         raise typer.Exit(BundleError.exit_code)
 
 

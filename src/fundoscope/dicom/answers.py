@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from fundoscope.findings import BundleIdentity, Status
+from fundoscope.bundles.card import BaseCard
+from fundoscope.findings import BundleIdentity, Mention, Status
 from fundoscope.imaging import DicomHeader
 
 OUR_SCHEME = "99FUNDOSCOPE"
@@ -36,6 +39,7 @@ class Concept:
 
 RETINOPATHY_OF_PREMATURITY = Concept("415297005", "SCT", "Retinopathy of prematurity")
 RETINA = Concept("5665001", "SCT", "Retina")
+NOT_GRADED = Concept.ours("not-graded", "not graded: nothing is known of this view")
 SIDES = {"right": Concept("24028007", "SCT", "Right"), "left": Concept("7771000", "SCT", "Left")}
 
 
@@ -94,6 +98,15 @@ class AnsweredPhotograph:
     remark: str = ""
     attention: str = ""
 
+    @classmethod
+    def of_mention(cls, mention: Mention, status: Status, headline: str, **answers: Any) -> AnsweredPhotograph:
+        """What is answered of a photograph that was graded; of one that was not, that it must be taken again."""
+        assert mention.header is not None
+        if status is not Status.OK:
+            headline = {Status.REJECTED: "refused, not graded", Status.FAILED: "could not be read"}[status]
+            answers["attention"] = f"{headline}: photograph this eye again, or have it examined"
+        return cls(mention.path, mention.file, mention.header, mention.frame, status, headline, **answers)
+
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
@@ -108,3 +121,14 @@ class Answerer:
     title: str
     options: Mapping[str, object] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_card(
+        cls, command: str, title: str, card: BaseCard, identity: BundleIdentity, options: Mapping[str, object],
+        facts: Mapping[str, str],
+    ) -> Answerer:  # fmt: skip
+        """The answerer of a bundle: its card's facts, and `facts` after them."""
+        own = {
+            "For": card.intended_use, "Trained on": "; ".join(card.trained_on), "Never tested on": "; ".join(card.never_tested_on),
+        }  # fmt: skip
+        return cls(command, identity, f"fundoscope {version('fundoscope')}", title, options, {**own, **facts})

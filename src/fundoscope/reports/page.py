@@ -28,17 +28,25 @@ _IMAGES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 @functools.cache
 def environment() -> Environment:
-    """The templates of this package: values are escaped, and a missing value is an error."""
+    """The templates of this package."""
+    return open_templates("fundoscope.reports", html_language=html_language)
+
+
+def open_templates(package: str, **names: Any) -> Environment:
+    """The templates of a package: values are escaped, and a missing value is an error.
+
+    Names: `_`, `ngettext`, and `names`. Filters: `printable`, and `kept` of texts that answers keep in English.
+    """
     env = Environment(
-        loader=PackageLoader("fundoscope.reports"),
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     env.filters.update(printable=printable, kept=translate_kept)
-    names: dict[str, Any] = {"_": gettext, "ngettext": ngettext, "html_language": html_language}
-    env.globals.update(names)
+    globals_: dict[str, Any] = {"_": gettext, "ngettext": ngettext, **names}
+    env.globals.update(globals_)
     return env
 
 

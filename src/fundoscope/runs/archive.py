@@ -275,23 +275,18 @@ def read_counts(place: Path) -> ArchiveCounts | None:
 
 @dataclass(frozen=True)
 class Archive:
-    """The folder of an archive while it is worked on: parts that are done and parts that are to be done."""
+    """The folder of an archive while it is worked on; `finished` are the counts of the parts that lie there, by their names."""
 
     manifest: Path
     run: RunFolder
     size: int
     parts: int  # in all
     photographs: int
-
-    def finished(self) -> Iterator[tuple[ArchivePart, ArchiveCounts]]:
-        """Parts that lie there, with their counts."""
-        for part in plan_parts(self.manifest, self.size):
-            if (counts := read_counts(self.run.path / part.name)) is not None:
-                yield part, counts
+    finished: dict[str, ArchiveCounts]
 
     def remaining(self) -> Iterator[ArchivePart]:
         """Parts that are still to be written."""
-        return (part for part in plan_parts(self.manifest, self.size) if not (self.run.path / part.name).is_file())
+        return (part for part in plan_parts(self.manifest, self.size) if part.name not in self.finished)
 
 
 @contextmanager
@@ -325,8 +320,9 @@ def open_archive(
     with RunFolder.open(out, values, [manifest, *others], replace) as run:
         for left in out.glob(".part-*.parquet.*"):  # of a worker that was killed
             left.unlink(missing_ok=True)
+        finished = {name: counts for name in names if (counts := read_counts(out / name)) is not None}
         try:
-            yield Archive(manifest, run, size, len(names), photographs)
+            yield Archive(manifest, run, size, len(names), photographs, finished)
         finally:
             with suppress(OSError):
                 (out / PICTURES).rmdir()  # an archive has none

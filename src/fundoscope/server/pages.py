@@ -20,13 +20,13 @@ from typing import Any
 from babel.dates import format_date, format_datetime
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 import fundoscope.imaging.quality
 import fundoscope.nicking.grading.grades  # noqa: F401 - their texts stand in answers, and are translated where they are shown
-from fundoscope.errors import printable
-from fundoscope.languages import LANGUAGES, current_language, gettext, ngettext, speaking, translate_kept
+from fundoscope.languages import LANGUAGES, current_language, gettext, ngettext, speaking
+from fundoscope.reports.page import open_templates
 from fundoscope.server.permissions import Caller
 
 LANGUAGE_COOKIE = "language"
@@ -116,18 +116,8 @@ def environment() -> Environment:
     Names: `_`, `ngettext`, `static("style.css")`, `languages`. Filters: `day` and `moment` of dates, `ago` of days, `age` of a
     number of days, `printable`.
     """
-    env = Environment(
-        loader=PackageLoader("fundoscope.server"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    names: dict[str, Any] = {"_": gettext, "ngettext": ngettext, "static": static_address, "languages": LANGUAGES}
-    env.globals.update(names)
-    env.filters.update(
-        day=write_day, moment=write_moment, ago=write_distance, age=write_age, printable=printable, kept=translate_kept
-    )
+    env = open_templates("fundoscope.server", static=static_address, languages=LANGUAGES)
+    env.filters.update(day=write_day, moment=write_moment, ago=write_distance, age=write_age)
     return env
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import cast
 
 from fundoscope.bundles.card import NickingCard
 from fundoscope.dicom import AnsweredPhotograph, Answerer, CodedAnswer, Concept, CrossingAnswer, DicomAnswers, Measure
+from fundoscope.dicom.answers import NOT_GRADED
 from fundoscope.findings import BundleIdentity, GradedPhotograph, Mention, NickingFinding, Row, Status, counted
 from fundoscope.imaging import Pixels
 from fundoscope.nicking.grading.evidence import PhotographGrading
@@ -18,7 +18,6 @@ from fundoscope.reports.nicking_pictures import draw_boxes
 
 _GRADE = Concept.ours("nicking", "Nicking of the vein at a crossing, grade 0 to 3")
 _GRADES = tuple(Concept.ours(f"nicking-{grade}", f"grade {grade}: {word}") for grade, word in enumerate(WORDS))
-_NOT_GRADED = Concept.ours("not-graded", "not graded: nothing is known of this view")
 _WORST = Concept.ours("worst-nicking", "Worst nicking of the graded crossings")
 _COUNT = Concept.ours("crossings", "Crossings of arteries and veins that were found")
 _MEASURES = {
@@ -44,39 +43,26 @@ def open_dicom_answers(
     card: NickingCard, identity: BundleIdentity, options: Mapping[str, object], folder: Path
 ) -> DicomAnswers:
     """The sink of a grading's DICOM answers."""
-    answerer = Answerer(
-        command="nicking grade", bundle=identity, program=f"fundoscope {importlib.metadata.version('fundoscope')}",
-        title="Crossings of arteries and veins, and their nicking", options=options,
-        facts={
-            "For": card.intended_use, "Trained on": "; ".join(card.trained_on), "Never tested on": "; ".join(card.never_tested_on),
-            "Crossings shown": f"from a confidence of {card.crossings.operating_point.threshold:.3g}",
-        },
-    )  # fmt: skip
+    shown = f"from a confidence of {card.crossings.operating_point.threshold:.3g}"
+    title = "Crossings of arteries and veins, and their nicking"
+    answerer = Answerer.of_card("nicking grade", title, card, identity, options, {"Crossings shown": shown})
     return DicomAnswers(folder, answerer, answer_of, _draw)
 
 
 def answer_of(mention: Mention, rows: Sequence[Row]) -> AnsweredPhotograph:
     """The rows of a photograph as coded answers."""
-    assert mention.header is not None
     status = Status(rows[0]["status"])
     crossings = [row for row in rows if row["crossing"] is not None]
     grades = [row["grade"] for row in crossings if row["grade"] is not None]
-    evaluations: tuple[CodedAnswer, ...] = ()
-    if status is Status.OK:
-        headline = counted(len(crossings), "crossing") if crossings else "no crossing was found; this excludes nothing"
-        headline += f", the worst grade {max(grades)}" if grades else ""
-        evaluations = (CodedAnswer(_WORST, _GRADES[max(grades)]),) if grades else ()
-    else:
-        headline = "refused, not graded" if status is Status.REJECTED else "could not be read"
-        evaluations = (CodedAnswer(_WORST, _NOT_GRADED),)
+    headline = counted(len(crossings), "crossing") if crossings else "no crossing was found; this excludes nothing"
+    headline += f", the worst grade {max(grades)}" if grades else ""
+    worst = NOT_GRADED if status is not Status.OK else _GRADES[max(grades)] if grades else None
     high = [row["crossing"] for row in crossings if row["grade"] is not None and row["grade"] >= _LOOK]
-    attention = f"nicking of grade {_LOOK} or 3 at crossing {', '.join(map(str, high))}" if high else ""
-    if status is not Status.OK:
-        attention = f"{headline}: photograph this eye again, or have it examined"
-    return AnsweredPhotograph(
-        file=mention.path, location=mention.file, header=mention.header, frame=mention.frame, status=status, headline=headline,
-        evaluations=evaluations, measures=(Measure(_COUNT, len(crossings)),) if status is Status.OK else (),
-        crossings=tuple(map(_crossing, crossings)), remark="" if crossings else rows[0]["reason"], attention=attention,
+    return AnsweredPhotograph.of_mention(
+        mention, status, headline, evaluations=() if worst is None else (CodedAnswer(_WORST, worst),),
+        measures=(Measure(_COUNT, len(crossings)),) if status is Status.OK else (), crossings=tuple(map(_crossing, crossings)),
+        remark="" if crossings else rows[0]["reason"],
+        attention=f"nicking of grade {_LOOK} or 3 at crossing {', '.join(map(str, high))}" if high else "",
     )  # fmt: skip
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 from fundoscope.bundles import Bundle
 from fundoscope.dicom import AnsweredPhotograph, Answerer, CodedAnswer, Concept, DicomAnswers, Measure
-from fundoscope.dicom.answers import RETINOPATHY_OF_PREMATURITY
+from fundoscope.dicom.answers import NOT_GRADED, RETINOPATHY_OF_PREMATURITY
 from fundoscope.findings import (
     NOTHING_SEEN,
     BundleIdentity,
@@ -26,7 +25,7 @@ from fundoscope.rop.screening.screener import RopEvidence
 _ROP = {
     "yes": Concept.ours("rop-suspected", "ROP suspected"),
     "no": Concept.ours("rop-not-seen", NOTHING_SEEN),
-    None: Concept.ours("not-graded", "not graded: nothing is known of this view"),
+    None: NOT_GRADED,
 }
 _TREATMENT = {
     "yes": Concept.ours("tr-rop-suspected", "treatment-requiring ROP suspected"),
@@ -42,42 +41,26 @@ def open_dicom_answers(
     bundle: Bundle, identity: BundleIdentity, options: Mapping[str, object], folder: Path
 ) -> DicomAnswers:
     """The sink of a screening's DICOM answers."""
-    card = bundle.card
     point = bundle.stage.operating_point
-    answerer = Answerer(
-        command="rop screen", bundle=identity, program=f"fundoscope {importlib.metadata.version('fundoscope')}",
-        title="Screening for retinopathy of prematurity", options=options,
-        facts={
-            "For": card.intended_use, "Trained on": "; ".join(card.trained_on), "Never tested on": "; ".join(card.never_tested_on),
-            "Threshold": f"{point.threshold:.4g}: {point.rule}, chosen on {point.data}",
-        },
-    )  # fmt: skip
+    threshold = f"{point.threshold:.4g}: {point.rule}, chosen on {point.data}"
+    title = "Screening for retinopathy of prematurity"
+    answerer = Answerer.of_card("rop screen", title, bundle.card, identity, options, {"Threshold": threshold})
     return DicomAnswers(folder, answerer, answer_of, _draw)
 
 
 def answer_of(mention: Mention, rows: Sequence[Row]) -> AnsweredPhotograph:
     """The row of a photograph as a coded answer."""
     (row,) = rows
-    assert mention.header is not None
     status, rop, treatment = Status(row["status"]), row["rop"], row["treatment_requiring"]
     numbers = ((_P_ROP, row["p_rop"]), (_P_TREATMENT, row["p_tr"]), (_QUALITY, row["quality"]))
     evaluations = [CodedAnswer(RETINOPATHY_OF_PREMATURITY, _ROP[rop])]
     if treatment is not None:
         evaluations.append(CodedAnswer(_TREATMENT_QUESTION, _TREATMENT[treatment]))
-    headline = {
-        Status.OK: _ROP[rop].meaning,
-        Status.REJECTED: "refused, not graded",
-        Status.FAILED: "could not be read",
-    }[status]
-    if treatment == "yes":
-        headline = _TREATMENT[treatment].meaning
-    attention = headline if rop == "yes" else ""
-    if status is not Status.OK:
-        attention = f"{headline}: photograph this eye again, or have it examined"
-    return AnsweredPhotograph(
-        file=mention.path, location=mention.file, header=mention.header, frame=mention.frame, status=status, headline=headline,
-        evaluations=tuple(evaluations), measures=tuple(Measure(what, value) for what, value in numbers if value is not None),
-        remark=row["reason"], attention=attention,
+    headline = _TREATMENT[treatment].meaning if treatment == "yes" else _ROP[rop].meaning
+    return AnsweredPhotograph.of_mention(
+        mention, status, headline, evaluations=tuple(evaluations),
+        measures=tuple(Measure(what, value) for what, value in numbers if value is not None), remark=row["reason"],
+        attention=headline if rop == "yes" else "",
     )  # fmt: skip
 
 

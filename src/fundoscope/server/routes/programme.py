@@ -14,12 +14,11 @@ from fundoscope.server.room import Room
 from fundoscope.server.routes.access import TheCaller, TheRoom
 from fundoscope.server.routes.v1 import PROBLEMS
 from fundoscope.server.services import programme, worklist
-from fundoscope.server.services.inputs import check_input
+from fundoscope.server.services.inputs import PeriodQuery, check_input
 from fundoscope.server.services.programme import (
     CoverageRow,
     OverdueInfant,
     ProgrammeFigures,
-    ProgrammeQuery,
     ReadingTimeRow,
 )
 from fundoscope.server.services.sheets import write_sheet
@@ -36,8 +35,8 @@ _SHOWN = 100  # overdue infants on the page; the CSV has all
 @router.get("/programme", response_class=HTMLResponse, include_in_schema=False)
 def show_programme(request: Request, room: TheRoom, caller: TheCaller) -> HTMLResponse:
     """The page of all figures."""
-    fields = {name: text for name, text in request.query_params.items() if name in ProgrammeQuery.model_fields}
-    query = check_input(ProgrammeQuery, fields)
+    fields = {name: text for name, text in request.query_params.items() if name in PeriodQuery.model_fields}
+    query = check_input(PeriodQuery, fields)
     figures = _measure(room, caller, query, "page")
     with room.database.reading() as session:
         sites = worklist.list_sites(session, caller)
@@ -51,7 +50,7 @@ def show_programme(request: Request, room: TheRoom, caller: TheCaller) -> HTMLRe
 @router.get("/programme/{table}.csv", include_in_schema=False)
 def write_table(request: Request, room: TheRoom, caller: TheCaller, table: Table) -> Response:
     """One table as CSV; its words stay English."""
-    query = check_input(ProgrammeQuery, dict(request.query_params))
+    query = check_input(PeriodQuery, dict(request.query_params))
     rows = [row.model_dump() for row in getattr(_measure(room, caller, query, table), table)]
     columns = list(_ROWS[table].model_fields)
     if table in _SHARES:
@@ -65,12 +64,12 @@ def write_table(request: Request, room: TheRoom, caller: TheCaller, table: Table
 
 
 @router.get("/v1/programme")
-def get_programme(room: TheRoom, caller: TheCaller, query: Annotated[ProgrammeQuery, Query()]) -> ProgrammeFigures:
+def get_programme(room: TheRoom, caller: TheCaller, query: Annotated[PeriodQuery, Query()]) -> ProgrammeFigures:
     """Coverage, reading times, and infants who are overdue or lost, by site and month, with 95 % intervals."""
     return _measure(room, caller, query, "api")
 
 
-def _measure(room: Room, caller: Caller, query: ProgrammeQuery, what: str) -> ProgrammeFigures:
+def _measure(room: Room, caller: Caller, query: PeriodQuery, what: str) -> ProgrammeFigures:
     with room.database.reading() as session:
         figures = programme.measure_programme(session, caller, query)
     with room.database.transaction() as session:

@@ -13,8 +13,8 @@ from fundoscope.server.room import Room
 from fundoscope.server.routes.access import TheCaller, TheRoom
 from fundoscope.server.routes.v1 import PROBLEMS
 from fundoscope.server.services import agreement, worklist
-from fundoscope.server.services.agreement import AccuracyRow, AgreementFigures, AgreementQuery, KappaRow
-from fundoscope.server.services.inputs import check_input
+from fundoscope.server.services.agreement import AccuracyRow, AgreementFigures, KappaRow
+from fundoscope.server.services.inputs import PeriodQuery, check_input
 from fundoscope.server.services.sheets import write_sheet
 from fundoscope.server.services.worklist import WorklistQuery
 
@@ -26,8 +26,8 @@ _PARTS = ("hits", "n", "groups", "value", "low", "high")
 @router.get("/second-readings", response_class=HTMLResponse, include_in_schema=False)
 def show_second_readings(request: Request, room: TheRoom, caller: TheCaller) -> HTMLResponse:
     """What the reader is to read again, and the figures."""
-    fields = {name: text for name, text in request.query_params.items() if name in AgreementQuery.model_fields}
-    query = check_input(AgreementQuery, fields)
+    fields = {name: text for name, text in request.query_params.items() if name in PeriodQuery.model_fields}
+    query = check_input(PeriodQuery, fields)
     figures = _measure(room, caller, query)
     with room.database.reading() as session:
         sites = worklist.list_sites(session, caller)
@@ -48,7 +48,7 @@ def show_second_readings(request: Request, room: TheRoom, caller: TheCaller) -> 
 @router.get("/second-readings/{table}.csv", include_in_schema=False)
 def write_table(request: Request, room: TheRoom, caller: TheCaller, table: Literal["kappas", "accuracy"]) -> Response:
     """One table as CSV; its words stay English."""
-    figures = _measure(room, caller, check_input(AgreementQuery, dict(request.query_params)))
+    figures = _measure(room, caller, check_input(PeriodQuery, dict(request.query_params)))
     if table == "kappas":
         text = write_sheet(list(KappaRow.model_fields), [row.model_dump() for row in figures.kappas])
     else:
@@ -65,12 +65,12 @@ def write_table(request: Request, room: TheRoom, caller: TheCaller, table: Liter
 
 
 @router.get("/v1/agreement")
-def get_agreement(room: TheRoom, caller: TheCaller, query: Annotated[AgreementQuery, Query()]) -> AgreementFigures:
+def get_agreement(room: TheRoom, caller: TheCaller, query: Annotated[PeriodQuery, Query()]) -> AgreementFigures:
     """Kappas between readers, and sensitivity and specificity of the tool and of readers, with 95 % intervals."""
     return _measure(room, caller, query)
 
 
-def _measure(room: Room, caller: Caller, query: AgreementQuery) -> AgreementFigures:
+def _measure(room: Room, caller: Caller, query: PeriodQuery) -> AgreementFigures:
     with room.database.reading() as session:
         figures = agreement.measure_agreement(session, caller, query)
     with room.database.transaction() as session:

@@ -19,9 +19,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session, defer, selectinload
 
@@ -41,7 +41,7 @@ from fundoscope.server.models import (
 from fundoscope.server.permissions import Caller, Role
 from fundoscope.server.services import audit
 from fundoscope.server.services.exam_state import DECIDING_KINDS, classify_eye
-from fundoscope.server.services.inputs import BLANK_IS_NONE, Number
+from fundoscope.server.services.inputs import PeriodQuery
 from fundoscope.server.services.programme import Share, measure_share, month_before
 from fundoscope.server.services.second_readings import find_differences, needs_treatment, warrants_referral
 
@@ -103,15 +103,6 @@ class AgreementFigures(BaseModel):
     accuracy: list[AccuracyRow]
 
 
-class AgreementQuery(BaseModel):
-    """Which site (all of the caller's where it is blank), and exams of how many months back, this one included."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    site: Annotated[Number | None, BLANK_IS_NONE] = None
-    months: Annotated[int, Field(ge=1, le=120)] = 12
-
-
 @dataclass(frozen=True)
 class _ReadExam:
     """An exam with its signed readings by kind: the first as it was first signed, and `current`, which speaks for the exam."""
@@ -136,7 +127,7 @@ class _Judged:
 
 
 def measure_agreement(
-    session: Session, caller: Caller, query: AgreementQuery, at: datetime | None = None
+    session: Session, caller: Caller, query: PeriodQuery, at: datetime | None = None
 ) -> AgreementFigures:
     """The figures of the caller's sites. Administrators see every reader by name, a reader themself and the others together."""
     caller.require(Role.READER, Role.ADMINISTRATOR)
@@ -156,7 +147,7 @@ def measure_agreement(
     )  # fmt: skip
 
 
-def record_view(session: Session, caller: Caller, query: AgreementQuery) -> None:
+def record_view(session: Session, caller: Caller, query: PeriodQuery) -> None:
     """Write into the audit log that the figures were looked at."""
     audit.record(session, caller, "agreement.view", site_id=query.site, months=query.months)
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import date
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from fundoscope.errors import UsageError
@@ -37,11 +37,16 @@ def check_note(text: str) -> str:
     return _check_text(text.replace("\r\n", "\n").replace("\r", "\n"), "\n\t")
 
 
+def is_unseen(letter: str) -> bool:
+    """Whether a character cannot be seen: control characters, marks of direction, halves of pairs, ends of lines and paragraphs."""
+    return unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
 def _check_text(text: str, allowed: str) -> str:
     for letter in text:
         if letter in allowed or letter in _JOINERS:
             continue
-        if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+        if is_unseen(letter):
             shown = f"U+{ord(letter):04X}"
             raise _fault(
                 _("This holds a character that cannot be seen ({character}). Type the text anew."), character=shown
@@ -134,6 +139,15 @@ Version = Annotated[Annotated[int, Field(ge=0, le=2**31 - 1)] | None, BLANK_IS_N
 OptionalFlag = Annotated[bool | None, BLANK_IS_NONE]
 #: The number of a row.
 Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+class PeriodQuery(BaseModel):
+    """Which site (all of the caller's where it is blank), and how many months back, this one included."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    site: Annotated[Number | None, BLANK_IS_NONE] = None
+    months: Annotated[int, Field(ge=1, le=120)] = 12
 
 
 def describe_faults(error: ValidationError | Iterable[Mapping[str, Any]]) -> dict[str, str]:

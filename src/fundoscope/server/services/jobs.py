@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, and_, event, func, or_, select, tuple_, update
+from sqlalchemy import Select, event, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -186,10 +186,12 @@ def _unfinished(query: Select[Any], kind: str | None) -> Select[Any]:
 # --- working
 
 
-def take_jobs(session: Session, owner: str, kinds: tuple[str, ...] | None = None) -> list[TakenJob]:
+def take_jobs(
+    session: Session, owner: str, kinds: tuple[str, ...] | None = None, most: int = _MOST_TOGETHER
+) -> list[TakenJob]:
     """Take the next job for `LEASE_SECONDS`: one whose worker died, or else the first that waits; none where there is none.
 
-    Behind it come others of its kind, as many as its handler takes together. The session must be of a writing transaction. Two
+    Behind it come others of its kind, as many as its handler takes together, `most` in all. The session must be of a writing transaction. Two
     workers never take the same job: SQLite has one writer at a time, PostgreSQL skips rows that another worker holds.
     """
     moment = now()
@@ -198,7 +200,7 @@ def take_jobs(session: Session, owner: str, kinds: tuple[str, ...] | None = None
     for query in (left, waiting):
         if kinds is not None:
             query = query.where(Job.kind.in_(kinds))
-        rows = session.scalars(query.limit(_MOST_TOGETHER).with_for_update(skip_locked=True)).all()
+        rows = session.scalars(query.limit(most).with_for_update(skip_locked=True)).all()
         if rows:
             known = HANDLERS.get(rows[0].kind)
             together = [row for row in rows if row.kind == rows[0].kind][: known.together if known else 1]
@@ -208,13 +210,7 @@ def take_jobs(session: Session, owner: str, kinds: tuple[str, ...] | None = None
 
 def take_job(session: Session, owner: str) -> TakenJob | None:
     """Take the next job, and no other behind it; see `take_jobs`."""
-    moment = now()
-    due = or_(
-        and_(Job.state == "running", Job.lease_until < moment), and_(Job.state == "waiting", Job.run_after <= moment)
-    )
-    query = select(Job).where(due).order_by(Job.state, Job.priority, Job.run_after)
-    row = session.scalar(query.limit(1).with_for_update(skip_locked=True))
-    return None if row is None else _take(row, owner, moment)
+    return next(iter(take_jobs(session, owner, most=1)), None)
 
 
 def _take(job: Job, owner: str, moment: datetime) -> TakenJob:

@@ -15,9 +15,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from statistics import median
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -27,7 +27,7 @@ from fundoscope.server.models import Exam, Patient, Site, now
 from fundoscope.server.permissions import EVERYBODY, Caller
 from fundoscope.server.services import audit
 from fundoscope.server.services.due import ENDED, make_infant
-from fundoscope.server.services.inputs import BLANK_IS_NONE, Number
+from fundoscope.server.services.inputs import PeriodQuery
 from fundoscope.server.services.worklist import READ_WITHIN
 
 #: An infant whose last day went by longer ago than this is counted as lost to follow-up.
@@ -99,17 +99,8 @@ class ProgrammeFigures(BaseModel):
     overdue: list[OverdueInfant]
 
 
-class ProgrammeQuery(BaseModel):
-    """Which site (all of the caller's where it is blank) and how many months back, this one included."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    site: Annotated[Number | None, BLANK_IS_NONE] = None
-    months: Annotated[int, Field(ge=1, le=120)] = 12
-
-
 def measure_programme(
-    session: Session, caller: Caller, query: ProgrammeQuery, at: datetime | None = None
+    session: Session, caller: Caller, query: PeriodQuery, at: datetime | None = None
 ) -> ProgrammeFigures:
     """The figures of the caller's sites, as they are at the moment `at` (now). `NotFoundError` for a site of others."""
     caller.require(*EVERYBODY)
@@ -139,7 +130,7 @@ def measure_programme(
     )  # fmt: skip
 
 
-def record_view(session: Session, caller: Caller, query: ProgrammeQuery, what: str) -> None:
+def record_view(session: Session, caller: Caller, query: PeriodQuery, what: str) -> None:
     """Write into the audit log that the figures were looked at, or that a table with codes was taken away."""
     audit.record(session, caller, "programme.view", site_id=query.site, what=what, months=query.months)
 

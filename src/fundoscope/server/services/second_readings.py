@@ -12,8 +12,6 @@ apart. Then a third reader is asked, who sees both; that reading speaks for the 
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -63,8 +61,7 @@ def note_signed(session: Session, caller: Caller, reading: Reading, current: Rea
 
 def draw(session: Session, purpose: str, exam_id: int) -> float:
     """A number from 0 to below 1 for an exam: always the same, and known to nobody without the room's secret."""
-    key = session.get_one(RoomSecret, "draw").value.encode()
-    digest = hmac.new(key, f"{purpose}:{exam_id}".encode(), hashlib.sha256).digest()
+    digest = session.get_one(RoomSecret, "draw").digest(purpose, exam_id)
     return (int.from_bytes(digest[:8]) >> 11) / _STEPS
 
 

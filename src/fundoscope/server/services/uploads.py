@@ -8,7 +8,6 @@ whoever sent it has no receipt; the same file sent again is the same row.
 
 from __future__ import annotations
 
-import os
 import shutil
 import unicodedata
 from collections.abc import Generator, Iterable, Sequence
@@ -25,6 +24,7 @@ from sqlalchemy.orm import Session, joinedload
 from fundoscope.errors import PhotographError
 from fundoscope.folders import is_hidden
 from fundoscope.languages import gettext as _
+from fundoscope.outputs import flush_to_disk
 from fundoscope.server.errors import ConflictError, InvalidError, NotFoundError
 from fundoscope.server.models import Exam, ExamPhotograph
 from fundoscope.server.permissions import CLINICAL, EVERYBODY, Caller, get_owned
@@ -32,7 +32,7 @@ from fundoscope.server.scratch import clear_scratch, make_scratch
 from fundoscope.server.services import audit, jobs, judging
 from fundoscope.server.services.archives import ArchiveError, unpack
 from fundoscope.server.services.exam_state import refresh_exam
-from fundoscope.server.services.inputs import Line
+from fundoscope.server.services.inputs import Line, is_unseen
 from fundoscope.server.services.patients import write_correction
 from fundoscope.server.services.placing import PlaceGuess, guess_place
 from fundoscope.server.services.sniffing import SniffedPhotograph, is_archive, sniff_photograph
@@ -183,19 +183,11 @@ def keep_files(found: Iterable[SortedFile], settings: ServerSettings) -> None:
         if not place.parent.is_dir():
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             folders.add(place.parent.parent)
-        _force(each.sent.file)
+        flush_to_disk(each.sent.file)
         each.sent.file.chmod(0o600)
         each.sent.file.replace(place)
     for folder in folders:
-        _force(folder)
-
-
-def _force(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        flush_to_disk(folder)
 
 
 # --- the transaction
@@ -325,9 +317,7 @@ def taken_day(taken_at: str) -> date | None:
 def clean_name(path: str) -> str:
     """The name of a file without its folders, as it can be shown anywhere; "photograph" where nothing is left."""
     name = unicodedata.normalize("NFC", path).replace("\\", "/").rstrip("/").rpartition("/")[2]
-    name = "".join(
-        letter for letter in name if unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-    )
+    name = "".join(letter for letter in name if not is_unseen(letter))
     name = " ".join(name.split())
     if len(name) > _LONGEST_NAME:
         stem, dot, ending = name.rpartition(".")
