@@ -88,6 +88,7 @@ def test_without_bilinear_pooling_the_evidence_is_the_class_activation(streams):
 
 
 def test_excitation_begins_as_nothing_and_weighs_maps_by_their_mean():
+    torch.manual_seed(0)
     excited, x = excitation(8), torch.rand(2, 8, 3, 3)
     torch.testing.assert_close(excited(x), x)
     torch.nn.init.normal_(excited.fc2.weight, std=3.0)
