@@ -3,6 +3,7 @@
 people     sites, accounts, sessions, tokens
 clinic     patients -> exams -> photographs -> gradings; corrections
 readings   readings of exams, who is to read again, signed reports
+traffic    destinations of answers, sources of photographs, what was sent and found there
 work       jobs, audit log, secrets of the room
 """
 
@@ -19,6 +20,7 @@ from fundoscope.server.models.clinic import (
 )
 from fundoscope.server.models.people import ApiToken, Membership, OneTimeLink, SignInSession, Site, User
 from fundoscope.server.models.readings import CrossingReading, EyeReading, Reading, ReadingTask, SignedReport
+from fundoscope.server.models.traffic import DicomDestination, DicomSource, SentObject, SourceItem
 from fundoscope.server.models.work import AuditEntry, Job, RoomSecret
 
 __all__ = [
@@ -29,6 +31,8 @@ __all__ = [
     "Base",
     "Correction",
     "CrossingReading",
+    "DicomDestination",
+    "DicomSource",
     "Exam",
     "ExamPhotograph",
     "EyeReading",
@@ -43,9 +47,11 @@ __all__ = [
     "ReadingTask",
     "Recorded",
     "RoomSecret",
+    "SentObject",
     "SignInSession",
     "SignedReport",
     "Site",
+    "SourceItem",
     "User",
     "UtcTime",
     "now",

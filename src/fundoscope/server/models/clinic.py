@@ -91,6 +91,7 @@ class Exam(OfSite, Recorded):
 
 class ExamPhotograph(OfSite, Recorded):
     """One photograph of an exam. `digest` is SHA-256 of its bytes, and names its file; the same file twice in an exam is one row.
+    So is the same DICOM photograph in other bytes, as a PACS may give it.
 
     `eye` is `right`, `left` or blank; `view` one of `VIEWS` or blank; `placed` is False while both are only guessed. `state`:
     `waiting`, `graded`, `refused` (by the grader: `reason`), `failed`, `withdrawn` (by a person: `withdrawn_reason`).
@@ -112,6 +113,8 @@ class ExamPhotograph(OfSite, Recorded):
     placed: Mapped[bool] = mapped_column(default=False)
     taken_at: Mapped[str] = mapped_column(String(30), default="")  # as the camera wrote it, without a time zone
     camera: Mapped[str] = mapped_column(String(200), default="")
+    study: Mapped[str] = mapped_column(String(64), default="")  # UIDs of a DICOM file; blank for another one
+    sop_instance: Mapped[str] = mapped_column(String(64), default="", index=True)
     state: Mapped[str] = mapped_column(String(20), default="waiting", index=True)
     reason: Mapped[str] = mapped_column(Text, default="")
     withdrawn_reason: Mapped[str] = mapped_column(Text, default="")
