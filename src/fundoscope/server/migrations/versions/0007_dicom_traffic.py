@@ -58,9 +58,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("exam_id", sa.Integer(), nullable=True),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["source_id"], ["dicom_sources.id"], name=op.f("fk_dicom_source_items_source_id")
-        ),
+        sa.ForeignKeyConstraint(["source_id"], ["dicom_sources.id"], name=op.f("fk_dicom_source_items_source_id")),
         sa.ForeignKeyConstraint(["exam_id"], ["exams.id"], name=op.f("fk_dicom_source_items_exam_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dicom_source_items")),
         sa.UniqueConstraint("source_id", "key", name=op.f("uq_dicom_source_items_source_id_key")),
