@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fundoscope.cli.options import Quiet
 
-app = typer.Typer(help="DICOM photographs: taking out what tells whose they are.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from fundoscope.server.dicom.peers import DimsePeer
+
+app = typer.Typer(
+    help="DICOM photographs: taking out what tells whose they are; trying out the way to a PACS.", no_args_is_help=True
+)
+Peer = Annotated[str, typer.Argument(metavar="TITLE@HOST:PORT", help="Whom to call, such as ORTHANC@127.0.0.1:4242.")]
+Calling = Annotated[str, typer.Option(help="What we call ourselves; a PACS often wants to know it beforehand.")]
+Secured = Annotated[bool, typer.Option("--tls", help="By TLS, with the certificates that the system believes.")]
+Authority = Annotated[Path | None, typer.Option(help="By TLS: certificates that are believed, PEM.")]
+Certificate = Annotated[Path | None, typer.Option(help="By TLS: our certificate, PEM, with --key.")]
+Key = Annotated[Path | None, typer.Option(help="By TLS: the private key of the certificate, PEM.")]
+OUR_TITLE = "FUNDOSCOPE"
 
 
 @app.callback()
 def _dicom() -> None:
-    """DICOM photographs: taking out what tells whose they are."""
+    """DICOM photographs: taking out what tells whose they are; trying out the way to a PACS."""
 
 
 @app.command()
@@ -77,3 +89,104 @@ def deidentify(
         console.say(f"not among them: {found.skipped.describe()}")
     console.say(f"look at each before it is given away: {out}")
     raise typer.Exit(1 if counts[WRITTEN] < len(done) else 0)
+
+
+@app.command()
+def echo(
+    peer: Peer,
+    calling: Calling = OUR_TITLE,
+    tls: Secured = False,
+    authority: Authority = None,
+    certificate: Certificate = None,
+    key: Key = None,
+) -> None:
+    """Ask a PACS or a camera whether it hears us (C-ECHO).
+
+    Exit codes: 0 it answered, 1 it did not, and why, 2 the call is wrong.
+    """
+    called = _peer(peer, calling, tls, authority, certificate, key)
+    from fundoscope.errors import printable
+    from fundoscope.server.dicom.peers import send_echo
+
+    program = send_echo(called)
+    print(f"{called} answers{f': {printable(program)}' if program else ''}")
+
+
+@app.command()
+def send(
+    files: Annotated[
+        list[Path], typer.Argument(help="DICOM files, and folders of them: photographs, answers, anything.")
+    ],
+    to: Annotated[str, typer.Option(metavar="TITLE@HOST:PORT", help="Where to, such as ORTHANC@127.0.0.1:4242.")],
+    calling: Calling = OUR_TITLE,
+    commit: Annotated[
+        bool,
+        typer.Option("--commit", help="Ask it to answer for what it took (storage commitment), and wait for that."),
+    ] = False,
+    wait: Annotated[float, typer.Option(help="Seconds that are waited for the answer to --commit.", min=0)] = 30.0,
+    tls: Secured = False,
+    authority: Authority = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    quiet: Quiet = False,
+) -> None:
+    """Send DICOM files to a PACS (C-STORE), all by one association. A line for each that was not stored, or with a warning.
+
+    Exit codes: 0 all are stored (and committed, where --commit asks for it), 1 some are not, each with the reason, 2 the call is
+    wrong.
+    """
+    destination = _peer(to, calling, tls, authority, certificate, key, commitment=commit, commitment_seconds=wait)
+    from fundoscope.cli.console import Console
+    from fundoscope.server.dicom.commitment import HeardReports
+    from fundoscope.server.dicom.sender import send_by_dimse
+
+    chosen = _dicom_files(files)
+    console, reports = Console(quiet), HeardReports()
+    console.header(files=len(chosen), to=destination)
+    with console.stages() as report:
+        done = send_by_dimse(destination, chosen, reports, lambda count: report("files", count, len(chosen)))
+    good = [one for one in done if one.result == "stored" and one.commitment in ("", "committed")]
+    for one in done:
+        if one not in good or one.warning:
+            later = "; no report on commitment yet" if one.commitment == "asked" else ""
+            print(f"{one.path}: {one.said}{later}")
+    console.say(f"stored: {sum(one.result == 'stored' for one in done)} of {len(done)}")
+    if commit:
+        console.say(f"committed: {sum(one.commitment == 'committed' for one in done)} of {len(done)}")
+    raise typer.Exit(0 if len(good) == len(done) else 1)
+
+
+def _peer(
+    address: str, calling: str, tls: bool, authority: Path | None, certificate: Path | None, key: Path | None, **more: Any
+) -> DimsePeer:  # fmt: skip
+    """The peer that a call names; raises `UsageError` for what is none, and where packages are missing."""
+    from fundoscope.errors import need
+
+    need("pydicom", "pynetdicom", what="fundoscope dicom", extra="dicom")
+    from fundoscope.server.dicom.peers import DimsePeer
+
+    secured = tls or any(each is not None for each in (authority, certificate, key))
+    files = {"authority": authority, "certificate": certificate, "key": key} if secured else None
+    return DimsePeer.parse(address, calling=calling, tls=files, **more)
+
+
+def _dicom_files(named: list[Path]) -> list[Path]:
+    """The files that were named, and those with a DICOM preamble in folders that were; raises `UsageError` where there are none."""
+    from fundoscope.errors import UsageError
+
+    found: list[Path] = []
+    for each in named:
+        if each.is_dir():
+            found += [path for path in sorted(each.rglob("*")) if path.is_file() and _has_preamble(path)]
+        elif each.exists():
+            found.append(each)
+        else:
+            raise UsageError(f"{each}: there is no such file. Name DICOM files, or folders of them.")
+    if not found:
+        raise UsageError(f"{named[0]}: holds no DICOM file. Name DICOM files, or folders of them.")
+    return list(dict.fromkeys(found))
+
+
+def _has_preamble(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
