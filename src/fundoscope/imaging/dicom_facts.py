@@ -13,7 +13,7 @@ MAX_BYTES = 512 * 1024 * 1024  # of a file, and of what a deflated one unfolds t
 class DicomHeader:
     """The header of a DICOM photograph; blank where the file is silent.
 
-    `patient_name` has its groups as in the file: alphabetic=ideographic=phonetic. `exam_date` is YYYY-MM-DD. `eye` is right,
+    `patient_name` has its groups as in the file: alphabetic=ideographic=phonetic. `exam_date` and `birth_date` are YYYY-MM-DD. `eye` is right,
     left or blank; `view` what its view code means; `frames` how many pictures it holds. `doubts` says in whole sentences what
     is burnt into the picture, or contradicts itself. `other_kind` is what the object is where it is no photograph of an eye.
     """
@@ -33,6 +33,7 @@ class DicomHeader:
     frames: int = 1
     doubts: tuple[str, ...] = ()
     other_kind: str = ""
+    birth_date: str = ""
 
     @property
     def patient(self) -> str:

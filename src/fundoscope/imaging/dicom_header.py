@@ -190,7 +190,7 @@ def _describe(dataset: Dataset) -> DicomHeader:
         accession=text_of(dataset, "AccessionNumber"), exam_date=date, eye=eye,
         view=text_of(views[0], "CodeMeaning") or text_of(views[0], "CodeValue") if views else "",
         device=" ".join(filter(None, device)), frames=min(max(count, 1), _MAX_FRAMES), doubts=tuple(doubts),
-        other_kind=_other_kind(dataset, sop_class),
+        other_kind=_other_kind(dataset, sop_class), birth_date=born,
     )  # fmt: skip
 
 

@@ -64,6 +64,23 @@ class SingleSignOn(BaseModel):
         return None if self.client_secret_file is None else self.client_secret_file.read_text().strip()
 
 
+class TrafficSettings(BaseModel):
+    """How patient the room is with a PACS and with cameras; seconds, counts.
+
+    An answer that was not taken waits `first_wait_seconds`, each further time twice as long up to `longest_wait_seconds`, and is
+    given up after `attempts`: a week.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    settle_seconds: Annotated[float, Field(ge=0)] = 60  # after the last photograph was judged: more of them may come
+    first_wait_seconds: Annotated[float, Field(gt=0)] = 30
+    longest_wait_seconds: Annotated[float, Field(gt=0)] = 3600
+    attempts: Size = 175
+    answer_seconds: Annotated[float, Field(gt=0)] = 60  # that one answer of another system may take
+    whole_seconds: Annotated[float, Field(ge=0)] = 10  # that a file in a watched folder has not changed before it is taken
+
+
 class ServerSettings(BaseModel):
     """One reading room.
 
@@ -87,6 +104,7 @@ class ServerSettings(BaseModel):
     debug: bool = False  # what nobody foresaw is raised on, for makers
     limits: UploadLimits = UploadLimits()
     rates: RateLimits = RateLimits()
+    traffic: TrafficSettings = TrafficSettings()
     single_sign_on: SingleSignOn | None = None
     metrics_token_file: Path | None = None  # who asks for /metrics from beyond loopback sends the token in it
 

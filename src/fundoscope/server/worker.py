@@ -37,7 +37,10 @@ _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Takes jobs and does them, by `threads` at once, until `stop`. `on_done` is told the exam of every job that ended."""
+    """Takes jobs and does them, by `threads` at once, until `stop`. `on_done` is told the exam of every job that ended.
+
+    Jobs of another lane than the first have one thread a lane beside these.
+    """
 
     def __init__(self, room: Room, threads: int, on_done: Callable[[int], None] = lambda _: None) -> None:
         self._room = room
@@ -48,7 +51,12 @@ class Worker:
         self._stopped = threading.Event()
         self._held: dict[int, jobs.TakenJob] = {}
         self._idle = threading.Event()
-        self._threads = [threading.Thread(target=self._work, name=f"jobs {n}", daemon=True) for n in range(threads)]
+        kinds = jobs.lanes()
+        wanted = [("", kinds.pop("", ()))] * threads + list(kinds.items())
+        self._threads = [
+            threading.Thread(target=self._work, args=(some,), name=f"jobs {lane}{n}", daemon=True)
+            for n, (lane, some) in enumerate(wanted)
+        ]
         self._leases = threading.Thread(target=self._prolong_leases, name="leases", daemon=True)
 
     def start(self) -> None:
@@ -71,14 +79,14 @@ class Worker:
         self._idle.set()
         self._leases.join()
 
-    def _work(self) -> None:
+    def _work(self, kinds: tuple[str, ...]) -> None:
         taken: list[jobs.TakenJob] = []
         while taken or not self._stopped.is_set():
             rings = self._rings
             try:
-                taken = taken or self._take()
+                taken = taken or self._take(kinds)
                 if taken:
-                    taken = self._do(taken)
+                    taken = self._do(taken, kinds)
                     continue
             except Exception:  # noqa: BLE001 - the database is away or busy; what was held is taken again when its lease ends
                 _log.exception("a worker could not reach its queue")
@@ -87,16 +95,16 @@ class Worker:
                 if self._rings == rings and not self._stopped.is_set():
                     self._woken.wait(POLL_SECONDS)
 
-    def _take(self) -> list[jobs.TakenJob]:
+    def _take(self, kinds: tuple[str, ...]) -> list[jobs.TakenJob]:
         """The next jobs; SQLite's one writer is not disturbed where there is none."""
         with self._room.database.reading() as session:
-            moment = jobs.next_moment(session)
+            moment = jobs.next_moment(session, kinds)
         if moment is None or moment > jobs.now() or self._stopped.is_set():
             return []
         with self._room.database.transaction() as session:
-            return jobs.take_jobs(session, self._owner, tuple(jobs.HANDLERS))
+            return jobs.take_jobs(session, self._owner, kinds)
 
-    def _do(self, taken: list[jobs.TakenJob]) -> list[jobs.TakenJob]:
+    def _do(self, taken: list[jobs.TakenJob], kinds: tuple[str, ...]) -> list[jobs.TakenJob]:
         """Do jobs, write all their answers, and take the next ones in the transaction that finishes these."""
         self._held.update((job.id, job) for job in taken)
         found: list[tuple[jobs.TakenJob, jobs.WriteAnswer]] = []
@@ -107,12 +115,12 @@ class Worker:
                 except Exception as error:  # noqa: BLE001 - one job must not end the worker
                     self._fail(job, error)
             try:
-                return self._finish(found, take=True)
+                return self._finish(found, kinds)
             except Exception:  # noqa: BLE001 - one of them is at fault: each by itself, below
                 _log.exception("answers could not be written together")
             for one in found:
                 try:
-                    self._finish([one], take=False)
+                    self._finish([one], ())
                 except jobs.LeaseLostError:
                     _log.warning("job %s took so long that another worker has it", one[0].id)
                 except Exception as error:  # noqa: BLE001 - as above
@@ -124,17 +132,24 @@ class Worker:
             for exam in {job.payload["exam"] for job in taken if isinstance(job.payload.get("exam"), int)}:
                 self._on_done(exam)
 
-    def _finish(self, found: Sequence[tuple[jobs.TakenJob, jobs.WriteAnswer]], take: bool) -> list[jobs.TakenJob]:
+    def _finish(
+        self, found: Sequence[tuple[jobs.TakenJob, jobs.WriteAnswer]], kinds: tuple[str, ...]
+    ) -> list[jobs.TakenJob]:
         with self._room.database.transaction() as session:
             for _, write in found:
                 write(session)
             if found:
                 jobs.finish_jobs(session, [job for job, _ in found])
-            if not take or self._stopped.is_set():
+            if not kinds or self._stopped.is_set():
                 return []
-            return jobs.take_jobs(session, self._owner, tuple(jobs.HANDLERS))
+            return jobs.take_jobs(session, self._owner, kinds)
 
     def _fail(self, job: jobs.TakenJob, error: Exception) -> None:
+        if isinstance(error, jobs.TryAgainError):
+            _log.warning("job %s of kind %s is done again later, attempt %s", job.id, job.kind, job.attempts)
+            with suppress(jobs.LeaseLostError), self._room.database.transaction() as session:
+                jobs.fail_job(session, job, str(error), error.wait, error.attempts)
+            return
         _log.error("job %s of kind %s failed, attempt %s", job.id, job.kind, job.attempts, exc_info=error)
         with suppress(jobs.LeaseLostError), self._room.database.transaction() as session:
             jobs.fail_job(session, job, f"{type(error).__name__}: {error}")

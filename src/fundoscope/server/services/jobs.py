@@ -33,6 +33,14 @@ _ERROR_LENGTH = 2000  # characters of an error that are kept
 _SHORTEST_RETRY, _LONGEST_RETRY = 2, 120  # seconds that are told to who met a full queue
 
 
+class TryAgainError(Exception):
+    """Somebody outside of the room cannot do their part now: the job waits `wait` seconds, and is given up after `attempts`."""
+
+    def __init__(self, why: str, wait: float, attempts: int) -> None:
+        super().__init__(why)
+        self.wait, self.attempts = wait, attempts
+
+
 class LeaseLostError(Exception):
     """The job was taken by another worker meanwhile; what was found is thrown away."""
 
@@ -59,12 +67,14 @@ WriteAnswer = Callable[[Session], None]
 class JobHandler:
     """How jobs of one kind are done, and what is to be written where they are given up (with the reason).
 
-    `together` of them are taken at once where so many wait, and their answers are written in one transaction.
+    `together` of them are taken at once where so many wait, and their answers are written in one transaction. Jobs of a `lane` of
+    their own have a thread of their own: who waits for another system must not hold up those that judge.
     """
 
     work: Callable[[Room, TakenJob], WriteAnswer]
     give_up: Callable[[Session, TakenJob, str], None] | None = None
     together: int = 1
+    lane: str = ""
 
 
 HANDLERS: dict[str, JobHandler] = {}
@@ -72,18 +82,26 @@ _listeners: list[Callable[[], None]] = []
 
 
 def handler(
-    kind: str, give_up: Callable[[Session, TakenJob, str], None] | None = None, together: int = 1
+    kind: str, give_up: Callable[[Session, TakenJob, str], None] | None = None, together: int = 1, lane: str = ""
 ) -> Callable[[Callable[[Room, TakenJob], WriteAnswer]], Callable[[Room, TakenJob], WriteAnswer]]:
     """Decorate the function that does jobs of a kind; `give_up` writes that one failed for the last time.
 
-    See `JobHandler` for `together`.
+    See `JobHandler` for `together` and `lane`.
     """
 
     def register(work: Callable[[Room, TakenJob], WriteAnswer]) -> Callable[[Room, TakenJob], WriteAnswer]:
-        HANDLERS[kind] = JobHandler(work, give_up, together)
+        HANDLERS[kind] = JobHandler(work, give_up, together, lane)
         return work
 
     return register
+
+
+def lanes() -> dict[str, tuple[str, ...]]:
+    """The kinds of jobs of each lane."""
+    found: dict[str, tuple[str, ...]] = {}
+    for kind, known in HANDLERS.items():
+        found[known.lane] = (*found.get(known.lane, ()), kind)
+    return found
 
 
 def on_added(wake: Callable[[], None]) -> Callable[[], None]:
@@ -234,15 +252,17 @@ def finish_jobs(session: Session, taken: Sequence[TakenJob]) -> None:
         raise LeaseLostError(", ".join(lost.values()))
 
 
-def fail_job(session: Session, job: TakenJob, error: str) -> bool:
-    """Write that an attempt failed: the job waits, longer each time, or after `MAX_ATTEMPTS` is given up; True if so.
+def fail_job(
+    session: Session, job: TakenJob, error: str, wait: float | None = None, attempts: int = MAX_ATTEMPTS
+) -> bool:
+    """Write that an attempt failed: the job waits (seconds; longer each time), or after `attempts` is given up; True if so.
 
     What its handler writes for a job that was given up is written, too. Raises `LeaseLostError` as `finish_jobs` does.
     """
     error = error[-_ERROR_LENGTH:]
-    if job.attempts < MAX_ATTEMPTS:
-        wait = timedelta(seconds=FIRST_WAIT_SECONDS * 4 ** (job.attempts - 1))
-        if not _change(session, job, state="waiting", lease_until=None, error=error, run_after=now() + wait):
+    if job.attempts < attempts:
+        pause = timedelta(seconds=FIRST_WAIT_SECONDS * 4 ** (job.attempts - 1) if wait is None else wait)
+        if not _change(session, job, state="waiting", lease_until=None, error=error, run_after=now() + pause):
             raise LeaseLostError(job.key)
         return False
     if not _change(session, job, state="failed", lease_until=None, error=error, finished_at=now()):
@@ -265,10 +285,12 @@ def _change(session: Session, job: TakenJob, **values: Any) -> bool:
     return held is not None
 
 
-def next_moment(session: Session) -> datetime | None:
+def next_moment(session: Session, kinds: Sequence[str] | None = None) -> datetime | None:
     """When the next job may be taken: one that waits for its time, or whose lease ends; None where there is none."""
     waiting = select(func.min(Job.run_after)).where(Job.state == "waiting")
     left = select(func.min(Job.lease_until)).where(Job.state == "running")
+    if kinds is not None:
+        waiting, left = waiting.where(Job.kind.in_(kinds)), left.where(Job.kind.in_(kinds))
     return min(filter(None, (session.scalar(waiting), session.scalar(left))), default=None)
 
 

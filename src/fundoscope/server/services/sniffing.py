@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fundoscope.errors import PhotographError
+from fundoscope.imaging import DicomHeader
 from fundoscope.imaging.dicom_header import read_dicom_header
 from fundoscope.imaging.headers import check_size, jpeg_header, png_header
 from fundoscope.imaging.kinds import foreign_kind, format_of
@@ -44,7 +45,7 @@ _EXPORT = "Export the photograph as JPEG, PNG or TIFF."
 class SniffedPhotograph:
     """What the header of a photograph tells; size None where only decoding would tell it, text blank where nothing does.
 
-    `doubts` says in whole sentences what a DICOM header contradicts; `patient` and `view` are as it writes them.
+    `doubts` says in whole sentences what a DICOM header contradicts; `patient` and `view` are as it writes them; `header` is all of it.
     """
 
     media_type: str
@@ -56,6 +57,7 @@ class SniffedPhotograph:
     view: str = ""
     patient: str = ""
     doubts: tuple[str, ...] = ()
+    header: DicomHeader | None = None
 
 
 def is_archive(path: Path) -> bool:
@@ -102,6 +104,7 @@ def _sniff_dicom(path: Path, name: str) -> SniffedPhotograph:
         header.view,
         header.patient,
         header.doubts,
+        header,
     )
 
 

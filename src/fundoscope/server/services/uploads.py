@@ -40,6 +40,7 @@ from fundoscope.server.settings import ServerSettings, UploadLimits
 
 _INCOMING = "incoming"
 _LONGEST_NAME = 200  # characters that are shown
+_LONGEST_UID = 64  # characters (PS3.5, 9.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def sort_files(sent: Iterable[SentFile], folder: Path, limits: UploadLimits) -> 
         if is_hidden(Path(clean_name(each.name)).name):
             continue
         if not each.size or not is_archive(each.file):
-            found.append(_sort_one(each, limits))
+            found.append(sort_one(each, limits))
             continue
         try:
             for entry in unpack(each.file, folder, limits, limits.files - len(found), left):
@@ -149,14 +150,15 @@ def sort_files(sent: Iterable[SentFile], folder: Path, limits: UploadLimits) -> 
                 if entry.refused:
                     found.append(SortedFile(name, refused=entry.refused))
                 elif entry.file is not None:
-                    found.append(_sort_one(SentFile(name, entry.file, entry.size, entry.digest), limits))
+                    found.append(sort_one(SentFile(name, entry.file, entry.size, entry.digest), limits))
         except ArchiveError as error:
             found.append(SortedFile(each.name, refused=str(error)))
         each.file.unlink(missing_ok=True)
     return found
 
 
-def _sort_one(sent: SentFile, limits: UploadLimits) -> SortedFile:
+def sort_one(sent: SentFile, limits: UploadLimits) -> SortedFile:
+    """One file that is no archive, with what its header tells or why it is refused."""
     if sent.size > limits.file_bytes:
         reason = _("It is larger than {most} MB. Export it smaller.").format(most=limits.file_bytes >> 20)
         return SortedFile(sent.name, refused=reason)
@@ -202,8 +204,8 @@ def add_photographs(
     """
     exam = _open_exam(session, caller, exam_id, lock=True)
     digests = {each.sent.digest for each in found if each.sent is not None}
-    there, elsewhere = _find_same(session, exam, digests)
-    jobs.require_place(session, limits.waiting_jobs, len(digests) - len(there), judging.KIND)
+    there, elsewhere = _find_same(session, exam, digests, {_sop_instance(each) for each in found} - {""})
+    jobs.require_place(session, limits.waiting_jobs, len(digests - there.keys()), judging.KIND)
     items = []
     added: list[ExamPhotograph] = []
     for each in found:
@@ -211,9 +213,11 @@ def add_photographs(
         if each.sent is None or each.facts is None:
             items.append(ReceiptItem(file=shown, outcome="refused", reason=each.refused))
             continue
-        known = there.get(each.sent.digest)
+        known = there.get(each.sent.digest) or there.get(_sop_instance(each))
         if known is None:
             known = there[each.sent.digest] = _add_one(session, caller, exam, each, shown)
+            if known.sop_instance:
+                there[known.sop_instance] = known
             added.append(known)
             remark = _remark(exam, each, elsewhere.get(each.sent.digest))
             items.append(
@@ -264,6 +268,7 @@ def _add_one(session: Session, caller: Caller, exam: Exam, found: SortedFile, sh
         site_id=exam.site_id, exam_id=exam.id, digest=sent.digest, file_name=shown, file_bytes=sent.size,
         media_type=facts.media_type, width=facts.width, height=facts.height, eye=found.guess.eye, view=found.guess.view,
         taken_at=facts.taken_at or (found.guess.day.isoformat() if found.guess.day else ""), camera=facts.camera,
+        study=_short_uid(facts.header.study) if facts.header else "", sop_instance=_sop_instance(found),
         created_by=caller.user_id, created_via=caller.via,
     )  # fmt: skip
     session.add(photograph)
@@ -271,28 +276,44 @@ def _add_one(session: Session, caller: Caller, exam: Exam, found: SortedFile, sh
     return photograph
 
 
-def _find_same(session: Session, exam: Exam, digests: set[str]) -> tuple[dict[str, ExamPhotograph], dict[str, int]]:
-    """Photographs with these bytes: those of the exam, and the exams of other patients of the site, of which one is a mistake."""
+def _find_same(
+    session: Session, exam: Exam, digests: set[str], instances: set[str]
+) -> tuple[dict[str, ExamPhotograph], dict[str, int]]:
+    """Photographs with these bytes or UIDs: those of the exam by both, and by their bytes the exams of other patients that hold them.
+
+    One of two patients with the same photograph is a mistake.
+    """
+    same = ExamPhotograph.digest.in_(digests)
+    same = same | ExamPhotograph.sop_instance.in_(instances) if instances else same
     query = (
         select(ExamPhotograph, Exam.patient_id)
         .join(Exam, Exam.id == ExamPhotograph.exam_id)
-        .where(ExamPhotograph.digest.in_(digests), ExamPhotograph.site_id == exam.site_id)
+        .where(same, ExamPhotograph.site_id == exam.site_id)
     )
     rows = session.execute(query).all() if digests else []
-    there = {row.digest: row for row, _ in rows if row.exam_id == exam.id}
+    there = {name: row for row, _ in rows if row.exam_id == exam.id for name in (row.sop_instance, row.digest) if name}
     elsewhere = {
         row.digest: row.exam_id for row, patient in rows if patient != exam.patient_id and row.state != "withdrawn"
     }
     return there, elsewhere
 
 
+def _sop_instance(found: SortedFile) -> str:
+    """The UID of a DICOM photograph; blank for a file of another kind."""
+    return _short_uid(found.facts.header.sop_instance) if found.facts and found.facts.header else ""
+
+
+def _short_uid(uid: str) -> str:
+    """A UID; blank where it is longer than UIDs are."""
+    return uid if len(uid) <= _LONGEST_UID else ""
+
+
 def _remark(exam: Exam, found: SortedFile, elsewhere: int | None) -> str:
     """What a person should look at though the photograph was taken."""
     remarks = list(found.facts.doubts) if found.facts else []
-    if found.facts and found.facts.patient and found.facts.patient.split(" (")[0] != exam.patient.code:
-        remarks.append(
-            _("Its header names the patient {code}. Is it the right patient?").format(code=found.facts.patient[:64])
-        )
+    named = found.facts.patient if found.facts else ""
+    if named and exam.patient.code not in (named, named.split(" (")[0]):
+        remarks.append(_("Its header names the patient {code}. Is it the right patient?").format(code=named[:64]))
     if elsewhere is not None:
         remarks.append(
             _("Exam {number} of another patient holds this very file. Is it the right patient?").format(

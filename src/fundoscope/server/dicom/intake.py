@@ -1,0 +1,252 @@
+"""Photographs that come by themselves, from a PACS, a camera or a folder: their patient and exam are found, or made.
+
+The way of each is that of an upload: it is sorted, kept, written down with the job that judges it. What cannot be taken is refused
+with the reason; what the room holds already is not taken again, in whichever way it came before.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from fundoscope.imaging import DicomHeader
+from fundoscope.languages import gettext as _
+from fundoscope.server.errors import BusyError, ConflictError, InvalidError, ServerError
+from fundoscope.server.models import Exam, ExamPhotograph, Patient
+from fundoscope.server.permissions import Caller, Role
+from fundoscope.server.room import Room
+from fundoscope.server.services import exams, patients, uploads
+from fundoscope.server.services.exams import NewExam
+from fundoscope.server.services.inputs import check_input
+from fundoscope.server.services.patients import NewPatient
+from fundoscope.server.services.uploads import SentFile, SortedFile, clean_name
+
+_NOT_WHOLE = "The patient's name is not whole"  # how `imaging.dicom_header` begins to tell it
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Whose photographs come in: of a site, as infants or adults.
+
+    `issuer` gives the hospital's own numbers: a patient of another one has it behind its number, in brackets. Without `adds_patients`
+    photographs of patients whom the room does not know are refused. `who` is named in the room's log.
+    """
+
+    site_id: int
+    patients: Literal["infant", "adult"] = "infant"
+    issuer: str = ""
+    adds_patients: bool = True
+    who: str = "the PACS"
+
+    @property
+    def caller(self) -> Caller:
+        """Who adds them."""
+        return Caller(None, self.who, Role.TECHNICIAN, frozenset({self.site_id}), via="dicom")
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivedFile:
+    """A file that came, and what is known of it beside what it holds: the patient's number, the day, eye and view; blank: nothing."""
+
+    sent: SentFile
+    patient: str = ""
+    day: date | None = None
+    eye: str = ""
+    view: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivalOutcome:
+    """What became of a file: `taken` into an exam, `already` there, or `refused` for a reason that says what to do.
+
+    `remark` is what a person should look at though it was taken. `sop_instance` is blank for a file that is no DICOM.
+    """
+
+    file: str
+    outcome: Literal["taken", "already", "refused"]
+    reason: str = ""
+    remark: str = ""
+    exam_id: int | None = None
+    sop_instance: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """Whose a photograph is: the patient's number in the room, and the day."""
+
+    code: str
+    day: date
+
+
+def take_photographs(
+    room: Room, intake: Intake, arrived: Sequence[ArrivedFile], folder: Path
+) -> list[ArrivalOutcome]:
+    """Take files into the exams of their patients; an outcome for each, in their order.
+
+    `folder` is one of `uploads.incoming_folder`, in which the files lie; those that are taken are moved away. Raises `BusyError` where
+    the queue is full: what was not taken by then can be brought again.
+    """
+    outcomes: dict[int, ArrivalOutcome] = {}
+    groups: dict[_Owner, list[int]] = defaultdict(list)
+    sorted_files: dict[int, SortedFile] = {}
+    for number, each in enumerate(arrived):
+        name = clean_name(each.sent.name)
+        found = uploads.sort_one(each.sent, room.settings.limits)
+        sorted_files[number] = found
+        if found.facts is None:
+            outcomes[number] = ArrivalOutcome(name, "refused", found.refused)
+            continue
+        try:
+            groups[_find_owner(intake, each, found)].append(number)
+        except InvalidError as error:
+            outcomes[number] = ArrivalOutcome(name, "refused", str(error), sop_instance=_uid(found))
+    for owner, numbers in groups.items():
+        some = [_placed(sorted_files[number], arrived[number]) for number in numbers]
+        outcomes |= zip(numbers, _take_group(room, intake, owner, some), strict=True)
+    return [outcomes[number] for number in range(len(arrived))]
+
+
+def _placed(found: SortedFile, arrived: ArrivedFile) -> SortedFile:
+    """The file with eye and view as its folder tells them, where its own name and header do not."""
+    guess = replace(
+        found.guess, eye=found.guess.eye or arrived.eye, view=found.guess.view or arrived.view,
+        day=found.guess.day or arrived.day,
+    )  # fmt: skip
+    return replace(found, guess=guess)
+
+
+def _find_owner(intake: Intake, arrived: ArrivedFile, found: SortedFile) -> _Owner:
+    """Whose a photograph is; `InvalidError` where nothing says whose, or when it was taken."""
+    facts = found.facts
+    assert facts is not None
+    code = patient_code(facts.header, intake.issuer) if facts.header else arrived.patient
+    if not code:
+        raise InvalidError(_("Nothing says whose photograph this is: it has no patient's number. Add it by hand."))
+    day = uploads.taken_day(facts.taken_at) or arrived.day or found.guess.day
+    if day is None:
+        raise InvalidError(_("Nothing says on which day it was taken. Add it by hand."))
+    return _Owner(code, day)
+
+
+def patient_code(header: DicomHeader, issuer: str) -> str:
+    """The number that a patient of a header has in the room: with its issuer in brackets, unless that is the hospital's own."""
+    return header.patient_id if header.issuer in ("", issuer) else header.patient
+
+
+def patient_name(header: DicomHeader) -> str:
+    """The name as people write it, its groups one behind the other; blank where it is not whole."""
+    if any(doubt.startswith(_NOT_WHOLE) for doubt in header.doubts):
+        return ""
+    groups = [" ".join(group.replace("^", " ").split()) for group in header.patient_name.split("=")]
+    name = " ".join(dict.fromkeys(filter(None, groups)))
+    name = "".join(letter for letter in name if unicodedata.category(letter)[0] != "C")
+    return unicodedata.normalize("NFC", name)[:200].strip()
+
+
+def _take_group(room: Room, intake: Intake, owner: _Owner, found: Sequence[SortedFile]) -> list[ArrivalOutcome]:
+    """Take the photographs of one patient and day, in one transaction."""
+    uploads.keep_files(found, room.settings)
+    try:
+        try:
+            return room.uploads.run(lambda session: _write(session, room, intake, owner, found))
+        except ConflictError:  # somebody else may have added the patient at the same moment
+            return room.uploads.run(lambda session: _write(session, room, intake, owner, found))
+    except BusyError:
+        raise
+    except ServerError as error:
+        return [ArrivalOutcome(clean_name(each.name), "refused", str(error), sop_instance=_uid(each)) for each in found]
+
+
+def _write(
+    session: Session, room: Room, intake: Intake, owner: _Owner, found: Sequence[SortedFile]
+) -> list[ArrivalOutcome]:
+    there = _find_held(session, intake.site_id, owner.code, found)
+    new = [each for each in found if _key(each) not in there]
+    outcomes: dict[str, ArrivalOutcome] = {}
+    if new:
+        first = next((each.facts.header for each in new if each.facts and each.facts.header), None)
+        patient = _find_patient(session, intake, owner.code, first)
+        exam = _find_exam(session, intake, patient, owner.day, first.accession[:64] if first else "")
+        receipt = uploads.add_photographs(session, intake.caller, exam.id, new, room.settings.limits)
+        for each, item in zip(new, receipt.items, strict=True):
+            outcome = "taken" if item.outcome == "accepted" else item.outcome
+            outcomes.setdefault(
+                _key(each), ArrivalOutcome(item.file, outcome, item.reason, item.remark, exam.id, _uid(each))
+            )
+    told = _("The room holds this photograph already.")
+    return [
+        outcomes[_key(each)]
+        if _key(each) in outcomes
+        else ArrivalOutcome(clean_name(each.name), "already", told, exam_id=there[_key(each)], sop_instance=_uid(each))
+        for each in found
+    ]
+
+
+def _uid(found: SortedFile) -> str:
+    return found.facts.header.sop_instance if found.facts and found.facts.header else ""
+
+
+def _key(found: SortedFile) -> str:
+    assert found.sent is not None
+    return _uid(found) or found.sent.digest
+
+
+def _find_held(session: Session, site_id: int, code: str, found: Sequence[SortedFile]) -> dict[str, int]:
+    """The exams that hold these photographs, by UID or digest: a DICOM one in any exam of the site, another one in this patient's."""
+    uids = [uid for each in found if (uid := _uid(each))]
+    digests = [each.sent.digest for each in found if each.sent is not None and not _uid(each)]
+    query = select(ExamPhotograph.sop_instance, ExamPhotograph.digest, ExamPhotograph.exam_id).where(
+        ExamPhotograph.site_id == site_id
+    )
+    held = {row.sop_instance: row.exam_id for row in session.execute(query.where(ExamPhotograph.sop_instance.in_(uids)))}
+    own = query.join(Exam, Exam.id == ExamPhotograph.exam_id).join(Patient, Patient.id == Exam.patient_id)
+    rows = session.execute(own.where(ExamPhotograph.digest.in_(digests), Patient.code == code))
+    return held | {row.digest: row.exam_id for row in rows}
+
+
+def _find_patient(session: Session, intake: Intake, code: str, header: DicomHeader | None) -> Patient:
+    """The patient of a number, or the one into whom it was merged; one that is not known is added, where the source may."""
+    patient = patients.find_by_code(session, intake.caller, intake.site_id, code)
+    while patient is not None and patient.merged_into is not None:
+        patient = session.get(Patient, patient.merged_into)
+    if patient is not None and patient.site_id == intake.site_id:
+        return patient
+    if not intake.adds_patients:
+        raise InvalidError(
+            _("The room knows no patient {code}. Add the patient, or check the number, and bring it again.").format(
+                code=code[:64]
+            )
+        )
+    values = {"site_id": intake.site_id, "kind": intake.patients, "code": code}
+    if header is not None:
+        values |= {"name": patient_name(header), "birth_date": header.birth_date}
+        values["note"] = " ".join(doubt for doubt in header.doubts if doubt.startswith(_NOT_WHOLE))[:4000]
+    try:
+        new = check_input(NewPatient, values)
+    except InvalidError as error:
+        raise InvalidError(
+            _("The patient cannot be added ({reason}) Add the patient by hand, and bring it again.").format(reason=error)
+        ) from error
+    return patients.add_patient(session, intake.caller, new)
+
+
+def _find_exam(session: Session, intake: Intake, patient: Patient, day: date, accession: str) -> Exam:
+    """The exam of a patient and day that is not signed, opened again where it was finished; a new one where there is none."""
+    unsigned = Exam.patient_id == patient.id, Exam.day == day, Exam.state.in_(("open", "to_read", "read"))
+    exam = session.scalar(select(Exam).where(*unsigned).order_by(Exam.id.desc()).limit(1))
+    if exam is None:
+        values = {"patient_id": patient.id, "day": day.isoformat(), "accession": accession}
+        return exams.add_exam(session, intake.caller, check_input(NewExam, values))
+    if exam.state != "open":
+        exams.reopen_exam(session, intake.caller, exam.id, _("More photographs came."))
+    if accession and not exam.accession:
+        exam.accession = accession
+    return exam
