@@ -58,7 +58,11 @@ def test_a_photograph_makes_its_patient_and_exam_and_is_judged(room, intake, tak
     (found,) = take(intake, photograph(PatientName=NAME, ImageLaterality="L"))
     (patient,), (exam,), (row,), (job,) = (rows(room, model) for model in (Patient, Exam, ExamPhotograph, Job))
     assert (found.outcome, found.exam_id, found.sop_instance) == ("taken", exam.id, "2.25.1")
-    assert (patient.code, patient.name, patient.birth_date) == ("4711", "Yamada Tarou 山田 太郎 やまだ たろう", date(2026, 1, 10))
+    assert (patient.code, patient.name, patient.birth_date) == (
+        "4711",
+        "Yamada Tarou 山田 太郎 やまだ たろう",
+        date(2026, 1, 10),
+    )
     assert (exam.day, exam.accession, exam.state, exam.created_via) == (date(2026, 3, 1), "A-1", "open", "dicom")
     assert (row.eye, row.placed, row.study, row.sop_instance) == ("left", False, "2.25.1002", "2.25.1")
     assert (job.kind, job.payload["photograph"]) == ("judge", row.id)

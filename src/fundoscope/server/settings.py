@@ -78,7 +78,9 @@ class TrafficSettings(BaseModel):
     longest_wait_seconds: Annotated[float, Field(gt=0)] = 3600
     attempts: Size = 175
     answer_seconds: Annotated[float, Field(gt=0)] = 60  # that one answer of another system may take
-    whole_seconds: Annotated[float, Field(ge=0)] = 10  # that a file in a watched folder has not changed before it is taken
+    whole_seconds: Annotated[float, Field(ge=0)] = (
+        10  # that a file in a watched folder has not changed before it is taken
+    )
 
 
 class ServerSettings(BaseModel):

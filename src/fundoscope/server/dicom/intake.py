@@ -86,9 +86,7 @@ class _Owner:
     day: date
 
 
-def take_photographs(
-    room: Room, intake: Intake, arrived: Sequence[ArrivedFile], folder: Path
-) -> list[ArrivalOutcome]:
+def take_photographs(room: Room, intake: Intake, arrived: Sequence[ArrivedFile], folder: Path) -> list[ArrivalOutcome]:
     """Take files into the exams of their patients; an outcome for each, in their order.
 
     `folder` is one of `uploads.incoming_folder`, in which the files lie; those that are taken are moved away. Raises `BusyError` where
@@ -206,7 +204,9 @@ def _find_held(session: Session, site_id: int, code: str, found: Sequence[Sorted
     query = select(ExamPhotograph.sop_instance, ExamPhotograph.digest, ExamPhotograph.exam_id).where(
         ExamPhotograph.site_id == site_id
     )
-    held = {row.sop_instance: row.exam_id for row in session.execute(query.where(ExamPhotograph.sop_instance.in_(uids)))}
+    held = {
+        row.sop_instance: row.exam_id for row in session.execute(query.where(ExamPhotograph.sop_instance.in_(uids)))
+    }
     own = query.join(Exam, Exam.id == ExamPhotograph.exam_id).join(Patient, Patient.id == Exam.patient_id)
     rows = session.execute(own.where(ExamPhotograph.digest.in_(digests), Patient.code == code))
     return held | {row.digest: row.exam_id for row in rows}
@@ -233,7 +233,9 @@ def _find_patient(session: Session, intake: Intake, code: str, header: DicomHead
         new = check_input(NewPatient, values)
     except InvalidError as error:
         raise InvalidError(
-            _("The patient cannot be added ({reason}) Add the patient by hand, and bring it again.").format(reason=error)
+            _("The patient cannot be added ({reason}) Add the patient by hand, and bring it again.").format(
+                reason=error
+            )
         ) from error
     return patients.add_patient(session, intake.caller, new)
 
