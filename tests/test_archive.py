@@ -121,7 +121,7 @@ def test_going_on_writes_only_what_is_missing(manifest, tiny_bundle, tmp_path):
     before = rows_of(tmp_path / "a")
     parts = sorted((tmp_path / "a").glob("part-*.parquet"))
     parts[1].unlink()
-    (tmp_path / "a" / f".{parts[1].name}.123").write_bytes(b"half")  # what a killed worker leaves
+    (tmp_path / "a" / f".{parts[1].name}.123.part").write_bytes(b"half")  # what a killed worker leaves
     times = {part: part.stat().st_mtime_ns for part in parts if part.exists()}
     code, said = call(*words)
     assert code == 1 and "kept from an earlier run" in said

@@ -484,6 +484,10 @@ def test_pictures_and_whole_files_are_written_or_told_of(tmp_path):
     with small_files(10), pytest.raises(OutputError), written_whole(tmp_path / "b.csv") as part:
         part.write_text("longer than ten bytes")
     assert not (tmp_path / "b.csv").exists() and not list(tmp_path.glob(".b*"))
+    with written_whole(tmp_path / "b.csv", "1") as one, written_whole(tmp_path / "b.csv", "2") as other:
+        one.write_text("the whole of one")
+        other.write_text("the whole of the other")
+    assert (tmp_path / "b.csv").read_text() == "the whole of one" and not list(tmp_path.glob(".b*"))
     (tmp_path / "gone.csv").symlink_to(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="is there already"):
         new_file(tmp_path / "gone.csv", [])

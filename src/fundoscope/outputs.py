@@ -142,12 +142,12 @@ def new_file(path: Path, inputs: Iterable[str | Path]) -> Path:
 
 
 @contextmanager
-def written_whole(path: Path) -> Generator[Path]:
+def written_whole(path: Path, writer: str = "") -> Generator[Path]:
     """A place beside `path` to write a file to, which becomes `path` when the block ends; on an error nothing stays there.
 
-    Raises `OutputError` where it cannot be written.
+    `writer` keeps that place apart where several processes may write the same file. Raises `OutputError` where it cannot be written.
     """
-    beside = path.with_name(f".{path.name}{_PART}")
+    beside = path.with_name(f".{path.name}{writer and '.'}{writer}{_PART}")
     try:
         yield beside
         beside.replace(path)

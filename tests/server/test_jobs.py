@@ -105,13 +105,6 @@ def test_a_job_that_fails_waits_longer_each_time_and_is_given_up_at_last(databas
         assert (row.state, row.error) == ("failed", "attempt 5")
 
 
-def test_a_job_handed_back_does_not_count_as_an_attempt(database):
-    add(database, "k")
-    with database.transaction() as session:
-        jobs.hand_back(session, jobs.take_job(session, "a"))
-    assert take(database).attempts == 1
-
-
 def test_a_full_queue_tells_how_long_to_wait_by_its_own_pace(database):
     for number in range(4):
         add(database, str(number))

@@ -25,9 +25,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fundoscope.errors import OutputError, PhotographError, UsageError
+from fundoscope.errors import PhotographError, UsageError
 from fundoscope.findings import GradedPhotograph, Grader, PhotographSource, Row, Status, exit_code
-from fundoscope.outputs import PICTURES, RUN_KIND, RUN_MARKER
+from fundoscope.outputs import PICTURES, RUN_KIND, RUN_MARKER, written_whole
 from fundoscope.runs.engines import grade_isolated
 from fundoscope.runs.folder import Manifest, RunFolder
 
@@ -240,18 +240,11 @@ def write_parquet(place: Path, rows: Sequence[Row], columns: Sequence[str], coun
     schema = parquet_schema(columns).with_metadata({_SUMMARY: json.dumps(counts.to_json()).encode()})
     text = [name for name in schema.names if name in _TEXT]
     plain = [{**row, **{name: _encodable(row.get(name)) for name in text}} for row in rows]
-    beside = place.with_name(f".{place.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            pq.write_table(pa.Table.from_pylist(plain, schema=schema), file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(place)
-    except OSError as error:
-        raise OutputError(place, error) from error
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
+    # a part that was given out twice may be written by two workers at once
+    with written_whole(place, str(os.getpid())) as beside, beside.open("wb") as file:
+        pq.write_table(pa.Table.from_pylist(plain, schema=schema), file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _encodable(value: Any) -> Any:

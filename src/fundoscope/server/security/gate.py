@@ -7,6 +7,7 @@ token of its session. Without a caller only `OPEN` is served.
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -167,13 +168,13 @@ class Gate:
             return receive  # no browser sends a program's token by itself
         hosts.check_origin(request)
         wanted = request.state.csrf
-        if not wanted or request.headers.get("x-csrf-token") == wanted:
+        if not wanted or _same_token(request.headers.get("x-csrf-token", ""), wanted):
             return receive
         is_plain = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
         within = PLAIN_BYTES if is_plain else _TOKEN_WITHIN
         read, receive = await _read_first(receive, within)
         found = _TOKEN.search(read, 0, within)
-        if found is None or found[1].decode() != wanted:
+        if found is None or not _same_token(found[1].decode(), wanted):
             raise NotAllowedError(_("The page is too old, so nothing was done. Load it again and repeat what you did."))
         return receive
 
@@ -188,6 +189,11 @@ class Gate:
 def is_open(path: str) -> bool:
     """Whether a path is served without a caller."""
     return path in OPEN or path.startswith(OPEN_BELOW)
+
+
+def _same_token(given: str, wanted: str) -> bool:
+    """Whether two tokens are the same, in a time that does not tell how much of them is."""
+    return hmac.compare_digest(given.encode(), wanted.encode())
 
 
 def _too_large(most: int) -> TooLargeError:

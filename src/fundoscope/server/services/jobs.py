@@ -273,11 +273,6 @@ def fail_job(
     return True
 
 
-def hand_back(session: Session, job: TakenJob) -> None:
-    """Put a job back as if it had not been taken: its worker is told to stop."""
-    _change(session, job, state="waiting", lease_until=None, attempts=job.attempts - 1)
-
-
 def _change(session: Session, job: TakenJob, **values: Any) -> bool:
     """Change a job that is still this worker's; whether it was."""
     mine = (Job.id == job.id, Job.state == "running", Job.lease_owner == job.owner, Job.attempts == job.attempts)
