@@ -178,7 +178,7 @@ def _show_correction(
 ) -> Response:
     with room.database.reading() as session:
         photograph = get_owned(session, caller, ExamPhotograph, photograph_id)
-        exam = session.get_one(Exam, photograph.exam_id)
+        exam = exams.get_exam(session, caller, photograph.exam_id)
         patient = session.get_one(Patient, exam.patient_id)
         others = [each for each in patient.exams if each.state != "cancelled"]
     return pages.render(

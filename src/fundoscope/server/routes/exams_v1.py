@@ -48,7 +48,7 @@ def list_exams(
     limit: Limit = 50,
     cursor: Cursor = "",
 ) -> ListPage[ExamRecord]:
-    """Exams of the caller's sites, the newest first."""
+    """Exams of the caller's sites, the newest first; not those that the caller is to read again without knowing whose they are."""
     after = read_cursor(cursor)
     with room.database.transaction() as session:
         found = exams.find_exams(session, caller, patient_id, state, after, limit + 1)
@@ -63,7 +63,7 @@ def add_exam(new: exams.NewExam, once: Once) -> Response:
 
 @router.get("/exams/{exam_id}", tags=["exams"])
 def get_exam(room: TheRoom, caller: TheCaller, exam_id: RowNumber) -> ExamRecord:
-    """One exam."""
+    """One exam; 409 while the caller is to read it again without knowing whose it is."""
     with room.database.transaction() as session:
         return record_exam(session, exams.view_exam(session, caller, exam_id))
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
+from fundoscope.evaluation.metrics import MIN_GROUPS
 from fundoscope.server.pages import render
 from fundoscope.server.permissions import Caller
 from fundoscope.server.room import Room
@@ -41,7 +42,7 @@ def show_programme(request: Request, room: TheRoom, caller: TheCaller) -> HTMLRe
     with room.database.reading() as session:
         sites = worklist.list_sites(session, caller)
     return render(
-        request, caller, "programme.html.j2", query=query, figures=figures, sites=sites, shown=_SHOWN, role=caller.role,
+        request, caller, "programme.html.j2", query=query, figures=figures, sites=sites, shown=_SHOWN, role=caller.role, least=MIN_GROUPS,
         site_options=[(site.id, site.name) for site in sites],
         address=f"site={query.site or ''}&months={query.months}",
     )  # fmt: skip

@@ -35,7 +35,8 @@ router = APIRouter(prefix="/v1", tags=["readings"], responses=PROBLEMS)
 class NewReading(ReadingContent):
     """A reading to be saved; the caller's draft of that kind is changed where there is one.
 
-    `correction` and `addendum` supersede the signed reading and say `why`; `second`, `repeat` and `adjudication` need a task.
+    `correction` and `addendum` supersede the signed reading and say `why`; `second`, `repeat` and `adjudication` need a task. Say
+    `second` for every masked one: which of them are hidden repeats is not told.
     """
 
     kind: Literal["first", "second", "repeat", "adjudication", "correction", "addendum"] = "first"
@@ -61,6 +62,7 @@ class ReadingRecord(BaseModel):
     """One reading. `intact` tells whether a signed one still is what its `digest` was made of; null while it is not signed.
 
     `due` is what the guideline said when it was signed, with its rule; `basis` are the photographs and gradings that were there.
+    `kind` of a hidden repeat is `second` until it is signed.
     """
 
     id: int
@@ -87,12 +89,13 @@ class ReadingRecord(BaseModel):
         """Records of readings whose eyes and crossings are loaded; one query more for all."""
         superseding = readings.find_superseding(session, rows)
         plain = (
-            "id", "exam_id", "reader_id", "kind", "masked", "supersedes", "why", "note", "created_at", "signed_at", "due",
+            "id", "exam_id", "reader_id", "masked", "supersedes", "why", "note", "created_at", "signed_at", "due",
             "due_by", "basis", "digest",
         )  # fmt: skip
         return [
             cls(
                 **{name: getattr(row, name) for name in plain}, superseded_by=superseding.get(row.id),
+                kind="second" if row.kind == "repeat" and row.signed_at is None else row.kind,
                 eyes=list(readings.content_of(row).eyes),
                 crossings=[
                     CrossingGradeRecord(photograph_id=one.photograph_id, crossing=one.crossing, grade=one.grade, row=one.row, col=one.col)

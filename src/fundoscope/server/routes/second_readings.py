@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
+from fundoscope.evaluation.metrics import MIN_GROUPS
 from fundoscope.server.pages import render
 from fundoscope.server.permissions import Caller, Role
 from fundoscope.server.room import Room
@@ -39,7 +40,7 @@ def show_second_readings(request: Request, room: TheRoom, caller: TheCaller) -> 
         for name in ("sensitivity", "specificity")
     }  # fmt: skip
     return render(
-        request, caller, "second_readings.html.j2", query=query, figures=figures, sites=sites, waiting=waiting, series=series,
+        request, caller, "second_readings.html.j2", query=query, figures=figures, sites=sites, waiting=waiting, series=series, least=MIN_GROUPS,
         role=caller.role, site_options=[(site.id, site.name) for site in sites],
         address=f"site={query.site or ''}&months={query.months}",
     )  # fmt: skip

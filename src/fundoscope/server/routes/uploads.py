@@ -18,8 +18,8 @@ from starlette.concurrency import run_in_threadpool
 from fundoscope.languages import gettext as _
 from fundoscope.languages import ngettext
 from fundoscope.server import pages
-from fundoscope.server.models import ExamPhotograph, Grading
-from fundoscope.server.permissions import Caller
+from fundoscope.server.models import Exam, ExamPhotograph, Grading
+from fundoscope.server.permissions import Caller, get_owned
 from fundoscope.server.room import Room
 from fundoscope.server.routes.access import TheCaller, TheRoom
 from fundoscope.server.routes.multipart import receive_files
@@ -70,7 +70,10 @@ class GradingRecord(BaseModel):
 
 
 class PhotographAnswer(BaseModel):
-    """A photograph. `placed` is false while eye and view are only guessed; `grading` is null until it is judged, or while it is hidden."""
+    """A photograph. `placed` is false while eye and view are only guessed; `grading` is null until it is judged, or while it is hidden.
+
+    Names of files, digests, moments and the camera are left out while the caller is to read its exam without knowing whose it is.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -90,13 +93,17 @@ class PhotographAnswer(BaseModel):
     state: str
     reason: str
     withdrawn_reason: str
-    created_at: datetime
+    created_at: datetime | None
     grading: GradingRecord | None = None
 
     @classmethod
-    def of(cls, photograph: ExamPhotograph, grading: Grading | None) -> PhotographAnswer:
+    def of(cls, photograph: ExamPhotograph, grading: Grading | None, masked: bool = False) -> PhotographAnswer:
         """The record of a row."""
-        record = cls.model_validate({name: getattr(photograph, name) for name in cls.model_fields if name != "grading"})
+        values = {name: getattr(photograph, name) for name in cls.model_fields if name != "grading"}
+        if masked:
+            blank = ("file_name", "digest", "taken_at", "camera", "withdrawn_reason")
+            values |= dict.fromkeys(blank, "") | {"file_bytes": 0, "created_at": None}
+        record = cls.model_validate(values)
         record.grading = None if grading is None else GradingRecord.model_validate(grading)
         return record
 
@@ -180,11 +187,11 @@ async def send_from_page(exam_id: RowNumber, request: Request, room: TheRoom, ca
 def list_photographs(exam_id: RowNumber, room: TheRoom, caller: TheCaller) -> ListPage[PhotographAnswer]:
     """All photographs of an exam, withdrawn ones too, with what the tool said of each."""
     with room.database.transaction() as session:
-        exam = exams.view_exam(session, caller, exam_id)
+        exam = exams.view_masked_exam(session, caller, exam_id)
         photographs = uploads.list_photographs(session, exam)
-        hidden = readings.answer_is_hidden(session, caller, exam)
+        hidden, masked = readings.answer_is_hidden(session, caller, exam), readings.is_masked(session, caller, exam)
         gradings = {} if hidden else readings.newest_gradings(session, exam)
-        return ListPage(items=[PhotographAnswer.of(each, gradings.get(each.id)) for each in photographs])
+        return ListPage(items=[PhotographAnswer.of(each, gradings.get(each.id), masked) for each in photographs])
 
 
 @api.get("/photographs/{photograph_id}")
@@ -192,10 +199,9 @@ def get_photograph(photograph_id: RowNumber, room: TheRoom, caller: TheCaller) -
     """One photograph: its state tells whether it was judged."""
     with room.database.transaction() as session:
         photograph, exam = uploads.view_photograph(session, caller, photograph_id)
-        hidden = readings.answer_is_hidden(session, caller, exam)
-        return PhotographAnswer.of(
-            photograph, None if hidden else readings.newest_gradings(session, exam).get(photograph.id)
-        )
+        hidden, masked = readings.answer_is_hidden(session, caller, exam), readings.is_masked(session, caller, exam)
+        grading = None if hidden else readings.newest_gradings(session, exam).get(photograph.id)
+        return PhotographAnswer.of(photograph, grading, masked)
 
 
 @api.get("/exams/{exam_id}/events", response_model=None, responses={200: {"content": {"text/event-stream": {}}, "description": "Events named `exam`, each with counts by state as JSON"}})  # fmt: skip
@@ -260,8 +266,10 @@ def confirm_places(exam_id: RowNumber, nothing: Empty, once: Once) -> Response:
 
 @router.get("/exams/{exam_id}", response_model=None)
 def show_exam(exam_id: RowNumber, request: Request, room: TheRoom, caller: TheCaller) -> Response:
-    """The technician's page of an exam."""
+    """The technician's page of an exam; who is to read it without knowing whose it is goes on to read it."""
     with room.database.transaction() as session:
+        if readings.is_masked(session, caller, get_owned(session, caller, Exam, exam_id)):
+            return pages.redirect(request, f"/exams/{exam_id}/read")
         exams.view_exam(session, caller, exam_id)
         page = exam_page.describe_exam(session, caller, exam_id)
     return pages.render(

@@ -9,7 +9,8 @@ tool         an eye is suspected where any of its photographs is; against "ROP s
 readers      of exams that two have read: what a reader said in the first or second reading against what the two agreed on, or the third
              decided, on referral-warranted. Where two agree both count as right: these figures flatter, and compare readers and months
 
-An eye that could not be graded, or whose findings leave the question open, counts in none of them.
+An eye that could not be graded, or whose findings leave the question open, counts in none of them; nor does, for a reader, an exam that
+they are to read again: with few exams in a month or at a camera the figures would tell what the tool and others said of it.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from fundoscope.server.services import audit
 from fundoscope.server.services.exam_state import DECIDING_KINDS, classify_eye
 from fundoscope.server.services.inputs import PeriodQuery
 from fundoscope.server.services.programme import Share, measure_share, month_before
+from fundoscope.server.services.readings import masked_exams
 from fundoscope.server.services.second_readings import find_differences, needs_treatment, warrants_referral
 
 STAGES = ("0", "1", "2", "3", "4", "5")
@@ -92,12 +94,16 @@ class TaskCounts(BaseModel):
 
 
 class AgreementFigures(BaseModel):
-    """All figures of agreement, of exams of the last `months`. `left_out` counts eyes whose findings leave "ROP seen" open."""
+    """All figures of agreement, of exams of the last `months`. `left_out` counts eyes whose findings leave "ROP seen" open.
+
+    `kept_back` counts exams that stand in no figure since the caller is to read them again, not knowing what was said of them.
+    """
 
     months: int
     exams_read: int
     exams_read_twice: int
     left_out: int
+    kept_back: int
     tasks: list[TaskCounts]
     kappas: list[KappaRow]
     accuracy: list[AccuracyRow]
@@ -137,11 +143,14 @@ def measure_agreement(
     sites = {site.id: site for site in session.scalars(select(Site).where(Site.id.in_(numbers)).order_by(Site.name))}
     first_day = month_before((at or now()).astimezone().date(), query.months - 1)
     exams = _load(session, list(sites), first_day)
+    unknown = set(session.scalars(masked_exams(caller)))
+    known = [each for each in exams if each.exam.id not in unknown]
+    kept_back, exams = len(exams) - len(known), known
     tool, left_out = _judge_tool(session, exams, sites)
     people = _judge_readers(exams, sites)
     return AgreementFigures(
         months=query.months, exams_read=len(exams), exams_read_twice=sum("second" in each.by_kind for each in exams),
-        left_out=left_out, tasks=_count_tasks(session, sites), kappas=_measure_kappas(exams),
+        left_out=left_out, kept_back=kept_back, tasks=_count_tasks(session, sites), kappas=_measure_kappas(exams),
         accuracy=_measure_accuracy(tool, "ROP seen", "tool")
         + _rows_of_readers(session, caller, people),
     )  # fmt: skip

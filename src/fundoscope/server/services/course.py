@@ -25,13 +25,13 @@ from fundoscope.server.models import (
     Grading,
     Patient,
     Reading,
-    Site,
     User,
 )
-from fundoscope.server.permissions import Caller, Role
+from fundoscope.server.permissions import Caller
 from fundoscope.server.services.due import find_deciding_readings, gestational_age_of
 from fundoscope.server.services.exam_state import classify_eye
 from fundoscope.server.services.patients import find_masked_exams
+from fundoscope.server.services.readings import find_hidden
 
 
 @dataclass
@@ -111,7 +111,7 @@ def find_course(session: Session, caller: Caller, patient: Patient, on: date) ->
     exams = session.scalars(select(Exam).where(Exam.patient_id == patient.id).order_by(Exam.day, Exam.id)).all()
     numbers = [exam.id for exam in exams]
     masked = find_masked_exams(session, caller, [patient.id])
-    hidden = set(masked) | _find_hidden(session, caller, patient, exams)
+    hidden = find_hidden(session, caller, numbers)
     readings = {each.exam_id: each.reading for each in find_deciding_readings(session, [patient.id])}
     tools = _find_answers(session, numbers)
     nicking = _find_nicking(readings.values())
@@ -155,17 +155,6 @@ def _severity(eye: EyeReading | None) -> int | None:
     if classes.referral:
         return 2
     return 0 if eye.stage in (None, "0") else 1
-
-
-def _find_hidden(session: Session, caller: Caller, patient: Patient, exams: Iterable[Exam]) -> set[int]:
-    """Exams whose tool's answer the site hides from the caller, as `readings.answer_is_hidden` has it, for many at once."""
-    if caller.role is not Role.READER or not session.get_one(Site, patient.site_id).hide_answer:
-        return set()
-    numbers = [exam.id for exam in exams]
-    seen = select(Reading.exam_id).where(
-        Reading.exam_id.in_(numbers), (Reading.reader_id == caller.user_id) | Reading.signed_at.is_not(None)
-    )
-    return set(numbers) - set(session.scalars(seen))
 
 
 def _find_answers(session: Session, exams: Sequence[int]) -> dict[tuple[int, str], ToolAnswer]:

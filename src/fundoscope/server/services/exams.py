@@ -28,6 +28,7 @@ from fundoscope.server.services.inputs import (
     Version,
 )
 from fundoscope.server.services.patients import lock_patient, require_version, write_correction
+from fundoscope.server.services.readings import masked_exams, require_unmasked
 
 _UNSIGNED = ("open", "to_read", "read")
 
@@ -82,14 +83,23 @@ class PhotographCorrection(_Input):
 
 
 def get_exam(session: Session, caller: Caller, exam_id: int) -> Exam:
-    """The exam of that number, not recorded as a view."""
+    """The exam of that number, not recorded as a view; `ConflictError` while the caller is not to know whose it is."""
     caller.require(*EVERYBODY)
-    return get_owned(session, caller, Exam, exam_id)
+    exam = get_owned(session, caller, Exam, exam_id)
+    require_unmasked(session, caller, exam)
+    return exam
 
 
 def view_exam(session: Session, caller: Caller, exam_id: int) -> Exam:
-    """The exam of that number; the audit log holds who saw it."""
-    exam = get_exam(session, caller, exam_id)
+    """The exam of that number, as `get_exam`; the audit log holds who saw it."""
+    get_exam(session, caller, exam_id)
+    return view_masked_exam(session, caller, exam_id)
+
+
+def view_masked_exam(session: Session, caller: Caller, exam_id: int) -> Exam:
+    """The same for whoever shows nothing of it that tells whose it is where `readings.is_masked`; the audit log holds who saw it."""
+    caller.require(*EVERYBODY)
+    exam = get_owned(session, caller, Exam, exam_id)
     audit.record(session, caller, "exam.view", "exam", exam.id, exam.site_id)
     return exam
 
@@ -97,9 +107,13 @@ def view_exam(session: Session, caller: Caller, exam_id: int) -> Exam:
 def find_exams(
     session: Session, caller: Caller, patient_id: int | None = None, state: str = "", after: int | None = None, limit: int = 50
 ) -> Sequence[Exam]:  # fmt: skip
-    """Exams of the caller's sites with their patients, the newest first; `after` is the last of the page before."""
+    """Exams of the caller's sites with their patients, the newest first; `after` is the last of the page before.
+
+    Those that the caller is to read again without knowing whose they are, are left out until then.
+    """
     caller.require(*EVERYBODY)
-    query = select(Exam).where(Exam.site_id.in_(caller.sites)).options(selectinload(Exam.patient))
+    query = select(Exam).where(Exam.site_id.in_(caller.sites), Exam.id.not_in(masked_exams(caller)))
+    query = query.options(selectinload(Exam.patient))
     if patient_id is not None:
         query = query.where(Exam.patient_id == get_owned(session, caller, Patient, patient_id).id)
     if state:
@@ -280,7 +294,7 @@ def correct_photograph(
 
 
 def _lock_exam(session: Session, caller: Caller, exam_id: int) -> Exam:
-    exam = get_owned(session, caller, Exam, exam_id)
+    exam = get_exam(session, caller, exam_id)
     session.refresh(exam, with_for_update=True)
     return exam
 

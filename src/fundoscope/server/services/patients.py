@@ -47,7 +47,7 @@ from fundoscope.server.services.inputs import (
     Version,
     read_gestational_age,
 )
-from fundoscope.server.services.readings import MASKED_KINDS
+from fundoscope.server.services.readings import masked_exams
 
 Weight = Annotated[Annotated[int, Field(ge=200, le=7000)] | None, BLANK_IS_NONE]
 WeightGain = Annotated[Annotated[int, Field(ge=-1000, le=2000)] | None, BLANK_IS_NONE]
@@ -218,21 +218,10 @@ def find_masked_exams(session: Session, caller: Caller, patients: Iterable[int])
     As `readings.is_masked` has it, for many at once. Findings of such an exam, and the rule that they led to, are not to be told;
     the day on which the infant is due is, since it must not be missed.
     """
-    if caller.role is not Role.READER or caller.user_id is None:
+    if caller.role is not Role.READER:
         return {}
-    own = select(Reading.id).where(
-        Reading.exam_id == ReadingTask.exam_id, Reading.reader_id == caller.user_id, Reading.signed_at.is_not(None)
-    )
-    query = (
-        select(ReadingTask.exam_id, Exam.patient_id)
-        .join(Exam, Exam.id == ReadingTask.exam_id)
-        .where(
-            Exam.patient_id.in_(list(patients)), ReadingTask.done_at.is_(None), ReadingTask.kind.in_(MASKED_KINDS),
-            or_(ReadingTask.open_from.is_(None), ReadingTask.open_from <= date.today()),
-            or_(ReadingTask.reader_id == caller.user_id, ReadingTask.reader_id.is_(None) & ~own.exists()),
-        )
-    )  # fmt: skip
-    return {row.exam_id: row.patient_id for row in session.execute(query)}
+    of_exam = select(Exam.id, Exam.patient_id).where(Exam.patient_id.in_(list(patients)), Exam.id.in_(masked_exams(caller)))
+    return {row.id: row.patient_id for row in session.execute(of_exam)}
 
 
 def find_versions(session: Session, subject: str, numbers: Iterable[int]) -> dict[int, int]:
@@ -253,7 +242,8 @@ def find_corrections(
 ) -> Sequence[Correction]:  # fmt: skip
     """What was put right in the caller's sites, the newest first; of some rows of a subject where these are given."""
     caller.require(*EVERYBODY)
-    query = select(Correction).where(Correction.site_id.in_(caller.sites))
+    of_masked = (Correction.subject == "exam") & Correction.subject_id.in_(masked_exams(caller))  # may name its patient
+    query = select(Correction).where(Correction.site_id.in_(caller.sites), ~of_masked)
     if subject:
         query = query.where(Correction.subject == subject)
     if numbers:

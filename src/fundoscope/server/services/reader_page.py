@@ -6,7 +6,7 @@ The tool's answer is left out here, and not only not drawn, while it is hidden f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -29,6 +29,7 @@ from fundoscope.server.services.eye_findings import (
     find_gaps,
     says_something,
 )
+from fundoscope.server.services.patients import find_masked_exams
 from fundoscope.server.services.readings import ReadingKind
 
 _EARLIER = 12  # exams that the page offers for comparison
@@ -53,12 +54,18 @@ class ShownPhotograph:
 
 @dataclass(frozen=True)
 class ShownExam:
-    """An exam with its photographs in the order right eye, left eye, none; each from the disc outwards."""
+    """An exam with its photographs in the order right eye, left eye, none; each from the disc outwards.
+
+    `age` is postmenstrual, in days; `reading` the one that counts, where the caller may see it. `hidden` is whether the tool's answer
+    on it is, `masked` whether the caller is to read it again.
+    """
 
     exam: Exam
-    age: int | None  # postmenstrual, days
+    age: int | None
     photographs: list[ShownPhotograph]
-    reading: Reading | None  # the one that counts, where the caller may see it
+    reading: Reading | None
+    hidden: bool = False
+    masked: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ class ReaderPage:
     """Everything that the page needs; `kind` is what the caller is about to write, None for somebody who only looks.
 
     `content` is what is entered so far: the draft, else for a correction or addendum what it starts from. `hidden` is whether the
-    tool's answer is; `others` are the readings that an adjudication compares.
+    tool's answer is; `others` are the readings that an adjudication compares. `masked` is the number of the task by which the exam
+    is read without knowing whose it is, else None: there are no earlier exams then.
     """
 
     shown: ShownExam
@@ -77,7 +85,7 @@ class ReaderPage:
     content: ReadingContent
     draft: Reading | None
     hidden: bool
-    masked: bool
+    masked: int | None
     others: list[Reading]
     names: dict[int, str]  # of accounts
 
@@ -98,37 +106,34 @@ def open_reader_page(session: Session, caller: Caller, exam_id: int, wanted: str
     exam = get_owned(session, caller, Exam, exam_id)
     patient, site = session.get_one(Patient, exam.patient_id), session.get_one(Site, exam.site_id)
     hidden, task = readings.answer_is_hidden(session, caller, exam), readings.open_task(session, caller, exam)
-    masked = task is not None and task.kind in readings.MASKED_KINDS
+    masked = task.id if task is not None and task.kind in readings.MASKED_KINDS else None
     seen = readings.list_readings(session, caller, exam)
-    current = None if masked else readings.current_reading(session, exam)
+    current = None if masked is not None else readings.current_reading(session, exam)
     kind = _choose_kind(task.kind if task is not None else "", current, wanted, exam)
     draft = readings.find_draft(session, caller, exam, kind) if kind is not None else None
     start = draft or (current if kind in ("correction", "addendum", None) else None)
-    before = session.scalars(
-        select(Exam)
-        .where(
-            Exam.patient_id == patient.id,
-            Exam.day < exam.day,
-            Exam.state != "cancelled",
-            Exam.site_id.in_(caller.sites),
-        )
-        .order_by(Exam.day.desc(), Exam.id.desc())
-        .limit(_EARLIER)
-    ).all()
+    before = [] if masked is not None else _find_earlier(session, caller, exam)
     audit.record(session, caller, "exam.read", "exam", exam.id, exam.site_id, hidden=hidden)
     shown = _show_exams(session, [exam, *before], patient)
+    earlier = _hide_earlier(session, caller, patient, shown[1:])
     named = {
         exam.acknowledged_by,
-        *(one.reader_id for one in (*seen, *(each.reading for each in shown if each.reading))),
+        *(one.reader_id for one in (*seen, *(each.reading for each in earlier if each.reading), *([current] if current else []))),
     }
     users = session.scalars(select(User).where(User.id.in_(named - {None})))
     names = {user.id: user.full_name for user in users}
-    photographs = [_hide_answer(one) for one in shown[0].photographs] if hidden else shown[0].photographs
-    mine = ShownExam(exam, shown[0].age, photographs, current)
+    mine = replace(_hide_answers(shown[0]) if hidden else shown[0], reading=current)
     return ReaderPage(
-        mine, patient, site, shown[1:], kind, readings.content_of(start) if start is not None else ReadingContent(), draft,
+        mine, patient, site, earlier, kind, readings.content_of(start) if start is not None else ReadingContent(), draft,
         hidden, masked, [one for one in seen if one.signed_at is not None and (kind == "adjudication" or one is not current)], names,
     )  # fmt: skip
+
+
+def _find_earlier(session: Session, caller: Caller, exam: Exam) -> Sequence[Exam]:
+    """Exams of the same patient to look at beside this one, the newest first."""
+    same = Exam.patient_id == exam.patient_id, Exam.site_id.in_(caller.sites)
+    query = select(Exam).where(*same, Exam.day < exam.day, Exam.state != "cancelled")
+    return session.scalars(query.order_by(Exam.day.desc(), Exam.id.desc()).limit(_EARLIER)).all()
 
 
 def _choose_kind(task: str, current: Reading | None, wanted: str, exam: Exam) -> ReadingKind | None:
@@ -201,6 +206,20 @@ _CROSSING = (
 )  # fmt: skip
 
 
+def _hide_earlier(
+    session: Session, caller: Caller, patient: Patient, earlier: Sequence[ShownExam]
+) -> list[ShownExam]:
+    """Earlier exams without what the caller is not to know of them: findings of one to be read again, hidden answers of the tool."""
+    masked = find_masked_exams(session, caller, [patient.id])
+    hidden = readings.find_hidden(session, caller, [one.exam.id for one in earlier])
+    shown = [_hide_answers(one) if one.exam.id in hidden else one for one in earlier]
+    return [replace(one, reading=None, masked=True) if one.exam.id in masked else one for one in shown]
+
+
+def _hide_answers(shown: ShownExam) -> ShownExam:
+    return replace(shown, photographs=[_hide_answer(one) for one in shown.photographs], hidden=True)
+
+
 def _hide_answer(shown: ShownPhotograph) -> ShownPhotograph:
     """The photograph with what the tool found where, and without what it thinks of it."""
     kept = ("crossing", "row", "col")
@@ -234,7 +253,10 @@ class DuePreview(BaseModel):
 
 
 class ReadingPreview(BaseModel):
-    """What follows from findings; `gaps` is what must be entered or put right before they can be signed."""
+    """What follows from findings; `gaps` is what must be entered or put right before they can be signed.
+
+    `due` is null for an adult, and in a masked reading, whose reader is not to know the infant's days.
+    """
 
     eyes: list[EyePreview]
     due: DuePreview | None
@@ -268,7 +290,8 @@ def preview_reading(session: Session, caller: Caller, exam_id: int, content: Rea
         for one in eyes:
             if one.eye in by_eye:
                 one.etrop, one.referral = by_eye[one.eye].etrop, by_eye[one.eye].referral_warranted
-    due = None if answer is None else describe_due(describe_answer(answer))
+    masked = readings.is_masked(session, caller, exam)
+    due = None if answer is None or masked else describe_due(describe_answer(answer))
     return ReadingPreview(eyes=eyes, due=due, hints=hints, gaps=find_gaps(content, kind))
 
 

@@ -94,31 +94,41 @@ def _open_tasks(caller: Caller) -> Select[ReadingTask]:
 
 
 def masked_exams(caller: Caller) -> Select[int]:
-    """The numbers of exams that the caller is to read without knowing other readings, as a subquery."""
+    """The numbers of exams that the caller is to read without knowing other readings and whose they are, as a subquery."""
     return _open_tasks(caller).where(ReadingTask.kind.in_(MASKED_KINDS)).with_only_columns(ReadingTask.exam_id)
 
 
 def is_masked(session: Session, caller: Caller, exam: Exam) -> bool:
-    """Whether the caller is to read this exam without knowing other readings of it, or the tool's answer."""
+    """Whether the caller is to read this exam without knowing other readings of it, the tool's answer, or whose it is."""
     task = open_task(session, caller, exam)
     return task is not None and task.kind in MASKED_KINDS
 
 
-def answer_is_hidden(session: Session, caller: Caller, exam: Exam) -> bool:
-    """Whether the tool's answer on this exam is hidden from the caller.
-
-    It is in masked second readings, and where the site says so until the caller's first reading is saved, or one is signed.
-    """
-    if caller.role is not Role.READER:
-        return False
+def require_unmasked(session: Session, caller: Caller, exam: Exam) -> None:
+    """Raise `ConflictError` where the caller is to read this exam without knowing whose it is, and has not done so."""
     if is_masked(session, caller, exam):
-        return True
-    if not session.get_one(Site, exam.site_id).hide_answer:
-        return False
+        raise ConflictError(
+            _("You are to read this exam again without knowing whose it is. Read it first, from your second readings.")
+        )
+
+
+def answer_is_hidden(session: Session, caller: Caller, exam: Exam) -> bool:
+    """Whether the tool's answer on this exam is hidden from the caller; see `find_hidden`."""
+    return exam.id in find_hidden(session, caller, [exam.id])
+
+
+def find_hidden(session: Session, caller: Caller, exams: Sequence[int]) -> set[int]:
+    """Of these exams those on which the tool's answer is hidden from the caller.
+
+    It is in masked readings, and where the site says so until the caller's first reading is saved, or one is signed.
+    """
+    if caller.role is not Role.READER or not exams:
+        return set()
     seen = select(Reading.id).where(
-        Reading.exam_id == exam.id, or_(Reading.reader_id == caller.user_id, Reading.signed_at.is_not(None))
+        Reading.exam_id == Exam.id, or_(Reading.reader_id == caller.user_id, Reading.signed_at.is_not(None))
     )
-    return session.scalar(seen.limit(1)) is None
+    quiet = select(Exam.id).join(Site).where(Exam.id.in_(exams), Site.hide_answer, ~seen.exists())
+    return {*session.scalars(masked_exams(caller).where(ReadingTask.exam_id.in_(exams))), *session.scalars(quiet)}
 
 
 def get_reading(session: Session, caller: Caller, reading_id: int) -> Reading:
@@ -199,7 +209,8 @@ def save_reading(
     """Save the caller's reading of an exam; it can be changed until it is signed.
 
     `first` asks for an exam that no signed reading speaks for; `correction` and `addendum` supersede the reading that counts, and
-    need a reason `why`; the other kinds need a task (`second_readings`). Raises `ConflictError`, `InvalidError`, `NotAllowedError`.
+    need a reason `why`; the other kinds need a task (`second_readings`). `second` and `repeat` are the same to ask for: which of the
+    two it is stands in the task, and its reader is not to know. Raises `ConflictError`, `InvalidError`, `NotAllowedError`.
     """
     caller.require(Role.READER)
     exam = get_owned(session, caller, Exam, exam_id)
@@ -207,6 +218,9 @@ def save_reading(
     if exam.state == "cancelled":
         raise ConflictError(_("This exam was cancelled. Ask the technician to open it again."))
     check_content(content, session.get_one(Patient, exam.patient_id).kind)
+    task = open_task(session, caller, exam)
+    if kind in MASKED_KINDS and task is not None:
+        kind = next((each for each in MASKED_KINDS if each == task.kind), kind)
     hidden = answer_is_hidden(session, caller, exam)
     places = _find_places(session, exam, content)
     reading = find_draft(session, caller, exam, kind)

@@ -38,6 +38,7 @@ from fundoscope.server.permissions import CLINICAL, EVERYBODY, Caller, Role, get
 from fundoscope.server.services import audit
 from fundoscope.server.services.exam_state import URGENCIES, URGENT_BELOW, UrgencyReason
 from fundoscope.server.services.inputs import BLANK_IS_NONE, GroupLine, Line, Number
+from fundoscope.server.services.readings import find_hidden, masked_exams
 
 #: From the first photograph to a signed reading (AAP 2015: results within 24 hours).
 READ_WITHIN = timedelta(hours=24)
@@ -91,8 +92,8 @@ class WorklistQuery(BaseModel):
 class WorklistItem(BaseModel):
     """A row of the list: an exam, an infant who is due (`exam` None), or a reading to be made again (`task`; it has no code and no name).
 
-    `reason` is a code of `exam_state.UrgencyReason`, or `hidden` where the site hides the tool's answer until the first reading is
-    saved. `hours_left` is until 24 hours after the first photograph, negative once they are over, None once it is signed. Of adults
+    `reason` is a code of `exam_state.UrgencyReason`, or `hidden` where the caller is to read the exam first without knowing it: the
+    site hides the tool's answer until the first reading is saved, or the exam is to be read again. `hours_left` is until 24 hours after the first photograph, negative once they are over, None once it is signed. Of adults
     `worst_nicking` is the worst grade (0 to 3) that the tool gave a crossing of the exam, of `crossings`; `vessels` are the measures of
     the photograph in which most crossings were found, as its grading names them.
     """
@@ -242,7 +243,7 @@ def describe_reason(code: str) -> str:
     """Why an exam comes where it comes, in a few words; blank where there is nothing to say of it."""
     return {
         "": "",
-        "hidden": _("Comes first; the reason is shown after the first reading"),
+        "hidden": _("The reason is shown when you have read it"),
         UrgencyReason.TYPE_1: _("Type 1 ROP: treat"),
         UrgencyReason.AGGRESSIVE: _("Aggressive ROP (A-ROP)"),
         UrgencyReason.REFERRAL: _("Referral-warranted ROP"),
@@ -550,7 +551,10 @@ def _describe(session: Session, asked: _Asked, found: Sequence[tuple[Lane, int]]
     wanted = select(Patient).where(Patient.id.in_(of_people))
     people = {patient.id: patient for patient in session.scalars(wanted)} if of_people else {}
     beside = _Beside.find(session, [exam for exam, _ in exams.values()])
-    nicking = summarise_nicking(session, [exam.id for exam, patient in exams.values() if patient.kind == "adult"])
+    hidden = find_hidden(session, asked.caller, of_exams)
+    masked = set(session.scalars(masked_exams(asked.caller).where(ReadingTask.exam_id.in_(hidden)))) if hidden else set()
+    grown = [exam.id for exam, patient in exams.values() if patient.kind == "adult" and exam.id not in hidden]
+    nicking = summarise_nicking(session, grown)
     again = _describe_tasks(session, tasks, sites) if tasks else {}
     items = []
     for lane, number in found:
@@ -562,6 +566,9 @@ def _describe(session: Session, asked: _Asked, found: Sequence[tuple[Lane, int]]
         else:
             exam, patient = exams[number]
             item = _describe_exam(lane, exam, patient, sites[exam.site_id], asked)
+            if exam.id in hidden:
+                told = item.reason != UrgencyReason.SUSPECTED and exam.id not in masked
+                item = item.model_copy(update={"reason": item.reason if told else "hidden", "highest_p": None})
             more = {
                 "photographs": beside.photographs.get(exam.id, 0),
                 "acknowledged_by": beside.names.get(exam.acknowledged_by or 0, ""),
@@ -610,9 +617,6 @@ def _describe_person(lane: Lane, patient: Patient, site: Site) -> WorklistItem:
 
 
 def _describe_exam(lane: Lane, exam: Exam, patient: Patient, site: Site, asked: _Asked) -> WorklistItem:
-    reason, highest = exam.urgency_reason, exam.highest_p
-    if site.hide_answer and asked.caller.role == Role.READER and exam.state in ("open", "to_read"):
-        reason, highest = ("hidden" if reason == UrgencyReason.SUSPECTED else reason), None
     left = None
     if exam.uploaded_at is not None and exam.state in UNSIGNED:
         left = (exam.uploaded_at + READ_WITHIN - asked.at).total_seconds() / 3600
@@ -622,7 +626,7 @@ def _describe_exam(lane: Lane, exam: Exam, patient: Patient, site: Site, asked: 
     return WorklistItem(
         lane=lane, site=site.id, site_name=site.name, kind=patient.kind, exam=exam.id, patient=patient.id, code=patient.code,
         name=patient.name, day=exam.day, postmenstrual_age=age, camera=exam.camera, accession=exam.accession, state=exam.state,
-        reason=reason, urgent=exam.urgency < URGENT_BELOW, highest_p=highest, waiting=exam.photographs_waiting,
+        reason=exam.urgency_reason, urgent=exam.urgency < URGENT_BELOW, highest_p=exam.highest_p, waiting=exam.photographs_waiting,
         missing_views=exam.missing_views, uploaded_at=exam.uploaded_at, signed_at=exam.signed_at, hours_left=left,
         acknowledged_at=exam.acknowledged_at, due_from=patient.due_from, due_by=patient.due_by,
     )  # fmt: skip
