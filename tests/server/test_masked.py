@@ -34,7 +34,9 @@ def masked(room, site, sign_in, make_patient, make_exam, make_photograph):
         infant = make_patient(code="Q-8841", name="Wren", birth_date=BORN, birth_weight=1234, birth_group="twins-5")
         for day in (BEFORE, DAY):
             exam = make_exam(infant, day=day, camera="RetCam-9", accession="ORD-31", note="came late", weight=1234)
-            photograph = make_photograph(exam, state="graded", file_name="IMG_0077.jpg", camera="RetCam-9", taken_at=f"{day}T10:00:00")
+            photograph = make_photograph(
+                exam, state="graded", file_name="IMG_0077.jpg", camera="RetCam-9", taken_at=f"{day}T10:00:00"
+            )
             add_grading(
                 room, photograph, [{}], grader="rop screen", probability=0.83, suspected=True, pictures={"activation_place": [0, 0, 1, 1]}
             )  # fmt: skip
@@ -125,11 +127,15 @@ def test_figures_leave_out_what_the_reader_is_to_read_again(room, masked, sign_i
     mine = reader.get("/v1/agreement").json()
     assert (mine["exams_read"], mine["kept_back"], mine["accuracy"], mine["kappas"]) == (0, 1, [], [])
     page = reader.get("/second-readings").text
-    assert "1 exam that you are to read again is in none of these figures" in page and "<svg" not in page.split("<main")[1]
+    assert (
+        "1 exam that you are to read again is in none of these figures" in page and "<svg" not in page.split("<main")[1]
+    )
     for table in ("kappas", "accuracy"):
         assert len(reader.get(f"/second-readings/{table}.csv").text.splitlines()) == 1
     whole = sign_in("administrator").get("/v1/agreement").json()
-    assert (whole["exams_read"], whole["kept_back"]) == (1, 0) and any(row["who"] == "tool" for row in whole["accuracy"])
+    assert (whole["exams_read"], whole["kept_back"]) == (1, 0) and any(
+        row["who"] == "tool" for row in whole["accuracy"]
+    )
     sign(room, reader, exam, "second")
     mine = reader.get("/v1/agreement").json()
     assert (mine["exams_read"], mine["kept_back"]) == (1, 0) and any(row["who"] == "tool" for row in mine["accuracy"])

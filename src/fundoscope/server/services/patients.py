@@ -220,7 +220,9 @@ def find_masked_exams(session: Session, caller: Caller, patients: Iterable[int])
     """
     if caller.role is not Role.READER:
         return {}
-    of_exam = select(Exam.id, Exam.patient_id).where(Exam.patient_id.in_(list(patients)), Exam.id.in_(masked_exams(caller)))
+    of_exam = select(Exam.id, Exam.patient_id).where(
+        Exam.patient_id.in_(list(patients)), Exam.id.in_(masked_exams(caller))
+    )
     return {row.id: row.patient_id for row in session.execute(of_exam)}
 
 

@@ -118,7 +118,10 @@ def open_reader_page(session: Session, caller: Caller, exam_id: int, wanted: str
     earlier = _hide_earlier(session, caller, patient, shown[1:])
     named = {
         exam.acknowledged_by,
-        *(one.reader_id for one in (*seen, *(each.reading for each in earlier if each.reading), *([current] if current else []))),
+        *(
+            one.reader_id
+            for one in (*seen, *(each.reading for each in earlier if each.reading), *([current] if current else []))
+        ),
     }
     users = session.scalars(select(User).where(User.id.in_(named - {None})))
     names = {user.id: user.full_name for user in users}
@@ -206,9 +209,7 @@ _CROSSING = (
 )  # fmt: skip
 
 
-def _hide_earlier(
-    session: Session, caller: Caller, patient: Patient, earlier: Sequence[ShownExam]
-) -> list[ShownExam]:
+def _hide_earlier(session: Session, caller: Caller, patient: Patient, earlier: Sequence[ShownExam]) -> list[ShownExam]:
     """Earlier exams without what the caller is not to know of them: findings of one to be read again, hidden answers of the tool."""
     masked = find_masked_exams(session, caller, [patient.id])
     hidden = readings.find_hidden(session, caller, [one.exam.id for one in earlier])

@@ -552,7 +552,9 @@ def _describe(session: Session, asked: _Asked, found: Sequence[tuple[Lane, int]]
     people = {patient.id: patient for patient in session.scalars(wanted)} if of_people else {}
     beside = _Beside.find(session, [exam for exam, _ in exams.values()])
     hidden = find_hidden(session, asked.caller, of_exams)
-    masked = set(session.scalars(masked_exams(asked.caller).where(ReadingTask.exam_id.in_(hidden)))) if hidden else set()
+    masked = (
+        set(session.scalars(masked_exams(asked.caller).where(ReadingTask.exam_id.in_(hidden)))) if hidden else set()
+    )
     grown = [exam.id for exam, patient in exams.values() if patient.kind == "adult" and exam.id not in hidden]
     nicking = summarise_nicking(session, grown)
     again = _describe_tasks(session, tasks, sites) if tasks else {}
