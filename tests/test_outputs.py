@@ -74,6 +74,7 @@ WRITES = {
     "dicom deidentify": ("deidentified.csv", "photographs/a.dcm"),
     "dicom echo": (),
     "dicom send": (),
+    "dicom listen": (),  # --into: what lies there stays
     "bundle show": (),
     "bundle selftest": (),
     "bundle verify": (),
@@ -137,6 +138,7 @@ READS_ONLY = {
     "bundle verify",
     "dicom echo",
     "dicom send",
+    "dicom listen",
     "doctor",
     "rop due",
     "serve",

@@ -16,8 +16,9 @@ from test_cli_screen import run as run_command
 
 from fundoscope.errors import UsageError
 from fundoscope.server.dicom.commitment import PUSH_MODEL, HeardReports, read_report
-from fundoscope.server.dicom.peers import DimsePeer, PeerError, send_echo
+from fundoscope.server.dicom.peers import PeerError, send_echo
 from fundoscope.server.dicom.sender import describe_status, send_by_dimse
+from fundoscope.server.dicom.settings import DimsePeer
 
 OP8, JPEG = dicom_files.CLASSES["op8"], "1.2.840.10008.1.2.4.50"
 

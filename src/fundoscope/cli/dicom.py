@@ -10,7 +10,7 @@ import typer
 from fundoscope.cli.options import Quiet
 
 if TYPE_CHECKING:
-    from fundoscope.server.dicom.peers import DimsePeer
+    from fundoscope.server.dicom.settings import DimsePeer
 
 app = typer.Typer(
     help="DICOM photographs: taking out what tells whose they are; trying out the way to a PACS.", no_args_is_help=True
@@ -21,7 +21,12 @@ Secured = Annotated[bool, typer.Option("--tls", help="By TLS, with the certifica
 Authority = Annotated[Path | None, typer.Option(help="By TLS: certificates that are believed, PEM.")]
 Certificate = Annotated[Path | None, typer.Option(help="By TLS: our certificate, PEM, with --key.")]
 Key = Annotated[Path | None, typer.Option(help="By TLS: the private key of the certificate, PEM.")]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(help="Address or network that may call us, such as 10.0.0.0/24; may be repeated. Else this computer."),
+]
 OUR_TITLE = "FUNDOSCOPE"
+ANY_HOST, LOOPBACK = "0.0.0.0", "127.0.0.1"
 
 
 @app.callback()
@@ -124,6 +129,11 @@ def send(
         typer.Option("--commit", help="Ask it to answer for what it took (storage commitment), and wait for that."),
     ] = False,
     wait: Annotated[float, typer.Option(help="Seconds that are waited for the answer to --commit.", min=0)] = 30.0,
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port on which we wait for that answer: most PACS call back.", min=1, max=65535),
+    ] = None,
+    allow: Allow = None,
     tls: Secured = False,
     authority: Authority = None,
     certificate: Certificate = None,
@@ -136,14 +146,25 @@ def send(
     wrong.
     """
     destination = _peer(to, calling, tls, authority, certificate, key, commitment=commit, commitment_seconds=wait)
-    from fundoscope.cli.console import Console
-    from fundoscope.server.dicom.commitment import HeardReports
-    from fundoscope.server.dicom.sender import send_by_dimse
+    from contextlib import nullcontext
 
+    from fundoscope.cli.console import Console
+    from fundoscope.errors import UsageError
+    from fundoscope.server.dicom.commitment import HeardReports
+    from fundoscope.server.dicom.receiver import Receiver, refuse_all
+    from fundoscope.server.dicom.sender import send_by_dimse
+    from fundoscope.server.dicom.settings import choose_receiver
+
+    if port is not None and not commit:
+        raise UsageError("--port: waits for the answer to --commit. Give both, or leave it out.")
     chosen = _dicom_files(files)
     console, reports = Console(quiet), HeardReports()
     console.header(files=len(chosen), to=destination)
-    with console.stages() as report:
+    hearing = nullcontext()
+    if port is not None:
+        here = {"title": calling, "host": ANY_HOST if allow else LOOPBACK, "port": port, "allow": allow}
+        hearing = Receiver(choose_receiver(here), refuse_all, Path(), reports)
+    with hearing, console.stages() as report:
         done = send_by_dimse(destination, chosen, reports, lambda count: report("files", count, len(chosen)))
     good = [one for one in done if one.result == "stored" and one.commitment in ("", "committed")]
     for one in done:
@@ -156,6 +177,65 @@ def send(
     raise typer.Exit(0 if len(good) == len(done) else 1)
 
 
+@app.command()
+def listen(
+    into: Annotated[Path, typer.Option(help="Folder for what is received, a file an object, named by its UID.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; this computer's own unless --allow is given.")] = "",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for a free one.", min=0, max=65535)] = 11112,
+    title: Annotated[str, typer.Option(help="Our title, by which others call us.")] = OUR_TITLE,
+    allow: Allow = None,
+    caller: Annotated[
+        list[str] | None, typer.Option(help="Title that may call us; may be repeated. It protects nothing.")
+    ] = None,
+    objects: Annotated[int, typer.Option(help="End after so many objects; 0: with Ctrl-C.", min=0)] = 0,
+    authority: Annotated[
+        Path | None, typer.Option(help="By TLS: callers must show a certificate of these, PEM.")
+    ] = None,
+    certificate: Certificate = None,
+    key: Key = None,
+) -> None:
+    """Receive DICOM photographs into a folder (C-ECHO, C-STORE), to try a camera or a PACS out. A line for each on standard output.
+
+    What is in the folder stays. An object is answered for when it is safely on the disk. The reading room has a receiver of its own.
+
+    Exit codes: 0 it was ended by Ctrl-C or after --objects, 2 the call is wrong.
+    """
+    from fundoscope.errors import UsageError, need, printable
+
+    need("pydicom", "pynetdicom", what="fundoscope dicom", extra="dicom")
+    import threading
+
+    from fundoscope.server.dicom.receiver import FolderKeeper, ReceivedObject, Receiver
+    from fundoscope.server.dicom.settings import choose_receiver
+
+    secured = {"authority": authority, "certificate": certificate, "key": key}
+    values = {
+        "title": title, "host": host or (ANY_HOST if allow else LOOPBACK), "port": port, "allow": allow, "callers": caller,
+        "tls": secured if any(each is not None for each in secured.values()) else None,
+    }  # fmt: skip
+    settings = choose_receiver(values)
+    if into.exists() and not into.is_dir():
+        raise UsageError(f"--into {into}: is a file. Name a folder.")
+    into.mkdir(parents=True, exist_ok=True)
+    ended, count = threading.Event(), 0
+
+    def tell(place: Path, received: ReceivedObject, is_new: bool) -> None:
+        nonlocal count
+        count += 1
+        facts = [received.header.eye, received.header.view, *received.header.doubts]
+        print(f"{place}: from {printable(received.caller)} at {received.address}{'' if is_new else ', there already'}"
+              f"{''.join(f'; {printable(each)}' for each in facts if each)}", flush=True)  # fmt: skip
+        if count == objects:
+            ended.set()
+
+    with Receiver(settings, FolderKeeper(into, tell), into) as receiver:
+        print(f"{title} listens at {settings.host}:{receiver.port}. It ends with Ctrl-C.", flush=True)
+        try:
+            ended.wait()
+        except KeyboardInterrupt:
+            print(f"received: {count}", flush=True)
+
+
 def _peer(
     address: str, calling: str, tls: bool, authority: Path | None, certificate: Path | None, key: Path | None, **more: Any
 ) -> DimsePeer:  # fmt: skip
@@ -163,7 +243,7 @@ def _peer(
     from fundoscope.errors import need
 
     need("pydicom", "pynetdicom", what="fundoscope dicom", extra="dicom")
-    from fundoscope.server.dicom.peers import DimsePeer
+    from fundoscope.server.dicom.settings import DimsePeer
 
     secured = tls or any(each is not None for each in (authority, certificate, key))
     files = {"authority": authority, "certificate": certificate, "key": key} if secured else None

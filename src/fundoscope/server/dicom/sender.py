@@ -31,12 +31,12 @@ from fundoscope.server.dicom.peers import DimsePeer, PeerError, associate
 
 _MOST_CONTEXTS = 120  # of the 128 that one association can agree on (PS3.8, 9.3.2.2)
 _PLAIN = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))  # either can be written as the other
-_DUPLICATE = 0x0111
+_PROCESSING, _DUPLICATE = 0x0110, 0x0111
 #: What a status means, in words (PS3.4, table B.2-1; PS3.7, annex C); A7xx, A9xx and Cxxx by their first digits.
 _MEANINGS = {
     0x0000: "stored", _DUPLICATE: "it is there already", 0xB000: "stored, but values were changed there",
     0xB006: "stored, but elements were left out there", 0xB007: "stored, though it does not fit its class",
-    0x0117: "refused: the instance's UID is not valid", 0x0122: "refused: the class is not supported",
+    _PROCESSING: "not taken: it failed there; its log says more", 0x0117: "refused: the instance's UID is not valid", 0x0122: "refused: the class is not supported",
     0x0124: "refused: we are not allowed to store there", 0x0210: "refused: the message came twice",
     0x0211: "refused: storing is not supported", 0x0212: "refused: a value of the message is wrong",
     0xA7: "not taken now: out of resources", 0xA9: "refused: the object does not fit its class",
@@ -48,8 +48,8 @@ _MEANINGS = {
 class InstanceOutcome:
     """What became of one file.
 
-    `result`: `stored`; `refused` (sending it again as it is will not help); `not sent` (it may be sent again: no connection, or out
-    of resources). `said` is why, in words; `warning` whether it was stored with a warning. `status` is that of the C-STORE, None
+    `result`: `stored`; `refused` (sending it again as it is will not help); `not sent` (it may be sent again: no connection, out of
+    resources, or a failure there). `said` is why, in words; `warning` whether it was stored with a warning. `status` is that of the C-STORE, None
     where there was no answer. `commitment`: blank where it was not asked for, `asked` while the report of `transaction` has not come,
     `committed`, or `failed`.
     """
@@ -168,7 +168,8 @@ def _store(association: Association, one: _Outgoing) -> InstanceOutcome:
     warned = code in (0x0001, 0x0107, 0x0116) or code >> 12 == 0xB
     if code in (0x0000, _DUPLICATE) or warned:
         return replace(found, result="stored", said=told, status=code, warning=warned)
-    return replace(found, result="not sent" if code >> 8 == 0xA7 else "refused", said=told, status=code)
+    again = code >> 8 == 0xA7 or code == _PROCESSING  # of which the cause may pass
+    return replace(found, result="not sent" if again else "refused", said=told, status=code)
 
 
 def describe_status(status: int) -> str:
