@@ -125,3 +125,93 @@ def test_a_full_queue_takes_nothing(room, intake, take, monkeypatch):
     with pytest.raises(BusyError):
         take(intake, photograph())
     assert rows(room, Patient) == rows(room, ExamPhotograph) == []
+
+
+def test_what_contradicts_itself_stands_on_the_page_of_the_exam(room, intake, take, make_patient, sign_in):
+    make_patient(code="4711", name="Wang Xiaodong 王小东", birth_date=date(2026, 1, 5))
+    odd = {"ImageLaterality": "R", "Laterality": "L", "PatientName": "Li^Ming=李^明"}
+    take(intake, photograph(1, **odd), photograph(2, PatientName="=王^小东", PatientBirthDate="20260105"))
+    one, two = rows(room, ExamPhotograph)
+    assert "contradicts itself" in one.remark and "born on 2026-01-10, and the room 2026-01-05" in one.remark
+    assert "born" not in two.remark and two.remark == ""
+    assert "calls the patient Li Ming 李 明." in one.remark
+    page = sign_in("technician").get(f"/exams/{one.exam_id}").text
+    assert "contradicts itself" in page and "born on 2026-01-10" in page
+    take(intake, photograph(3, PatientName="Li^Ming=李^明", PatientBirthDate=None))
+    assert (
+        rows(room, ExamPhotograph)[2].remark == "Its header calls the patient Li Ming 李 明. Is it the right patient?"
+    )
+
+
+def test_a_study_stays_together_whatever_the_day_and_follows_an_exam_that_was_moved(
+    room, intake, take, make_patient, sign_in
+):
+    from fundoscope.server.services.exams import NewPatientOfExam, move_exam
+
+    take(intake, photograph(1), photograph(2, AcquisitionDateTime="20260302000100"))
+    (exam,) = rows(room, Exam)
+    right = make_patient(code="right", birth_date=None)
+    with room.database.transaction() as session:
+        move_exam(session, sign_in("technician").caller, exam.id, NewPatientOfExam(patient_id=right.id, why="mixed up"))
+    take(intake, photograph(3))
+    assert [row.exam_id for row in rows(room, ExamPhotograph)] == [exam.id] * 3
+    assert "names the patient 4711" in rows(room, ExamPhotograph)[2].remark
+    take(intake, photograph(4, PatientID="other"))  # a study has one patient: this one is marked, and kept apart
+    last = rows(room, ExamPhotograph)[3]
+    assert (
+        last.exam_id != exam.id
+        and f"Exam {exam.id} of another patient holds photographs of the same study" in last.remark
+    )
+    with room.database.transaction() as session:
+        session.get(Exam, exam.id).state = "signed"
+    take(intake, photograph(5))
+    assert (
+        f"Exam {exam.id} holds photographs of the same study and is signed already"
+        in rows(room, ExamPhotograph)[4].remark
+    )
+
+
+def test_orders_of_one_day_are_told_apart_by_a_remark(room, intake, take):
+    take(
+        intake,
+        photograph(1),
+        photograph(2, AccessionNumber="A-2", StudyInstanceUID="2.25.9"),
+        photograph(3, AccessionNumber="A-1", StudyInstanceUID="2.25.8", AcquisitionDateTime="20260305"),
+    )
+    assert len(rows(room, Exam)) == 1
+    assert [bool(row.remark) for row in rows(room, ExamPhotograph)] == [False, True, True]
+    assert "accession number is A-2, and that of the exam A-1" in rows(room, ExamPhotograph)[1].remark
+    assert "the exam is of 2026-03-01" in rows(room, ExamPhotograph)[2].remark
+
+
+def test_what_comes_again_under_another_patient_is_marked_once(room, intake, take, make_patient):
+    take(intake, photograph(1))
+    for _ in range(2):
+        (again,) = take(intake, photograph(1, PatientID="0815"))
+        assert again.outcome == "already"
+    (row,) = rows(room, ExamPhotograph)
+    assert row.remark.count("came again as a photograph of the patient 0815") == 1
+    assert [patient.code for patient in rows(room, Patient)] == ["4711"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "charset", "name"),
+    [
+        ("王^小东".encode("gb18030"), "GB18030", "王 小东"),
+        ("Wang^XiaoDong=王^小东".encode(), "ISO_IR 192", "Wang XiaoDong 王 小东"),
+        (b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B", ["", "ISO 2022 IR 87"], "Yamada Tarou 山田 太郎 やまだ たろう"),
+        ("王^小东".encode(), None, "王 小东"),
+        ("王^小东".encode("gb18030"), "ISO_IR 100", ""),
+        ("王^小东".encode("gb18030"), None, ""),
+    ],
+)  # fmt: skip
+def test_names_come_through_whole_or_are_marked(room, intake, take, raw, charset, name):
+    found = made.dataset(SpecificCharacterSet=charset, PatientName="placeholder")
+    data = made.encode(found, RGB)
+    at = data.index(b"\x10\x00\x10\x00PN")
+    padded = raw + b" " * (len(raw) % 2)
+    length = int.from_bytes(data[at + 6 : at + 8], "little")
+    take(intake, data[: at + 6] + len(padded).to_bytes(2, "little") + padded + data[at + 8 + length :])
+    (patient,), (row,) = rows(room, Patient), rows(room, ExamPhotograph)
+    assert patient.name == name
+    assert ("not whole" in row.remark) == ("not whole" in patient.note) == (not name)

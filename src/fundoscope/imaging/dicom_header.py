@@ -19,6 +19,7 @@ from fundoscope.errors import PhotographError
 from fundoscope.imaging.dicom_facts import MAX_BYTES, DicomHeader, FramePath
 from fundoscope.imaging.headers import COPY_AGAIN
 from fundoscope.imaging.kinds import is_dicom
+from fundoscope.languages import kept_text
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -45,6 +46,23 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _MAX_FRAMES = 10_000
 _EYES = {"R": "right", "L": "left"}
 _SIDES = {"24028007": "right", "7771000": "left", "G-A100": "right", "G-A101": "left"}  # SNOMED: right, left
+#: What is said of a header that contradicts itself, or is not whole.
+_BEFORE_BIRTH = kept_text("Its header dates the photograph ({date}) before the patient's birth ({born}).")
+_BURNT_IN = kept_text("Its header says that text is burnt into the picture (0028,0301).")
+_FRAMES = kept_text("Its header counts {frames} frames.")
+_BOTH_EYES = kept_text("Its header says that it shows both eyes.")
+_OTHER_EYE = {
+    "R": kept_text(
+        "Its header contradicts itself: the image is of the right eye (0020,0062), its series of the left one (0020,0060); the image's was taken."
+    ),
+    "L": kept_text(
+        "Its header contradicts itself: the image is of the left eye (0020,0062), its series of the right one (0020,0060); the image's was taken."
+    ),
+}
+_NOT_WHOLE = kept_text(
+    "The patient's name is not whole: its character set is not the one that the header names ({name})."
+)
+_UNNAMED_UTF8 = kept_text("The patient's name is in UTF-8, although the header does not say so (0008,0005).")
 _INSTALL = "Install it with: pip install 'fundoscope[dicom]'"
 
 
@@ -168,9 +186,9 @@ def _describe(dataset: Dataset) -> DicomHeader:
     date = _date_of(dataset, "AcquisitionDateTime", "AcquisitionDate", "ContentDate", "StudyDate")
     born = _date_of(dataset, "PatientBirthDate")
     if date and born and date < born:
-        doubts.append(f"Its header dates the photograph ({date}) before the patient's birth ({born}).")
+        doubts.append(_BEFORE_BIRTH.format(date=date, born=born))
     if _code(dataset, "BurnedInAnnotation") == "YES":
-        doubts.append("Its header says that text is burnt into the picture (0028,0301).")
+        doubts.append(_BURNT_IN)
     issuer = text_of(dataset, "IssuerOfPatientID")
     if not issuer and (items := _items(dataset, "IssuerOfPatientIDQualifiersSequence")):
         issuer = text_of(items[0], "UniversalEntityID")
@@ -179,7 +197,7 @@ def _describe(dataset: Dataset) -> DicomHeader:
     frames = text_of(dataset, "NumberOfFrames")
     count = int(frames) if frames.lstrip("+").isdigit() else 1
     if frames and not 1 <= count <= _MAX_FRAMES:
-        doubts.append(f"Its header counts {frames} frames.")
+        doubts.append(_FRAMES.format(frames=frames))
     sop_class = text_of(dataset, "SOPClassUID")
     if not sop_class and hasattr(dataset, "file_meta"):
         sop_class = text_of(dataset.file_meta, "MediaStorageSOPClassUID")
@@ -208,15 +226,12 @@ def _other_kind(dataset: Dataset, sop_class: str) -> str:
 def _eye_of(dataset: Dataset, image: str, series: str, doubts: list[str]) -> str:
     """Right, left or blank: (0020,0062), then (0020,0060), then the side of the region that was imaged."""
     if image in _EYES and series in _EYES and image != series:
-        doubts.append(
-            f"Its header contradicts itself: the image is of the {_EYES[image]} eye (0020,0062), its series of the {_EYES[series]} "
-            f"one (0020,0060); the image's was taken."
-        )
+        doubts.append(_OTHER_EYE[image])
     for code in (image, series):
         if code in _EYES:
             return _EYES[code]
         if code == "B":
-            doubts.append("Its header says that it shows both eyes.")
+            doubts.append(_BOTH_EYES)
             return ""
     for region in _items(dataset, "AnatomicRegionSequence"):
         for side in _items(region, "AnatomicRegionModifierSequence"):
@@ -239,9 +254,7 @@ def _name_of(dataset: Dataset, doubts: list[str]) -> str:
     name = str(dataset.PatientName).strip()
     if not isinstance(raw, bytes) or raw.isascii():
         if "\x1b" in name or "\ufffd" in name:
-            doubts.append(
-                f"The patient's name is not whole: its character set is not the one that the header names ({name!r})."
-            )
+            doubts.append(_NOT_WHOLE.format(name=repr(name)))
         return name.replace("\x1b", "")
     declared = dataset.get("SpecificCharacterSet")
     sets = [declared] if isinstance(declared, str) else list(declared or ())
@@ -249,7 +262,7 @@ def _name_of(dataset: Dataset, doubts: list[str]) -> str:
     if single_byte and b"\x1b" not in raw:
         repaired = raw.decode("utf-8", "replace").strip(" \0")
         if "\ufffd" not in repaired:
-            doubts.append("The patient's name is in UTF-8, although the header does not say so (0008,0005).")
+            doubts.append(_UNNAMED_UTF8)
             return repaired
     odd = [
         c for c in name if ord(c) > 127 and unicodedata.category(c)[0] not in "LMNZ" and c not in "·・•，、（）ー‐-’"
@@ -259,9 +272,7 @@ def _name_of(dataset: Dataset, doubts: list[str]) -> str:
     foreign = any(all(ord(c) > 127 for c in part if c.isalpha()) and any(c.isalpha() for c in part) for part in parts)
     undeclared = not any(each not in ("", "ISO_IR 6", "ISO 2022 IR 6") for each in sets)
     if "\ufffd" in name or "\x1b" in name or undeclared or (single_byte and (odd or foreign)):
-        doubts.append(
-            f"The patient's name is not whole: its character set is not the one that the header names ({name!r})."
-        )
+        doubts.append(_NOT_WHOLE.format(name=repr(name)))
     return name.replace("\x1b", "")
 
 

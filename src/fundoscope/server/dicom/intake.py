@@ -19,8 +19,9 @@ from sqlalchemy.orm import Session
 
 from fundoscope.imaging import DicomHeader
 from fundoscope.languages import gettext as _
+from fundoscope.languages import kept_text, translate_kept
 from fundoscope.server.errors import BusyError, ConflictError, InvalidError, ServerError
-from fundoscope.server.models import Exam, ExamPhotograph, Patient
+from fundoscope.server.models import Correction, Exam, ExamPhotograph, Patient
 from fundoscope.server.permissions import Caller, Role
 from fundoscope.server.room import Room
 from fundoscope.server.services import exams, patients, uploads
@@ -28,7 +29,16 @@ from fundoscope.server.services.exams import NewExam
 from fundoscope.server.services.inputs import check_input
 from fundoscope.server.services.patients import NewPatient
 from fundoscope.server.services.uploads import SentFile, SortedFile, clean_name
+from fundoscope.server.services.worklist import UNSIGNED
 
+_CAME_LATE = kept_text("Exam {number} holds photographs of the same study and is signed already: this one came later.")
+_STUDY_OF_TWO = kept_text(
+    "Exam {number} of another patient holds photographs of the same study. Is it the right patient?"
+)
+_OTHER_ORDER = kept_text("Its accession number is {accession}, and that of the exam {known}. Is it the right exam?")
+_CAME_AGAIN = kept_text(
+    "It came again as a photograph of the patient {code}. If that is right, give the exam to that patient."
+)
 _NOT_WHOLE = "The patient's name is not whole"  # how `imaging.dicom_header` begins to tell it
 
 
@@ -80,10 +90,11 @@ class ArrivalOutcome:
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
-    """Whose a photograph is: the patient's number in the room, and the day."""
+    """Whose a photograph is: the patient's number in the room, the day, and the UID of a DICOM study."""
 
     code: str
     day: date
+    study: str = ""
 
 
 def take_photographs(room: Room, intake: Intake, arrived: Sequence[ArrivedFile], folder: Path) -> list[ArrivalOutcome]:
@@ -131,7 +142,7 @@ def _find_owner(intake: Intake, arrived: ArrivedFile, found: SortedFile) -> _Own
     day = uploads.taken_day(facts.taken_at) or arrived.day or found.guess.day
     if day is None:
         raise InvalidError(_("Nothing says on which day it was taken. Add it by hand."))
-    return _Owner(code, day)
+    return _Owner(code, day, facts.header.study if facts.header else "")
 
 
 def patient_code(header: DicomHeader, issuer: str) -> str:
@@ -172,13 +183,17 @@ def _write(
     if new:
         first = next((each.facts.header for each in new if each.facts and each.facts.header), None)
         patient = _find_patient(session, intake, owner.code, first)
-        exam = _find_exam(session, intake, patient, owner.day, first.accession[:64] if first else "")
+        exam, remark = _find_exam(session, intake, patient, owner, first.accession[:64] if first else "")
         receipt = uploads.add_photographs(session, intake.caller, exam.id, new, room.settings.limits)
         for each, item in zip(new, receipt.items, strict=True):
             outcome = "taken" if item.outcome == "accepted" else item.outcome
-            outcomes.setdefault(
-                _key(each), ArrivalOutcome(item.file, outcome, item.reason, item.remark, exam.id, _uid(each))
-            )
+            if outcome == "taken" and remark:
+                _add_remark(session.get_one(ExamPhotograph, item.photograph_id), remark)
+            told = " ".join(filter(None, (item.remark, translate_kept(remark))))
+            outcomes.setdefault(_key(each), ArrivalOutcome(item.file, outcome, item.reason, told, exam.id, _uid(each)))
+    for each in found:
+        if _uid(each) and _key(each) in there:
+            _look_again(session, _uid(each), owner.code)
     told = _("The room holds this photograph already.")
     return [
         outcomes[_key(each)]
@@ -240,15 +255,66 @@ def _find_patient(session: Session, intake: Intake, code: str, header: DicomHead
     return patients.add_patient(session, intake.caller, new)
 
 
-def _find_exam(session: Session, intake: Intake, patient: Patient, day: date, accession: str) -> Exam:
-    """The exam of a patient and day that is not signed, opened again where it was finished; a new one where there is none."""
-    unsigned = Exam.patient_id == patient.id, Exam.day == day, Exam.state.in_(("open", "to_read", "read"))
-    exam = session.scalar(select(Exam).where(*unsigned).order_by(Exam.id.desc()).limit(1))
+def _find_exam(session: Session, intake: Intake, patient: Patient, owner: _Owner, accession: str) -> tuple[Exam, str]:
+    """The exam that is not signed to which a photograph belongs, and what a person should look at in that.
+
+    It is that of its study, else of its order, else of its day; opened again where it was finished; a new one where there is none. An
+    exam that a person gave to another patient keeps what comes after: the headers are wrong.
+    """
+    remark = ""
+    exam = None
+    if owner.study:
+        of_study = Exam.id.in_(select(ExamPhotograph.exam_id).where(ExamPhotograph.study == owner.study))
+        exams_of_study = session.scalars(
+            select(Exam)
+            .where((Exam.study == owner.study) | of_study, Exam.site_id == intake.site_id)
+            .order_by(Exam.id.desc())
+        ).all()
+        of_others = [each for each in exams_of_study if each.patient_id != patient.id]
+        moved = next((each for each in of_others if _was_moved(session, each, patient)), None)
+        own = [each for each in exams_of_study if each.patient_id == patient.id or each is moved]
+        exam = next((each for each in own if each.state in UNSIGNED), None)
+        if exam is None and own and own[0].state == "signed":
+            remark = _CAME_LATE.format(number=own[0].id)
+        elif exam is None and of_others:
+            remark = _STUDY_OF_TWO.format(number=of_others[0].id)
+    unsigned = (Exam.patient_id == patient.id, Exam.state.in_(UNSIGNED))
+    if exam is None and accession:
+        exam = session.scalar(
+            select(Exam).where(*unsigned, Exam.accession == accession).order_by(Exam.id.desc()).limit(1)
+        )
     if exam is None:
-        values = {"patient_id": patient.id, "day": day.isoformat(), "accession": accession}
-        return exams.add_exam(session, intake.caller, check_input(NewExam, values))
+        exam = session.scalar(select(Exam).where(*unsigned, Exam.day == owner.day).order_by(Exam.id.desc()).limit(1))
+        if exam is not None and accession and exam.accession not in ("", accession):
+            remark = _OTHER_ORDER.format(accession=accession, known=exam.accession)
+    if exam is None:
+        values = {"patient_id": patient.id, "day": owner.day.isoformat(), "accession": accession}
+        return exams.add_exam(session, intake.caller, check_input(NewExam, values)), remark
     if exam.state != "open":
         exams.reopen_exam(session, intake.caller, exam.id, _("More photographs came."))
     if accession and not exam.accession:
         exam.accession = accession
-    return exam
+    return exam, remark
+
+
+def _was_moved(session: Session, exam: Exam, patient: Patient) -> bool:
+    """Whether a person gave the exam of this patient to the one that it is of now."""
+    moves = Correction.subject == "exam", Correction.subject_id == exam.id, Correction.field == "patient"
+    return (
+        session.scalar(select(Correction.id).where(*moves, Correction.before == str(patient.id)).limit(1)) is not None
+    )
+
+
+def _look_again(session: Session, sop_instance: str, code: str) -> None:
+    """Write on a photograph that is held already that it came again as that of another patient; once."""
+    held = session.scalars(select(ExamPhotograph).where(ExamPhotograph.sop_instance == sop_instance)).all()
+    for photograph in held:
+        patient = session.get_one(Patient, session.get_one(Exam, photograph.exam_id).patient_id)
+        known = {patient.code, *session.scalars(select(Patient.code).where(Patient.merged_into == patient.id))}
+        if code not in known:
+            _add_remark(photograph, _CAME_AGAIN.format(code=code[:64]))
+
+
+def _add_remark(photograph: ExamPhotograph, remark: str) -> None:
+    if remark not in photograph.remark:
+        photograph.remark = f"{photograph.remark} {remark}".strip()

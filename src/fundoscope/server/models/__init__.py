@@ -20,7 +20,7 @@ from fundoscope.server.models.clinic import (
 )
 from fundoscope.server.models.people import ApiToken, Membership, OneTimeLink, SignInSession, Site, User
 from fundoscope.server.models.readings import CrossingReading, EyeReading, Reading, ReadingTask, SignedReport
-from fundoscope.server.models.traffic import DicomDestination, DicomSource, SentObject, SourceItem
+from fundoscope.server.models.traffic import CommitmentRequest, DicomDestination, DicomSource, SentObject, SourceItem
 from fundoscope.server.models.work import AuditEntry, Job, RoomSecret
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "ApiToken",
     "AuditEntry",
     "Base",
+    "CommitmentRequest",
     "Correction",
     "CrossingReading",
     "DicomDestination",

@@ -64,6 +64,7 @@ class Exam(OfSite, Recorded):
     __table_args__ = (
         Index("ix_exams_worklist", "site_id", "state", "urgency", "uploaded_at"),
         Index("ix_exams_by_day", "site_id", "state", "day"),
+        Index("ix_exams_order", "site_id", "accession"),
     )
     noun: ClassVar[str] = "exam"
 
@@ -72,6 +73,8 @@ class Exam(OfSite, Recorded):
     weight: Mapped[int | None]  # g, on the day
     camera: Mapped[str] = mapped_column(String(200), default="")
     accession: Mapped[str] = mapped_column(String(64), default="")  # of the hospital's system
+    study: Mapped[str] = mapped_column(String(64), default="", index=True)  # UID that its worklist gave
+    scheduled_step: Mapped[str] = mapped_column(String(64), default="")  # of the order in its worklist
     note: Mapped[str] = mapped_column(Text, default="")
     state: Mapped[str] = mapped_column(String(20), default="open")
     urgency: Mapped[int] = mapped_column(default=50)
@@ -113,10 +116,13 @@ class ExamPhotograph(OfSite, Recorded):
     placed: Mapped[bool] = mapped_column(default=False)
     taken_at: Mapped[str] = mapped_column(String(30), default="")  # as the camera wrote it, without a time zone
     camera: Mapped[str] = mapped_column(String(200), default="")
-    study: Mapped[str] = mapped_column(String(64), default="")  # UIDs of a DICOM file; blank for another one
+    study: Mapped[str] = mapped_column(
+        String(64), default="", index=True
+    )  # UIDs of a DICOM file; blank for another one
     sop_instance: Mapped[str] = mapped_column(String(64), default="", index=True)
     state: Mapped[str] = mapped_column(String(20), default="waiting", index=True)
     reason: Mapped[str] = mapped_column(Text, default="")
+    remark: Mapped[str] = mapped_column(Text, default="")  # what a person should look at though it was taken; English
     withdrawn_reason: Mapped[str] = mapped_column(Text, default="")
     exam: Mapped[Exam] = relationship(back_populates="photographs")
     gradings: Mapped[list[Grading]] = relationship(back_populates="photograph", order_by="Grading.id")

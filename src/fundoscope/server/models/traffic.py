@@ -6,7 +6,7 @@ The answers that wait to be sent stand in `jobs`; see `fundoscope.server.dicom.o
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
@@ -112,3 +112,21 @@ class SentObject(Base):
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"))
     digest: Mapped[str] = mapped_column(String(64))
     sent_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class CommitmentRequest(Base):
+    """A question to a PACS whether it answers for what it was sent, and its answer, whichever process hears it.
+
+    `instances` are UIDs with their classes; `committed` a list of UIDs, `failed` the others with the reasons that it gave.
+    """
+
+    __tablename__ = "dicom_commitments"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    transaction: Mapped[str] = mapped_column(String(64), unique=True)
+    peer: Mapped[str] = mapped_column(String(300))
+    instances: Mapped[dict[str, Any]]
+    committed: Mapped[list[str]] = mapped_column(default=list)
+    failed: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    asked_at: Mapped[datetime] = mapped_column(default=now)
+    answered_at: Mapped[datetime | None]

@@ -130,7 +130,8 @@ def _count(photographs: Sequence[ExamPhotograph]) -> dict[str, int]:
 
 def count_progress(session: Session, exam: Exam) -> dict[str, Any]:
     """Photographs by state, the exam's state, and a `version` that changes with anything that the page shows."""
-    columns = (ExamPhotograph.id, ExamPhotograph.state, ExamPhotograph.eye, ExamPhotograph.view, ExamPhotograph.placed)
+    columns = (ExamPhotograph.id, ExamPhotograph.state, ExamPhotograph.eye, ExamPhotograph.view, ExamPhotograph.placed,
+               ExamPhotograph.remark)  # fmt: skip
     rows = session.execute(select(*columns).where(ExamPhotograph.exam_id == exam.id).order_by(ExamPhotograph.id)).all()
     states = Counter(row.state for row in rows)
     counts = {state: states[state] for state in ("waiting", "graded", "refused", "failed", "withdrawn")}

@@ -8,6 +8,7 @@ whoever sent it has no receipt; the same file sent again is the same row.
 
 from __future__ import annotations
 
+import re
 import shutil
 import unicodedata
 from collections.abc import Generator, Iterable, Sequence
@@ -24,6 +25,7 @@ from sqlalchemy.orm import Session, joinedload
 from fundoscope.errors import PhotographError
 from fundoscope.folders import is_hidden
 from fundoscope.languages import gettext as _
+from fundoscope.languages import kept_text, translate_kept
 from fundoscope.outputs import flush_to_disk
 from fundoscope.server.errors import ConflictError, InvalidError, NotFoundError
 from fundoscope.server.models import Exam, ExamPhotograph
@@ -40,6 +42,13 @@ from fundoscope.server.settings import ServerSettings, UploadLimits
 
 _INCOMING = "incoming"
 _LONGEST_NAME = 200  # characters that are shown
+_WRONG_PATIENT = kept_text("Its header names the patient {code}. Is it the right patient?")
+_WRONG_BIRTH = kept_text(
+    "Its header says that the patient was born on {born}, and the room {known}. Is it the right patient?"
+)
+_WRONG_NAME = kept_text("Its header calls the patient {name}. Is it the right patient?")
+_SAME_FILE = kept_text("Exam {number} of another patient holds this very file. Is it the right patient?")
+_WRONG_DAY = kept_text("It was taken on {taken}, and the exam is of {day}. Is it the right exam?")
 _LONGEST_UID = 64  # characters (PS3.5, 9.1)
 
 
@@ -219,9 +228,9 @@ def add_photographs(
             if known.sop_instance:
                 there[known.sop_instance] = known
             added.append(known)
-            remark = _remark(exam, each, elsewhere.get(each.sent.digest))
+            known.remark = _remark(exam, each, elsewhere.get(each.sent.digest))
             items.append(
-                ReceiptItem(file=shown, outcome="accepted", remark=remark, photograph_id=known.id, eye=known.eye, view=known.view)
+                ReceiptItem(file=shown, outcome="accepted", remark=translate_kept(known.remark), photograph_id=known.id, eye=known.eye, view=known.view)
             )  # fmt: skip
             continue
         reason = _("The exam holds this very file already.")
@@ -309,22 +318,34 @@ def _short_uid(uid: str) -> str:
 
 
 def _remark(exam: Exam, found: SortedFile, elsewhere: int | None) -> str:
-    """What a person should look at though the photograph was taken."""
-    remarks = list(found.facts.doubts) if found.facts else []
-    named = found.facts.patient if found.facts else ""
-    if named and exam.patient.code not in (named, named.split(" (")[0]):
-        remarks.append(_("Its header names the patient {code}. Is it the right patient?").format(code=named[:64]))
+    """What a person should look at though the photograph was taken, in English, as it is kept."""
+    facts, patient = found.facts, exam.patient
+    remarks = list(facts.doubts) if facts else []
+    named = facts.patient if facts else ""
+    if named and patient.code not in (named, named.split(" (")[0]):
+        remarks.append(_WRONG_PATIENT.format(code=named[:64]))
+    elif facts and facts.header:
+        born = facts.header.birth_date
+        if born and patient.birth_date is not None and born != patient.birth_date.isoformat():
+            remarks.append(_WRONG_BIRTH.format(born=born, known=patient.birth_date))
+        name = facts.header.patient_name
+        if _differ(name, patient.name):
+            remarks.append(_WRONG_NAME.format(name=" ".join(re.split(r"[\^=\s]+", name))[:200]))
     if elsewhere is not None:
-        remarks.append(
-            _("Exam {number} of another patient holds this very file. Is it the right patient?").format(
-                number=elsewhere
-            )
-        )
-    day = taken_day(found.facts.taken_at if found.facts else "") or found.guess.day
+        remarks.append(_SAME_FILE.format(number=elsewhere))
+    day = taken_day(facts.taken_at if facts else "") or found.guess.day
     if day is not None and day != exam.day:
-        told = _("It was taken on {taken}, and the exam is of {day}. Is it the right exam?")
-        remarks.append(told.format(taken=day, day=exam.day))
+        remarks.append(_WRONG_DAY.format(taken=day, day=exam.day))
     return " ".join(remarks)
+
+
+def _differ(name: str, other: str) -> bool:
+    """Whether two names share no word (in Latin letters) and no letter (in Chinese and Japanese ones); of two scripts nothing is said."""
+    for parts in (r"[^\W\d_\u2e80-\uffff]{2,}", r"[\u2e80-\uffff]"):
+        one, two = (set(re.findall(parts, unicodedata.normalize("NFKC", each).casefold())) for each in (name, other))
+        if one and two:
+            return not one & two
+    return False
 
 
 def taken_day(taken_at: str) -> date | None:
