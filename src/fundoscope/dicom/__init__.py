@@ -3,12 +3,22 @@
 Photographs are read by `fundoscope.imaging`. Everything here needs the extra `dicom`.
 """
 
-from fundoscope.dicom.answers import AnsweredPhotograph, Answerer, CodedAnswer, Concept, CrossingAnswer, Measure
+from fundoscope.dicom.answers import (
+    AnsweredPhotograph,
+    Answerer,
+    CodedAnswer,
+    Concept,
+    CrossingAnswer,
+    Measure,
+    ReadEye,
+    SignedReading,
+    SupersededDocument,
+)
 from fundoscope.dicom.captures import write_capture
 from fundoscope.dicom.documents import write_document
 from fundoscope.dicom.key_objects import write_key_objects
 from fundoscope.dicom.sink import DicomAnswers
-from fundoscope.dicom.structured_reports import write_structured_report
+from fundoscope.dicom.structured_reports import write_signed_reading, write_structured_report
 
 __all__ = [
     "AnsweredPhotograph",
@@ -18,8 +28,12 @@ __all__ = [
     "CrossingAnswer",
     "DicomAnswers",
     "Measure",
+    "ReadEye",
+    "SignedReading",
+    "SupersededDocument",
     "write_capture",
     "write_document",
     "write_key_objects",
+    "write_signed_reading",
     "write_structured_report",
 ]

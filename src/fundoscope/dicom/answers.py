@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,51 @@ class AnsweredPhotograph:
             headline = {Status.REJECTED: "refused, not graded", Status.FAILED: "could not be read"}[status]
             answers["attention"] = f"{headline}: photograph this eye again, or have it examined"
         return cls(mention.path, mention.file, mention.header, mention.frame, status, headline, **answers)
+
+
+@dataclass(frozen=True, slots=True)
+class SupersededDocument:
+    """A report of which another one takes the place: what it is, in words, and its UIDs."""
+
+    what: str
+    study: str
+    series: str
+    sop_class: str
+    sop_instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEye:
+    """What a reader found in one eye (`right`, `left`): in words, and coded; `remark` is the reader's note on it."""
+
+    eye: str
+    headline: str
+    evaluations: tuple[CodedAnswer, ...] = ()
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedReading:
+    """What a reader found, and signed: who, of which hospital, when, in UTC. `kind` is what it is called: Reading, Correction, ...
+
+    `digest` is SHA-256 of its content as signed. `notes` are texts of the reader. `supersedes` are the reports of the same study
+    whose place it takes.
+    """
+
+    kind: str
+    reader: str
+    organisation: str
+    signed_at: datetime
+    digest: str
+    eyes: tuple[ReadEye, ...]
+    notes: tuple[str, ...] = ()
+    supersedes: tuple[SupersededDocument, ...] = ()
+
+    @property
+    def statements(self) -> list[str]:
+        """By whom it was signed, and what it supersedes, in whole sentences."""
+        signed = f"{self.kind}, read and signed by {self.reader}, {self.organisation}, on {self.signed_at:%Y-%m-%d %H:%M} UTC."
+        return [signed, *(f"It supersedes {one.what} ({one.sop_instance})." for one in self.supersedes)]
 
 
 @dataclass(frozen=True, slots=True)

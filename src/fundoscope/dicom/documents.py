@@ -32,7 +32,7 @@ def write_document(study: AnsweredStudy, pictures: Mapping[int, Pixels]) -> byte
     made.AcquisitionDateTime = None
     made.DocumentTitle = f"{study.answerer.title}: {RESEARCH_USE.lower()}"
     made.ConceptNameCodeSequence = []
-    made.VerificationFlag = "UNVERIFIED"
+    made.VerificationFlag = "UNVERIFIED" if study.reading is None else "VERIFIED"
     made.SourceInstanceSequence = [
         item for k, item in enumerate(source_sequence(study)) if study.photographs[k].header not in
         [each.header for each in study.photographs[:k]]
@@ -86,7 +86,8 @@ def _values(study: AnsweredStudy, pictures: Mapping[int, Pixels]) -> dict[str, o
         },
         "photographs": [_described(k, each, pictures.get(k)) for k, each in enumerate(study.photographs)],
         "looked_for": [(k + 1, each.attention) for k, each in enumerate(study.photographs) if each.attention],
-        "program": {
+        "reading": study.reading,
+        "program": {} if study.reading is not None else {
             "Program": study.answerer.program, "Command": study.answerer.command,
             "Bundle": f"{study.answerer.bundle.name}, made {study.answerer.bundle.made}, digest {study.answerer.bundle.digest}",
             **study.answerer.facts,

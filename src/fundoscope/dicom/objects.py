@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 from pydicom import config
@@ -22,7 +23,15 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from fundoscope.dicom.answers import OUR_SCHEME, RESEARCH_USE, AnsweredPhotograph, Answerer, Concept
+from fundoscope.dicom.answers import (
+    OUR_SCHEME,
+    RESEARCH_USE,
+    AnsweredPhotograph,
+    Answerer,
+    Concept,
+    SignedReading,
+    SupersededDocument,
+)
 from fundoscope.errors import PhotographError
 from fundoscope.imaging.dicom_header import MANUFACTURER, load_dataset, text_of
 
@@ -32,6 +41,8 @@ _STUDY = (
     "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "StudyDescription", "AccessionNumber",
     "IssuerOfAccessionNumberSequence", "ReferringPhysicianName", "TimezoneOffsetFromUTC",
 )  # fmt: skip
+#: What a signed reading was made with; its objects name no version of the program, which may change before they are sent.
+READING_ROOM = "reading room"
 _MAY_BE_EMPTY = ("PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName")  # fmt: skip
 
 
@@ -54,14 +65,20 @@ CAPTURE = ObjectKind("overlay", "1.2.840.10008.5.1.4.1.1.7", "OT", 9004, "overla
 
 @dataclass(frozen=True, slots=True)
 class AnsweredStudy:
-    """The answers to the photographs of one study, in their order, and the headers of their files, one each."""
+    """The answers to the photographs of one study, in their order, and the headers of their files, one each.
+
+    `reading` is what a reader signed of them; None where the answers are those of the program alone.
+    """
 
     answerer: Answerer
     photographs: tuple[AnsweredPhotograph, ...]
     sources: tuple[Dataset, ...]
+    reading: SignedReading | None = None
 
     @classmethod
-    def read(cls, answerer: Answerer, photographs: Sequence[AnsweredPhotograph]) -> AnsweredStudy:
+    def read(
+        cls, answerer: Answerer, photographs: Sequence[AnsweredPhotograph], reading: SignedReading | None = None
+    ) -> AnsweredStudy:
         """The study of photographs whose headers are read again.
 
         Raises `PhotographError` where one has gone or was replaced, and where they name more than one patient: no answer may
@@ -78,7 +95,7 @@ class AnsweredStudy:
             if text_of(source, "SOPInstanceUID") != photograph.header.sop_instance:
                 raise PhotographError(photograph.file, "was replaced while it was worked on", "Begin anew.")
             sources.append(source)
-        return cls(answerer, tuple(photographs), tuple(sources))
+        return cls(answerer, tuple(photographs), tuple(sources), reading)
 
     @property
     def instances(self) -> list[tuple[str, str, str]]:
@@ -106,14 +123,18 @@ def start_object(kind: ObjectKind, study: AnsweredStudy, number: int = 1) -> Fil
         _copy(study.sources[0], made, keyword)
     made.Modality = kind.modality
     made.SeriesInstanceUID = digest_uid("series", kind.name, first.study, *_identity(answerer))
-    made.SeriesNumber, made.InstanceNumber = kind.series_number, number
-    made.SeriesDescription = f"{MANUFACTURER} {kind.description}, {RESEARCH_USE.lower()}"
-    made.Manufacturer, made.ManufacturerModelName = (
-        MANUFACTURER,
-        f"{answerer.command}, bundle {answerer.bundle.name}"[:64],
-    )
-    made.DeviceSerialNumber, made.SoftwareVersions = answerer.bundle.digest, answerer.program
-    made.ContentDate, made.ContentTime = content_moment(study.sources)
+    made.SeriesNumber, made.InstanceNumber = kind.series_number + (0 if study.reading is None else 10), number
+    content = kind.description if study.reading is None else f"signed {kind.description}"
+    made.SeriesDescription = f"{MANUFACTURER} {content}, {RESEARCH_USE.lower()}"
+    made.Manufacturer, made.SoftwareVersions = MANUFACTURER, answerer.program
+    if study.reading is None:
+        made.ManufacturerModelName = f"{answerer.command}, bundle {answerer.bundle.name}"[:64]
+        made.DeviceSerialNumber = answerer.bundle.digest
+        made.ContentDate, made.ContentTime = content_moment(study.sources)
+    else:
+        made.ManufacturerModelName, made.DeviceSerialNumber = READING_ROOM, READING_ROOM
+        moment = study.reading.signed_at.astimezone(UTC)
+        made.ContentDate, made.ContentTime = f"{moment:%Y%m%d}", f"{moment:%H%M%S}"
     scheme = Dataset()
     scheme.CodingSchemeDesignator, scheme.CodingSchemeName = OUR_SCHEME, "Words of Fundoscope"
     scheme.CodingSchemeResponsibleOrganization = "The Fundoscope developers"
@@ -216,6 +237,20 @@ def evidence_sequence(study: AnsweredStudy) -> list[Dataset]:
         one.SeriesInstanceUID, one.ReferencedSOPSequence = uid, items
         whole.ReferencedSeriesSequence.append(one)
     return [whole]
+
+
+def predecessor_sequence(superseded: Sequence[SupersededDocument]) -> list[Dataset]:
+    """The reports whose place a report takes (PS3.3, table C.17-2)."""
+    items = []
+    for one in superseded:
+        reference = Dataset()
+        reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = one.sop_class, one.sop_instance
+        series = Dataset()
+        series.SeriesInstanceUID, series.ReferencedSOPSequence = one.series, [reference]
+        study = Dataset()
+        study.StudyInstanceUID, study.ReferencedSeriesSequence = one.study, [series]
+        items.append(study)
+    return items
 
 
 def image_reference(photograph: AnsweredPhotograph) -> Dataset:

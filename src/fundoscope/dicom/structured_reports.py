@@ -1,10 +1,14 @@
 """The answers to a study as a Comprehensive 3D SR: TID 1500, a TID 1501 group an image, a TID 1410 group a crossing.
 
+So is a reader's signed reading of it, with a TID 1501 group an eye.
+
 The template's tree is made by highdicom. A point of ours is the centre of pixel (row, column), from 0; DICOM counts from
 the upper left corner of the first pixel, column first (PS3.3, C.18.6.1.1): so half a pixel is added.
 """
 
 from __future__ import annotations
+
+from datetime import UTC
 
 import numpy as np
 from highdicom import sr
@@ -22,11 +26,21 @@ from fundoscope.dicom.answers import (
     CrossingAnswer,
     Measure,
 )
-from fundoscope.dicom.objects import STRUCTURED_REPORT, AnsweredStudy, digest_uid, evidence_sequence, seal, start_object
+from fundoscope.dicom.objects import (
+    READING_ROOM,
+    STRUCTURED_REPORT,
+    AnsweredStudy,
+    digest_uid,
+    evidence_sequence,
+    predecessor_sequence,
+    seal,
+    start_object,
+)
 from fundoscope.imaging.dicom_header import MANUFACTURER
 
 _COMMENT = Code("121106", "DCM", "Comment")
 _PROCEDURE = Concept.ours("photos-judged", "Photographs of the retina judged by a program")
+_READING = Concept.ours("photos-read", "Photographs of the retina read by a person")
 _CROSSING = Concept.ours("crossing", "Crossing of an artery and a vein of the retina")
 _LONGEST_TEXT = 1000
 
@@ -61,6 +75,67 @@ def write_structured_report(study: AnsweredStudy) -> bytes:
     return seal(made, STRUCTURED_REPORT, study)
 
 
+def write_signed_reading(study: AnsweredStudy) -> bytes:
+    """The file of the report of a signed reading: a TID 1501 group an eye, a TID 1410 group a crossing that the reader graded.
+
+    It is VERIFIED and FINAL, names the reader as observer and as who verified it, and its predecessors are what it supersedes.
+    """
+    reading = study.reading
+    assert reading is not None
+    groups: list[sr.MeasurementsAndQualitativeEvaluations | sr.PlanarROIMeasurementsAndQualitativeEvaluations] = []
+    for eye in reading.eyes:
+        shown = [photograph for photograph in study.photographs if photograph.header.eye == eye.eye]
+        group = sr.MeasurementsAndQualitativeEvaluations(
+            tracking_identifier=sr.TrackingIdentifier(
+                uid=digest_uid("tracking", "reading", eye.eye, reading.digest), identifier=f"reading of the {eye.eye} eye"
+            ),
+            finding_sites=[sr.FindingSite(_coded(RETINA), laterality=_coded(SIDES[eye.eye]))],
+            qualitative_evaluations=_evaluations(eye.evaluations),
+            source_images=[
+                sr.SourceImageForMeasurementGroup(one.header.sop_class, one.header.sop_instance, _frames(one)) for one in shown
+            ],
+        )  # fmt: skip
+        group[0].ContentSequence.append(_comment("; ".join(filter(None, (eye.headline, eye.remark)))))
+        groups.append(group)
+        groups += [_crossing_group(one, crossing, study.answerer, None) for one in shown for crossing in one.crossings]
+    name = person_name(reading.reader)
+    person = sr.PersonObserverIdentifyingAttributes(name=name, organization_name=reading.organisation)
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=digest_uid("device", READING_ROOM), name=study.answerer.program, manufacturer_name=MANUFACTURER,
+        model_name=READING_ROOM,
+    )  # fmt: skip
+    context = sr.ObservationContext(
+        observer_person_context=sr.ObserverContext(sr.CodedConcept("121006", "DCM", "Person"), person),
+        observer_device_context=sr.ObserverContext(sr.CodedConcept("121007", "DCM", "Device"), device),
+    )
+    root = sr.MeasurementReport(
+        observation_context=context, procedure_reported=_coded(_READING), imaging_measurements=groups
+    )[0]
+    for text in (NOTICE, *reading.statements, *reading.notes):
+        root.ContentSequence.append(_comment(text))
+    made = start_object(STRUCTURED_REPORT, study)
+    for element in root:
+        made[element.tag] = element
+    made.CompletionFlag, made.VerificationFlag, made.PreliminaryFlag = "COMPLETE", "VERIFIED", "FINAL"
+    verifier = Dataset()
+    verifier.VerifyingOrganization, verifier.VerifyingObserverName = reading.organisation[:64], name
+    verifier.VerificationDateTime = f"{reading.signed_at.astimezone(UTC):%Y%m%d%H%M%S}+0000"
+    verifier.VerifyingObserverIdentificationCodeSequence = []
+    made.VerifyingObserverSequence = [verifier]
+    if reading.supersedes:
+        made.PredecessorDocumentsSequence = predecessor_sequence(reading.supersedes)
+    made.PerformedProcedureCodeSequence = []
+    made.ReferencedPerformedProcedureStepSequence = []
+    made.CurrentRequestedProcedureEvidenceSequence = evidence_sequence(study)
+    return seal(made, STRUCTURED_REPORT, study)
+
+
+def person_name(name: str) -> str:
+    """A name as people write it, as a value of PN of one component (PS3.5, 6.2.1); ideographs stand in their own group."""
+    plain = " ".join("".join(" " if letter in "^=\\" else letter for letter in name).split())[:63]
+    return f"={plain}^" if any(ord(letter) > 0x2E80 for letter in plain) else f"{plain}^"
+
+
 def _algorithm(answerer: Answerer) -> sr.AlgorithmIdentification:
     """TID 4019: the command and its bundle, the bundle's day and digest, the program and its options."""
     bundle = answerer.bundle
@@ -88,7 +163,7 @@ def _photograph_group(
 
 
 def _crossing_group(
-    photograph: AnsweredPhotograph, crossing: CrossingAnswer, answerer: Answerer, algorithm: sr.AlgorithmIdentification
+    photograph: AnsweredPhotograph, crossing: CrossingAnswer, answerer: Answerer, algorithm: sr.AlgorithmIdentification | None
 ) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
     header = photograph.header
     point = np.array([[crossing.column + 0.5, crossing.row + 0.5]])
