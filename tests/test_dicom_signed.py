@@ -35,7 +35,9 @@ def studies(tmp_path_factory):
         path.write_bytes(made.encode(made.dataset(SOPInstanceUID=f"2.25.{k + 1}", ImageLaterality=side), RGB))
         header = read_dicom_header(path, path.name)
         found.append(dicom.AnsweredPhotograph(path.name, path, header, None, Status.OK, "nothing seen"))
-    tool = dicom.Answerer("rop screen", BundleIdentity("tiny", "2026-11-25", "0123456789abcdef"), "fundoscope 9", "Screening")
+    tool = dicom.Answerer(
+        "rop screen", BundleIdentity("tiny", "2026-11-25", "0123456789abcdef"), "fundoscope 9", "Screening"
+    )
     report = pydicom.dcmread(io.BytesIO(dicom.write_structured_report(AnsweredStudy.read(tool, found))))
     superseded = dicom.SupersededDocument(
         "the unsigned answer of the program", *(str(report[name].value) for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID"))
@@ -46,7 +48,9 @@ def studies(tmp_path_factory):
         (dicom.ReadEye("right", "zone II, stage 2", (STAGE,), "see again 复查"), dicom.ReadEye("left", "no ROP seen")),
         ("the infant slept",), (superseded,),
     )  # fmt: skip
-    room = dicom.Answerer("reading room", BundleIdentity("signed reading", "2026-03-01", "f" * 16), "fundoscope", "Signed reading")
+    room = dicom.Answerer(
+        "reading room", BundleIdentity("signed reading", "2026-03-01", "f" * 16), "fundoscope", "Signed reading"
+    )
     photographs = [replace(found[0], crossings=(crossing,)), found[1]]
     return report, AnsweredStudy.read(room, photographs, reading)
 
@@ -71,7 +75,10 @@ def test_it_takes_the_place_of_the_programs_answer_and_says_so(studies, objects)
     assert "Reading, read and signed by Ada Reader, Eye Hospital 眼科医院, on 2026-03-01 12:30 UTC." in texts
     assert (tool.VerificationFlag, found.VerificationFlag, found.PreliminaryFlag) == ("UNVERIFIED", "VERIFIED", "FINAL")
     verifier = found.VerifyingObserverSequence[0]
-    assert (str(verifier.VerifyingObserverName), verifier.VerificationDateTime) == ("Ada Reader^", "20260301123000+0000")
+    assert (str(verifier.VerifyingObserverName), verifier.VerificationDateTime) == (
+        "Ada Reader^",
+        "20260301123000+0000",
+    )
     assert "Algorithm" not in str(found) and "fundoscope 9" not in str(found)
 
 
@@ -81,7 +88,10 @@ def test_highdicom_reads_eyes_crossings_and_photographs(objects):
     report = sr.srread(io.BytesIO(objects["SR"]))
     groups = report.content.get_image_measurement_groups()
     assert [group.finding_sites[0].laterality.meaning for group in groups] == ["Right", "Left"]
-    assert [[one.referenced_sop_instance_uid for one in group.source_images] for group in groups] == [["2.25.1"], ["2.25.2"]]
+    assert [[one.referenced_sop_instance_uid for one in group.source_images] for group in groups] == [
+        ["2.25.1"],
+        ["2.25.2"],
+    ]
     (crossing,) = report.content.get_planar_roi_measurement_groups()
     assert crossing.roi.value.tolist() == [[20.5, 10.5]]
     assert [entry[2] for entry in report.get_evidence()] == ["2.25.1", "2.25.2"]
@@ -90,7 +100,9 @@ def test_highdicom_reads_eyes_crossings_and_photographs(objects):
 def test_the_same_reading_is_the_same_object_and_a_changed_one_another(studies, objects):
     study = studies[1]
     again = AnsweredStudy.read(study.answerer, study.photographs, study.reading)
-    assert dicom.write_signed_reading(again) == objects["SR"] and dicom.write_document(again, {0: RGB}) == objects["PDF"]
+    assert (
+        dicom.write_signed_reading(again) == objects["SR"] and dicom.write_document(again, {0: RGB}) == objects["PDF"]
+    )
     other = replace(again, reading=replace(study.reading, notes=("another note",)))
     assert opened(dicom.write_signed_reading(other)).SOPInstanceUID != opened(objects["SR"]).SOPInstanceUID
 
@@ -102,7 +114,8 @@ def test_its_document_is_attested_and_names_no_program(objects):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("Ada  Reader", "Ada Reader^"), ("王小东", "=王小东^"), ("A^B=C\\D", "A B C D^"), ("x" * 80, "x" * 63 + "^")]
+    ("name", "value"),
+    [("Ada  Reader", "Ada Reader^"), ("王小东", "=王小东^"), ("A^B=C\\D", "A B C D^"), ("x" * 80, "x" * 63 + "^")],
 )
 def test_a_name_becomes_a_name_of_dicom(name, value):
     assert person_name(name) == value

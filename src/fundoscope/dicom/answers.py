@@ -154,6 +154,11 @@ class SignedReading:
         return [signed, *(f"It supersedes {one.what} ({one.sop_instance})." for one in self.supersedes)]
 
 
+def describe_version(bundle: BundleIdentity) -> str:
+    """Day and digest of a bundle; the day is left out where it is not known."""
+    return f"made {bundle.made}, digest {bundle.digest}" if bundle.made else f"digest {bundle.digest}"
+
+
 @dataclass(frozen=True, slots=True)
 class Answerer:
     """Who answers: the command, the bundle, the program with its version, and options that change answers.

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fundoscope.dicom.answers import NOTICE, RESEARCH_USE, AnsweredPhotograph
+from fundoscope.dicom.answers import NOTICE, RESEARCH_USE, AnsweredPhotograph, describe_version
 from fundoscope.dicom.objects import DOCUMENT, AnsweredStudy, content_moment, seal, source_sequence, start_object
 from fundoscope.errors import printable
 from fundoscope.imaging import Pixels
@@ -89,7 +89,7 @@ def _values(study: AnsweredStudy, pictures: Mapping[int, Pixels]) -> dict[str, o
         "reading": study.reading,
         "program": {} if study.reading is not None else {
             "Program": study.answerer.program, "Command": study.answerer.command,
-            "Bundle": f"{study.answerer.bundle.name}, made {study.answerer.bundle.made}, digest {study.answerer.bundle.digest}",
+            "Bundle": f"{study.answerer.bundle.name}, {describe_version(study.answerer.bundle)}",
             **study.answerer.facts,
         },
     }  # fmt: skip

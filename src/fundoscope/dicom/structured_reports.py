@@ -25,6 +25,7 @@ from fundoscope.dicom.answers import (
     Concept,
     CrossingAnswer,
     Measure,
+    describe_version,
 )
 from fundoscope.dicom.objects import (
     READING_ROOM,
@@ -141,7 +142,7 @@ def _algorithm(answerer: Answerer) -> sr.AlgorithmIdentification:
     bundle = answerer.bundle
     options = [f"{name}: {value}" for name, value in sorted(answerer.options.items())]
     return sr.AlgorithmIdentification(
-        name=f"{MANUFACTURER} {answerer.command}, bundle {bundle.name}", version=f"made {bundle.made}, digest {bundle.digest}",
+        name=f"{MANUFACTURER} {answerer.command}, bundle {bundle.name}", version=describe_version(bundle),
         parameters=[f"program: {answerer.program}", f"bundle digest (SHA-256): {bundle.digest}", *options],
         manufacturer=MANUFACTURER,
     )  # fmt: skip
@@ -163,7 +164,10 @@ def _photograph_group(
 
 
 def _crossing_group(
-    photograph: AnsweredPhotograph, crossing: CrossingAnswer, answerer: Answerer, algorithm: sr.AlgorithmIdentification | None
+    photograph: AnsweredPhotograph,
+    crossing: CrossingAnswer,
+    answerer: Answerer,
+    algorithm: sr.AlgorithmIdentification | None,
 ) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
     header = photograph.header
     point = np.array([[crossing.column + 0.5, crossing.row + 0.5]])

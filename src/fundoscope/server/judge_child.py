@@ -34,6 +34,7 @@ from fundoscope.reports.profile import draw_profile
 from fundoscope.rop.screening.grader import RopGrader
 from fundoscope.rop.screening.screener import RopEvidence
 from fundoscope.runs.engines import grade_isolated
+from fundoscope.server.child_limits import limit
 
 THUMBNAIL_SIDE = 320  # pixels of the longer side; half of the smallest camera's, which is the quickest to make
 _LAYER_SIDE = 128  # pixels of the activation map's picture: the map itself has 8 by 8
@@ -63,13 +64,6 @@ def main(limit_bytes: int, limit_seconds: int) -> None:
         except (FundoscopeError, OSError) as error:  # no bundle, no room to write: not the photograph's fault
             answer = {"error": f"{type(error).__name__}: {error}"}
         send(answers, answer)
-
-
-def limit(kind: int, value: int) -> None:
-    """Set a limit of this process, never above the one that it has been given."""
-    _, hard = resource.getrlimit(kind)
-    soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(kind, (soft, hard))
 
 
 def send(answers: IO[bytes], answer: dict[str, Any]) -> None:

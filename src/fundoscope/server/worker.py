@@ -24,6 +24,8 @@ from pathlib import Path
 from types import FrameType
 
 from fundoscope.server.database import Database
+from fundoscope.server.dicom import outbox  # noqa: F401 - sendings register themselves
+from fundoscope.server.dicom.sources import SourceWatch
 from fundoscope.server.logs import write_logs
 from fundoscope.server.room import Room
 from fundoscope.server.services import due, jobs, judging, signed_reports, uploads  # noqa: F401 - reports register themselves
@@ -145,6 +147,10 @@ class Worker:
             return jobs.take_jobs(session, self._owner, kinds)
 
     def _fail(self, job: jobs.TakenJob, error: Exception) -> None:
+        if isinstance(error, jobs.NotYetError):
+            with self._room.database.transaction() as session:
+                jobs.postpone_job(session, job, error.until)
+            return
         if isinstance(error, jobs.TryAgainError):
             _log.warning("job %s of kind %s is done again later, attempt %s", job.id, job.kind, job.attempts)
             with suppress(jobs.LeaseLostError), self._room.database.transaction() as session:
@@ -179,6 +185,7 @@ def run_worker(settings: ServerSettings, wake_pipe: bool = False) -> None:
             answers.write(f"{exam}\n")
 
     worker = Worker(room, settings.workers, tell if wake_pipe else lambda _: None)
+    watch = SourceWatch(room, tell if wake_pipe else lambda _: None)
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -201,7 +208,9 @@ def run_worker(settings: ServerSettings, wake_pipe: bool = False) -> None:
     with room.database.transaction() as session:
         due.schedule_refresh(session, due.today())
     worker.start()
+    watch.start()
     ended.wait()
+    watch.stop()
     worker.stop()
     judging.stop_children()
     room.database.dispose()

@@ -16,8 +16,9 @@ from fundoscope.nicking.grading.evidence import PhotographGrading
 from fundoscope.reports.nicking import WORDS
 from fundoscope.reports.nicking_pictures import draw_boxes
 
-_GRADE = Concept.ours("nicking", "Nicking of the vein at a crossing, grade 0 to 3")
-_GRADES = tuple(Concept.ours(f"nicking-{grade}", f"grade {grade}: {word}") for grade, word in enumerate(WORDS))
+TITLE = "Crossings of arteries and veins, and their nicking"
+GRADE = Concept.ours("nicking", "Nicking of the vein at a crossing, grade 0 to 3")
+GRADES = tuple(Concept.ours(f"nicking-{grade}", f"grade {grade}: {word}") for grade, word in enumerate(WORDS))
 _WORST = Concept.ours("worst-nicking", "Worst nicking of the graded crossings")
 _COUNT = Concept.ours("crossings", "Crossings of arteries and veins that were found")
 _MEASURES = {
@@ -44,8 +45,7 @@ def open_dicom_answers(
 ) -> DicomAnswers:
     """The sink of a grading's DICOM answers."""
     shown = f"from a confidence of {card.crossings.operating_point.threshold:.3g}"
-    title = "Crossings of arteries and veins, and their nicking"
-    answerer = Answerer.of_card("nicking grade", title, card, identity, options, {"Crossings shown": shown})
+    answerer = Answerer.of_card("nicking grade", TITLE, card, identity, options, {"Crossings shown": shown})
     return DicomAnswers(folder, answerer, answer_of, _draw)
 
 
@@ -56,7 +56,7 @@ def answer_of(mention: Mention, rows: Sequence[Row]) -> AnsweredPhotograph:
     grades = [row["grade"] for row in crossings if row["grade"] is not None]
     headline = counted(len(crossings), "crossing") if crossings else "no crossing was found; this excludes nothing"
     headline += f", the worst grade {max(grades)}" if grades else ""
-    worst = NOT_GRADED if status is not Status.OK else _GRADES[max(grades)] if grades else None
+    worst = NOT_GRADED if status is not Status.OK else GRADES[max(grades)] if grades else None
     high = [row["crossing"] for row in crossings if row["grade"] is not None and row["grade"] >= _LOOK]
     return AnsweredPhotograph.of_mention(
         mention, status, headline, evaluations=() if worst is None else (CodedAnswer(_WORST, worst),),
@@ -69,7 +69,7 @@ def answer_of(mention: Mention, rows: Sequence[Row]) -> AnsweredPhotograph:
 def _crossing(row: Row) -> CrossingAnswer:
     grade = row["grade"]
     measures = (replace(each, value=row[name]) for name, each in _MEASURES.items() if row[name] is not None)
-    evaluations = () if grade is None else (CodedAnswer(_GRADE, _GRADES[grade]),)
+    evaluations = () if grade is None else (CodedAnswer(GRADE, GRADES[grade]),)
     return CrossingAnswer(row["crossing"], row["row"], row["col"], tuple(measures), evaluations, row["reason"])
 
 

@@ -22,6 +22,7 @@ from fundoscope.imaging import Pixels
 from fundoscope.reports.overlay import overlay
 from fundoscope.rop.screening.screener import RopEvidence
 
+TITLE = "Screening for retinopathy of prematurity"
 _ROP = {
     "yes": Concept.ours("rop-suspected", "ROP suspected"),
     "no": Concept.ours("rop-not-seen", NOTHING_SEEN),
@@ -43,8 +44,7 @@ def open_dicom_answers(
     """The sink of a screening's DICOM answers."""
     point = bundle.stage.operating_point
     threshold = f"{point.threshold:.4g}: {point.rule}, chosen on {point.data}"
-    title = "Screening for retinopathy of prematurity"
-    answerer = Answerer.of_card("rop screen", title, bundle.card, identity, options, {"Threshold": threshold})
+    answerer = Answerer.of_card("rop screen", TITLE, bundle.card, identity, options, {"Threshold": threshold})
     return DicomAnswers(folder, answerer, answer_of, _draw)
 
 

@@ -64,11 +64,15 @@ class Intake:
 
 @dataclass(frozen=True, slots=True)
 class ArrivedFile:
-    """A file that came, and what is known of it beside what it holds: the patient's number, the day, eye and view; blank: nothing."""
+    """A file that came, and what is known of it beside what it holds: the patient's number, the day, eye and view; blank: nothing.
+
+    `file_day` is when the file was written, for want of another day.
+    """
 
     sent: SentFile
     patient: str = ""
     day: date | None = None
+    file_day: date | None = None
     eye: str = ""
     view: str = ""
 
@@ -127,7 +131,7 @@ def _placed(found: SortedFile, arrived: ArrivedFile) -> SortedFile:
     """The file with eye and view as its folder tells them, where its own name and header do not."""
     guess = replace(
         found.guess, eye=found.guess.eye or arrived.eye, view=found.guess.view or arrived.view,
-        day=found.guess.day or arrived.day,
+        day=found.guess.day or arrived.day or arrived.file_day,
     )  # fmt: skip
     return replace(found, guess=guess)
 
@@ -139,7 +143,8 @@ def _find_owner(intake: Intake, arrived: ArrivedFile, found: SortedFile) -> _Own
     code = patient_code(facts.header, intake.issuer) if facts.header else arrived.patient
     if not code:
         raise InvalidError(_("Nothing says whose photograph this is: it has no patient's number. Add it by hand."))
-    day = uploads.taken_day(facts.taken_at) or arrived.day or found.guess.day
+    taken = uploads.taken_day(facts.taken_at)
+    day = taken if facts.header else arrived.day or taken or found.guess.day or arrived.file_day
     if day is None:
         raise InvalidError(_("Nothing says on which day it was taken. Add it by hand."))
     return _Owner(code, day, facts.header.study if facts.header else "")

@@ -26,7 +26,7 @@ from fundoscope.server.services.inputs import BLANK_IS_NONE, Line, Number, Short
 from fundoscope.server.settings import ServerSettings
 
 if TYPE_CHECKING:
-    from fundoscope.server.dicom.peers import DimsePeer
+    from fundoscope.server.dicom.settings import DimsePeer
     from fundoscope.server.dicom.web import DicomwebServer
 
 _PACKAGES = ("pydicom", "highdicom", "pynetdicom", "dicomweb_client")
@@ -51,7 +51,9 @@ def _check_url(text: str) -> str:
     url = text.rstrip("/")
     if url and not re.fullmatch(r"https?://[^/@?#\s]+(/[^?#\s]*)?", url):
         raise _fault(
-            _("'{text}' is no address of DICOMweb. Write it as https://pacs.example.org/dicom-web, without a password."),
+            _(
+                "'{text}' is no address of DICOMweb. Write it as https://pacs.example.org/dicom-web, without a password."
+            ),
             text=url,
         )
     return url
@@ -131,7 +133,9 @@ class DestinationValues(_Server):
         if self.protocol == "dicomweb" and not self.url:
             raise _fault(_("DICOMweb needs an address. Write it as https://pacs.example.org/dicom-web."))
         if self.protocol == "dimse" and not (self.host and self.port and self.called_title and self.calling_title):
-            raise _fault(_("DIMSE needs a host, a port, and both AE titles. Ask the administrator of the PACS for them."))
+            raise _fault(
+                _("DIMSE needs a host, a port, and both AE titles. Ask the administrator of the PACS for them.")
+            )
         return self
 
 
@@ -231,7 +235,9 @@ def _check_place(
         told = _("The packages for DICOM are not installed on the room's computer: pip install 'fundoscope[dicom]'.")
         raise ConflictError(told)
     if session.get(Site, values.site_id) is None:
-        raise InvalidError(_("There is no site {number}. Choose sites of the list.").format(number=values.site_id), "site_id")
+        raise InvalidError(
+            _("There is no site {number}. Choose sites of the list.").format(number=values.site_id), "site_id"
+        )
     if row is not None and row.site_id != values.site_id:
         raise InvalidError(_("What was sent and found belongs to its site. Add another one for that site."), "site_id")
     taken = session.scalar(select(model.id).where(model.site_id == values.site_id, model.name == values.name))
@@ -255,10 +261,10 @@ def server_of(settings: ServerSettings, row: DicomDestination | DicomSource) -> 
 
 def peer_of(settings: ServerSettings, row: DicomDestination) -> DimsePeer:
     """The application entity of a destination."""
-    from fundoscope.server.dicom.peers import DimsePeer, TlsFiles
+    from fundoscope.server.dicom.settings import DimsePeer, TlsFiles
 
-    files = {"authority": row.authority_file, "certificate": row.certificate_file, "key": row.key_file}
-    tls = TlsFiles(**{name: _path(file) for name, file in files.items()}) if row.tls else None
+    authority, certificate, key = map(_path, (row.authority_file, row.certificate_file, row.key_file))
+    tls = TlsFiles(authority=authority, certificate=certificate, key=key) if row.tls else None
     assert row.port is not None
     return DimsePeer(
         title=row.called_title, host=row.host, port=row.port, calling=row.calling_title, tls=tls,

@@ -43,12 +43,18 @@ class DicomwebError(FundoscopeError):
     """A DICOMweb server cannot be reached, or gave an answer that is none; the message says what to do."""
 
 
+class UnusableAnswerError(DicomwebError):
+    """What the server gave is too large, or no DICOM: asking again would give the same."""
+
+
 def check_url(url: str) -> str:
     """The address of a DICOMweb server without a slash at its end; `ValueError` for another one."""
     url = url.strip().rstrip("/")
     parts = requests.utils.urlparse(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise ValueError(f"'{url}' is no address of DICOMweb. Write it as https://pacs.example.org/dicom-web, without a password.")
+        raise ValueError(
+            f"'{url}' is no address of DICOMweb. Write it as https://pacs.example.org/dicom-web, without a password."
+        )
     return url
 
 
@@ -121,7 +127,7 @@ class _LimitedSession(requests.Session):
             content += part
             if len(content) > self.most_bytes:
                 response.close()
-                raise DicomwebError(f"its answer is larger than {self.most_bytes >> 20} MB")
+                raise UnusableAnswerError(f"its answer is larger than {self.most_bytes >> 20} MB")
             if time.monotonic() > until:
                 response.close()
                 raise DicomwebError(f"its answer took longer than {10 * self._seconds:.0f} seconds")
@@ -136,7 +142,10 @@ class DicomwebConnection:
         self._server = server
         self._session = _LimitedSession(server)
         self._client = DICOMwebClient(
-            server.url, self._session, permissive_uid=True, timeout=(min(_CONNECT_SECONDS, server.seconds), server.seconds)
+            server.url,
+            self._session,
+            permissive_uid=True,
+            timeout=(min(_CONNECT_SECONDS, server.seconds), server.seconds),
         )
         self._client.set_http_retry_params(retry=False)  # who calls waits, and tries again
 
@@ -218,19 +227,19 @@ class DicomwebConnection:
         try:
             yield
         except DicomwebError as error:
-            raise DicomwebError(f"{self._server}: {error}. Ask its administrator.") from error
+            raise type(error)(f"{self._server}: {error}. Ask its administrator.") from error
         except requests.HTTPError as error:
             raise self._describe_status(error, what) from error
         except requests.exceptions.SSLError as error:
             told = "its certificate is not believed, or TLS failed. Name the authority that has signed it."
             raise DicomwebError(f"{self._server}: {told}") from error
-        except (requests.ConnectionError, requests.Timeout) as error:
+        except requests.RequestException as error:
             told = "gave no answer in time" if isinstance(error, requests.Timeout) else "nothing answers there"
             raise DicomwebError(f"{self._server}: {told}. Check the address, and that it runs.") from error
         except OSError as error:  # a file of TLS that is not there
             raise DicomwebError(f"{self._server}: {error}. Name PEM files that are there.") from error
         except Exception as error:  # whatever parsers make of a foreign answer
-            raise DicomwebError(
+            raise UnusableAnswerError(
                 f"{self._server}: its answer cannot be read when it is {what} ({type(error).__name__}). Is it the address of DICOMweb?"
             ) from error
 

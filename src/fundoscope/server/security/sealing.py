@@ -38,7 +38,9 @@ def unseal(settings: ServerSettings, sealed: str) -> str:
     try:
         return ChaCha20Poly1305(_read_key(settings)).decrypt(content[:_NONCE], content[_NONCE:], None).decode()
     except InvalidTag:
-        told = _("The password cannot be opened: {file} is not the key that it was kept with. Enter the password again.")
+        told = _(
+            "The password cannot be opened: {file} is not the key that it was kept with. Enter the password again."
+        )
         raise ConflictError(told.format(file=KEY_FILE)) from None
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from fundoscope.guidelines.rules import PLUS, STAGES, ZONES, Plus, Stage, Zone, etrop_types, referral_classes
+from fundoscope.server.dicom import outbox
 from fundoscope.server.models import EYES, Exam, ExamPhotograph, EyeReading, Grading, Patient, Reading, Site
 
 #: Kinds of readings that speak for the exam; a masked second reading and a hidden repeat do not.
@@ -65,7 +66,7 @@ class EyeClasses:
 def refresh_exam(session: Session, exam: Exam) -> None:
     """Bring `photographs_waiting`, `missing_views`, `suspected`, `highest_p`, `urgency` and `urgency_reason` up to date.
 
-    An exam that becomes more urgent than it was when somebody acknowledged it must be acknowledged again. The 24 hours begin with
+    Where all photographs are judged, the answer to the hospital's systems is asked for. An exam that becomes more urgent than it was when somebody acknowledged it must be acknowledged again. The 24 hours begin with
     the first photograph. Writes no audit line: the change that led here has one.
     """
     session.flush()
@@ -87,6 +88,7 @@ def refresh_exam(session: Session, exam: Exam) -> None:
         exam.acknowledged_at = exam.acknowledged_by = None
     exam.urgency, exam.urgency_reason = URGENCIES[reason], reason.value
     session.flush()
+    outbox.ask_for_tool_answer(session, exam)
 
 
 def refresh_open_exams(session: Session, site_id: int) -> None:

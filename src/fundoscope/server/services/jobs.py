@@ -41,6 +41,14 @@ class TryAgainError(Exception):
         self.wait, self.attempts = wait, attempts
 
 
+class NotYetError(Exception):
+    """It is too early for the job: it waits until then, and was not tried."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__(f"not before {until:%Y-%m-%d %H:%M:%S} UTC")
+        self.until = until
+
+
 class LeaseLostError(Exception):
     """The job was taken by another worker meanwhile; what was found is thrown away."""
 
@@ -149,6 +157,11 @@ def add_jobs(
         return
     session.flush()
     session.connection().execute(insert(Job).on_conflict_do_nothing(index_elements=[Job.key]), values)
+    wake_after_commit(session)
+
+
+def wake_after_commit(session: Session) -> None:
+    """Wake workers when the transaction has been committed."""
     if not session.info.get("adds_jobs"):
         session.info["adds_jobs"] = True
         event.listen(session, "after_commit", _wake_all, once=True)
@@ -271,6 +284,11 @@ def fail_job(
     if known is not None and known.give_up is not None:
         known.give_up(session, job, error)
     return True
+
+
+def postpone_job(session: Session, job: TakenJob, until: datetime) -> None:
+    """Put a job back as if it had not been taken: it is too early for it."""
+    _change(session, job, state="waiting", lease_until=None, attempts=job.attempts - 1, run_after=until)
 
 
 def _change(session: Session, job: TakenJob, **values: Any) -> bool:

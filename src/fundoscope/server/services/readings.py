@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, selectinload
 from fundoscope.guidelines import DueAnswer, decide_infant, read_guideline
 from fundoscope.languages import gettext as _
 from fundoscope.server.database import Database
+from fundoscope.server.dicom import outbox
 from fundoscope.server.errors import ConflictError, InvalidError, NotAllowedError, NotFoundError
 from fundoscope.server.models import (
     CrossingReading,
@@ -374,6 +375,7 @@ def sign_reading(database: Database, caller: Caller, reading_id: int, password: 
             task.reading_id, task.reader_id, task.done_at = reading.id, reading.reader_id, reading.signed_at
         second_readings.note_signed(session, caller, reading, current_reading(session, exam))
         if reading.kind in exam_state.DECIDING_KINDS:
+            outbox.ask_for_signed_answer(session, reading)
             for number in filter(None, (reading.id, reading.supersedes)):  # the superseded one's report says so
                 key = f"report:{number}:{caller.language}:{reading.id}"
                 jobs.add_job(session, "report", key, {"reading": number, "language": caller.language}, exam.site_id, 60)

@@ -263,11 +263,11 @@ def _describe_photograph(
 ) -> dict[str, Any]:
     """One photograph with its pictures, what the tool said, and for adults the crossings with both grades."""
     row = session.get(ExamPhotograph, listed["id"])
-    pixels = None if row is None or grading is None else _read_picture(settings, row, grading, "photograph")
+    pixels = None if row is None or grading is None else read_picture(settings, row, grading, "photograph")
     marked, crossings = None, []
     if pixels is not None and row is not None and grading is not None:
         crossings = _list_crossings(grading, reading, row.id)
-        marked = _mark_crossings(pixels, crossings) if crossings else _lay_map(settings, row, grading, pixels)
+        marked = _mark_crossings(pixels, crossings) if crossings else lay_map(settings, row, grading, pixels)
     return {
         "name": f"{_eyes()[listed['eye']]}, {_views()[listed['view']]}", "state": listed["state"], "reason": listed["reason"],
         "picture": None if pixels is None else jpeg_uri(pixels, _SIDE, 82), "marked": None if marked is None else jpeg_uri(marked, _SIDE if not crossings else 2 * _SIDE, 82),
@@ -276,12 +276,13 @@ def _describe_photograph(
     }  # fmt: skip
 
 
-def _read_picture(settings: ServerSettings, row: ExamPhotograph, grading: Grading, name: str) -> Pixels | None:
+def read_picture(settings: ServerSettings, row: ExamPhotograph, grading: Grading, name: str) -> Pixels | None:
+    """The pixels of a picture that was made of a photograph; None where it is not there."""
     file = picture_file(settings, row, grading, name)
     return None if file is None or not file.is_file() else read(file).pixels
 
 
-def _lay_map(settings: ServerSettings, row: ExamPhotograph, grading: Grading, pixels: Pixels) -> Pixels | None:
+def lay_map(settings: ServerSettings, row: ExamPhotograph, grading: Grading, pixels: Pixels) -> Pixels | None:
     """The photograph with its activation map, where there is one."""
     file, place = picture_file(settings, row, grading, "activation"), grading.pictures.get("activation_place")
     if file is None or place is None or not file.is_file():

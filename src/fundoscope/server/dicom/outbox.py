@@ -1,0 +1,322 @@
+"""Answers on their way to the hospital's systems: each is a job, written in the transaction of what it answers.
+
+The program's answer is asked for when all photographs of an exam are judged, the reader's when it is signed. A job builds the objects
+anew, the same byte for byte, sends those that its destination has not taken yet, and notes each that was taken at once; where some were
+not, it is done again after a wait, longer each time. So nothing is lost, and nothing that was taken is sent again.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from fundoscope.errors import FundoscopeError
+from fundoscope.languages import gettext as _
+from fundoscope.server.dicom.shown import MEDIA_TYPE, ShownPhotograph, digest_of_shown, shown_now, shown_of_basis
+from fundoscope.server.errors import ConflictError, NotFoundError
+from fundoscope.server.models import DicomDestination, Exam, ExamPhotograph, Grading, Job, Reading, SentObject, now
+from fundoscope.server.permissions import EVERYBODY, Caller, Role
+from fundoscope.server.room import Room
+from fundoscope.server.services import jobs
+
+if TYPE_CHECKING:
+    from fundoscope.server.dicom.answers import AnswerObject
+
+KIND, LANE = "dicom_send", "pacs"
+_TOOL, _SIGNED = ("tool", "both"), ("signed", "both")
+_PRIORITY = 70  # behind photographs and reports
+_LOOK_AGAIN = timedelta(minutes=5)  # of answers to a destination that is switched off
+
+
+# --- asking; called in the transaction of what is answered
+
+
+def ask_for_tool_answer(session: Session, exam: Exam) -> None:
+    """Ask for the program's answer to an exam whose photographs are all judged, by each destination that wants it now.
+
+    What is asked for twice is one job. Nothing is asked for while photographs wait, nor once the exam is signed.
+    """
+    if exam.photographs_waiting or exam.signed_at is not None or exam.state == "cancelled":
+        return
+    wanted = DicomDestination.content.in_(_TOOL), DicomDestination.moment == "judged"
+    _ask(session, exam, "tool", lambda: shown_now(session, exam), *wanted)
+
+
+def ask_for_signed_answer(session: Session, reading: Reading) -> None:
+    """Ask for what a reader has just signed, and before it for the program's answer by those who want it only then."""
+    exam = session.get_one(Exam, reading.exam_id)
+    shown = shown_of_basis(reading.basis or {})
+    late = DicomDestination.content.in_(_TOOL), DicomDestination.moment == "signed"
+    _ask(session, exam, "tool", lambda: shown, *late)
+    _ask(session, exam, "signed", lambda: shown, DicomDestination.content.in_(_SIGNED), reading=reading.id)
+
+
+def _ask(session: Session, exam: Exam, what: str, find: Any, *wanted: Any, reading: int | None = None) -> None:
+    query = select(DicomDestination.id).where(
+        DicomDestination.site_id == exam.site_id, DicomDestination.active.is_(True), *wanted
+    )
+    destinations = session.scalars(query).all()
+    shown = find() if destinations else []
+    kept = select(ExamPhotograph.id).where(
+        ExamPhotograph.id.in_([one.photograph for one in shown]), ExamPhotograph.media_type == MEDIA_TYPE,
+        ExamPhotograph.study != "",
+    )  # fmt: skip
+    if not shown or session.scalar(kept.limit(1)) is None:
+        return  # to photographs that are no DICOM there is no answer in DICOM
+    name = digest_of_shown(shown) if reading is None else f"reading {reading}"
+    payload = {"exam": exam.id, "what": what, "shown": [list(one) for one in shown], "reading": reading}
+    for number in destinations:
+        work = jobs.NewJob(f"{KIND}:{number}:{what}:{exam.id}:{name}", {**payload, "destination": number}, exam.site_id)
+        jobs.add_jobs(session, KIND, [work], _PRIORITY)
+
+
+# --- sending
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """An object that was not taken, and why."""
+
+    kind: str
+    why: str
+
+
+@jobs.handler(KIND, lane=LANE)
+def send_answer(room: Room, job: jobs.TakenJob) -> jobs.WriteAnswer:
+    """Build an answer and send what its destination has not taken yet; see the head of this file."""
+    with room.database.reading() as session:
+        destination = session.get_one(DicomDestination, job.payload["destination"])
+        wanted = _TOOL if job.payload["what"] == "tool" else _SIGNED
+        if not destination.active or destination.content not in wanted:
+            raise jobs.NotYetError(now() + _LOOK_AGAIN)
+        settled = _settled_at(session, room, job)
+        if settled is not None and settled > now():
+            raise jobs.NotYetError(settled)
+        outdated = _is_outdated(session, job)
+    if outdated:
+        return lambda session: _set_aside(session, job)
+    try:
+        objects = _build(room, job)
+    except FundoscopeError as error:  # it cannot be answered as it is: a person must put something right
+        raise jobs.TryAgainError(str(error), 0, attempts=1) from error
+    known = select(SentObject.sop_instance).where(
+        SentObject.destination_id == destination.id, SentObject.sop_instance.in_([one.sop_instance for one in objects])
+    )
+    with room.database.reading() as session:
+        taken = set(session.scalars(known))
+    refusals = _send(room, job, destination, [one for one in objects if one.sop_instance not in taken])
+    if refusals:
+        limits = room.settings.traffic
+        wait = min(limits.first_wait_seconds * 2 ** min(job.attempts - 1, 30), limits.longest_wait_seconds)
+        raise jobs.TryAgainError(_describe(refusals, len(objects)), wait, limits.attempts)
+    return lambda session: _log_sent(session, job)
+
+
+def _settled_at(session: Session, room: Room, job: jobs.TakenJob) -> datetime | None:
+    """When the program's answer may go: some time after its last photograph was judged, since more of them may come."""
+    if job.payload["what"] != "tool" or session.get_one(Exam, job.payload["exam"]).signed_at is not None:
+        return None
+    gradings = [one[1] for one in job.payload["shown"]]
+    last = session.scalar(select(func.max(Grading.created_at)).where(Grading.id.in_(gradings)))
+    last = max(filter(None, (last, session.get_one(Job, job.id).created_at)))
+    return last + timedelta(seconds=room.settings.traffic.settle_seconds)
+
+
+def _is_outdated(session: Session, job: jobs.TakenJob) -> bool:
+    """Whether the program's answer is about an exam that has changed since, and is not signed."""
+    exam = session.get_one(Exam, job.payload["exam"])
+    if job.payload["what"] != "tool" or exam.signed_at is not None:
+        return False
+    return exam.state == "cancelled" or [list(one) for one in shown_now(session, exam)] != job.payload["shown"]
+
+
+def _set_aside(session: Session, job: jobs.TakenJob) -> None:
+    """Give the key of an answer free that came too late: a job for the exam as it is now waits already, or this one comes again."""
+    session.execute(update(Job).where(Job.id == job.id).values(key=f"{job.key}:outdated {job.id}"))
+
+
+def _build(room: Room, job: jobs.TakenJob) -> list[AnswerObject]:
+    from fundoscope.server.dicom import answers
+
+    if job.payload["what"] == "signed":
+        return answers.build_signed_answer(room.database, room.settings, job.payload["reading"])
+    shown = [ShownPhotograph(*one) for one in job.payload["shown"]]
+    return answers.build_tool_answer(room.database, room.settings, job.payload["exam"], shown)
+
+
+def _send(
+    room: Room, job: jobs.TakenJob, destination: DicomDestination, objects: Sequence[AnswerObject]
+) -> list[_Refusal]:
+    """Send objects; each that is taken is noted at once. Those that were not, with the reasons."""
+    from fundoscope.server.dicom.places import peer_of, server_of
+
+    if not objects:
+        return []
+    refusals: list[_Refusal] = []
+    try:
+        if destination.protocol == "dicomweb":
+            from fundoscope.server.dicom.web import DicomwebConnection
+
+            connection = DicomwebConnection(server_of(room.settings, destination))
+            for one in objects:
+                outcome = connection.store(one.study, one.file)
+                if outcome.result == "stored":
+                    _note_taken(room, job, destination, one)
+                else:
+                    refusals.append(_Refusal(one.kind, outcome.said))
+            return refusals
+        from fundoscope.server.dicom.sender import send_by_dimse
+
+        with tempfile.TemporaryDirectory(dir=room.settings.data) as folder:
+            paths = [Path(folder) / f"{number}.dcm" for number in range(len(objects))]
+            for path, one in zip(paths, objects, strict=True):
+                path.write_bytes(one.file)
+            outcomes = send_by_dimse(peer_of(room.settings, destination), paths)
+        for one, outcome in zip(objects, outcomes, strict=True):
+            if outcome.result == "stored" and outcome.commitment != "failed":
+                _note_taken(room, job, destination, one)
+            else:
+                refusals.append(_Refusal(one.kind, outcome.said))
+        return refusals
+    except FundoscopeError as error:  # no connection: what was taken before it broke is noted
+        return [*refusals, _Refusal("", str(error))]
+
+
+def _note_taken(room: Room, job: jobs.TakenJob, destination: DicomDestination, one: AnswerObject) -> None:
+    row = SentObject(
+        destination_id=destination.id, sop_instance=one.sop_instance, kind=one.kind, exam_id=job.payload["exam"], job_id=job.id,
+        digest=one.digest,
+    )  # fmt: skip
+    try:
+        with room.database.transaction() as session:
+            session.add(row)
+    except IntegrityError:  # another worker, whose lease had ended, has noted it
+        return
+
+
+def _describe(refusals: Sequence[_Refusal], total: int) -> str:
+    reasons: dict[str, list[str]] = {}
+    for one in refusals:
+        reasons.setdefault(one.why, []).append(one.kind)
+    told = "; ".join(
+        f"{', '.join(dict.fromkeys(kinds))}: {why}" if any(kinds) else why for why, kinds in reasons.items()
+    )
+    return told if len(refusals) >= total else f"Not everything was taken. {told}"
+
+
+def _log_sent(session: Session, job: jobs.TakenJob) -> None:
+    from fundoscope.server.services import audit
+
+    caller = Caller(None, "the worker", Role.ADMINISTRATOR, frozenset(), via="worker")
+    count = session.scalar(select(func.count()).select_from(SentObject).where(SentObject.job_id == job.id))
+    audit.record(
+        session, caller, "answer.send", "exam", job.payload["exam"], job.site_id,
+        destination=job.payload["destination"], what=job.payload["what"], reading=job.payload["reading"], objects=count,
+    )  # fmt: skip
+
+
+# --- looking, and sending again by hand
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """An answer on its way, or that has arrived: its job, where it goes, and which objects were taken for it."""
+
+    job: Job
+    destination: DicomDestination
+    taken: Sequence[str]
+
+    @property
+    def exam_id(self) -> int:
+        """The number of its exam."""
+        return self.job.payload["exam"]
+
+    @property
+    def what(self) -> str:
+        """`tool` or `signed`."""
+        return self.job.payload["what"]
+
+    @property
+    def state(self) -> str:
+        """`waiting` (also while it is sent), `held` (its destination is switched off, or takes nothing of it), `failed`, `sent`,
+        or `nothing`: there was nothing new to send, or the exam had changed before.
+        """
+        if self.job.state == "done":
+            return "sent" if self.taken else "nothing"
+        if self.job.state == "failed":
+            return "failed"
+        wanted = _TOOL if self.what == "tool" else _SIGNED
+        return "waiting" if self.destination.active and self.destination.content in wanted else "held"
+
+
+def find_sendings(
+    session: Session, caller: Caller, state: str = "", exam_id: int | None = None, after: int | None = None, limit: int = 50
+) -> list[Sending]:  # fmt: skip
+    """Answers of the caller's sites, the newest first; `state` is `waiting`, `failed` or `done`; `after` is the last of the page before."""
+    caller.require(*EVERYBODY)
+    query = select(Job).where(Job.site_id.in_(caller.sites), Job.kind == KIND)
+    if state:
+        query = query.where(Job.state.in_(("waiting", "running")) if state == "waiting" else Job.state == state)
+    if exam_id is not None:
+        query = query.where(Job.payload["exam"].as_integer() == exam_id)
+    if after is not None:
+        query = query.where(Job.id < after)
+    rows = session.scalars(query.order_by(Job.id.desc()).limit(limit)).all()
+    return _with_objects(session, rows)
+
+
+def get_sending(session: Session, caller: Caller, job_id: int) -> Sending:
+    """The answer with that number; `NotFoundError` where it is of another site, or no answer."""
+    job = jobs.get_job(session, caller, job_id)
+    if job.kind != KIND:
+        raise NotFoundError("sending", job_id)
+    return _with_objects(session, [job])[0]
+
+
+def _with_objects(session: Session, rows: Sequence[Job]) -> list[Sending]:
+    found = session.execute(
+        select(SentObject.job_id, SentObject.kind)
+        .where(SentObject.job_id.in_([job.id for job in rows]))
+        .order_by(SentObject.id)
+    )
+    taken: dict[int, list[str]] = {}
+    for number, kind in found:
+        taken.setdefault(number, []).append(kind)
+    places: Mapping[int, DicomDestination] = {row.id: row for row in session.scalars(select(DicomDestination))}
+    return [Sending(job, places[job.payload["destination"]], taken.get(job.id, ())) for job in rows]
+
+
+def count_troubled(session: Session, caller: Caller) -> int:
+    """How many answers of the caller's sites were given up, or were tried and wait."""
+    query = select(func.count()).select_from(Job).where(
+        Job.site_id.in_(caller.sites), Job.kind == KIND,
+        (Job.state == "failed") | (Job.state.in_(("waiting", "running")) & (Job.error != "")),
+    )  # fmt: skip
+    return session.scalar(query) or 0
+
+
+def send_again(session: Session, caller: Caller, job_id: int) -> Sending:
+    """Send an answer now, as if it had never been tried; one that was taken already is sent once more, whole."""
+    from fundoscope.server.services import audit
+
+    caller.require(*EVERYBODY)
+    sending = get_sending(session, caller, job_id)
+    job = session.get_one(Job, job_id, with_for_update=True, populate_existing=True)
+    if job.state == "running":
+        raise ConflictError(_("The answer is being sent at this moment. Load the page again."))
+    if job.state == "done":
+        session.execute(delete(SentObject).where(SentObject.job_id == job.id))
+    values = {"state": "waiting", "attempts": 0, "run_after": now(), "finished_at": None, "lease_until": None}
+    session.execute(update(Job).where(Job.id == job.id).values(values))
+    jobs.wake_after_commit(session)
+    audit.record(session, caller, "answer.again", "exam", sending.exam_id, job.site_id, job=job.id)
+    session.refresh(job)
+    return _with_objects(session, [job])[0]
