@@ -29,7 +29,6 @@ from fundoscope.server.models import (
     Grading,
     Job,
     Patient,
-    Reading,
     SentObject,
     now,
 )
