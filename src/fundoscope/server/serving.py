@@ -10,7 +10,7 @@ import uvicorn
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
-from fundoscope.errors import UsageError
+from fundoscope.errors import UsageError, need
 from fundoscope.server.app import create_app
 from fundoscope.server.database import Database
 from fundoscope.server.logs import write_logs
@@ -34,6 +34,10 @@ def serve_room(
     `furnish` puts simulated exams into a room on loopback before it opens.
     """
     check_reach(settings)
+    if settings.has_station:
+        need("pydicom", "pynetdicom", what="The receiver or the worklist of settings.toml", extra="dicom")
+    if settings.receiver is not None and settings.receiver.tls is not None:
+        settings.receiver.tls.server_context()
     if furnish is not None and not is_loopback(settings.host):
         raise UsageError(f"--host {settings.host}: a demonstration opens on this computer only. Leave out --host.")
     with private_files():

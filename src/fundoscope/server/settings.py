@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fundoscope.errors import UsageError, nearest
+from fundoscope.server.dicom.settings import ReceiverSettings, WorklistSettings
 
 Size = Annotated[int, Field(gt=0)]
 #: Of a sign-in at an identity provider, from the button to the way back.
@@ -107,6 +108,8 @@ class ServerSettings(BaseModel):
     limits: UploadLimits = UploadLimits()
     rates: RateLimits = RateLimits()
     traffic: TrafficSettings = TrafficSettings()
+    receiver: ReceiverSettings | None = None  # of photographs, by DIMSE
+    worklist: WorklistSettings | None = None  # of the hospital
     single_sign_on: SingleSignOn | None = None
     metrics_token_file: Path | None = None  # who asks for /metrics from beyond loopback sends the token in it
 
@@ -124,6 +127,11 @@ class ServerSettings(BaseModel):
         return self
 
     @property
+    def has_station(self) -> bool:
+        """Whether something of DIMSE runs beside the room."""
+        return self.receiver is not None or self.worklist is not None
+
+    @property
     def database_url(self) -> str:
         """The URL of the database, as SQLAlchemy reads it."""
         return self.database or f"sqlite:///{self.data / 'fundoscope.sqlite'}"
@@ -137,6 +145,14 @@ class ServerSettings(BaseModel):
     def pictures(self) -> Path:
         """The folder of pictures made of them: re-encoded photographs, activation maps, reports."""
         return self.data / "pictures"
+
+
+def _tables(table: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A table of a TOML file, and all within it."""
+    yield table
+    for value in table.values():
+        if isinstance(value, dict):
+            yield from _tables(value)
 
 
 def read_settings(data: Path, given: Mapping[str, Any]) -> ServerSettings:
@@ -153,9 +169,9 @@ def read_settings(data: Path, given: Mapping[str, Any]) -> ServerSettings:
             raise UsageError(f"{file}: cannot be read as TOML ({error}). Put it right, or remove it.") from error
         if "data" in values:
             raise UsageError(f"{file}: 'data' is the folder in which the file lies. Remove the line.")
-    for place in (values, values.get("single_sign_on", {})):
-        for name in ("certificate", "key", "metrics_token_file", "client_secret_file"):
-            if isinstance(place, dict) and isinstance(place.get(name), str):
+    for place in _tables(values):
+        for name in ("certificate", "key", "authority", "metrics_token_file", "client_secret_file"):
+            if isinstance(place.get(name), str):
                 place[name] = data / place[name]
     try:
         settings = ServerSettings.model_validate({"data": data.absolute()} | values | dict(given))

@@ -33,7 +33,8 @@ from fundoscope.server.settings import ServerSettings
 
 POLL_SECONDS = 0.5
 _LONGEST_RESTART_SECONDS = 30.0
-_PIPED = "--piped"
+PIPED = "--piped"
+_MODULE, _STATION = "fundoscope.server.worker", "fundoscope.server.dicom.station"
 
 _log = logging.getLogger(__name__)
 
@@ -219,11 +220,14 @@ def run_worker(settings: ServerSettings, wake_pipe: bool = False) -> None:
 class WorkerProcess:
     """A worker as the server beside it sees it: started, woken, and started again where it died.
 
-    `on_done` is called from a thread of this object with the number of an exam of which a job has ended.
+    `on_done` is called from a thread of this object with the number of an exam of which a job has ended. `module` is what runs.
     """
 
-    def __init__(self, settings: ServerSettings, on_done: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(
+        self, settings: ServerSettings, on_done: Callable[[int], None] = lambda _: None, module: str = _MODULE
+    ) -> None:
         self._settings = settings
+        self._module = module
         self._on_done = on_done
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -263,7 +267,7 @@ class WorkerProcess:
         wait = 1.0
         while not self._stopping.is_set():
             with subprocess.Popen(
-                [sys.executable, "-m", "fundoscope.server.worker", _PIPED],
+                [sys.executable, "-m", self._module, PIPED],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             ) as process:
@@ -279,19 +283,32 @@ class WorkerProcess:
                 with suppress(OSError):
                     process.stdin.close()
             if not self._stopping.wait(wait):
-                _log.error("the worker ended with code %s; another one starts", process.returncode)
+                _log.error("%s ended with code %s; another one starts", self._module, process.returncode)
                 wait = min(2 * wait, _LONGEST_RESTART_SECONDS)
 
 
 @contextmanager
 def work_beside(room: Room) -> Generator[None]:
-    """Run a worker beside the server of a room for the block: it is woken by new jobs, and listeners hear when one has ended."""
+    """Run a worker beside the server of a room for the block: it is woken by new jobs, and listeners hear when one has ended.
+
+    Where the room has a receiver, or a worklist to ask, a station runs beside it, too.
+    """
     worker = WorkerProcess(room.settings, room.events.publish)
+
+    def hear_of(exam: int) -> None:
+        room.events.publish(exam)
+        worker.wake()
+
     forget = jobs.on_added(worker.wake)
+    station = WorkerProcess(room.settings, hear_of, _STATION) if room.settings.has_station else None
     worker.start()
+    if station is not None:
+        station.start()
     try:
         yield
     finally:
+        if station is not None:
+            station.stop()
         forget()
         worker.stop()
 
@@ -299,7 +316,7 @@ def work_beside(room: Room) -> Generator[None]:
 def main() -> None:
     """The command line of a worker."""
     write_logs()
-    if sys.argv[1:] == [_PIPED]:
+    if sys.argv[1:] == [PIPED]:
         first = b""
         while not first.endswith(b"\n"):
             part = os.read(0, 1)  # by single bytes: what follows is for waking

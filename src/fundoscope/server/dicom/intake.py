@@ -55,11 +55,12 @@ class Intake:
     issuer: str = ""
     adds_patients: bool = True
     who: str = "the PACS"
+    address: str = ""
 
     @property
     def caller(self) -> Caller:
         """Who adds them."""
-        return Caller(None, self.who, Role.TECHNICIAN, frozenset({self.site_id}), via="dicom")
+        return Caller(None, self.who, Role.TECHNICIAN, frozenset({self.site_id}), via="dicom", address=self.address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +235,8 @@ def _find_held(session: Session, site_id: int, code: str, found: Sequence[Sorted
 
 def _find_patient(session: Session, intake: Intake, code: str, header: DicomHeader | None) -> Patient:
     """The patient of a number, or the one into whom it was merged; one that is not known is added, where the source may."""
-    patient = patients.find_by_code(session, intake.caller, intake.site_id, code)
-    while patient is not None and patient.merged_into is not None:
-        patient = session.get(Patient, patient.merged_into)
-    if patient is not None and patient.site_id == intake.site_id:
+    patient = find_known(session, intake, code)
+    if patient is not None:
         return patient
     if not intake.adds_patients:
         raise InvalidError(
@@ -260,6 +259,14 @@ def _find_patient(session: Session, intake: Intake, code: str, header: DicomHead
     return patients.add_patient(session, intake.caller, new)
 
 
+def find_known(session: Session, intake: Intake, code: str) -> Patient | None:
+    """The patient of a number, or the one into whom it was merged; None where the site knows none."""
+    patient = patients.find_by_code(session, intake.caller, intake.site_id, code)
+    while patient is not None and patient.merged_into is not None:
+        patient = session.get(Patient, patient.merged_into)
+    return patient if patient is not None and patient.site_id == intake.site_id else None
+
+
 def _find_exam(session: Session, intake: Intake, patient: Patient, owner: _Owner, accession: str) -> tuple[Exam, str]:
     """The exam that is not signed to which a photograph belongs, and what a person should look at in that.
 
@@ -276,7 +283,7 @@ def _find_exam(session: Session, intake: Intake, patient: Patient, owner: _Owner
             .order_by(Exam.id.desc())
         ).all()
         of_others = [each for each in exams_of_study if each.patient_id != patient.id]
-        moved = next((each for each in of_others if _was_moved(session, each, patient)), None)
+        moved = next((each for each in of_others if was_moved(session, each, patient)), None)
         own = [each for each in exams_of_study if each.patient_id == patient.id or each is moved]
         exam = next((each for each in own if each.state in UNSIGNED), None)
         if exam is None and own and own[0].state == "signed":
@@ -302,7 +309,7 @@ def _find_exam(session: Session, intake: Intake, patient: Patient, owner: _Owner
     return exam, remark
 
 
-def _was_moved(session: Session, exam: Exam, patient: Patient) -> bool:
+def was_moved(session: Session, exam: Exam, patient: Patient) -> bool:
     """Whether a person gave the exam of this patient to the one that it is of now."""
     moves = Correction.subject == "exam", Correction.subject_id == exam.id, Correction.field == "patient"
     return (

@@ -166,3 +166,20 @@ def choose_receiver(values: Mapping[str, Any]) -> ReceiverSettings:
         one = error.errors()[0]
         name = "--" + str(one["loc"][0]).replace("callers", "caller")
         raise UsageError(f"{name}: {one['msg'].removeprefix('Value error, ')}.".replace("..", ".")) from error
+
+
+class WorklistSettings(BaseModel):
+    """A hospital's worklist that is asked every `every` seconds for the orders of today, by DIMSE.
+
+    `modality` and `station` (a title; blank: all) narrow the question. `site`, `patients` and `issuer` are as in `ReceiverSettings`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    peer: DimsePeer
+    modality: str = "OP"
+    station: str = ""
+    every: Seconds = 300
+    site: str = ""
+    patients: Literal["infant", "adult"] = "infant"
+    issuer: str = ""

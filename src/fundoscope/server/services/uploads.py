@@ -329,7 +329,7 @@ def _remark(exam: Exam, found: SortedFile, elsewhere: int | None) -> str:
         if born and patient.birth_date is not None and born != patient.birth_date.isoformat():
             remarks.append(_WRONG_BIRTH.format(born=born, known=patient.birth_date))
         name = facts.header.patient_name
-        if _differ(name, patient.name):
+        if names_differ(name, patient.name):
             remarks.append(_WRONG_NAME.format(name=" ".join(re.split(r"[\^=\s]+", name))[:200]))
     if elsewhere is not None:
         remarks.append(_SAME_FILE.format(number=elsewhere))
@@ -339,7 +339,7 @@ def _remark(exam: Exam, found: SortedFile, elsewhere: int | None) -> str:
     return " ".join(remarks)
 
 
-def _differ(name: str, other: str) -> bool:
+def names_differ(name: str, other: str) -> bool:
     """Whether two names share no word (in Latin letters) and no letter (in Chinese and Japanese ones); of two scripts nothing is said."""
     for parts in (r"[^\W\d_\u2e80-\uffff]{2,}", r"[\u2e80-\uffff]"):
         one, two = (set(re.findall(parts, unicodedata.normalize("NFKC", each).casefold())) for each in (name, other))

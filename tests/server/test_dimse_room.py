@@ -1,0 +1,302 @@
+"""Photographs and orders into a room by DIMSE: rows and jobs at once, each instance once, the worklist's word on who a patient is."""
+
+import hashlib
+from contextlib import contextmanager
+from datetime import date, timedelta
+from threading import Thread
+
+import pytest
+
+pytest.importorskip("pynetdicom", reason="the extra dicom is not installed")
+pytest.importorskip("sqlalchemy", reason="the extra serve is not installed")
+
+import dicom_files
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
+from pynetdicom.transport import ThreadedAssociationServer
+from sqlalchemy import select
+
+from fundoscope.errors import UsageError
+from fundoscope.server.dicom.commitment import CommitmentReport
+from fundoscope.server.dicom.commitment_rows import RoomReports
+from fundoscope.server.dicom.intake import Intake
+from fundoscope.server.dicom.peers import PeerError
+from fundoscope.server.dicom.receiver import Receiver
+from fundoscope.server.dicom.sender import send_by_dimse
+from fundoscope.server.dicom.settings import DimsePeer, ReceiverSettings
+from fundoscope.server.dicom.station import RoomKeeper, find_intake
+from fundoscope.server.dicom.worklist_query import WORKLIST, ask_worklist, take_orders
+from fundoscope.server.models import AuditEntry, Correction, Exam, ExamPhotograph, Job, Patient
+from fundoscope.server.services import audit, judging
+from fundoscope.server.services.exams import NewPatientOfExam, move_exam
+from fundoscope.server.settings import ServerSettings, UploadLimits, read_settings
+
+TODAY = date.today()
+RGB = dicom_files.photograph(32, 32)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    receiver = ReceiverSettings(port=0, free_bytes=0, issuer="HOSPITAL")
+    return ServerSettings(data=tmp_path / "room", debug=True, receiver=receiver, limits=UploadLimits(waiting_jobs=5))
+
+
+@pytest.fixture
+def camera(room, site, tmp_path):
+    """camera(*photographs) -> outcomes: files sent to the room's receiver; each is its attributes by keyword."""
+    told = []
+    receiver = Receiver(
+        room.settings.receiver, RoomKeeper(room, told.append), room.settings.data, RoomReports(room.database)
+    )
+    count = iter(range(1000))
+
+    def send(*photographs):
+        paths = []
+        for more in photographs:
+            wanted = {
+                "SOPInstanceUID": f"2.25.{900 + next(count)}",
+                "AcquisitionDateTime": f"{TODAY:%Y%m%d}1200",
+            } | more
+            found = dicom_files.dataset(rows=32, columns=32, **wanted)
+            found.file_meta.MediaStorageSOPInstanceUID = found.SOPInstanceUID
+            paths.append(tmp_path / f"{next(count)}.dcm")
+            paths[-1].write_bytes(dicom_files.encode(found, RGB))
+        return send_by_dimse(DimsePeer(title="FUNDOSCOPE", host="127.0.0.1", port=receiver.port, seconds=5), paths)
+
+    send.told = told
+    with receiver:
+        yield send
+
+
+def rows(room, model):
+    with room.database.reading() as session:
+        return session.scalars(select(model).order_by(model.id)).all()
+
+
+def test_what_is_acknowledged_is_a_row_with_its_job_and_a_file(room, camera):
+    done = camera(
+        {"SOPInstanceUID": "2.25.1", "PatientName": "=王^小东"}, {"SOPInstanceUID": "2.25.2", "ImageLaterality": "L"}
+    )
+    assert [one.said for one in done] == ["stored"] * 2
+    (patient,), (exam,), (one, two), jobs = (rows(room, model) for model in (Patient, Exam, ExamPhotograph, Job))
+    assert (patient.code, patient.name, patient.created_via) == ("4711", "王 小东", "dicom")
+    assert (exam.day, exam.accession, exam.photographs_waiting) == (TODAY, "A-1", 2)
+    assert [(each.eye, each.sop_instance, each.file_name) for each in (one, two)] == [
+        ("right", "2.25.1", "2.25.1.dcm"),
+        ("left", "2.25.2", "2.25.2.dcm"),
+    ]
+    assert [job.payload["photograph"] for job in jobs] == [one.id, two.id] and camera.told == [exam.id, exam.id]
+    for each in (one, two):
+        file = judging.photograph_file(room.settings, each.digest)
+        assert file.read_bytes()[:132] == b"\0" * 128 + b"DICM"
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == each.digest
+    with room.database.reading() as session:
+        line = session.scalars(select(AuditEntry).where(AuditEntry.action == "photographs.add")).first()
+        assert (line.via, line.address) == ("dicom", "127.0.0.1") and not list(audit.find_breaks(session))
+
+
+def test_an_instance_is_taken_once_and_a_full_queue_is_out_of_resources(room, camera):
+    assert [one.result for one in camera(*[{"SOPInstanceUID": "2.25.1"}] * 2)] == ["stored"] * 2
+    assert len(rows(room, ExamPhotograph)) == 1
+    done = camera(*[{}] * 6)
+    assert [one.status for one in done] == [0] * 4 + [0xA700] * 2 and "wait to be judged" in done[5].said
+    assert len(rows(room, ExamPhotograph)) == 5 == len(rows(room, Job))
+    assert not list((room.settings.data / "incoming").iterdir())
+
+
+def test_what_the_room_refuses_is_told_and_stands_once_in_the_log(room, camera):
+    for _ in range(2):
+        (found,) = camera({"PatientID": None, "SOPInstanceUID": "2.25.5"})
+        assert found.status == 0xC000 and "Nothing says whose photograph this is" in found.said
+    lines = [each for each in rows(room, AuditEntry) if each.action == "photograph.refuse"]
+    assert [line.detail for line in lines] == [{"sop_instance": "2.25.5"}]
+    assert rows(room, Patient) == []
+
+
+def test_a_receiver_of_no_site_waits_and_one_of_a_named_site_takes(room, camera, site, other_site):
+    (found,) = camera({})
+    assert found.status == 0xA700 and "no site" in found.said
+    assert find_intake(room, other_site.name, "adult", "").site_id == other_site.id
+    assert find_intake(room, "elsewhere", "adult", "") is None
+
+
+def test_settings_of_the_station(tmp_path):
+    (tmp_path / "settings.toml").write_text(
+        '[receiver]\nport = 104\nallow = ["10.0.0.0/24"]\n[receiver.tls]\ncertificate = "a.pem"\nkey = "a.key"\n'
+        '[worklist]\nstation = "CAM"\npeer = {title = "RIS", host = "ris", port = 4242}\n'
+    )
+    found = read_settings(tmp_path, {})
+    assert (
+        found.receiver.tls.certificate == tmp_path / "a.pem" and found.worklist.peer.port == 4242 and found.has_station
+    )
+    assert ServerSettings.model_validate_json(found.model_dump_json()) == found
+    (tmp_path / "settings.toml").write_text('[receiver]\nallow = ["ward 3"]\n')
+    with pytest.raises(UsageError, match="ward 3 is no address"):
+        read_settings(tmp_path, {})
+
+
+def test_reports_on_commitment_meet_their_questions_in_the_database(room):
+    heard, asking = RoomReports(room.database), RoomReports(room.database)
+    asking.expect("2.25.7", {"2.25.1": "c", "2.25.2": "c"}, "PACS@h:1")
+    assert asking.wait("2.25.7", 0) is None
+    report = CommitmentReport("2.25.7", frozenset({"2.25.1", "2.25.66"}), {"2.25.2": 0x0112})
+    assert heard.take(report) and heard.take(report) and not heard.take(CommitmentReport("2.25.8", frozenset()))
+    assert asking.wait("2.25.7", 0) == CommitmentReport("2.25.7", frozenset({"2.25.1"}), {"2.25.2": 0x0112})
+
+
+# --- the worklist
+
+
+def order(number="A-7", step="S1", day=TODAY, **more):
+    """An answer of a worklist."""
+    found = Dataset()
+    values = {"SpecificCharacterSet": "ISO_IR 192", "AccessionNumber": number, "PatientID": "4711", "PatientName": "Wang^XiaoDong=王^小东",
+              "IssuerOfPatientID": "HOSPITAL", "PatientBirthDate": "20260105", "StudyInstanceUID": "2.25.77"}  # fmt: skip
+    for keyword, value in (values | more).items():
+        if value is not None:
+            setattr(found, keyword, value)
+    item = Dataset()
+    item.ScheduledProcedureStepStartDate, item.ScheduledProcedureStepID, item.Modality = f"{day:%Y%m%d}", step, "OP"
+    found.ScheduledProcedureStepSequence = [item]
+    return found
+
+
+@contextmanager
+def worklist(*answers, last=0x0000):
+    """A worklist that gives these answers; yields its address, and what it was asked."""
+    asked = []
+
+    def find(event):
+        asked.append(event.identifier)
+        for each in answers:
+            yield 0xFF00, each
+        if last:
+            yield last, None
+
+    entity = AE("RIS")
+    entity.add_supported_context(WORKLIST)
+    server = entity.make_server(
+        ("127.0.0.1", 0), evt_handlers=[(evt.EVT_C_FIND, find)], server_class=ThreadedAssociationServer
+    )
+    entity._servers.append(server)
+    Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
+    try:
+        yield DimsePeer(title="RIS", host="127.0.0.1", port=server.server_address[1], seconds=5), asked
+    finally:
+        server.shutdown()
+
+
+@pytest.fixture
+def take(room, site):
+    """take(*answers) -> outcomes, over a socket."""
+
+    def take(*answers):
+        with worklist(*answers) as (peer, _):
+            return take_orders(
+                room, Intake(site.id, issuer="HOSPITAL", who="worklist"), ask_worklist(peer, TODAY, "OP")
+            )
+
+    return take
+
+
+def test_the_question_names_day_station_and_modality_and_the_answer_is_read_whole():
+    japanese = order(
+        SpecificCharacterSet=["", "ISO 2022 IR 87"],
+        PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう",
+        OtherPatientIDs=["1", "2"],
+    )
+    with worklist(japanese, order(step="S2")) as (peer, asked):
+        found = ask_worklist(peer, TODAY, "OP", "CAM")
+    step = asked[0].ScheduledProcedureStepSequence[0]
+    assert (step.Modality, step.ScheduledStationAETitle, step.ScheduledProcedureStepStartDate) == (
+        "OP",
+        "CAM",
+        f"{TODAY:%Y%m%d}",
+    )
+    assert [one.step for one in found] == ["S1", "S2"] and found[
+        0
+    ].header.patient_name == "Yamada^Tarou=山田^太郎=やまだ^たろう"
+    assert found[0].other_numbers == (("1", "HOSPITAL"), ("2", "HOSPITAL")) and found[1].header.study == "2.25.77"
+    with worklist(last=0xA700) as (peer, _), pytest.raises(PeerError, match="0xA700"):
+        ask_worklist(peer, TODAY)
+
+
+def test_an_order_becomes_an_exam_once_and_photographs_of_its_study_go_there(room, take, camera):
+    assert [one.outcome for one in take(order())] == ["added"] and [one.outcome for one in take(order(), order())] == [
+        "known"
+    ] * 2
+    (exam,), (patient,) = rows(room, Exam), rows(room, Patient)
+    assert (exam.accession, exam.scheduled_step, exam.study, exam.day) == ("A-7", "S1", "2.25.77", TODAY)
+    assert (patient.code, patient.name, patient.birth_date) == ("4711", "Wang XiaoDong 王 小东", date(2026, 1, 5))
+    yesterday = f"{TODAY - timedelta(1):%Y%m%d}"
+    camera(
+        {
+            "StudyInstanceUID": "2.25.77",
+            "AccessionNumber": None,
+            "AcquisitionDateTime": yesterday,
+            "PatientBirthDate": "20260105",
+        }
+    )
+    assert [each.exam_id for each in rows(room, ExamPhotograph)] == [exam.id]
+    assert [
+        one.outcome
+        for one in take(order(day=TODAY + timedelta(1)), order("", StudyInstanceUID=None), order(PatientID=None))
+    ] == ["later", "refused", "refused"]
+    assert len(rows(room, Exam)) == 1
+
+
+def test_photographs_that_came_first_get_their_order(room, take, camera):
+    camera({"AccessionNumber": None})
+    (found,) = take(order(PatientName="Li^Wei", PatientBirthDate="20260110"))
+    (exam,) = rows(room, Exam)
+    assert (found.outcome, found.exam_id, exam.accession, exam.scheduled_step) == ("changed", exam.id, "A-7", "S1")
+    (other,) = take(order("A-8", StudyInstanceUID="2.25.78", PatientName="Li^Wei", PatientBirthDate="20260110"))
+    assert other.outcome == "refused" and "of another order" in other.reason
+
+
+def test_names_and_days_of_birth_are_put_right_with_their_trace(room, take):
+    take(order(PatientName="Baby^Boy", PatientBirthDate="20260106"))
+    assert [one.outcome for one in take(order())] == ["changed"]
+    (patient,) = rows(room, Patient)
+    assert (patient.name, patient.birth_date) == ("Wang XiaoDong 王 小东", date(2026, 1, 5))
+    assert {(each.field, each.before) for each in rows(room, Correction)} == {
+        ("name", "Baby Boy"),
+        ("birth_date", "2026-01-06"),
+    }
+    assert [one.outcome for one in take(order(PatientName="XiaoDong^Wang"))] == ["known"]  # the same words: nobody else
+
+
+def test_patients_whom_the_worklist_calls_one_are_merged_and_contradictions_are_not(room, take, make_patient):
+    other = make_patient(code="EMERGENCY-1", birth_date=None, gestational_age=None)
+    born = make_patient(code="EMERGENCY-2", birth_date=date(2026, 2, 2))
+    foreign = make_patient(code="77", birth_date=None)
+    told = order(OtherPatientIDs=["EMERGENCY-1", "EMERGENCY-2"])
+    item = Dataset()
+    item.PatientID, item.IssuerOfPatientID = "77", "ELSEWHERE"
+    told.OtherPatientIDsSequence = [item]
+    take(told)
+    found = {each.code: each.merged_into for each in rows(room, Patient)}
+    into = next(each.id for each in rows(room, Patient) if each.code == "4711")
+    assert found == {"4711": None, other.code: into, born.code: None, foreign.code: None}
+    assert [one.outcome for one in take(told)] == ["known"]
+
+
+def test_an_order_that_is_given_to_another_patient_takes_its_exam_there(room, take, camera, sign_in, make_patient):
+    take(order(PatientID="TEMP"))
+    take(order())
+    temp, real = rows(room, Patient)
+    (exam,) = rows(room, Exam)
+    assert (exam.patient_id, temp.merged_into) == (real.id, real.id)  # the same name and day of birth, and no exam left
+    take(order(PatientID="9", PatientName="Li^Ming=李^明", PatientBirthDate="20260203"))
+    last = rows(room, Patient)[2]
+    assert rows(room, Exam)[0].patient_id == last.id and rows(room, Patient)[1].merged_into is None  # another person
+    right = make_patient(code="right", birth_date=None)
+    with room.database.transaction() as session:
+        move_exam(
+            session,
+            sign_in("technician").caller,
+            exam.id,
+            NewPatientOfExam(patient_id=right.id, why="looked at the band"),
+        )
+    (found,) = take(order(PatientID="9", PatientName="Li^Ming=李^明", PatientBirthDate="20260203"))
+    assert found.outcome == "known" and rows(room, Exam)[0].patient_id == right.id  # what a person put right stays
