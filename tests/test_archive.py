@@ -65,6 +65,8 @@ def call(*words):
     result = CliRunner().invoke(app, list(map(str, words)))
     if isinstance(result.exception, FundoscopeError):
         return result.exception.exit_code, str(result.exception)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
     return result.exit_code, result.output
 
 

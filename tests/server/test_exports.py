@@ -205,6 +205,29 @@ def test_grades_of_readers_go_into_their_columns_and_a_lone_reader_settles(
     assert len({photograph.row["photograph"] for photograph in plan.photographs}) == 3
 
 
+def test_what_two_readers_added_at_one_place_is_one_crossing(room, sign_in, make_patient, make_exam, add_file, sign):
+    rita, rolf = sign_in("reader", "rita"), sign_in("reader", "rolf")
+    exam = make_exam(make_patient(kind="adult"), day=DAY)
+    photograph = add_file(exam, make_jpeg(1))  # 640 pixels wide: 6 are the same place
+    sign(
+        exam,
+        rita,
+        "first",
+        {(photograph.id, 1, 10.0, 5.0): 1, (photograph.id, -1, 90.0, 90.0): None, (photograph.id, -2, 50.0, 60.0): 3},
+    )
+    sign(
+        exam,
+        rolf,
+        "second",
+        {(photograph.id, 1, 10.0, 5.0): 1, (photograph.id, -1, 53.0, 64.0): 2, (photograph.id, -2, 200.0, 60.0): 0},
+    )
+    with room.database.transaction() as session:
+        (found,) = plan_patches(session, rita.caller, ExportQuery()).crossings.values()
+    assert [(one.crossing, one.row, one.reader_1, one.reader_2, one.settled) for one in found] == [
+        (1, 10.0, 1, 1, None), (-1, 50.0, 3, 2, None), (-2, 200.0, None, 0, None),
+    ]  # fmt: skip
+
+
 @pytest.mark.services
 def test_the_commands_of_studies_take_the_cohort(room, sign_in, make_patient, make_exam, add_file, sign, tmp_path):
     def run(*arguments):
@@ -255,12 +278,15 @@ def test_the_patches_of_adults_are_those_that_readers_graded(
     places = [(photograph.id, each.crossing, each.row, each.col) for each in crossings]
     places[0] = (*places[0][:2], 1.0, 1.0)  # graded where the tool now finds nothing
     for reader, kind in ((rita, "first"), (rolf, "second")):
-        sign(exam, reader, kind, grades={place: number % 4 for number, place in enumerate(places)})
+        added = {(photograph.id, -1, crossings[-1].row + 9, crossings[-1].col): 2}
+        sign(exam, reader, kind, grades={place: number % 4 for number, place in enumerate(places)} | added)
     archive = open_zip(rita.get("/v1/exports/patches.zip"))
     archive.extractall(tmp_path / "patches")
     rows = read_patch_table(tmp_path / "patches" / "patches.csv")
     told = [row["reason"] for row in read_table(archive, "left_out.csv")]
-    assert [row.readers for row in rows] == [(number % 4, number % 4) for number in range(1, len(places))]
+    assert [row.readers for row in rows] == [*((number % 4, number % 4) for number in range(1, len(places))), (2, 2)]
+    by = [row["found_by"] for row in read_table(archive, "patches.csv")]
+    assert by == ["tool"] * (len(places) - 1) + ["reader"] and rows[-1].vein_px > 0
     assert told == [f"crossing {places[0][1]} is not found again where it was graded"]
     assert {Image.open(row.path).size for row in rows} == {(WIDE_SIDE, WIDE_SIDE)}
     assert b"HOSP" not in b"".join(archive.read(name) for name in archive.namelist())

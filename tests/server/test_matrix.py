@@ -187,6 +187,9 @@ MATRIX: dict[str, Entry] = {
     "POST /v1/patients/{patient_id}/leave": Entry(CLINICAL, PATIENT, json(**DUE_TO_LEAVE)),
     "POST /v1/patients/{patient_id}/return": Entry(CLINICAL, PATIENT, WHY),
     "POST /v1/patients/{patient_id}/transfer": Entry(CLINICAL, PATIENT, json(**AWAY | {"site_id": 99})),
+    "GET /patients/{patient_id}/unmerge": Entry((ADMINISTRATOR,), PATIENT),
+    "POST /patients/{patient_id}/unmerge": Entry((ADMINISTRATOR,), PATIENT, form(why="tried")),
+    "POST /v1/patients/{patient_id}/unmerge": Entry((ADMINISTRATOR,), PATIENT, WHY),
     "POST /v1/patients/{patient_id}/merge": Entry(CLINICAL, PATIENT, json(into=of("other_patient"), why="tried")),
     # exams
     "POST /exams/{exam_id}/finish": Entry(CLINICAL, EXAM),

@@ -119,7 +119,7 @@ def test_the_tools_answer_is_hidden_until_the_first_reading_where_the_site_says_
     assert "0.91" in sign_in("technician").get(f"/patients/{exam.patient_id}").text
 
 
-def test_steps_leave_return_transfer_and_merge(nurse, make_patient, make_exam, other_site, room):
+def test_steps_leave_return_transfer_and_merge(nurse, make_patient, make_exam, other_site, room, sign_in):
     kept, twice = make_patient(code="KEPT"), make_patient(code="TWICE")
     exam = make_exam(twice)
     way = f"/patients/{twice.id}"
@@ -136,6 +136,13 @@ def test_steps_leave_return_transfer_and_merge(nurse, make_patient, make_exam, o
     assert merged.headers["location"] == f"/patients/{kept.id}"
     assert f'href="/patients/{kept.id}"' in nurse.get(way).text
     assert post(nurse, f"{way}/edit", note="x").status_code == 409
+    ada = sign_in("administrator")
+    assert "an administrator can undo it here" in nurse.get(way).text and f"{way}/unmerge" in ada.get(way).text
+    assert nurse.get(f"{way}/unmerge").status_code == post(nurse, f"{way}/unmerge", why="no").status_code == 403
+    assert "come back to it" in ada.get(f"{way}/unmerge").text and post(ada, f"{way}/unmerge").status_code == 422
+    assert post(ada, f"{way}/unmerge", why="twins").headers["location"] == way
+    assert f"/exams/{exam.id}" in nurse.get(way).text and post(ada, f"{way}/unmerge", why="again").status_code == 409
+    assert post(nurse, f"{way}/merge", code="KEPT", why="one after all").status_code == 303
     gone = post(nurse, f"/patients/{kept.id}/transfer", site_id=other_site.id, left_on="2026-03-01", why="moved")
     assert gone.headers["location"] == "/"
     assert nurse.get(f"/patients/{kept.id}").status_code == 404

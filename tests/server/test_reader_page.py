@@ -106,6 +106,63 @@ def test_crossings_are_listed_with_their_profile_and_graded_by_number(
     assert re.search(rf'name="crossing.{photograph.id}.1" value="3" checked', page)
 
 
+@pytest.fixture
+def grown(room, make_patient, make_exam, make_photograph):
+    """The photograph of an adult, 640 by 480, in which the tool found one crossing."""
+    photograph = make_photograph(make_exam(make_patient(kind="adult")), state="graded")
+    add_grading(room, photograph, [{"crossing": 1, "row": 20.0, "col": 30.0, "grade": 2}])
+    return photograph
+
+
+def test_a_crossing_that_the_tool_missed_is_added_by_its_place_graded_and_taken_away(room, grown, sign_in):
+    reader, read = sign_in("reader"), f"/exams/{grown.exam_id}/read"
+    page = reader.get(read).text
+    assert f'name="added.{grown.id}.1.row"' in page and "Add a crossing that the tool has missed" in page
+    form = {"kind": "first", f"crossing.{grown.id}.1": "1"}
+    place = {f"added.{grown.id}.1.row": "200.5", f"added.{grown.id}.1.col": "310", f"added.{grown.id}.1.grade": "3"}
+    blank = {f"added.{grown.id}.2.row": "", f"added.{grown.id}.2.col": "", f"added.{grown.id}.2.grade": ""}
+    assert reader.post(read, data=form | place | blank, follow_redirects=False).status_code == 303
+    page = reader.get(read).text
+    assert re.search(rf'name="added.{grown.id}.1.grade" value="3" checked', page) and 'value="200.5"' in page
+    assert f'name="added.{grown.id}.2.row"' in page  # for the next one
+    (reading,) = reader.get(f"/v1/exams/{grown.exam_id}/readings").json()["items"]
+    assert reading["added"] == [{"photograph_id": grown.id, "row": 200.5, "col": 310.0, "grade": 3}]
+    assert [one["crossing"] for one in reading["crossings"]] == [1]
+    for wrong, told in (
+        ({f"added.{grown.id}.1.grade": ""}, "Grade the crossing that you have added"), ({f"added.{grown.id}.1.col": ""}, "both the row and the column"),
+        ({f"added.{grown.id}.1.row": "480"}, "beside the photograph, which has 480 rows"), ({f"added.{grown.id}.1.row": "x"}, "number"),
+        ({f"added.{grown.id}.1.row": "21", f"added.{grown.id}.1.col": "31"}, "A crossing stands at row 21, column 31 already"),
+        ({"added.999.1.row": "1", "added.999.1.col": "1", "added.999.1.grade": "0"}, "no photograph 999"),
+    ):  # fmt: skip
+        answer = reader.post(read, data=form | place | wrong)
+        assert answer.status_code == 422 and told in answer.text, (told, answer.text[:3000])
+    assert reader.post(read, data=form | blank, follow_redirects=False).status_code == 303
+    assert reader.get(f"/v1/exams/{grown.exam_id}/readings").json()["items"][0]["added"] == []
+
+
+def test_added_crossings_stay_in_what_is_signed_and_an_addendum_keeps_them(room, grown, make_exam, sign_in):
+    reader, exam = sign_in("reader"), grown.exam_id
+    added = [
+        {"photograph_id": grown.id, "row": 99, "col": 100, "grade": None},
+        {"photograph_id": grown.id, "row": 9, "col": 10, "grade": 2},
+    ]
+    saved = reader.post(f"/v1/exams/{exam}/readings", json={"added": added}).json()
+    assert saved["added"] == added
+    signed = reader.post(f"/v1/readings/{saved['id']}/sign", json={"password": reader.password}).json()
+    assert signed["intact"] and signed["added"] == added
+    with room.database.reading() as session:
+        reading = session.get(Reading, saved["id"])
+        assert [(one.crossing, one.added, one.grade) for one in reading.crossings] == [(-1, True, None), (-2, True, 2)]
+    more = {"kind": "addendum", "why": "told", "note": "seen again"}
+    for wrong in ({}, {"added": added[:1]}):
+        assert reader.post(f"/v1/exams/{exam}/readings", json=more | wrong).status_code == 422
+    assert reader.post(f"/v1/exams/{exam}/readings", json=more | {"added": added[::-1]}).status_code == 201
+    infant = {"added": [{"photograph_id": grown.id, "row": 9, "col": 10, "grade": 2}]}
+    assert "adults only" in reader.post(f"/v1/exams/{make_exam().id}/readings", json=infant).text
+    for wrong in ({"row": -1}, {"grade": 4}, {"crossing": 1}):
+        assert reader.post(f"/v1/exams/{exam}/readings", json={"added": [added[0] | wrong]}).status_code == 422
+
+
 def test_others_are_kept_out(exam, other_site, sign_in):
     for path in ("read", "read?sign=1"):
         assert sign_in("technician").get(f"/exams/{exam.id}/{path}").status_code == 403

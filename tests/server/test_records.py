@@ -343,6 +343,75 @@ def test_a_merge_gives_the_exams_to_the_other_and_fills_what_it_lacks(session):
         add_exam(session, twice, "2024-03-01")
 
 
+ADMINISTRATOR = Caller(4, "Ada Administrator", Role.ADMINISTRATOR, frozenset({1}))
+
+
+def unmerge(session, patient, caller=ADMINISTRATOR):
+    return patients.unmerge_patients(session, caller, patient.id, patients.Reason(why="they are twins"))
+
+
+def test_a_merge_is_undone_by_an_administrator_and_leaves_its_trace(session):
+    session.add(User(id=4, name="ada", full_name="Ada", role="administrator"))
+    twice = add_infant(session, name="Li", note="small", hydrocephalus="yes", birth_group="t1")
+    kept = add_infant(session, code="I2", gestational_age="", birth_weight="", birth_date="2024-01-02")
+    moved, brought = add_exam(session, twice), add_exam(session, twice, "2024-02-19")
+    exams.move_exam(
+        session, READER, moved.id, exams.NewPatientOfExam(patient_id=kept.id, why="hers")
+    )  # before: it stays
+    session.execute(update(Correction).values(created_at=now() - timedelta(hours=1)))
+    patients.merge_patients(session, READER, twice.id, patients.Merging(into=kept.id, why="entered twice"))
+    kept.birth_weight = 1010  # put right since
+    session.flush()
+    added = add_exam(session, kept, "2024-02-26")
+    sign(session, brought, zone="II", stage="0", plus="no")
+    brought.state, brought.signed_at = "signed", now()
+    for caller in (READER, TECHNICIAN):
+        with pytest.raises(NotAllowedError):
+            unmerge(session, twice, caller)
+    assert unmerge(session, twice) is twice and twice.merged_into is None
+    assert [exam.id for exam in twice.exams] == [brought.id] and [exam.id for exam in kept.exams] == [
+        moved.id,
+        added.id,
+    ]
+    assert (kept.name, kept.note, kept.birth_group, kept.hydrocephalus, kept.gestational_age) == (
+        "",
+        "",
+        "",
+        None,
+        None,
+    )
+    assert (
+        kept.birth_weight == 1010
+        and kept.birth_date == date(2024, 1, 2)
+        and (twice.name, twice.birth_weight) == ("Li", 980)
+    )
+    assert brought.state == "to_read"  # its report names the other one
+    assert {patient.id for patient in patients.find_patients(session, READER)} == {twice.id, kept.id}
+    assert twice.due is not None and add_exam(session, twice, "2024-03-01").patient_id == twice.id
+    lines = session.scalars(select(Correction).where(Correction.why == "they are twins")).all()
+    assert {(line.subject, line.field) for line in lines} >= {("exam", "patient"), ("patient", "merged_into"), ("patient", "merged_from"), ("patient", "name")}  # fmt: skip
+    assert session.scalars(select(AuditEntry.action)).all()[-2:] == ["patient.unmerge", "exam.add"]
+    with pytest.raises(ConflictError, match="was not merged"):
+        unmerge(session, twice)
+
+
+def test_a_merge_that_others_build_on_is_undone_from_the_end(session):
+    session.add(User(id=4, name="ada", full_name="Ada", role="administrator"))
+    first, second, third = (add_infant(session, code=code) for code in ("I1", "I2", "I3"))
+    exam = add_exam(session, first)
+    for one, other in ((first, second), (second, third)):
+        patients.merge_patients(session, READER, one.id, patients.Merging(into=other.id, why="entered twice"))
+    with pytest.raises(ConflictError, match=f"merged into patient {third.id} since"):
+        unmerge(session, first)
+    unmerge(session, second)
+    assert exam.patient_id == second.id
+    second.site_id = 2
+    with pytest.raises(ConflictError, match="moved to another site"):
+        unmerge(session, first)
+    second.site_id = 1
+    assert [each.id for each in unmerge(session, first).exams] == [exam.id] and second.exams == []
+
+
 # --- exams
 
 

@@ -177,3 +177,5 @@ def test_grades_of_nicking_differ_when_they_are_two_apart():
 
     assert find_differences(adult(0, 1, None, 3), adult(1, 3, 3, None)) == find_differences(adult(0, 1), adult(1, 3))
     assert [each.where for each in find_differences(adult(0, 1), adult(1, 3))] == ["1:1"]
+    one, other = (Reading(crossings=[CrossingReading(photograph_id=1, crossing=-1, row=10, col=col, grade=grade)]) for col, grade in ((10, 0), (400, 3)))  # fmt: skip
+    assert find_differences(one, other) == []  # what each has added stands elsewhere

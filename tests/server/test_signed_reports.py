@@ -141,10 +141,29 @@ def test_a_report_of_adults_shows_both_grades_of_each_crossing(
         {"photograph_id": photograph.id, "crossing": 1, "grade": 2},
         {"photograph_id": photograph.id, "crossing": 2},
     ]
-    save_and_sign(room, rita, exam, ReadingContent(crossings=grades))
+    missed = [{"photograph_id": photograph.id, "row": 40, "col": 200, "grade": 3}]
+    save_and_sign(room, rita, exam, ReadingContent(crossings=grades, added=missed))
     html = rita.get(f"/exams/{exam.id}/report").text
     cells = [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<td>(.*?)</td>", html)]
-    assert cells == ["1", "2", "0", "38 %, –", "2", "cannot be graded", "0", "38 %, –", "3", "–", "0", "38 %, –"]
+    assert cells == [
+        "1",
+        "2",
+        "0",
+        "38 %, –",
+        "2",
+        "cannot be graded",
+        "0",
+        "38 %, –",
+        "3",
+        "–",
+        "0",
+        "38 %, –",
+        "+1",
+        "3",
+        "–",
+        "–",
+    ]
+    assert "crossings that the tool had missed and the reader has added" in html
 
 
 def test_who_may_have_a_report(room, exam, rita, site, other_site, sign_in, plain_pdf):

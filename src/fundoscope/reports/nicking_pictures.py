@@ -33,7 +33,10 @@ Box = tuple[int, int, int, int]  # left, top, width, height in pixels of the pic
 
 
 def draw_boxes(pixels: Pixels, crossings: Sequence[NickingFinding]) -> tuple[Pixels, list[Box]]:
-    """The photograph, its longer side `SIDE` pixels, with a numbered box at each crossing, worse grades above; and the boxes."""
+    """The photograph, its longer side `SIDE` pixels, with a numbered box at each crossing, worse grades above; and the boxes.
+
+    One that a reader has added has a number below 0: -1 is drawn as +1.
+    """
     share = min(_LARGER, SIDE / max(pixels.shape[:2]))
     size = (round(pixels.shape[1] * share), round(pixels.shape[0] * share))
     method = cv2.INTER_AREA if share < 1 else cv2.INTER_CUBIC
@@ -68,7 +71,7 @@ def _frame(picture: Pixels, box: Box, grade: int | None) -> None:
 
 def _tag(picture: Pixels, box: Box, one: NickingFinding, tags: Sequence[Box]) -> Box:
     """Draw the crossing's number at the corner of its box where it hides the least of other `tags`; returns its place."""
-    number = str(one.crossing)
+    number = str(one.crossing) if one.crossing is None or one.crossing > 0 else f"+{-one.crossing}"
     (long, high), _ = cv2.getTextSize(number, _FONT, _SIZE, 1)
     width, height = long + 2 * _ROOM, high + 2 * _ROOM
     x, y, across, down = box

@@ -10,7 +10,7 @@ import uvicorn
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
-from fundoscope.errors import UsageError, need
+from fundoscope.errors import UsageError, counted, need
 from fundoscope.server.app import create_app
 from fundoscope.server.database import Database
 from fundoscope.server.logs import write_logs
@@ -19,6 +19,7 @@ from fundoscope.server.room import Room
 from fundoscope.server.security.hosts import is_loopback
 from fundoscope.server.services import accounts
 from fundoscope.server.settings import ServerSettings
+from fundoscope.server.sweeping import SWEPT, sweep_files
 
 #: What is under way when the room closes has so long to end.
 GRACE_SECONDS = 15
@@ -45,6 +46,7 @@ def serve_room(
         try:
             if furnish is not None:
                 furnish(room)
+            _sweep(room, say)
             with room.database.transaction() as session:
                 managed = accounts.has_administrator(session)
                 link = "" if managed else accounts.make_link(session, "administrator")
@@ -113,6 +115,18 @@ def open_database(settings: ServerSettings) -> Database:
             f"The database is of a newer version of this program ({error}). Install that version."
         ) from error
     return database
+
+
+def _sweep(room: Room, say: Callable[[str], None]) -> None:
+    """Put away what a server that was killed has left, and say so."""
+    swept, where = sweep_files(room.settings, room.database), f"{SWEPT} of photographs and pictures"
+    if swept.moved:
+        files = counted(swept.moved, "file")
+        say(f"Moved to {where}: {files} that no record names. They are removed there in a month.")
+    if swept.returned:
+        say(f"Came back from {where}: {counted(swept.returned, 'file')} that records name.")
+    if swept.removed:
+        say(f"Removed from {where} after a month: {counted(swept.removed, 'file')}.")
 
 
 def _listen(settings: ServerSettings) -> socket.socket:

@@ -6,7 +6,7 @@ in the same way: its own crossing is the one nearest its middle.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,13 +87,29 @@ def measure_with_model(
     photograph: MappedPhotograph, candidates: CrossingCandidates, settings: CrossingSettings
 ) -> tuple[list[CrossingWidths], CalibreModel | None]:
     """The same, and the model of the photograph that measured; None where no vessel of a crossing could be followed."""
-    scale, artery_vein = photograph.scale, photograph.artery_vein
     confidence = candidates.confidence(settings.confidence_weights)
     kept = _follow_crossings(photograph, candidates, settings)
-    calibre = _fit_calibre(photograph, kept.values())
+    followed = [(candidates.places[k], float(confidence[k]), crossing) for k, crossing in kept.items()]
+    return _measure_followed(photograph, followed)
+
+
+def measure_marked(photograph: MappedPhotograph, places: Iterable[tuple[float, float]]) -> list[CrossingWidths]:
+    """Crossings that somebody has marked at these rows and columns of the file, measured like those that are found; confidence 1."""
+    graph, (_, artery, vein, _) = photograph.artery_vein.graph, photograph.maps
+    on_maps = [rescale_points(np.array(place, float), 1 / photograph.scale) for place in places]
+    followed = [(place, 1.0, crossing_through(graph, place, artery, vein)) for place in on_maps]
+    return _measure_followed(photograph, followed)[0]
+
+
+def _measure_followed(
+    photograph: MappedPhotograph, followed: Sequence[tuple[Points, float, MeasuredCrossing | None]]
+) -> tuple[list[CrossingWidths], CalibreModel | None]:
+    """Places of the maps, each with its confidence and its two vessels, None where these could not be followed."""
+    scale, artery_vein = photograph.scale, photograph.artery_vein
+    calibre = _fit_calibre(photograph, [crossing for _, _, crossing in followed])
     measured = []
-    for k, crossing in kept.items():
-        place, own_confidence = rescale_points(candidates.places[k], scale), float(confidence[k])
+    for at, own_confidence, crossing in followed:
+        place = rescale_points(at, scale)
         if crossing is None or calibre is None:
             measured.append(CrossingWidths(place, own_confidence, WIDE_VEIN * scale))
             continue

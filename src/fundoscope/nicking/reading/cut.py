@@ -47,7 +47,7 @@ from fundoscope.nicking.grade_study.patch_table import READER_COLUMNS, READERS, 
 from fundoscope.nicking.grading.crossing_candidates import find_candidates
 from fundoscope.nicking.grading.crossing_patches import VEIN_WIDTH, measured_pose
 from fundoscope.nicking.grading.vessel_maps import map_photograph
-from fundoscope.nicking.grading.widths import CrossingWidths, measure_crossings
+from fundoscope.nicking.grading.widths import CrossingWidths, measure_crossings, measure_marked
 from fundoscope.nicking.reading.contact_sheet import write_contact_sheet
 from fundoscope.outputs import PICTURES, save_picture, written_whole
 from fundoscope.vessels.grade_rule import SPAN
@@ -128,6 +128,10 @@ class PatchCutter:
 
     def grade_one(self, source: PhotographSource, name: str) -> GradedPhotograph:
         """The rows of one photograph's crossings, and a `CutPicture` of each; `PhotographError` for what cannot be read."""
+        return self.cut(source, name)
+
+    def cut(self, source: PhotographSource, name: str, marked: Sequence[tuple[float, float]] = ()) -> GradedPhotograph:
+        """The same, and beside the crossings that are found those at the `marked` rows and columns, numbered -1, -2 and so on."""
         photograph = Prepared.read(source, name)
         quality = judge_quality(photograph, "adult")
         if not quality.gradable:
@@ -137,6 +141,7 @@ class PatchCutter:
         candidates = find_candidates(mapped.maps, mapped.artery_vein)
         found = measure_crossings(mapped, candidates, self.bundle.card.crossings)
         cut = [(number, found[number - 1]) for number in self._draw_numbers(len(found), name)]
+        cut += [(-number, crossing) for number, crossing in enumerate(measure_marked(mapped, marked), 1)]
         remark = join_remarks(*quality.remarks, photograph.photograph.remark, self._describe_seen(name))
         rows = [_describe(name, remark, number, crossing, mapped.scale) for number, crossing in cut]
         findings: tuple[Finding, ...] = tuple(rows) or (CutCrossing(name, Status.OK, remark),)

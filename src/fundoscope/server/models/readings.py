@@ -69,7 +69,11 @@ class EyeReading(Base):
 
 
 class CrossingReading(Base):
-    """A reader's grade of nicking, 0 to 3, at one crossing of one photograph; None: cannot be graded."""
+    """A reader's grade of nicking, 0 to 3, at one crossing of one photograph; None: cannot be graded.
+
+    A crossing that the tool has missed and the reader has `added` has a number below 0, -1 for the first of the photograph. Such
+    numbers belong to this reading alone: what another reader added as -1 may stand elsewhere.
+    """
 
     __tablename__ = "crossing_readings"
     __table_args__ = (UniqueConstraint("reading_id", "photograph_id", "crossing"),)
@@ -77,11 +81,16 @@ class CrossingReading(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     reading_id: Mapped[int] = mapped_column(ForeignKey("readings.id"))
     photograph_id: Mapped[int] = mapped_column(ForeignKey("photographs.id"))
-    crossing: Mapped[int]  # its number in the grading
+    crossing: Mapped[int]  # its number in the grading, or below 0
     row: Mapped[float]
     col: Mapped[float]
     grade: Mapped[int | None]
     reading: Mapped[Reading] = relationship(back_populates="crossings")
+
+    @property
+    def added(self) -> bool:
+        """Whether the reader has added it."""
+        return self.crossing < 0
 
 
 class ReadingTask(OfSite, Recorded):

@@ -14,7 +14,7 @@ from fundoscope.languages import gettext as _
 from fundoscope.server import pages
 from fundoscope.server.errors import NotFoundError, ServerError
 from fundoscope.server.models import Patient, Site
-from fundoscope.server.permissions import CLINICAL, Caller
+from fundoscope.server.permissions import CLINICAL, Caller, Role
 from fundoscope.server.room import Room
 from fundoscope.server.routes.access import TheCaller, TheRoom
 from fundoscope.server.routes.forms import TheForm, TypedForm
@@ -117,6 +117,7 @@ def _show_patient(
         }
     return pages.render(
         request, caller, "patient.html.j2", status, form=form, today=due.today(), may_change=caller.role in CLINICAL,
+        may_unmerge=caller.role is Role.ADMINISTRATOR,
         show_age=patients.show_gestational_age, words=due_words, describe_findings=describe_findings,
         field_words=describe_fields(), **context,
     )  # fmt: skip
@@ -164,6 +165,7 @@ def change_patient(
     request: Request, room: TheRoom, caller: TheCaller, patient_id: RowNumber, form: TheForm
 ) -> Response:
     """Change the patient, and go back to its page; or show the form with its errors."""
+    caller.require(*CLINICAL)
 
     def change(session: Session, changes: patients.PatientChanges) -> Patient:
         return patients.change_patient(session, caller, patient_id, changes)
@@ -220,6 +222,23 @@ def merge_patient(request: Request, room: TheRoom, caller: TheCaller, patient_id
     return _take_step(request, room, caller, patient_id, form, "merge", patients.Merging, patients.merge_patients)
 
 
+@router.get("/patients/{patient_id}/unmerge")
+def show_unmerge(request: Request, room: TheRoom, caller: TheCaller, patient_id: RowNumber) -> Response:
+    """The form by which an administrator undoes a merge."""
+    caller.require(Role.ADMINISTRATOR)
+    with room.database.transaction() as session:
+        patient = patients.view_patient(session, caller, patient_id)
+    return _show_step(request, room, caller, patient, "unmerge", TypedForm({}))
+
+
+@router.post("/patients/{patient_id}/unmerge")
+def unmerge_patient(
+    request: Request, room: TheRoom, caller: TheCaller, patient_id: RowNumber, form: TheForm
+) -> Response:  # fmt: skip
+    """Undo a merge."""
+    return _take_step(request, room, caller, patient_id, form, "unmerge", patients.Reason, patients.unmerge_patients)
+
+
 def find_other(session: Session, caller: Caller, site_id: int, form: TypedForm, field: str) -> None:
     """Put the patient whose hospital's number was typed as `code` into `field` of a form; an error where there is none."""
     code = form.values.get("code", "")
@@ -243,7 +262,9 @@ def _take_step(
         "return": _("The patient is here again."),
         "transfer": _("The patient was moved, with everything that belongs to it."),
         "merge": _("The exams of both stand here now."),
+        "unmerge": _("The merge is undone: the patient has its exams again."),
     }[step]
+    caller.require(*(CLINICAL if step != "unmerge" else (Role.ADMINISTRATOR,)))
 
     def work(session: Session, typed: BaseModel) -> Patient:
         return service(session, caller, patient_id, typed)
@@ -259,7 +280,6 @@ def _do(
     work: Callable[[Session, Any], Patient], done: str, show: Callable[[Patient, int], Response],
 ) -> Response:  # fmt: skip
     """Check what was typed, do it, and go on to the patient; or show the form again with what is wrong."""
-    caller.require(*CLINICAL)
     typed, status = (None if form.errors else form.check(model)), 422
     if typed is not None:
         try:

@@ -93,3 +93,11 @@ def merge_patient(patient_id: RowNumber, merging: patients.Merging, once: Once) 
     return once.answer(
         lambda s, caller: record_patient(s, caller, patients.merge_patients(s, caller, patient_id, merging))
     )
+
+
+@router.post("/{patient_id}/unmerge", response_model=PatientRecord)
+def unmerge_patient(patient_id: RowNumber, reason: patients.Reason, once: Once) -> Response:
+    """Undo a merge: the patient has the exams again that it brought. For administrators."""
+    return once.answer(
+        lambda s, caller: record_patient(s, caller, patients.unmerge_patients(s, caller, patient_id, reason))
+    )

@@ -136,7 +136,10 @@ def acknowledge(request: Request, room: TheRoom, caller: TheCaller, exam_id: Row
 
 
 def content_of_form(form: FormData) -> ReadingContent:
-    """What is entered, by the names of the form's fields: "right.zone", "crossing.7.2" (photograph 7, crossing 2)."""
+    """What is entered, by the names of the form's fields: "right.zone", "crossing.7.2" (photograph 7, crossing 2).
+
+    Raises `InvalidError`.
+    """
     eyes = [_eye_of_form(form, eye) for eye in EYES if f"{eye}.there" in form]
     crossings = []
     for name, value in form.multi_items():
@@ -145,7 +148,27 @@ def content_of_form(form: FormData) -> ReadingContent:
             crossings.append(
                 {"photograph_id": photograph, "crossing": crossing, "grade": None if value == "x" else value}
             )
-    return check_input(ReadingContent, {"eyes": eyes, "crossings": crossings, "note": _text(form, "note")})
+    given = {"eyes": eyes, "crossings": crossings, "added": _added_of_form(form), "note": _text(form, "note")}
+    return check_input(ReadingContent, given)
+
+
+def _added_of_form(form: FormData) -> list[dict[str, Any]]:
+    """Crossings that the reader has added: "added.7.1.row", ".col", ".grade" is one of photograph 7; a blank place is none."""
+    added = []
+    for name in form:
+        parts = name.split(".")
+        if len(parts) != 4 or parts[0] != "added" or parts[3] != "row":
+            continue
+        row, col, grade = (_text(form, ".".join((*parts[:3], what))).strip() for what in ("row", "col", "grade"))
+        if not (row or col):
+            continue
+        if not (row and col):
+            raise InvalidError(_("Write both the row and the column of the crossing that you have added."), "added")
+        if not grade:
+            raise InvalidError(_("Grade the crossing that you have added, or take it away."), "added")
+        given = None if grade == "x" else grade
+        added.append({"photograph_id": parts[1], "row": row, "col": col, "grade": given})
+    return added
 
 
 def _eye_of_form(form: FormData, eye: str) -> dict[str, Any]:
@@ -190,6 +213,9 @@ def _render(
         query=f"?kind={reader.kind}" if reader.kind in ("correction", "addendum") else "",
         urgent=reader.exam.urgency < URGENT_BELOW, describe=_describer(reader), entered={one.eye: one for one in entered.eyes},
         note=entered.note, graded={(one.photograph_id, one.crossing): "x" if one.grade is None else str(one.grade) for one in entered.crossings},
+        added={
+            number: [one for one in entered.added if one.photograph_id == number] for number in {one.photograph_id for one in entered.added}
+        },
         words={"not_gradable": not_gradable_words()}, keys=_describe_keys(reader), crossing_data=_describe_crossings(reader),
         next_words=describe_due(signed.due).when if signed is not None and signed.due else "", **_names(),
     )  # fmt: skip
@@ -252,6 +278,7 @@ def _describe_keys(reader: ReaderPage) -> list[tuple[str, str]]:
     """The keys of the page, for the list beside the form."""
     adults = [
         ("j k", _("next, previous crossing")), ("0–3", _("grade it")), ("x", _("cannot be graded")), ("c", _("show crossings")),
+        ("a", _("add a crossing")),
     ]  # fmt: skip
     infants = [
         ("0–5", _("stage; 4 and 5 again: A, B, C")), ("z", _("zone")), ("o h", _("posterior, notch")), ("p", _("plus disease")),

@@ -25,7 +25,7 @@ from fundoscope.server.routes.v1 import (
     read_cursor,
 )
 from fundoscope.server.services import readings
-from fundoscope.server.services.eye_findings import CrossingGrade, EyeFindings, ReadingContent
+from fundoscope.server.services.eye_findings import AddedCrossing, CrossingGrade, EyeFindings, ReadingContent
 from fundoscope.server.services.inputs import Line
 from fundoscope.server.services.reader_page import ReadingPreview, preview_reading
 
@@ -75,6 +75,7 @@ class ReadingRecord(BaseModel):
     why: str
     eyes: list[EyeFindings]
     crossings: list[CrossingGradeRecord]
+    added: list[AddedCrossing]
     note: str
     created_at: datetime
     signed_at: datetime | None
@@ -100,7 +101,9 @@ class ReadingRecord(BaseModel):
                 crossings=[
                     CrossingGradeRecord(photograph_id=one.photograph_id, crossing=one.crossing, grade=one.grade, row=one.row, col=one.col)
                     for one in row.crossings
+                    if not one.added
                 ],
+                added=list(readings.content_of(row).added),
                 intact=readings.digest_of(row) == row.digest if row.signed_at else None,
             )
             for row in rows
@@ -134,7 +137,7 @@ def list_readings_of_exam(
 @router.post("/exams/{exam_id}/readings", status_code=201, response_model=ReadingRecord)
 def save_reading(exam_id: RowNumber, new: NewReading, once: Once) -> Response:
     """Save a reading; it can be changed by another call until it is signed."""
-    content = ReadingContent(eyes=new.eyes, crossings=new.crossings, note=new.note)
+    content = ReadingContent(eyes=new.eyes, crossings=new.crossings, added=new.added, note=new.note)
     return once.answer(
         lambda s, caller: ReadingRecord.of(
             s, readings.save_reading(s, caller, exam_id, content, kind=new.kind, why=new.why)

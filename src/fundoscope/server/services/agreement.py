@@ -305,7 +305,8 @@ def _compare(first: Reading, second: Reading) -> Iterable[tuple[Question, int, i
             one, two = read(eye), read(other)
             if one is not None and two is not None:
                 yield question, int(one), int(two)
-    grades = {(each.photograph_id, each.crossing): each.grade for each in second.crossings}
+    # those that a reader has added have numbers of that reading only
+    grades = {(each.photograph_id, each.crossing): each.grade for each in second.crossings if not each.added}
     for each in first.crossings:
         grade = grades.get((each.photograph_id, each.crossing))
         if each.grade is not None and grade is not None:

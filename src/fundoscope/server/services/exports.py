@@ -33,6 +33,7 @@ from fundoscope.server.services.agreement import sees_rop
 from fundoscope.server.services.exam_state import DECIDING_KINDS, classify_eye
 from fundoscope.server.services.inputs import BLANK_IS_NONE, Number
 from fundoscope.server.services.judging import photograph_file
+from fundoscope.server.services.readings import APART
 from fundoscope.server.services.second_readings import needs_treatment
 from fundoscope.server.services.sheets import write_sheet
 from fundoscope.server.settings import ServerSettings
@@ -42,11 +43,11 @@ COHORT_COLUMNS = (
     "postmenstrual_weeks", "camera", "site", "zone", "stage", "plus", "read_masked", "readers",
 )  # fmt: skip
 PATCH_COLUMNS = (
-    "number", "patch", "photograph", "row", "column", "reader_1", "reader_2", "settled", "span", "vein_px", "slope",
+    "number", "patch", "photograph", "row", "column", "reader_1", "reader_2", "settled", "span", "vein_px", "slope", "found_by",
 )  # fmt: skip
 _LEFT_OUT_COLUMNS = ("image", "eye", "reason")
 _WEIGHT_STEP = 50  # g, to which birth weights are rounded
-_APART = 3.0  # pixels within which a crossing that is found again is the one that was graded
+_ONE_MARK = 0.01  # of a photograph's width, within which what two readers have added is one crossing
 _STEP = 1 << 16  # bytes of a piece of the answer
 
 
@@ -71,7 +72,7 @@ class ExportedPhotograph:
 
 @dataclass(frozen=True, slots=True)
 class GradedCrossing:
-    """What readers said of a crossing of a photograph, and where it was found (pixels)."""
+    """What readers said of a crossing of a photograph, and where it was found (pixels); below 0 one that readers have added."""
 
     crossing: int
     row: float
@@ -133,18 +134,20 @@ def plan_patches(session: Session, caller: Caller, query: ExportQuery) -> Export
     plan, code = ExportPlan(), _coder(session, caller, query)
     for exam, patient, readings in _signed_exams(session, caller, query, "adult", plan):
         first, third = _current(readings, but="adjudication"), _of_kind(readings, "adjudication")
-        settled = _grades_of(_current(readings)) if third is not None else {}
-        one, two = _grades_of(first), _grades_of(_of_kind(readings, "second"))
-        places = {key: place for each in readings for key, place in _places_of(each).items()}
         numbers = {photograph.id: photograph for photograph in exam.photographs}
-        for photograph_id, crossing in sorted(places):
+        keys, places = _number_crossings(readings, numbers)
+        settled = _grades_of(_current(readings), keys) if third is not None else {}
+        one, two = _grades_of(first, keys), _grades_of(_of_kind(readings, "second"), keys)
+        for photograph_id, crossing in sorted(places, key=lambda key: (key[0], key[1] < 0, abs(key[1]))):
             photograph, key = numbers.get(photograph_id), (photograph_id, crossing)
             grades = (one.get(key), two.get(key), settled.get(key))
             if photograph is None or photograph.state != "graded" or grades == (None, None, None):
                 continue
             image = code("photograph", photograph.id)
             alone = grades[0] if not two and third is None else grades[2]  # of one reader, the grade counts as settled
-            plan.crossings[image].append(GradedCrossing(crossing, *places[key], grades[0], grades[1], alone))
+            listed = plan.crossings[image]
+            number = crossing if crossing > 0 else -1 - sum(each.crossing < 0 for each in listed)
+            listed.append(GradedCrossing(number, *places[key], grades[0], grades[1], alone))
         for photograph in exam.photographs:
             image = code("photograph", photograph.id)
             if image in plan.crossings:
@@ -188,7 +191,8 @@ def stream_patches(settings: ServerSettings, plan: ExportPlan) -> Iterator[bytes
     for photograph in plan.photographs:
         assert cutter is not None
         try:
-            graded = cutter.grade_one(photograph_file(settings, photograph.digest), photograph.image)
+            marked = [(one.row, one.col) for one in plan.crossings[photograph.image] if one.crossing < 0]
+            graded = cutter.cut(photograph_file(settings, photograph.digest), photograph.image, marked)
         except FundoscopeError:
             plan.leave_out(photograph.image, "", "its file could not be read")
             continue
@@ -196,15 +200,17 @@ def stream_patches(settings: ServerSettings, plan: ExportPlan) -> Iterator[bytes
         pictures = {picture.crossing: picture for picture in graded.evidence}
         for one in plan.crossings[photograph.image]:
             again = found.get(one.crossing)
-            if again is None or math.hypot(again["row"] - one.row, again["col"] - one.col) > _APART:
+            if again is None or math.hypot(again["row"] - one.row, again["col"] - one.col) > APART:
                 plan.leave_out(photograph.image, "", f"crossing {one.crossing} is not found again where it was graded")
                 continue
-            patch = f"pictures/{photograph.image}_{one.crossing:02d}.png"
+            added = one.crossing < 0
+            patch = f"pictures/{photograph.image}_{'added_' if added else ''}{abs(one.crossing):02d}.png"
             yield from archive.add(patch, _encode(pictures[one.crossing].wide))
             rows.append({
                 "number": len(rows) + 1, "patch": patch, "photograph": photograph.row["photograph"], "row": again["row"],
                 "column": again["col"], "reader_1": one.reader_1, "reader_2": one.reader_2, "settled": one.settled,
                 "span": WIDE_SPAN, "vein_px": again["vein_px"], "slope": again["slope"],
+                "found_by": "reader" if added else "tool",
             })  # fmt: skip
     yield from archive.add("patches.csv", write_sheet(PATCH_COLUMNS, rows).encode())
     yield from archive.add("left_out.csv", write_sheet(_LEFT_OUT_COLUMNS, plan.left_out).encode())
@@ -295,12 +301,35 @@ def _ages(patient: Patient, exam: Exam) -> dict[str, Any]:
     }
 
 
-def _grades_of(reading: Reading | None) -> dict[tuple[int, int], int | None]:
-    return {} if reading is None else {(each.photograph_id, each.crossing): each.grade for each in reading.crossings}
+def _grades_of(reading: Reading | None, keys: Mapping[int, tuple[int, int]]) -> dict[tuple[int, int], int | None]:
+    return {} if reading is None else {keys[each.id]: each.grade for each in reading.crossings}
 
 
-def _places_of(reading: Reading) -> dict[tuple[int, int], tuple[float, float]]:
-    return {(each.photograph_id, each.crossing): (each.row, each.col) for each in reading.crossings}
+def _number_crossings(
+    readings: Sequence[Reading], photographs: Mapping[int, ExamPhotograph]
+) -> tuple[dict[int, tuple[int, int]], dict[tuple[int, int], tuple[float, float]]]:
+    """Photograph and number of each row of `crossing_readings`, and the place of each crossing.
+
+    What several readings have added at one place of a photograph is one crossing; they are numbered from -1 down.
+    """
+    keys: dict[int, tuple[int, int]] = {}
+    places: dict[tuple[int, int], tuple[float, float]] = {}
+    counts = Counter[int]()
+    for each in (each for reading in readings for each in reading.crossings):
+        key = each.photograph_id, each.crossing
+        if each.added:
+            photograph = photographs.get(each.photograph_id)
+            reach = max(APART, _ONE_MARK * ((photograph and photograph.width) or 0))
+            near = [
+                known for known, (row, col) in places.items()
+                if known[0] == each.photograph_id and known[1] < 0 and math.hypot(row - each.row, col - each.col) <= reach
+            ]  # fmt: skip
+            if not near:
+                counts[each.photograph_id] += 1
+            key = near[0] if near else (each.photograph_id, -counts[each.photograph_id])
+        keys[each.id] = key
+        places.setdefault(key, (each.row, each.col))
+    return keys, places
 
 
 def _as_row(finding: Any) -> dict[str, Any]:
@@ -410,7 +439,8 @@ def _describe_patches(rows: Sequence[Mapping[str, Any]], plan: ExportPlan) -> st
 {counted(len(rows), "patch")} of {counted(people, "adult")}. {_told(plan)}
 Made by fundoscope {version("fundoscope")}. Research use only.
 
-The patches are cut as `fundoscope nicking cut-patches` cuts them; `patches.csv` has its columns. reader_1 is the first reading (as
+The patches are cut as `fundoscope nicking cut-patches` cuts them; `patches.csv` has its columns, and `found_by`: tool, or reader for a
+crossing that the tool had missed and a reader has marked by hand, whose middle lies within some pixels. reader_1 is the first reading (as
 corrected), reader_2 the masked second one, settled the third reader's, or that of the only reader. 0 to 3; blank where a reader could not
 grade it. `photograph` is the coded name of the PATIENT, so that a study never splits one. Names, days and the data of the photographs'
 files are taken out; this is coded data, not anonymous data.

@@ -62,13 +62,31 @@ class CrossingGrade(BaseModel):
     grade: int | None = Field(None, ge=0, le=3)
 
 
+class AddedCrossing(BaseModel):
+    """A crossing that the tool has missed, with its grade of nicking; null where it cannot be graded.
+
+    `row` and `col` are pixels of the photograph from its top and its left, 0-based.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    photograph_id: Number
+    row: float = Field(ge=0, le=100_000, allow_inf_nan=False)
+    col: float = Field(ge=0, le=100_000, allow_inf_nan=False)
+    grade: int | None = Field(ge=0, le=3)
+
+
 class ReadingContent(BaseModel):
-    """What one reading says: at most one entry an eye; for adults grades crossing by crossing."""
+    """What one reading says: at most one entry an eye; for adults grades crossing by crossing.
+
+    `crossings` are those that the tool found, `added` those that it missed.
+    """
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     eyes: tuple[EyeFindings, ...] = Field((), max_length=2)
     crossings: tuple[CrossingGrade, ...] = Field((), max_length=5000)
+    added: tuple[AddedCrossing, ...] = Field((), max_length=500)
     note: Note = ""
 
 
@@ -78,6 +96,8 @@ def check_content(content: ReadingContent, kind: str) -> None:
         raise InvalidError(_("An eye is named twice. Give each eye once."), "eyes")
     if len({(one.photograph_id, one.crossing) for one in content.crossings}) < len(content.crossings):
         raise InvalidError(_("A crossing is graded twice. Grade each once."), "crossings")
+    if kind == "infant" and content.added:
+        raise InvalidError(_("Crossings are graded in adults only. Take this one away."), "added")
     for one in content.eyes:
         fault = next(_find_faults(one, kind), None)
         if fault is not None:
@@ -124,6 +144,7 @@ def find_gaps(content: ReadingContent, kind: str) -> list[str]:
     if (
         kind == "adult"
         and not content.crossings
+        and not content.added
         and not any(not one.gradable or one.note for one in content.eyes)
         and not content.note
     ):

@@ -73,10 +73,11 @@ def picture_file(settings: ServerSettings, photograph: ExamPhotograph, grading: 
     file = grading.pictures.get(name)
     if not isinstance(file, str):
         return None
-    return _picture_place(settings, photograph.digest, grading.bundle_digest, file)
+    return picture_place(settings, photograph.digest, grading.bundle_digest, file)
 
 
-def _picture_place(settings: ServerSettings, digest: str, bundle: str, file: str) -> Path:
+def picture_place(settings: ServerSettings, digest: str, bundle: str, file: str) -> Path:
+    """Where a picture of that file name lies, which the bundle of that digest made of the photograph with that SHA-256."""
     return settings.pictures / digest[:2] / f"{digest}_{bundle}_{file}"
 
 
@@ -107,7 +108,7 @@ def judge_photograph(room: Room, job: jobs.TakenJob) -> jobs.WriteAnswer:
     folder = _child_of_this_thread(room.settings)[1]
     for name, made in answer.pictures.items():
         if isinstance(made, str) and not name.startswith("profile"):
-            place = _picture_place(room.settings, digest, answer.bundle_digest, made)
+            place = picture_place(room.settings, digest, answer.bundle_digest, made)
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / made).replace(place)
     seconds = time.perf_counter() - start

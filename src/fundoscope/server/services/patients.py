@@ -7,7 +7,7 @@ is the `version` of a patient, by which two people who edit it at once find out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -33,6 +33,7 @@ from fundoscope.server.models import (
 from fundoscope.server.permissions import CLINICAL, EVERYBODY, Caller, Role, get_owned
 from fundoscope.server.services import audit
 from fundoscope.server.services.due import gestational_age_of, refresh_due
+from fundoscope.server.services.exam_state import refresh_exam
 from fundoscope.server.services.inputs import (
     BLANK_IS_NONE,
     Code,
@@ -56,6 +57,10 @@ INFANT_FIELDS = (
     "gestational_age", "birth_weight", "weight_gain_10_19", "weight_gain_20_29", "weight_gain_30_39", "hydrocephalus",
     "birth_group",
 )  # fmt: skip
+#: What a merge fills in where the patient that stays lacks it.
+MERGED_FIELDS = ("name", "birth_date", *INFANT_FIELDS, "note")
+_TEXT_FIELDS = ("name", "birth_group", "note", "gestational_age")  # blank, and not null, where nothing is typed
+_ONE_MERGE = timedelta(minutes=1)  # within which all lines of a merge were written
 #: Fields that may be changed without a reason, since no answer rests on them.
 _FREE_FIELDS = ("note",)
 
@@ -497,7 +502,7 @@ def merge_patients(session: Session, caller: Caller, patient_id: int, merging: M
     """Give the exams of a patient that was entered twice to the other one, which is returned.
 
     What the other one lacks is filled in from this one; what the two say differently stays as it is there. This one stays to be
-    found, and names the other.
+    found, and names the other; an administrator can undo it (`unmerge_patients`).
     """
     caller.require(*CLINICAL)
     if merging.into == patient_id:
@@ -512,8 +517,7 @@ def merge_patients(session: Session, caller: Caller, patient_id: int, merging: M
     for exam in patient.exams:
         write_correction(session, caller, exam, "patient", patient.id, into.id, merging.why)
         exam.patient_id = into.id
-    filled = ["name", "birth_date", *INFANT_FIELDS, "note"]
-    for field in filled:
+    for field in MERGED_FIELDS:
         if getattr(into, field) in (None, "") and getattr(patient, field) not in (None, ""):
             write_correction(session, caller, into, field, "", _show_field(patient, field), merging.why)
             setattr(into, field, getattr(patient, field))
@@ -530,3 +534,59 @@ def merge_patients(session: Session, caller: Caller, patient_id: int, merging: M
     refresh_due(session, into)
     audit.record(session, caller, "patient.merge", "patient", patient.id, patient.site_id, into=into.id)
     return into
+
+
+def find_merge(session: Session, patient: Patient) -> Correction | None:
+    """The line that says that a patient was merged into another one; None where it stands by itself."""
+    if patient.merged_into is None:
+        return None
+    mine = Correction.subject == "patient", Correction.subject_id == patient.id, Correction.field == "merged_into"
+    return session.scalar(
+        select(Correction).where(*mine, Correction.after != "").order_by(Correction.id.desc()).limit(1)
+    )
+
+
+def unmerge_patients(session: Session, caller: Caller, patient_id: int, reason: Reason) -> Patient:
+    """Undo a merge: this patient has the exams again that it brought, and the other one is as it was; for administrators.
+
+    What the other one was given since stays with it: exams that were added there, and values that were changed after. An exam that
+    was signed since comes back to be read, since its report names the other one. `ConflictError` where the other one was merged or
+    moved to another site since.
+    """
+    caller.require(Role.ADMINISTRATOR)
+    patient = get_owned(session, caller, Patient, patient_id)
+    session.refresh(patient, with_for_update=True)
+    merge = find_merge(session, patient)
+    if merge is None:
+        raise ConflictError(_("This patient was not merged into another one. Nothing was changed."))
+    into = session.get_one(Patient, patient.merged_into)
+    session.refresh(into, with_for_update=True)
+    if into.merged_into is not None:
+        text = _("Patient {number} was merged into patient {into} since. Undo that first.")
+        raise ConflictError(text.format(number=into.id, into=into.merged_into))
+    if into.site_id != patient.site_id:
+        raise ConflictError(_("The other patient has moved to another site since. Move it back first."))
+    same = Correction.created_by == merge.created_by, Correction.created_at >= merge.created_at - _ONE_MERGE
+    written = session.scalars(select(Correction).where(*same, Correction.id < merge.id)).all()
+    brought = {row.subject_id for row in written if row.subject == "exam" and (row.field, row.before, row.after) == ("patient", str(patient.id), str(into.id))}  # fmt: skip
+    for exam in session.scalars(select(Exam).where(Exam.id.in_(brought), Exam.patient_id == into.id)):
+        write_correction(session, caller, exam, "patient", into.id, patient.id, reason.why)
+        exam.patient_id = patient.id
+        if exam.state == "signed" and exam.signed_at is not None and exam.signed_at > merge.created_at:
+            exam.state = "to_read"
+            refresh_exam(session, exam)
+    for row in written:
+        filled = (row.subject, row.subject_id, row.before) == ("patient", into.id, "") and row.field in MERGED_FIELDS
+        if filled and _show_field(into, row.field) == row.after:
+            write_correction(session, caller, into, row.field, row.after, "", reason.why)
+            for column, value in _columns({row.field: "" if row.field in _TEXT_FIELDS else None}).items():
+                setattr(into, column, value)
+    write_correction(session, caller, patient, "merged_into", into.id, None, reason.why)
+    write_correction(session, caller, into, "merged_from", patient.id, None, reason.why)
+    patient.merged_into = None
+    session.flush()
+    for each in (patient, into):
+        session.expire(each, ["exams"])
+        refresh_due(session, each)
+    audit.record(session, caller, "patient.unmerge", "patient", patient.id, patient.site_id, into=into.id)
+    return patient

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -34,6 +36,7 @@ from fundoscope.server.models import (
 from fundoscope.server.permissions import CLINICAL, Caller, Role, get_owned
 from fundoscope.server.services import audit, due, exam_state, jobs, second_readings, sessions
 from fundoscope.server.services.eye_findings import (
+    AddedCrossing,
     CrossingGrade,
     EyeFindings,
     ReadingContent,
@@ -46,6 +49,8 @@ ReadingKind = Literal["first", "second", "repeat", "adjudication", "correction",
 KINDS: tuple[ReadingKind, ...] = ("first", "second", "repeat", "adjudication", "correction", "addendum")
 #: Kinds that are made without the tool's answer and without other readings of the exam.
 MASKED_KINDS: tuple[ReadingKind, ...] = ("second", "repeat")
+#: Pixels within which two places of a photograph are one crossing.
+APART = 3.0
 _ADDED_TO: tuple[ReadingKind, ...] = ("correction", "addendum")
 
 
@@ -279,13 +284,19 @@ def _check_addition(session: Session, reading: Reading, content: ReadingContent,
 def _findings(content: ReadingContent) -> dict[str, Any]:
     """The findings of a reading without its texts, in one order."""
     values = content.model_dump(mode="json", exclude={"note": True, "eyes": {"__all__": {"note"}}})
-    order = {"eyes": lambda one: one["eye"], "crossings": lambda one: (one["photograph_id"], one["crossing"])}
+    order = {
+        "eyes": lambda one: one["eye"], "crossings": lambda one: (one["photograph_id"], one["crossing"]),
+        "added": lambda one: (one["photograph_id"], one["row"], one["col"]),
+    }  # fmt: skip
     return {name: sorted(values[name], key=key) for name, key in order.items()}
 
 
 def _find_places(session: Session, exam: Exam, content: ReadingContent) -> dict[tuple[int, int], tuple[float, float]]:
-    """Row and column of every crossing that is graded; `InvalidError` for one that the newest grading does not hold."""
-    if not content.crossings:
+    """Row and column of every crossing that the tool found.
+
+    Raises `InvalidError` for one that is graded and the newest grading does not hold, and for one that was added where none can be.
+    """
+    if not content.crossings and not content.added:
         return {}
     found = {
         (photograph, row["crossing"]): (row["row"], row["col"])
@@ -301,7 +312,31 @@ def _find_places(session: Session, exam: Exam, content: ReadingContent) -> dict[
                 ),
                 "crossings",
             )
+    _check_added(session, exam, content.added, found)
     return found
+
+
+def _check_added(
+    session: Session, exam: Exam, added: Sequence[AddedCrossing], found: Mapping[tuple[int, int], tuple[float, float]]
+) -> None:
+    """Raise `InvalidError` for a crossing beside its photograph, or at a place where one stands already."""
+    there = [(photograph, *place) for (photograph, _number), place in found.items()]
+    for one in added:
+        photograph = session.get(ExamPhotograph, one.photograph_id)
+        if photograph is None or photograph.exam_id != exam.id or photograph.state == "withdrawn":
+            text = _("This exam has no photograph {photograph}. Load the page again.")
+            raise InvalidError(text.format(photograph=one.photograph_id), "added")
+        if one.row >= (photograph.height or math.inf) or one.col >= (photograph.width or math.inf):
+            text = _("Row {row}, column {col} lies beside the photograph, which has {rows} rows and {cols} columns. Mark the crossing in it.")  # fmt: skip
+            where = {"row": f"{one.row:g}", "col": f"{one.col:g}", "rows": photograph.height, "cols": photograph.width}
+            raise InvalidError(text.format(**where), "added")
+        if any(
+            one.photograph_id == other and math.hypot(one.row - row, one.col - col) <= APART
+            for other, row, col in there
+        ):
+            text = _("A crossing stands at row {row}, column {col} already. Grade that one.")
+            raise InvalidError(text.format(row=f"{one.row:g}", col=f"{one.col:g}"), "added")
+        there.append((one.photograph_id, one.row, one.col))
 
 
 def newest_gradings(session: Session, exam: Exam) -> dict[int, Grading]:
@@ -325,6 +360,10 @@ def _write(
     for one in content.crossings:
         row, col = places[one.photograph_id, one.crossing]
         session.add(CrossingReading(reading_id=reading.id, row=row, col=col, **one.model_dump()))
+    counts = Counter[int]()
+    for one in content.added:
+        counts[one.photograph_id] += 1
+        session.add(CrossingReading(reading_id=reading.id, crossing=-counts[one.photograph_id], **one.model_dump()))
     reading.note = content.note
     session.flush()
     session.refresh(reading, ["eyes", "crossings"])
@@ -338,6 +377,12 @@ def content_of(reading: Reading) -> ReadingContent:
         crossings=tuple(
             CrossingGrade(photograph_id=one.photograph_id, crossing=one.crossing, grade=one.grade)
             for one in reading.crossings
+            if not one.added
+        ),
+        added=tuple(
+            AddedCrossing(photograph_id=one.photograph_id, row=one.row, col=one.col, grade=one.grade)
+            for one in reading.crossings
+            if one.added
         ),
         note=reading.note,
     )
@@ -451,6 +496,7 @@ def digest_of(reading: Reading) -> str:
     """SHA-256 of what a signed reading says, by whom, when, and on what."""
     content = content_of(reading).model_dump(mode="json")
     content["eyes"].sort(key=lambda one: one["eye"])
+    del content["added"]  # they stand among the crossings
     content["crossings"] = sorted(
         [one.photograph_id, one.crossing, round(one.row, 3), round(one.col, 3), one.grade] for one in reading.crossings
     )

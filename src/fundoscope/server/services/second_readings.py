@@ -6,8 +6,8 @@ signing again, correcting, or asking again never changes it. How many are drawn 
 `repeat_share`).
 
 Two readings differ (`find_differences`) where, of one eye that both could grade, one says that it needs treatment (type 1 of ETROP, or
-A-ROP) or is referral-warranted (AAP 2015) and the other does not say so; for adults where the two grade one crossing two or more grades
-apart. Then a third reader is asked, who sees both; that reading speaks for the exam.
+A-ROP) or is referral-warranted (AAP 2015) and the other does not say so; for adults where the two grade one crossing of the tool's list two
+or more grades apart. Then a third reader is asked, who sees both; that reading speaks for the exam.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def find_differences(first: Reading, second: Reading) -> list[ReadingDifference]
             for what, say in (("treatment", needs_treatment), ("referral", warrants_referral)):
                 if (say(one[eye]) is True) != (say(other[eye]) is True):
                     found.append(ReadingDifference(what, eye))
-    grades = {(each.photograph_id, each.crossing): each.grade for each in first.crossings}
+    grades = {(each.photograph_id, each.crossing): each.grade for each in first.crossings if not each.added}
     for each in second.crossings:
         grade = grades.get((each.photograph_id, each.crossing))
         if grade is not None and each.grade is not None and abs(grade - each.grade) >= NICKING_APART:

@@ -264,9 +264,8 @@ def _describe_photograph(
     """One photograph with its pictures, what the tool said, and for adults the crossings with both grades."""
     row = session.get(ExamPhotograph, listed["id"])
     pixels = None if row is None or grading is None else read_picture(settings, row, grading, "photograph")
-    marked, crossings = None, []
+    marked, crossings = None, _list_crossings(grading, reading, listed["id"])
     if pixels is not None and row is not None and grading is not None:
-        crossings = _list_crossings(grading, reading, row.id)
         marked = _mark_crossings(pixels, crossings) if crossings else lay_map(settings, row, grading, pixels)
     return {
         "name": f"{_eyes()[listed['eye']]}, {_views()[listed['view']]}", "state": listed["state"], "reason": listed["reason"],
@@ -302,17 +301,27 @@ def lay_map(settings: ServerSettings, row: ExamPhotograph, grading: Grading, pix
     return np.clip((1 - share) * pixels + share * whole[..., 2::-1], 0, 255).astype(np.uint8)
 
 
-def _list_crossings(grading: Grading, reading: Reading, photograph_id: int) -> list[dict[str, Any]]:
+def _list_crossings(grading: Grading | None, reading: Reading, photograph_id: int) -> list[dict[str, Any]]:
+    """The crossings that the tool found, then those that the reader has added."""
     given = {one.crossing: one for one in reading.crossings if one.photograph_id == photograph_id}
-    return [
+    found = [
         {
             "number": row["crossing"], "row": row["row"], "col": row["col"], "vein_width_px": row.get("vein_width_px"),
             "tool": row.get("grade"), "narrowing": (row.get("narrowing_1"), row.get("narrowing_2")),
             "read": row["crossing"] in given, "grade": given[row["crossing"]].grade if row["crossing"] in given else None,
         }
-        for row in grading.rows.get("rows", ())
+        for row in (grading.rows.get("rows", ()) if grading is not None else ())
         if row.get("crossing") is not None
     ]  # fmt: skip
+    added = [
+        {
+            "number": one.crossing, "row": one.row, "col": one.col, "vein_width_px": None, "tool": None, "narrowing": (), "read": True,
+            "grade": one.grade,
+        }
+        for one in given.values()
+        if one.added
+    ]  # fmt: skip
+    return found + added
 
 
 def _mark_crossings(pixels: Pixels, crossings: Sequence[Mapping[str, Any]]) -> Pixels:

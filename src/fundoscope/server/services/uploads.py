@@ -8,11 +8,12 @@ whoever sent it has no receipt; the same file sent again is the same row.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import unicodedata
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -189,7 +190,8 @@ def keep_files(found: Iterable[SortedFile], settings: ServerSettings) -> None:
             continue
         place = judging.photograph_file(settings, each.sent.digest)
         folders.add(place.parent)  # of one that is there, too: who put it there may not have come so far
-        if place.exists():
+        with suppress(FileNotFoundError):
+            os.utime(place)  # counted upon from now on: `sweeping` leaves it alone
             continue
         if not place.parent.is_dir():
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -39,6 +39,11 @@
       this.viewer.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; }); // keys are ours
       this.viewer.addHandler("resize", () => { if (this.fitted) requestAnimationFrame(() => this.fit(true)); });
       for (const name of ["zoom", "pan"]) this.viewer.addHandler(name, () => { if (!this.fitting) this.fitted = false; });
+      this.viewer.addHandler("canvas-click", (event) => {
+        if (!adding || !event.quick) return;
+        event.preventDefaultAction = true;
+        addCrossing(this, this.viewer.viewport.pointFromPixel(event.position));
+      });
       this.viewer.canvas.setAttribute("role", "group");
       this.figure.addEventListener("pointerdown", () => activate(this), true);
     }
@@ -106,21 +111,24 @@
     }
 
     drawMarks() {
-      for (const [number, one] of Object.entries(crossings[this.shown.id] || {})) {
-        const mark = document.createElement("button");
-        mark.type = "button";
-        mark.className = "crossing-mark";
-        mark.append(Object.assign(document.createElement("span"), { textContent: number }));
-        mark.tabIndex = -1; // the list beside reaches them by keyboard
-        mark.setAttribute("aria-label", texts.crossing.replace("{n}", number));
-        this.viewer.addOverlay({
-          element: mark, checkResize: false, placement: window.OpenSeadragon.Placement.CENTER,
-          location: new window.OpenSeadragon.Point((one.col + 0.5) / this.size.width, (one.row + 0.5) / this.size.width),
-        });
-        new window.OpenSeadragon.MouseTracker({ element: mark, clickHandler: () => pick(number) });
-        this.marks.push({ mark, number });
-      }
+      for (const number of Object.keys(crossings[this.shown.id] || {})) this.drawMark(number);
       paintMarks();
+    }
+
+    drawMark(number) {
+      const one = crossings[this.shown.id][number];
+      const mark = document.createElement("button");
+      mark.type = "button";
+      mark.className = "crossing-mark";
+      mark.append(Object.assign(document.createElement("span"), { textContent: number }));
+      mark.tabIndex = -1; // the list beside reaches them by keyboard
+      mark.setAttribute("aria-label", texts.crossing.replace("{n}", number));
+      this.viewer.addOverlay({
+        element: mark, checkResize: false, placement: window.OpenSeadragon.Placement.CENTER,
+        location: new window.OpenSeadragon.Point((one.col + 0.5) / this.size.width, (one.row + 0.5) / this.size.width),
+      });
+      new window.OpenSeadragon.MouseTracker({ element: mark, clickHandler: () => pick(number) });
+      this.marks.push({ mark, number });
     }
 
     fit(now) {
@@ -199,6 +207,7 @@
     if (photograph.exam !== texts.exam) return;
     if (photograph.eye) setEye(photograph.eye);
     if (adult) listCrossings(photograph);
+    if (adding) setAdding(true);
   }
 
   function paintThumbs() {
@@ -288,8 +297,13 @@
     reader.querySelector("[data-marks]")?.setAttribute("aria-pressed", String(!off));
   }
 
+  /** The name of a crossing's field; one that the reader has added is numbered +1, +2 and so on. */
+  function fieldOf(photograph, number) {
+    return number.startsWith("+") ? `added.${photograph}.${number.slice(1)}.grade` : `crossing.${photograph}.${number}`;
+  }
+
   function gradeOf(photograph, number) {
-    return form?.querySelector(`input[name="crossing.${photograph}.${number}"]:checked`)?.value || "";
+    return form?.querySelector(`input[name="${fieldOf(photograph, number)}"]:checked`)?.value || "";
   }
 
   function paintMarks() {
@@ -327,6 +341,69 @@
     const at = crossing ? numbers.indexOf(crossing.number) + by : by > 0 ? 0 : numbers.length - 1;
     if (at >= 0 && at < numbers.length) pick(numbers[at], true);
   }
+
+  // --- crossings that the tool has missed
+  let adding = false; // a click, or Enter, marks one
+  const addButton = document.getElementById("add-crossing");
+  const placeOf = (row) => ["row", "col"].map((name) => row.querySelector(`input[name$=".${name}"]`));
+
+  for (const box of reader.querySelectorAll(".by-place")) box.remove(); // for pages without scripts
+  for (const row of reader.querySelectorAll(".crossing.added")) {
+    const [down, across] = placeOf(row).map((input) => Number(input.value));
+    (crossings[row.parentElement.dataset.photograph] ||= {})[row.dataset.crossing] = { row: down, col: across, pictures: [] };
+  }
+
+  function setAdding(on) {
+    adding = on && Boolean(active.size && reader.querySelector(`.crossing-list[data-photograph="${active.shown?.id}"]`));
+    panesBox.classList.toggle("adding", adding);
+    addButton?.setAttribute("aria-pressed", String(adding));
+    if (active.shown) told.textContent = adding ? texts.adding : active.shown.told;
+    if (adding) active.viewer.canvas.focus({ preventScroll: true }); // the arrows and Enter are for the cross now
+  }
+
+  /** Put a crossing where a point of the viewport lies, and choose it, so that the next key grades it. */
+  function addCrossing(pane, point) {
+    const [row, col] = [point.y, point.x].map((share) => Math.round((share * pane.size.width - 0.5) * 10) / 10);
+    if (row < 0 || col < 0 || row >= pane.size.height || col >= pane.size.width) {
+      told.textContent = texts.beside;
+      return;
+    }
+    const list = reader.querySelector(`.crossing-list[data-photograph="${pane.shown.id}"]`);
+    if (!list) return;
+    const known = (crossings[pane.shown.id] ||= {});
+    const next = 1 + Math.max(0, ...Object.keys(known).filter((number) => number.startsWith("+")).map(Number));
+    const made = document.createElement("template");
+    made.innerHTML = document.getElementById("added-row").innerHTML
+      .replaceAll("added.999.999", `added.${pane.shown.id}.${next}`).replaceAll("999", String(next)); // our own macro, numbers only
+    const line = made.content.firstElementChild;
+    for (const input of line.querySelectorAll("input[type=radio]")) input.dataset.was = "";
+    placeOf(line).forEach((input, index) => { input.value = [row, col][index]; });
+    list.append(line);
+    known[`+${next}`] = { row, col, pictures: [] };
+    for (const each of panes) if (each.shown?.id === pane.shown.id && each.size) each.drawMark(`+${next}`);
+    setAdding(false);
+    pick(`+${next}`);
+    markUnsaved();
+  }
+
+  function takeAway(line) {
+    const photograph = line.parentElement.dataset.photograph;
+    const number = line.dataset.crossing;
+    if (crossing?.number === number) pick(null);
+    delete crossings[photograph][number];
+    for (const pane of panes) {
+      const found = pane.shown?.id === photograph && pane.marks?.find((one) => one.number === number);
+      if (!found) continue;
+      pane.viewer.removeOverlay(found.mark);
+      pane.marks = pane.marks.filter((one) => one !== found);
+    }
+    line.remove();
+    markUnsaved();
+    preview();
+    addButton.focus();
+  }
+
+  addButton?.addEventListener("click", () => setAdding(!adding));
 
   function drawDetail(one) {
     const box = document.getElementById("crossing-detail");
@@ -392,6 +469,7 @@
 
   reader.querySelector("#crossings")?.addEventListener("click", (event) => {
     const row = event.target.closest(".crossing");
+    if (event.target.closest(".take-away")) return takeAway(row);
     if (row && (event.target.closest(".pick") || !row.classList.contains("chosen"))) pick(row.dataset.crossing, true);
   });
 
@@ -399,6 +477,12 @@
   let eye = "right";
   let dirty = false;
   const saved = document.getElementById("saved");
+
+  function markUnsaved() {
+    dirty = true;
+    saved.textContent = texts.notSaved;
+    saved.classList.add("unsaved");
+  }
 
   function setEye(name) {
     eye = name;
@@ -514,16 +598,12 @@
     });
     form.addEventListener("input", (event) => {
       if (event.target.id === "single-keys") return;
-      dirty = true;
-      saved.textContent = texts.notSaved;
-      saved.classList.add("unsaved");
+      markUnsaved();
       if (event.target.matches("textarea, input:not([type=radio], [type=checkbox])")) preview();
     });
     form.addEventListener("change", (event) => {
       if (event.target.id === "single-keys") return;
-      dirty = true;
-      saved.textContent = texts.notSaved;
-      saved.classList.add("unsaved");
+      markUnsaved();
       for (const one of event.target.type === "radio" ? radios(event.target.name) : []) one.dataset.was = one.checked ? "1" : "";
       settle(event.target);
       if (adult) paintMarks();
@@ -591,11 +671,23 @@
     p: () => cycle(`${eye}.plus`, ["no", "pre-plus", "plus"]), g: () => cycle(`${eye}.regression`, ["no", "regressing", "regressed", "reactivated"]),
     a: () => flip(`${eye}.aggressive`), v: () => flip(`${eye}.vascularised`), t: () => flip(`${eye}.treated`),
   };
-  const adults = { j: () => stepCrossing(1), k: () => stepCrossing(-1), n: () => stepCrossing(1), x: () => grade("x") };
+  const adults = { j: () => stepCrossing(1), k: () => stepCrossing(-1), n: () => stepCrossing(1), x: () => grade("x"), a: () => setAdding(!adding) };
+
+  /** While a crossing is being added the arrows move the photograph under the cross, Enter marks, Escape ends it. */
+  const STEP = 0.02; // of what is seen
+  const move = (x, y) => {
+    const viewport = active.viewer.viewport;
+    const seen = viewport.getBounds(true);
+    viewport.panBy(new window.OpenSeadragon.Point(x * STEP * seen.width, y * STEP * seen.width), true);
+  };
+  const aim = {
+    ArrowLeft: () => move(-1, 0), ArrowRight: () => move(1, 0), ArrowUp: () => move(0, -1), ArrowDown: () => move(0, 1),
+    Enter: () => addCrossing(active, active.viewer.viewport.getCenter(true)), Escape: () => setAdding(false),
+  };
 
   function grade(value) {
     if (!crossing) return stepCrossing(1);
-    setRadio(`crossing.${crossing.photograph}.${crossing.number}`, value);
+    setRadio(fieldOf(crossing.photograph, crossing.number), value);
     stepCrossing(1);
   }
 
@@ -607,7 +699,12 @@
       return;
     }
     if (event.key === "Escape" && writing && !event.target.closest("dialog")) { event.target.blur(); return; }
-    if (writing || event.altKey || event.ctrlKey || event.metaKey || (single && !single.checked)) return;
+    if (writing || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (adding && aim[event.key] && !(event.key === "Enter" && event.target.closest("button, a"))) {
+      event.preventDefault();
+      return aim[event.key]();
+    }
+    if (single && !single.checked) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (key.startsWith("Arrow") && event.target.closest("input[type=range], input[type=radio]")) return;
     let act = look[key] || write[key] || (form && (adult ? adults : infants)[key]);

@@ -256,6 +256,6 @@ live.addEventListener("submit", async (event) => {
   window.room.say(told?.message || told?.detail || document.body.dataset.unreachable, answer?.ok ? "good" : "bad");
   if (!answer?.ok) return;
   sent.closest("details")?.removeAttribute("open");
-  document.activeElement?.blur();
+  if (sent.contains(document.activeElement)) document.activeElement.blur(); // who has gone on meanwhile stays there
   refresh();
 });
