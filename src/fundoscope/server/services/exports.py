@@ -319,7 +319,8 @@ def _number_crossings(
         key = each.photograph_id, each.crossing
         if each.added:
             photograph = photographs.get(each.photograph_id)
-            reach = max(APART, _ONE_MARK * ((photograph and photograph.width) or 0))
+            width = photograph.width if photograph is not None else None
+            reach = max(APART, _ONE_MARK * (width or 0))
             near = [
                 known for known, (row, col) in places.items()
                 if known[0] == each.photograph_id and known[1] < 0 and math.hypot(row - each.row, col - each.col) <= reach
