@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
+
+if sys.platform != "win32":
+    import fcntl
 
 BUSY_SECONDS = 30  # that a writer waits for another one
 
@@ -23,13 +29,14 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url.replace("postgresql://", "postgresql+psycopg://", 1)
         self.engine = _make_engine(self.url)
+        self._turn = WritersTurn.of(self.engine)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         self._readers = sessionmaker(self.engine.execution_options(reads_only=True), expire_on_commit=False)
 
     @contextmanager
     def transaction(self) -> Generator[Session]:
         """A session that is committed when the block ends, and rolled back on an error. SQLite: the only writer meanwhile."""
-        with self._sessions.begin() as session:
+        with nullcontext() if self._turn is None else self._turn.taken(), self._sessions.begin() as session:
             yield session
 
     @contextmanager
@@ -53,6 +60,54 @@ class Database:
     def dispose(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+class WritersTurn:
+    """Who writes next into an SQLite file, in the order in which processes came.
+
+    SQLite itself lets a writer ask again and again after growing pauses, so that a process that writes without a pause starves all
+    others. Here each waits on the first of two bytes of a file beside the database, and holds it until the second is free: whoever has
+    just written comes behind those who wait. SQLite's own lock stays, for programs that know nothing of this one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = threading.Lock()
+        self._file: IO[bytes] | None = None
+
+    @classmethod
+    def of(cls, engine: Engine) -> WritersTurn | None:
+        """For an engine; None where the database keeps its own order, or is not shared."""
+        name = engine.url.database
+        if engine.dialect.name != "sqlite" or not name or name == ":memory:" or sys.platform == "win32":
+            return None
+        return cls(Path(f"{name}-turn"))
+
+    @contextmanager
+    def taken(self) -> Generator[None]:
+        """One's turn, for the block. Raises `OperationalError`, as SQLite does, where a thread of this process writes too long."""
+        if not self._thread.acquire(timeout=BUSY_SECONDS):
+            raise OperationalError("BEGIN", None, TimeoutError("another thread has written for too long"))
+        try:
+            if self._file is None:
+                self._file = self._path.open("ab")
+            self._lock(0)
+            self._lock(1)
+            self._free(0)
+            try:
+                yield
+            finally:
+                self._free(1)
+        finally:
+            self._thread.release()
+
+    def _lock(self, byte: int) -> None:
+        assert self._file is not None
+        fcntl.lockf(self._file, fcntl.LOCK_EX, 1, byte)  # the system gives it back when the process ends
+
+    def _free(self, byte: int) -> None:
+        assert self._file is not None
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte)
 
 
 def alembic_config(url: str) -> Config:

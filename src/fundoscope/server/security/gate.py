@@ -126,13 +126,12 @@ class Gate:
         address = request.client.host if request.client else ""
         scheme, _space, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and request.scope["path"].startswith("/v1/"):
-            owner = tokens.find_owner(self.room.database, given.strip())
-            if owner is None:
+            state.caller = tokens.find_caller(self.room.database, given.strip(), address)
+            if state.caller is None:
                 self.by_knock.take(address)
                 raise NotSignedInError(
                     _("The token is not known, or has ended. Make a new one on the page of your account.")
                 )
-            state.caller = sessions.as_caller(owner, "api", address)
             return
         token = read_cookie(request)
         if not token or request.scope["path"].startswith("/static/"):

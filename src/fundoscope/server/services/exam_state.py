@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import cast
+from typing import Any, Protocol, cast
 
-from sqlalchemy import select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import Session, selectinload
 
 from fundoscope.guidelines.rules import PLUS, STAGES, ZONES, Plus, Stage, Zone, etrop_types, referral_classes
 from fundoscope.server.dicom import outbox
 from fundoscope.server.models import EYES, Exam, ExamPhotograph, EyeReading, Grading, Patient, Reading, Site
+from fundoscope.server.models.base import table_of
 
 #: Kinds of readings that speak for the exam; a masked second reading and a hidden repeat do not.
 DECIDING_KINDS = ("first", "adjudication", "correction", "addendum")
@@ -63,6 +64,14 @@ class EyeClasses:
     aggressive: bool = False
 
 
+class ShownPhotograph(Protocol):
+    """What of a photograph tells whether a view is missing: an `ExamPhotograph`, or a row of its table."""
+
+    state: Any
+    eye: Any
+    view: Any
+
+
 def refresh_exam(session: Session, exam: Exam) -> None:
     """Bring `photographs_waiting`, `missing_views`, `suspected`, `highest_p`, `urgency` and `urgency_reason` up to date.
 
@@ -70,17 +79,14 @@ def refresh_exam(session: Session, exam: Exam) -> None:
     the first photograph. Writes no audit line: the change that led here has one.
     """
     session.flush()
-    shown = ExamPhotograph.exam_id == exam.id, ExamPhotograph.state != "withdrawn"
-    photographs = session.scalars(select(ExamPhotograph).where(*shown).order_by(ExamPhotograph.id)).all()
-    columns = Grading.photograph_id, Grading.suspected, Grading.probability  # and not the crossings of a whole exam
-    rows = session.execute(select(*columns).join(ExamPhotograph).where(*shown).order_by(Grading.id))
-    gradings = {row.photograph_id: row for row in rows}  # the newest of each photograph
+    rows = session.connection().execute(_SHOWN, {"exam": exam.id}).all()
+    photographs = list({row.id: row for row in rows}.values())  # each with its newest grading
     exam.photographs_waiting = sum(each.state == "waiting" for each in photographs)
     if exam.uploaded_at is None and photographs:
         exam.uploaded_at = min(each.created_at for each in photographs)
-    said = [grading.suspected for grading in gradings.values() if grading.suspected is not None]
+    said = [each.suspected for each in photographs if each.suspected is not None]
     exam.suspected = any(said) if said else None
-    exam.highest_p = max((each.probability for each in gradings.values() if each.probability is not None), default=None)
+    exam.highest_p = max((each.probability for each in photographs if each.probability is not None), default=None)
     site, patient = session.get_one(Site, exam.site_id), session.get_one(Patient, exam.patient_id)
     exam.missing_views = find_missing_views(photographs, site.required_views if patient.kind == "infant" else ())
     reason = _find_reason(session, exam, find_refused(photographs))
@@ -91,6 +97,25 @@ def refresh_exam(session: Session, exam: Exam) -> None:
     outbox.ask_for_tool_answer(session, exam)
 
 
+def _find_shown() -> Select[*tuple[Any, ...]]:
+    """Photographs of an exam that are not withdrawn, a row for each of their gradings: asked at every upload and answer, so no objects."""
+    photograph, grading = table_of(ExamPhotograph), table_of(Grading)
+    columns = (
+        *(photograph.c[name] for name in ("id", "state", "eye", "view", "created_at")),
+        grading.c.suspected,
+        grading.c.probability,
+    )
+    return (
+        select(*columns)
+        .select_from(photograph.outerjoin(grading, grading.c.photograph_id == photograph.c.id))
+        .where(photograph.c.exam_id == bindparam("exam"), photograph.c.state != "withdrawn")
+        .order_by(photograph.c.id, grading.c.id)
+    )
+
+
+_SHOWN = _find_shown()
+
+
 def refresh_open_exams(session: Session, site_id: int) -> None:
     """Bring the exams of a site that are not signed up to date, after the views that it requires have changed."""
     open_ = Exam.site_id == site_id, Exam.state.in_(("open", "to_read", "read"))
@@ -98,13 +123,13 @@ def refresh_open_exams(session: Session, site_id: int) -> None:
         refresh_exam(session, exam)
 
 
-def find_missing_views(photographs: Iterable[ExamPhotograph], required: Iterable[str]) -> list[str]:
+def find_missing_views(photographs: Iterable[ShownPhotograph], required: Iterable[str]) -> list[str]:
     """The required views that no photograph shows, as "right:disc"; one that waits to be judged counts, a refused one does not."""
     there = {(each.eye, each.view) for each in photographs if each.state in ("waiting", "graded")}
     return [f"{eye}:{view}" for eye in EYES for view in required if (eye, view) not in there]
 
 
-def find_refused(photographs: Sequence[ExamPhotograph]) -> list[ExamPhotograph]:
+def find_refused(photographs: Sequence[ShownPhotograph]) -> list[ShownPhotograph]:
     """Photographs that were refused or failed and for which no other one of the same eye and view stands in."""
     good = {(each.eye, each.view) for each in photographs if each.state in ("waiting", "graded")}
     return [each for each in photographs if each.state in ("refused", "failed") and (each.eye, each.view) not in good]
@@ -168,7 +193,7 @@ def _find_speaking(session: Session, exam: Exam) -> tuple[list[Reading], list[Re
     return signed, drafts
 
 
-def _find_reason(session: Session, exam: Exam, refused: Sequence[ExamPhotograph]) -> UrgencyReason:
+def _find_reason(session: Session, exam: Exam, refused: Sequence[ShownPhotograph]) -> UrgencyReason:
     """The most urgent reason: of what readers said; of the tool while no reading is signed; of the views that are missing."""
     signed, drafts = _find_speaking(session, exam)
     found = [classify_eye(eye) for reading in (*signed, *drafts) for eye in reading.eyes if eye.gradable]

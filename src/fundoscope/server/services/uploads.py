@@ -30,6 +30,7 @@ from fundoscope.languages import kept_text, translate_kept
 from fundoscope.outputs import flush_to_disk
 from fundoscope.server.errors import ConflictError, InvalidError, NotFoundError
 from fundoscope.server.models import Exam, ExamPhotograph
+from fundoscope.server.models.base import table_of
 from fundoscope.server.permissions import CLINICAL, EVERYBODY, Caller, get_owned
 from fundoscope.server.scratch import clear_scratch, make_scratch
 from fundoscope.server.services import audit, jobs, judging
@@ -123,7 +124,10 @@ class Withdrawal(BaseModel):
 
 def check_upload(session: Session, caller: Caller, exam_id: int, limits: UploadLimits | None = None) -> None:
     """Whether the caller may send photographs to an exam now, and with `limits` whether the queue has room: raises what `add_photographs` would."""
-    _open_exam(session, caller, exam_id, lock=False)
+    caller.require(*CLINICAL)
+    exams = table_of(Exam)
+    query = select(exams.c.state).where(exams.c.id == exam_id, exams.c.site_id.in_(caller.sites))
+    _require_open(session.connection().scalar(query), exam_id)
     if limits is not None:
         jobs.require_place(session, limits.waiting_jobs, kind=judging.KIND)
 
@@ -213,7 +217,7 @@ def add_photographs(
 
     Raises `ConflictError` where the exam is not open, and `BusyError` where the queue is full; then nothing of it was taken.
     """
-    exam = _open_exam(session, caller, exam_id, lock=True)
+    exam = _open_exam(session, caller, exam_id)
     digests = {each.sent.digest for each in found if each.sent is not None}
     there, elsewhere = _find_same(session, exam, digests, {_sop_instance(each) for each in found} - {""})
     jobs.require_place(session, limits.waiting_jobs, len(digests - there.keys()), judging.KIND)
@@ -254,21 +258,26 @@ def add_photographs(
     return UploadReceipt(exam_id=exam.id, items=items, **counts)
 
 
-def _open_exam(session: Session, caller: Caller, exam_id: int, lock: bool) -> Exam:
-    """The exam with its patient; `get_owned` in one question to the database, since each upload asks it twice."""
+def _open_exam(session: Session, caller: Caller, exam_id: int) -> Exam:
+    """The exam, locked, with its patient; `get_owned` in one question to the database."""
     caller.require(*CLINICAL)
     query = (
         select(Exam)
         .where(Exam.id == exam_id, Exam.site_id.in_(caller.sites))
         .options(joinedload(Exam.patient, innerjoin=True))
+        .with_for_update(of=Exam)
     )
-    query = query.with_for_update(of=Exam) if lock else query
     exam = session.scalar(query.execution_options(populate_existing=True))
-    if exam is None:
-        raise NotFoundError(Exam.noun, exam_id)
-    if exam.state != "open":
-        raise ConflictError(_("Photographs can be added while an exam is open, and this one is not. Reopen it first."))
+    _require_open(None if exam is None else exam.state, exam_id)
+    assert exam is not None
     return exam
+
+
+def _require_open(state: str | None, exam_id: int) -> None:
+    if state is None:
+        raise NotFoundError(Exam.noun, exam_id)
+    if state != "open":
+        raise ConflictError(_("Photographs can be added while an exam is open, and this one is not. Reopen it first."))
 
 
 def _add_one(session: Session, caller: Caller, exam: Exam, found: SortedFile, shown: str) -> ExamPhotograph:
