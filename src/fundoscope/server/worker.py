@@ -2,7 +2,7 @@
 
     python -m fundoscope.server.worker --data DIR [--database URL] [--workers N]
 
-It takes jobs by as many threads as it has child processes. It is woken through a pipe when jobs were added on this host, and looks
+It takes jobs by one thread more than it has child processes. It is woken through a pipe when jobs were added on this host, and looks
 by itself every half second. When the pipe ends, the server is gone, and the worker ends after the jobs that it holds.
 """
 
@@ -185,7 +185,8 @@ def run_worker(settings: ServerSettings, wake_pipe: bool = False) -> None:
         with suppress(OSError, ValueError):  # whoever listened is gone
             answers.write(f"{exam}\n")
 
-    worker = Worker(room, settings.workers, tell if wake_pipe else lambda _: None)
+    threads = settings.workers + 1  # one writes answers while the children judge
+    worker = Worker(room, threads, tell if wake_pipe else lambda _: None)
     watch = SourceWatch(room, tell if wake_pipe else lambda _: None)
     ended = threading.Event()
 

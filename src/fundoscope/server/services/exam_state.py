@@ -81,15 +81,17 @@ def refresh_exam(session: Session, exam: Exam) -> None:
     session.flush()
     rows = session.connection().execute(_SHOWN, {"exam": exam.id}).all()
     photographs = list({row.id: row for row in rows}.values())  # each with its newest grading
+    said = [each.suspected for each in photographs if each.suspected is not None]
+    suspected = any(said) if said else None
+    place = session.connection().execute(_REQUIRED, {"exam": exam.id}).one()
+    missing = find_missing_views(photographs, place.required_views if place.kind == "infant" else ())
+    reason = _find_reason(session, exam, bool(suspected), find_refused(photographs), missing)
+    # set at once, so that they are one statement
     exam.photographs_waiting = sum(each.state == "waiting" for each in photographs)
     if exam.uploaded_at is None and photographs:
         exam.uploaded_at = min(each.created_at for each in photographs)
-    said = [each.suspected for each in photographs if each.suspected is not None]
-    exam.suspected = any(said) if said else None
+    exam.suspected, exam.missing_views = suspected, missing
     exam.highest_p = max((each.probability for each in photographs if each.probability is not None), default=None)
-    site, patient = session.get_one(Site, exam.site_id), session.get_one(Patient, exam.patient_id)
-    exam.missing_views = find_missing_views(photographs, site.required_views if patient.kind == "infant" else ())
-    reason = _find_reason(session, exam, find_refused(photographs))
     if URGENCIES[reason] < min(exam.urgency, URGENT_BELOW):
         exam.acknowledged_at = exam.acknowledged_by = None
     exam.urgency, exam.urgency_reason = URGENCIES[reason], reason.value
@@ -113,7 +115,15 @@ def _find_shown() -> Select[*tuple[Any, ...]]:
     )
 
 
-_SHOWN = _find_shown()
+def _find_required() -> Select[*tuple[Any, ...]]:
+    """What of an exam's site and patient tells which views it needs."""
+    exam, site, patient = table_of(Exam), table_of(Site), table_of(Patient)
+    tables = exam.join(site, site.c.id == exam.c.site_id).join(patient, patient.c.id == exam.c.patient_id)
+    return select(site.c.required_views, patient.c.kind).select_from(tables).where(exam.c.id == bindparam("exam"))
+
+
+_SHOWN, _REQUIRED = _find_shown(), _find_required()
+_ANY_READING = select(table_of(Reading).c.id).where(table_of(Reading).c.exam_id == bindparam("exam")).limit(1)
 
 
 def refresh_open_exams(session: Session, site_id: int) -> None:
@@ -175,7 +185,7 @@ def rule_stage(eye: EyeReading) -> Stage | None:
 
 def _find_speaking(session: Session, exam: Exam) -> tuple[list[Reading], list[Reading]]:
     """The signed readings that speak for an exam, and the drafts after them."""
-    if session.scalar(select(Reading.id).where(Reading.exam_id == exam.id).limit(1)) is None:
+    if session.connection().scalar(_ANY_READING, {"exam": exam.id}) is None:
         return [], []  # as while photographs come, when this is asked at each of them
     corrected = select(Reading.supersedes).where(Reading.kind == "correction", Reading.signed_at.is_not(None))
     rows = session.scalars(
@@ -193,7 +203,9 @@ def _find_speaking(session: Session, exam: Exam) -> tuple[list[Reading], list[Re
     return signed, drafts
 
 
-def _find_reason(session: Session, exam: Exam, refused: Sequence[ShownPhotograph]) -> UrgencyReason:
+def _find_reason(
+    session: Session, exam: Exam, suspected: bool, refused: Sequence[ShownPhotograph], missing: Sequence[str]
+) -> UrgencyReason:  # fmt: skip
     """The most urgent reason: of what readers said; of the tool while no reading is signed; of the views that are missing."""
     signed, drafts = _find_speaking(session, exam)
     found = [classify_eye(eye) for reading in (*signed, *drafts) for eye in reading.eyes if eye.gradable]
@@ -206,8 +218,8 @@ def _find_reason(session: Session, exam: Exam, refused: Sequence[ShownPhotograph
     said = [eye for reading in signed for eye in reading.eyes if eye.gradable and (eye.zone or eye.stage or eye.plus)]
     if any(classify_eye(eye).type_1 is None for eye in said):  # a draft may still lack a finding
         return UrgencyReason.POSSIBLE_TYPE_1
-    if exam.suspected and not signed:
+    if suspected and not signed:
         return UrgencyReason.SUSPECTED
     if refused:
         return UrgencyReason.REFUSED_VIEWS
-    return UrgencyReason.MISSING_VIEWS if exam.missing_views else UrgencyReason.NONE
+    return UrgencyReason.MISSING_VIEWS if missing else UrgencyReason.NONE

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Select, event, func, select, tuple_, update
@@ -21,6 +22,7 @@ from sqlalchemy.orm import Session
 from fundoscope.languages import ngettext
 from fundoscope.server.errors import BusyError, NotFoundError
 from fundoscope.server.models import Job, now
+from fundoscope.server.models.base import table_of
 from fundoscope.server.permissions import EVERYBODY, Caller
 from fundoscope.server.room import Room
 
@@ -184,7 +186,8 @@ def _wake_all(session: Session) -> None:
 
 def count_waiting(session: Session, kind: str | None = None) -> int:
     """How many jobs wait or are being done."""
-    return session.scalar(_unfinished(select(func.count()).select_from(Job), kind)) or 0
+    session.flush()
+    return session.connection().scalar(_count_unfinished(kind)) or 0
 
 
 def require_place(session: Session, limit: int, coming: int = 1, kind: str | None = None) -> None:
@@ -209,9 +212,11 @@ def require_place(session: Session, limit: int, coming: int = 1, kind: str | Non
     )
 
 
-def _unfinished(query: Select[Any], kind: str | None) -> Select[Any]:
-    query = query.where(Job.state.in_(("waiting", "running")))
-    return query if kind is None else query.where(Job.kind == kind)
+@cache
+def _count_unfinished(kind: str | None) -> Select[int]:
+    table = table_of(Job)
+    query = select(func.count()).select_from(table).where(table.c.state.in_(("waiting", "running")))
+    return query if kind is None else query.where(table.c.kind == kind)
 
 
 # --- working

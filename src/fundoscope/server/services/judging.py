@@ -10,18 +10,21 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import case, event, insert, select, update
+from sqlalchemy import bindparam, case, event, exists, func, insert, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from fundoscope.bundles.read import verify
 from fundoscope.findings import BundleIdentity
 from fundoscope.server.judge import JudgeAnswer, JudgeDiedError, JudgeProcess
 from fundoscope.server.models import Exam, ExamPhotograph, Grading, Patient, now
+from fundoscope.server.models.base import table_of
 from fundoscope.server.permissions import Caller, Role
 from fundoscope.server.room import Room
 from fundoscope.server.scratch import clear_scratch, make_scratch
@@ -98,25 +101,24 @@ def write_failed(session: Session, job: jobs.TakenJob, reason: str) -> None:
 
 @jobs.handler(KIND, give_up=write_failed, together=4)
 def judge_photograph(room: Room, job: jobs.TakenJob) -> jobs.WriteAnswer:
-    """Have a photograph judged by this thread's child process; see the head of this file."""
+    """Have a photograph judged by a child process; see the head of this file."""
     start, digest, task = time.perf_counter(), job.payload["digest"], job.payload["task"]
     file = photograph_file(room.settings, digest)
-    if file.is_file():
-        answer = _judge_file(room, file, task)
-    else:
+    if not file.is_file():
         answer = _failure(task, "The file is no longer there. Send it again.")
-    folder = _child_of_this_thread(room.settings)[1]
-    for name, made in answer.pictures.items():
-        if isinstance(made, str) and not name.startswith("profile"):
-            place = picture_place(room.settings, digest, answer.bundle_digest, made)
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (folder / made).replace(place)
+    else:
+        with _children.lend(room.settings) as (child, folder):
+            answer = _judge_file(child, folder, file, task)
+            for name, made in answer.pictures.items():
+                if isinstance(made, str) and not name.startswith("profile"):
+                    place = picture_place(room.settings, digest, answer.bundle_digest, made)
+                    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    (folder / made).replace(place)
     seconds = time.perf_counter() - start
     return lambda session: _write_answer(session, job.payload["photograph"], answer, seconds)
 
 
-def _judge_file(room: Room, file: Path, task: str) -> JudgeAnswer:
-    child, folder = _child_of_this_thread(room.settings)
+def _judge_file(child: JudgeProcess, folder: Path, file: Path, task: str) -> JudgeAnswer:
     for attempt in range(1, _TRIES + 1):
         try:
             return child.judge(file, file.name, task, folder)
@@ -144,35 +146,46 @@ def _write_answer(session: Session, number: int, answer: JudgeAnswer, seconds: f
             select(Exam.id).join(ExamPhotograph, ExamPhotograph.exam_id == Exam.id).where(ExamPhotograph.id == number)
         )
         session.execute(exam.with_for_update(of=Exam))
-    size = {} if answer.size is None else {"height": answer.size[0], "width": answer.size[1]}
-    state = case((ExamPhotograph.state == "withdrawn", "withdrawn"), else_=STATES[answer.status])
-    same = select(Grading.id).where(Grading.photograph_id == number, Grading.bundle_digest == answer.bundle_digest)
-    place = session.execute(
-        update(ExamPhotograph)
-        .where(ExamPhotograph.id == number, ~same.exists())
-        .values(state=state, reason=answer.reason, **size)
-        .returning(ExamPhotograph.site_id, ExamPhotograph.exam_id, ExamPhotograph.file_name)
-        .execution_options(synchronize_session=False)
-    ).first()  # PostgreSQL: whoever else judges this photograph waits here, and then finds the answer
-    if place is None:
+    height, width = answer.size or (None, None)
+    connection = session.connection()
+    said = {
+        "number": number, "judge": answer.bundle_digest, "why": answer.reason, "to": STATES[answer.status], "rows": height, "columns": width,
+    }  # fmt: skip
+    place = connection.execute(_JUDGED, said).first()
+    if place is None:  # PostgreSQL: whoever else judges this photograph waits here, and then finds the answer
         return
     named = {"file": place.file_name}  # the child knows the digest only
     rows: dict[str, Any] = {"rows": [row | named for row in answer.rows]}
     if answer.photograph is not None:
         rows["photograph"] = answer.photograph | named
-    session.execute(
-        insert(Grading).values(
-            site_id=place.site_id, photograph_id=number, grader=answer.grader, bundle=answer.bundle,
-            bundle_digest=answer.bundle_digest, version=answer.version, status=answer.status, reason=answer.reason,
-            probability=answer.probability, suspected=answer.suspected, rows=rows, pictures=answer.pictures,
-            seconds=round(seconds, 4), created_at=now(),
-        )
-    )  # fmt: skip
+    grading = {
+        "site_id": place.site_id, "photograph_id": number, "grader": answer.grader, "bundle": answer.bundle,
+        "bundle_digest": answer.bundle_digest, "version": answer.version, "status": answer.status, "reason": answer.reason,
+        "probability": answer.probability, "suspected": answer.suspected, "rows": rows, "pictures": answer.pictures,
+        "seconds": round(seconds, 4), "created_at": now(),
+    }  # fmt: skip
+    connection.execute(_GRADE, grading)
     judged: dict[tuple[int, int], list[int]] | None = session.info.get("judged")
     if judged is None:
         judged = session.info["judged"] = {}
         event.listen(session, "before_commit", _close_exams, once=True)
     judged.setdefault((place.exam_id, place.site_id), []).append(number)
+
+
+def _judge_statement() -> ReturningUpdate[Any, Any, Any]:
+    """Sets the state of a photograph unless this bundle's answer is there already; built once, since it is asked at every answer."""
+    table, grading = table_of(ExamPhotograph), table_of(Grading)
+    same = exists().where(grading.c.photograph_id == table.c.id, grading.c.bundle_digest == bindparam("judge"))
+    values = {
+        "state": case((table.c.state == "withdrawn", "withdrawn"), else_=bindparam("to")), "reason": bindparam("why"),
+        "height": func.coalesce(bindparam("rows", type_=table.c.height.type), table.c.height),
+        "width": func.coalesce(bindparam("columns", type_=table.c.width.type), table.c.width),
+    }  # fmt: skip
+    judged = update(table).where(table.c.id == bindparam("number"), ~same).values(values)
+    return judged.returning(table.c.site_id, table.c.exam_id, table.c.file_name)
+
+
+_JUDGED, _GRADE = _judge_statement(), insert(table_of(Grading))
 
 
 def _close_exams(session: Session) -> None:
@@ -183,24 +196,48 @@ def _close_exams(session: Session) -> None:
         audit.record(session, worker, "photographs.judge", "exam", exam, site, photographs=photographs)
 
 
-# --- children, one a thread of the worker, each with a folder where it makes pictures
-
-_children: dict[int, tuple[JudgeProcess, Path]] = {}
+# --- children, each with a folder where it makes pictures
 
 
-def _child_of_this_thread(settings: ServerSettings) -> tuple[JudgeProcess, Path]:
-    number = threading.get_ident()
-    if number not in _children:
-        _children[number] = JudgeProcess(settings.limits), make_scratch(settings.pictures / _ASIDE)
-    return _children[number]
+class _Children:
+    """The child processes of this process, `settings.workers` at most: each is lent to one thread for one photograph."""
+
+    def __init__(self) -> None:
+        self._idle: list[tuple[JudgeProcess, Path]] = []
+        self._lent = 0
+        self._returned = threading.Condition()
+
+    @contextmanager
+    def lend(self, settings: ServerSettings) -> Generator[tuple[JudgeProcess, Path]]:
+        """A child and its folder; waits where all are lent."""
+        with self._returned:
+            self._returned.wait_for(lambda: self._lent < settings.workers)
+            self._lent += 1
+            child = self._idle.pop() if self._idle else None
+        try:
+            child = child or (JudgeProcess(settings.limits), make_scratch(settings.pictures / _ASIDE))
+            yield child
+        finally:
+            with self._returned:
+                self._lent -= 1
+                if child is not None:
+                    self._idle.append(child)
+                self._returned.notify()
+
+    def stop(self) -> None:
+        """End those that are not lent."""
+        while self._idle:
+            child, folder = self._idle.pop()
+            child.stop()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+_children = _Children()
 
 
 def stop_children() -> None:
-    """End all child processes of this process."""
-    while _children:
-        child, folder = _children.popitem()[1]
-        child.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    """End all child processes of this process; no thread may judge any more."""
+    _children.stop()
 
 
 def clear_aside(settings: ServerSettings) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session, joinedload
 
 from fundoscope.errors import PhotographError
@@ -52,6 +52,25 @@ _WRONG_NAME = kept_text("Its header calls the patient {name}. Is it the right pa
 _SAME_FILE = kept_text("Exam {number} of another patient holds this very file. Is it the right patient?")
 _WRONG_DAY = kept_text("It was taken on {taken}, and the exam is of {day}. Is it the right exam?")
 _LONGEST_UID = 64  # characters (PS3.5, 9.1)
+
+
+#: What every upload asks, built once.
+_EXAMS, _PHOTOGRAPHS = table_of(Exam), table_of(ExamPhotograph)
+_OPENED = (
+    select(Exam)
+    .where(Exam.id == bindparam("exam"), Exam.site_id.in_(bindparam("sites", expanding=True)))
+    .options(joinedload(Exam.patient, innerjoin=True))
+    .with_for_update(of=Exam)
+    .execution_options(populate_existing=True)
+)
+_STATE = select(_EXAMS.c.state).where(
+    _EXAMS.c.id == bindparam("exam"), _EXAMS.c.site_id.in_(bindparam("sites", expanding=True))
+)
+_ANY_SAME = (
+    select(_PHOTOGRAPHS.c.id)
+    .where(_PHOTOGRAPHS.c.digest.in_(bindparam("digests", expanding=True)), _PHOTOGRAPHS.c.site_id == bindparam("site"))
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +144,7 @@ class Withdrawal(BaseModel):
 def check_upload(session: Session, caller: Caller, exam_id: int, limits: UploadLimits | None = None) -> None:
     """Whether the caller may send photographs to an exam now, and with `limits` whether the queue has room: raises what `add_photographs` would."""
     caller.require(*CLINICAL)
-    exams = table_of(Exam)
-    query = select(exams.c.state).where(exams.c.id == exam_id, exams.c.site_id.in_(caller.sites))
-    _require_open(session.connection().scalar(query), exam_id)
+    _require_open(session.connection().scalar(_STATE, {"exam": exam_id, "sites": list(caller.sites)}), exam_id)
     if limits is not None:
         jobs.require_place(session, limits.waiting_jobs, kind=judging.KIND)
 
@@ -261,13 +278,7 @@ def add_photographs(
 def _open_exam(session: Session, caller: Caller, exam_id: int) -> Exam:
     """The exam, locked, with its patient; `get_owned` in one question to the database."""
     caller.require(*CLINICAL)
-    query = (
-        select(Exam)
-        .where(Exam.id == exam_id, Exam.site_id.in_(caller.sites))
-        .options(joinedload(Exam.patient, innerjoin=True))
-        .with_for_update(of=Exam)
-    )
-    exam = session.scalar(query.execution_options(populate_existing=True))
+    exam = session.scalar(_OPENED, {"exam": exam_id, "sites": list(caller.sites)})
     _require_open(None if exam is None else exam.state, exam_id)
     assert exam is not None
     return exam
@@ -303,6 +314,9 @@ def _find_same(
 
     One of two patients with the same photograph is a mistake.
     """
+    asked = {"site": exam.site_id, "digests": list(digests)}
+    if not instances and session.connection().scalar(_ANY_SAME, asked) is None:
+        return {}, {}
     same = ExamPhotograph.digest.in_(digests)
     same = same | ExamPhotograph.sop_instance.in_(instances) if instances else same
     query = (
