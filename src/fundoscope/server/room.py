@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from anyio import CapacityLimiter
+
 from fundoscope.server.database import Database
 from fundoscope.server.events import ExamEvents
 from fundoscope.server.grouping import GroupWriter
 from fundoscope.server.settings import ServerSettings
+
+#: Threads that store uploads; others wait, so that pages keep threads and processor of their own.
+_UPLOADS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,7 @@ class Room:
     database: Database
     events: ExamEvents = field(default_factory=ExamEvents)
     uploads: GroupWriter = field(init=False)
+    upload_places: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_UPLOADS_AT_ONCE))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "uploads", GroupWriter(self.database))

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
@@ -156,7 +157,7 @@ async def take_upload(request: Request, room: Room, caller: Caller, exam_id: int
     if not is_small:
         await run_in_threadpool(check)  # before it has come
     with uploads.incoming_folder(room.settings) as folder:
-        return await run_in_threadpool(store, await receive_files(request, folder, limits))
+        return await to_thread.run_sync(store, await receive_files(request, folder, limits), limiter=room.upload_places)
 
 
 @api.post(
