@@ -151,8 +151,9 @@ def test_a_study_stays_together_whatever_the_day_and_follows_an_exam_that_was_mo
     take(intake, photograph(1), photograph(2, AcquisitionDateTime="20260302000100"))
     (exam,) = rows(room, Exam)
     right = make_patient(code="right", birth_date=None)
+    caller = sign_in("technician").caller
     with room.database.transaction() as session:
-        move_exam(session, sign_in("technician").caller, exam.id, NewPatientOfExam(patient_id=right.id, why="mixed up"))
+        move_exam(session, caller, exam.id, NewPatientOfExam(patient_id=right.id, why="mixed up"))
     take(intake, photograph(3))
     assert [row.exam_id for row in rows(room, ExamPhotograph)] == [exam.id] * 3
     assert "names the patient 4711" in rows(room, ExamPhotograph)[2].remark
