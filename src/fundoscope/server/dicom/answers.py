@@ -17,7 +17,7 @@ from pydicom import dcmread
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from fundoscope import dicom
+import fundoscope.dicom as dicom
 from fundoscope.dicom.answers import RETINOPATHY_OF_PREMATURITY
 from fundoscope.dicom.objects import CAPTURE, DOCUMENT, KEY_OBJECTS, READING_ROOM, STRUCTURED_REPORT, AnsweredStudy
 from fundoscope.findings import BundleIdentity, Mention, NickingFinding, Status
