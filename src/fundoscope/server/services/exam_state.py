@@ -64,7 +64,7 @@ class EyeClasses:
     aggressive: bool = False
 
 
-class ShownPhotograph(Protocol):
+class JudgedView(Protocol):
     """What of a photograph tells whether a view is missing: an `ExamPhotograph`, or a row of its table."""
 
     state: Any
@@ -133,13 +133,13 @@ def refresh_open_exams(session: Session, site_id: int) -> None:
         refresh_exam(session, exam)
 
 
-def find_missing_views(photographs: Iterable[ShownPhotograph], required: Iterable[str]) -> list[str]:
+def find_missing_views(photographs: Iterable[JudgedView], required: Iterable[str]) -> list[str]:
     """The required views that no photograph shows, as "right:disc"; one that waits to be judged counts, a refused one does not."""
     there = {(each.eye, each.view) for each in photographs if each.state in ("waiting", "graded")}
     return [f"{eye}:{view}" for eye in EYES for view in required if (eye, view) not in there]
 
 
-def find_refused(photographs: Sequence[ShownPhotograph]) -> list[ShownPhotograph]:
+def find_refused(photographs: Sequence[JudgedView]) -> list[JudgedView]:
     """Photographs that were refused or failed and for which no other one of the same eye and view stands in."""
     good = {(each.eye, each.view) for each in photographs if each.state in ("waiting", "graded")}
     return [each for each in photographs if each.state in ("refused", "failed") and (each.eye, each.view) not in good]
@@ -204,7 +204,7 @@ def _find_speaking(session: Session, exam: Exam) -> tuple[list[Reading], list[Re
 
 
 def _find_reason(
-    session: Session, exam: Exam, suspected: bool, refused: Sequence[ShownPhotograph], missing: Sequence[str]
+    session: Session, exam: Exam, suspected: bool, refused: Sequence[JudgedView], missing: Sequence[str]
 ) -> UrgencyReason:  # fmt: skip
     """The most urgent reason: of what readers said; of the tool while no reading is signed; of the views that are missing."""
     signed, drafts = _find_speaking(session, exam)
