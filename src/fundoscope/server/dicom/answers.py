@@ -307,7 +307,10 @@ def _describe_reading(
 def _as_read(told: _Told, reading: Reading) -> dicom.AnsweredPhotograph:
     """The photograph with the reader's grades in the place of the program's."""
     crossings = tuple(
-        dicom.CrossingAnswer(one.crossing, one.row, one.col, evaluations=(dicom.CodedAnswer(_GRADE, _grade(one.grade)),))
+        dicom.CrossingAnswer(
+            one.crossing, one.row, one.col, evaluations=(dicom.CodedAnswer(_GRADE, _grade(one.grade)),),
+            remark="added by the reader" if one.added else "",
+        )
         for one in sorted(reading.crossings, key=lambda one: one.crossing)
         if one.photograph_id == told.row.id
     )  # fmt: skip
@@ -332,7 +335,12 @@ def _picture_read(settings: ServerSettings, told: _Told, reading: Reading) -> Pi
     graded = {one.crossing: one.grade for one in reading.crossings if one.photograph_id == told.row.id}
     if pixels is None or not graded:
         return pixels
-    rows = [row for row in told.grading.rows["rows"] if row.get("crossing") in graded]
+    rows: list[Mapping[str, Any]] = [row for row in told.grading.rows["rows"] if row.get("crossing") in graded]
+    rows += [
+        {"crossing": one.crossing, "row": one.row, "col": one.col}
+        for one in reading.crossings
+        if one.added and one.photograph_id == told.row.id
+    ]
     return _box(pixels, [(row, graded[row["crossing"]]) for row in rows])
 
 
