@@ -13,7 +13,17 @@ import pytest
 from fundoscope import languages
 from fundoscope.guidelines import shipped_guidelines
 from fundoscope.languages import LANGUAGES
-from fundoscope.server.models import Grading, Site, User, now
+from fundoscope.server.models import (
+    DicomDestination,
+    DicomSource,
+    Grading,
+    Job,
+    SentObject,
+    Site,
+    SourceItem,
+    User,
+    now,
+)
 from fundoscope.server.services import readings
 from fundoscope.server.services.exam_state import refresh_exam
 from fundoscope.server.services.eye_findings import EyeFindings, ReadingContent
@@ -172,10 +182,60 @@ def numbers(room, site, people, make_patient, make_exam, make_photograph):
     readings.sign_reading(room.database, reader.caller, reading, reader.password)
     with room.database.transaction() as session:
         readings.save_reading(session, reader.caller, opened.id, ReadingContent(eyes=eyes[:1]))
+    add_traffic(room, site, opened)
     return {
         "patient_id": (infant.id, adult.id), "exam_id": (opened.id, signed.id, grown.id), "number": (1, 2),
-        "photograph_id": tuple(shot.id for shot in shots[:2]), "token": ("no-such-link",),
+        "photograph_id": tuple(shot.id for shot in shots[:2]), "token": ("no-such-link",), "destination_id": (1, 2),
+        "source_id": (1, 2),
     }  # fmt: skip
+
+
+def add_traffic(room, site, exam):
+    """Destinations and sources in several states, and answers on their way in all of theirs."""
+    owned = {"site_id": site.id, "name": "7", "created_via": "command"}
+    with room.database.transaction() as session:
+        web = DicomDestination(protocol="dicomweb", url="http://7/", password="7", **owned)
+        other = DicomDestination(
+            protocol="dimse",
+            host="7",
+            port=7,
+            called_title="7",
+            active=False,
+            content="signed",
+            moment="signed",
+            **owned,
+        )
+        found = DicomSource(kind="dicomweb", url="http://7/", looked_at=now(), **owned)
+        folder = DicomSource(kind="folder", folder="/7", trouble="7", **owned)
+        session.add_all([web, other, found, folder])
+        session.flush()
+        for outcome in ("taken", "already", "refused"):
+            session.add(
+                SourceItem(source_id=folder.id, key=outcome, name="7", outcome=outcome, reason="7", exam_id=exam.id)
+            )
+        for n, (state, attempts, place) in enumerate((("waiting", 1, web), ("waiting", 0, other), ("failed", 2, web), ("done", 1, web), ("done", 1, web))):  # fmt: skip
+            payload = {
+                "exam": exam.id,
+                "what": "tool" if n % 2 else "signed",
+                "shown": [],
+                "reading": None,
+                "destination": place.id,
+            }
+            job = Job(
+                kind="dicom_send",
+                key=f"7{n}",
+                payload=payload,
+                site_id=site.id,
+                state=state,
+                attempts=attempts,
+                error="7",
+                finished_at=now(),
+            )
+            session.add(job)
+            session.flush()
+        session.add(
+            SentObject(destination_id=web.id, sop_instance="7", kind="7", exam_id=exam.id, job_id=job.id, digest="7")
+        )
 
 
 def addresses(app, numbers):

@@ -30,7 +30,7 @@ ALWAYS = {400, 405, 413, 415, 421}
 #: What a number in a path names.
 NAMED = {
     "patient_id": "patient", "exam_id": "exam", "photograph_id": "photograph", "reading_id": "draft", "job_id": "job",
-    "report_id": "report", "number": "exam",
+    "report_id": "report", "number": "exam", "destination_id": "destination", "source_id": "source",
 }  # fmt: skip
 
 

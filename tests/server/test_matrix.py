@@ -20,6 +20,8 @@ from fundoscope.server.models import (
     ApiToken,
     Base,
     Correction,
+    DicomDestination,
+    DicomSource,
     Exam,
     ExamPhotograph,
     EyeReading,
@@ -61,6 +63,9 @@ class World:
     job: int
     account: int
     token: int
+    destination: int
+    source: int
+    sending: int
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,10 @@ WHY = json(why="tried")
 PASSWORD = "a short sentence is good"  # of conftest's people
 DUE_TO_LEAVE = {"left": "lost", "left_on": "2026-02-20"}
 SITE_FORM = {"name": "S", "guideline": "china-2014", "second_reading_share": "10", "repeat_share": "2"}
+DESTINATION, SOURCE, SENDING = (
+    {f"{one}_id": of(name)} for one, name in (("destination", "destination"), ("source", "source"), ("job", "sending"))
+)
+PLACE = {"name": "P", "site_id": of("site"), "url": "http://localhost:1/x"}
 AWAY = {"site_id": 2, "left_on": "2026-02-20", "why": "tried"}
 
 
@@ -162,6 +171,52 @@ MATRIX: dict[str, Entry] = {
     "GET /v1/sites/{number}": Entry(ALL, SITE),
     "PUT /v1/sites/{number}": Entry((ADMINISTRATOR,), SITE, json(name="S"), of_all_sites=True),
     "GET /v1/audit": Entry((ADMINISTRATOR,), owned=False, of_all_sites=True),
+    # the way to a PACS
+    "GET /settings/dicom": Entry((ADMINISTRATOR,), owned=False, of_all_sites=True),
+    "GET /settings/dicom/destinations/new": Entry((ADMINISTRATOR,), owned=False, of_all_sites=True),
+    "POST /settings/dicom/destinations/new": Entry(
+        (ADMINISTRATOR,),
+        send=form(**PLACE, content="both", moment="judged", protocol="dicomweb"),
+        owned=False,
+        of_all_sites=True,
+    ),
+    "GET /settings/dicom/destinations/{destination_id}": Entry((ADMINISTRATOR,), DESTINATION, of_all_sites=True),
+    "POST /settings/dicom/destinations/{destination_id}": Entry(
+        (ADMINISTRATOR,),
+        DESTINATION,
+        form(**PLACE, content="both", moment="judged", protocol="dicomweb"),
+        of_all_sites=True,
+    ),
+    "POST /settings/dicom/destinations/{destination_id}/test": Entry((ADMINISTRATOR,), DESTINATION, of_all_sites=True),
+    "GET /settings/dicom/sources/new": Entry((ADMINISTRATOR,), owned=False, of_all_sites=True),
+    "POST /settings/dicom/sources/new": Entry(
+        (ADMINISTRATOR,),
+        send=form(**PLACE, kind="dicomweb", patients="infant", modalities="OP"),
+        owned=False,
+        of_all_sites=True,
+    ),
+    "GET /settings/dicom/sources/{source_id}": Entry((ADMINISTRATOR,), SOURCE, of_all_sites=True),
+    "POST /settings/dicom/sources/{source_id}": Entry(
+        (ADMINISTRATOR,), SOURCE, form(**PLACE, kind="dicomweb", patients="infant", modalities="OP"), of_all_sites=True
+    ),
+    "POST /settings/dicom/sources/{source_id}/test": Entry((ADMINISTRATOR,), SOURCE, of_all_sites=True),
+    "GET /sendings": Entry(ALL, owned=False),
+    "POST /sendings/{job_id}/again": Entry(ALL, SENDING),
+    "GET /v1/dicom/destinations": Entry((ADMINISTRATOR,), owned=False, of_all_sites=True),
+    "POST /v1/dicom/destinations": Entry((ADMINISTRATOR,), send=json(**PLACE), owned=False, of_all_sites=True),
+    "GET /v1/dicom/destinations/{destination_id}": Entry((ADMINISTRATOR,), DESTINATION, of_all_sites=True),
+    "PUT /v1/dicom/destinations/{destination_id}": Entry(
+        (ADMINISTRATOR,), DESTINATION, json(**PLACE), of_all_sites=True
+    ),
+    "POST /v1/dicom/destinations/{destination_id}/test": Entry((ADMINISTRATOR,), DESTINATION, of_all_sites=True),
+    "GET /v1/dicom/sources": Entry((ADMINISTRATOR,), owned=False, of_all_sites=True),
+    "POST /v1/dicom/sources": Entry((ADMINISTRATOR,), send=json(**PLACE), owned=False, of_all_sites=True),
+    "GET /v1/dicom/sources/{source_id}": Entry((ADMINISTRATOR,), SOURCE, of_all_sites=True),
+    "PUT /v1/dicom/sources/{source_id}": Entry((ADMINISTRATOR,), SOURCE, json(**PLACE), of_all_sites=True),
+    "POST /v1/dicom/sources/{source_id}/test": Entry((ADMINISTRATOR,), SOURCE, of_all_sites=True),
+    "GET /v1/dicom/sendings": Entry(ALL, owned=False),
+    "GET /v1/dicom/sendings/{job_id}": Entry(ALL, SENDING),
+    "POST /v1/dicom/sendings/{job_id}/again": Entry(ALL, SENDING, json()),
     # patients
     "GET /patients": Entry(ALL, owned=False),
     "GET /patients/new": Entry(CLINICAL, owned=False),
@@ -364,9 +419,14 @@ def make_world(room, site, reader, mark):
                 created_via="command",
             )
         )
+        away = {"name": mark[:100], "url": "http://localhost:1/dicom-web"}
+        destination = add(DicomDestination(protocol="dicomweb", **away, **owned))
+        source = add(DicomSource(kind="dicomweb", trouble=mark, **away, **owned))
+        payload = {"exam": exam.id, "what": "tool", "shown": [], "reading": None, "destination": destination.id}
+        sending = add(Job(kind="dicom_send", key=f"{mark[:150]} sending", payload=payload, site_id=site.id, error=mark))
         return World(
             mark, site.id, patient.id, other.id, exam.id, signed.id, photograph.id, reading.id, draft.id, report.id, task.id, job.id,
-            account.id, token.id,
+            account.id, token.id, destination.id, source.id, sending.id,
         )  # fmt: skip
 
 

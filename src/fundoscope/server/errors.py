@@ -104,8 +104,8 @@ def title_of(status: int) -> str:
 
 def _name(noun: str) -> str:
     names = {
-        "account": _("account"), "correction": _("correction"), "exam": _("exam"), "grading": _("grading"), "job": _("job"),
+        "account": _("account"), "correction": _("correction"), "destination": _("destination"), "exam": _("exam"), "grading": _("grading"), "job": _("job"),
         "patient": _("patient"), "photograph": _("photograph"), "picture": _("picture"), "reading": _("reading"),
-        "reading task": _("reading task"), "report": _("report"), "site": _("site"), "token": _("token"),
+        "reading task": _("reading task"), "report": _("report"), "sending": _("answer on its way"), "site": _("site"), "source": _("source"), "token": _("token"),
     }  # fmt: skip
     return names.get(noun, noun)

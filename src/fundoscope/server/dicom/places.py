@@ -6,6 +6,7 @@ A password that was given is sealed, and never told again: to change something e
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from fundoscope.errors import FundoscopeError
 from fundoscope.languages import gettext as _
 from fundoscope.server.errors import ConflictError, InvalidError, NotFoundError
 from fundoscope.server.models import DicomDestination, DicomSource, Site
@@ -274,3 +276,32 @@ def peer_of(settings: ServerSettings, row: DicomDestination) -> DimsePeer:
 
 def _path(file: str) -> Path | None:
     return Path(file) if file else None
+
+
+def try_place(settings: ServerSettings, row: DicomDestination | DicomSource) -> str:
+    """Why a destination or a source cannot be used as it is set; blank where it answers. It takes some seconds at most."""
+    quick = settings.model_copy(
+        update={
+            "traffic": settings.traffic.model_copy(
+                update={"answer_seconds": min(10.0, settings.traffic.answer_seconds)}
+            )
+        }
+    )
+    try:
+        if isinstance(row, DicomSource) and row.kind == "folder":
+            folder = Path(row.folder)
+            if not folder.is_dir() or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                return _("The folder {folder} is not there, or the room may not move files in it.").format(
+                    folder=folder
+                )
+        elif isinstance(row, DicomDestination) and row.protocol == "dimse":
+            from fundoscope.server.dicom.peers import send_echo
+
+            send_echo(peer_of(quick, row))
+        else:
+            from fundoscope.server.dicom.web import DicomwebConnection
+
+            DicomwebConnection(server_of(quick, row)).try_out()
+    except FundoscopeError as error:
+        return str(error)
+    return ""

@@ -23,6 +23,7 @@ from pydicom.dataset import Dataset
 
 from fundoscope.errors import FundoscopeError
 from fundoscope.imaging.dicom_header import PHOTOGRAPH_CLASSES
+from fundoscope.languages import gettext as _
 
 _STEP = 1 << 16
 _LONGEST_LIST = 64 << 20  # bytes of an answer to a search
@@ -127,10 +128,11 @@ class _LimitedSession(requests.Session):
             content += part
             if len(content) > self.most_bytes:
                 response.close()
-                raise UnusableAnswerError(f"its answer is larger than {self.most_bytes >> 20} MB")
+                raise UnusableAnswerError(_("its answer is larger than {most} MB").format(most=self.most_bytes >> 20))
             if time.monotonic() > until:
                 response.close()
-                raise DicomwebError(f"its answer took longer than {10 * self._seconds:.0f} seconds")
+                told = _("its answer took longer than {seconds} seconds")
+                raise DicomwebError(told.format(seconds=round(10 * self._seconds)))
         response._content = bytes(content)  # what `requests` keeps of an answer that was read whole
         return response
 
@@ -151,7 +153,7 @@ class DicomwebConnection:
 
     def try_out(self) -> int:
         """Ask for one study, whichever; how many came."""
-        with self._asking("searched"):
+        with self._asking():
             return len(self._client.search_for_studies(limit=1))
 
     def find_studies(self, first: date, last: date, modality: str) -> list[FoundStudy]:
@@ -179,7 +181,7 @@ class DicomwebConnection:
         """The file of a photograph, in the transfer syntax in which it is kept there."""
         self._session.most_bytes = self._server.file_bytes + _STEP
         try:
-            with self._asking("asked for a photograph"):
+            with self._asking():
                 found = self._client.retrieve_instance(
                     one.study, one.series, one.sop_instance, media_types=(("application/dicom", "*"),)
                 )
@@ -194,7 +196,7 @@ class DicomwebConnection:
         sent = dcmread(io.BytesIO(file))
         uid = str(sent.SOPInstanceUID)
         try:
-            with self._asking("given an answer"):
+            with self._asking():
                 told = self._client.store_instances([sent], study)
         except _RefusedError as error:
             try:
@@ -209,7 +211,7 @@ class DicomwebConnection:
         """All rows of a search, page after page; a server that gives the same page for ever is left."""
         offset, before = 0, None
         while offset < _MOST_ROWS:
-            with self._asking("searched"):
+            with self._asking():
                 rows = search(
                     *within, limit=_MOST_AT_ONCE, offset=offset, search_filters=filters, fields=list(fields) or None
                 )
@@ -222,37 +224,43 @@ class DicomwebConnection:
             offset, before = offset + len(found), rows
 
     @contextmanager
-    def _asking(self, what: str) -> Generator[None]:
-        """Turn whatever goes wrong with a question into one kind of error."""
+    def _asking(self) -> Generator[None]:
+        """Turn whatever goes wrong with a question into one kind of error, which names the server and says what to do."""
         try:
             yield
         except DicomwebError as error:
-            raise type(error)(f"{self._server}: {error}. Ask its administrator.") from error
+            raise type(error)(self._told(f"{error}. " + _("Ask its administrator."))) from error
         except requests.HTTPError as error:
-            raise self._describe_status(error, what) from error
+            raise self._describe_status(error) from error
         except requests.exceptions.SSLError as error:
-            told = "its certificate is not believed, or TLS failed. Name the authority that has signed it."
-            raise DicomwebError(f"{self._server}: {told}") from error
-        except requests.RequestException as error:
-            told = "gave no answer in time" if isinstance(error, requests.Timeout) else "nothing answers there"
-            raise DicomwebError(f"{self._server}: {told}. Check the address, and that it runs.") from error
-        except OSError as error:  # a file of TLS that is not there
-            raise DicomwebError(f"{self._server}: {error}. Name PEM files that are there.") from error
-        except Exception as error:  # whatever parsers make of a foreign answer
-            raise UnusableAnswerError(
-                f"{self._server}: its answer cannot be read when it is {what} ({type(error).__name__}). Is it the address of DICOMweb?"
+            told = _("its certificate is not believed, or TLS failed. Name the authority that has signed it.")
+            raise DicomwebError(self._told(told)) from error
+        except requests.Timeout as error:
+            raise DicomwebError(
+                self._told(_("it gave no answer in time. Check the address, and that it runs."))
             ) from error
+        except requests.RequestException as error:
+            raise DicomwebError(self._told(_("nothing answers there. Check the address, and that it runs."))) from error
+        except OSError as error:
+            told = _("a file for TLS cannot be used ({reason}). Name PEM files that are there.")
+            raise DicomwebError(self._told(told.format(reason=error))) from error
+        except Exception as error:  # whatever parsers make of a foreign answer
+            told = _("its answer cannot be read ({reason}). Is it the address of DICOMweb?")
+            raise UnusableAnswerError(self._told(told.format(reason=type(error).__name__))) from error
 
-    def _describe_status(self, error: requests.HTTPError, what: str) -> DicomwebError:
+    def _describe_status(self, error: requests.HTTPError) -> DicomwebError:
         status = error.response.status_code if error.response is not None else 0
         told = {
-            401: "it wants another user or password. Enter them again.",
-            403: "the user may not do this there. Ask its administrator.",
-            404: "there is nothing at this address. Is it the address of DICOMweb?",
-        }.get(status, f"it answered with status {status} when it was {what}. Look into its log.")
+            401: _("it wants another user or password. Enter them again."),
+            403: _("the user may not do this there. Ask its administrator."),
+            404: _("there is nothing at this address. Is it the address of DICOMweb?"),
+        }.get(status, _("it answered with status {status}. Look into its log.").format(status=status))
         if error.response is not None and status in (400, 409, 413, 415, 422):
-            return _RefusedError(f"{self._server}: {told}", error.response)
-        return DicomwebError(f"{self._server}: {told}")
+            return _RefusedError(self._told(told), error.response)
+        return DicomwebError(self._told(told))
+
+    def _told(self, what: str) -> str:
+        return f"{self._server}: {what}"
 
 
 class _RefusedError(DicomwebError):

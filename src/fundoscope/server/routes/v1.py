@@ -48,6 +48,10 @@ TAGS = [
     {"name": "jobs", "description": "Work that waits, runs, is done or has failed."},
     {"name": "sites", "description": "Places and their rules."},
     {"name": "accounts", "description": "People; for administrators."},
+    {
+        "name": "PACS",
+        "description": "Where answers go, where photographs come from (for administrators); answers on their way.",
+    },
     {"name": "audit", "description": "Who did what; for administrators."},
     {"name": "health", "description": "Whether the room works."},
 ]
