@@ -26,7 +26,16 @@ from fundoscope.server.dicom.sender import send_by_dimse
 from fundoscope.server.dicom.settings import DimsePeer, ReceiverSettings
 from fundoscope.server.dicom.station import RoomKeeper, find_intake
 from fundoscope.server.dicom.worklist_query import WORKLIST, ask_worklist, take_orders
-from fundoscope.server.models import AuditEntry, Correction, Exam, ExamPhotograph, Job, Patient
+from fundoscope.server.models import (
+    AuditEntry,
+    Correction,
+    DicomDestination,
+    Exam,
+    ExamPhotograph,
+    Job,
+    Patient,
+    SentObject,
+)
 from fundoscope.server.services import audit, judging
 from fundoscope.server.services.exams import NewPatientOfExam, move_exam
 from fundoscope.server.settings import ServerSettings, UploadLimits, read_settings
@@ -142,6 +151,39 @@ def test_reports_on_commitment_meet_their_questions_in_the_database(room):
     report = CommitmentReport("2.25.7", frozenset({"2.25.1", "2.25.66"}), {"2.25.2": 0x0112})
     assert heard.take(report) and heard.take(report) and not heard.take(CommitmentReport("2.25.8", frozenset()))
     assert asking.wait("2.25.7", 0) == CommitmentReport("2.25.7", frozenset({"2.25.1"}), {"2.25.2": 0x0112})
+
+
+def test_what_a_pacs_took_and_does_not_answer_for_is_sent_again(room, site, make_exam):
+    reports = RoomReports(room.database)
+    reports.expect("2.25.7", {"2.25.1": "c", "2.25.2": "c"}, "PACS@h:104")
+    exam = make_exam()
+    with room.database.transaction() as session:
+        shared = {"site_id": site.id, "protocol": "dimse", "host": "h", "port": 104, "created_via": "pages"}
+        places = [DicomDestination(name=title, called_title=title, **shared) for title in ("PACS", "OTHER")]
+        session.add_all(places)
+        session.flush()
+        for number, place in enumerate(places):
+            job = Job(kind="dicom_send", key=f"k{number}", payload={}, state="done", attempts=3)
+            session.add(job)
+            session.flush()
+            for uid in ("2.25.1", "2.25.2"):
+                session.add(
+                    SentObject(
+                        destination_id=place.id, sop_instance=uid, kind="SR", exam_id=exam.id, job_id=job.id, digest=""
+                    )
+                )
+    assert reports.take(CommitmentReport("2.25.7", frozenset({"2.25.1"}), {"2.25.2": 0x0112}))
+    ours, others = rows(room, Job)
+    assert (ours.state, ours.attempts, others.state) == (
+        "waiting",
+        0,
+        "done",
+    ) and "does not answer for it" in ours.error
+    assert [(row.job_id, row.sop_instance) for row in rows(room, SentObject)] == [
+        (ours.id, "2.25.1"),
+        (others.id, "2.25.1"),
+        (others.id, "2.25.2"),
+    ]
 
 
 # --- the worklist

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from fundoscope.server.database import Database
 from fundoscope.server.dicom.commitment import CommitmentReport
+from fundoscope.server.dicom.outbox import take_back
 from fundoscope.server.models import CommitmentRequest, now
 
 _LOOK_SECONDS = 0.25
@@ -36,6 +37,9 @@ class RoomReports:
                 asked.committed = sorted(report.committed & asked.instances.keys())
                 asked.failed = {uid: reason for uid, reason in report.failed.items() if uid in asked.instances}
                 asked.answered_at = now()
+                lost = asked.instances.keys() - report.committed
+                if lost:
+                    take_back(session, asked.peer, lost)
         return True
 
     def wait(self, transaction: str, seconds: float) -> CommitmentReport | None:

@@ -8,7 +8,7 @@ not, it is done again after a wait, longer each time. So nothing is lost, and no
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fundoscope.server.dicom.answers import AnswerObject
 
 KIND, LANE = "dicom_send", "pacs"
+NOT_COMMITTED = "The PACS had taken it, and does not answer for it. It is sent again."
 _TOOL, _SIGNED = ("tool", "both"), ("signed", "both")
 _PRIORITY = 70  # behind photographs and reports
 _LOOK_AGAIN = timedelta(minutes=5)  # of answers to a destination that is switched off
@@ -173,13 +174,14 @@ def _send(
                 else:
                     refusals.append(_Refusal(one.kind, outcome.said))
             return refusals
+        from fundoscope.server.dicom.commitment_rows import RoomReports
         from fundoscope.server.dicom.sender import send_by_dimse
 
         with tempfile.TemporaryDirectory(dir=room.settings.data) as folder:
             paths = [Path(folder) / f"{number}.dcm" for number in range(len(objects))]
             for path, one in zip(paths, objects, strict=True):
                 path.write_bytes(one.file)
-            outcomes = send_by_dimse(peer_of(room.settings, destination), paths)
+            outcomes = send_by_dimse(peer_of(room.settings, destination), paths, RoomReports(room.database))
         for one, outcome in zip(objects, outcomes, strict=True):
             if outcome.result == "stored" and outcome.commitment != "failed":
                 _note_taken(room, job, destination, one)
@@ -200,6 +202,22 @@ def _note_taken(room: Room, job: jobs.TakenJob, destination: DicomDestination, o
             session.add(row)
     except IntegrityError:  # another worker, whose lease had ended, has noted it
         return
+
+
+def take_back(session: Session, peer: str, instances: Collection[str]) -> None:
+    """Send again what a system has taken by DIMSE and then, asked for commitment, does not answer for; `peer` is its address."""
+    query = select(SentObject, DicomDestination).join(DicomDestination).where(
+        SentObject.sop_instance.in_(instances), DicomDestination.protocol == "dimse"
+    )  # fmt: skip
+    rows = [row for row, place in session.execute(query) if f"{place.called_title}@{place.host}:{place.port}" == peer]
+    if not rows:
+        return
+    numbers = {row.job_id for row in rows}
+    for row in rows:
+        session.delete(row)
+    again = {"state": "waiting", "attempts": 0, "run_after": now(), "finished_at": None, "error": NOT_COMMITTED}
+    session.execute(update(Job).where(Job.id.in_(numbers), Job.state == "done").values(again))
+    jobs.wake_after_commit(session)
 
 
 def _describe(refusals: Sequence[_Refusal], total: int) -> str:
