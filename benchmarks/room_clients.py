@@ -163,7 +163,7 @@ class ServedRoom:
         self.process.wait(60)
 
     def look(self) -> dict[str, tuple[float, float]]:
-        """MiB in use and processor seconds, by what the process is: server, worker, child.
+        """MiB in use and processor seconds, by what the process is: server, station, worker, child.
 
         Shared pages are divided among the processes that share them; children that have ended do not count.
         """
@@ -174,7 +174,10 @@ class ServedRoom:
                 if os.getpgid(int(entry.name)) != self.process.pid:
                     continue
                 words = (entry / "cmdline").read_bytes().decode().split("\0")
-                modules = {"fundoscope.server.judge_child": "child", "fundoscope.server.worker": "worker"}
+                modules = {
+                    "fundoscope.server.judge_child": "child", "fundoscope.server.worker": "worker",
+                    "fundoscope.server.dicom.station": "station",
+                }  # fmt: skip
                 kind = next((modules[word] for word in words if word in modules), "server")
                 rollup = (entry / "smaps_rollup").read_text()
                 mib = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
