@@ -160,6 +160,7 @@ def test_the_page_says_why_there_is_no_figure_and_no_interval(room, masked, sign
     sign(room, reader, exam, "second", stage="1")
     page = " ".join(sign_in("administrator").get("/second-readings?months=60").text.split())
     assert "no kappa: every answer was the same, so chance alone would agree as often" in page
+    assert "(no interval: 1 of the 10 patients that it needs)" in page
     assert "no such eye without ROP" in page and "1 exam of these months was read twice" not in page
     for word in ("too few for an interval", "fewer than ten"):
         assert word not in page
