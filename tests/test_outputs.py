@@ -75,6 +75,7 @@ WRITES = {
     "dicom echo": (),
     "dicom send": (),
     "dicom listen": (),  # --into: what lies there stays
+    "bundle export": ("bundle.json", "README.md", "SHA256SUMS", "quality_table.json"),
     "bundle show": (),
     "bundle selftest": (),
     "bundle verify": (),
@@ -119,6 +120,8 @@ CALLS = {
     ("nicking study-grades", "extra"): "nicking study-grades {table} --out {out} --extra {it}",
     ("nicking study-grades", "also"): "nicking study-grades {table} --out {out} --also {table} --also {it}",
     ("nicking study-grades", "bundle"): "nicking study-grades {table} --out {out} --bundle {folder}",
+    ("bundle export", "bundle"): "bundle export {out} --to onnx --bundle {folder}",
+    ("bundle export", "onnxruntime_web"): "bundle export {out} --to web --onnxruntime-web {it}",
     ("dicom deidentify", "photos"): "dicom deidentify {it} --out {out}",
     ("dicom deidentify", "key"): "dicom deidentify {other} --out {out} --key {it}",
     ("dicom deidentify", "table"): "dicom deidentify {other} --out {out} --table {it}",

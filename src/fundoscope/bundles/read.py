@@ -1,4 +1,4 @@
-"""Reading a bundle without torch: every file is checked before any is used, and the networks run on ONNX Runtime.
+"""Reading a bundle without torch: every file is checked before any is used, and the networks run on ONNX Runtime, or on OpenVINO.
 
 Here stands what bundles of all tasks share, and `Bundle`, that of a classifier; `read_nicking` has the other one.
 """
@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from fundoscope.bundles.card import CARDS, SCHEMA_VERSION, BaseCard, Card, Stage, seal, with_todays_names
-from fundoscope.errors import BundleError, UsageError, nearest
+from fundoscope.errors import BundleError, UsageError, nearest, need
 from fundoscope.processors import share_processors
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+
+    from fundoscope.bundles.openvino_session import OpenVinoSession
 
 CARD_FILE = "bundle.json"
 SHIPPED = Path(__file__).resolve().parent.parent / "shipped"
@@ -32,6 +34,9 @@ SHIPPED = Path(__file__).resolve().parent.parent / "shipped"
 OUTPUTS = (("logits", "activation"), ("second_logits", "second_activation"))
 
 Precision = Literal["int8", "fp32"]
+Runtime = Literal["onnxruntime", "openvino"]
+#: What runs networks, by the names of `--runtime`.
+RUNTIMES: tuple[Runtime, ...] = ("onnxruntime", "openvino")
 C = TypeVar("C", bound=BaseCard)
 
 _AGAIN = "Copy the bundle again from where it was made, or reinstall fundoscope."
@@ -44,11 +49,13 @@ class Bundle:
     folder: Path
     card: Card
     precision: Precision
-    session: InferenceSession
+    session: InferenceSession | OpenVinoSession
+    runtime: Runtime = "onnxruntime"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A bundle travels to another process as the path of its folder."""
-        return reopened, (open_bundle, self.folder.resolve(), self.card.model_dump_json(), 1, self.precision)
+        options = (1, self.precision, self.runtime)
+        return reopened, (open_bundle, self.folder.resolve(), self.card.model_dump_json(), *options)
 
     @property
     def stage(self) -> Stage:
@@ -151,11 +158,14 @@ def verify_task(folder: Path, kind: type[C]) -> C:
     return card
 
 
-def open_bundle(path_or_name: str | Path, threads: int = 1, precision: Precision = "int8") -> Bundle:
+def open_bundle(
+    path_or_name: str | Path, threads: int = 1, precision: Precision = "int8", runtime: Runtime = "onnxruntime"
+) -> Bundle:
     """Verify the bundle of a classifier, given by a shipped name or a folder, and load its network.
 
     `threads` work on one photograph (see `share_processors`); whoever screens several photographs at once keeps 1.
-    Raises `BundleError` when anything is missing, changed, newer than this program, or of a task that it does not know.
+    Raises `BundleError` when anything is missing, changed, newer than this program, or of a task that it does not know, and
+    `MissingExtraError` where the runtime is not installed.
     """
     folder = locate(path_or_name)
     card = verify_task(folder, Card)
@@ -167,8 +177,9 @@ def open_bundle(path_or_name: str | Path, threads: int = 1, precision: Precision
             "Open it with the other precision, or make the bundle anew with both."
         )
     # read once more, checked once more: what runs is what was verified
-    network = load_network(checked_bytes(folder, name, card), str(folder / name), share_processors(threads))
-    return Bundle(folder, card, precision, network)
+    data = checked_bytes(folder, name, card)
+    network = load_on_runtime(data, str(folder / name), share_processors(threads), runtime)
+    return Bundle(folder, card, precision, network, runtime)
 
 
 def _read_card(folder: Path) -> BaseCard:
@@ -218,6 +229,26 @@ def checked_bytes(folder: Path, name: str, card: BaseCard) -> bytes:
     return data
 
 
+def check_runtime(name: str) -> Runtime:
+    """The runtime of this name; raises `UsageError` for another one, `MissingExtraError` where it is not installed."""
+    if name not in RUNTIMES:
+        raise UsageError(f"--runtime {name}: there is no such runtime; {nearest(name, RUNTIMES)}")
+    if name == "openvino":
+        need("openvino", what="--runtime openvino", extra="openvino")
+    return name
+
+
+def load_on_runtime(
+    model: bytes, name: str, threads: int = 1, runtime: Runtime = "onnxruntime"
+) -> InferenceSession | OpenVinoSession:
+    """A session of a runtime for the bytes of an ONNX file; see `load_network` and `OpenVinoSession`."""
+    if runtime == "openvino":
+        from fundoscope.bundles.openvino_session import OpenVinoSession
+
+        return OpenVinoSession(model, name, threads)
+    return load_network(model, name, threads)
+
+
 def load_network(model: bytes, name: str, threads: int = 1) -> InferenceSession:
     """An ONNX Runtime session on the processor for the bytes of an ONNX file.
 
@@ -245,7 +276,7 @@ def load_network(model: bytes, name: str, threads: int = 1) -> InferenceSession:
         ) from error
 
 
-def run_outputs(session: InferenceSession, names: list[str], batch: NDArray[np.float32]) -> list[Any]:
+def run_outputs(session: InferenceSession | OpenVinoSession, names: list[str], batch: NDArray[np.float32]) -> list[Any]:
     """The outputs of these names for a batch; nodes that only other outputs need are not run."""
     import onnxruntime
 

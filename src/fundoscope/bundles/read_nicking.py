@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.bundles.card import NickingCard
-from fundoscope.bundles.read import checked_bytes, load_network, locate, reopened, verify_task
+from fundoscope.bundles.read import Runtime, checked_bytes, load_on_runtime, locate, reopened, verify_task
 from fundoscope.errors import BundleError
 from fundoscope.processors import share_processors
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+
+    from fundoscope.bundles.openvino_session import OpenVinoSession
 
 MAPS_FILE = "maps.fp16.onnx"  # weights kept in 16 bits, computed with in 32
 GRADES_FILE = "grades.fp16.onnx"
@@ -32,12 +34,14 @@ class NickingBundle:
 
     folder: Path
     card: NickingCard
-    session: InferenceSession
-    graders: InferenceSession | None = None
+    session: InferenceSession | OpenVinoSession
+    graders: InferenceSession | OpenVinoSession | None = None
+    runtime: Runtime = "onnxruntime"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A bundle travels to another process as the path of its folder."""
-        return reopened, (open_nicking_bundle, self.folder.resolve(), self.card.model_dump_json())
+        text = self.card.model_dump_json()
+        return reopened, (open_nicking_bundle, self.folder.resolve(), text, 2, self.runtime)
 
     def map_vessels(self, contrast: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities (4, rows, columns) of vessel, artery, vein and crossing, 0 to 1, for local contrast (3, rows,
@@ -60,14 +64,17 @@ class NickingBundle:
         return np.asarray(p, float), np.asarray(attention, np.float32)
 
 
-def open_nicking_bundle(path_or_name: str | Path, threads: int = 2) -> NickingBundle:
+def open_nicking_bundle(path_or_name: str | Path, threads: int = 2, runtime: Runtime = "onnxruntime") -> NickingBundle:
     """Verify a bundle of the task `nicking`, given by a shipped name or a folder, and load its networks.
 
-    `threads` work on one photograph. Raises `BundleError` when anything is missing or changed, or for another task.
+    `threads` work on one photograph. Raises `BundleError` when anything is missing or changed, or for another task, and
+    `MissingExtraError` where the runtime is not installed.
     """
     folder = locate(path_or_name)
     card = verify_task(folder, NickingCard)
     files = (MAPS_FILE, GRADES_FILE) if card.grades is not None else (MAPS_FILE,)
     threads = share_processors(threads)
-    sessions = [load_network(checked_bytes(folder, name, card), str(folder / name), threads) for name in files]
-    return NickingBundle(folder, card, *sessions)
+    maps, *graders = (
+        load_on_runtime(checked_bytes(folder, name, card), str(folder / name), threads, runtime) for name in files
+    )
+    return NickingBundle(folder, card, maps, graders[0] if graders else None, runtime)

@@ -1,4 +1,4 @@
-"""`fundoscope bundle`: the card of a bundle, and whether all its files are whole."""
+"""`fundoscope bundle`: the card of a bundle, whether all its files are whole, and the same for other runtimes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from fundoscope.cli.options import Quiet, RuntimeName
 
 app = typer.Typer(help="The networks that grade, their cards, and whether they are whole.", no_args_is_help=True)
 
@@ -44,18 +46,21 @@ def selftest(
         bool, typer.Option("--add", help="Write golden vectors into BUNDLE first: once, where it is made.")
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every comparison.")] = False,
+    runtime: RuntimeName = "onnxruntime",
 ) -> None:
     """Run a bundle on its golden vectors: whether this processor and these libraries give its makers' numbers; exits with 3 if not."""
     from fundoscope.bundles.golden import add_golden, check_golden
+    from fundoscope.bundles.read import check_runtime
     from fundoscope.errors import UsageError, counted
 
     if add and bundle is None:
         raise UsageError("--add writes into one bundle. Name its folder.")
+    chosen = check_runtime(runtime)
 
     def tell(folder: Path) -> bool:
         if add:
             add_golden(folder)
-        test = check_golden(folder)
+        test = check_golden(folder, chosen)
         verdict = "FAILED" if test.faults else "passed"
         print(f"{verdict}  {folder}: {counted(len(test.lines) - 1, 'comparison')}; {test.lines[0]}")
         for line in test.lines[1:] if verbose else test.faults:
@@ -78,6 +83,35 @@ def _judge_each(bundle: str | None, tell: Callable[[Path], bool]) -> None:
             print(f"BROKEN  {error}")
     if not good:
         raise typer.Exit(BundleError.exit_code)
+
+
+@app.command()
+def export(
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder to write; what an earlier export left in it is replaced.")
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="onnx: for ONNX Runtime anywhere; openvino: OpenVINO models; web: a page that judges in the browser."
+        ),
+    ],
+    bundle: Annotated[str, typer.Option(help="A bundle's folder, or the name of a shipped one.")] = "rop",
+    onnxruntime_web: Annotated[
+        Path | None,
+        typer.Option(help="npm's package onnxruntime-web, an archive or a folder; without it, web downloads it."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write a bundle as a folder that runs without Fundoscope: networks, card, golden vectors, exact steps, notices, checksums.
+
+    Exit codes: 0 written, 2 the call is wrong, 3 the bundle is broken or misses its golden vectors there, 4 it could not be written.
+    """
+    from fundoscope.bundles import locate
+    from fundoscope.bundles.export import check_target, export_bundle
+
+    target = check_target(to)
+    export_bundle(locate(bundle), out, target, onnxruntime_web, (lambda line: None) if quiet else print)
 
 
 def _run_once(folder: Path) -> str:

@@ -16,6 +16,7 @@ from fundoscope.cli.options import (
     Quiet,
     Replace,
     Report,
+    RuntimeName,
     check_dicom,
     grade_photographs,
     refuse_inputs_in_study,
@@ -43,6 +44,7 @@ def grade(
         ),
     ] = None,
     dicom: Dicom = False,
+    runtime: RuntimeName = "onnxruntime",
     replace: Replace = False,
     lang: Lang = "en",
     quiet: Quiet = False,
@@ -56,6 +58,7 @@ def grade(
     Exit codes: 0 all were read (refused ones included), 1 some could not be, 2 the call is wrong, 3 the bundle is
     missing or broken, 4 the answers could not be written.
     """
+    from fundoscope.bundles.read import check_runtime
     from fundoscope.errors import UsageError
     from fundoscope.nicking.grading.grader import NickingGrader
 
@@ -65,6 +68,7 @@ def grade(
     if mm_per_pixel is not None and out is None:
         raise UsageError("--mm-per-pixel: measures are written into a folder. Give --out DIR too, or leave it out.")
     check_dicom(dicom, out)
+    chosen = check_runtime(runtime)
     measuring = out is not None
     with speak(lang):
         grade_photographs(
@@ -74,7 +78,7 @@ def grade(
             replace,
             quiet,
             bundle,
-            lambda: NickingGrader.open(bundle, measuring, mm_per_pixel, dicom),
+            lambda: NickingGrader.open(bundle, measuring, mm_per_pixel, dicom, chosen),
         )
 
 

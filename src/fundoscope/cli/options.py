@@ -25,6 +25,9 @@ Dicom = Annotated[
     typer.Option("--dicom", help="Write the answers to DICOM photographs as DICOM objects, too, into --out/dicom."),
 ]
 BundleName = Annotated[str, typer.Option(help="A bundle's folder, or the name of a shipped one.")]
+RuntimeName = Annotated[
+    str, typer.Option("--runtime", help="What runs the networks: onnxruntime, or openvino (extra of that name).")
+]
 Independent = Annotated[
     bool,
     typer.Option("--images-are-independent", help="The table has no infants and each photograph shows another eye."),

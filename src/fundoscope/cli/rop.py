@@ -18,6 +18,7 @@ from fundoscope.cli.options import (
     Quiet,
     Replace,
     Report,
+    RuntimeName,
     check_dicom,
     grade_photographs,
     refuse_inputs_in_study,
@@ -39,6 +40,7 @@ def screen(
         bool, typer.Option(help="Show answers on treatment that were learnt from simulated eyes only.")
     ] = False,
     dicom: Dicom = False,
+    runtime: RuntimeName = "onnxruntime",
     replace: Replace = False,
     lang: Lang = "en",
     quiet: Quiet = False,
@@ -50,12 +52,14 @@ def screen(
     Exit codes: 0 all were read (refused ones included), 1 some could not be, 2 the call is wrong, 3 the bundle is
     missing or broken, 4 the answers could not be written.
     """
+    from fundoscope.bundles.read import check_runtime
     from fundoscope.rop.screening.grader import RopGrader
 
     check_dicom(dicom, out)
+    chosen = check_runtime(runtime)
 
     def open_grader() -> RopGrader:
-        grader = RopGrader.open(bundle, allow_simulated, dicom)
+        grader = RopGrader.open(bundle, allow_simulated, dicom, chosen)
         if allow_simulated and grader.bundle.card.stage2 != "simulated" and not (quiet or json):
             typer.echo(
                 "--allow-simulated changes nothing: this bundle has learnt nothing from simulated eyes.", err=True

@@ -83,7 +83,8 @@ WARNINGS = {
 }
 
 MAX_BLUER = 0.03  # share of the light by which blue may exceed red: no real photograph of ours has more blue than red
-_NUMBERS = {
+#: How many fields of view, in words.
+NUMBERS = {
     2: kept_text("two"),
     3: kept_text("three"),
     4: kept_text("four"),
@@ -110,7 +111,7 @@ class QualityVerdict:
     def reasons(self) -> tuple[str, ...]:
         """Return in words what is wrong and what to do."""
         fields = int(self.measures["fields"])
-        words = {"diameter": self.measures["diameter_px"], "fields": _NUMBERS.get(fields, kept_text("many"))}
+        words = {"diameter": self.measures["diameter_px"], "fields": NUMBERS.get(fields, kept_text("many"))}
         return tuple(REASONS[code].format(**words) for code in self.codes)
 
     @property

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from fundoscope.bundles.read import Runtime
 from fundoscope.bundles.read_nicking import NickingBundle, open_nicking_bundle
 from fundoscope.errors import BundleError
 from fundoscope.findings import (
@@ -70,9 +71,10 @@ class NickingGrader:
         measures: bool = True,
         mm_per_pixel: float | None = None,
         dicom: bool = False,
+        runtime: Runtime = "onnxruntime",
     ) -> NickingGrader:
         """The grader of a shipped bundle's name, or of a bundle's folder."""
-        return cls(open_nicking_bundle(bundle), measures, mm_per_pixel, dicom)
+        return cls(open_nicking_bundle(bundle, runtime=runtime), measures, mm_per_pixel, dicom)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -81,9 +83,10 @@ class NickingGrader:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """The scale, which changes the answers, and whether they are written as DICOM objects, too."""
+        """The scale and the runtime, which change the answers, and whether they are written as DICOM objects, too."""
         scale = {} if self.mm_per_pixel is None else {"mm_per_pixel": self.mm_per_pixel}
-        return scale | ({"dicom": True} if self.dicom else {})
+        runtime = {} if self.bundle.runtime == "onnxruntime" else {"runtime": self.bundle.runtime}
+        return scale | ({"dicom": True} if self.dicom else {}) | runtime
 
     def grade(self, photographs: PhotographSource | Iterable[PhotographSource]) -> list[NickingFinding]:
         """Rows of all crossings of photographs, in their order: paths, bytes of files, open files, PIL images, arrays in RGB.

@@ -10,6 +10,7 @@ from typing import cast
 
 from fundoscope.bundles import Bundle, open_bundle
 from fundoscope.bundles.card import Stage
+from fundoscope.bundles.read import Runtime
 from fundoscope.evaluation.likeness import LikenessReference
 from fundoscope.findings import (
     ROP_COLUMNS,
@@ -50,9 +51,11 @@ class RopGrader:
     columns = ROP_COLUMNS
 
     @classmethod
-    def open(cls, bundle: str | Path, allow_simulated: bool = False, dicom: bool = False) -> RopGrader:
+    def open(
+        cls, bundle: str | Path, allow_simulated: bool = False, dicom: bool = False, runtime: Runtime = "onnxruntime"
+    ) -> RopGrader:
         """The grader of a shipped bundle's name, or of a bundle's folder."""
-        return cls(open_bundle(bundle), allow_simulated, dicom=dicom)
+        return cls(open_bundle(bundle, runtime=runtime), allow_simulated, dicom=dicom)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -66,9 +69,11 @@ class RopGrader:
         return BundleIdentity.from_card(card.name, card.created, card.model_dump_json())
 
     @property
-    def options(self) -> Mapping[str, bool]:
+    def options(self) -> Mapping[str, bool | str]:
         """Options that change the answers, or what is written."""
-        return {"allow_simulated": self.allow_simulated} | ({"dicom": True} if self.dicom else {})
+        runtime = self.bundle.runtime
+        other = {} if runtime == "onnxruntime" else {"runtime": runtime}
+        return {"allow_simulated": self.allow_simulated} | ({"dicom": True} if self.dicom else {}) | other
 
     @property
     def doubts(self) -> tuple[str, ...]:
