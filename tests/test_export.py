@@ -121,7 +121,11 @@ def test_the_runtime_is_taken_from_a_folder_or_an_archive_and_nothing_else(small
     with pytest.raises(UsageError, match=f"{name} is not that of version"):
         web_files.read_onnxruntime_web(folder, print)
     (folder / "dist" / name).unlink()
-    for given, cause in ((folder, f"holds no {name}"), (tmp_path / "none", "no such file"), (folder / "dist", "npm pack")):
+    for given, cause in (
+        (folder, f"holds no {name}"),
+        (tmp_path / "none", "no such file"),
+        (folder / "dist", "npm pack"),
+    ):
         with pytest.raises(UsageError, match=cause):
             web_files.read_onnxruntime_web(given, print)
     archive.write_bytes(b"no archive")
@@ -156,7 +160,10 @@ def test_the_page_comes_with_its_modules_and_its_words_in_both_languages(small_r
 
 def test_without_openvino_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    for words in (["bundle", "selftest", "--runtime", "openvino"], ["bundle", "export", str(tmp_path / "o"), "--to", "openvino"]):
+    for words in (
+        ["bundle", "selftest", "--runtime", "openvino"],
+        ["bundle", "export", str(tmp_path / "o"), "--to", "openvino"],
+    ):
         result = CliRunner().invoke(app, words)
         assert isinstance(result.exception, MissingExtraError) and "fundoscope[openvino]" in str(result.exception)
     result = CliRunner().invoke(app, ["rop", "screen", "a.png", "--json", "--runtime", "openvin"])

@@ -67,7 +67,11 @@ def node(packages, folder, *photographs, measures=False):
 def photographs(tmp_path_factory):
     """Fifty simulated eyes as JPEG of every kind and PNG, among them large, dark, blurred, turned, framed and doubled ones."""
     out, paths = tmp_path_factory.mktemp("photographs"), []
-    samplings = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    samplings = [
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
     for number in range(50):
         disease = ("normal", "treatment-requiring")[number // 2 % 2]
         pixels = infants.infant(number, disease=disease, size=640).pixels

@@ -166,16 +166,7 @@ def compare_golden(
     folder: Path, card: BaseCard, opened: Mapping[str, Bundle | NickingBundle], runtime: Runtime
 ) -> SelfTest:
     """Compare networks, opened on a runtime, by the names of their files with the golden vectors of a verified bundle."""
-    if GOLDEN_FILE not in card.files:
-        raise BundleError(
-            f"bundle '{card.name}' at {folder} holds no golden vectors. Add them: fundoscope bundle selftest {folder} --add."
-        )
-    try:
-        vectors = GoldenVectors.model_validate_json(checked_bytes(folder, GOLDEN_FILE, card))
-    except ValidationError as error:
-        raise BundleError(
-            f"{folder / GOLDEN_FILE} does not fit its schema: {error.errors()[0]['msg']}. {_REMAKE}"
-        ) from error
+    vectors = _read_vectors(folder, card)
     test = SelfTest()
     same = vectors.processor == describe_processor()
     here = f"{runtime_name(runtime)} on {describe_processor()}"
@@ -197,6 +188,26 @@ def compare_golden(
             if isinstance(network, Bundle):
                 _compare_decision(test, picture, file, network, found["logits"], PROBABILITY if equal else 1.0)
     return test
+
+
+def golden_inputs(folder: Path) -> list[NDArray[np.float32]]:
+    """Network input of each golden picture of a bundle, as it is made here."""
+    card = verify(folder)
+    pictures = _read_vectors(folder, card).pictures
+    return [_tensor(card, each.kind, checked_bytes(folder, each.file, card), each.file) for each in pictures]
+
+
+def _read_vectors(folder: Path, card: BaseCard) -> GoldenVectors:
+    if GOLDEN_FILE not in card.files:
+        raise BundleError(
+            f"bundle '{card.name}' at {folder} holds no golden vectors. Add them: fundoscope bundle selftest {folder} --add."
+        )
+    try:
+        return GoldenVectors.model_validate_json(checked_bytes(folder, GOLDEN_FILE, card))
+    except ValidationError as error:
+        raise BundleError(
+            f"{folder / GOLDEN_FILE} does not fit its schema: {error.errors()[0]['msg']}. {_REMAKE}"
+        ) from error
 
 
 _REMAKE = "Make them anew: fundoscope bundle selftest BUNDLE --add."

@@ -40,10 +40,16 @@ FILES = {
 PAGE_WORDS = {
     "title": gettext_noop("Screening for retinopathy of prematurity"),
     "research": gettext_noop("Research use only"),
-    "lead": gettext_noop("Photographs of infants' eyes are judged by this page itself, on this computer. Nothing leaves it: not a photograph, not a name, not an answer."),
+    "lead": gettext_noop(
+        "Photographs of infants' eyes are judged by this page itself, on this computer. Nothing leaves it: not a photograph, not a name, not an answer."
+    ),
     "loading": gettext_noop("Loading the networks, then trying them on known pictures ..."),
-    "ready": gettext_noop("Ready. The networks give their makers' answers on this computer: {n} comparisons with known pictures agree."),
-    "faults": gettext_noop("This browser does not give the makers' answers, so nothing is judged here: {fault}. Use another browser."),
+    "ready": gettext_noop(
+        "Ready. The networks give their makers' answers on this computer: {n} comparisons with known pictures agree."
+    ),
+    "faults": gettext_noop(
+        "This browser does not give the makers' answers, so nothing is judged here: {fault}. Use another browser."
+    ),
     "broken": gettext_noop("The page cannot work: {reason}. Serve its whole folder again, and use a current browser."),
     "drop": gettext_noop("Drop photographs here"),
     "or": gettext_noop("or"),
@@ -58,7 +64,9 @@ PAGE_WORDS = {
     "probability": gettext_noop("Probability of ROP"),
     "quality": gettext_noop("Quality"),
     "reason": gettext_noop("Reason"),
-    "excludes": gettext_noop("A negative answer excludes nothing: it is said of this view of the eye alone. No one's care may rest on what this page says."),
+    "excludes": gettext_noop(
+        "A negative answer excludes nothing: it is said of this view of the eye alone. No one's care may rest on what this page says."
+    ),
     "end_suspect": gettext_noop("ROP suspected"),
     "end_nothing": gettext_noop("no ROP seen"),
     "end_rejected": gettext_noop("refused, not graded"),
@@ -68,7 +76,9 @@ PAGE_WORDS = {
     "count_nothing": gettext_noop("no ROP seen"),
     "count_rejected": gettext_noop("rejected"),
     "count_failed": gettext_noop("failed"),
-    "unlike": gettext_noop("These photographs look unlike those that the networks learnt from: {beyond} of {all} lie further away than 95 % of those do. The threshold may not hold for them."),
+    "unlike": gettext_noop(
+        "These photographs look unlike those that the networks learnt from: {beyond} of {all} lie further away than 95 % of those do. The threshold may not hold for them."
+    ),
     "about": gettext_noop("About these answers"),
     "fact_bundle": gettext_noop("Bundle"),
     "fact_for": gettext_noop("For"),
