@@ -74,6 +74,7 @@ WRITES = {
     "dicom deidentify": ("deidentified.csv", "photographs/a.dcm"),
     "dicom echo": (),
     "dicom send": (),
+    "dicom fetch": (),  # --into: what lies there stays
     "dicom listen": (),  # --into: what lies there stays
     "bundle export": ("bundle.json", "README.md", "SHA256SUMS", "quality_table.json"),
     "bundle show": (),
@@ -141,6 +142,7 @@ READS_ONLY = {
     "bundle verify",
     "dicom echo",
     "dicom send",
+    "dicom fetch",
     "dicom listen",
     "doctor",
     "rop due",

@@ -1,7 +1,8 @@
 """Install the Debian packages that the tests of services need, then run those tests: `make test-services`.
 
-A browser walks through the reading room, PostgreSQL carries the tests of the reading room once more, DCMTK sends and stores. Where a
-package cannot be installed (no Debian, no right to, no network), its tests are left out and said so; with CI set that is a failure.
+A browser walks through the reading room, PostgreSQL carries the tests of the reading room once more, DCMTK sends and stores, Orthanc
+is the PACS of a hospital. Where a package cannot be installed (no Debian, no right to, no network), its tests are left out and said so;
+with CI set that is a failure. Debian's Orthanc listens on all addresses as soon as it is installed: it is switched off again.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ PACKAGES: dict[str, Callable[[], bool]] = {
     "chromium": lambda: bool(shutil.which("chromium")),
     "postgresql": lambda: any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or bool(shutil.which("initdb")),
     "dcmtk": lambda: bool(shutil.which("storescu")),
+    "dicom3tools": lambda: bool(shutil.which("dciodvfy")),
+    "orthanc": lambda: bool(shutil.which("Orthanc")),
+    "orthanc-dicomweb": lambda: Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so").exists(),
     "fonts-wqy-microhei": _has_chinese_letters,
 }
 
@@ -42,6 +46,8 @@ def install_missing() -> list[str]:
             subprocess.run([*prefix, "apt-get", "update", "-qq"], env=environment)
             command = [*prefix, "apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
             subprocess.run(command, env=environment, stdout=subprocess.DEVNULL)
+            if "orthanc" in missing and shutil.which("systemctl"):
+                subprocess.run([*prefix, "systemctl", "disable", "--now", "orthanc"], stderr=subprocess.DEVNULL)
     return [name for name in missing if not PACKAGES[name]()]
 
 

@@ -270,3 +270,60 @@ def _dicom_files(named: list[Path]) -> list[Path]:
 def _has_preamble(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
+
+
+@app.command()
+def fetch(
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="DICOMweb of a PACS, such as https://pacs.example.org/dicom-web.")
+    ],
+    into: Annotated[Path, typer.Option(help="Folder for the photographs, STUDY/INSTANCE.dcm; what lies there stays.")],
+    days: Annotated[int, typer.Option(help="How many days back studies are searched.", min=1, max=36500)] = 2,
+    modality: Annotated[
+        list[str] | None, typer.Option(help="Of the series that are searched; may be repeated. OP unless told.")
+    ] = None,
+    user: Annotated[str, typer.Option(help="Who we are there.")] = "",
+    password_file: Annotated[Path | None, typer.Option(help="File whose first line is the password of --user.")] = None,
+    authority: Authority = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch photographs of the last days from a PACS by DICOMweb (QIDO, WADO). Those that lie in the folder are not fetched again.
+
+    Exit codes: 0 all that were found are there, 1 some are not, each with the reason, or the PACS does not answer, 2 the call is wrong,
+    4 a photograph could not be written.
+    """
+    from datetime import date, timedelta
+
+    from fundoscope.cli.console import Console
+    from fundoscope.errors import need
+    from fundoscope.outputs import make_folder, written_whole
+
+    need("pydicom", "dicomweb_client", what="fundoscope dicom", extra="dicom")
+    from fundoscope.server.dicom.web import DicomwebConnection, DicomwebError, DicomwebServer, FoundInstance
+
+    files = {"authority": authority, "certificate": certificate, "key": key}
+    server = DicomwebServer.choose(url, user, password_file, **files)
+    console, connection, today = Console(quiet), DicomwebConnection(server), date.today()
+    found: dict[str, FoundInstance] = {}
+    for each in modality or ["OP"]:
+        for study in connection.find_studies(today - timedelta(days=days - 1), today + timedelta(days=1), each):
+            found |= {one.sop_instance: one for one in connection.find_photographs(study.study, each) if one.is_named}
+    make_folder(into)
+    wanted = {one: into / one.study / f"{one.sop_instance}.dcm" for one in found.values()}
+    new = {one: path for one, path in wanted.items() if not path.exists()}
+    console.header(found=len(found), new=len(new), into=into)
+    lost = 0
+    for one, path in console.follow(new.items(), len(new), "photographs"):
+        try:
+            content = connection.fetch(one)
+        except DicomwebError as error:
+            print(f"{one.sop_instance}: {error}")
+            lost += 1
+            continue
+        make_folder(path.parent)
+        with written_whole(path) as beside:
+            beside.write_bytes(content)
+    console.say(f"fetched: {len(new) - lost} of {len(new)}")
+    raise typer.Exit(1 if lost else 0)

@@ -7,6 +7,7 @@ computer's surroundings is used.
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,11 +18,11 @@ from typing import Annotated, Any, Literal
 
 import requests
 from dicomweb_client.web import DICOMwebClient
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from fundoscope.errors import FundoscopeError
+from fundoscope.errors import FundoscopeError, UsageError
 from fundoscope.imaging.dicom_header import PHOTOGRAPH_CLASSES
 from fundoscope.languages import gettext as _
 
@@ -80,6 +81,26 @@ class DicomwebServer(BaseModel):
     def __str__(self) -> str:
         return self.url
 
+    @classmethod
+    def choose(cls, url: str, user: str, password_file: Path | None, **files: Path | None) -> DicomwebServer:
+        """The server of a call; raises `UsageError` for an address that is none, and for files that cannot be used."""
+        for name, file in {"password-file": password_file, **files}.items():
+            if file is not None and not file.is_file():
+                raise UsageError(f"--{name} {file}: there is no such file. Name the file, or leave the option out.")
+        if bool(files.get("certificate")) != bool(files.get("key")):
+            raise UsageError("--certificate: a certificate and its key go together. Give both or none.")
+        if bool(user) != bool(password_file):
+            raise UsageError("--user: a user and the file of the password go together. Give both or none.")
+        try:
+            password = password_file.read_text(encoding="utf-8").splitlines()[0] if password_file else ""
+            return cls(url=url, user=user, password=password, **files)
+        except (OSError, UnicodeDecodeError, IndexError) as error:
+            raise UsageError(
+                f"--password-file {password_file}: cannot be read. Write the password into its first line."
+            ) from error
+        except ValidationError as error:
+            raise UsageError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+
 
 @dataclass(frozen=True, slots=True)
 class FoundInstance:
@@ -89,6 +110,13 @@ class FoundInstance:
     series: str
     sop_instance: str
     sop_class: str = ""
+
+    @property
+    def is_named(self) -> bool:
+        """Whether study and instance are UIDs, which can be names of files."""
+        return all(
+            re.fullmatch(r"[0-9]+(\.[0-9]+)*", uid) and len(uid) <= 64 for uid in (self.study, self.sop_instance)
+        )
 
 
 @dataclass(frozen=True, slots=True)
