@@ -93,7 +93,7 @@ class DicomwebServer(BaseModel):
             raise UsageError("--user: a user and the file of the password go together. Give both or none.")
         try:
             password = password_file.read_text(encoding="utf-8").splitlines()[0] if password_file else ""
-            return cls(url=url, user=user, password=password, **files)
+            return cls.model_validate({"url": url, "user": user, "password": password, **files})
         except (OSError, UnicodeDecodeError, IndexError) as error:
             raise UsageError(
                 f"--password-file {password_file}: cannot be read. Write the password into its first line."
