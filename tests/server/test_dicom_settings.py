@@ -119,10 +119,21 @@ def test_the_button_tells_why_a_place_does_not_answer(room, site, sign_in, tmp_p
         assert not answer["answers"] and "nothing answers there" in answer["trouble"]
     page = boss.post("/settings/dicom/destinations/1/test")
     assert "nothing answers there" in page.text and page.url.path == "/settings/dicom/destinations/1"
-    for folder, answers in ((tmp_path, True), (tmp_path / "gone", False)):
+    (tmp_path / "camera").mkdir()
+    for folder, answers in ((tmp_path / "camera", True), (tmp_path / "gone", False)):
         values = {"name": folder.name, "site_id": site.id, "kind": "folder", "folder": str(folder)}
         number = boss.post("/v1/dicom/sources", json=values).json()["id"]
         assert boss.post(f"/v1/dicom/sources/{number}/test").json()["answers"] is answers
+
+
+def test_the_rooms_own_files_are_never_watched(room, site, sign_in):
+    boss, own = sign_in("administrator"), room.settings.data
+    for folder in (own, own / "photographs", own.parent, own / ".." / own.name):
+        answer = boss.post(
+            "/v1/dicom/sources", json={"name": "P", "site_id": site.id, "kind": "folder", "folder": str(folder)}
+        )
+        assert (answer.status_code, answer.json()["field"]) == (422, "folder"), folder
+    assert rows(room, DicomSource) == []
 
 
 def test_without_the_packages_it_says_which_to_install(room, site, sign_in, monkeypatch):

@@ -2,10 +2,12 @@
 
 import io
 import json
+import ssl
 import threading
 import time
-from datetime import date
+from datetime import date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 
 import dicom_files as made
 import pytest
@@ -13,6 +15,10 @@ import pytest
 pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("dicomweb_client")
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from typer.testing import CliRunner
 
 from fundoscope.cli.main import app
@@ -31,7 +37,7 @@ FILE = made.encode(made.dataset(SOPInstanceUID="2.25.1"), made.photograph(24, 32
 class FakePacs:
     """Answers what it is told to: `routes` are functions of a path's query, by method and path; `asked` is what came."""
 
-    def __init__(self):
+    def __init__(self, certificate=None):
         self.routes, self.asked = {}, []
         pacs = self
 
@@ -55,7 +61,11 @@ class FakePacs:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/dicom-web"
+        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self.server.server_port}/dicom-web"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def say(self, method, path, content, status=200, kind="application/dicom+json"):
@@ -207,6 +217,32 @@ def test_what_is_too_large_too_slow_or_no_dicom_is_told(pacs):
         pacs.say("GET", "/studies", b"", status)
         with pytest.raises(DicomwebError, match=told):
             connect(pacs).try_out()
+
+
+def test_a_certificate_is_believed_only_from_its_authority(tmp_path, monkeypatch):
+    key, name = (
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "pacs")]),
+    )
+    here = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    made = x509.CertificateBuilder(
+        name, name, key.public_key(), 1, datetime(2026, 1, 1), datetime(2099, 1, 1)
+    ).add_extension(here, False)
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), True).sign(key, hashes.SHA256())
+    pem = tmp_path / "both.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem.write_bytes(made.public_bytes(Encoding.PEM) + private)
+    pacs = FakePacs(pem)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))  # the surroundings decide nothing
+    try:
+        pacs.say("GET", "/studies", [])
+        with pytest.raises(DicomwebError, match="certificate is not believed"):
+            connect(pacs).try_out()
+        assert connect(pacs, authority=pem).try_out() == 0
+        with pytest.raises(DicomwebError, match="TLS"):
+            connect(pacs, authority=tmp_path / "gone.pem").try_out()
+    finally:
+        pacs.server.shutdown()
 
 
 @pytest.mark.parametrize("url", ["", "pacs", "ftp://pacs/x", "http://u:p@pacs/x", "http://pacs/x?y", "http://"])

@@ -16,6 +16,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path, PurePosixPath
@@ -111,8 +112,7 @@ def look_into_folder(
 def _find_unchanged(folder: Path, known: dict[str, tuple[int, int, float]]) -> list[_Waiting]:
     """The files of a folder by their path, each with the time since which it has not changed; `known` is brought up to date."""
     moment, found, there = time.monotonic(), [], {}
-    for path in _walk(folder):
-        state = path.lstat()
+    for path, state in _walk(folder):
         place = PurePosixPath(path.relative_to(folder).as_posix())
         before = known.get(str(place))
         since = before[2] if before and before[:2] == (state.st_size, state.st_mtime_ns) else moment
@@ -125,8 +125,11 @@ def _find_unchanged(folder: Path, known: dict[str, tuple[int, int, float]]) -> l
     return found
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Whole files below a folder in the order of their names; links, and what systems keep for themselves, are passed over."""
+def _walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Files below a folder in the order of their names, with their state.
+
+    Links, what systems keep for themselves, and a file that has just gone are passed over.
+    """
     for top, names, files in os.walk(folder):
         here = Path(top)
         names[:] = sorted(
@@ -138,8 +141,10 @@ def _walk(folder: Path) -> Iterator[Path]:
             path = here / name
             if name.lower() in SYSTEM_FILES or is_hidden(name):
                 continue
-            if stat.S_ISREG(path.lstat().st_mode):
-                yield path
+            with suppress(FileNotFoundError):
+                state = path.lstat()
+                if stat.S_ISREG(state.st_mode):
+                    yield path, state
 
 
 def _find_broken(paths: Sequence[Path], limits: UploadLimits) -> dict[Path, str]:
@@ -163,8 +168,11 @@ def _take(room: Room, source: DicomSource, waiting: list[_Waiting]) -> list[tupl
     with uploads.incoming_folder(room.settings) as incoming:
         for number, one in enumerate(waiting):
             copy = incoming / str(number)
-            shutil.copyfile(one.path, copy, follow_symlinks=False)
-            state = one.path.lstat()
+            try:
+                shutil.copyfile(one.path, copy, follow_symlinks=False)
+                state = one.path.lstat()
+            except FileNotFoundError:
+                continue
             if (state.st_size, state.st_mtime_ns) != (one.size, one.changed):
                 continue
             size, digest = sources.file_digest(copy)
@@ -225,5 +233,6 @@ def _put_away(folder: Path, one: _Waiting, outcome: ArrivalOutcome) -> None:
         number += 1
         target = target.with_name(f"{one.path.stem}-{number}{one.path.suffix}")
     if outcome.outcome == "refused":
-        target.with_name(f"{target.name}.txt").write_text(f"{outcome.reason}\n", encoding="utf-8")
-    one.path.replace(target)
+        target.with_name(f"{target.name}.txt").write_text(f"{outcome.reason}\n", encoding="utf-8", errors="replace")
+    with suppress(FileNotFoundError):
+        one.path.replace(target)

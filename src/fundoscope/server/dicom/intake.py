@@ -17,6 +17,7 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from fundoscope.errors import printable
 from fundoscope.imaging import DicomHeader
 from fundoscope.languages import gettext as _
 from fundoscope.languages import kept_text, translate_kept
@@ -241,7 +242,7 @@ def _find_patient(session: Session, intake: Intake, code: str, header: DicomHead
     if not intake.adds_patients:
         raise InvalidError(
             _("The room knows no patient {code}. Add the patient, or check the number, and bring it again.").format(
-                code=code[:64]
+                code=printable(code[:64])
             )
         )
     values = {"site_id": intake.site_id, "kind": intake.patients, "code": code}

@@ -312,6 +312,11 @@ def _with_objects(session: Session, rows: Sequence[Job]) -> list[Sending]:
     return [Sending(job, places[job.payload["destination"]], taken.get(job.id, ())) for job in rows]
 
 
+def has_destination(session: Session, site_id: int) -> bool:
+    """Whether answers to exams of a site are sent anywhere."""
+    return session.scalar(select(DicomDestination.id).where(DicomDestination.site_id == site_id).limit(1)) is not None
+
+
 def count_troubled(session: Session, caller: Caller) -> int:
     """How many answers of the caller's sites were given up, or were tried and wait."""
     query = select(func.count()).select_from(Job).where(

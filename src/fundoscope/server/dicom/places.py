@@ -191,7 +191,7 @@ def add_place(
 ) -> Row:  # fmt: skip
     """Add a destination or a source."""
     caller.require(Role.ADMINISTRATOR)
-    _check_place(session, model, values, None)
+    _check_place(session, settings, model, values, None)
     row = model(created_by=caller.user_id, created_via=caller.via, **values.model_dump(exclude={"password"}))
     row.password = seal(settings, values.password)
     session.add(row)
@@ -211,7 +211,7 @@ def change_place(
     """
     caller.require(Role.ADMINISTRATOR)
     row = find_place(session, caller, model, number)
-    _check_place(session, model, values, row)
+    _check_place(session, settings, model, values, row)
     moved = (row.url, row.user) != (values.url, values.user)
     if row.password and moved and not values.password and values.url and values.user:
         raise InvalidError(_("The address or the user changes. Enter the password again."), "password")
@@ -230,7 +230,7 @@ def change_place(
 
 
 def _check_place(
-    session: Session, model: type[Row], values: DestinationValues | SourceValues, row: Row | None
+    session: Session, settings: ServerSettings, model: type[Row], values: DestinationValues | SourceValues, row: Row | None
 ) -> None:  # fmt: skip
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
@@ -240,6 +240,12 @@ def _check_place(
         raise InvalidError(
             _("There is no site {number}. Choose sites of the list.").format(number=values.site_id), "site_id"
         )
+    if isinstance(values, SourceValues) and values.kind == "folder":
+        watched, own = Path(values.folder).resolve(), settings.data.resolve()
+        if watched.is_relative_to(own) or own.is_relative_to(watched):
+            raise InvalidError(
+                _("This folder holds the room's own files, or lies among them. Take another one."), "folder"
+            )
     if row is not None and row.site_id != values.site_id:
         raise InvalidError(_("What was sent and found belongs to its site. Add another one for that site."), "site_id")
     taken = session.scalar(select(model.id).where(model.site_id == values.site_id, model.name == values.name))

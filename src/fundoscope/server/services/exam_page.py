@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from fundoscope.languages import translate_kept
+from fundoscope.server.dicom import outbox
 from fundoscope.server.models import EYES, VIEWS, Exam, ExamPhotograph, Grading, Patient, Site
 from fundoscope.server.permissions import CLINICAL, Caller
 from fundoscope.server.services import exams, uploads
@@ -37,7 +38,7 @@ class ExamPage:
 
     `unplaced` are photographs whose eye or view is not known; `guesses` counts those whose guess may be confirmed; `to_repeat` and
     `missing` are the cells that are still to be taken. `pictured` are photographs of which there are pictures; `version` as in
-    `count_progress`.
+    `count_progress`; `answers_leave` is whether answers to exams of the site are sent to a PACS.
     """
 
     exam: Exam
@@ -54,6 +55,7 @@ class ExamPage:
     version: str
 
     is_clinical: bool
+    answers_leave: bool
 
     @property
     def is_open(self) -> bool:
@@ -101,7 +103,7 @@ def describe_exam(session: Session, caller: Caller, exam_id: int) -> ExamPage:
         withdrawn=tuple(each for each in photographs if each.state == "withdrawn"),
         counts=_count(photographs), guesses=len(guesses),
         pictured=frozenset(session.scalars(pictured)), version=count_progress(session, exam)["version"],
-        is_clinical=caller.role in CLINICAL,
+        is_clinical=caller.role in CLINICAL, answers_leave=outbox.has_destination(session, exam.site_id),
         may_change=caller.role in CLINICAL and exam.state in ("open", "to_read", "read"),
     )  # fmt: skip
 
