@@ -38,6 +38,7 @@ from fundoscope.server.models import (
 )
 from fundoscope.server.services import audit, judging
 from fundoscope.server.services.exams import NewPatientOfExam, move_exam
+from fundoscope.server.services.patients import Reason, unmerge_patients
 from fundoscope.server.settings import ServerSettings, UploadLimits, read_settings
 
 TODAY = date.today()
@@ -333,12 +334,19 @@ def test_an_order_that_is_given_to_another_patient_takes_its_exam_there(room, ta
     last = rows(room, Patient)[2]
     assert rows(room, Exam)[0].patient_id == last.id and rows(room, Patient)[1].merged_into is None  # another person
     right = make_patient(code="right", birth_date=None)
+    nurse = sign_in("technician").caller
     with room.database.transaction() as session:
-        move_exam(
-            session,
-            sign_in("technician").caller,
-            exam.id,
-            NewPatientOfExam(patient_id=right.id, why="looked at the band"),
-        )
+        move_exam(session, nurse, exam.id, NewPatientOfExam(patient_id=right.id, why="looked at the band"))
     (found,) = take(order(PatientID="9", PatientName="Li^Ming=李^明", PatientBirthDate="20260203"))
     assert found.outcome == "known" and rows(room, Exam)[0].patient_id == right.id  # what a person put right stays
+
+
+def test_a_merge_that_a_person_has_undone_is_not_made_again(room, take, sign_in, make_patient):
+    other = make_patient(code="EMERGENCY-1", birth_date=None, gestational_age=None)
+    told = order(OtherPatientIDs=["EMERGENCY-1"])
+    take(told)
+    boss = sign_in("administrator").caller
+    with room.database.transaction() as session:
+        unmerge_patients(session, boss, other.id, Reason(why="twins"))
+    assert [one.outcome for one in take(told)] == ["known"]
+    assert {each.code: each.merged_into for each in rows(room, Patient)} == {"EMERGENCY-1": None, "4711": None}

@@ -229,6 +229,8 @@ def _find_held(session: Session, site_id: int, code: str, found: Sequence[Sorted
     held = {
         row.sop_instance: row.exam_id for row in session.execute(query.where(ExamPhotograph.sop_instance.in_(uids)))
     }
+    if not digests:
+        return held
     own = query.join(Exam, Exam.id == ExamPhotograph.exam_id).join(Patient, Patient.id == Exam.patient_id)
     rows = session.execute(own.where(ExamPhotograph.digest.in_(digests), Patient.code == code))
     return held | {row.digest: row.exam_id for row in rows}

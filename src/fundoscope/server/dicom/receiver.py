@@ -254,6 +254,9 @@ class _Server(ThreadedAssociationServer):
     budget = 1 << 31
     daemon_threads = True
 
+    def service_actions(self) -> None:
+        """Nothing: the base class would sweep the whole memory several times a minute."""
+
     def get_request(self) -> tuple[socket.socket, Any]:
         """A connection, before TLS."""
         assert self.socket is not None

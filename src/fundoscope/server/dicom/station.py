@@ -15,9 +15,11 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from types import FrameType
@@ -41,6 +43,7 @@ from fundoscope.server.services.uploads import SentFile
 from fundoscope.server.settings import ServerSettings, read_settings
 from fundoscope.server.worker import PIPED
 
+_SITE_SECONDS = 10.0  # until the site of the settings is looked for anew
 _MOST_REFUSED = 10_000  # that are remembered, so that one that is sent again and again has one line in the log
 
 _log = logging.getLogger(__name__)
@@ -55,21 +58,26 @@ class RoomKeeper:
         self._settings = room.settings.receiver
         self._tell = tell
         self._refused: OrderedDict[str, None] = OrderedDict()
+        self._intake: Intake | None = None
+        self._find_again = 0.0
 
     def __call__(self, received: ReceivedObject) -> None:
         """Keep the photograph and write it down; raises `RefusedObject` with the reason where it cannot be taken."""
         settings = self._settings
-        intake = find_intake(
-            self._room, settings.site, settings.patients, settings.issuer, settings.adds_patients,
-            who=f"{received.caller} by C-STORE", address=received.address,
-        )  # fmt: skip
-        if intake is None:
+        if time.monotonic() >= self._find_again:
+            self._intake = find_intake(
+                self._room, settings.site, settings.patients, settings.issuer, settings.adds_patients
+            )
+            self._find_again = time.monotonic() + _SITE_SECONDS
+        if self._intake is None:
+            self._find_again = 0.0
             raise RefusedObject(OUT_OF_RESOURCES, "the receiver belongs to no site yet: see its settings")
+        intake = replace(self._intake, who=f"{received.caller} by C-STORE", address=received.address)
         with uploads.incoming_folder(self._room.settings) as folder:
             file = folder / "received.dcm"
             file.write_bytes(received.data)
             uid = received.header.sop_instance
-            sent = SentFile(f"{uid}.dcm", file, len(received.data), received.digest)
+            sent = SentFile(f"{uid}.dcm", file, len(received.data), received.digest, received.header)
             (found,) = take_photographs(self._room, intake, [ArrivedFile(sent)], folder)
         if found.outcome == "refused":
             self._write_refusal(intake, uid)

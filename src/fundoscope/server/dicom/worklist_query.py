@@ -24,7 +24,7 @@ from fundoscope.server.dicom.intake import Intake, find_known, patient_code, pat
 from fundoscope.server.dicom.peers import PeerError, associate
 from fundoscope.server.dicom.settings import DimsePeer
 from fundoscope.server.errors import InvalidError, ServerError
-from fundoscope.server.models import Exam, ExamPhotograph, Patient
+from fundoscope.server.models import Correction, Exam, ExamPhotograph, Patient
 from fundoscope.server.room import Room
 from fundoscope.server.services import exams, patients
 from fundoscope.server.services.exams import ExamChanges, NewExam, NewPatientOfExam
@@ -205,13 +205,16 @@ def _put_identity_right(session: Session, intake: Intake, patient: Patient, head
 def _merge_other(session: Session, intake: Intake, patient: Patient, number: str, issuer: str, why: str) -> bool:
     """Merge the patient who has one of the other numbers into this one; whether there was one.
 
-    Days of birth that contradict each other are believed more: such patients stay two.
+    Days of birth that contradict each other are believed more: such patients stay two. So do those whom a person has parted again.
     """
     code = number if issuer in ("", intake.issuer) else f"{number} ({issuer})"
     other = patients.find_by_code(session, intake.caller, intake.site_id, code)
     if other is None or other.id == patient.id or other.merged_into is not None or other.kind != patient.kind:
         return False
     if None not in (other.birth_date, patient.birth_date) and other.birth_date != patient.birth_date:
+        return False
+    lines = Correction.subject == "patient", Correction.subject_id == other.id, Correction.field == "merged_into"
+    if session.scalar(select(Correction.id).where(*lines, Correction.after == "").limit(1)) is not None:
         return False
     patients.merge_patients(session, intake.caller, other.id, Merging(into=patient.id, why=why))
     return True

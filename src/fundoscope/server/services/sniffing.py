@@ -66,8 +66,8 @@ def is_archive(path: Path) -> bool:
         return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def sniff_photograph(path: Path, name: str, max_pixels: int) -> SniffedPhotograph:
-    """What a photograph's header tells.
+def sniff_photograph(path: Path, name: str, max_pixels: int, known: DicomHeader | None = None) -> SniffedPhotograph:
+    """What a photograph's header tells; `known` is that of a DICOM file, where it was read already.
 
     Raises `PhotographError` for what is no photograph or more than one thing at once, is cut short, or has too many pixels.
     """
@@ -81,14 +81,14 @@ def sniff_photograph(path: Path, name: str, max_pixels: int) -> SniffedPhotograp
     if b"%PDF-" in head[:_WITHIN] or _MARKUP.search(head, 0, _WITHIN) or _holds_archive(path):
         raise PhotographError(name, "is a photograph and another kind of document at once", _EXPORT)
     if kind == "DICOM":
-        return _sniff_dicom(path, name)
+        return _sniff_dicom(path, name, known)
     width, height = _read_size(path, kind, name, max_pixels)
     taken_at, camera = read_exif(path, [_HEADED[kind]]) if kind in ("JPEG", "PNG", "TIFF") else ("", "")
     return SniffedPhotograph(MEDIA_TYPES[kind], width, height, taken_at, camera)
 
 
-def _sniff_dicom(path: Path, name: str) -> SniffedPhotograph:
-    header = read_dicom_header(path, name)
+def _sniff_dicom(path: Path, name: str, known: DicomHeader | None) -> SniffedPhotograph:
+    header = known or read_dicom_header(path, name)
     if header.other_kind:
         raise PhotographError(name, f"is {header.other_kind}, and no photograph", "Send the photograph itself.")
     if header.frames > 1:

@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from fundoscope.errors import PhotographError
 from fundoscope.folders import is_hidden
+from fundoscope.imaging import DicomHeader
 from fundoscope.languages import gettext as _
 from fundoscope.languages import kept_text, translate_kept
 from fundoscope.outputs import flush_to_disk
@@ -81,6 +82,7 @@ class SentFile:
     file: Path
     size: int
     digest: str
+    header: DicomHeader | None = None  # of a DICOM file, where it was read already
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,7 @@ def sort_one(sent: SentFile, limits: UploadLimits) -> SortedFile:
         reason = _("It is larger than {most} MB. Export it smaller.").format(most=limits.file_bytes >> 20)
         return SortedFile(sent.name, refused=reason)
     try:
-        facts = sniff_photograph(sent.file, clean_name(sent.name), limits.pixels)
+        facts = sniff_photograph(sent.file, clean_name(sent.name), limits.pixels, sent.header)
     except PhotographError as error:
         return SortedFile(sent.name, refused=f"{_(error.cause)}. {_(error.remedy)}")
     guess, written = guess_place(sent.name), guess_place(facts.view)
