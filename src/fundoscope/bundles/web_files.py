@@ -156,7 +156,9 @@ def _members(data: bytes, name: str) -> dict[str, bytes]:
             files = {wanted: archive.extractfile(members[wanted]) for wanted in FILES if wanted in members}
             return {wanted: file.read() for wanted, file in files.items() if file is not None}
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise UsageError(f"--onnxruntime-web {name}: cannot be read as an archive ({type(error).__name__}). {_BY_HAND}") from error
+        raise UsageError(
+            f"--onnxruntime-web {name}: cannot be read as an archive ({type(error).__name__}). {_BY_HAND}"
+        ) from error
 
 
 def write_words(folder: Path) -> None:
