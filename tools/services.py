@@ -27,7 +27,7 @@ def _has_chinese_letters() -> bool:
 PACKAGES: dict[str, Callable[[], bool]] = {
     "chromium": lambda: bool(shutil.which("chromium")),
     "postgresql": lambda: any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or bool(shutil.which("initdb")),
-    "dcmtk": lambda: bool(shutil.which("storescu")),
+    "dcmtk": lambda: bool(shutil.which("dsrdump")),  # pynetdicom, too, installs a storescu
     "dicom3tools": lambda: bool(shutil.which("dciodvfy")),
     "orthanc": lambda: bool(shutil.which("Orthanc")),
     "orthanc-dicomweb": lambda: Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so").exists(),

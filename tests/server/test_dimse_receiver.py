@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -11,6 +12,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -30,6 +32,7 @@ from fundoscope.server.dicom.receiver import TRANSFER_SYNTAXES, FolderKeeper, Re
 from fundoscope.server.dicom.sender import send_by_dimse
 from fundoscope.server.dicom.settings import DimsePeer, ReceiverSettings, TlsFiles, choose_receiver
 
+DCMTK = shutil.which("storescu", path="/usr/bin:/usr/local/bin")  # pynetdicom installs a program of the same name
 JPEG, LOSSLESS_2000, RLE = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.5"
 
 
@@ -305,8 +308,6 @@ def test_a_report_on_commitment_is_heard_by_the_receiver(listening):
 
 
 def test_syntaxes_are_those_that_are_read(make):
-    from pathlib import Path
-
     page = (Path(__file__).parents[2] / "docs" / "reference" / "dicom.md").read_text()
     table = page[page.index("| transfer syntax") : page.index("Colours: RGB")]
     documented = set()
@@ -315,6 +316,34 @@ def test_syntaxes_are_those_that_are_read(make):
         documented.add(base)
         documented |= {(base if base.endswith(".1.2") else base.rpartition(".")[0]) + each for each in more}
     assert documented == set(TRANSFER_SYNTAXES)
+
+
+@pytest.mark.services
+@pytest.mark.skipif(DCMTK is None, reason="dcmtk is not installed")
+def test_dcmtk_is_heard_and_hears_us(listening, make, tmp_path):
+    peer, folder, told = listening()
+    rgb = dicom_files.photograph(32, 32)
+    make(1), make(2, kind="capture"), make(3, syntax=JPEG, frames=[dicom_files.jpeg(rgb)], photometric="YBR_FULL_422")
+    where = ["-aec", "FUNDOSCOPE", "-aet", "DCMTK", peer.host, str(peer.port)]
+    assert subprocess.run([Path(DCMTK).with_name("echoscu"), *where], timeout=30).returncode == 0
+    subprocess.run([DCMTK, "-xy", *where, "--scan-directories", tmp_path / "out"], check=True, timeout=60)
+    assert sorted(path.name for path in folder.iterdir()) == ["2.25.1.dcm", "2.25.2.dcm", "2.25.3.dcm"]
+    assert {received.caller for _, received, _ in told} == {"DCMTK"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (theirs := tmp_path / "theirs").mkdir()
+    with subprocess.Popen(
+        [Path(DCMTK).with_name("storescp"), "-aet", "STORE", "+xa", "-od", theirs, str(port)]
+    ) as storescp:
+        store = DimsePeer(title="STORE", host="127.0.0.1", port=port, seconds=10)
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            done = send_by_dimse(store, sorted((tmp_path / "out").iterdir()))
+            if done[0].result == "stored":
+                break
+        storescp.terminate()
+    assert [one.result for one in done] == ["stored"] * 3 and len(list(theirs.iterdir())) == 3
 
 
 @pytest.mark.services

@@ -149,7 +149,7 @@ def _find_owner(intake: Intake, arrived: ArrivedFile, found: SortedFile) -> _Own
     day = taken if facts.header else arrived.day or taken or found.guess.day or arrived.file_day
     if day is None:
         raise InvalidError(_("Nothing says on which day it was taken. Add it by hand."))
-    return _Owner(code, day, facts.header.study if facts.header else "")
+    return _Owner(code, day, uploads.short_uid(facts.header.study) if facts.header else "")
 
 
 def patient_code(header: DicomHeader, issuer: str) -> str:
@@ -190,7 +190,7 @@ def _write(
     if new:
         first = next((each.facts.header for each in new if each.facts and each.facts.header), None)
         patient = _find_patient(session, intake, owner.code, first)
-        exam, remark = _find_exam(session, intake, patient, owner, first.accession[:64] if first else "")
+        exam, remark = _find_exam(session, intake, patient, owner, _accession(first))
         receipt = uploads.add_photographs(session, intake.caller, exam.id, new, room.settings.limits)
         for each, item in zip(new, receipt.items, strict=True):
             outcome = "taken" if item.outcome == "accepted" else item.outcome
@@ -210,8 +210,13 @@ def _write(
     ]
 
 
+def _accession(header: DicomHeader | None) -> str:
+    """The number of an order; blank where it holds what cannot be seen."""
+    return header.accession[:64] if header is not None and header.accession.isprintable() else ""
+
+
 def _uid(found: SortedFile) -> str:
-    return found.facts.header.sop_instance if found.facts and found.facts.header else ""
+    return uploads.short_uid(found.facts.header.sop_instance) if found.facts and found.facts.header else ""
 
 
 def _key(found: SortedFile) -> str:

@@ -30,7 +30,7 @@ from fundoscope.server.services import exams, patients
 from fundoscope.server.services.exams import ExamChanges, NewExam, NewPatientOfExam
 from fundoscope.server.services.inputs import check_input
 from fundoscope.server.services.patients import Merging, NewPatient, PatientChanges
-from fundoscope.server.services.uploads import names_differ
+from fundoscope.server.services.uploads import names_differ, short_uid
 from fundoscope.server.services.worklist import UNSIGNED
 
 WORKLIST = "1.2.840.10008.5.1.4.31"
@@ -157,7 +157,7 @@ def _take_order(session: Session, intake: Intake, order: ScheduledExam) -> Sched
     code = patient_code(header, intake.issuer)
     if not code:
         raise InvalidError(_("The order names no patient. Put it right in the hospital's system."))
-    if not (header.accession or header.study):
+    if not (header.accession.isprintable() and (header.accession or short_uid(header.study))):
         raise InvalidError(
             _("The order has neither an accession number nor a study. Put it right in the hospital's system.")
         )
@@ -233,7 +233,7 @@ def _find_ordered(session: Session, intake: Intake, order: ScheduledExam) -> Exa
         same = Exam.accession == order.header.accession[:64], Exam.scheduled_step == order.step
         if (found := session.scalar(query.where(*same))) is not None:
             return found
-    return session.scalar(query.where(Exam.study == order.header.study)) if order.header.study else None
+    return session.scalar(query.where(Exam.study == study)) if (study := short_uid(order.header.study)) else None
 
 
 def _add_ordered(session: Session, intake: Intake, patient: Patient, order: ScheduledExam) -> ScheduledOutcome:
@@ -250,5 +250,5 @@ def _add_ordered(session: Session, intake: Intake, patient: Patient, order: Sche
         exam = exams.add_exam(session, intake.caller, check_input(NewExam, values))
         outcome = "added"
     exam.accession, exam.scheduled_step = exam.accession or accession, order.step
-    exam.study = order.header.study if len(order.header.study) <= 64 else ""
+    exam.study = short_uid(order.header.study)
     return ScheduledOutcome(order, outcome, exam_id=exam.id)

@@ -301,7 +301,7 @@ def _add_one(session: Session, caller: Caller, exam: Exam, found: SortedFile, sh
         site_id=exam.site_id, exam_id=exam.id, digest=sent.digest, file_name=shown, file_bytes=sent.size,
         media_type=facts.media_type, width=facts.width, height=facts.height, eye=found.guess.eye, view=found.guess.view,
         taken_at=facts.taken_at or (found.guess.day.isoformat() if found.guess.day else ""), camera=facts.camera,
-        study=_short_uid(facts.header.study) if facts.header else "", sop_instance=_sop_instance(found),
+        study=short_uid(facts.header.study) if facts.header else "", sop_instance=_sop_instance(found),
         created_by=caller.user_id, created_via=caller.via,
     )  # fmt: skip
     session.add(photograph)
@@ -336,12 +336,12 @@ def _find_same(
 
 def _sop_instance(found: SortedFile) -> str:
     """The UID of a DICOM photograph; blank for a file of another kind."""
-    return _short_uid(found.facts.header.sop_instance) if found.facts and found.facts.header else ""
+    return short_uid(found.facts.header.sop_instance) if found.facts and found.facts.header else ""
 
 
-def _short_uid(uid: str) -> str:
-    """A UID; blank where it is longer than UIDs are."""
-    return uid if len(uid) <= _LONGEST_UID else ""
+def short_uid(uid: str) -> str:
+    """A UID; blank where it is longer than UIDs are, or holds what cannot be seen."""
+    return uid if len(uid) <= _LONGEST_UID and uid.isascii() and uid.isprintable() else ""
 
 
 def _remark(exam: Exam, found: SortedFile, elsewhere: int | None) -> str:
