@@ -373,6 +373,20 @@ def test_an_answer_settles_first_and_waits_for_a_destination_that_is_off(
     assert sendings(room)[0].state == "waiting" and pacs.stored == {}
 
 
+def test_answers_behind_one_that_found_nobody_are_not_tried(room, pacs, destination, photograph, judge, work):
+    destination(content="tool")
+    pacs.troubles = [DicomwebError("away")]
+    judge(photograph(1))
+    judge(photograph(2, PatientID="4712", StudyInstanceUID="2.25.2002"))
+    work()
+    first, second = sendings(room)
+    assert (first.attempts, second.attempts, second.error) == (1, 0, "") and pacs.stored == {}
+    assert second.run_after <= now() + timedelta(seconds=8)
+    room.away.clear()
+    make_due(room)
+    assert work() == 2 and {job.state for job in sendings(room)} == {"done"}
+
+
 def test_sending_again_by_hand(room, pacs, destination, photograph, judge, work, sign_in, other_site):
     destination(content="tool")
     pacs.troubles = [DicomwebError("away")] * 2

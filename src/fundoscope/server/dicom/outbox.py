@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 KIND, LANE = "dicom_send", "pacs"
 NOT_COMMITTED = "The PACS had taken it, and does not answer for it. It is sent again."
 _TOOL, _SIGNED = ("tool", "both"), ("signed", "both")
-_PRIORITY = 70  # behind photographs and reports
+_PRIORITY, _BY_HAND = 70, 10  # behind photographs and reports; in front, where somebody waits for it
 _LOOK_AGAIN = timedelta(minutes=5)  # of answers to a destination that is switched off
 
 
@@ -98,6 +98,10 @@ def send_answer(room: Room, job: jobs.TakenJob) -> jobs.WriteAnswer:
         wanted = _TOOL if job.payload["what"] == "tool" else _SIGNED
         if not destination.active or destination.content not in wanted:
             raise jobs.NotYetError(now() + _LOOK_AGAIN)
+        away = room.away.get(destination.id)
+        by_hand = session.get_one(Job, job.id).priority != _PRIORITY
+        if away is not None and away > now() and job.attempts == 1 and not by_hand:
+            raise jobs.NotYetError(away)  # those that were tried before find out when it is there again
         settled = _settled_at(session, room, job)
         if settled is not None and settled > now():
             raise jobs.NotYetError(settled)
@@ -182,6 +186,8 @@ def _send(
             for path, one in zip(paths, objects, strict=True):
                 path.write_bytes(one.file)
             outcomes = send_by_dimse(peer_of(room.settings, destination), paths, RoomReports(room.database))
+        if all(outcome.result == "not sent" and outcome.status is None for outcome in outcomes):
+            _note_away(room, destination)
         for one, outcome in zip(objects, outcomes, strict=True):
             if outcome.result == "stored" and outcome.commitment != "failed":
                 _note_taken(room, job, destination, one)
@@ -189,7 +195,12 @@ def _send(
                 refusals.append(_Refusal(one.kind, outcome.said))
         return refusals
     except FundoscopeError as error:  # no connection: what was taken before it broke is noted
+        _note_away(room, destination)
         return [*refusals, _Refusal("", str(error))]
+
+
+def _note_away(room: Room, destination: DicomDestination) -> None:
+    room.away[destination.id] = now() + timedelta(seconds=room.settings.traffic.first_wait_seconds)
 
 
 def _note_taken(room: Room, job: jobs.TakenJob, destination: DicomDestination, one: AnswerObject) -> None:
@@ -337,7 +348,10 @@ def send_again(session: Session, caller: Caller, job_id: int) -> Sending:
         raise ConflictError(_("The answer is being sent at this moment. Load the page again."))
     if job.state == "done":
         session.execute(delete(SentObject).where(SentObject.job_id == job.id))
-    values = {"state": "waiting", "attempts": 0, "run_after": now(), "finished_at": None, "lease_until": None}
+    values = {
+        "state": "waiting", "attempts": 0, "run_after": now(), "finished_at": None, "lease_until": None,
+        "priority": _BY_HAND,
+    }  # fmt: skip
     session.execute(update(Job).where(Job.id == job.id).values(values))
     jobs.wake_after_commit(session)
     audit.record(session, caller, "answer.again", "exam", sending.exam_id, job.site_id, job=job.id)

@@ -69,13 +69,17 @@ class WatchMemory:
 
 
 class SourceWatch:
-    """The thread of a worker that looks at sources. `on_taken` is told the number of each exam that got photographs."""
+    """The threads of a worker that look at sources, each at one: a PACS that is away holds up no camera.
+
+    `on_taken` is told the number of each exam that got photographs.
+    """
 
     def __init__(self, room: Room, on_taken: Callable[[int], None] = lambda _: None) -> None:
         self._room = room
         self._on_taken = on_taken
         self._stopped = threading.Event()
         self._memories: dict[int, WatchMemory] = defaultdict(WatchMemory)
+        self._looks: dict[int, threading.Thread] = {}
         self._thread = threading.Thread(target=self._run, name="sources", daemon=True)
 
     def start(self) -> None:
@@ -86,18 +90,29 @@ class SourceWatch:
         """Finish the photograph at hand, and end."""
         self._stopped.set()
         self._thread.join()
+        for thread in self._looks.values():
+            thread.join()
 
     def _run(self) -> None:
         while not self._stopped.wait(_CHECK_SECONDS):
             try:
+                self._looks = {number: thread for number, thread in self._looks.items() if thread.is_alive()}
                 for number in find_turns(self._room.database):
-                    if self._stopped.is_set():
-                        return
-                    if take_turn(self._room.database, number):
-                        for exam in look(self._room, number, self._memories[number], self._stopped.is_set).exams:
-                            self._on_taken(exam)
+                    if number not in self._looks and take_turn(self._room.database, number):
+                        thread = threading.Thread(
+                            target=self._look, args=(number,), name=f"source {number}", daemon=True
+                        )
+                        self._looks[number] = thread
+                        thread.start()
             except Exception:  # noqa: BLE001 - the database is away or busy; sources are looked at again
-                _log.exception("sources of photographs could not be looked at")
+                _log.exception("sources of photographs could not be looked for")
+
+    def _look(self, number: int) -> None:
+        try:
+            for exam in look(self._room, number, self._memories[number], self._stopped.is_set).exams:
+                self._on_taken(exam)
+        except Exception:  # noqa: BLE001 - one source must not end the watch; it is looked at again when its turn is over
+            _log.exception("source %s could not be looked at", number)
 
 
 def find_turns(database: Database) -> Sequence[int]:
