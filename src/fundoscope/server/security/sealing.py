@@ -1,6 +1,6 @@
 """Passwords of other systems, kept so that the room can use them and nobody can read them in the database or in a backup.
 
-They are sealed by ChaCha20-Poly1305 (RFC 8439) under a key of the room in `DATA/dicom.key`, which is made when the first password is
+They are sealed by ChaCha20-Poly1305 (RFC 8439) under a key of the room in `DATA/passwords.key`, which is made when the first password is
 kept, is for its owner only, and is in no backup.
 """
 
@@ -18,7 +18,7 @@ from fundoscope.languages import gettext as _
 from fundoscope.server.errors import ConflictError
 from fundoscope.server.settings import ServerSettings
 
-KEY_FILE = "dicom.key"
+KEY_FILE = "passwords.key"
 _KEY, _NONCE = 32, 12  # bytes
 
 
