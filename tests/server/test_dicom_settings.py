@@ -117,6 +117,8 @@ def test_the_button_tells_why_a_place_does_not_answer(room, site, sign_in, tmp_p
     for number in (1, 2):
         answer = boss.post(f"/v1/dicom/destinations/{number}/test").json()
         assert not answer["answers"] and "nothing answers there" in answer["trouble"]
+    chinese = sign_in("administrator", language="zh").post("/settings/dicom/destinations/1/test")
+    assert "http://127.0.0.1:1/x: 无应答" in chinese.text
     page = boss.post("/settings/dicom/destinations/1/test")
     assert "nothing answers there" in page.text and page.url.path == "/settings/dicom/destinations/1"
     (tmp_path / "camera").mkdir()

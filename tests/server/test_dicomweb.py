@@ -128,13 +128,13 @@ def item(uid, reason=None):
         (None, ["2.25.1"], "stored", ""),
         ([("2.25.1", 0xA700)], [], "refused", "out of resources (0xA700)"),
         ([("2.25.1", 0xA901)], ["2.25.1"], "refused", "does not fit its class (0xA901)"),
-        ([("2.25.1", 0xC122)], [], "refused", "not understood (0xC122)"),
-        ([("2.25.1", 0x0111)], [], "stored", "it is there already"),
-        ([("2.25.1", 0x0999)], [], "refused", "it gives no reason (0x0999)"),
+        ([("2.25.1", 0xC122)], [], "refused", "did not understand the object (0xC122)"),
+        ([("2.25.1", 0x0111)], [], "stored", "it has the object already"),
+        ([("2.25.1", 0x0999)], [], "refused", "without a reason (0x0999)"),
         ([("2.25.9", 0xA700)], ["2.25.1"], "stored", ""),
-        ([], [], "refused", "does not say that it was stored"),
-        (None, None, "refused", "does not say that it was stored"),
-        ([], ["2.25.9"], "refused", "does not say that it was stored"),
+        ([], [], "refused", "does not say that the object was stored"),
+        (None, None, "refused", "does not say that the object was stored"),
+        ([], ["2.25.9"], "refused", "does not say that the object was stored"),
     ],
 )
 def test_an_object_is_stored_only_where_the_answer_says_so(failed, stored, result, said):
@@ -152,7 +152,7 @@ def test_a_refusal_with_its_reason_in_an_answer_409_is_read(pacs):
     told.FailedSOPSequence = [item("2.25.1", 0x0122)]
     pacs.say("POST", "/studies/2.25.1002", told.to_json().encode(), 409)
     outcome = connect(pacs).store("2.25.1002", FILE)
-    assert (outcome.result, outcome.said) == ("refused", "the class is not supported (0x0122)")
+    assert (outcome.result, outcome.said) == ("refused", "it does not support the class of the object (0x0122)")
     pacs.say("POST", "/studies/2.25.1002", b"no", 400, "text/plain")
     assert "status 400" in connect(pacs).store("2.25.1002", FILE).said
     pacs.say("POST", "/studies/2.25.1002", b"no", 503, "text/plain")

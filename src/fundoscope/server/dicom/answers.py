@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
+import numpy as np
 from pydicom import dcmread
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -28,6 +30,7 @@ from fundoscope.nicking.grading import dicom_answers as nicking_answers
 from fundoscope.reports.nicking_pictures import draw_boxes
 from fundoscope.rop.screening import dicom_answers as rop_answers
 from fundoscope.server.database import Database
+from fundoscope.server.dicom import troubles
 from fundoscope.server.dicom.shown import MEDIA_TYPE, ShownPhotograph, shown_of_basis
 from fundoscope.server.errors import ConflictError
 from fundoscope.server.models import EYES, Exam, ExamPhotograph, EyeReading, Grading, Patient, Reading, Site, User
@@ -44,6 +47,7 @@ from fundoscope.server.settings import ServerSettings
 
 #: Changes when the objects of a signed reading come to look otherwise; no version of the program, since later ones refer to them.
 READING_FORM = "fundoscope, signed readings 1"
+_SIDE = 1280  # pixels of the longer side of an overlay
 _TASKS = {"rop screen": ("rop", rop_answers), "nicking grade": ("nicking", nicking_answers)}
 _GRADE = nicking_answers.GRADE
 _NOT_GRADED = dicom.Concept.ours("cannot-grade", "cannot be graded, says the reader")
@@ -154,8 +158,7 @@ def _check_patient(session: Session, exam_id: int, told: Iterable[_Told]) -> Non
         header = one.answer.header
         if not codes & {header.patient_id, header.patient}:
             raise ConflictError(
-                f"{one.row.file_name} names the patient {header.patient or 'of no number'}, and exam {exam.id} is of another one. "
-                "Put right whose exam it is, or whose photograph, then send it again."
+                troubles.WRONG_PATIENT.format(file=one.row.file_name, named=header.patient or "-", number=exam.id)
             )
 
 
@@ -196,10 +199,20 @@ def _draw(settings: ServerSettings, row: ExamPhotograph, grading: Grading) -> Pi
     if pixels is None:
         return None
     if grading.grader == "rop screen":
-        return lay_map(settings, row, grading, pixels)
+        drawn = lay_map(settings, row, grading, pixels)
+        return None if drawn is None else _shrink(drawn)
     return _box(
         pixels, [(each, each.get("grade")) for each in grading.rows["rows"] if each.get("crossing") is not None]
     )
+
+
+def _shrink(pixels: Pixels) -> Pixels:
+    """The picture with its longer side at most `_SIDE`."""
+    share = _SIDE / max(pixels.shape[:2])
+    if share >= 1:
+        return pixels
+    size = (max(1, round(pixels.shape[1] * share)), max(1, round(pixels.shape[0] * share)))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _box(pixels: Pixels, crossings: Sequence[tuple[Mapping[str, Any], int | None]]) -> Pixels:
@@ -334,7 +347,7 @@ def _picture_read(settings: ServerSettings, told: _Told, reading: Reading) -> Pi
     pixels = read_picture(settings, told.row, told.grading, "photograph")
     graded = {one.crossing: one.grade for one in reading.crossings if one.photograph_id == told.row.id}
     if pixels is None or not graded:
-        return pixels
+        return None if pixels is None else _shrink(pixels)
     rows: list[Mapping[str, Any]] = [row for row in told.grading.rows["rows"] if row.get("crossing") in graded]
     rows += [
         {"crossing": one.crossing, "row": one.row, "col": one.col}

@@ -23,8 +23,7 @@ from pathlib import Path, PurePosixPath
 
 from fundoscope.errors import FundoscopeError, PhotographError
 from fundoscope.folders import SYSTEM_FILES, SYSTEM_FOLDERS, is_hidden
-from fundoscope.languages import gettext as _
-from fundoscope.server.dicom import decode_child, sources
+from fundoscope.server.dicom import decode_child, sources, troubles
 from fundoscope.server.dicom.intake import ArrivalOutcome, ArrivedFile, take_photographs
 from fundoscope.server.models import DicomSource
 from fundoscope.server.room import Room
@@ -88,10 +87,7 @@ def look_into_folder(
             if not os.access(folder / name, os.W_OK):
                 raise PermissionError(f"{name} cannot be written")
     except OSError as error:
-        told = _(
-            "The folder {folder} cannot be used ({reason}). Check that it is there, and that the room may move files in it."
-        )
-        raise WatchedFolderError(told.format(folder=folder, reason=error.strerror or error)) from error
+        raise WatchedFolderError(troubles.UNUSABLE.format(folder=folder, reason=error.strerror or error)) from error
     patience = room.settings.traffic.whole_seconds
     ready = [one for one in _find_unchanged(folder, known) if one.unchanged >= patience]
     for start in range(0, len(ready), _TOGETHER):
@@ -155,7 +151,7 @@ def _find_broken(paths: Sequence[Path], limits: UploadLimits) -> dict[Path, str]
             if path.stat().st_size <= limits.file_bytes:  # a larger one is refused for that
                 sniff_photograph(path, path.name, limits.pixels)
         except PhotographError as error:
-            broken[path] = f"{_(error.cause)}. {_(error.remedy)}"
+            broken[path] = f"{error.cause}. {error.remedy}"
         except OSError as error:
             broken[path] = str(error)
     return broken | decode_child.find_broken([path for path in paths if path not in broken], limits)
@@ -187,9 +183,7 @@ def _take(room: Room, source: DicomSource, waiting: list[_Waiting]) -> list[tupl
         outcomes = take_photographs(room, sources.intake_of(source), [file for _one, file in arrived], incoming)
     for (one, file), outcome in zip(arrived, outcomes, strict=True):
         if outcome.outcome == "refused" and not file.patient and not outcome.sop_instance and file.file_day is None:
-            fits = _("Its path does not fit the pattern {pattern}, which tells whose it is.").format(
-                pattern=source.pattern
-            )
+            fits = troubles.NO_FIT.format(pattern=source.pattern)
             outcome = ArrivalOutcome(outcome.file, "refused", f"{fits} {outcome.reason}")
         found.append((one, outcome))
         key = outcome.sop_instance or file.sent.digest

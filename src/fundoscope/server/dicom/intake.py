@@ -32,6 +32,11 @@ from fundoscope.server.services.patients import NewPatient
 from fundoscope.server.services.uploads import SentFile, SortedFile, clean_name
 from fundoscope.server.services.worklist import UNSIGNED
 
+_NO_PATIENT = kept_text("Nothing says whose photograph this is: it has no patient's number. Add it by hand.")
+_NO_DAY = kept_text("Nothing says on which day it was taken. Add it by hand.")
+_HELD = kept_text("The room holds this photograph already.")
+_UNKNOWN = kept_text("The room knows no patient {code}. Add the patient, or check the number, and bring it again.")
+_NOT_ADDED = kept_text("The patient cannot be added ({reason}) Add the patient by hand, and bring it again.")
 _CAME_LATE = kept_text("Exam {number} holds photographs of the same study and is signed already: this one came later.")
 _STUDY_OF_TWO = kept_text(
     "Exam {number} of another patient holds photographs of the same study. Is it the right patient?"
@@ -144,11 +149,11 @@ def _find_owner(intake: Intake, arrived: ArrivedFile, found: SortedFile) -> _Own
     assert facts is not None
     code = patient_code(facts.header, intake.issuer) if facts.header else arrived.patient
     if not code:
-        raise InvalidError(_("Nothing says whose photograph this is: it has no patient's number. Add it by hand."))
+        raise InvalidError(_NO_PATIENT)
     taken = uploads.taken_day(facts.taken_at)
     day = taken if facts.header else arrived.day or taken or found.guess.day or arrived.file_day
     if day is None:
-        raise InvalidError(_("Nothing says on which day it was taken. Add it by hand."))
+        raise InvalidError(_NO_DAY)
     return _Owner(code, day, uploads.short_uid(facts.header.study) if facts.header else "")
 
 
@@ -201,7 +206,7 @@ def _write(
     for each in found:
         if _uid(each) and _key(each) in there:
             _look_again(session, _uid(each), owner.code)
-    told = _("The room holds this photograph already.")
+    told = _HELD
     return [
         outcomes[_key(each)]
         if _key(each) in outcomes
@@ -247,11 +252,7 @@ def _find_patient(session: Session, intake: Intake, code: str, header: DicomHead
     if patient is not None:
         return patient
     if not intake.adds_patients:
-        raise InvalidError(
-            _("The room knows no patient {code}. Add the patient, or check the number, and bring it again.").format(
-                code=printable(code[:64])
-            )
-        )
+        raise InvalidError(_UNKNOWN.format(code=printable(code[:64])))
     values = {"site_id": intake.site_id, "kind": intake.patients, "code": code}
     if header is not None:
         values |= {"name": patient_name(header), "birth_date": header.birth_date}
@@ -259,11 +260,7 @@ def _find_patient(session: Session, intake: Intake, code: str, header: DicomHead
     try:
         new = check_input(NewPatient, values)
     except InvalidError as error:
-        raise InvalidError(
-            _("The patient cannot be added ({reason}) Add the patient by hand, and bring it again.").format(
-                reason=error
-            )
-        ) from error
+        raise InvalidError(_NOT_ADDED.format(reason=error)) from error
     return patients.add_patient(session, intake.caller, new)
 
 

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from fundoscope.errors import FundoscopeError
 from fundoscope.languages import gettext as _
+from fundoscope.server.dicom import troubles
 from fundoscope.server.dicom.shown import MEDIA_TYPE, ShownPhotograph, digest_of_shown, shown_now, shown_of_basis
 from fundoscope.server.errors import ConflictError, NotFoundError
 from fundoscope.server.models import DicomDestination, Exam, ExamPhotograph, Grading, Job, Reading, SentObject, now
@@ -238,7 +239,7 @@ def _describe(refusals: Sequence[_Refusal], total: int) -> str:
     told = "; ".join(
         f"{', '.join(dict.fromkeys(kinds))}: {why}" if any(kinds) else why for why, kinds in reasons.items()
     )
-    return told if len(refusals) >= total else f"Not everything was taken. {told}"
+    return told if len(refusals) >= total else f"{troubles.PARTLY} {told}"
 
 
 def _log_sent(session: Session, job: jobs.TakenJob) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from fundoscope.errors import FundoscopeError
 from fundoscope.languages import gettext as _
+from fundoscope.languages import translate_kept
 from fundoscope.server.errors import ConflictError, InvalidError, NotFoundError
 from fundoscope.server.models import DicomDestination, DicomSource, Site
 from fundoscope.server.permissions import Caller, Role
@@ -309,5 +310,5 @@ def try_place(settings: ServerSettings, row: DicomDestination | DicomSource) -> 
 
             DicomwebConnection(server_of(quick, row)).try_out()
     except FundoscopeError as error:
-        return str(error)
+        return translate_kept(str(error))
     return ""

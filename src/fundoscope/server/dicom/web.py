@@ -24,20 +24,15 @@ from pydicom.dataset import Dataset
 
 from fundoscope.errors import FundoscopeError, UsageError
 from fundoscope.imaging.dicom_header import PHOTOGRAPH_CLASSES
-from fundoscope.languages import gettext as _
+from fundoscope.server.dicom import troubles
 
 _STEP = 1 << 16
+_LONGEST_BODY = 1 << 30  # bytes that are sent with their length told: not every PACS takes chunks
 _LONGEST_LIST = 64 << 20  # bytes of an answer to a search
 _CONNECT_SECONDS = 10.0
 _MOST_AT_ONCE = 1000  # rows of an answer to a search, before the next ones are asked for
 _LEAST_PAGE = 20  # rows: fewer are all there are; a server may give fewer at once than it was asked for
 _MOST_ROWS = 200_000  # of one search, however often it goes on
-#: Why an instance was not stored, in words (PS3.18, table 10.5.3-1; PS3.4, table B.2-1), by its first two digits or by all four.
-_FAILURES = {
-    "A7": "out of resources", "A9": "the object does not fit its class", "C": "the object was not understood",
-    "0110": "processing failure", "0122": "the class is not supported", "0124": "we are not allowed to store there",
-    "0111": "it is there already",
-}  # fmt: skip
 _DUPLICATE = 0x0111
 
 
@@ -156,11 +151,10 @@ class _LimitedSession(requests.Session):
             content += part
             if len(content) > self.most_bytes:
                 response.close()
-                raise UnusableAnswerError(_("its answer is larger than {most} MB").format(most=self.most_bytes >> 20))
+                raise UnusableAnswerError(troubles.TOO_LARGE.format(most=self.most_bytes >> 20))
             if time.monotonic() > until:
                 response.close()
-                told = _("its answer took longer than {seconds} seconds")
-                raise DicomwebError(told.format(seconds=round(10 * self._seconds)))
+                raise DicomwebError(troubles.TOO_SLOW.format(seconds=round(10 * self._seconds)))
         response._content = bytes(content)  # what `requests` keeps of an answer that was read whole
         return response
 
@@ -257,32 +251,23 @@ class DicomwebConnection:
         try:
             yield
         except DicomwebError as error:
-            raise type(error)(self._told(f"{error}. " + _("Ask its administrator."))) from error
+            raise type(error)(self._told(str(error))) from error
         except requests.HTTPError as error:
             raise self._describe_status(error) from error
         except requests.exceptions.SSLError as error:
-            told = _("its certificate is not believed, or TLS failed. Name the authority that has signed it.")
-            raise DicomwebError(self._told(told)) from error
+            raise DicomwebError(self._told(troubles.NOT_BELIEVED)) from error
         except requests.Timeout as error:
-            raise DicomwebError(
-                self._told(_("it gave no answer in time. Check the address, and that it runs."))
-            ) from error
+            raise DicomwebError(self._told(troubles.NO_ANSWER)) from error
         except requests.RequestException as error:
-            raise DicomwebError(self._told(_("nothing answers there. Check the address, and that it runs."))) from error
+            raise DicomwebError(self._told(troubles.NOBODY)) from error
         except OSError as error:
-            told = _("a file for TLS cannot be used ({reason}). Name PEM files that are there.")
-            raise DicomwebError(self._told(told.format(reason=error))) from error
+            raise DicomwebError(self._told(troubles.NO_FILE.format(reason=error))) from error
         except Exception as error:  # whatever parsers make of a foreign answer
-            told = _("its answer cannot be read ({reason}). Is it the address of DICOMweb?")
-            raise UnusableAnswerError(self._told(told.format(reason=type(error).__name__))) from error
+            raise UnusableAnswerError(self._told(troubles.NOT_READ.format(reason=type(error).__name__))) from error
 
     def _describe_status(self, error: requests.HTTPError) -> DicomwebError:
         status = error.response.status_code if error.response is not None else 0
-        told = {
-            401: _("it wants another user or password. Enter them again."),
-            403: _("the user may not do this there. Ask its administrator."),
-            404: _("there is nothing at this address. Is it the address of DICOMweb?"),
-        }.get(status, _("it answered with status {status}. Look into its log.").format(status=status))
+        told = troubles.STATUSES.get(status, troubles.STATUSES[0]).format(status=status)
         if error.response is not None and status in (400, 409, 413, 415, 422):
             return _RefusedError(self._told(told), error.response)
         return DicomwebError(self._told(told))
@@ -304,12 +289,11 @@ def read_outcome(told: Dataset, sop_instance: str) -> StoreOutcome:
     for item in told.get("FailedSOPSequence") or ():
         if str(item.get("ReferencedSOPInstanceUID", "")) in (sop_instance, ""):
             reason = int(item.get("FailureReason") or 0)
-            if reason == _DUPLICATE:
-                return StoreOutcome(sop_instance, "stored", _FAILURES["0111"])
             code = f"{reason:04X}"
-            words = _FAILURES.get(code) or _FAILURES.get(code[:2]) or _FAILURES.get(code[:1]) or "it gives no reason"
-            return StoreOutcome(sop_instance, "refused", f"{words} (0x{code})")
+            known = (troubles.FAILURES.get(digits) for digits in (code, code[:2], code[:1], ""))
+            words = next(filter(None, known))
+            return StoreOutcome(sop_instance, "stored" if reason == _DUPLICATE else "refused", f"{words} (0x{code})")
     named = {str(item.get("ReferencedSOPInstanceUID", "")) for item in told.get("ReferencedSOPSequence") or ()}
     if sop_instance not in named:
-        return StoreOutcome(sop_instance, "refused", "its answer does not say that it was stored")
+        return StoreOutcome(sop_instance, "refused", troubles.NOT_NAMED)
     return StoreOutcome(sop_instance, "stored")
