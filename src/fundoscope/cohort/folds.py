@@ -139,6 +139,23 @@ class Folds:
     def __getitem__(self, number: int) -> Fold:
         return self.folds[number]
 
+    def leave_out(self, cohort: Cohort, camera: str, number: int, inner: float, seed: int) -> Fold:
+        """A fold that tests every photograph by `camera` and learns from the others, except those whose group that camera saw too.
+
+        Raises `CohortError` where a part would hold one class only.
+        """
+        groups, tested = self.groups.numbers, np.array(cohort.cameras) == camera
+        part = np.full(groups.max() + 1, -1)  # of each group, as PARTS counts them; -1: seen by both
+        rest = np.setdiff1d(groups, groups[tested])
+        counts = _counts(cohort, self.groups)
+        part[rest] = 1 + deal_groups(counts[rest], [1 - inner, inner], np.random.default_rng(seed))
+        train, inside = (tuple(np.flatnonzero(part[groups] == at).tolist()) for at in (1, 2))
+        fold = Fold(number, tuple(np.flatnonzero(tested).tolist()), train, inside)
+        for name in PARTS:
+            if len(set(cohort.labels[list(fold.rows(name))].tolist())) < 2:
+                raise CohortError(f"the {name} part would have one class only. Add photographs of the other class.")
+        return fold
+
     def check_partition(self, name: str = "folds") -> str:
         """A sentence which says that each photograph is tested once and stands once in every fold.
 
@@ -203,9 +220,13 @@ class Folds:
 
 
 def _counts(cohort: Cohort, groups: Groups) -> Counts:
-    """Photographs of each group by class: normal, rop, and treatment-requiring ROP (a part of rop)."""
+    """Photographs of each group by class: normal, rop, treatment-requiring ROP (a part of rop), and each label of each camera
+    where the table tells cameras apart.
+    """
     numbers, n = groups.numbers, len(groups)
     classes = [cohort.labels == 0, cohort.labels == 1, cohort.treatments == 1]
+    cameras = np.array(cohort.cameras)
+    classes += [(cameras == camera) & (cohort.labels == label) for camera in np.unique(cameras) for label in (0, 1)]
     return np.stack([np.bincount(numbers[members], minlength=n) for members in classes], axis=1).astype(float)
 
 

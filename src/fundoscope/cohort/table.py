@@ -191,6 +191,19 @@ class Cohort:
         return self.records[0].infant is not None
 
     @cached_property
+    def cameras(self) -> tuple[str, ...]:
+        """The camera of each photograph, by the column of that name, `unknown` where it is blank; empty where the table tells
+        no two cameras apart.
+
+        Raises `CohortError` for a camera that is written in two ways.
+        """
+        named = [None if is_blank(cell) else cell.strip() for cell in (r.extra.get("camera", "") for r in self.records)]
+        for spellings in find_two_spellings(named):
+            lines = {row: record.line for row, record in enumerate(self.records)}
+            raise CohortError(f"{self.name}: {describe_spellings('camera', spellings, lines)}")
+        return tuple(camera or "unknown" for camera in named) if len(set(named)) > 1 else ()
+
+    @cached_property
     def digests(self) -> tuple[str, ...]:
         """SHA-256 of each photograph's bytes, blank where the file is missing or cannot be opened."""
         return tuple(_digest(record.path) for record in self.records)

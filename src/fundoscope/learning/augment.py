@@ -16,6 +16,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from fundoscope.imaging import Pixels
+from fundoscope.imaging.renderings import RENDERINGS, render
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Augment:
     sharpness: float = 0.2  # probability of blur, of sharpening
     noise: float = 0.15  # probability of sensor noise
     encoding: float = 0.2  # probability of a lower resolution, of JPEG
+    rendering: float = 0.0  # probability of one of `imaging.renderings`
 
     def __call__(self, square: Pixels, rng: Generator) -> Pixels:
         """Another photograph that could have been taken of the same eye, (size, size, 3), uint8, as the input."""
@@ -45,6 +47,8 @@ class Augment:
             out = _resolution(out, rng)
         if rng.random() < self.noise:
             out = _noise(out, rng)
+        if self.rendering and rng.random() < self.rendering:
+            out = render_by_chance(out, rng)
         if rng.random() < self.encoding:
             out = _jpeg(out, rng)
         return _field_shape(out, square, rng) if rng.random() < self.field else out
@@ -63,6 +67,11 @@ class Augment:
             matrix[0] = -matrix[0]
             matrix[0, 2] += size - 1
         return matrix
+
+
+def render_by_chance(square: Pixels, rng: Generator) -> Pixels:
+    """The square (size, size, 3) in one of the twelve renderings of `imaging.renderings`, each as likely as the others."""
+    return render(square, list(RENDERINGS)[int(rng.integers(len(RENDERINGS)))])
 
 
 def _pixels(picture: Any) -> Pixels:

@@ -20,7 +20,7 @@ from fundoscope.imaging import Pixels, Standard
 from fundoscope.learning.augment import Augment, draw_colours
 from fundoscope.learning.squares import Index
 
-_NOT_HERE = ("field", "light", "sharpness", "noise", "encoding")
+_NOT_HERE = ("field", "light", "sharpness", "noise", "encoding", "rendering")
 
 
 class DeviceSquares:

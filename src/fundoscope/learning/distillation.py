@@ -27,7 +27,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from fundoscope.learning.augment import Augment
-from fundoscope.learning.fit import FitOptions, TrainingData, fit_batches, multiplies_bfloat16
+from fundoscope.learning.fit import ConsistentLoss, FitOptions, TrainingData, fit_batches, multiplies_bfloat16
 from fundoscope.learning.squares import UNLABELLED, Index, Order, Squares, plain_batches
 from fundoscope.networks import Classifier
 
@@ -119,6 +119,11 @@ class TeacherViews:
         """Network input (3, S, S) of one view of one copy of a photograph, always the same for the same `seed`."""
         key = (self.seed, view, row, copy) if copy else (self.seed, view, row)
         return self.squares.input(row, np.random.default_rng(key), self.augment, turns=copy)
+
+    def pair(self, view: int, row: int, copy: int = 0) -> NDArray[np.float32]:
+        """The same view and another rendering of it, (2, 3, S, S)."""
+        key = (self.seed, view, row, copy) if copy else (self.seed, view, row)
+        return self.squares.pair(row, np.random.default_rng(key), self.augment, turns=copy)
 
     def choose(self, index: Index) -> tuple[int, int, int]:
         """The view, row and copy that stand for an index of `Order`."""
@@ -218,29 +223,32 @@ def _named(views: TeacherViews, copies: Sequence[tuple[int, int]]) -> str:
 
 
 class _DistillationExamples(Dataset[tuple[Tensor, Tensor]]):
-    def __init__(self, answers: TeacherAnswers, labels: NDArray[np.int64]) -> None:
-        self.answers, self.labels = answers, labels
+    def __init__(self, answers: TeacherAnswers, labels: NDArray[np.int64], pairs: bool) -> None:
+        self.answers, self.labels, self.pairs = answers, labels, pairs
         self.place = {copy: k for k, copy in enumerate(answers.copies)}
 
     def __getitem__(self, index: Index) -> tuple[Tensor, Tensor]:
         view, row, copy = self.answers.views.choose(index)
         answer = self.answers[view][self.place[row, copy]]
         target = np.concatenate([[self.labels[row]], answer]).astype(np.float32)
-        return torch.from_numpy(self.answers.views.input(view, row, copy)), torch.from_numpy(target)
+        views = self.answers.views
+        x = views.pair(view, row, copy) if self.pairs else views.input(view, row, copy)
+        return torch.from_numpy(x), torch.from_numpy(target)
 
 
 def distillation_batches(
-    answers: TeacherAnswers, rows: NDArray[np.int64], batch: int, labelled: bool = True
+    answers: TeacherAnswers, rows: NDArray[np.int64], batch: int, labelled: bool = True, pairs: bool = False
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Batches (input, target) of the rows in a new order each epoch; targets hold the labels and the teacher's `answers`, which
     must be to all `TeacherViews.copies` of the rows.
 
-    Without `labelled` all photographs count as unlabelled: the student learns from the teacher alone.
+    Without `labelled` all photographs count as unlabelled: the student learns from the teacher alone. With `pairs` each view
+    stands beside another rendering of it, for which the teacher's answer to the view holds too.
     """
     views = answers.views
     labels = views.squares.labels if labelled else np.full(len(views.squares.labels), UNLABELLED)
     order = Order(rows, labels, views.seed)
-    return DataLoader(_DistillationExamples(answers, labels), batch, sampler=order, drop_last=len(order) > batch)
+    return DataLoader(_DistillationExamples(answers, labels, pairs), batch, sampler=order, drop_last=len(order) > batch)
 
 
 @dataclass(frozen=True)
@@ -269,9 +277,11 @@ def distil(
     views = TeacherViews(plan.squares, options.augment, distillation.views, seed, distillation.turned_copies)
     copies = views.copies(plan.train, plan.squares.labels)
     answers = TeacherAnswers(plan.teacher, views, copies, plan.cache, maps=distillation.hint > 0)
-    batches = distillation_batches(answers, plan.train, options.batch)
+    pairs = options.consistency > 0
+    batches = distillation_batches(answers, plan.train, options.batch, pairs=pairs)
     inner = plain_batches(plan.squares, plan.inner, options.batch) if len(plan.inner) else None
-    data = TrainingData(batches, distillation.distillation_loss, inner)
+    loss = distillation.distillation_loss
+    data = TrainingData(batches, ConsistentLoss(loss, options.consistency) if pairs else loss, inner)
     if not distillation.hint:
         return fit_batches(student, data, options, folder, seed)
     assert isinstance(plan.teacher, Classifier)

@@ -44,6 +44,7 @@ class Batches(Protocol):
     def __len__(self) -> int: ...
 
 
+_PAIRED = 5  # dimensions of a batch of pairs: photographs, renderings, colours, rows, columns
 _COLUMNS = ("epoch", "train_loss", "inner_loss", "lr")
 
 
@@ -57,7 +58,8 @@ class FitOptions:
     the decay of the running mean of the weights (Polyak 1992) at each step, 0 for none. `smoothing` is that of the
     labels (Szegedy 2016). `bfloat16` is used where the processor multiplies it. `tracker` sends the losses to
     `tensorboard` or `mlflow` as well; `csv` is epochs.csv alone. With `seconds` a fit ends after that time at the latest, and the
-    learning rate falls in time for it; such a fit depends on how fast the machine is.
+    learning rate falls in time for it; such a fit depends on how fast the machine is. With a `consistency` above 0 each view is shown in two renderings, and the loss
+    of `ConsistentLoss` has that weight.
     """
 
     epochs: int = 20
@@ -74,6 +76,7 @@ class FitOptions:
     bfloat16: bool = False
     tracker: str = "csv"
     seconds: float | None = None
+    consistency: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """All options as plain values."""
@@ -93,14 +96,34 @@ class TrainingData:
     inner_loss: Loss = functional.cross_entropy
 
 
+@dataclass(frozen=True)
+class ConsistentLoss:
+    """The `loss` on both renderings of a view, and `weight` times how far the two answers lie apart: the mean of both
+    Kullback-Leibler divergences between their class probabilities (Jeffreys 1946, halved).
+    """
+
+    loss: Loss
+    weight: float
+    classes: int = 2
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss, a scalar, of `output` (N, 2, classes or more): the first `classes` values are logits."""
+        first, second = (functional.log_softmax(output[:, at, : self.classes], dim=1) for at in (0, 1))
+        apart = ((first.exp() - second.exp()) * (first - second)).sum(dim=1).mean() / 2
+        told = (self.loss(output[:, 0], target) + self.loss(output[:, 1], target)) / 2
+        return told + self.weight * apart
+
+
 def fit(
     model: M, squares: Squares, train: NDArray[np.int64], inner: NDArray[np.int64], options: FitOptions,
     folder: Path, seed: int,
 ) -> M:  # fmt: skip
     """Train the classifier `model` on the rows `train` of `squares`, stop on the rows `inner`; as `fit_batches`."""
+    labelled = partial(functional.cross_entropy, label_smoothing=options.smoothing)
+    pairs = options.consistency > 0
     data = TrainingData(
-        training_batches(squares, train, options.augment, options.batch, seed),
-        partial(functional.cross_entropy, label_smoothing=options.smoothing),
+        training_batches(squares, train, options.augment, options.batch, seed, pairs=pairs),
+        ConsistentLoss(labelled, options.consistency) if pairs else labelled,
         plain_batches(squares, inner, options.batch) if len(inner) else None,
     )
     return fit_batches(model, data, options, folder, seed)
@@ -163,8 +186,9 @@ class _Fit(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         x, y = batch
-        logits = self.model(x.to(memory_format=torch.channels_last)).float()
-        loss = self.data.loss(logits, y)
+        views = x.flatten(0, 1) if x.ndim == _PAIRED else x
+        logits = self.model(views.to(memory_format=torch.channels_last)).float()
+        loss = self.data.loss(logits.unflatten(0, x.shape[:2]) if x.ndim == _PAIRED else logits, y)
         self._sums["train"].append((loss.detach(), len(y)))  # a tensor: to read it now would wait for the processor
         return loss
 

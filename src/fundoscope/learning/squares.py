@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fundoscope.imaging import Pixels, Standard
-from fundoscope.learning.augment import Augment
+from fundoscope.imaging.renderings import render
+from fundoscope.learning.augment import Augment, render_by_chance
 
 Input = NDArray[np.float32]
 
@@ -51,6 +53,18 @@ class Squares:
         if augment is not None and rng is not None:
             square = augment(square, rng)
         return self.standard.tensor(self.standard.enhance(square))
+
+    def pair(self, row: int, rng: np.random.Generator, augment: Augment, turns: int = 0) -> Input:
+        """Network input (2, 3, S, S): the view that `input` draws, and the same view in another rendering."""
+        square = np.rot90(self.pixels[row], turns % 4).copy() if turns else self.pixels[row]
+        view = augment(square, rng)
+        return np.stack(
+            [self.standard.tensor(self.standard.enhance(each)) for each in (view, render_by_chance(view, rng))]
+        )
+
+    def rendered(self, name: str) -> Squares:
+        """The same photographs in the rendering of that name, made when they are asked for."""
+        return replace(self, pixels=_RenderedPixels(self.pixels, name))
 
     def inputs(self, rows: NDArray[np.int64]) -> Input:
         """Network input (len(rows), 3, S, S) of these photographs as they are."""
@@ -121,23 +135,48 @@ class Order(Sampler[Index]):
         return iter([(self.epoch, *drawn[at]) for at in rng.permutation(len(drawn))])
 
 
+class _RenderedPixels(Sequence[Pixels]):
+    """Squares that are rendered as they are read."""
+
+    def __init__(self, pixels: Sequence[Pixels], name: str) -> None:
+        self.pixels, self.name = pixels, name
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, row: Any) -> Any:
+        return render(np.asarray(self.pixels[row]), self.name)
+
+
 class _Examples(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    def __init__(self, squares: Squares, augment: Augment | None, seed: int) -> None:
-        self.squares, self.augment, self.seed = squares, augment, seed
+    def __init__(self, squares: Squares, augment: Augment | None, seed: int, pairs: bool = False) -> None:
+        self.squares, self.augment, self.seed, self.pairs = squares, augment, seed, pairs
 
     def __getitem__(self, index: Index) -> tuple[torch.Tensor, torch.Tensor]:
         epoch, row, copy = index
-        x = self.squares.input(row, np.random.default_rng((self.seed, epoch, row, copy)), self.augment, turns=copy)
+        rng = np.random.default_rng((self.seed, epoch, row, copy))
+        if self.pairs and self.augment is not None:
+            x = self.squares.pair(row, rng, self.augment, turns=copy)
+        else:
+            x = self.squares.input(row, rng, self.augment, turns=copy)
         return torch.from_numpy(x), torch.tensor(int(self.squares.labels[row]))
 
 
 def training_batches(
-    squares: Squares, rows: NDArray[np.int64], augment: Augment, batch: int, seed: int, workers: int = 0
+    squares: Squares,
+    rows: NDArray[np.int64],
+    augment: Augment,
+    batch: int,
+    seed: int,
+    workers: int = 0,
+    pairs: bool = False,
 ) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
-    """Augmented batches of these rows, both classes equally often, in a new order each epoch."""
+    """Augmented batches of these rows, both classes equally often, in a new order each epoch; inputs are (N, 3, S, S), with
+    `pairs` (N, 2, 3, S, S), each view beside another rendering of it.
+    """
     order = Order(rows, squares.labels, seed)
     return DataLoader(
-        _Examples(squares, augment, seed), batch, sampler=order, num_workers=workers, drop_last=len(order) > batch,
+        _Examples(squares, augment, seed, pairs), batch, sampler=order, num_workers=workers, drop_last=len(order) > batch,
         persistent_workers=workers > 0,
     )  # fmt: skip
 

@@ -39,6 +39,7 @@ from fundoscope.evaluation.decisions.operating_points import (
     max_accuracy,
     operating_rows,
     target_sensitivity,
+    worst_target_sensitivity,
     youden,
 )
 from fundoscope.evaluation.decisions.prevalence import DecisionCurve, class_weights, decision_curve, predictive_values
@@ -78,5 +79,6 @@ __all__ = [
     "score_cascade",
     "sensitivity_support",
     "target_sensitivity",
+    "worst_target_sensitivity",
     "youden",
 ]

@@ -6,7 +6,7 @@ decision.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,6 +77,23 @@ def target_sensitivity(y: ArrayLike, p: ArrayLike, target: float = 0.95) -> Oper
         return point
     caution = f"; {counts.positives} positives cannot prove {target:g}: even no miss would show only {ceiling:.3f}"
     return replace(point, text=point.text + caution)
+
+
+def worst_target_sensitivity(
+    variants: Mapping[str, tuple[ArrayLike, ArrayLike]], target: float = 0.95
+) -> OperatingPoint:
+    """The operating point of `target_sensitivity` of that variant of the inner data whose threshold is lowest, so that the
+    target is kept on all of them.
+
+    `variants` have by name labels (n,) and probabilities (n,). The counts of the point are those of that worst variant, and its
+    rule names it where there are several.
+    """
+    points = {name: target_sensitivity(y, p, target) for name, (y, p) in variants.items()}
+    worst = min(points, key=lambda name: points[name].threshold)
+    if len(points) == 1:
+        return points[worst]
+    rule = f"{points[worst].rule} on the worst of {len(points)} renderings ({worst})"
+    return replace(points[worst], rule=rule, text=points[worst].text.replace(points[worst].rule, rule))
 
 
 @dataclass(frozen=True, slots=True)

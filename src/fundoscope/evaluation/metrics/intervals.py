@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -27,6 +27,8 @@ Name = TypeVar("Name")
 MIN_GROUPS = 10
 REPLICATES = 2000
 LEVEL = 0.95
+#: The note of an AUC that compares photographs by one camera only.
+WITHIN_CAMERAS = "pairs by one camera"
 _MIN_DEFINED = 0.9  # share of resamples in which a figure must exist for its percentiles to mean anything
 _CHUNK = 250_000  # weights held at once
 
@@ -92,11 +94,12 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class _ScoredSample:
-    """Labels (n,), scores (seeds, n) and thresholds of that shape."""
+    """Labels (n,), scores (seeds, n), thresholds of that shape, and perhaps the number of each photograph's camera (n,)."""
 
     y: Array
     p: Array
     threshold: Array
+    cameras: NDArray[np.int64] | None = None
 
     def values(self, weights: Array, metrics: Sequence[Metric]) -> dict[Metric, Array]:
         """Mean over the seeds of each metric under B weightings, (B,); nan where one seed's is undefined."""
@@ -107,7 +110,7 @@ class _ScoredSample:
         self, p: Array, threshold: Array, weights: Array, metrics: Sequence[Metric]
     ) -> dict[Metric, Array]:
         named = [metric for metric in metrics if isinstance(metric, str)]
-        values: dict[Metric, Array] = dict(weighted_metrics(self.y, p, weights, threshold, named))
+        values: dict[Metric, Array] = dict(weighted_metrics(self.y, p, weights, threshold, named, self.cameras))
         for metric in metrics:
             if not isinstance(metric, str):
                 rows = [np.repeat(np.arange(len(self.y)), drawn.astype(int)) for drawn in weights]
@@ -157,14 +160,23 @@ def estimates(
     weights: ArrayLike | None = None,
     seed: int = 0,
     replicates: int = REPLICATES,
+    cameras: Sequence[object] | NDArray | None = None,
 ) -> dict[Metric, Estimate]:
-    """Several metrics, each as in `estimate`, all on the same resamples."""
-    graded = _scored_sample(y, p, threshold, metrics, weights)
+    """Several metrics, each as in `estimate`, all on the same resamples.
+
+    With `cameras` (n,) the AUC counts only pairs of photographs by one camera, and its note says so: what tells cameras apart
+    tells their patients apart, and earns nothing there.
+    """
+    graded = _scored_sample(y, p, threshold, metrics, weights, cameras)
 
     def values(drawn: Array) -> dict[Metric, Array]:
         return graded.values(drawn, metrics)
 
-    return bootstrap(values, graded.y, groups, weights=weights, seed=seed, replicates=replicates)
+    found = bootstrap(values, graded.y, groups, weights=weights, seed=seed, replicates=replicates)
+    if cameras is not None and "auc" in found:
+        notes = [each for each in (WITHIN_CAMERAS, found["auc"].note) if each]
+        found["auc"] = replace(found["auc"], note="; ".join(notes))
+    return found
 
 
 def difference(
@@ -177,9 +189,13 @@ def difference(
     groups: Sequence[object] | NDArray | None = None,
     weights: ArrayLike | None = None,
     names: tuple[str, str] = ("first", "second"),
+    cameras: Sequence[object] | NDArray | None = None,
 ) -> Difference:
-    """The metric of `first` minus that of `second` (scores as in `estimate`, each with its own seeds), on the same resamples."""
-    a, b = (_scored_sample(y, p, at, (metric,), weights) for p, at in zip((first, second), thresholds, strict=True))
+    """The metric of `first` minus that of `second` (scores as in `estimate`, each with its own seeds), on the same resamples;
+    `cameras` as in `estimates`.
+    """
+    pairs = zip((first, second), thresholds, strict=True)
+    a, b = (_scored_sample(y, p, at, (metric,), weights, cameras) for p, at in pairs)
 
     def values(drawn: Array) -> dict[Metric, Array]:
         return {metric: a.values(drawn, (metric,))[metric] - b.values(drawn, (metric,))[metric]}
@@ -192,7 +208,12 @@ def difference(
 
 
 def _scored_sample(
-    y: ArrayLike, p: ArrayLike, threshold: ArrayLike, metrics: Sequence[Metric], weights: ArrayLike | None
+    y: ArrayLike,
+    p: ArrayLike,
+    threshold: ArrayLike,
+    metrics: Sequence[Metric],
+    weights: ArrayLike | None,
+    cameras: Sequence[object] | NDArray | None = None,
 ) -> _ScoredSample:
     labels, scores = check_scores(y, p)
     scores = np.atleast_2d(scores)
@@ -201,7 +222,8 @@ def _scored_sample(
             check_metric(metric)
         elif weights is not None:
             raise UsageError("A metric that is a function takes no weights. Name one of `METRICS`, or give none.")
-    return _ScoredSample(labels, scores, broadcast_thresholds(scores, threshold))
+    numbers = None if cameras is None else group_codes(cameras, len(labels))
+    return _ScoredSample(labels, scores, broadcast_thresholds(scores, threshold), numbers)
 
 
 def broadcast_thresholds(scores: Array, threshold: ArrayLike) -> Array:

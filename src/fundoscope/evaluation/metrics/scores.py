@@ -35,13 +35,14 @@ def compute_metrics(y: ArrayLike, p: ArrayLike, threshold: ArrayLike = 0.5) -> d
     return {name: float(value[0]) for name, value in values.items()}
 
 
-def auc(y: ArrayLike, p: ArrayLike) -> float:
+def auc(y: ArrayLike, p: ArrayLike, cameras: NDArray[np.int64] | None = None) -> float:
     """Area under the ROC curve: the chance that a positive scores above a negative, ties counting half.
 
     Mann and Whitney (1947); Hanley and McNeil (1982). `p` (n,) may be any finite scores; nan with one class
-    only.
+    only. With `cameras` (n,), numbers, only pairs by one camera count.
     """
-    return _single(y, p, "auc")
+    labels, scores = check_scores(y, p)
+    return float(weighted_metrics(labels, scores, np.ones((1, len(labels))), names=("auc",), cameras=cameras)["auc"][0])
 
 
 def average_precision(y: ArrayLike, p: ArrayLike) -> float:
@@ -50,9 +51,17 @@ def average_precision(y: ArrayLike, p: ArrayLike) -> float:
 
 
 def weighted_metrics(
-    y: Array, p: Array, weights: Array, threshold: ArrayLike = 0.5, names: Sequence[str] | None = None
+    y: Array,
+    p: Array,
+    weights: Array,
+    threshold: ArrayLike = 0.5,
+    names: Sequence[str] | None = None,
+    cameras: NDArray[np.int64] | None = None,
 ) -> dict[str, Array]:
-    """The metrics called `names` (default: all), each (B,), under B weightings (B, n) of n photographs."""
+    """The metrics called `names` (default: all), each (B,), under B weightings (B, n) of n photographs.
+
+    With `cameras` (n,), numbers, the AUC is that of all pairs of a positive and a negative by one camera.
+    """
     names = METRICS if names is None else names
     for name in names:
         check_metric(name)
@@ -60,7 +69,7 @@ def weighted_metrics(
         return {name: np.full(len(weights), np.nan) for name in names}
     if p.size and set(names) & NEED_PROBABILITIES and (p.min() < 0 or p.max() > 1):
         raise UsageError(f"Scores from {p.min():.3g} to {p.max():.3g} are no probabilities. Give values from 0 to 1.")
-    sample = WeightedSample(y, p, weights, np.broadcast_to(np.asarray(threshold, float), p.shape))
+    sample = WeightedSample(y, p, weights, np.broadcast_to(np.asarray(threshold, float), p.shape), cameras)
     return {name: _FUNCTIONS[name](sample) for name in names}
 
 
@@ -93,6 +102,15 @@ class WeightedSample:
     p: Array
     weights: Array
     threshold: Array
+    cameras: NDArray[np.int64] | None = None
+
+    @property
+    def by_camera(self) -> list[WeightedSample]:
+        """The sample of each camera; the whole sample where no cameras are given."""
+        if self.cameras is None:
+            return [self]
+        parts = [self.cameras == camera for camera in np.unique(self.cameras)]
+        return [WeightedSample(self.y[at], self.p[at], self.weights[:, at], self.threshold[at]) for at in parts]
 
     @cached_property
     def counts(self) -> tuple[Array, Array, Array, Array]:
@@ -164,9 +182,13 @@ def _specificity(sample: WeightedSample) -> Array:
 
 
 def _auc(sample: WeightedSample) -> Array:
-    _, positives, negatives = sample.masses
-    below = negatives.cumsum(axis=1) - negatives / 2
-    return ratio((positives * below).sum(axis=1), positives.sum(axis=1) * negatives.sum(axis=1))
+    ordered, pairs = np.zeros((2, len(sample.weights)))
+    for part in sample.by_camera:
+        _, positives, negatives = part.masses
+        below = negatives.cumsum(axis=1) - negatives / 2
+        ordered += (positives * below).sum(axis=1)
+        pairs += positives.sum(axis=1) * negatives.sum(axis=1)
+    return ratio(ordered, pairs)
 
 
 def _average_precision(sample: WeightedSample) -> Array:

@@ -129,11 +129,12 @@ def subgroup_rows(
     groups: Sequence[object] | NDArray | None,
     column: str,
     values: Sequence[object] | NDArray,
+    cameras: Sequence[object] | NDArray | None = None,
 ) -> list[dict[str, Any]]:
     """A row for each subgroup: `column`, `subgroup`, the `Estimate`s `auc`, `sensitivity` and `specificity`, and `note`.
 
     `values` (n,) name each photograph's subgroup; blank ones are "unknown", which comes last, and the others are ordered by
-    the numbers in their names. The other arguments are as in `estimate`. The note of a subgroup says where it holds fewer
+    the numbers in their names. The other arguments are as in `estimates`. The note of a subgroup says where it holds fewer
     than `FEWEST` photographs of a class. Raises `UsageError` for shapes that do not match.
     """
     labels, scores = check_scores(y, p)
@@ -146,8 +147,9 @@ def subgroup_rows(
         part = np.flatnonzero([each == name for each in names])
         own = None if groups is None else [groups[row] for row in part]
         found: dict[Any, Estimate] = estimates(
-            labels[part], scores[..., part], metrics=_SUBGROUP_METRICS, threshold=at[..., part], groups=own
-        )
+            labels[part], scores[..., part], metrics=_SUBGROUP_METRICS, threshold=at[..., part], groups=own,
+            cameras=None if cameras is None else [cameras[row] for row in part],
+        )  # fmt: skip
         rows.append({"column": column, "subgroup": name, **found, "note": _few_note(labels[part])})
     return rows
 

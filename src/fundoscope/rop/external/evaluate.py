@@ -40,7 +40,7 @@ from fundoscope.rop.study.data import StudyData
 from fundoscope.rop.study.questions import ROP, Question
 from fundoscope.rop.study.results import Headline, Row
 from fundoscope.rop.study.sample import count_infants
-from fundoscope.rop.study.scored_question import ScoredQuestion
+from fundoscope.rop.study.scored_question import ScoredQuestion, cameras_of
 from fundoscope.rop.study.units import UnitPredictions, cohort_eyes
 
 Scores = NDArray[np.float64]
@@ -114,7 +114,9 @@ class ExternalEvaluation(CohortEvaluation):
         rows = question.known_rows[self.readable[question.known_rows]]
         found = self.given.predictions.out_of_fold(question.name, self.exported).select_rows(rows)
         labels, groups = question.labels[rows], self.group_numbers[rows]
-        return ScoredQuestion(question, rows, labels, groups, {self.exported: found}, self.exported)
+        return ScoredQuestion(
+            question, rows, labels, groups, {self.exported: found}, self.exported, cameras_of(self.cohort, rows)
+        )
 
     @cached_property
     def fold_rows(self) -> FoldRows | NotMade:

@@ -1,6 +1,6 @@
 """The recipes of a study of ROP: files in TOML that hold every number, read and checked here.
 
-`paper`, `lite` and `tiny` lie beside this module. A file of your own may be whole, or name another recipe as its `base`
+`paper`, `lite`, `robust` and `tiny` lie beside this module. A file of your own may be whole, or name another recipe as its `base`
 and hold what it changes:
 
     base = "lite"
@@ -27,6 +27,7 @@ from fundoscope.rop.recipes.schema import (
     BundleOrigin,
     FitNumbers,
     PretrainingNumbers,
+    RenderingNumbers,
     RopRecipe,
     ShippedStudy,
     ShuffledLabelNumbers,
@@ -36,7 +37,7 @@ from fundoscope.rop.recipes.schema import (
 
 FOLDER = Path(__file__).parent
 #: Names of the recipes that come with the program.
-RECIPE_NAMES = ("paper", "lite", "tiny")
+RECIPE_NAMES = ("paper", "lite", "robust", "tiny")
 
 
 def read_recipe(name: str | Path) -> RopRecipe:
@@ -64,6 +65,7 @@ __all__ = [
     "BundleOrigin",
     "FitNumbers",
     "PretrainingNumbers",
+    "RenderingNumbers",
     "RopRecipe",
     "ShippedStudy",
     "ShuffledLabelNumbers",

@@ -147,10 +147,23 @@ class RefitNumbers(RecipeSection):
     minimum_epochs_share: float = Key(ge=0, le=1)
 
 
+class RenderingNumbers(RecipeSection):
+    """How a study makes its grader hold where somebody rendered photographs anew (`imaging.renderings`), and measures it.
+
+    `augmentation` is the probability that a view in training is rendered; `consistency` the weight of the divergence between a
+    network's answers to two renderings of one view, where labels or a teacher are learnt by a student; 0 switches each off. With
+    `worst_operating_point` thresholds keep the target sensitivity on the worst rendering of inner photographs.
+    """
+
+    augmentation: float = Key(ge=0, le=1)
+    consistency: NonNegativeFloat
+    worst_operating_point: bool
+
+
 class RopRecipe(RecipeSection):
     """Every number of a study of ROP: one section of the recipe file each.
 
-    `pretraining` is None where nothing is learnt from simulated eyes first.
+    `pretraining` is None where nothing is learnt from simulated eyes first, `renderings` where photographs are taken as they are.
     """
 
     name: str = Key(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=40)
@@ -166,6 +179,7 @@ class RopRecipe(RecipeSection):
     simulated_treatment: SimulatedTreatmentNumbers
     shuffled_labels: ShuffledLabelNumbers
     refit: RefitNumbers
+    renderings: RenderingNumbers | None = None
 
     def arm(self, name: str) -> StudyArm:
         """The arm of that name: one of `ARM_NAMES`, or any network, fitted as the undistilled student is."""
@@ -208,8 +222,8 @@ class RopRecipe(RecipeSection):
         return self.model_copy(update=changes)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as plain values, as `study.json` keeps it."""
-        return self.model_dump(mode="json")
+        """All of it as plain values, as `study.json` keeps it; a recipe without renderings says nothing of them."""
+        return self.model_dump(mode="json", exclude={"renderings"} if self.renderings is None else None)
 
 
 class StudyArm(RecipeSection):
@@ -238,10 +252,17 @@ class BundleOrigin(RecipeSection):
     commands: tuple[str, ...]
 
 
+class ShippedPhotographs(RecipeSection):
+    """A `folder` of photographs within the data, holding normal/ and rop/, all taken by one `camera`."""
+
+    folder: str
+    camera: str
+
+
 class ShippedStudy(RecipeSection):
     """The study behind the shipped bundle, as `shipped.toml` has it.
 
-    `photographs` is the folder of the photographs within the data, `results` that of the tables within docs/results.
+    `photographs` are the folders of the photographs, one a camera; `results` is that of the tables within docs/results.
     """
 
     recipe: str
@@ -249,7 +270,7 @@ class ShippedStudy(RecipeSection):
     folds: int = Key(ge=2)
     seeds: PositiveInt
     shuffles: int = Key(ge=0)
-    photographs: str
+    photographs: tuple[ShippedPhotographs, ...] = Key(min_length=1)
     images_are_independent: bool
     results: str
     origin: BundleOrigin

@@ -2,7 +2,7 @@
 
     question, arm, seed, fold, part, variant, precision, row, logit_0, logit_1, probability, threshold
 
-`part` is test or inner; `variant` what was done to the photographs; `precision` torch, or what the exported bundle of the
+`part` is test, inner, or `OTHER_CAMERA`: tested by the fit that never saw the photograph's camera; `variant` what was done to the photographs; `precision` torch, or what the exported bundle of the
 fold answered in fp32 and int8. `row` counts the photographs of the cohort from 0. Whatever is scored or drawn later comes
 from here.
 """
@@ -10,7 +10,7 @@ from here.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,12 +18,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fundoscope.evaluation.decisions import OperatingPoint, Temperature, fit_temperature, target_sensitivity
+from fundoscope.evaluation.decisions import OperatingPoint, Temperature, fit_temperature, worst_target_sensitivity
+from fundoscope.imaging.renderings import RENDERINGS
+from fundoscope.rop.recipes import RopRecipe
 from fundoscope.rop.study.plan import FitTask, StudyPlan
 from fundoscope.rop.study.questions import ROP, Question
 from fundoscope.studies import write_json
 
 PREDICTIONS, CALIBRATION, CALIBRATED = "predictions.parquet", "calibration.json", "calibrated.parquet"
+
+#: The part of photographs by a camera that a fit never saw.
+OTHER_CAMERA = "other camera"
 
 #: Folder of what a fold's exported bundle answers, within the study's; its arm is in the predictions.
 INT8_STEP = "int8/fold-{}"
@@ -79,17 +84,34 @@ class FitInnerPredictions:
     threshold: float
 
 
-def calibrate_fold(predictions: pd.DataFrame, question: Question, target: float) -> FoldCalibration:
-    """Temperature and operating point of one fit, from its known inner photographs as they are and from nothing else.
+def calibrate_fold(
+    predictions: pd.DataFrame, question: Question, target: float, variants: Sequence[str] = ("plain",)
+) -> FoldCalibration:
+    """Temperature and operating point of one fit, from its known inner photographs and from nothing else.
 
-    `predictions` has the columns row, part, variant, logit_0, logit_1; `target` is the sensitivity to reach.
+    `predictions` has the columns row, part, variant, logit_0, logit_1; `target` is the sensitivity to reach. The temperature is
+    that of the first of the `variants`, the photographs as they are; the point keeps the target on the worst of them.
     """
-    inner = predictions[(predictions.part == "inner") & (predictions.variant == "plain")]
-    inner = inner[inner.row.isin(question.known_rows)]
-    labels = question.labels[inner.row.to_numpy()]
-    log_odds = (inner.logit_1 - inner.logit_0).to_numpy()
+    inner = predictions[(predictions.part == "inner") & predictions.row.isin(question.known_rows)]
+    by_variant = {}
+    for variant in variants:
+        own = inner[inner.variant == variant]
+        by_variant[variant] = (question.labels[own.row.to_numpy()], (own.logit_1 - own.logit_0).to_numpy())
+    labels, log_odds = by_variant[variants[0]]
     temperature = fit_temperature(log_odds, labels)
-    return FoldCalibration(temperature, target_sensitivity(labels, temperature.probabilities(log_odds), target))
+    scored = {name: (y, temperature.probabilities(odds)) for name, (y, odds) in by_variant.items()}
+    return FoldCalibration(temperature, worst_target_sensitivity(scored, target))
+
+
+def rendered_variant(name: str) -> str:
+    """What a rendering's predictions are called in the column `variant`."""
+    return f"rendered: {name}"
+
+
+def deciding_variants(recipe: RopRecipe) -> tuple[str, ...]:
+    """On which variants of inner photographs thresholds are chosen: as they are, and rendered where the recipe says so."""
+    chosen = recipe.renderings is not None and recipe.renderings.worst_operating_point
+    return ("plain", *(rendered_variant(name) for name in (RENDERINGS if chosen else ())))
 
 
 def calibrated_predictions(plan: StudyPlan, task: FitTask) -> pd.DataFrame:
@@ -110,6 +132,11 @@ def calibrate_all(plan: StudyPlan) -> Path:
     if path.exists():
         return path
     frames = [calibrated_predictions(plan, task) for task in plan.tasks()]
+    for (
+        task
+    ) in plan.camera_tasks():  # their inner photographs are tested by other fits: only the left-out camera counts
+        found = calibrated_predictions(plan, task)
+        frames.append(found[found.part == "test"].assign(part=OTHER_CAMERA))
     for fold in plan.folds:
         exported = pd.read_parquet(plan.study.result(INT8_STEP.format(fold.number)) / PREDICTIONS)
         frames.append(exported.assign(question=ROP, seed=0, fold=fold.number, part="test", variant="plain"))
@@ -139,12 +166,13 @@ class CalibratedPredictions:
         """The predictions of a study whose calibration is done."""
         return cls(pd.read_parquet(plan.folder / CALIBRATED), plan.options.seeds, len(plan.cohort))
 
-    def out_of_fold(self, question: str, arm: str, variant: str = "plain") -> OutOfFoldPredictions:
-        """Every photograph's probability by the fold that held it out, for each seed.
+    def out_of_fold(self, question: str, arm: str, variant: str = "plain", part: str = "test") -> OutOfFoldPredictions:
+        """Every photograph's probability by the fold that held it out, for each seed; as part `OTHER_CAMERA` by the fit that
+        left out its camera, nan where there is none.
 
-        Temperature and threshold come from plain inner photographs, whatever the variant that is scored.
+        Temperature and threshold come from inner photographs, whatever the variant that is scored.
         """
-        table = self._tables[question, arm, "test", variant]
+        table = self._tables[question, arm, part, variant]
         p, thresholds = np.full((2, self.seeds, self.n), np.nan)
         p[table.seed, table.row], thresholds[table.seed, table.row] = table.probability, table.threshold
         return OutOfFoldPredictions(arm, variant, p, thresholds)
@@ -162,9 +190,13 @@ class CalibratedPredictions:
             rows, p = table.row.to_numpy(), table.probability.to_numpy()
             yield FitInnerPredictions(int(seed), int(fold), rows, p, float(table.threshold.iloc[0]))
 
-    def pooled_logits(self, question: str, arm: str) -> tuple[Rows, Scores]:
+    def deciding_variants(self, question: str, arm: str, recipe: RopRecipe) -> list[str]:
+        """Those of the recipe's `deciding_variants` on which an arm answered a question."""
+        return [each for each in deciding_variants(recipe) if (question, arm, "test", each) in self._tables]
+
+    def pooled_logits(self, question: str, arm: str, variant: str = "plain") -> tuple[Rows, Scores]:
         """Rows and log-odds of all photographs that the fits of an arm held out, one fit after the other."""
-        table = self._tables[question, arm, "test", "plain"]
+        table = self._tables[question, arm, "test", variant]
         return table.row.to_numpy(), (table.logit_1 - table.logit_0).to_numpy()
 
     def inner_log_loss(self, question: Question, arm: str) -> float:

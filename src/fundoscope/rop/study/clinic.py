@@ -25,7 +25,7 @@ from fundoscope.rop.study.calibrate import CalibratedPredictions, FitInnerPredic
 from fundoscope.rop.study.plan import StudyPlan
 from fundoscope.rop.study.questions import ROP, Question
 from fundoscope.rop.study.results import Row
-from fundoscope.rop.study.scored_question import ScoredQuestion
+from fundoscope.rop.study.scored_question import Names, ScoredQuestion
 from fundoscope.rop.study.units import UnitPredictions, cohort_eyes, describe_rules, predict_eyes, predict_treatment
 
 Scores = NDArray[np.float64]
@@ -72,13 +72,16 @@ def unit_rows(
     units of which no photograph was graded. `eyes` holds the eyes under the name `eye`, and by other names more rows of
     eyes; without any, only photographs are scored. An exam or an infant is suspected where one of its eyes is.
     """
-    rows = [_unit_row("photograph", question.labels, by_photograph.p, by_photograph.thresholds, groups, graded)]
+    cameras = np.array(cohort.cameras) if cohort.cameras else None
+    of_photographs = (by_photograph.p, by_photograph.thresholds, groups, graded, cameras)
+    rows = [_unit_row("photograph", question.labels, *of_photographs)]
     if not eyes:
         return rows
     found = {"eye": eyes["eye"], **_larger_units(cohort, eyes["eye"]), **eyes}
     for name, each in found.items():
-        y, own = each.units.any_positive(question.labels), groups[each.units.first]
-        rows.append(_unit_row(name, y, each.p, each.thresholds, own, np.isfinite(each.p[0])))
+        y, first = each.units.any_positive(question.labels), each.units.first
+        own = None if cameras is None else cameras[first]
+        rows.append(_unit_row(name, y, each.p, each.thresholds, groups[first], np.isfinite(each.p[0]), own))
     return rows
 
 
@@ -89,10 +92,13 @@ def _larger_units(cohort: Cohort, eyes: UnitPredictions) -> dict[str, UnitPredic
     return {"exam": eyes.group_by(exams), "infant": eyes.group_by(infants)}
 
 
-def _unit_row(name: str, y: Rows, p: Scores, thresholds: Scores, groups: Rows, decided: Flags) -> Row:
+def _unit_row(
+    name: str, y: Rows, p: Scores, thresholds: Scores, groups: Rows, decided: Flags, cameras: Names | None
+) -> Row:
     found: dict[Any, Any] = estimates(
-        y[decided], p[:, decided], threshold=thresholds[:, decided], groups=groups[decided]
-    )
+        y[decided], p[:, decided], threshold=thresholds[:, decided], groups=groups[decided],
+        cameras=None if cameras is None else cameras[decided],
+    )  # fmt: skip
     return {"unit": name, **found, "not decided": int((~decided).sum())}
 
 
@@ -203,5 +209,7 @@ def score_subgroups(cohort: Cohort, scored: ScoredQuestion) -> list[Row]:
         if any(not is_blank(value) for value in values):
             if column in _CUTS:
                 values = cut_into_bands([record.measure(column) for record in records], *_CUTS[column])
-            rows += subgroup_rows(scored.y, reference.p, reference.thresholds, scored.groups, column, values)
+            rows += subgroup_rows(
+                scored.y, reference.p, reference.thresholds, scored.groups, column, values, scored.cameras
+            )
     return rows

@@ -31,7 +31,7 @@ from fundoscope.rop.study.clinic import AbstentionResult, score_subgroups
 from fundoscope.rop.study.curves import write_curves
 from fundoscope.rop.study.questions import ROP
 from fundoscope.rop.study.results import CURVES, Headline, QuestionResults, Row
-from fundoscope.rop.study.scored_question import ScoredQuestion
+from fundoscope.rop.study.scored_question import Names, ScoredQuestion
 
 #: The column that says why a control or a baseline has no figures.
 NOT_MADE = "could not be made"
@@ -170,6 +170,8 @@ def score_baselines(
 ) -> dict[str, Scores | NotMade]:
     """The baselines of a question out of fold, the one that counts first; `measures(name)` are those of all `n` photographs.
 
+    Where the table tells cameras apart, the camera is one of the nuisances.
+
     `fold_rows` has of each fold the rows that are not tested and those that are.
     """
     place = np.full(n, -1)
@@ -181,10 +183,21 @@ def score_baselines(
             lambda: predict_out_of_fold(measures(name)[scored.rows], scored.y, folds, scored.groups).p
         )
 
+    def predict_nuisance() -> Scores | NotMade:
+        if scored.cameras is None:
+            return predict("nuisance")
+        known = np.column_stack([measures("nuisance")[scored.rows], camera_flags(scored.cameras)])
+        return make_or_say_why(lambda: predict_out_of_fold(known, scored.y, folds, scored.groups).p)
+
     constant = {"majority class": majority_baseline(scored.y, folds).p}
     if scored.question.name != ROP:
         return {"vessel width and tortuosity": predict("vessel"), **constant}
-    return {"nuisance baseline": predict("nuisance"), "mean colour": predict("colour"), **constant}
+    return {"nuisance baseline": predict_nuisance(), "mean colour": predict("colour"), **constant}
+
+
+def camera_flags(cameras: Names) -> Scores:
+    """Which camera took each photograph, (n, cameras): 1 in its column, else 0."""
+    return (cameras[:, None] == np.unique(cameras)).astype(float)
 
 
 def score_graders(scored: ScoredQuestion, baselines: Baselines) -> list[Row]:

@@ -27,6 +27,7 @@ from fundoscope.rop.study.calibrate import (
     FitInnerPredictions,
     OutOfFoldPredictions,
 )
+from fundoscope.rop.study.cameras import MOVED, score_cameras, score_other_camera, score_renderings, worst_renderings
 from fundoscope.rop.study.clinic import (
     AbstentionResult,
     score_abstention,
@@ -38,6 +39,7 @@ from fundoscope.rop.study.cohort_evaluation import (
     NOT_MADE,
     CohortEvaluation,
     baseline_predictions,
+    camera_flags,
     describe_headline,
     row_of,
     score_baselines,
@@ -57,7 +59,7 @@ from fundoscope.rop.study.results import (
     read_results,
 )
 from fundoscope.rop.study.sample import check_division, count_infants
-from fundoscope.rop.study.scored_question import ScoredQuestion
+from fundoscope.rop.study.scored_question import ScoredQuestion, cameras_of
 
 #: What each variant of the photographs is called in tables.
 VARIANT_WORDS = {
@@ -117,8 +119,9 @@ class Evaluation(CohortEvaluation):
         }
         reference = STUDENT if STUDENT in predictions else self.exported
         return ScoredQuestion(
-            question, rows, question.labels[rows], self.plan.group_numbers[rows], predictions, reference
-        )
+            question, rows, question.labels[rows], self.plan.group_numbers[rows], predictions, reference,
+            cameras_of(self.cohort, rows),
+        )  # fmt: skip
 
     @cached_property
     def _baselines(self) -> dict[str, dict[str, Scores | NotMade]]:
@@ -144,6 +147,8 @@ class Evaluation(CohortEvaluation):
         if missing := self.data.not_made.get("all"):
             return missing
         first, table = self.questions[0], self.data.measures("alike")
+        if first.cameras is not None:
+            table = np.column_stack([table, camera_flags(first.cameras)])
         found = make_or_say_why(
             lambda: predict_out_of_fold(table, first.y, self.plan.fold_rows, self.plan.group_numbers).p
         )
@@ -221,6 +226,25 @@ class Evaluation(CohortEvaluation):
         """Both stages in a row, by each unit; empty where one question is asked."""
         return score_cascade_by_unit(self.plan, self.predictions, self.exported, self.graded)
 
+    @cached_property
+    def cameras(self) -> list[Row]:
+        """Each grader by camera; empty where the table tells none apart."""
+        first = self.questions[0]
+        made = {name: baseline_predictions(name, p) for name, p in self.baselines(first).items()}
+        return score_cameras(first, {name: p for name, p in made.items() if not isinstance(p, NotMade)})
+
+    @cached_property
+    def other_camera(self) -> list[Row]:
+        """Each network on the camera that it never saw; empty where the table tells none apart."""
+        return score_other_camera(self.questions[0], self.predictions, list(self.plan.camera_folds))
+
+    @cached_property
+    def renderings(self) -> list[Row]:
+        """The exported network on every rendering; empty where the recipe has none."""
+        if self.plan.recipe.renderings is None:
+            return []
+        return score_renderings(self.questions[0], self.predictions, self.exported)
+
     def results(self) -> StudyResults:
         """All figures."""
         plan, shuffled = self.plan, self.plan.folder / SHUFFLED
@@ -232,7 +256,8 @@ class Evaluation(CohortEvaluation):
             unit_rules=rules, cascade=self.cascade, subgroups=self.subgroups,
             predictive_values=self.predictive_values,
             shuffled_labels=json.loads(shuffled.read_text(encoding="utf-8")) if shuffled.exists() else None,
-            card=self.card_figures, doubts=self.doubts,
+            card=self.card_figures, doubts=self.doubts, cameras=self.cameras, other_camera=self.other_camera,
+            renderings=self.renderings,
         )  # fmt: skip
 
     def sample(self) -> Sample:
@@ -274,7 +299,27 @@ class Evaluation(CohortEvaluation):
                     {"name": f"{row['unit']}: {metric}", "estimate": row[metric], "on": on}
                     for metric in ("sensitivity", "specificity") if np.isfinite(row[metric].value)
                 ]  # fmt: skip
-        return figures
+        return figures + self._camera_figures(how)
+
+    def _camera_figures(self, how: str) -> list[Row]:
+        """What the card says of each camera, of cameras that were left out, and of the worst renderings."""
+        figures = []
+        for row in self.cameras:
+            if row["grader"] == self.exported and row["photographs"] in self.cohort.cameras:
+                on = f"{row['auc'].n} photographs by {row['photographs']}, {how}"
+                figures += [
+                    (f"{row['photographs']}: {name}", row[name], on) for name in ("auc", "sensitivity", "specificity")
+                ]
+        for row in self.other_camera:
+            if row["network"] == self.exported:
+                on = f"{row['auc'].n} photographs by {row['tested on']}, networks that learnt from {row['learnt from']} alone"
+                before = f"{row['tested on']} never seen"
+                figures += [(f"{before}: {name}", row[name], on) for name in ("auc", "sensitivity", "specificity")]
+        if self.renderings:
+            for figure, row in worst_renderings(self.renderings).items():
+                on = f"photographs rendered '{row['rendering']}', the worst of {len(self.renderings) - 1} renderings, {how}"
+                figures.append((f"worst rendering: {figure}", row[figure], on))
+        return [{"name": name, "estimate": each, "on": on} for name, each, on in figures]
 
     @cached_property
     def doubts(self) -> list[str]:
@@ -291,6 +336,7 @@ class Evaluation(CohortEvaluation):
             for found in self.question_results
             for row in found.graders
         ]
+        lines += self._camera_lines()
         last = self.int8[-1]
         for row in self.controls:
             if NOT_MADE in row:
@@ -304,13 +350,35 @@ class Evaluation(CohortEvaluation):
         )
         return lines
 
+    def _camera_lines(self) -> list[str]:
+        """What is said of cameras and renderings, a line each."""
+        lines = [
+            f"{row['photographs']:<27}AUC {row['auc']}; sensitivity {row['sensitivity'].value:.3f}, "
+            f"specificity {row['specificity'].value:.3f}"
+            for row in self.cameras if row["grader"] == self.exported
+        ]  # fmt: skip
+        lines += [
+            f"{row['network']} learnt from {row['learnt from']} alone, on {row['tested on']}: AUC {row['auc']}; sensitivity "
+            f"{row['sensitivity'].value:.3f}, specificity {row['specificity'].value:.3f}"
+            for row in self.other_camera
+        ]
+        if self.renderings:
+            worst = worst_renderings(self.renderings)
+            low, most = worst["auc"], worst[MOVED]
+            lines.append(
+                f"worst of {len(self.renderings) - 1} renderings: '{low['rendering']}' AUC {low['auc'].value:.3f} (as they are "
+                f"{self.renderings[0]['auc'].value:.3f}); '{most['rendering']}' changes {most[MOVED].value:.1%} of decisions"
+            )
+        return lines
+
     def write_tables(self, tables: Path) -> None:
         """Write every table as CSV into the folder `tables`, the points of curves and the out-of-fold predictions among them."""
         self.write_question_tables(tables)
         named = {
             "inner": self.inner_log_losses, "controls": self.controls, "int8": self.int8, "units_rop": self.units[0],
             "folds": self.plan.folds.table(self.plan.cohort), "cascade": self.cascade, "subgroups": self.subgroups,
-            "predictive_values": self.predictive_values,
+            "predictive_values": self.predictive_values, "cameras": self.cameras, "other_camera": self.other_camera,
+            "renderings": self.renderings,
         }  # fmt: skip
         for name, rows in named.items():
             if rows:

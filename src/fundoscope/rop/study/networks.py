@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from fundoscope.learning import (
     predict_logits,
 )
 from fundoscope.networks import BODY_NAMES, Classifier, Scaling, build
-from fundoscope.rop.recipes import ARM_NAMES, FitNumbers, RopRecipe, StudyArm
+from fundoscope.rop.recipes import ARM_NAMES, TEACHER, FitNumbers, RenderingNumbers, RopRecipe, StudyArm
 from fundoscope.rop.study.data import StudyData
 from fundoscope.rop.study.plan import FitTask
 from fundoscope.rop.study.questions import ROP, TREATMENT, Question
@@ -38,10 +40,18 @@ def check_networks(recipe: RopRecipe, arms: list[StudyArm]) -> None:
             )
 
 
-def fit_options(numbers: FitNumbers, tracker: str = "csv") -> FitOptions:
-    """A fit's options in `learning`'s terms."""
-    augment = Augment(**numbers.augment.model_dump())
+def fit_options(numbers: FitNumbers, tracker: str = "csv", renderings: RenderingNumbers | None = None) -> FitOptions:
+    """A fit's options in `learning`'s terms; views are rendered as often as `renderings` say."""
+    augment = Augment(**numbers.augment.model_dump(), rendering=renderings.augmentation if renderings else 0.0)
     return FitOptions(**numbers.model_dump(exclude={"augment"}), augment=augment, tracker=tracker)
+
+
+def arm_options(recipe: RopRecipe, arm: StudyArm, tracker: str = "csv") -> FitOptions:
+    """The options of an arm's fit: a student, taught or alone, also learns to answer two renderings of a view alike."""
+    options = fit_options(arm.fit, tracker, recipe.renderings)
+    if recipe.renderings is None or arm.name == TEACHER:
+        return options
+    return replace(options, consistency=recipe.renderings.consistency)
 
 
 def distillation_options(recipe: RopRecipe) -> Distillation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -84,7 +84,8 @@ class FitTask:
 class StudyPlan:
     """A study that may begin or go on: its folder, cohort, groups, folds and questions.
 
-    `missing_question` says why there is no second question, "" where there is one.
+    `missing_question` says why there is no second question, "" where there is one. `camera_folds` are by camera the folds that
+    learn from all others and test it, numbered after the `folds`; empty where the table tells no cameras apart.
     """
 
     options: StudyOptions
@@ -94,6 +95,7 @@ class StudyPlan:
     folds: Folds
     questions: list[Question]
     missing_question: str = field(default="")
+    camera_folds: Mapping[str, Fold] = field(default_factory=dict)
 
     @property
     def recipe(self) -> RopRecipe:
@@ -138,6 +140,19 @@ class StudyPlan:
             for arm in self.arms
         ]
 
+    def camera_tasks(self) -> list[FitTask]:
+        """The fits of the first question that leave out one camera, of which the table tells several apart."""
+        return [
+            FitTask(arm, self.questions[0].name, seed, fold)
+            for seed in range(self.options.seeds)
+            for fold in self.camera_folds.values()
+            for arm in self.arms
+        ]
+
+    def all_tasks(self) -> list[FitTask]:
+        """Every fit, seed by seed: those that are cut off are repeats."""
+        return sorted([*self.tasks(), *self.camera_tasks()], key=lambda task: task.seed)
+
     def tasks_of(self, arm: StudyArm, question: str) -> Iterator[FitTask]:
         """Every fit of one arm for one question, seed by seed."""
         for seed in range(self.options.seeds):
@@ -171,7 +186,20 @@ def make_plan(options: StudyOptions, progress: Progress) -> StudyPlan:
     questions, missing = answerable_questions(cohort, folds)
     if missing:
         progress.say(missing)
-    return StudyPlan(options, study, cohort, groups, folds, questions, missing)
+    return StudyPlan(
+        options, study, cohort, groups, folds, questions, missing, _leave_cameras_out(options, folds, cohort, progress)
+    )
+
+
+def _leave_cameras_out(options: StudyOptions, folds: Folds, cohort: Cohort, progress: Progress) -> dict[str, Fold]:
+    """For each camera a fold that tests it; one that its photographs do not allow is told and left out."""
+    numbers, found = options.recipe.folds, {}
+    for place, camera in enumerate(sorted(set(cohort.cameras))):
+        try:
+            found[camera] = folds.leave_out(cohort, camera, len(folds) + place, numbers.inner_share, numbers.seed)
+        except CohortError as error:
+            progress.say(f"nothing is trained without {camera}: {error}")
+    return found
 
 
 def divide(options: StudyOptions, cohort: Cohort, groups: Groups) -> Folds:

@@ -13,10 +13,17 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from fundoscope.imaging.renderings import RENDERINGS
 from fundoscope.learning import Squares
 from fundoscope.networks import Classifier
 from fundoscope.rop.recipes import STUDENT
-from fundoscope.rop.study.calibrate import CALIBRATION, PREDICTIONS, calibrate_fold
+from fundoscope.rop.study.calibrate import (
+    CALIBRATION,
+    PREDICTIONS,
+    calibrate_fold,
+    deciding_variants,
+    rendered_variant,
+)
 from fundoscope.rop.study.data import SCREENED, VARIANTS, StudyData
 from fundoscope.rop.study.networks import labelled_squares, load_fitted_network, predict_rows
 from fundoscope.rop.study.plan import FitTask, StudyPlan
@@ -26,18 +33,21 @@ from fundoscope.studies import Progress
 
 def predict_all(plan: StudyPlan, data: StudyData, progress: Progress) -> None:
     """Write the predictions and the calibration of every fit that has none."""
-    waiting = [task for task in plan.tasks() if not (plan.study.result(task.step) / CALIBRATION).exists()]
+    waiting = [task for task in plan.all_tasks() if not (plan.study.result(task.step) / CALIBRATION).exists()]
     for task in progress.follow(waiting, len(waiting), "predicting"):
         question, folder = plan.question(task.question), plan.study.result(task.step)
         model = load_fitted_network(task, plan.recipe, plan.study).to(memory_format=torch.channels_last)
-        squares = {
-            variant: labelled_squares(data, question, SCREENED if variant == VARIANTS[0] else variant)
-            for variant in variants_of(task, data)
+        plain = labelled_squares(data, question, SCREENED)
+        squares = {VARIANTS[0]: plain} | {
+            variant: labelled_squares(data, question, variant) for variant in variants_of(task, data)[1:]
         }
+        if plan.recipe.renderings is not None:
+            squares |= {rendered_variant(name): plain.rendered(name) for name in RENDERINGS}
         parts = {"test": np.array(task.fold.test), "inner": np.array(task.fold.inner)}
         predictions = predict_parts(model, squares, parts)
         write_parquet(predictions, folder / PREDICTIONS)
-        calibrate_fold(predictions, question, plan.recipe.decision.target_sensitivity).write(folder / CALIBRATION)
+        target, variants = plan.recipe.decision.target_sensitivity, deciding_variants(plan.recipe)
+        calibrate_fold(predictions, question, target, variants).write(folder / CALIBRATION)
 
 
 def variants_of(task: FitTask, data: StudyData) -> tuple[str, ...]:

@@ -70,7 +70,8 @@ def pretrain(recipe: RopRecipe, arms: list[StudyArm], study: Study, progress: Pr
             progress.say(f"pretraining of {arm.network}: {len(train)} simulated photographs, {len(inner)} for stopping")
             model = build_network(recipe, arm, numbers.seed)
             frozen = model.describe_frozen()
-            model = fit(model, eyes.squares, train, inner, fit_options(numbers.fit), folder, numbers.seed)
+            options = fit_options(numbers.fit, renderings=recipe.renderings)
+            model = fit(model, eyes.squares, train, inner, options, folder, numbers.seed)
             logits = predict_logits(model, eyes.squares.inputs(inner))
             inner_auc = auc(eyes.squares.labels[inner], logits[:, 1] - logits[:, 0])
             facts = {

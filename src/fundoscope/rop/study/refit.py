@@ -25,7 +25,7 @@ from fundoscope.bundles.training_hashes import write_training_hashes
 from fundoscope.bundles.write import write_bundle
 from fundoscope.cohort.photograph_hashes import PhotographHashes
 from fundoscope.evaluation.controls import NotMade, make_or_say_why
-from fundoscope.evaluation.decisions import fit_temperature, target_sensitivity
+from fundoscope.evaluation.decisions import fit_temperature, worst_target_sensitivity
 from fundoscope.learning import DistillationPlan, FitOptions, distil, fit
 from fundoscope.networks import Classifier
 from fundoscope.rop.recipes import StudyArm
@@ -35,9 +35,9 @@ from fundoscope.rop.study.data import SCREENED, StudyData
 from fundoscope.rop.study.export import bundle_card, card_stage
 from fundoscope.rop.study.networks import (
     WEIGHTS,
+    arm_options,
     build_network,
     distillation_options,
-    fit_options,
     freeze_stages,
     labelled_squares,
     load_fitted_network,
@@ -141,17 +141,19 @@ class Refit:
 
     def calibration(self, question: Question) -> FoldCalibration:
         """Temperature and operating point from out-of-fold predictions."""
-        rows, log_odds = CalibratedPredictions.read(self.plan).pooled_logits(question.name, self.arm.name)
-        known = np.isin(rows, question.known_rows)
-        target = self.plan.recipe.decision.target_sensitivity
-        return calibrate_pooled(rows[known], log_odds[known], question.labels, target)
+        predictions, found = CalibratedPredictions.read(self.plan), {}
+        for variant in predictions.deciding_variants(question.name, self.arm.name, self.plan.recipe):
+            rows, log_odds = predictions.pooled_logits(question.name, self.arm.name, variant)
+            known = np.isin(rows, question.known_rows)
+            found[variant] = (rows[known], log_odds[known])
+        return calibrate_pooled(found, question.labels, self.plan.recipe.decision.target_sensitivity)
 
     def _options(self, question: Question) -> FitOptions:
         """The arm's fit for the number of epochs that the folds' fits suggest."""
         tasks = self.plan.tasks_of(self.arm, question.name)
         best = [best_epoch(self.plan.study.result(task.step) / "epochs.csv") for task in tasks]
         epochs = epochs_without_stopping(best, self.arm.fit.epochs, self.plan.recipe.refit.minimum_epochs_share)
-        return replace(fit_options(self.arm.fit, self.plan.options.tracker), epochs=epochs)
+        return replace(arm_options(self.plan.recipe, self.arm, self.plan.options.tracker), epochs=epochs)
 
     def _initial_network(self, question: str) -> Classifier:
         recipe = self.plan.recipe
@@ -195,13 +197,17 @@ def best_epoch(log: Path) -> int:
 
 
 def calibrate_pooled(
-    rows: NDArray[np.int64], log_odds: NDArray[np.float64], labels: NDArray[np.int64], target: float
+    predictions: Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]], labels: NDArray[np.int64], target: float
 ) -> FoldCalibration:
     """Temperature over all predictions, and the operating point of each photograph's mean over its predictions.
 
-    `rows` and `log_odds` (m,) hold a photograph once a seed; `labels` (n,) those of the cohort; `target` is the sensitivity
-    to reach.
+    `predictions` have by variant, the photographs as they are first, `rows` and `log_odds` (m,), a photograph once a seed; the
+    temperature is that of the first, the point that of the worst. `labels` (n,) are those of the cohort; `target` is the
+    sensitivity to reach.
     """
-    temperature = fit_temperature(log_odds, labels[rows])
-    photographs, mean = mean_probabilities(rows, temperature.probabilities(log_odds))
-    return FoldCalibration(temperature, target_sensitivity(labels[photographs], mean, target))
+    rows, log_odds = next(iter(predictions.values()))
+    temperature, means = fit_temperature(log_odds, labels[rows]), {}
+    for variant, (own, odds) in predictions.items():
+        photographs, mean = mean_probabilities(own, temperature.probabilities(odds))
+        means[variant] = (labels[photographs], mean)
+    return FoldCalibration(temperature, worst_target_sensitivity(means, target))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from fundoscope.evaluation import Difference, Estimate
 from fundoscope.studies import write_json
 
 RESULTS, CURVES, SHUFFLED, NETWORKS = "results.json", "curves.csv", "shuffled_labels.json", "networks.csv"
+
+#: Tables that only some studies have.
+_OPTIONAL = ("cameras", "other_camera", "renderings")
 
 #: Sections of the page that show photographs; `maps_section` has those of activation maps.
 SEEN_SECTION, TREATMENT_SECTION = "What the networks see", "ROP without and with need of treatment"
@@ -103,7 +106,8 @@ class QuestionResults:
 @dataclass(frozen=True)
 class StudyResults:
     """All that a study found. `summary` are the lines that a person waits for; `card` the figures of the bundle's card,
-    `doubts` what they say against using it.
+    `doubts` what they say against using it. `cameras`, `other_camera` and `renderings` are the tables of
+    `rop.study.cameras`; the file has no such key where a study has none.
     """
 
     summary: list[str]
@@ -124,10 +128,14 @@ class StudyResults:
     shuffled_labels: Row | None
     card: list[Row]
     doubts: list[str]
+    cameras: list[Row] = field(default_factory=list)
+    other_camera: list[Row] = field(default_factory=list)
+    renderings: list[Row] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
         """Write it as JSON: an estimate becomes value, low, high, n, positives, groups; what is undefined is null."""
-        write_json(path, as_plain(self))
+        plain = as_plain(self)
+        write_json(path, {name: value for name, value in plain.items() if value or name not in _OPTIONAL})
 
 
 def as_plain(value: Any) -> Any:
@@ -136,10 +144,10 @@ def as_plain(value: Any) -> Any:
         plain = {"first": value.first, "second": value.second, "verdict": value.verdict}
         return as_plain(value.estimate) | as_plain(plain)
     if isinstance(value, Estimate):
-        plain = {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
+        plain = {each.name: as_plain(getattr(value, each.name)) for each in fields(value)}
         return {name: each for name, each in plain.items() if name not in ("points", "note") or each}
     if is_dataclass(value):
-        return {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
+        return {each.name: as_plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, dict):
         return {str(name): as_plain(each) for name, each in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

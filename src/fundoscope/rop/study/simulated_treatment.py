@@ -104,7 +104,7 @@ def _fit_and_choose(
     numbers = plan.recipe.simulated_treatment
     squares = eyes.squares.with_labels(eyes.treatment)
     train, held_out = split_eyes(eyes, numbers.held_out_every)
-    options = replace(fit_options(arm.fit, plan.options.tracker), batch=numbers.batch)
+    options = replace(fit_options(arm.fit, plan.options.tracker, plan.recipe.renderings), batch=numbers.batch)
     losses, models, frozen = {}, {}, {}
     for way in ("own head", "own late stages"):
         model = copy.deepcopy(first)

@@ -20,9 +20,9 @@ from fundoscope.rop.recipes import RopRecipe, StudyArm
 from fundoscope.rop.study.data import StudyData
 from fundoscope.rop.study.networks import (
     WEIGHTS,
+    arm_options,
     build_network,
     distillation_options,
-    fit_options,
     freeze_stages,
     labelled_squares,
     load_fitted_network,
@@ -36,7 +36,7 @@ from fundoscope.studies import Progress, Study, write_json
 
 def train_all(plan: StudyPlan, data: StudyData, progress: Progress) -> None:
     """Fit every network of the study that is not fitted yet."""
-    tasks = plan.tasks()
+    tasks = plan.all_tasks()
     waiting = [task for task in tasks if not plan.study.done(task.step)]
     progress.say(
         f"study: {plan.folder}  photographs: {len(plan.cohort)}  groups: {len(plan.groups)}  "
@@ -63,7 +63,7 @@ def _fit(
     question = plan.question(task.question)
     squares = labelled_squares(data, question)
     train, inner = question.select_known(task.fold.train), question.select_known(task.fold.inner)
-    options = fit_options(task.arm.fit, plan.options.tracker)
+    options = arm_options(plan.recipe, task.arm, plan.options.tracker)
     if not task.arm.teacher:
         return fit(model, squares, train, inner, options, folder, task.seed)
     if task.arm.extended and simulated is not None:
