@@ -46,8 +46,9 @@ notebook: .venv/ready  ## run the notebook from a folder of photographs to figur
 release: lint  ## wheel and sdist in dist/, checked; VERSION=1.2.3 must stand in CHANGELOG.md and pyproject.toml
 	$(BIN)/python tools/release.py $(VERSION)
 
-# The shipped ROP grader, from the photographs in $(DATA); about two hours on two cores, and it goes on where it was cut off.
-weights-rop: .venv/ready  ## make the shipped ROP bundle
+# The ROP grader from both cameras in $(DATA); many hours on two cores (docs/explanation/rop.md), and it goes on where it was cut
+# off. Its bundle stays in runs/weights-rop until `python benchmarks/weights_rop.py --install --out runs/weights-rop`.
+weights-rop: .venv/ready  ## make the ROP bundle that is to ship
 	$(BIN)/python benchmarks/weights_rop.py --data $(DATA) --out runs/weights-rop
 
 # Patches with known nicking, drawn from the photographs in $(DATA): a quarter of an hour.

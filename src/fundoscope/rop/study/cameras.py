@@ -39,9 +39,9 @@ def score_cameras(scored: ScoredQuestion, baselines: Mapping[str, OutOfFoldPredi
         pooled: dict[Any, Any] = estimates(
             scored.y, each.p, metrics=_METRICS, threshold=each.thresholds, groups=scored.groups
         )
-        within = scored.estimates(each.p, each.thresholds)
+        within = scored.estimates(each.p, each.thresholds, _METRICS)
         rows.append({"grader": grader, "photographs": ALL_PAIRS, **pooled})
-        rows.append({"grader": grader, "photographs": ONE_CAMERA, **{name: within[name] for name in _METRICS}})
+        rows.append({"grader": grader, "photographs": ONE_CAMERA, **within})
         for camera in np.unique(scored.cameras).tolist():
             places = np.flatnonzero(scored.cameras == camera)
             own: dict[Any, Any] = estimates(
@@ -90,10 +90,10 @@ def score_renderings(scored: ScoredQuestion, predictions: CalibratedPredictions,
     for name in (AS_THEY_ARE, *RENDERINGS):
         variant = "plain" if name == AS_THEY_ARE else rendered_variant(name)
         each = predictions.out_of_fold(ROP, arm, variant).select_rows(scored.rows)
-        own = scored.estimates(each.p, each.thresholds)
+        own = scored.estimates(each.p, each.thresholds, _METRICS)
         changes = (each.p >= each.thresholds) != called
         rows.append({
-            "rendering": name, **{metric: own[metric] for metric in _METRICS},
+            "rendering": name, **own,
             "auc less that as they are": None if name == AS_THEY_ARE else difference(
                 scored.y, each.p, plain.p, groups=scored.groups, names=(name, AS_THEY_ARE), cameras=scored.cameras
             ),

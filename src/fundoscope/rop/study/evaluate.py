@@ -20,7 +20,7 @@ from fundoscope.bundles.card import describe_doubts
 from fundoscope.evaluation import auc, results_table
 from fundoscope.evaluation.controls import NotMade, make_or_say_why, predict_out_of_fold
 from fundoscope.findings import counted
-from fundoscope.rop.recipes import STUDENT
+from fundoscope.rop.recipes import STUDENT, TEACHER
 from fundoscope.rop.study.calibrate import (
     CALIBRATED,
     CalibratedPredictions,
@@ -241,7 +241,7 @@ class Evaluation(CohortEvaluation):
     @cached_property
     def renderings(self) -> list[Row]:
         """The exported network on every rendering; empty where the recipe has none."""
-        if self.plan.recipe.renderings is None:
+        if self.plan.recipe.renderings is None or self.exported == TEACHER:
             return []
         return score_renderings(self.questions[0], self.predictions, self.exported)
 

@@ -187,11 +187,11 @@ def make_plan(options: StudyOptions, progress: Progress) -> StudyPlan:
     if missing:
         progress.say(missing)
     return StudyPlan(
-        options, study, cohort, groups, folds, questions, missing, _leave_cameras_out(options, folds, cohort, progress)
+        options, study, cohort, groups, folds, questions, missing, leave_cameras_out(options, folds, cohort, progress)
     )
 
 
-def _leave_cameras_out(options: StudyOptions, folds: Folds, cohort: Cohort, progress: Progress) -> dict[str, Fold]:
+def leave_cameras_out(options: StudyOptions, folds: Folds, cohort: Cohort, progress: Progress) -> dict[str, Fold]:
     """For each camera a fold that tests it; one that its photographs do not allow is told and left out."""
     numbers, found = options.recipe.folds, {}
     for place, camera in enumerate(sorted(set(cohort.cameras))):

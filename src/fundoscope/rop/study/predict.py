@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fundoscope.imaging.renderings import RENDERINGS
 from fundoscope.learning import Squares
 from fundoscope.networks import Classifier
-from fundoscope.rop.recipes import STUDENT
+from fundoscope.rop.recipes import STUDENT, TEACHER
 from fundoscope.rop.study.calibrate import (
     CALIBRATION,
     PREDICTIONS,
@@ -41,12 +41,13 @@ def predict_all(plan: StudyPlan, data: StudyData, progress: Progress) -> None:
         squares = {VARIANTS[0]: plain} | {
             variant: labelled_squares(data, question, variant) for variant in variants_of(task, data)[1:]
         }
-        if plan.recipe.renderings is not None:
+        if plan.recipe.renderings is not None and task.arm.name != TEACHER:  # which never leaves a study
             squares |= {rendered_variant(name): plain.rendered(name) for name in RENDERINGS}
         parts = {"test": np.array(task.fold.test), "inner": np.array(task.fold.inner)}
         predictions = predict_parts(model, squares, parts)
         write_parquet(predictions, folder / PREDICTIONS)
-        target, variants = plan.recipe.decision.target_sensitivity, deciding_variants(plan.recipe)
+        target = plan.recipe.decision.target_sensitivity
+        variants = [variant for variant in deciding_variants(plan.recipe) if variant in squares]
         calibrate_fold(predictions, question, target, variants).write(folder / CALIBRATION)
 
 

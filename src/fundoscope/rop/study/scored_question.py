@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.cohort import Cohort
-from fundoscope.evaluation import Difference, Estimate, difference, estimates
+from fundoscope.evaluation import METRICS, Difference, Estimate, difference, estimates
 from fundoscope.rop.study.calibrate import OutOfFoldPredictions
 from fundoscope.rop.study.questions import Question
 
@@ -50,9 +51,9 @@ class ScoredQuestion:
             cameras=None if self.cameras is None else self.cameras[places],
         )  # fmt: skip
 
-    def estimates(self, p: Scores, threshold: Any = 0.5) -> dict[Any, Estimate]:
-        """Every metric with its interval."""
-        return estimates(self.y, p, threshold=threshold, groups=self.groups, cameras=self.cameras)
+    def estimates(self, p: Scores, threshold: Any = 0.5, metrics: Sequence[str] = METRICS) -> dict[Any, Estimate]:
+        """Every metric, or some, with their intervals."""
+        return estimates(self.y, p, metrics=metrics, threshold=threshold, groups=self.groups, cameras=self.cameras)
 
     def difference(self, first: OutOfFoldPredictions, second: OutOfFoldPredictions, metric: str = "auc") -> Difference:
         """First less second, paired, each at its own thresholds."""

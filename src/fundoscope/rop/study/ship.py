@@ -1,7 +1,7 @@
-"""The shipped ROP grader: the study of `rop/recipes/shipped.toml`, run by `make weights-rop`.
+"""The ROP grader that ships: the study of `rop/recipes/shipped.toml`, run by `make weights-rop`.
 
-The bundle goes where the package ships it, the tables into docs/results. Two hours on two cores; it goes on where it was
-cut off.
+It goes on where it was cut off. What it makes stays in its folder until it is installed: then the bundle goes where the package
+ships it, the tables into docs/results.
 """
 
 from __future__ import annotations
@@ -41,20 +41,32 @@ def shipped_options(table: Path, out: Path) -> StudyOptions:
     )  # fmt: skip
 
 
-def ship(data: Path, out: Path, progress: Progress, project: Path = PROJECT) -> Path:
-    """Run or continue the shipped study in `out` on the photographs in `data`; returns the folder of the shipped bundle.
+def make_shipped_study(data: Path, out: Path, progress: Progress) -> Path:
+    """Run or continue the shipped study in `out` on the photographs in `data`; returns the folder of its bundle, not yet shipped.
 
     Raises `UsageError` where the photographs are not there.
     """
     shipped = read_shipped_study()
-    cohort = _shipped_cohort(data, shipped)
+    cohort = shipped_cohort(data, shipped)
     table = out.with_suffix(".csv")
     table.parent.mkdir(parents=True, exist_ok=True)
     cohort.write(table)
     run_study(shipped_options(table, out), progress)
+    return out / "bundle" / shipped.origin.name
+
+
+def install_shipped_study(out: Path, project: Path = PROJECT) -> Path:
+    """Ship the bundle of the finished study in `out`, its tables into docs/results; returns the folder of the shipped bundle.
+
+    Raises `UsageError` where the study has made no bundle yet.
+    """
+    shipped = read_shipped_study()
+    made = out / "bundle" / shipped.origin.name
+    if not made.is_dir() or not (out / "results.json").exists():
+        raise UsageError(f"{out} holds no finished study. Run it to its end before its bundle is installed.")
     bundle = project / "src" / "fundoscope" / "shipped" / shipped.origin.name
     results = project / "docs" / "results" / shipped.results
-    _replace(out / "bundle" / shipped.origin.name, bundle)
+    _replace(made, bundle)
     _replace(out / "tables", results)
     shutil.copy(out / "results.json", results)
     return bundle
@@ -67,6 +79,7 @@ def rewrite_shipped_card(project: Path = PROJECT) -> Card:
     """
     shipped = read_shipped_study()
     folder = project / "src" / "fundoscope" / "shipped" / shipped.origin.name
+    _check_origin(folder, shipped)
     if not shipped.images_are_independent:
         raise UsageError(
             "The shipped study knows its infants: make the bundle anew, so that its rule for eyes is measured."
@@ -81,8 +94,9 @@ def add_shipped_hashes(data: Path, project: Path = PROJECT) -> Card:
     Raises `UsageError` where the photographs are not there.
     """
     shipped = read_shipped_study()
-    cohort = _shipped_cohort(data, shipped)
     folder = project / "src" / "fundoscope" / "shipped" / shipped.origin.name
+    _check_origin(folder, shipped)
+    cohort = shipped_cohort(data, shipped)
     return write_training_hashes(folder, PhotographHashes.of_photographs(cohort.paths))
 
 
@@ -92,16 +106,33 @@ def add_shipped_likeness(data: Path, project: Path = PROJECT) -> Card:
     Raises `UsageError` where the photographs are not there.
     """
     shipped = read_shipped_study()
-    cohort = _shipped_cohort(data, shipped)
     folder = project / "src" / "fundoscope" / "shipped" / shipped.origin.name
+    _check_origin(folder, shipped)
+    cohort = shipped_cohort(data, shipped)
     return write_likeness(folder, cohort.paths, make_groups(cohort, audit(cohort).pairs).numbers.tolist())
 
 
-def _shipped_cohort(data: Path, shipped: ShippedStudy) -> Cohort:
-    photographs = data / shipped.photographs
-    if not photographs.is_dir():
-        raise UsageError(f"{photographs} is not there. Give --data the folder that holds {shipped.photographs}.")
-    return Cohort.from_folders(photographs)
+def shipped_cohort(data: Path, shipped: ShippedStudy) -> Cohort:
+    """The photographs in `data` that the shipped study learns from, with their cameras; `UsageError` where they are not there."""
+    rows = []
+    for each in shipped.photographs:
+        folder = data / each.folder
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is not there. Give --data the folder that holds {each.folder}.")
+        rows += [
+            {"image": f"{each.folder}/{record.image}", "label": record.label, "camera": each.camera}
+            for record in Cohort.from_folders(folder)
+        ]
+    return Cohort.from_rows(rows, data, str(data))
+
+
+def _check_origin(bundle: Path, shipped: ShippedStudy) -> None:
+    """Raise `UsageError` where a bundle learnt from other photographs than the shipped study does: it must not be told of these."""
+    if verify_task(bundle, Card).trained_on != shipped.origin.trained_on:
+        raise UsageError(
+            f"{bundle} learnt from other photographs than shipped.toml names. Run the study and install its bundle first: "
+            "make weights-rop, then python benchmarks/weights_rop.py --install --out runs/weights-rop."
+        )
 
 
 def _replace(made: Path, place: Path) -> None:

@@ -4,6 +4,7 @@ It draws `results.json`, `tables/curves.csv`, the logs of the fits and the pictu
 
 sample    photographs, folds, infants (table 3 and figures 3, 6 and 11 of paper 000)
 accuracy  networks and their cost (table 5), figures with intervals (tables 4 and 6, figures 7 to 9), controls, INT8
+cameras   figures by camera, on a camera that was never seen, and in other renderings
 clinic    the cascade, operating points, abstention, decision curves, subgroups: what the paper lacks
 gallery   right and wrong photographs with their maps (figure 10), learning curves
 """

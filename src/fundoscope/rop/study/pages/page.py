@@ -9,7 +9,7 @@ from typing import Any
 from fundoscope.findings import counted
 from fundoscope.reports import StudyPage, StudyVerdict, write_study_report
 from fundoscope.reports.study import Tone
-from fundoscope.rop.study.pages import accuracy, clinic, gallery, sample
+from fundoscope.rop.study.pages import accuracy, cameras, clinic, gallery, sample
 from fundoscope.rop.study.pages.accuracy import TITLES
 from fundoscope.rop.study.pages.checklists import checklists
 from fundoscope.rop.study.pages.files import StudyFiles, exact_bound, in_words
@@ -44,7 +44,7 @@ def write_report(folder: Path) -> Path:
         },
         commands=manifest["commands"],
         sections=[
-            *accuracy.sections(files), *clinic.sections(files), *gallery.sections(files), *sample.sections(files),
+            *accuracy.sections(files), *cameras.sections(files), *clinic.sections(files), *gallery.sections(files), *sample.sections(files),
             *accuracy.network_sections(files), gallery.learning(files), checklists(files),
         ],
     )  # fmt: skip
