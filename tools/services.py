@@ -32,6 +32,8 @@ PACKAGES: dict[str, Callable[[], bool]] = {
     "orthanc": lambda: bool(shutil.which("Orthanc")),
     "orthanc-dicomweb": lambda: Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so").exists(),
     "fonts-wqy-microhei": _has_chinese_letters,
+    "nodejs": lambda: bool(shutil.which("node")),
+    "npm": lambda: bool(shutil.which("npm")),
 }
 
 

@@ -6,6 +6,7 @@
  *     node node.js [PHOTOGRAPH...]
  */
 
+import { webcrypto } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
@@ -13,6 +14,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { RopGrader } from "./grader.js";
 import { selfTest } from "./selftest.js";
 
+globalThis.crypto ??= webcrypto; // Node 18
 const folder = process.env.FUNDOSCOPE_FOLDER ?? dirname(fileURLToPath(import.meta.url));
 const load = async (name) => new Uint8Array(await readFile(join(folder, basename(name))));
 const ort = createRequire(pathToFileURL(join(process.cwd(), "here.js")))("onnxruntime-node");
