@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.transport import ThreadedAssociationServer
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from fundoscope.errors import UsageError
 from fundoscope.server.dicom.commitment import CommitmentReport
@@ -121,6 +122,16 @@ def test_what_the_room_refuses_is_told_and_stands_once_in_the_log(room, camera):
     lines = [each for each in rows(room, AuditEntry) if each.action == "photograph.refuse"]
     assert [line.detail for line in lines] == [{"sop_instance": "2.25.5"}]
     assert rows(room, Patient) == []
+
+
+def test_a_database_that_cannot_be_written_now_is_out_of_resources(room, camera, monkeypatch):
+    def busy(*_):
+        raise OperationalError("BEGIN", None, TimeoutError("too long"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fundoscope.server.dicom.station.take_photographs", busy)
+        assert [one.status for one in camera({})] == [0xA700]
+    assert [one.status for one in camera({})] == [0]
 
 
 def test_a_receiver_of_no_site_waits_and_one_of_a_named_site_takes(room, camera, site, other_site):

@@ -26,6 +26,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from fundoscope.errors import FundoscopeError
 from fundoscope.server.database import Database
@@ -78,7 +79,11 @@ class RoomKeeper:
             file.write_bytes(received.data)
             uid = received.header.sop_instance
             sent = SentFile(f"{uid}.dcm", file, len(received.data), received.digest, received.header)
-            (found,) = take_photographs(self._room, intake, [ArrivedFile(sent)], folder)
+            try:
+                (found,) = take_photographs(self._room, intake, [ArrivedFile(sent)], folder)
+            except OperationalError as error:  # somebody writes for long, or the database is away
+                _log.exception("a photograph could not be written down")
+                raise RefusedObject(OUT_OF_RESOURCES, "the database cannot be written now") from error
         if found.outcome == "refused":
             self._write_refusal(intake, uid)
             raise RefusedObject(NOT_UNDERSTOOD, found.reason)
