@@ -31,7 +31,7 @@ from fundoscope.reports.nicking_pictures import draw_boxes
 from fundoscope.rop.screening import dicom_answers as rop_answers
 from fundoscope.server.database import Database
 from fundoscope.server.dicom import troubles
-from fundoscope.server.dicom.shown import MEDIA_TYPE, ShownPhotograph, shown_of_basis
+from fundoscope.server.dicom.shown import MEDIA_TYPE, ShownGrading, shown_of_basis
 from fundoscope.server.errors import ConflictError
 from fundoscope.server.models import EYES, Exam, ExamPhotograph, EyeReading, Grading, Patient, Reading, Site, User
 from fundoscope.server.services.eye_findings import (
@@ -85,7 +85,7 @@ class _Told:
 
 
 def build_tool_answer(
-    database: Database, settings: ServerSettings, exam_id: int, shown: Sequence[ShownPhotograph]
+    database: Database, settings: ServerSettings, exam_id: int, shown: Sequence[ShownGrading]
 ) -> list[AnswerObject]:
     """The program's answer to photographs of an exam: overlays, report, document and selection, study by study.
 
@@ -123,7 +123,7 @@ def build_signed_answer(database: Database, settings: ServerSettings, reading_id
 
 
 def _collect(
-    session: Session, settings: ServerSettings, exam_id: int, shown: Sequence[ShownPhotograph]
+    session: Session, settings: ServerSettings, exam_id: int, shown: Sequence[ShownGrading]
 ) -> list[_Told]:  # fmt: skip
     rows = {
         row.id: row

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from fundoscope.errors import FundoscopeError
 from fundoscope.languages import gettext as _
 from fundoscope.server.dicom import troubles
-from fundoscope.server.dicom.shown import MEDIA_TYPE, ShownPhotograph, digest_of_shown, shown_now, shown_of_basis
+from fundoscope.server.dicom.shown import MEDIA_TYPE, ShownGrading, digest_of_shown, shown_now, shown_of_basis
 from fundoscope.server.errors import ConflictError, NotFoundError
 from fundoscope.server.models import DicomDestination, Exam, ExamPhotograph, Grading, Job, Reading, SentObject, now
 from fundoscope.server.permissions import EVERYBODY, Caller, Role
@@ -154,7 +154,7 @@ def _build(room: Room, job: jobs.TakenJob) -> list[AnswerObject]:
 
     if job.payload["what"] == "signed":
         return answers.build_signed_answer(room.database, room.settings, job.payload["reading"])
-    shown = [ShownPhotograph(*one) for one in job.payload["shown"]]
+    shown = [ShownGrading(*one) for one in job.payload["shown"]]
     return answers.build_tool_answer(room.database, room.settings, job.payload["exam"], shown)
 
 

@@ -15,7 +15,7 @@ from fundoscope.server.models import Exam, ExamPhotograph, Grading
 MEDIA_TYPE = "application/dicom"
 
 
-class ShownPhotograph(NamedTuple):
+class ShownGrading(NamedTuple):
     """A DICOM photograph of an exam: the numbers of its row and of its grading, and the eye as the room knows it."""
 
     photograph: int
@@ -23,7 +23,7 @@ class ShownPhotograph(NamedTuple):
     eye: str
 
 
-def shown_now(session: Session, exam: Exam) -> list[ShownPhotograph]:
+def shown_now(session: Session, exam: Exam) -> list[ShownGrading]:
     """The judged DICOM photographs of an exam as they are now, each with its newest grading; withdrawn ones are left out."""
     query = (
         select(ExamPhotograph.id, Grading.id, ExamPhotograph.eye)
@@ -35,18 +35,18 @@ def shown_now(session: Session, exam: Exam) -> list[ShownPhotograph]:
         .order_by(ExamPhotograph.id, Grading.id)
     )  # fmt: skip
     return sorted(
-        {number: ShownPhotograph(number, grading, eye) for number, grading, eye in session.execute(query)}.values()
+        {number: ShownGrading(number, grading, eye) for number, grading, eye in session.execute(query)}.values()
     )
 
 
-def shown_of_basis(basis: Mapping[str, Any]) -> list[ShownPhotograph]:
+def shown_of_basis(basis: Mapping[str, Any]) -> list[ShownGrading]:
     """The photographs on which a reading was signed, with the gradings of then; those that were not judged are left out."""
     eyes = {one["id"]: one["eye"] for one in basis.get("photographs", ())}
     return sorted(
-        ShownPhotograph(one["photograph"], one["id"], eyes[one["photograph"]]) for one in basis.get("gradings", ())
+        ShownGrading(one["photograph"], one["id"], eyes[one["photograph"]]) for one in basis.get("gradings", ())
     )
 
 
-def digest_of_shown(shown: Sequence[ShownPhotograph]) -> str:
+def digest_of_shown(shown: Sequence[ShownGrading]) -> str:
     """A short digest of what is shown, for the key of a job."""
     return hashlib.sha256(json.dumps([list(one) for one in shown]).encode()).hexdigest()[:24]
