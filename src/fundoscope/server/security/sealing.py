@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -55,9 +56,8 @@ def _read_key(settings: ServerSettings) -> bytes:
             opened.flush()
             os.fsync(opened.fileno())
         try:
-            os.link(aside, file)  # fails where somebody was quicker
-        except FileExistsError:
-            pass
+            with suppress(FileExistsError):  # somebody was quicker
+                os.link(aside, file)
         finally:
             aside.unlink()
     key = file.read_bytes()
