@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from fundoscope.errors import counted as counted  # findings are told with their numbers
 from fundoscope.errors import plural as plural
 from fundoscope.imaging import DicomHeader, FramePath, Source
+from fundoscope.imaging.places import QUADRANTS
 from fundoscope.languages import gettext_noop
 
 ROP_COLUMNS = ("file", "status", "reason", "p_rop", "rop", "p_tr", "treatment_requiring", "quality", "seconds")
@@ -26,6 +27,13 @@ NICKING_COLUMNS = (
 )  # fmt: skip
 
 PATCH_COLUMNS = ("file", "status", "reason", "narrowing_1", "narrowing_2", "p0", "p1", "p2", "p3", "grade")
+
+#: What `rop screen --vessels` adds to `ROP_COLUMNS`, at the end.
+VASCULAR_COLUMNS = (
+    "vascular_index", "vascular_reference", "vessel_width_dd", "vessel_tortuosity",
+    *(f"width_{name}_dd" for name in QUADRANTS), *(f"tortuosity_{name}" for name in QUADRANTS),
+    "witnesses", "vascular_note",
+)  # fmt: skip
 
 #: How a negative reads wherever a person reads it.
 NOTHING_SEEN = gettext_noop("no ROP seen in this view; this excludes nothing")
@@ -47,8 +55,38 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class VascularFinding:
+    """What is said of the vessels around an infant's disc; None where it was not measured, and `note` says why.
+
+    `index` is a percentile, 0 to 100, among normal photographs of the camera `reference`, or of all cameras ("pooled"). `width` is in disc
+    diameters, `tortuosity` arc over chord less 1; `widths` and `bends` are the same by quadrant (`QUADRANTS`). `witnesses` says in words
+    where index and network strongly disagree.
+    """
+
+    index: float | None = None
+    reference: str = ""
+    width: float | None = None
+    tortuosity: float | None = None
+    widths: Mapping[str, float | None] = field(default_factory=dict)
+    bends: Mapping[str, float | None] = field(default_factory=dict)
+    witnesses: str = ""
+    note: str = ""
+
+    def as_row(self) -> Row:
+        """The columns of `VASCULAR_COLUMNS`."""
+        quadrants = [values.get(name) for values in (self.widths, self.bends) for name in QUADRANTS]
+        values = (
+            self.index, self.reference, self.width, self.tortuosity, *quadrants, self.witnesses, self.note,
+        )  # fmt: skip
+        return {column: _cell(value) for column, value in zip(VASCULAR_COLUMNS, values, strict=True)}
+
+
+@dataclass(frozen=True, slots=True)
 class RopFinding:
-    """The row of one infant's photograph: probabilities and quality 0 to 1, None where there is none; times in seconds."""
+    """The row of one infant's photograph: probabilities and quality 0 to 1, None where there is none; times in seconds.
+
+    `vascular` is what is said of its vessels, None where that was not asked.
+    """
 
     file: str
     status: Status
@@ -59,12 +97,14 @@ class RopFinding:
     treatment_requiring: bool | None = None
     quality: float | None = None
     seconds: float = 0.0
+    vascular: VascularFinding | None = None
 
     def as_row(self) -> Row:
-        """The columns of `ROP_COLUMNS`: numbers with 4 decimals, yes and no as words, None where blank."""
+        """The columns of `ROP_COLUMNS`: numbers with 4 decimals, yes and no as words, None where blank; then those of `vascular`."""
         values = {column: getattr(self, column) for column in ROP_COLUMNS}
         values["status"] = self.status.value
-        return {column: _cell(value) for column, value in values.items()}
+        row = {column: _cell(value) for column, value in values.items()}
+        return row if self.vascular is None else row | self.vascular.as_row()
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,12 @@ def screen(
     ] = False,
     dicom: Dicom = False,
     runtime: RuntimeName = "onnxruntime",
+    vessels: Annotated[
+        bool, typer.Option("--vessels", help="Also measure the vessels around the disc: a second witness. Slower.")
+    ] = False,
+    camera: Annotated[
+        str, typer.Option(help="With --vessels: the camera, retcam or neo, among whose normal photographs is compared.")
+    ] = "",
     replace: Replace = False,
     lang: Lang = "en",
     quiet: Quiet = False,
@@ -53,13 +59,18 @@ def screen(
     missing or broken, 4 the answers could not be written.
     """
     from fundoscope.bundles.read import check_runtime
+    from fundoscope.errors import UsageError
     from fundoscope.rop.screening.grader import RopGrader
 
     check_dicom(dicom, out)
     chosen = check_runtime(runtime)
+    if camera and not vessels:
+        raise UsageError(
+            "--camera says among whose photographs vessels are compared. Give --vessels as well, or leave it out."
+        )
 
     def open_grader() -> RopGrader:
-        grader = RopGrader.open(bundle, allow_simulated, dicom, chosen)
+        grader = RopGrader.open(bundle, allow_simulated, dicom, chosen, vessels=vessels, camera=camera)
         if allow_simulated and grader.bundle.card.stage2 != "simulated" and not (quiet or json):
             typer.echo(
                 "--allow-simulated changes nothing: this bundle has learnt nothing from simulated eyes.", err=True

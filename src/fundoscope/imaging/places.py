@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Points = NDArray[np.float64]
 
+#: The quadrants of a picture around a place in it, by whether a point lies above and left of it.
+QUADRANTS = ("upper_left", "upper_right", "lower_left", "lower_right")
+
 
 def rescale_points(points: Points, scale: float) -> Points:
     """Points (n, 2) in a picture that has `scale` pixels for each of theirs; pixel centres lie at whole numbers."""

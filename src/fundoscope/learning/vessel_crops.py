@@ -32,8 +32,8 @@ BUMP = 3.5
 #: Pixels: vessels of this width weigh as the background does in the maps of arteries and veins.
 USUAL_WIDTH = 4.0
 _CROSSING_WEIGHT = 6.0  # the middle of a crossing counts this much more than a pixel without one, as crossings are few
-_BLACK = 2  # grey level of a camera's surround
-_MARGIN = 40  # pixels around a crop on which its local contrast is measured, too
+BLACK = 2  # grey level of a camera's surround
+MARGIN = 40  # pixels around a crop on which its local contrast is measured, too
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,14 +100,14 @@ class CropOptions:
         The first four planes are the truth of vessel, artery, vein and crossing, the next four the weight of each. Where
         the photograph has `soft` maps, their four planes and their common weight follow: (13, side, side).
         """
-        wide = self.side + 2 * _MARGIN
-        matrix = self._matrix(photograph, rng, wide)
+        wide = self.side + 2 * MARGIN
+        matrix = self.draw_window(photograph.planes[..., 3], rng, wide)
         pixels = cv2.warpAffine(photograph.pixels, matrix, (wide, wide), flags=cv2.INTER_LINEAR)
         planes = cv2.warpAffine(photograph.planes, matrix, (wide, wide), flags=cv2.INTER_LINEAR)
-        beyond = self._beyond_cut(rng, wide)
-        pixels[beyond] = _BLACK
+        beyond = self.beyond_cut(rng, wide)
+        pixels[beyond] = BLACK
         contrast = local_contrast(self.augment(np.asarray(pixels, np.uint8), rng), planes[..., 3] > 127)
-        middle = slice(_MARGIN, _MARGIN + self.side)
+        middle = slice(MARGIN, MARGIN + self.side)
         *masks, field = planes[middle, middle].transpose(2, 0, 1).astype(np.float32) / 255
         truth = np.stack([*masks, self._bumps(photograph.crossings, matrix)])
         truth[:, beyond[middle, middle]] = 0
@@ -118,7 +118,7 @@ class CropOptions:
             parts += [soft.transpose(2, 0, 1).astype(np.float32) / 255, field[None]]
         return np.ascontiguousarray(contrast[:, middle, middle]), np.concatenate(parts)
 
-    def _beyond_cut(self, rng: Generator, wide: int) -> NDArray[np.bool_]:
+    def beyond_cut(self, rng: Generator, wide: int) -> NDArray[np.bool_]:
         """The pixels of the window (wide, wide) beyond a straight line; none where the crop is not cut."""
         if not self.cut or rng.random() >= self.cut:
             return np.zeros((wide, wide), bool)
@@ -130,14 +130,16 @@ class CropOptions:
         """A Gaussian of height 1 at each crossing, (side, side); where two overlap, the higher counts."""
         if crossings is None or not len(crossings):
             return np.zeros((self.side, self.side), np.float32)
-        across = crossings[:, ::-1] @ matrix[:, :2].T + matrix[:, 2] - _MARGIN  # column, row
+        across = crossings[:, ::-1] @ matrix[:, :2].T + matrix[:, 2] - MARGIN  # column, row
         places = np.arange(self.side)
         columns, rows = (np.exp(-0.5 * ((places - at[:, None]) / BUMP) ** 2) for at in across.T)
         return (rows[:, :, None] * columns[:, None, :]).max(axis=0).astype(np.float32)
 
-    def _matrix(self, photograph: VesselPhotograph, rng: Generator, wide: int) -> NDArray[np.float64]:
-        """Affine map from photograph to window: rotation, zoom and in half of the draws a mirror, about a point in the field."""
-        rows, columns = np.nonzero(photograph.planes[::8, ::8, 3])
+    def draw_window(self, field: NDArray[np.uint8], rng: Generator, wide: int) -> NDArray[np.float64]:
+        """Affine map (2, 3) from photograph to a window of `wide` pixels: rotation, zoom and in half of the draws a mirror, about a
+        point in the `field` (rows, columns).
+        """
+        rows, columns = np.nonzero(field[::8, ::8])
         at = int(rng.integers(len(rows)))
         row, column = 8 * rows[at] + rng.integers(8), 8 * columns[at] + rng.integers(8)
         turn = cv2.getRotationMatrix2D((float(column), float(row)), rng.uniform(0, 360), self._factor(rng))
@@ -183,7 +185,7 @@ def vessel_widths(vessel: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.maximum(2 * cv2.dilate(radius, np.ones((7, 7), np.uint8)) - 1, 1).astype(np.float32)
 
 
-class _Epochs(Sampler[tuple[int, int]]):
+class CropSampler(Sampler[tuple[int, int]]):
     """(epoch, number) for each crop of an epoch."""
 
     def __init__(self, number: int) -> None:
@@ -220,6 +222,6 @@ def crop_batches(
     Where any photograph has soft maps the targets are (N, 13, side, side), with weight 0 for those that have none.
     """
     return DataLoader(
-        _Examples(photographs, crops, seed), batch, sampler=_Epochs(crops.number), num_workers=workers,
+        _Examples(photographs, crops, seed), batch, sampler=CropSampler(crops.number), num_workers=workers,
         drop_last=crops.number > batch, persistent_workers=workers > 0, pin_memory=torch.cuda.is_available(),
     )  # fmt: skip

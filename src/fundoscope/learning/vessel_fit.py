@@ -22,8 +22,8 @@ from fundoscope.networks import VESSEL_MAPS, VesselEnsemble
 from fundoscope.networks.vessel_net import turn, turn_back
 
 
-def vessel_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """The loss of vessel maps, a scalar: for each map cross-entropy plus soft Dice, and artery against vein.
+def map_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """The loss of maps that know nothing of each other, a scalar: for each cross-entropy plus soft Dice.
 
     `logits` (N, K, H, W); `targets` (N, 2 K, H, W), 0 to 1: the truth of each map, then the weight of each pixel. Soft
     Dice is that of Milletari 2016 (3DV, eq. 1) with plain sums. A map without any weight in the batch adds nothing.
@@ -34,8 +34,12 @@ def vessel_loss(logits: Tensor, targets: Tensor) -> Tensor:
     entropy = functional.binary_cross_entropy_with_logits(logits, truth, weight, reduction="none").sum(over)
     found = torch.sigmoid(logits) * weight
     dice = (2 * (found * truth).sum(over) + 1) / ((found + truth * weight).sum(over) + 1)
-    each_map = ((entropy / total.clamp(min=1) + 0.5 * (1 - dice)) * (total > 0).float()).mean()
+    return ((entropy / total.clamp(min=1) + 0.5 * (1 - dice)) * (total > 0).float()).mean()
 
+
+def vessel_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """The loss of vessel maps, a scalar: `map_loss` of the four `VESSEL_MAPS`, and artery against vein; shapes as there."""
+    truth, weight = targets.chunk(2, dim=1)
     # artery against vein, where a pixel is one of them and not both: so few pixels that the maps' own loss hardly
     # notices them
     artery, vein = VESSEL_MAPS.index("artery"), VESSEL_MAPS.index("vein")
@@ -43,7 +47,7 @@ def vessel_loss(logits: Tensor, targets: Tensor) -> Tensor:
     weight = lean.abs() * weight[:, artery]
     margin = logits[:, artery] - logits[:, vein]
     entropy = functional.binary_cross_entropy_with_logits(margin, (lean > 0).to(margin.dtype), weight, reduction="sum")
-    return each_map + entropy / weight.sum().clamp(min=1)
+    return map_loss(logits, targets) + entropy / weight.sum().clamp(min=1)
 
 
 def soft_vessel_loss(logits: Tensor, soft: Tensor, weight: Tensor) -> Tensor:

@@ -23,13 +23,15 @@ VESSEL_MAPS = ("vessel", "artery", "vein", "crossing")
 
 @dataclass(frozen=True)
 class VesselNetOptions:
-    """`widths` are the numbers of maps on the way up at full, half, quarter, ... size, the last at a thirty-second;
-    `dropout` acts there. `pretrained` starts from ImageNet.
+    """`widths` are the numbers of maps on the way up at full, half, quarter, ... size, six of them down to a thirty-second;
+    with fewer the body is cut so much earlier, and the network is smaller. `dropout` acts at the last. `pretrained` starts from
+    ImageNet. `maps` name the output channels.
     """
 
-    widths: tuple[int, int, int, int, int, int] = (16, 32, 48, 64, 96, 128)
+    widths: tuple[int, ...] = (16, 32, 48, 64, 96, 128)
     dropout: float = 0.1
     pretrained: bool = True
+    maps: tuple[str, ...] = VESSEL_MAPS
 
     def without_pretraining(self) -> VesselNetOptions:
         """The same network from random weights, which are to be replaced."""
@@ -37,14 +39,13 @@ class VesselNetOptions:
 
 
 class VesselNet(nn.Module):
-    """(N, 3, H, W) local contrast -> (N, 4, H, W) logits of `VESSEL_MAPS`; any H and W."""
-
-    stride = 32
+    """(N, 3, H, W) local contrast -> (N, K, H, W) logits of the K maps of its options, `VESSEL_MAPS`; any H and W."""
 
     def __init__(self, options: VesselNetOptions = VesselNetOptions()) -> None:
         super().__init__()
         w = options.widths
-        self.body = build_multiscale_body(LITE, options.pretrained, strides=(2, 4, 8, 16))
+        self.stride = 2 ** (len(w) - 1)
+        self.body = build_multiscale_body(LITE, options.pretrained, strides=(2, 4, 8, 16)[: len(w) - 2])
         self.body.fixed_norms = False  # batches of crops are large enough to measure batch statistics
         self.fine = _convolution(3, w[0])
         self.bottom = nn.Sequential(_convolution(self.body.channels[-1], w[-1]), _convolution(w[-1], w[-1]))
@@ -54,7 +55,7 @@ class VesselNet(nn.Module):
             nn.Sequential(_convolution(coarser + joining, own), _convolution(own, own))
             for (own, coarser), joining in zip(pairwise(w), beside, strict=True)
         )
-        self.head = nn.Conv2d(w[0], len(VESSEL_MAPS), 1)
+        self.head = nn.Conv2d(w[0], len(options.maps), 1)
         assert self.head.bias is not None
         nn.init.constant_(self.head.bias, -2.0)  # about one pixel in eight is a vessel
 
@@ -67,7 +68,7 @@ class VesselNet(nn.Module):
         for block, beside in zip(reversed(self.up), reversed(levels), strict=True):
             larger = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
             x = block(torch.cat([larger, beside], dim=1))  # twice the size
-        return self.head(x)[:, :, :rows, :columns]  # (N, 4, H, W)
+        return self.head(x)[:, :, :rows, :columns]  # (N, K, H, W)
 
 
 class VesselEnsemble(nn.Module):

@@ -73,18 +73,22 @@ class ScreeningReport(StreamedReport):
         picture: Pixels | None = None,
         activation: Activation | None = None,
         original_size: tuple[int, int] | None = None,
+        vessels: Pixels | None = None,
     ) -> Pixels | None:
         """Write one photograph's row; returns the overlay drawn for it (None without picture or activation).
 
         `number` counts from 1; `picture` is the standard square, uint8 RGB, None where nothing could be
         read; `activation` (h, w) in logit differences, None where nothing was graded; `original_size`
-        (rows, columns).
+        (rows, columns); `vessels` a picture of the vessels around the disc, where they were measured.
         """
         laid = None if picture is None or activation is None else overlay(picture, activation)
         values = {
             "number": number,
             "side": _SIDE,
-            "pictures": _pictures(number, finding.file, picture, laid, activation),
+            "pictures": [
+                *_pictures(number, finding.file, picture, laid, activation),
+                *_vessel_pictures(number, vessels),
+            ],
             **wording.describe_photograph(finding, self.header, original_size),
         }
         self._write(page.render("screening_row.html.j2", **values))
@@ -157,6 +161,7 @@ class ScreeningReport(StreamedReport):
             "threshold": f"{self.header.operating_point.threshold:.2f}",
             "nothing_seen": _(NOTHING_SEEN),
             "facts": wording.describe_bundle(self.header),
+            "vascular_reference": self.header.vascular_reference,
         }
 
 
@@ -181,3 +186,10 @@ def _pictures(
             }
         )
     return shown
+
+
+def _vessel_pictures(number: int, vessels: Pixels | None) -> list[dict[str, str]]:
+    if vessels is None:
+        return []
+    alt = _("Photograph {number}: the vessels that were measured around the disc").format(number=number)
+    return [{"uri": jpeg_uri(vessels, _SIDE), "alt": alt, "caption": _("Vessels measured around the disc")}]

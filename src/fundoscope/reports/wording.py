@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fundoscope.findings import NOTHING_SEEN, RopFinding, Status
+from fundoscope.findings import NOTHING_SEEN, RopFinding, Status, VascularFinding
 from fundoscope.languages import current_language, gettext_noop, ngettext, translate_kept
 from fundoscope.languages import gettext as _
 from fundoscope.reports import page
@@ -54,6 +54,9 @@ _EYE_HEADS = {
     "views_graded": gettext_noop("views graded"),
     "views_refused": gettext_noop("views refused"),
     "views_failed": gettext_noop("views failed"),
+    "vascular_index": gettext_noop("vascular index"),
+    "vascular_views": gettext_noop("views measured"),
+    "vascular_change": gettext_noop("since the exam before"),
 }
 
 
@@ -87,6 +90,9 @@ class ScreeningHeader:
     second_stage: bool = False
     treatment_point: ReportedThreshold | None = None
     doubts: tuple[str, ...] = ()  # what speaks against using the bundle
+    vascular_reference: str = (
+        ""  # among which normal photographs the vascular index is a percentile; blank where it was not asked for
+    )
 
     @property
     def stamps(self) -> list[str]:
@@ -168,10 +174,24 @@ def _gauges(finding: RopFinding, header: ScreeningHeader) -> list[dict[str, Any]
         statement = {True: TREATMENT_SUSPECTED, False: NO_TREATMENT_SEEN, None: ""}[finding.treatment_requiring]
         gauge = _gauge(_("Treatment-requiring ROP"), finding.p_tr, header.treatment_point)
         shown.append(gauge | {"simulated": header.simulated, "statement": _(statement)})
+    if finding.vascular is not None and finding.vascular.index is not None:
+        shown.append(_vascular_gauge(finding.vascular, finding.vascular.index))
     if finding.quality is not None:
         verdict = _("gradable") if finding.status is Status.OK else _("not gradable")
         shown.append(_gauge(_("Quality"), finding.quality, None) | {"kind": "quality", "note": verdict})
     return shown
+
+
+def _vascular_gauge(vascular: VascularFinding, index: float) -> dict[str, Any]:
+    name, shown = _("Vascular index"), f"{index:.0f}"
+    among = _("of 100 normal photographs, so many have narrower, straighter vessels around the disc")
+    return _gauge(name, index / 100, None) | {
+        "shown": shown,
+        "note": among,
+        "label": _("{name} {shown} of 100").format(name=name, shown=shown),
+        "kind": "vascular",
+        "statement": page.printable(translate_kept(vascular.witnesses)),
+    }
 
 
 def _gauge(name: str, value: float, point: ReportedThreshold | None) -> dict[str, Any]:
@@ -209,7 +229,9 @@ def _details(finding: RopFinding, original_size: tuple[int, int] | None) -> list
         if original_size is None
         else [_("{columns} × {rows} pixels").format(columns=original_size[1], rows=original_size[0])]
     )
-    return [*size, _("{seconds:.2f} s").format(seconds=finding.seconds)]
+    note = "" if finding.vascular is None else finding.vascular.note
+    vessels = [_("vessels: {note}").format(note=page.printable(translate_kept(note)))] if note else []
+    return [*size, _("{seconds:.2f} s").format(seconds=finding.seconds), *vessels]
 
 
 def describe_bundle(header: ScreeningHeader) -> list[tuple[str, str]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from fundoscope.bundles.card import EyeDecision
 from fundoscope.evaluation.decisions import EyeRule, EyeViews
@@ -12,6 +14,10 @@ EYE_COLUMNS = (
     "infant", "eye", "exam", "views", "views_graded", "views_refused", "views_failed", "p_rop", "rop", "p_tr",
     "treatment_requiring", "decision", "rule", "flag",
 )  # fmt: skip
+
+#: What the vascular index adds at the end: its median over the eye's views, how many views were measured, and by how many points it is higher
+#: than at the exam before.
+VASCULAR_EYE_COLUMNS = ("vascular_index", "vascular_views", "vascular_change")
 
 #: How the decision of an eye reads, by its `rop`.
 DECISIONS = {
@@ -35,17 +41,28 @@ def eye_key(infant: str | None, eye: str | None, exam: str | None, file: str) ->
 class ScreenedEyes:
     """The rows of all views of each eye, by `eye_key`, in the order in which the eyes first appear."""
 
-    def __init__(self, decision: EyeDecision) -> None:
+    def __init__(self, decision: EyeDecision, vascular: bool = False) -> None:
         self._decision = decision
+        self._vascular = vascular
         self._views: dict[EyeKey, list[Row]] = {}
 
     def add(self, infant: str | None, eye: str | None, exam: str | None, row: Row) -> None:
         """Add one view by its row of the results table."""
         self._views.setdefault(eye_key(infant, eye, exam, row["file"]), []).append(row)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of an eye's row."""
+        return (*EYE_COLUMNS, *VASCULAR_EYE_COLUMNS) if self._vascular else EYE_COLUMNS
+
     def rows(self) -> list[Row]:
-        """One row an eye, in the columns of `EYE_COLUMNS`."""
-        return [decide_eye(key, views, self._decision) for key, views in self._views.items()]
+        """One row an eye, in `columns`."""
+        rows = {key: decide_eye(key, views, self._decision) for key, views in self._views.items()}
+        if self._vascular:
+            for key, trend in follow_vessels_over_exams(self._views).items():
+                witnesses = dict.fromkeys(filter(None, (view["witnesses"] for view in self._views[key])))
+                rows[key] |= trend | {"flag": "; ".join(filter(None, [rows[key]["flag"], *witnesses]))}
+        return list(rows.values())
 
 
 def decide_eye(key: EyeKey, views: Sequence[Row], decision: EyeDecision) -> Row:
@@ -81,6 +98,31 @@ def decide_eye(key: EyeKey, views: Sequence[Row], decision: EyeDecision) -> Row:
         "rule": decision.words,
         "flag": "; ".join(flags),
     }  # fmt: skip
+
+
+def follow_vessels_over_exams(views: Mapping[EyeKey, Sequence[Row]]) -> dict[EyeKey, Row]:
+    """For each eye at each exam its `VASCULAR_EYE_COLUMNS`; None where no view was measured.
+
+    Exams are put in order as numbers where all of an eye's are numbers, else as text, as dates such as 2024-03-05 are. An eye of an unknown
+    infant, or side, or exam has no exam before.
+    """
+    found: dict[EyeKey, Row] = {}
+    for key, rows in views.items():
+        known = [row["vascular_index"] for row in rows if row["vascular_index"] is not None]
+        index = round(statistics.median(known), 1) if known else None
+        found[key] = dict(zip(VASCULAR_EYE_COLUMNS, (index, len(known), None), strict=True))
+    exams: dict[tuple[str, str], list[EyeKey]] = {}
+    for key in found:
+        infant, eye, exam = key
+        if eye and exam and not infant.startswith("(unknown"):
+            exams.setdefault((infant, eye), []).append(key)
+    for keys in exams.values():
+        numbers = all(key[2].isdecimal() for key in keys)
+        keys.sort(key=lambda key: (int(key[2]) if numbers else 0, key[2]))
+        measured = [key for key in keys if found[key]["vascular_index"] is not None]
+        for before, now in pairwise(measured):
+            found[now]["vascular_change"] = round(found[now]["vascular_index"] - found[before]["vascular_index"], 1)
+    return found
 
 
 def _yes_or_no(answer: object) -> str:

@@ -14,6 +14,7 @@ from fundoscope.bundles.read import Runtime
 from fundoscope.evaluation.likeness import LikenessReference
 from fundoscope.findings import (
     ROP_COLUMNS,
+    VASCULAR_COLUMNS,
     BundleIdentity,
     GradedPhotograph,
     PhotographSource,
@@ -21,6 +22,7 @@ from fundoscope.findings import (
     Row,
     Sink,
     Status,
+    VascularFinding,
 )
 from fundoscope.imaging.sources import name_each
 from fundoscope.outputs import DICOM
@@ -28,6 +30,7 @@ from fundoscope.processors import count_processors
 from fundoscope.rop.screening.likeness import read_likeness
 from fundoscope.rop.screening.outputs import open_sinks
 from fundoscope.rop.screening.screener import RopEvidence, screen_photograph
+from fundoscope.rop.vascular import VascularIndex, open_vascular_index
 from fundoscope.runs.engines import grade_isolated, map_in_order
 
 
@@ -38,24 +41,40 @@ class RopGrader:
     Answers on treatment are given where ROP is suspected and the bundle has learnt them, with `allow_simulated` also when it
     has learnt them from simulated eyes only. `threads` photographs are worked on at once, by default one more than there
     are processors, at most five: while one thread waits for Python's lock, another decodes. With `dicom` a run also writes its
-    answers to DICOM photographs as DICOM objects.
+    answers to DICOM photographs as DICOM objects. With `vascular` the vessels around the disc are measured, too, for a second witness.
     """
 
     bundle: Bundle
     allow_simulated: bool = False
     threads: int = min(4, count_processors()) + 1
     dicom: bool = False
+    vascular: VascularIndex | None = None
 
     name = "rop screen"
     noun = "photograph"
-    columns = ROP_COLUMNS
 
     @classmethod
     def open(
-        cls, bundle: str | Path, allow_simulated: bool = False, dicom: bool = False, runtime: Runtime = "onnxruntime"
+        cls,
+        bundle: str | Path,
+        allow_simulated: bool = False,
+        dicom: bool = False,
+        runtime: Runtime = "onnxruntime",
+        *,
+        vessels: bool = False,
+        camera: str = "",
     ) -> RopGrader:
-        """The grader of a shipped bundle's name, or of a bundle's folder."""
-        return cls(open_bundle(bundle, runtime=runtime), allow_simulated, dicom=dicom)
+        """The grader of a shipped bundle's name, or of a bundle's folder.
+
+        With `vessels` it gives the vascular index, among normal photographs of the `camera`; blank for an unknown one.
+        """
+        vascular = open_vascular_index(camera) if vessels else None
+        return cls(open_bundle(bundle, runtime=runtime), allow_simulated, dicom=dicom, vascular=vascular)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of its rows; those of the vascular index at the end, where it is asked for."""
+        return ROP_COLUMNS if self.vascular is None else (*ROP_COLUMNS, *VASCULAR_COLUMNS)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -71,9 +90,13 @@ class RopGrader:
     @property
     def options(self) -> Mapping[str, bool | str]:
         """Options that change the answers, or what is written."""
-        runtime = self.bundle.runtime
-        other = {} if runtime == "onnxruntime" else {"runtime": runtime}
-        return {"allow_simulated": self.allow_simulated} | ({"dicom": True} if self.dicom else {}) | other
+        runtime, vessels = self.bundle.runtime, self.vascular
+        return {
+            "allow_simulated": self.allow_simulated,
+            **({"dicom": True} if self.dicom else {}),
+            **({} if runtime == "onnxruntime" else {"runtime": runtime}),
+            **({} if vessels is None else {"vessels": vessels.digest[:16], "camera": vessels.camera}),
+        }
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -109,11 +132,12 @@ class RopGrader:
 
     def grade_one(self, source: PhotographSource, name: str) -> GradedPhotograph:
         """The finding of one photograph, with `RopEvidence`; raises `PhotographError` for what cannot be read."""
-        return screen_photograph(source, name, self.bundle, self.second, self.likeness)
+        return screen_photograph(source, name, self.bundle, self.second, self.likeness, self.vascular)
 
     def failed(self, name: str, reason: str) -> GradedPhotograph:
         """The row of a photograph that could not be read or graded."""
-        return GradedPhotograph((RopFinding(name, Status.FAILED, reason),), RopEvidence())
+        vascular = None if self.vascular is None else VascularFinding()
+        return GradedPhotograph((RopFinding(name, Status.FAILED, reason, vascular=vascular),), RopEvidence())
 
     def count(self, rows: Sequence[Row]) -> dict[str, int]:
         """Which end a photograph came to: suspected, nothing seen, rejected, failed."""
@@ -126,7 +150,7 @@ class RopGrader:
         self, folder: Path, started: str, positions: Mapping[str, int], skipped: str = ""
     ) -> Mapping[str, Sink]:
         """`eyes.csv`, `report.html` with its pictures, and the DICOM answers where they are asked for."""
-        sinks = open_sinks(self.bundle, self.second, self.likeness, folder, started, positions, skipped)
+        sinks = open_sinks(self.bundle, self.second, self.likeness, folder, started, positions, skipped, self.vascular)
         if self.dicom:
             from fundoscope.rop.screening.dicom_answers import open_dicom_answers
 

@@ -13,9 +13,10 @@ from fundoscope.evaluation.likeness import LikenessReference
 from fundoscope.findings import GradedPhotograph, Mention, RopFinding, Row, Sink
 from fundoscope.reports.pictures import save_pictures
 from fundoscope.reports.screening import ReportedThreshold, ScreeningHeader, ScreeningReport
-from fundoscope.rop.screening.eyes import EYE_COLUMNS, ScreenedEyes
+from fundoscope.rop.screening.eyes import ScreenedEyes
 from fundoscope.rop.screening.likeness import TALLY_FILE, LikenessTally
 from fundoscope.rop.screening.screener import RopEvidence
+from fundoscope.rop.vascular import VascularIndex
 from fundoscope.runs.folder import PICTURES
 from fundoscope.runs.sinks import CsvTable
 
@@ -28,10 +29,11 @@ def open_sinks(
     started: str,
     positions: Mapping[str, int],
     skipped: str = "",
+    vascular: VascularIndex | None = None,
 ) -> dict[str, Sink]:
     """`eyes.csv` and `report.html` in `folder`, and the tally of likeness; see `Grader.open_sinks`."""
-    eyes = ScreenedEyes(bundle.card.eye_decision)
-    header = header_of(bundle, second, started)
+    eyes = ScreenedEyes(bundle.card.eye_decision, vascular is not None)
+    header = header_of(bundle, second, started, vascular)
     report = ScreeningReport(folder / "report.html", header, positions.get("report.html"), skipped)
     recalibration = bundle.card.recalibration
     threshold_of = "" if recalibration is None else recalibration.cohort
@@ -65,7 +67,7 @@ class EyeTable:
     def close(self, whole: bool) -> None:
         """Write the table; without a cohort table, and without DICOM files, there is none."""
         if rows := self._eyes.rows():
-            table = CsvTable(self._path, EYE_COLUMNS)
+            table = CsvTable(self._path, self._eyes.columns)
             table.add_rows(rows)
             table.close(whole)
 
@@ -87,7 +89,8 @@ class ScreeningPage:
     def add(self, number: int, mention: Mention, graded: GradedPhotograph, rows: Sequence[Row]) -> Sequence[str]:
         """Write one photograph's part of the page, and its pictures."""
         (finding,), evidence = cast(tuple[RopFinding], graded.findings), cast(RopEvidence, graded.evidence)
-        overlay = self._report.add(number, finding, evidence.picture, evidence.activation, evidence.size)
+        vessels = None if evidence.vascular is None else evidence.vascular.picture()
+        overlay = self._report.add(number, finding, evidence.picture, evidence.activation, evidence.size, vessels)
         if evidence.picture is None:
             return ()
         stem = Path(mention.path).stem
@@ -105,7 +108,9 @@ class ScreeningPage:
         self._report.close(whole)
 
 
-def header_of(bundle: Bundle, second: Stage | None, started: str) -> ScreeningHeader:
+def header_of(
+    bundle: Bundle, second: Stage | None, started: str, vascular: VascularIndex | None = None
+) -> ScreeningHeader:
     """The head of the report: the bundle, what it was trained on, its thresholds."""
     card = bundle.card
     return ScreeningHeader(
@@ -121,6 +126,7 @@ def header_of(bundle: Bundle, second: Stage | None, started: str) -> ScreeningHe
         simulated=second is not None and card.stage2 == "simulated",
         second_stage=second is not None,
         treatment_point=None if second is None else _threshold(second),
+        vascular_reference="" if vascular is None else vascular.described_reference,
         doubts=tuple(doubt for question, doubt in card.doubts.items() if question == "rop" or second is not None),
     )
 

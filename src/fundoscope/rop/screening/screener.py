@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,19 @@ from numpy.typing import NDArray
 from fundoscope.bundles import Bundle
 from fundoscope.bundles.card import Stage
 from fundoscope.evaluation.likeness import LikenessReference
-from fundoscope.findings import GradedPhotograph, PhotographSource, RopFinding, Status, join_remarks
-from fundoscope.imaging import Frame, Pixels
+from fundoscope.findings import GradedPhotograph, PhotographSource, RopFinding, Status, VascularFinding, join_remarks
+from fundoscope.imaging import Frame, Pixels, Prepared
+from fundoscope.imaging.local_contrast import DIAMETER
+from fundoscope.imaging.prepared import OVERSAMPLING
 from fundoscope.imaging.quality import judge_quality
+from fundoscope.imaging.sources import load_source
+from fundoscope.languages import kept_text
+from fundoscope.rop.vascular import VascularIndex, VascularReading
 
 #: The reason in every row with an answer that was learnt from simulated eyes.
 SIMULATED = "SIMULATED: what is said of treatment was learnt from simulated eyes only"
+#: Said of the vessels of a photograph that was refused.
+NOT_MEASURED = kept_text("refused photographs are not measured")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +35,8 @@ class RopEvidence:
     `picture` is the standard square before contrast enhancement, uint8 RGB (None: not read); `activation` (rows,
     columns) is the class activation map in logits (None: not graded); `size` is the photograph's (rows, columns). `distance`
     is how far it lies from the photographs that the bundle learnt from (None: not measured; see `likeness`). `place` is where
-    the square lies in the photograph: top, left, height and width in its pixels; part of it may lie outside.
+    the square lies in the photograph: top, left, height and width in its pixels; part of it may lie outside. `vascular` is what the vascular
+    index rests on (None: not asked, or not graded).
     """
 
     picture: Pixels | None = None
@@ -35,6 +44,7 @@ class RopEvidence:
     size: tuple[int, int] | None = None
     distance: float | None = None
     place: tuple[float, float, float, float] | None = None
+    vascular: VascularReading | None = None
 
 
 def screen_photograph(
@@ -43,13 +53,16 @@ def screen_photograph(
     bundle: Bundle,
     second: Stage | None = None,
     reference: LikenessReference | None = None,
+    vascular: VascularIndex | None = None,
 ) -> GradedPhotograph:
     """The finding of one photograph, with `RopEvidence`.
 
     `second` is the stage that tells, where ROP is suspected, whether it requires treatment; None tells nothing. `reference` is
-    what photographs are compared with that the bundle learnt from. Raises `PhotographError` for what cannot be read.
+    what photographs are compared with that the bundle learnt from; `vascular` measures the vessels around the disc. Raises `PhotographError`
+    for what cannot be read.
     """
     start = time.perf_counter()
+    source = source if vascular is None else load_source(source, name)  # a file may be read twice
     standard = bundle.card.standard
     photograph = standard.prepare(source, name)
     size = photograph.shape
@@ -57,7 +70,7 @@ def screen_photograph(
     distance = None if reference is None else reference.distance(verdict.measures)
     picture = standard.square(photograph)
     found: dict[str, Any] = {"quality": round(verdict.score, 4)}
-    activation = None
+    activation = reading = None
     if not verdict.gradable:
         found.update(status=Status.REJECTED, reason=join_remarks(*verdict.reasons, *verdict.remarks))
     else:
@@ -73,8 +86,20 @@ def screen_photograph(
             found.update(p_tr=float(p_tr[0]), treatment_requiring=bool(second.decisions(p_tr)[0]))
             reasons += [SIMULATED if bundle.card.stage2 == "simulated" else "", doubts.get("treatment", "")]
         found["reason"] = join_remarks(*reasons)
+        if vascular is not None:
+            reading = vascular.read(_with_detail(photograph, source, name), p_rop, found["rop"])
+    if vascular is not None:
+        found["vascular"] = VascularFinding(note=NOT_MEASURED) if reading is None else reading.finding
     found["reason"] = join_remarks(found["reason"], photograph.photograph.remark)
     finding = RopFinding(photograph.name, seconds=round(time.perf_counter() - start, 4), **found)
     frame = Frame.around(photograph.field)
     place = (0.0, 0.0, *size) if standard.view == "whole" else (frame.row, frame.column, frame.side, frame.side)
-    return GradedPhotograph((finding,), RopEvidence(picture, activation, size, distance, place))
+    return GradedPhotograph((finding,), RopEvidence(picture, activation, size, distance, place, reading))
+
+
+def _with_detail(photograph: Prepared, source: PhotographSource, name: str) -> Prepared:
+    """The photograph with its field at least `DIAMETER` pixels across, where the file has them: a large JPEG is decoded once more."""
+    reduction = photograph.photograph.reduction
+    if reduction == 1 or 2 * photograph.field.radius / reduction >= DIAMETER:
+        return photograph
+    return Prepared.read(source, name, math.ceil(DIAMETER / OVERSAMPLING))
