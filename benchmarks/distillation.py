@@ -7,6 +7,8 @@ teacher answers anew at every step, in turns on the same photographs. AUC: the s
 took their views from six kept ones, against students who saw another view in every epoch, which is what a teacher asked
 anew would give; same folds, same teachers, paired by eye. Goes on where it was cut off; writes
 docs/results/distillation.csv.
+
+What stands in docs/results is of the study on RetCam alone, before the shipped study had both cameras.
 """
 
 from __future__ import annotations

@@ -77,16 +77,18 @@ def inner_losses() -> dict[str, float]:
 def camera_lines() -> list[str]:
     """The shipped network on a camera that it never saw, beside what needs no retina."""
     found = {
-        row["grader"].split()[0]: row for row in rows("second_camera.csv") if row["photographs"].startswith("graded")
-    }
-    ours, nuisance = found["bundle"], found["nuisance"]
+        row["grader"]: row
+        for row in rows("external_neo/quality_gate_rop.csv") if row["photographs"] == "that screening grades"
+    }  # fmt: skip
+    ours, nuisance = found["rop"], found["nuisance baseline"]
+    refused = {row["class"]: row for row in rows("external_neo/refusals.csv")}["all"]["refused"]
     sensitivity = interval(ours, "sensitivity")
     if ours["sensitivity_note"]:  # nothing was missed: the bootstrap cannot tell, the exact bound can
         sensitivity = f"{float(ours['sensitivity']):.3f} ({ours['sensitivity_note'].rpartition('; ')[2]})"
     return [
         "",
         f"The network that ships, on another camera (Neo, of the same release of data; {ours['n']} photographs, {ours['positives']} with ROP, "
-        f"{ours['groups']} groups; {'none' if ours['refused'] == '0' else ours['refused'] + ' more'} refused): AUC {interval(ours, 'auc')}, "
+        f"{ours['groups']} groups; {'none' if refused == '0' else refused + ' more'} refused): AUC {interval(ours, 'auc')}, "
         f"at its own threshold sensitivity {sensitivity} and specificity {interval(ours, 'specificity')}. Caution: file, field, colour and "
         f"sharpness alone reach {interval(nuisance, 'auc')} there, and no other hospital was tested.",
     ]

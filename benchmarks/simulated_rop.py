@@ -6,6 +6,8 @@
 RetCam photograph, and its fits (pretraining, then the fold's real photographs) are compared with the same fits begun from
 ImageNet, on the same outer folds and seeds, paired by eye. Which of the two ships is read from inner photographs only.
 Goes on where it was cut off; writes docs/results/simulated_rop.csv.
+
+What stands in docs/results is of the study on RetCam alone, before the shipped study had both cameras.
 """
 
 from __future__ import annotations

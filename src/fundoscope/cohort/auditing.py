@@ -7,8 +7,8 @@ labels teaches nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fundoscope.cohort.fingerprints import Fingerprint, fingerprints
@@ -31,12 +31,13 @@ _SURE = 0.62
 class Audit:
     """What was found in a cohort: `problems`, the gravest first, and all `pairs` that show one eye, even harmless ones.
 
-    Several views of one infant's eye are no problem: they are the infant's, and stay together.
+    `prints` are the fingerprints of the photographs by row, of equal files the first alone. Several views of one infant's eye are no problem: they are the infant's, and stay together.
     """
 
     cohort: Cohort
     problems: tuple[AuditProblem, ...]
     pairs: tuple[SameEyePair, ...]
+    prints: Mapping[int, Fingerprint] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def clean(self) -> bool:
@@ -75,7 +76,7 @@ def audit(cohort: Cohort, folds: Folds | None = None, progress: Progress | None 
         problems += _check_infants(cohort, folds)
     order = list(ProblemKind)
     problems.sort(key=lambda problem: (order.index(problem.kind), problem.rows))
-    return Audit(cohort, tuple(problems), tuple(pairs))
+    return Audit(cohort, tuple(problems), tuple(pairs), prints)
 
 
 def _read_photographs(cohort: Cohort, progress: Progress | None) -> tuple[list[AuditProblem], dict[int, Fingerprint]]:

@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from fundoscope.bundles.card import LOCAL, Card, CardFigure, DecisionThreshold, EyeDecision, Recalibration, Stage
 from fundoscope.bundles.folder import rewrite_card
 from fundoscope.bundles.training_hashes import read_training_hashes
-from fundoscope.cohort import Cohort, CohortRow, Folds, Groups, ProblemKind, make_groups
-from fundoscope.cohort.fingerprints import fingerprint
+from fundoscope.cohort import Audit, Cohort, Folds, Groups, ProblemKind, make_groups
 from fundoscope.errors import CohortError, UsageError, counted, list_names
 from fundoscope.evaluation import Estimate, estimates
 from fundoscope.evaluation.decisions import LocalPoint
-from fundoscope.imaging import read
 from fundoscope.outputs import new_file, refuse_overwriting
 from fundoscope.rop.recalibration.answers import LocalAnswers, answer_cohort
 from fundoscope.rop.recalibration.fit import (
@@ -30,7 +28,7 @@ from fundoscope.rop.recalibration.fit import (
 )
 from fundoscope.rop.screening.grader import RopGrader
 from fundoscope.rop.study.plan import audit_cohort
-from fundoscope.runs.engines import map_in_order
+from fundoscope.rop.study.questions import TREATMENT
 from fundoscope.studies import Progress
 
 #: Parts of the cohort for the cross-fitted figures.
@@ -40,7 +38,7 @@ PARTS = 5
 _FATAL_PROBLEMS = (ProblemKind.MISSING, ProblemKind.UNREADABLE, ProblemKind.TWO_LABELS, ProblemKind.TWO_INFANTS)
 
 #: Figures of a card that depend on its temperature or threshold; they do not hold for others.
-_OF_THE_THRESHOLD = ("sensitivity", "specificity", "accuracy", "brier", "ece")
+_OF_THE_THRESHOLD = ("sensitivity", "specificity", "accuracy", "brier", "ece", "decisions that change")
 
 Rows = NDArray[np.int64]
 
@@ -89,9 +87,12 @@ def recalibrate(options: RecalibrationOptions, progress: Progress) -> Card:
     grader = RopGrader.open(options.bundle)
     cohort = Cohort.read(options.cohort)
     _check_place(options, grader, cohort)
-    audit = audit_cohort(options.cohort, options.independent, _FATAL_PROBLEMS, "recalibration", progress)
-    _refuse_known(grader, cohort, progress)
+    audit = audit_cohort(
+        options.cohort, options.independent, _FATAL_PROBLEMS, "recalibration", progress, keep_prints=True
+    )
+    _refuse_known(grader, audit, progress)
     groups = make_groups(cohort, audit.pairs)
+    del audit  # with the fingerprints of all photographs
     local = LocalCohort(cohort, groups, answer_cohort(grader, cohort, groups, progress))
     answers, card = local.answers, grader.bundle.card
     refuse_too_few(answers, options.sensitivity, local.unit)
@@ -124,19 +125,20 @@ def _check_place(options: RecalibrationOptions, grader: RopGrader, cohort: Cohor
         )
 
 
-def _refuse_known(grader: RopGrader, cohort: Cohort, progress: Progress) -> None:
-    """Raise `CohortError` for photographs that the bundle learnt from: it answers them too well, and its threshold would rise."""
+def _refuse_known(grader: RopGrader, audit: Audit, progress: Progress) -> None:
+    """Raise `CohortError` for photographs that the bundle learnt from: it answers them too well, and its threshold would rise.
+
+    The audit has read them all; nothing is read again.
+    """
     hashes = read_training_hashes(grader.bundle.folder, grader.bundle.card)
     if hashes is None:
         progress.say("the bundle remembers no photograph: see to it yourself that it learnt from none of these")
         return
 
-    def is_known(record: CohortRow) -> bool:
-        return hashes.find(fingerprint(read(record.path, record.image))) is not None
-
-    found = map_in_order(is_known, cohort, grader.threads)
-    found = progress.follow(found, len(cohort), "looking for photographs that the bundle knows")
-    known = [record.image for record, seen in zip(cohort, found, strict=True) if seen]
+    found = progress.follow(audit.prints.items(), len(audit.prints), "looking for photographs that the bundle knows")
+    cohort = audit.cohort
+    files = {cohort.digests[row] for row, print_ in found if hashes.find(print_) is not None}
+    known = [record.image for record, digest in zip(cohort, cohort.digests, strict=True) if digest in files]
     if known:
         raise CohortError(
             f"{cohort.name}: the bundle learnt from {counted(len(known), 'photograph')} of these, which it answers too well "
@@ -160,8 +162,9 @@ def _changes(
         }
     )
     kept = [
-        figure for figure in card.figures if figure.name not in _OF_THE_THRESHOLD and not figure.name.startswith(LOCAL)
-    ]
+        figure for figure in card.figures
+        if not _is_of_the_threshold(figure.name) and not figure.name.startswith(LOCAL)
+    ]  # fmt: skip
     return {
         "name": options.out.name,
         "created": type(card).model_fields["created"].get_default(call_default_factory=True),
@@ -172,6 +175,12 @@ def _changes(
         "figures": (*_card_figures(figures, data), *kept),
         "recalibration": _origin(options, grader, local, fitted),
     }
+
+
+def _is_of_the_threshold(name: str) -> bool:
+    """Whether a figure was measured at the first question's own threshold, also by eye or by camera (`Neo: sensitivity`)."""
+    of, _, metric = name.rpartition(": ")
+    return metric in _OF_THE_THRESHOLD and of != TREATMENT
 
 
 def _threshold(point: LocalPoint, data: str, units: str, group: str) -> DecisionThreshold:

@@ -228,10 +228,9 @@ class Evaluation(CohortEvaluation):
 
     @cached_property
     def cameras(self) -> list[Row]:
-        """Each grader by camera; empty where the table tells none apart."""
-        first = self.questions[0]
-        made = {name: baseline_predictions(name, p) for name, p in self.baselines(first).items()}
-        return score_cameras(first, {name: p for name, p in made.items() if not isinstance(p, NotMade)})
+        """Each network and the nuisance baseline by camera; empty where the table tells none apart."""
+        beside = {} if isinstance(self.nuisance, NotMade) else {"nuisance baseline": self.nuisance}
+        return score_cameras(self.questions[0], beside)
 
     @cached_property
     def other_camera(self) -> list[Row]:
@@ -280,6 +279,7 @@ class Evaluation(CohortEvaluation):
         """
         plan, figures = self.plan, []
         how = f"out of fold ({len(plan.folds)} folds, {counted(plan.options.seeds, 'seed')}, recipe not this very network)"
+        how += "; AUC of pairs by one camera" if self.cohort.cameras else ""
         for found in self.question_results:
             before = "" if found.name == ROP else f"{found.name}: "
             row = row_of(found.graders, self.exported)

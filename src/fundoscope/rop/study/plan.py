@@ -219,9 +219,15 @@ def audit_study_cohort(options: StudyOptions, progress: Progress) -> tuple[Cohor
 
 
 def audit_cohort(
-    table: Path, independent: bool, fatal_problems: Collection[ProblemKind], what: str, progress: Progress
+    table: Path,
+    independent: bool,
+    fatal_problems: Collection[ProblemKind],
+    what: str,
+    progress: Progress,
+    keep_prints: bool = False,
 ) -> Audit:
-    """The audit of a cohort of which figures are to be made; `fatal_problems` stop `what` is done with it, by name.
+    """The audit of a cohort of which figures are to be made; `fatal_problems` stop `what` is done with it, by name. The
+    fingerprints, 80 kB a photograph, are left out unless `keep_prints`.
 
     Raises `UsageError` for a cohort without infants unless images are said to be `independent`.
     """
@@ -241,7 +247,7 @@ def audit_cohort(
             f"{cohort.name}: {counted(len(fatal), 'problem')} {'stops' if len(fatal) == 1 else 'stop'} the {what} ({named}). "
             "Correct or remove these rows; `fundoscope cohort audit` shows them all."
         )
-    return found
+    return found if keep_prints else replace(found, prints={})
 
 
 def _manifest(options: StudyOptions, cohort: Cohort) -> dict[str, object]:

@@ -6,6 +6,7 @@ from fundoscope.reports import Section, Table
 from fundoscope.rop.study.pages.files import StudyFiles, cells
 
 _METRICS = ("auc", "sensitivity", "specificity")
+_RENDERED_COLUMNS = ("rendering", "decisions that change", "auc less that as they are", *_METRICS)
 _BY_CAMERA = (
     "Where one camera took more of the ill, whoever tells cameras apart tells patients apart. So every AUC of this page compares "
     "photographs by one camera only (the curves alone pool all), and the camera is one of the nuisances that a grader must beat."
@@ -40,6 +41,11 @@ def sections(files: StudyFiles) -> list[Section]:
         )
         caption = f"Stage 1 by the {results['exported']}"
         made.append(
-            Section("Rendered otherwise", (told,), tables=(Table(cells(rendered), caption),), explained=(_RENDERED,))
+            Section(
+                "Rendered otherwise",
+                (told,),
+                tables=(Table(cells(rendered, _RENDERED_COLUMNS), caption),),
+                explained=(_RENDERED,),
+            )
         )
     return made
