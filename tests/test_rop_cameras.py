@@ -30,7 +30,7 @@ from fundoscope.learning.fit import ConsistentLoss
 from fundoscope.learning.squares import training_batches
 from fundoscope.rop.recipes import RenderingNumbers, read_recipe
 from fundoscope.rop.study import data
-from fundoscope.rop.study.plan import StudyOptions
+from fundoscope.rop.study.plan import StudyOptions, make_plan
 from fundoscope.rop.study.refit import calibrate_pooled
 from fundoscope.rop.study.run import run_study
 from fundoscope.rop.study.ship import (
@@ -130,6 +130,16 @@ def test_cameras_written_in_two_ways_are_named(tmp_path, table):
         _ = Cohort.read(table.parent / "two.csv").cameras
     alone = Cohort.from_rows([{"image": "0.png", "label": "normal", "camera": "RetCam"}], table.parent)
     assert alone.cameras == ()
+
+
+def test_cameras_that_tell_the_classes_apart_are_refused(tmp_path, table):
+    lines = ["image,label,camera"] + [
+        f"{table.parent / f'{k}.png'},{r.label},{r.label}" for k, r in enumerate(Cohort.read(table))
+    ]
+    (tmp_path / "apart.csv").write_text("\n".join(lines) + "\n")
+    options = StudyOptions(tmp_path / "apart.csv", tmp_path / "s", read_recipe("tiny"), folds=2, independent=True)
+    with pytest.raises(CohortError, match="no camera took photographs of both classes"):
+        make_plan(options, Console(quiet=True))
 
 
 def test_a_rendering_changes_the_field_and_nothing_around_it(table):

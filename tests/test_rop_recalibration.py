@@ -9,6 +9,7 @@ import pytest
 
 from fundoscope.bundles import verify
 from fundoscope.bundles.card import CardFigure, describe_doubts
+from fundoscope.cohort import fingerprints
 from fundoscope.cohort.photograph_hashes import PhotographHashes
 from fundoscope.errors import CohortError, StudyError, UsageError
 from fundoscope.evaluation.decisions import EyeRule, EyeViews, sensitivity_support
@@ -169,6 +170,16 @@ def test_photographs_that_the_bundle_learnt_from_are_refused_by_name(
     monkeypatch.setattr(module, "read_training_hashes", lambda folder, card: hashes)
     with pytest.raises(CohortError, match=r"learnt from 1 photograph of these.*: 7\.png\. Remove"):
         recalibrate(RecalibrationOptions(clinic, str(tiny_bundle), tmp_path / "out"), Silent())
+
+
+def test_nothing_is_read_again_to_look_for_known_photographs(clinic, tiny_bundle, monkeypatch, tmp_path):
+    hashes = PhotographHashes.of_photographs([clinic.with_name("7.png")])
+    monkeypatch.setattr(module, "read_training_hashes", lambda folder, card: hashes)
+    opened, really_read = [], fingerprints.read
+    monkeypatch.setattr(fingerprints, "read", lambda path: opened.append(path) or really_read(path))
+    with pytest.raises(CohortError, match="learnt from 1 photograph"):
+        recalibrate(RecalibrationOptions(clinic, str(tiny_bundle), tmp_path / "out"), Silent())
+    assert len(opened) == len(set(opened)) > 7
 
 
 def test_a_table_of_one_label_is_refused(clinic, tiny_bundle, tmp_path):

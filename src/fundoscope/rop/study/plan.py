@@ -176,6 +176,7 @@ def make_plan(options: StudyOptions, progress: Progress) -> StudyPlan:
     for photographs that cannot be used, `StudyError` for a folder that holds something else.
     """
     cohort, groups = audit_study_cohort(options, progress)
+    _refuse_cameras_of_one_class(cohort)
     _refuse_other_layout(options.out)
     study = Study.open(options.out, _manifest(options, cohort), [options.cohort, *cohort.paths])
     path = study.folder / "folds.json"
@@ -264,6 +265,16 @@ def _manifest(options: StudyOptions, cohort: Cohort) -> dict[str, object]:
         "versions": versions_of(_PACKAGES),
         "commands": [command()],
     }
+
+
+def _refuse_cameras_of_one_class(cohort: Cohort) -> None:
+    """Raise `CohortError` where each camera took one class only: whoever tells cameras apart then tells the classes apart."""
+    cameras = np.array(cohort.cameras)
+    if len(cameras) and all(len(set(cohort.labels[cameras == camera].tolist())) < 2 for camera in np.unique(cameras)):
+        raise CohortError(
+            f"{cohort.name}: no camera took photographs of both classes, so that nothing tells a grader of retinas from one of "
+            "cameras. Add normal photographs and ones with ROP by one camera."
+        )
 
 
 def _refuse_other_layout(folder: Path) -> None:

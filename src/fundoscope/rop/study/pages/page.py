@@ -58,8 +58,10 @@ def _in_words_or_bound(estimate: Mapping[str, Any]) -> str:
     return f"{estimate['value']:.2f} ({bound})" if bound else in_words(estimate)
 
 
-def _in_two_digits(value: float) -> str:
+def _in_two_digits(value: float | None) -> str:
     """A figure in two digits, in three where these would make a 1 of it that it is not."""
+    if value is None:  # no camera took both classes of these photographs
+        return "undefined"
     return f"{value:.3f}" if 0.995 <= value < 1 else f"{value:.2f}"
 
 
@@ -73,9 +75,7 @@ def describe_verdict(found: Mapping[str, Any]) -> StudyVerdict:
             "above": f"Above the {first['baseline']}",
             "below": f"BELOW THE {first['baseline'].upper()}",
         }.get(first["verdict"], f"Not shown to be above the {first['baseline']}")
-        against = (
-            f"{words}, which alone reaches AUC {baseline['value']:.2f} (difference {in_words(first['difference'])})."
-        )
+        against = f"{words}, which alone reaches AUC {_in_two_digits(baseline['value'])} (difference {in_words(first['difference'])})."
         tone = _TONES.get(first["verdict"], "unsure")
     auc = first["auc"]
     spread = (
