@@ -1,11 +1,12 @@
 """What the vascular index of infants is worth: on simulated eyes, on the photographs of two cameras, and against itself.
 
-    python benchmarks/vascular_index.py --data DATA [--eyes runs/infant_index/test_eyes] [--again 16]
+    python benchmarks/vascular_index.py --data DATA [--eyes runs/infant_index/test_eyes] [--again 12]
 
 - simulated: eyes with plus disease against eyes without, which taught the network nothing and fitted nothing. The truth is known.
 - cameras: ROP against normal on HVDROPDB, by the score. The label is ROP of any stage and not plus disease, views differ between
   the classes, and the reference of the percentile are the same normal photographs; only photographs whose disc is seen count.
 - again: the index of a photograph that was shifted, turned, saved as JPEG or made 10 % smaller, against its own.
+- cost: processor time of screening a photograph with the index and without it.
 
 Photographs that could not be measured are counted. Groups are photographs and, where two photographs look like one eye, that eye. Writes
 docs/results/vascular_index.csv and vascular_index_references.csv.
@@ -14,6 +15,7 @@ docs/results/vascular_index.csv and vascular_index_references.csv.
 from __future__ import annotations
 
 import argparse
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,12 +25,14 @@ import cv2
 import numpy as np
 from vessel_measures import changed
 
+from fundoscope.bundles import open_bundle
 from fundoscope.cohort.fingerprints import fingerprint
 from fundoscope.cohort.second_views import find_second_views
 from fundoscope.evaluation import results_table
 from fundoscope.evaluation.metrics import estimate
 from fundoscope.imaging import Prepared
 from fundoscope.imaging.quality import judge_quality
+from fundoscope.rop.screening.screener import screen_photograph
 from fundoscope.rop.vascular import VascularIndex, open_vascular_index
 from fundoscope.rop.vessel_training.plus_eyes import read_plus_eyes
 
@@ -126,6 +130,26 @@ def again(data: Path, number: int) -> Iterator[Row]:
         }  # fmt: skip
 
 
+def cost(data: Path, number: int = 10) -> Iterator[Row]:
+    """Processor time of screening a photograph with the index, against without it, photograph by photograph."""
+    bundle = open_bundle("rop")
+    for camera, folder in CAMERAS.items():
+        index = open_vascular_index(camera)
+        spent: dict[bool, list[float]] = {False: [], True: []}
+        files = [path.read_bytes() for path in sorted((data / folder / "normal").iterdir())[:number]]
+        for file in [files[0], *files]:  # the first one warms the networks up
+            for asked in spent:
+                start = time.process_time()
+                screen_photograph(file, "a photograph", bundle, vascular=index if asked else None)
+                spent[asked].append(1000 * (time.process_time() - start))
+        plain, both = (np.array(own[1:]) for own in spent.values())
+        yield {
+            "task": "cost", "on": f"HVDROPDB {camera}, normal", "photographs": number,
+            "ms_without": round(float(np.median(plain)), 1), "ms_with": round(float(np.median(both)), 1),
+            "times": round(float(np.median(both / plain)), 1),
+        }  # fmt: skip
+
+
 def references() -> Iterator[Row]:
     """The scores of normal photographs by camera, at some percentiles."""
     index = open_vascular_index()
@@ -145,11 +169,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--eyes", type=Path, default=Path("runs/infant_index/test_eyes"))
-    parser.add_argument("--again", type=int, default=16, help="photographs of each camera that are changed")
+    parser.add_argument("--again", type=int, default=12, help="photographs of each camera that are changed")
     given = parser.parse_args()
     cv2.setNumThreads(1)
     rows: list[Row] = []
-    for part in (simulated(open_vascular_index(), given.eyes), cameras(given.data), again(given.data, given.again)):
+    for part in (
+        simulated(open_vascular_index(), given.eyes),
+        cameras(given.data),
+        again(given.data, given.again),
+        cost(given.data),
+    ):
         for row in part:
             print(*(f"{name} {value}" for name, value in row.items()), sep="; ", flush=True)
             rows.append(row)
