@@ -19,6 +19,7 @@ NOT_KEPT = {
     "/v1/tokens", "/v1/accounts", "/v1/accounts/{number}/link", "/v1/exams/{exam_id}/readings/preview",
     "/v1/readings/{reading_id}/sign", "/v1/exams/{number}/acknowledge",
     "/v1/readings/{reading_id}/reports",
+    "/v1/dicom/destinations/{destination_id}/test", "/v1/dicom/sources/{source_id}/test",  # they change nothing
 }  # fmt: skip
 
 

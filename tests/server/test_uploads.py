@@ -395,14 +395,23 @@ def test_events_tell_the_counts_at_once_and_when_something_changes(room, nurse, 
     exam = make_exam()
     send(nurse, exam, [("OD_disc.jpg", jpeg(1))])
 
+    looked, count = threading.Event(), routes.exam_page.count_progress
+
+    def count_and_tell(*given):
+        counted = count(*given)
+        looked.set()
+        return counted
+
     def judge():
+        looked.wait(30)
         add_grading(room, 1)
         room.events.publish(exam.id)
 
-    timer = threading.Timer(0.3, judge)
-    timer.start()
+    monkeypatch.setattr(routes.exam_page, "count_progress", count_and_tell)
+    judging = threading.Thread(target=judge)
+    judging.start()
     answer = nurse.get(f"/v1/exams/{exam.id}/events")
-    timer.join()
+    judging.join()
     assert answer.headers["content-type"].startswith("text/event-stream")
     told = [json.loads(line[5:]) for line in answer.text.splitlines() if line.startswith("data:")]
     assert [(each["waiting"], each["graded"]) for each in told] == [(1, 0), (0, 1)]
