@@ -32,7 +32,7 @@ INNER, OUTER, LEAST = 1.0, 4.5, 1.0
 LEAST_IN_VIEW = 0.5  # share of a quadrant of the ring from which on it is measured
 LEAST_QUADRANTS = 2  # quadrants, as many as plus disease takes (ICROP3), from which on a photograph is measured
 
-NO_DISC = kept_text("no disc is seen")
+NO_DISC = kept_text("no disc was found")
 FEW_QUADRANTS = kept_text("{n} of 4 quadrants around the disc are in view with vessels, 2 are needed")
 OUT_OF_VIEW = "out of view"
 NO_VESSELS = "no vessel runs through it"
