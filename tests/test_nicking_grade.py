@@ -32,6 +32,8 @@ GRADES = GradeSettings(side=128, span=12, networks=1, minimum_confidence=0.0, ru
 class Perfect:
     """A bundle whose network answers with the truth of one simulated eye."""
 
+    runtime = "onnxruntime"
+
     def __init__(self, truth):
         self.card, self.truth = card(crossings=HOW), truth
 

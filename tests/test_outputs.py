@@ -281,7 +281,7 @@ def quick(monkeypatch):
 
     for grader, name in ((RopGrader, "rop"), (NickingGrader, "nicking"), (PatchCutter, "nicking")):
         monkeypatch.setattr(
-            grader, "open", staticmethod(lambda *_, kind=grader.open, name=name: opened_once(kind, name))
+            grader, "open", staticmethod(lambda *_, kind=grader.open, name=name, **__: opened_once(kind, name))
         )
 
 

@@ -28,8 +28,16 @@ def keys(values, place=""):
 @pytest.mark.parametrize(
     ("path", "model", "left_out"),
     [
-        (CROSSING_RECIPES["paper"], CrossingRecipe, {"whole_photographs.side"}),  # whole: no side
-        (MAP_RECIPES["usual"], MapRecipe, set()),
+        (
+            CROSSING_RECIPES["paper"],
+            CrossingRecipe,
+            {"whole_photographs.side", "whole_photographs.augment.rendering", "patches.augment.rendering"},
+        ),  # whole: no side; renderings are for ROP
+        (
+            MAP_RECIPES["usual"],
+            MapRecipe,
+            {"teacher.crops.augment.rendering", "student.crops.augment.rendering", "network.maps"},
+        ),  # three maps, as ever
         (SHIPPED_RECIPES["nicking"], ShippedRecipe, {"tested.first", "tested.last", "card.initial_weights.citation"}),
     ],
 )

@@ -16,7 +16,7 @@ pytest.importorskip("dicomweb_client")
 from sqlalchemy import select, update
 
 from fundoscope.dicom import documents
-from fundoscope.server.dicom import outbox, web
+from fundoscope.server.dicom import outbox, sending, web
 from fundoscope.server.dicom.intake import ArrivedFile, Intake, take_photographs
 from fundoscope.server.dicom.web import DicomwebError, StoreOutcome
 from fundoscope.server.errors import ConflictError, NotFoundError
@@ -165,7 +165,7 @@ def work(room):
                 return count
             count += 1
             try:
-                write = outbox.send_answer(room, taken[0])
+                write = sending.send_answer(room, taken[0])
                 with room.database.transaction() as session:
                     write(session)
                     jobs.finish_jobs(session, taken)
@@ -265,7 +265,7 @@ def test_a_worker_that_dies_in_the_middle_sends_nothing_twice(room, pacs, destin
     with room.database.transaction() as session:
         (job,) = jobs.take_jobs(session, "dead", (outbox.KIND,))
     with pytest.raises(KeyboardInterrupt):
-        outbox.send_answer(room, job)
+        sending.send_answer(room, job)
     with room.database.transaction() as session:
         session.execute(update(Job).values(lease_until=now() - timedelta(seconds=1)))
     assert work() == 1 and len(pacs.times) == len(set(pacs.times)) == len(pacs.stored) == 3

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 
 from fundoscope.server.database import Database
-from fundoscope.server.dicom import outbox  # noqa: F401 - sendings register themselves
+from fundoscope.server.dicom import sending  # noqa: F401 - its job registers itself
 from fundoscope.server.dicom.sources import SourceWatch
 from fundoscope.server.logs import write_logs
 from fundoscope.server.room import Room

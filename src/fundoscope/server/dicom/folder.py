@@ -23,7 +23,8 @@ from pathlib import Path, PurePosixPath
 
 from fundoscope.errors import FundoscopeError, PhotographError
 from fundoscope.folders import SYSTEM_FILES, SYSTEM_FOLDERS, is_hidden
-from fundoscope.server.dicom import decode_child, sources, troubles
+from fundoscope.server.dicom import arrived as kept
+from fundoscope.server.dicom import decode_child, troubles
 from fundoscope.server.dicom.intake import ArrivalOutcome, ArrivedFile, take_photographs
 from fundoscope.server.models import DicomSource
 from fundoscope.server.room import Room
@@ -171,7 +172,7 @@ def _take(room: Room, source: DicomSource, waiting: list[_Waiting]) -> list[tupl
                 continue
             if (state.st_size, state.st_mtime_ns) != (one.size, one.changed):
                 continue
-            size, digest = sources.file_digest(copy)
+            size, digest = kept.file_digest(copy)
             named = read_path(one.place, source.pattern)
             file_day = datetime.fromtimestamp(state.st_mtime).date()
             if named is None:
@@ -180,14 +181,14 @@ def _take(room: Room, source: DicomSource, waiting: list[_Waiting]) -> list[tupl
                 continue
             sent = SentFile(named.name, copy, size, digest)
             arrived.append((one, ArrivedFile(sent, named.patient, named.day, file_day, named.eye, named.view)))
-        outcomes = take_photographs(room, sources.intake_of(source), [file for _one, file in arrived], incoming)
+        outcomes = take_photographs(room, kept.intake_of(source), [file for _one, file in arrived], incoming)
     for (one, file), outcome in zip(arrived, outcomes, strict=True):
         if outcome.outcome == "refused" and not file.patient and not outcome.sop_instance and file.file_day is None:
             fits = troubles.NO_FIT.format(pattern=source.pattern)
             outcome = ArrivalOutcome(outcome.file, "refused", f"{fits} {outcome.reason}")
         found.append((one, outcome))
         key = outcome.sop_instance or file.sent.digest
-        sources.remember(room.database, source.id, {key: outcome})
+        kept.remember(room.database, source.id, {key: outcome})
     return found
 
 

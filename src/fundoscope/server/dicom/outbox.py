@@ -2,40 +2,29 @@
 
 The program's answer is asked for when all photographs of an exam are judged, the reader's when it is signed. A job builds the objects
 anew, the same byte for byte, sends those that its destination has not taken yet, and notes each that was taken at once; where some were
-not, it is done again after a wait, longer each time. So nothing is lost, and nothing that was taken is sent again.
+not, it is done again after a wait, longer each time (`sending.py`). So nothing is lost, and nothing that was taken is sent again.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from fundoscope.errors import FundoscopeError
 from fundoscope.languages import gettext as _
-from fundoscope.server.dicom import troubles
-from fundoscope.server.dicom.shown import MEDIA_TYPE, ShownGrading, digest_of_shown, shown_now, shown_of_basis
+from fundoscope.server.dicom.shown import MEDIA_TYPE, digest_of_shown, shown_now, shown_of_basis
 from fundoscope.server.errors import ConflictError, NotFoundError
-from fundoscope.server.models import DicomDestination, Exam, ExamPhotograph, Grading, Job, Reading, SentObject, now
-from fundoscope.server.permissions import EVERYBODY, Caller, Role
-from fundoscope.server.room import Room
+from fundoscope.server.models import DicomDestination, Exam, ExamPhotograph, Job, Reading, SentObject, now
+from fundoscope.server.permissions import EVERYBODY, Caller
 from fundoscope.server.services import jobs
-
-if TYPE_CHECKING:
-    from fundoscope.server.dicom.answers import AnswerObject
 
 KIND, LANE = "dicom_send", "pacs"
 NOT_COMMITTED = "The PACS had taken it, and does not answer for it. It is sent again."
-_TOOL, _SIGNED = ("tool", "both"), ("signed", "both")
-_PRIORITY, _BY_HAND = 70, 10  # behind photographs and reports; in front, where somebody waits for it
-_LOOK_AGAIN = timedelta(minutes=5)  # of answers to a destination that is switched off
+TOOL, SIGNED = ("tool", "both"), ("signed", "both")
+PRIORITY, _BY_HAND = 70, 10  # behind photographs and reports; in front, where somebody waits for it
 
 
 # --- asking; called in the transaction of what is answered
@@ -48,7 +37,7 @@ def ask_for_tool_answer(session: Session, exam: Exam) -> None:
     """
     if exam.photographs_waiting or exam.signed_at is not None or exam.state == "cancelled":
         return
-    wanted = DicomDestination.content.in_(_TOOL), DicomDestination.moment == "judged"
+    wanted = DicomDestination.content.in_(TOOL), DicomDestination.moment == "judged"
     _ask(session, exam, "tool", lambda: shown_now(session, exam), *wanted)
 
 
@@ -56,9 +45,9 @@ def ask_for_signed_answer(session: Session, reading: Reading) -> None:
     """Ask for what a reader has just signed, and before it for the program's answer by those who want it only then."""
     exam = session.get_one(Exam, reading.exam_id)
     shown = shown_of_basis(reading.basis or {})
-    late = DicomDestination.content.in_(_TOOL), DicomDestination.moment == "signed"
+    late = DicomDestination.content.in_(TOOL), DicomDestination.moment == "signed"
     _ask(session, exam, "tool", lambda: shown, *late)
-    _ask(session, exam, "signed", lambda: shown, DicomDestination.content.in_(_SIGNED), reading=reading.id)
+    _ask(session, exam, "signed", lambda: shown, DicomDestination.content.in_(SIGNED), reading=reading.id)
 
 
 def _ask(session: Session, exam: Exam, what: str, find: Any, *wanted: Any, reading: int | None = None) -> None:
@@ -77,143 +66,10 @@ def _ask(session: Session, exam: Exam, what: str, find: Any, *wanted: Any, readi
     payload = {"exam": exam.id, "what": what, "shown": [list(one) for one in shown], "reading": reading}
     for number in destinations:
         work = jobs.NewJob(f"{KIND}:{number}:{what}:{exam.id}:{name}", {**payload, "destination": number}, exam.site_id)
-        jobs.add_jobs(session, KIND, [work], _PRIORITY)
+        jobs.add_jobs(session, KIND, [work], PRIORITY)
 
 
-# --- sending
-
-
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """An object that was not taken, and why."""
-
-    kind: str
-    why: str
-
-
-@jobs.handler(KIND, lane=LANE)
-def send_answer(room: Room, job: jobs.TakenJob) -> jobs.WriteAnswer:
-    """Build an answer and send what its destination has not taken yet; see the head of this file."""
-    with room.database.reading() as session:
-        destination = session.get_one(DicomDestination, job.payload["destination"])
-        wanted = _TOOL if job.payload["what"] == "tool" else _SIGNED
-        if not destination.active or destination.content not in wanted:
-            raise jobs.NotYetError(now() + _LOOK_AGAIN)
-        away = room.away.get(destination.id)
-        by_hand = session.get_one(Job, job.id).priority != _PRIORITY
-        if away is not None and away > now() and job.attempts == 1 and not by_hand:
-            raise jobs.NotYetError(away)  # those that were tried before find out when it is there again
-        settled = _settled_at(session, room, job)
-        if settled is not None and settled > now():
-            raise jobs.NotYetError(settled)
-        outdated = _is_outdated(session, job)
-    if outdated:
-        return lambda session: _set_aside(session, job)
-    try:
-        objects = _build(room, job)
-    except FundoscopeError as error:  # it cannot be answered as it is: a person must put something right
-        raise jobs.TryAgainError(str(error), 0, attempts=1) from error
-    known = select(SentObject.sop_instance).where(
-        SentObject.destination_id == destination.id, SentObject.sop_instance.in_([one.sop_instance for one in objects])
-    )
-    with room.database.reading() as session:
-        taken = set(session.scalars(known))
-    refusals = _send(room, job, destination, [one for one in objects if one.sop_instance not in taken])
-    if refusals:
-        limits = room.settings.traffic
-        wait = min(limits.first_wait_seconds * 2 ** min(job.attempts - 1, 30), limits.longest_wait_seconds)
-        raise jobs.TryAgainError(_describe(refusals, len(objects)), wait, limits.attempts)
-    return lambda session: _log_sent(session, job)
-
-
-def _settled_at(session: Session, room: Room, job: jobs.TakenJob) -> datetime | None:
-    """When the program's answer may go: some time after its last photograph was judged, since more of them may come."""
-    if job.payload["what"] != "tool" or session.get_one(Exam, job.payload["exam"]).signed_at is not None:
-        return None
-    gradings = [one[1] for one in job.payload["shown"]]
-    last = session.scalar(select(func.max(Grading.created_at)).where(Grading.id.in_(gradings)))
-    last = max(filter(None, (last, session.get_one(Job, job.id).created_at)))
-    return last + timedelta(seconds=room.settings.traffic.settle_seconds)
-
-
-def _is_outdated(session: Session, job: jobs.TakenJob) -> bool:
-    """Whether the program's answer is about an exam that has changed since, and is not signed."""
-    exam = session.get_one(Exam, job.payload["exam"])
-    if job.payload["what"] != "tool" or exam.signed_at is not None:
-        return False
-    return exam.state == "cancelled" or [list(one) for one in shown_now(session, exam)] != job.payload["shown"]
-
-
-def _set_aside(session: Session, job: jobs.TakenJob) -> None:
-    """Give the key of an answer free that came too late: a job for the exam as it is now waits already, or this one comes again."""
-    session.execute(update(Job).where(Job.id == job.id).values(key=f"{job.key}:outdated {job.id}"))
-
-
-def _build(room: Room, job: jobs.TakenJob) -> list[AnswerObject]:
-    from fundoscope.server.dicom import answers
-
-    if job.payload["what"] == "signed":
-        return answers.build_signed_answer(room.database, room.settings, job.payload["reading"])
-    shown = [ShownGrading(*one) for one in job.payload["shown"]]
-    return answers.build_tool_answer(room.database, room.settings, job.payload["exam"], shown)
-
-
-def _send(
-    room: Room, job: jobs.TakenJob, destination: DicomDestination, objects: Sequence[AnswerObject]
-) -> list[_Refusal]:
-    """Send objects; each that is taken is noted at once. Those that were not, with the reasons."""
-    from fundoscope.server.dicom.places import peer_of, server_of
-
-    if not objects:
-        return []
-    refusals: list[_Refusal] = []
-    try:
-        if destination.protocol == "dicomweb":
-            from fundoscope.server.dicom.web import DicomwebConnection
-
-            connection = DicomwebConnection(server_of(room.settings, destination))
-            for one in objects:
-                outcome = connection.store(one.study, one.file)
-                if outcome.result == "stored":
-                    _note_taken(room, job, destination, one)
-                else:
-                    refusals.append(_Refusal(one.kind, outcome.said))
-            return refusals
-        from fundoscope.server.dicom.commitment_rows import RoomReports
-        from fundoscope.server.dicom.sender import send_by_dimse
-
-        with tempfile.TemporaryDirectory(dir=room.settings.data) as folder:
-            paths = [Path(folder) / f"{number}.dcm" for number in range(len(objects))]
-            for path, one in zip(paths, objects, strict=True):
-                path.write_bytes(one.file)
-            outcomes = send_by_dimse(peer_of(room.settings, destination), paths, RoomReports(room.database))
-        if all(outcome.result == "not sent" and outcome.status is None for outcome in outcomes):
-            _note_away(room, destination)
-        for one, outcome in zip(objects, outcomes, strict=True):
-            if outcome.result == "stored" and outcome.commitment != "failed":
-                _note_taken(room, job, destination, one)
-            else:
-                refusals.append(_Refusal(one.kind, outcome.said))
-        return refusals
-    except FundoscopeError as error:  # no connection: what was taken before it broke is noted
-        _note_away(room, destination)
-        return [*refusals, _Refusal("", str(error))]
-
-
-def _note_away(room: Room, destination: DicomDestination) -> None:
-    room.away[destination.id] = now() + timedelta(seconds=room.settings.traffic.first_wait_seconds)
-
-
-def _note_taken(room: Room, job: jobs.TakenJob, destination: DicomDestination, one: AnswerObject) -> None:
-    row = SentObject(
-        destination_id=destination.id, sop_instance=one.sop_instance, kind=one.kind, exam_id=job.payload["exam"], job_id=job.id,
-        digest=one.digest,
-    )  # fmt: skip
-    try:
-        with room.database.transaction() as session:
-            session.add(row)
-    except IntegrityError:  # another worker, whose lease had ended, has noted it
-        return
+# --- sending again
 
 
 def take_back(session: Session, peer: str, instances: Collection[str]) -> None:
@@ -230,27 +86,6 @@ def take_back(session: Session, peer: str, instances: Collection[str]) -> None:
     again = {"state": "waiting", "attempts": 0, "run_after": now(), "finished_at": None, "error": NOT_COMMITTED}
     session.execute(update(Job).where(Job.id.in_(numbers), Job.state == "done").values(again))
     jobs.wake_after_commit(session)
-
-
-def _describe(refusals: Sequence[_Refusal], total: int) -> str:
-    reasons: dict[str, list[str]] = {}
-    for one in refusals:
-        reasons.setdefault(one.why, []).append(one.kind)
-    told = "; ".join(
-        f"{', '.join(dict.fromkeys(kinds))}: {why}" if any(kinds) else why for why, kinds in reasons.items()
-    )
-    return told if len(refusals) >= total else f"{troubles.PARTLY} {told}"
-
-
-def _log_sent(session: Session, job: jobs.TakenJob) -> None:
-    from fundoscope.server.services import audit
-
-    caller = Caller(None, "the worker", Role.ADMINISTRATOR, frozenset(), via="worker")
-    count = session.scalar(select(func.count()).select_from(SentObject).where(SentObject.job_id == job.id))
-    audit.record(
-        session, caller, "answer.send", "exam", job.payload["exam"], job.site_id,
-        destination=job.payload["destination"], what=job.payload["what"], reading=job.payload["reading"], objects=count,
-    )  # fmt: skip
 
 
 # --- looking, and sending again by hand
@@ -283,7 +118,7 @@ class Sending:
             return "sent" if self.taken else "nothing"
         if self.job.state == "failed":
             return "failed"
-        wanted = _TOOL if self.what == "tool" else _SIGNED
+        wanted = TOOL if self.what == "tool" else SIGNED
         return "waiting" if self.destination.active and self.destination.content in wanted else "held"
 
 

@@ -11,10 +11,9 @@ import hashlib
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import or_, select, update
@@ -22,12 +21,14 @@ from sqlalchemy.orm import Session
 
 from fundoscope.errors import FundoscopeError
 from fundoscope.server.database import Database
-from fundoscope.server.dicom.intake import ArrivalOutcome, ArrivedFile, Intake, take_photographs
+from fundoscope.server.dicom.arrived import find_seen, intake_of, remember
+from fundoscope.server.dicom.folder import look_into_folder
+from fundoscope.server.dicom.intake import ArrivalOutcome, ArrivedFile, take_photographs
 from fundoscope.server.dicom.places import server_of
 from fundoscope.server.models import DicomSource, SourceItem, now
 from fundoscope.server.room import Room
 from fundoscope.server.services import uploads
-from fundoscope.server.services.uploads import SentFile, clean_name
+from fundoscope.server.services.uploads import SentFile
 
 if TYPE_CHECKING:
     from fundoscope.server.dicom.web import DicomwebConnection, DicomwebError, FoundInstance
@@ -140,8 +141,6 @@ def look(
 
     `memory` is that of the looks before: without one no file in a folder has been there long enough.
     """
-    from fundoscope.server.dicom.folder import look_into_folder
-
     with room.database.reading() as session:
         source = session.get_one(DicomSource, number)
     outcomes: list[ArrivalOutcome] = []
@@ -163,12 +162,6 @@ def look(
     with room.database.transaction() as session:
         session.execute(update(DicomSource).where(DicomSource.id == number).values(values))
     return LookSummary.of(outcomes, trouble)
-
-
-def intake_of(source: DicomSource) -> Intake:
-    """Whose photographs come from a source."""
-    kind = "adult" if source.patients == "adult" else "infant"
-    return Intake(source.site_id, kind, source.issuer, source.adds_patients, who=f"source {source.id}")
 
 
 # --- a PACS
@@ -244,40 +237,9 @@ def _fetch_some(
 # --- what was seen
 
 
-def find_seen(database: Database, source_id: int, keys: Iterable[str]) -> set[str]:
-    """Those of these keys that the source has shown before."""
-    with database.reading() as session:
-        query = select(SourceItem.key).where(SourceItem.source_id == source_id, SourceItem.key.in_(list(keys)))
-        return set(session.scalars(query))
-
-
-def remember(database: Database, source_id: int, became: dict[str, ArrivalOutcome]) -> None:
-    """Keep what became of photographs by their keys, so that they are not taken again."""
-    with database.transaction() as session:
-        known = set(session.scalars(select(SourceItem.key).where(SourceItem.source_id == source_id, SourceItem.key.in_(list(became)))))  # fmt: skip
-        session.add_all(
-            SourceItem(
-                source_id=source_id, key=key[:64], name=clean_name(one.file), outcome=one.outcome, reason=one.reason or one.remark,
-                exam_id=one.exam_id,
-            )
-            for key, one in became.items()
-            if key not in known
-        )  # fmt: skip
-
-
 def find_items(session: Session, source_id: int, outcome: str = "", limit: int = 50) -> Sequence[SourceItem]:
     """What a source has shown, the newest first; only what was `refused` where that is asked for."""
     query = select(SourceItem).where(SourceItem.source_id == source_id)
     if outcome:
         query = query.where(SourceItem.outcome == outcome)
     return session.scalars(query.order_by(SourceItem.id.desc()).limit(limit)).all()
-
-
-def file_digest(path: Path) -> tuple[int, str]:
-    """Size and SHA-256 of a file."""
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-            size += len(part)
-    return size, digest.hexdigest()
