@@ -41,8 +41,9 @@ def test_only_what_no_row_names_and_is_an_hour_old_is_put_away(room, write, make
         [{}],
         pictures={"photograph": "photograph.jpg", "activation_place": [0, 0, 1, 1], "profile_1": {"width": 3}},
     )
+    reader = sign_in("reader")
     with room.database.transaction() as session:
-        reading = Reading(site_id=site.id, exam_id=shot.exam_id, reader_id=sign_in("reader").id, created_via="pages")
+        reading = Reading(site_id=site.id, exam_id=shot.exam_id, reader_id=reader.id, created_via="pages")
         session.add(reading)
         session.flush()
         session.add(SignedReport(site_id=site.id, reading_id=reading.id, language="en", html="", file="reports/1_en_ab.pdf", created_via="pages"))  # fmt: skip
