@@ -20,6 +20,8 @@ from fundoscope.simulate import adult
 class Perfect:
     """A bundle whose network answers with the truth of one simulated eye."""
 
+    runtime = "onnxruntime"
+
     def __init__(self, truth):
         self.card, self.truth = card(crossings=HOW), truth
 
