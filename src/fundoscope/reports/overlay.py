@@ -54,6 +54,15 @@ def overlay(picture: Pixels, activation: Activation, scale: float | None = None)
     return tinted if level is None else _contour(tinted, strength, level)
 
 
+def shrink(pixels: Pixels, side: int) -> Pixels:
+    """A picture with its longer side at most `side` pixels."""
+    share = side / max(pixels.shape[:2])
+    if share >= 1:
+        return pixels
+    size = (max(1, round(pixels.shape[1] * share)), max(1, round(pixels.shape[0] * share)))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def overlay_layer(picture: Pixels, activation: Activation, scale: float | None = None) -> NDArray[np.uint8]:
     """What `overlay` lays over the photograph, alone: (rows, columns, 4), RGB and opacity; a page fades it in and out."""
     strength, level = _strength(picture, activation, scale)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import cv2
-import numpy as np
 
 from fundoscope.errors import FundoscopeError, PhotographError
 from fundoscope.findings import GradedPhotograph, Grader, RopFinding, Status
@@ -29,7 +28,7 @@ from fundoscope.nicking.grading.grader import NickingGrader
 from fundoscope.nicking.grading.measures import photograph_row
 from fundoscope.nicking.grading.outputs import cards_of
 from fundoscope.reports.nicking_pictures import draw_attention, draw_vessels
-from fundoscope.reports.overlay import jpeg, overlay_layer
+from fundoscope.reports.overlay import jpeg, overlay_layer, shrink
 from fundoscope.reports.profile import draw_profile
 from fundoscope.rop.screening.grader import RopGrader
 from fundoscope.rop.screening.screener import RopEvidence
@@ -133,15 +132,6 @@ def draw_pictures(graded: GradedPhotograph, photograph: Path, folder: Path) -> t
                 save(f"attention_{number}", draw_attention(card.pixels, card.attention))
             pictures[f"profile_{number}"] = draw_profile(card.narrowing)
     return (rows, columns), pictures
-
-
-def shrink(pixels: Pixels, side: int) -> Pixels:
-    """A picture with its longer side at most `side` pixels."""
-    share = side / max(pixels.shape[:2])
-    if share >= 1:
-        return pixels
-    size = (max(1, round(pixels.shape[1] * share)), max(1, round(pixels.shape[0] * share)))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
-import numpy as np
 from pydicom import dcmread
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -28,6 +26,7 @@ from fundoscope.imaging.dicom_header import read_dicom_header
 from fundoscope.languages import speaking
 from fundoscope.nicking.grading import dicom_answers as nicking_answers
 from fundoscope.reports.nicking_pictures import draw_boxes
+from fundoscope.reports.overlay import shrink
 from fundoscope.rop.screening import dicom_answers as rop_answers
 from fundoscope.server.database import Database
 from fundoscope.server.dicom import troubles
@@ -200,19 +199,10 @@ def _draw(settings: ServerSettings, row: ExamPhotograph, grading: Grading) -> Pi
         return None
     if grading.grader == "rop screen":
         drawn = lay_map(settings, row, grading, pixels)
-        return None if drawn is None else _shrink(drawn)
+        return None if drawn is None else shrink(drawn, _SIDE)
     return _box(
         pixels, [(each, each.get("grade")) for each in grading.rows["rows"] if each.get("crossing") is not None]
     )
-
-
-def _shrink(pixels: Pixels) -> Pixels:
-    """The picture with its longer side at most `_SIDE`."""
-    share = _SIDE / max(pixels.shape[:2])
-    if share >= 1:
-        return pixels
-    size = (max(1, round(pixels.shape[1] * share)), max(1, round(pixels.shape[0] * share)))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _box(pixels: Pixels, crossings: Sequence[tuple[Mapping[str, Any], int | None]]) -> Pixels:
@@ -347,7 +337,7 @@ def _picture_read(settings: ServerSettings, told: _Told, reading: Reading) -> Pi
     pixels = read_picture(settings, told.row, told.grading, "photograph")
     graded = {one.crossing: one.grade for one in reading.crossings if one.photograph_id == told.row.id}
     if pixels is None or not graded:
-        return None if pixels is None else _shrink(pixels)
+        return None if pixels is None else shrink(pixels, _SIDE)
     rows: list[Mapping[str, Any]] = [row for row in told.grading.rows["rows"] if row.get("crossing") in graded]
     rows += [
         {"crossing": one.crossing, "row": one.row, "col": one.col}

@@ -127,7 +127,7 @@ def take_photographs(room: Room, intake: Intake, arrived: Sequence[ArrivedFile],
         try:
             groups[_find_owner(intake, each, found)].append(number)
         except InvalidError as error:
-            outcomes[number] = ArrivalOutcome(name, "refused", str(error), sop_instance=_uid(found))
+            outcomes[number] = ArrivalOutcome(name, "refused", str(error), sop_instance=uploads.sop_instance_of(found))
     for owner, numbers in groups.items():
         some = [_placed(sorted_files[number], arrived[number]) for number in numbers]
         outcomes |= zip(numbers, _take_group(room, intake, owner, some), strict=True)
@@ -183,7 +183,10 @@ def _take_group(room: Room, intake: Intake, owner: _Owner, found: Sequence[Sorte
     except BusyError:
         raise
     except ServerError as error:
-        return [ArrivalOutcome(clean_name(each.name), "refused", str(error), sop_instance=_uid(each)) for each in found]
+        return [
+            ArrivalOutcome(clean_name(each.name), "refused", str(error), sop_instance=uploads.sop_instance_of(each))
+            for each in found
+        ]
 
 
 def _write(
@@ -202,15 +205,24 @@ def _write(
             if outcome == "taken" and remark:
                 _add_remark(session.get_one(ExamPhotograph, item.photograph_id), remark)
             told = " ".join(filter(None, (item.remark, translate_kept(remark))))
-            outcomes.setdefault(_key(each), ArrivalOutcome(item.file, outcome, item.reason, told, exam.id, _uid(each)))
+            outcomes.setdefault(
+                _key(each),
+                ArrivalOutcome(item.file, outcome, item.reason, told, exam.id, uploads.sop_instance_of(each)),
+            )
     for each in found:
-        if _uid(each) and _key(each) in there:
-            _look_again(session, _uid(each), owner.code)
+        if uploads.sop_instance_of(each) and _key(each) in there:
+            _look_again(session, uploads.sop_instance_of(each), owner.code)
     told = _HELD
     return [
         outcomes[_key(each)]
         if _key(each) in outcomes
-        else ArrivalOutcome(clean_name(each.name), "already", told, exam_id=there[_key(each)], sop_instance=_uid(each))
+        else ArrivalOutcome(
+            clean_name(each.name),
+            "already",
+            told,
+            exam_id=there[_key(each)],
+            sop_instance=uploads.sop_instance_of(each),
+        )
         for each in found
     ]
 
@@ -220,19 +232,15 @@ def _accession(header: DicomHeader | None) -> str:
     return header.accession[:64] if header is not None and header.accession.isprintable() else ""
 
 
-def _uid(found: SortedFile) -> str:
-    return uploads.short_uid(found.facts.header.sop_instance) if found.facts and found.facts.header else ""
-
-
 def _key(found: SortedFile) -> str:
     assert found.sent is not None
-    return _uid(found) or found.sent.digest
+    return uploads.sop_instance_of(found) or found.sent.digest
 
 
 def _find_held(session: Session, site_id: int, code: str, found: Sequence[SortedFile]) -> dict[str, int]:
     """The exams that hold these photographs, by UID or digest: a DICOM one in any exam of the site, another one in this patient's."""
-    uids = [uid for each in found if (uid := _uid(each))]
-    digests = [each.sent.digest for each in found if each.sent is not None and not _uid(each)]
+    uids = [uid for each in found if (uid := uploads.sop_instance_of(each))]
+    digests = [each.sent.digest for each in found if each.sent is not None and not uploads.sop_instance_of(each)]
     query = select(ExamPhotograph.sop_instance, ExamPhotograph.digest, ExamPhotograph.exam_id).where(
         ExamPhotograph.site_id == site_id
     )

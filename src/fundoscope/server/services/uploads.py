@@ -238,7 +238,7 @@ def add_photographs(
     """
     exam = _open_exam(session, caller, exam_id)
     digests = {each.sent.digest for each in found if each.sent is not None}
-    there, elsewhere = _find_same(session, exam, digests, {_sop_instance(each) for each in found} - {""})
+    there, elsewhere = _find_same(session, exam, digests, {sop_instance_of(each) for each in found} - {""})
     jobs.require_place(session, limits.waiting_jobs, len(digests - there.keys()), judging.KIND)
     items = []
     added: list[ExamPhotograph] = []
@@ -247,7 +247,7 @@ def add_photographs(
         if each.sent is None or each.facts is None:
             items.append(ReceiptItem(file=shown, outcome="refused", reason=each.refused))
             continue
-        known = there.get(each.sent.digest) or there.get(_sop_instance(each))
+        known = there.get(each.sent.digest) or there.get(sop_instance_of(each))
         if known is None:
             known = there[each.sent.digest] = _add_one(session, caller, exam, each, shown)
             if known.sop_instance:
@@ -301,7 +301,7 @@ def _add_one(session: Session, caller: Caller, exam: Exam, found: SortedFile, sh
         site_id=exam.site_id, exam_id=exam.id, digest=sent.digest, file_name=shown, file_bytes=sent.size,
         media_type=facts.media_type, width=facts.width, height=facts.height, eye=found.guess.eye, view=found.guess.view,
         taken_at=facts.taken_at or (found.guess.day.isoformat() if found.guess.day else ""), camera=facts.camera,
-        study=short_uid(facts.header.study) if facts.header else "", sop_instance=_sop_instance(found),
+        study=short_uid(facts.header.study) if facts.header else "", sop_instance=sop_instance_of(found),
         created_by=caller.user_id, created_via=caller.via,
     )  # fmt: skip
     session.add(photograph)
@@ -334,7 +334,7 @@ def _find_same(
     return there, elsewhere
 
 
-def _sop_instance(found: SortedFile) -> str:
+def sop_instance_of(found: SortedFile) -> str:
     """The UID of a DICOM photograph; blank for a file of another kind."""
     return short_uid(found.facts.header.sop_instance) if found.facts and found.facts.header else ""
 
