@@ -103,7 +103,7 @@ def _version() -> str:
 def draw_pictures(graded: GradedPhotograph, photograph: Path, folder: Path) -> tuple[tuple[int, int], dict[str, Any]]:
     """Write the pictures of one photograph into `folder`; gives its (rows, columns) and the pictures' names."""
     evidence = graded.evidence
-    pixels = evidence.pixels if isinstance(evidence, PhotographGrading) else None
+    pixels = evidence.pixels if isinstance(evidence, PhotographGrading | RopEvidence) else None
     pixels = read(photograph).pixels if pixels is None else pixels
     rows, columns = pixels.shape[:2]
     pictures: dict[str, Any] = {}

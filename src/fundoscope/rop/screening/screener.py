@@ -24,6 +24,7 @@ from fundoscope.rop.vascular import VascularIndex, VascularReading
 
 #: The reason in every row with an answer that was learnt from simulated eyes.
 SIMULATED = "SIMULATED: what is said of treatment was learnt from simulated eyes only"
+_KEPT_PIXELS = 2_000_000  # of a photograph whose pixels are evidence, too: a run holds a dozen at once
 #: Said of the vessels of a photograph that was refused.
 NOT_MEASURED = kept_text("refused photographs are not measured")
 
@@ -36,7 +37,8 @@ class RopEvidence:
     columns) is the class activation map in logits (None: not graded); `size` is the photograph's (rows, columns). `distance`
     is how far it lies from the photographs that the bundle learnt from (None: not measured; see `likeness`). `place` is where
     the square lies in the photograph: top, left, height and width in its pixels; part of it may lie outside. `vascular` is what the vascular
-    index rests on (None: not asked, or not graded).
+    index rests on (None: not asked, or not graded). `pixels` are the photograph's own, (rows, columns, 3), uint8 RGB (None: it is
+    large, and was decoded at a reduced scale or would take much memory).
     """
 
     picture: Pixels | None = None
@@ -45,6 +47,7 @@ class RopEvidence:
     distance: float | None = None
     place: tuple[float, float, float, float] | None = None
     vascular: VascularReading | None = None
+    pixels: Pixels | None = None
 
 
 def screen_photograph(
@@ -94,7 +97,9 @@ def screen_photograph(
     finding = RopFinding(photograph.name, seconds=round(time.perf_counter() - start, 4), **found)
     frame = Frame.around(photograph.field)
     place = (0.0, 0.0, *size) if standard.view == "whole" else (frame.row, frame.column, frame.side, frame.side)
-    return GradedPhotograph((finding,), RopEvidence(picture, activation, size, distance, place, reading))
+    kept = photograph.photograph.reduction == 1 and math.prod(size) <= _KEPT_PIXELS
+    pixels = photograph.pixels if kept else None
+    return GradedPhotograph((finding,), RopEvidence(picture, activation, size, distance, place, reading, pixels))
 
 
 def _with_detail(photograph: Prepared, source: PhotographSource, name: str) -> Prepared:

@@ -34,7 +34,7 @@ from fundoscope.errors import PhotographError, UsageError
 from fundoscope.imaging import DicomHeader
 from fundoscope.imaging.dicom_header import PHOTOGRAPH_CLASSES, read_dicom_header
 from fundoscope.server.dicom.commitment import PUSH_MODEL, CommitmentReports, HeardReports, read_report
-from fundoscope.server.dicom.peers import VERIFICATION
+from fundoscope.server.dicom.peers import VERIFICATION, send_at_once
 from fundoscope.server.dicom.settings import Network, ReceiverSettings
 from fundoscope.server.errors import BusyError, ServerError
 
@@ -142,6 +142,7 @@ class Receiver:
 
     def _open(self, event: Event) -> None:
         self._counts[event.assoc] = 0
+        send_at_once(event.assoc)
         _log.info("association with %s at %s", event.assoc.requestor.ae_title, _address(event.assoc))
 
     def _close(self, event: Event) -> None:
@@ -227,6 +228,8 @@ class _Socket(AssociationSocket):
             _log.warning("a caller was cut off: it sends more than is taken")
             raise OSError("more bytes than are taken")
         assert self.socket is not None
+        if hasattr(socket, "TCP_QUICKACK"):  # a caller that waits for each confirmation has it at once; not kept by Linux for long
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         data = bytearray(nr_bytes)
         got = 0
         while got < nr_bytes and (more := self.socket.recv_into(memoryview(data)[got:])):
