@@ -228,7 +228,9 @@ class _Socket(AssociationSocket):
             _log.warning("a caller was cut off: it sends more than is taken")
             raise OSError("more bytes than are taken")
         assert self.socket is not None
-        if hasattr(socket, "TCP_QUICKACK"):  # a caller that waits for each confirmation has it at once; not kept by Linux for long
+        if hasattr(
+            socket, "TCP_QUICKACK"
+        ):  # a caller that waits for each confirmation has it at once; not kept by Linux for long
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         data = bytearray(nr_bytes)
         got = 0
