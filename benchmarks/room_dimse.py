@@ -125,7 +125,7 @@ def _send() -> None:
 def measure_rate(room: StationRoom, token: str, files: Sequence[Path]) -> dict[str, float]:
     """All files by one association; figures by name."""
     start_sender(room.dicom_port, files[:8]).wait()  # children started, caches filled
-    wait_for_the_queue(room.folder, 300)
+    wait_until_judged(room.folder)
     before, start = room.look(), time.monotonic()
     sender = start_sender(room.dicom_port, files[8:])
     latencies = []
@@ -136,7 +136,7 @@ def measure_rate(room: StationRoom, token: str, files: Sequence[Path]) -> dict[s
     left = unsent = read_unsent(sender)
     while left:  # a busy machine: they are sent again
         left = read_unsent(start_sender(room.dicom_port, left))
-    wait_for_the_queue(room.folder, 3000)
+    wait_until_judged(room.folder)
     took, count = time.monotonic() - start, len(files) - 8
     work = {kind: 1000 * (seconds - before[kind][1]) / count for kind, (_, seconds) in room.look().items()}
     return {
@@ -158,7 +158,7 @@ def kill_in_the_middle(room: StationRoom, files: Sequence[Path]) -> dict[str, fl
         if share < 1:
             room.kill(whole_group=True)
         waiting, rounds = read_unsent(sender), rounds + 1
-    held = wait_for_the_queue(room.folder, 3000)
+    held = wait_until_judged(room.folder)
     instances = find_instances(room.folder)
     return {
         "kill -9 of all processes": 2, "associations until all were acknowledged": rounds,
@@ -167,6 +167,14 @@ def kill_in_the_middle(room: StationRoom, files: Sequence[Path]) -> dict[str, fl
         "there twice": len(instances) - len(set(instances)),
         "not judged exactly once": sum(number != 1 for number in held["photographs"].values()),
     }  # fmt: skip
+
+
+def wait_until_judged(folder: Path, seconds: float = 3000) -> dict[str, Any]:
+    """Wait until all that was acknowledged is in the room and judged; what the room holds then."""
+    deadline = time.monotonic() + seconds
+    while any((folder / "received").glob("*.dcm")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return wait_for_the_queue(folder, deadline - time.monotonic())
 
 
 def count_held(folder: Path) -> int:

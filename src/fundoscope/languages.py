@@ -72,8 +72,8 @@ def translate_kept(text: str) -> str:
     """A text of an answer, such as the reason of a refusal, in the language spoken now; parts that are not known stay."""
     if current_language() == "en":
         return text
-    for message, pattern in _kept_texts.items():
-        translated = gettext(message)
+    for message in sorted(_kept_texts, key=len, reverse=True):  # a short one may be part of a long one
+        pattern, translated = _kept_texts[message], gettext(message)
         if translated != message:
             text = pattern.sub(lambda found, to=translated, of=message: _fill(of, to, found.groups()), text)
     return text

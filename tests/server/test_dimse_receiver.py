@@ -85,7 +85,7 @@ def test_whole_files_come_to_lie_there_in_the_syntax_in_which_they_came(listenin
     ]  # fmt: skip
     paths[0].write_bytes(b"MZ" + b"\x90" * 126 + paths[0].read_bytes()[128:])  # a preamble that is a program
     done = send_by_dimse(peer, paths)
-    assert [one.result for one in done] == ["stored"] * 7 and [one.said for one in done] == ["stored"] * 7
+    assert [one.result for one in done] == ["stored"] * 7 and [one.said for one in done] == ["it was stored"] * 7
     assert sorted(path.name for path in folder.iterdir()) == sorted(f"2.25.{n}.dcm" for n in range(1, 8))
     assert all(new for _, _, new in told) and {(each.caller, each.address) for _, each, _ in told} == {
         ("FUNDOSCOPE", "127.0.0.1")

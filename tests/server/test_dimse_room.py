@@ -18,15 +18,20 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from fundoscope.errors import UsageError
+from fundoscope.imaging.dicom_header import read_dicom_header
+from fundoscope.languages import speaking, translate_kept
+from fundoscope.server.dicom import keeper
 from fundoscope.server.dicom.commitment import CommitmentReport
 from fundoscope.server.dicom.commitment_rows import RoomReports
-from fundoscope.server.dicom.intake import Intake
+from fundoscope.server.dicom.intake import Intake, find_intake
+from fundoscope.server.dicom.keeper import RoomKeeper
 from fundoscope.server.dicom.peers import PeerError
-from fundoscope.server.dicom.receiver import Receiver
+from fundoscope.server.dicom.receiver import ReceivedObject, Receiver
+from fundoscope.server.dicom.refusals import find_refusals
 from fundoscope.server.dicom.sender import send_by_dimse
 from fundoscope.server.dicom.settings import DimsePeer, ReceiverSettings
-from fundoscope.server.dicom.station import RoomKeeper, find_intake
 from fundoscope.server.dicom.worklist_query import WORKLIST, ask_worklist, take_orders
+from fundoscope.server.errors import ConflictError
 from fundoscope.server.models import (
     AuditEntry,
     Correction,
@@ -35,9 +40,10 @@ from fundoscope.server.models import (
     ExamPhotograph,
     Job,
     Patient,
+    RefusedArrival,
     SentObject,
 )
-from fundoscope.server.services import audit, judging
+from fundoscope.server.services import audit, exams, judging
 from fundoscope.server.services.exams import NewPatientOfExam, move_exam
 from fundoscope.server.services.patients import Reason, unmerge_patients
 from fundoscope.server.settings import ServerSettings, UploadLimits, read_settings
@@ -56,9 +62,8 @@ def settings(tmp_path):
 def camera(room, site, tmp_path):
     """camera(*photographs) -> outcomes: files sent to the room's receiver; each is its attributes by keyword."""
     told = []
-    receiver = Receiver(
-        room.settings.receiver, RoomKeeper(room, told.append), room.settings.data, RoomReports(room.database)
-    )
+    taking = RoomKeeper(room, told.append)
+    receiver = Receiver(room.settings.receiver, taking, room.settings.data, RoomReports(room.database), taking.note)
     count = iter(range(1000))
 
     def send(*photographs):
@@ -72,10 +77,12 @@ def camera(room, site, tmp_path):
             found.file_meta.MediaStorageSOPInstanceUID = found.SOPInstanceUID
             paths.append(tmp_path / f"{next(count)}.dcm")
             paths[-1].write_bytes(dicom_files.encode(found, RGB))
-        return send_by_dimse(DimsePeer(title="FUNDOSCOPE", host="127.0.0.1", port=receiver.port, seconds=5), paths)
+        done = send_by_dimse(DimsePeer(title="FUNDOSCOPE", host="127.0.0.1", port=receiver.port, seconds=5), paths)
+        assert taking.settle()
+        return done
 
     send.told = told
-    with receiver:
+    with taking, receiver:
         yield send
 
 
@@ -88,7 +95,7 @@ def test_what_is_acknowledged_is_a_row_with_its_job_and_a_file(room, camera):
     done = camera(
         {"SOPInstanceUID": "2.25.1", "PatientName": "=王^小东"}, {"SOPInstanceUID": "2.25.2", "ImageLaterality": "L"}
     )
-    assert [one.said for one in done] == ["stored"] * 2
+    assert [one.said for one in done] == ["it was stored"] * 2
     (patient,), (exam,), (one, two), jobs = (rows(room, model) for model in (Patient, Exam, ExamPhotograph, Job))
     assert (patient.code, patient.name, patient.created_via) == ("4711", "王 小东", "dicom")
     assert (exam.day, exam.accession, exam.photographs_waiting) == (TODAY, "A-1", 2)
@@ -119,19 +126,105 @@ def test_what_the_room_refuses_is_told_and_stands_once_in_the_log(room, camera):
     for _ in range(2):
         (found,) = camera({"PatientID": None, "SOPInstanceUID": "2.25.5"})
         assert found.status == 0xC000 and "Nothing says whose photograph this is" in found.said
+    assert "is an answer of Fundoscope" in camera({"SOPInstanceUID": "2.25.6", "Manufacturer": "Fundoscope"})[0].said
     lines = [each for each in rows(room, AuditEntry) if each.action == "photograph.refuse"]
-    assert [line.detail for line in lines] == [{"sop_instance": "2.25.5"}]
+    assert [line.detail for line in lines] == [{"sop_instance": "2.25.5"}, {"sop_instance": "2.25.6"}]
+    one, two = rows(room, RefusedArrival)
+    assert (one.caller, one.address, one.patient, one.file) == ("FUNDOSCOPE", "127.0.0.1", "", "")
+    assert one.reason.startswith("Nothing says whose") and two.reason.endswith("Have photographs sent only.")
+    with speaking("zh"):
+        assert translate_kept(two.reason).endswith("请只发送照片。") and "room" not in translate_kept(one.reason)
     assert rows(room, Patient) == []
 
 
-def test_a_database_that_cannot_be_written_now_is_out_of_resources(room, camera, monkeypatch):
-    def busy(*_):
-        raise OperationalError("BEGIN", None, TimeoutError("too long"))
+def busy(*_):
+    raise OperationalError("BEGIN", None, TimeoutError("too long"))
 
+
+def test_a_database_that_is_away_is_out_of_resources_and_one_that_cannot_be_written_now_has_it_later(
+    room, camera, monkeypatch
+):
     with monkeypatch.context() as patch:
-        patch.setattr("fundoscope.server.dicom.station.take_photographs", busy)
+        patch.setattr("fundoscope.server.services.jobs.require_place", busy)
         assert [one.status for one in camera({})] == [0xA700]
+    really, times = keeper.take_photographs, []
+
+    def at_last(*given):
+        times.append(len(rows(room, ExamPhotograph)))
+        return busy() if len(times) < 3 else really(*given)
+
+    monkeypatch.setattr(keeper, "_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(keeper, "take_photographs", at_last)
     assert [one.status for one in camera({})] == [0]
+    assert times == [0, 0, 0] and len(rows(room, ExamPhotograph)) == 1 and not list(spooled(room))
+
+
+def spooled(room):
+    return (room.settings.data / "received").glob("*.dcm")
+
+
+def received(number, **more):
+    found = dicom_files.dataset(
+        rows=32, columns=32, SOPInstanceUID=f"2.25.{number}", AcquisitionDateTime=f"{TODAY:%Y%m%d}1200", **more
+    )
+    found.file_meta.MediaStorageSOPInstanceUID = found.SOPInstanceUID
+    data = dicom_files.encode(found, RGB)
+    return ReceivedObject(data, read_dicom_header(data, "one"), "CAM-1", "fe80::1")
+
+
+def test_what_a_killed_station_has_answered_for_is_taken_at_the_next_start_once(room, site):
+    first = RoomKeeper(room)
+    first(received(1))
+    first(received(2, PatientID="4712"))
+    first._spool.release()  # as the system does for a process that is gone
+    assert rows(room, ExamPhotograph) == []
+    one = min(spooled(room))
+    cut = one.with_name(one.name.replace(b"CAM".hex(), b"cam".hex()))
+    cut.write_bytes(one.read_bytes()[:-100])  # killed while it was written: not answered for
+    with RoomKeeper(room) as second:
+        assert second.settle()
+        with pytest.raises(UsageError, match="another station receives for this room"):
+            RoomKeeper(room)
+        second(received(1))  # sent again by who had not heard the answer
+        assert second.settle()
+    assert [each.sop_instance for each in rows(room, ExamPhotograph)] == ["2.25.1", "2.25.2"]
+    assert not list(spooled(room)) and len(rows(room, Job)) == 2
+    lines = [each for each in rows(room, AuditEntry) if each.action == "photographs.add"]
+    assert {line.address for line in lines} == {"fe80::1"}
+
+
+def test_what_is_refused_after_its_answer_is_kept_and_shown_and_can_be_taken_again(room, site, sign_in, monkeypatch):
+    boss = sign_in("administrator")
+    really = exams.add_exam
+
+    def add_exam(session, caller, new):
+        if session.get_one(Patient, new.patient_id).code == "4712":
+            raise ConflictError("Not today. Come tomorrow.")
+        if session.get_one(Patient, new.patient_id).code == "4713":
+            raise KeyError("a mistake of ours")
+        return really(session, caller, new)
+
+    with monkeypatch.context() as patch, RoomKeeper(room) as taking:
+        patch.setattr(exams, "add_exam", add_exam)
+        for number in (1, 2, 3):
+            taking(received(number, PatientID=f"471{number}"))
+        assert taking.settle()
+    assert [each.sop_instance for each in rows(room, ExamPhotograph)] == ["2.25.1"]
+    with room.database.reading() as session:
+        shown = find_refusals(session, boss.caller)
+    assert [(one.row.sop_instance, one.row.reason, one.row.patient, one.row.caller) for one in shown] == [
+        ("2.25.3", keeper._FAILED, "4713 (HOSPITAL)", "CAM-1"), ("2.25.2", "Not today. Come tomorrow.", "4712 (HOSPITAL)", "CAM-1"),
+    ]  # fmt: skip
+    page = boss.get("/settings/dicom").text
+    assert "4712 (HOSPITAL)" in page and "Not today" in page and page.count("kept here") == 2
+    for number in (1, 2):
+        assert boss.post(f"/settings/dicom/refused/{number}/again").status_code == 200
+    assert "Have it sent again" in boss.post("/settings/dicom/refused/1/again").text
+    with RoomKeeper(room) as taking:
+        while len(rows(room, ExamPhotograph)) < 3:
+            taking.settle(0.1)
+    with room.database.reading() as session:
+        assert all(one.came_later and not one.row.file for one in find_refusals(session, boss.caller))
 
 
 def test_a_receiver_of_no_site_waits_and_one_of_a_named_site_takes(room, camera, site, other_site):
@@ -165,12 +258,13 @@ def test_reports_on_commitment_meet_their_questions_in_the_database(room):
     assert asking.wait("2.25.7", 0) == CommitmentReport("2.25.7", frozenset({"2.25.1"}), {"2.25.2": 0x0112})
 
 
-def test_what_a_pacs_took_and_does_not_answer_for_is_sent_again(room, site, make_exam):
+@pytest.mark.parametrize("host", ["h", "fe80::1"])
+def test_what_a_pacs_took_and_does_not_answer_for_is_sent_again(room, site, make_exam, host):
     reports = RoomReports(room.database)
-    reports.expect("2.25.7", {"2.25.1": "c", "2.25.2": "c"}, "PACS@h:104")
+    reports.expect("2.25.7", {"2.25.1": "c", "2.25.2": "c"}, str(DimsePeer(title="PACS", host=host, port=104)))
     exam = make_exam()
     with room.database.transaction() as session:
-        shared = {"site_id": site.id, "protocol": "dimse", "host": "h", "port": 104, "created_via": "pages"}
+        shared = {"site_id": site.id, "protocol": "dimse", "host": host, "port": 104, "created_via": "pages"}
         places = [DicomDestination(name=title, called_title=title, **shared) for title in ("PACS", "OTHER")]
         session.add_all(places)
         session.flush()

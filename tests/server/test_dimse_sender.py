@@ -15,6 +15,8 @@ from pynetdicom.transport import ThreadedAssociationServer
 from test_cli_screen import run as run_command
 
 from fundoscope.errors import UsageError
+from fundoscope.languages import speaking, translate_kept
+from fundoscope.server.dicom import troubles
 from fundoscope.server.dicom.commitment import PUSH_MODEL, HeardReports, read_report
 from fundoscope.server.dicom.peers import PeerError, send_echo
 from fundoscope.server.dicom.sender import describe_status, send_by_dimse
@@ -185,9 +187,15 @@ def test_addresses_and_statuses_in_words():
         with pytest.raises(UsageError, match="TITLE@HOST:PORT"):
             DimsePeer.parse(wrong)
     assert (
-        describe_status(0xB123) == "stored, with a warning (0xB123)" and describe_status(0x0999) == "refused (0x0999)"
+        describe_status(0xB123) == "stored, with a warning (0xB123)"
+        and describe_status(0x0999) == "it was refused (0x0999)"
     )
     assert "not supported" in describe_status(0x0122)
+    with speaking("zh"):
+        told = translate_kept(f"{peer}: {troubles.REJECTED.format(why=troubles.REJECTIONS[1, 3].format(calling='ME'))}")
+        assert told == "PACS 1@[::1]:104: 关联被拒绝：对方不认识我方标题 ME：请在对方系统中登记。"
+        assert translate_kept(f"SR: {describe_status(0xA700)}") == "SR: 暂未接收：资源不足 (0xA700)"
+        assert translate_kept(f"SR: {troubles.SILENT}") == "SR: 未及时收到应答，或连接已中断"
 
 
 def test_at_the_desk(files, tmp_path):

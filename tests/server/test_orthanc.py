@@ -34,12 +34,12 @@ from fundoscope.server.models import (
     User,
 )
 from fundoscope.server.permissions import Caller, Role
+from fundoscope.server.piped import PipedProcess
 from fundoscope.server.room import Room
 from fundoscope.server.security.passwords import hash_password
 from fundoscope.server.services import readings
 from fundoscope.server.services.eye_findings import EyeFindings, ReadingContent
 from fundoscope.server.settings import ServerSettings, TrafficSettings
-from fundoscope.server.worker import WorkerProcess
 
 pytestmark = [
     pytest.mark.services,
@@ -96,7 +96,7 @@ class Hospital:
         self.worker = None
 
     def start_worker(self):
-        self.worker = WorkerProcess(self.settings)
+        self.worker = PipedProcess(self.settings, "fundoscope.server.worker")
         self.worker.start()
 
     def close(self):

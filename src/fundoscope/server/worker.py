@@ -9,31 +9,25 @@ by itself every half second. When the pipe ends, the server is gone, and the wor
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import secrets
-import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
 from fundoscope.server.database import Database
 from fundoscope.server.dicom import sending  # noqa: F401 - its job registers itself
 from fundoscope.server.dicom.sources import SourceWatch
 from fundoscope.server.logs import write_logs
+from fundoscope.server.piped import PipedProcess, ServerPipe, read_piped_settings
 from fundoscope.server.room import Room
 from fundoscope.server.services import due, jobs, judging, signed_reports, uploads  # noqa: F401 - reports register themselves
 from fundoscope.server.settings import ServerSettings
 
 POLL_SECONDS = 0.5
-_LONGEST_RESTART_SECONDS = 30.0
-PIPED = "--piped"
 _MODULE, _STATION = "fundoscope.server.worker", "fundoscope.server.dicom.station"
 
 _log = logging.getLogger(__name__)
@@ -171,121 +165,25 @@ class Worker:
                     _log.exception("the lease of job %s could not be prolonged", job.id)
 
 
-def run_worker(settings: ServerSettings, wake_pipe: bool = False) -> None:
-    """Work until SIGTERM, SIGINT, or the end of standard input where `wake_pipe` says that it wakes.
-
-    The numbers of exams of which a job has ended are written to standard output, a line each, where `wake_pipe` is set.
-    """
+def run_worker(settings: ServerSettings, piped: bool = False) -> None:
+    """Work until SIGTERM, SIGINT, or the end of standard input where `piped`: then what is added wakes it, and exams are told."""
     os.umask(0o077)
     room = Room(settings, Database(settings.database_url))
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-
-    def tell(exam: int) -> None:
-        with suppress(OSError, ValueError):  # whoever listened is gone
-            answers.write(f"{exam}\n")
-
-    threads = settings.workers + 1  # one writes answers while the children judge
-    worker = Worker(room, threads, tell if wake_pipe else lambda _: None)
-    watch = SourceWatch(room, tell if wake_pipe else lambda _: None)
-    ended = threading.Event()
-
-    def end(number: int, frame: FrameType | None) -> None:
-        ended.set()
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN if wake_pipe else end
-    )  # Ctrl-C goes to the whole group: the server tells us
-
-    def listen() -> None:
-        while os.read(0, 4096):
-            worker.wake()
-        ended.set()
-
-    if wake_pipe:
-        threading.Thread(target=listen, name="wake", daemon=True).start()
+    pipe = ServerPipe(piped)
+    worker = Worker(room, settings.workers + 1, pipe.tell)  # one thread writes answers while the children judge
+    watch = SourceWatch(room, pipe.tell)
+    pipe.listen(worker.wake)
     judging.clear_aside(settings)
     uploads.clear_incoming(settings)
     with room.database.transaction() as session:
         due.schedule_refresh(session, due.today())
     worker.start()
     watch.start()
-    ended.wait()
+    pipe.ended.wait()
     watch.stop()
     worker.stop()
     judging.stop_children()
     room.database.dispose()
-
-
-class WorkerProcess:
-    """A worker as the server beside it sees it: started, woken, and started again where it died.
-
-    `on_done` is called from a thread of this object with the number of an exam of which a job has ended. `module` is what runs.
-    """
-
-    def __init__(
-        self, settings: ServerSettings, on_done: Callable[[int], None] = lambda _: None, module: str = _MODULE
-    ) -> None:
-        self._settings = settings
-        self._module = module
-        self._on_done = on_done
-        self._stopping = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._keep_running, name="worker", daemon=True)
-        self._lock = threading.Lock()
-
-    def start(self) -> None:
-        """Start it."""
-        self._thread.start()
-
-    def wake(self) -> None:
-        """Tell it that there are new jobs."""
-        process = self._process
-        if process is not None and process.stdin is not None:
-            with suppress(OSError, ValueError), self._lock:
-                process.stdin.write(b".")
-                process.stdin.flush()
-
-    def stop(self, seconds: float = 20) -> None:
-        """Let it finish what it has in hand, `seconds` at most, and end it."""
-        self._stopping.set()
-        process = self._process
-        if process is not None:
-            process.terminate()
-            try:
-                process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        self._thread.join(seconds)
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs."""
-        return self._process is not None and self._process.poll() is None
-
-    def _keep_running(self) -> None:
-        wait = 1.0
-        while not self._stopping.is_set():
-            with subprocess.Popen(
-                [sys.executable, "-m", self._module, PIPED],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            ) as process:
-                assert process.stdin is not None
-                assert process.stdout is not None
-                with suppress(OSError):
-                    process.stdin.write(self._settings.model_dump_json().encode() + b"\n")
-                    process.stdin.flush()
-                self._process = process
-                for line in process.stdout:
-                    wait = 1.0
-                    self._on_done(int(line))
-                with suppress(OSError):
-                    process.stdin.close()
-            if not self._stopping.wait(wait):
-                _log.error("%s ended with code %s; another one starts", self._module, process.returncode)
-                wait = min(2 * wait, _LONGEST_RESTART_SECONDS)
 
 
 @contextmanager
@@ -294,14 +192,14 @@ def work_beside(room: Room) -> Generator[None]:
 
     Where the room has a receiver, or a worklist to ask, a station runs beside it, too.
     """
-    worker = WorkerProcess(room.settings, room.events.publish)
+    worker = PipedProcess(room.settings, _MODULE, room.events.publish)
 
     def hear_of(exam: int) -> None:
         room.events.publish(exam)
         worker.wake()
 
     forget = jobs.on_added(worker.wake)
-    station = WorkerProcess(room.settings, hear_of, _STATION) if room.settings.has_station else None
+    station = PipedProcess(room.settings, _STATION, hear_of) if room.settings.has_station else None
     worker.start()
     if station is not None:
         station.start()
@@ -317,14 +215,9 @@ def work_beside(room: Room) -> Generator[None]:
 def main() -> None:
     """The command line of a worker."""
     write_logs()
-    if sys.argv[1:] == [PIPED]:
-        first = b""
-        while not first.endswith(b"\n"):
-            part = os.read(0, 1)  # by single bytes: what follows is for waking
-            if not part:
-                return
-            first += part
-        run_worker(ServerSettings.model_validate(json.loads(first)), wake_pipe=True)
+    piped = read_piped_settings()
+    if piped is not None:
+        run_worker(piped, piped=True)
         return
     parser = argparse.ArgumentParser(
         prog="python -m fundoscope.server.worker", description="Do what waits in the queue."

@@ -33,6 +33,7 @@ from fundoscope.server.dicom import troubles
 from fundoscope.server.dicom.shown import MEDIA_TYPE, ShownGrading, shown_of_basis
 from fundoscope.server.errors import ConflictError
 from fundoscope.server.models import EYES, Exam, ExamPhotograph, EyeReading, Grading, Patient, Reading, Site, User
+from fundoscope.server.services import judging
 from fundoscope.server.services.eye_findings import (
     describe_findings,
     describe_grades,
@@ -40,7 +41,6 @@ from fundoscope.server.services.eye_findings import (
     regression_words,
     stage_words,
 )
-from fundoscope.server.services.judging import bundle_identity, photograph_file
 from fundoscope.server.services.signed_reports import kind_names, lay_map, read_picture
 from fundoscope.server.settings import ServerSettings
 
@@ -138,7 +138,7 @@ def _collect(
         row, grading = rows[one.photograph], gradings[one.grading]
         if row.media_type != MEDIA_TYPE or not row.study:
             continue
-        file = photograph_file(settings, row.digest)
+        file = judging.photograph_file(settings, row.digest)
         header = read_dicom_header(file, row.file_name)
         header = replace(header, eye=one.eye or header.eye)
         mention = Mention(row.file_name, location=file, header=header)
@@ -172,8 +172,8 @@ def _by_study(told: Iterable[_Told]) -> list[list[_Told]]:
 def _tool_of(grading: Grading) -> dicom.Answerer:
     """Who answered; the facts of the bundle's card are told while it is the one of today."""
     task, answers = _TASKS[grading.grader]
-    today = bundle_identity(task)
-    card = bundle_card(task) if today.digest == grading.bundle_digest else None
+    today = judging.bundle_identity(task)
+    card = judging.bundle_card(task) if today.digest == grading.bundle_digest else None
     facts = {} if card is None else {
         "For": card.intended_use, "Trained on": "; ".join(card.trained_on), "Never tested on": "; ".join(card.never_tested_on),
     }  # fmt: skip
@@ -181,13 +181,6 @@ def _tool_of(grading: Grading) -> dicom.Answerer:
     identity = BundleIdentity(grading.bundle, "", grading.bundle_digest)
     program = f"fundoscope {grading.version}".strip()
     return dicom.Answerer(grading.grader, identity, program, answers.TITLE, {}, facts)
-
-
-def bundle_card(task: str) -> Any:
-    """The card of the bundle that judges today."""
-    from fundoscope.bundles.read import verify
-
-    return verify(task)
 
 
 def _draw(settings: ServerSettings, row: ExamPhotograph, grading: Grading) -> Pixels | None:

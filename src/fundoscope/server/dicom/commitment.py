@@ -16,11 +16,6 @@ from pydicom.dataset import Dataset
 #: Class and instance of the push model, to which all questions go.
 PUSH_MODEL, PUSH_MODEL_INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
 REQUEST_COMMITMENT = 1  # type of the action
-#: Why an instance was not committed, in words (PS3.3, C.14.1.1).
-FAILURES = {
-    0x0110: "processing failure", 0x0112: "it does not have it", 0x0213: "out of resources",
-    0x0122: "it does not support the class", 0x0119: "class and instance do not fit", 0x0131: "the question came twice",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

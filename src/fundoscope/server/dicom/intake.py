@@ -22,7 +22,7 @@ from fundoscope.imaging import DicomHeader
 from fundoscope.languages import gettext as _
 from fundoscope.languages import kept_text, translate_kept
 from fundoscope.server.errors import BusyError, ConflictError, InvalidError, ServerError
-from fundoscope.server.models import Correction, Exam, ExamPhotograph, Patient
+from fundoscope.server.models import Correction, Exam, ExamPhotograph, Patient, Site
 from fundoscope.server.permissions import Caller, Role
 from fundoscope.server.room import Room
 from fundoscope.server.services import exams, patients, uploads
@@ -108,6 +108,16 @@ class _Owner:
     study: str = ""
 
 
+def find_intake(
+    room: Room, site: str, patients: Literal["infant", "adult"], issuer: str, adds_patients: bool = True, **more: str
+) -> Intake | None:
+    """Whose photographs and orders are: of the site of that name, or of the only one; None where there is no such site."""
+    with room.database.reading() as session:
+        query = select(Site.id).where(Site.active.is_(True))
+        found = session.scalars(query.where(Site.name == site) if site else query.limit(2)).all()
+    return Intake(found[0], patients, issuer, adds_patients, **more) if len(found) == 1 else None
+
+
 def take_photographs(room: Room, intake: Intake, arrived: Sequence[ArrivedFile], folder: Path) -> list[ArrivalOutcome]:
     """Take files into the exams of their patients; an outcome for each, in their order.
 
@@ -132,6 +142,21 @@ def take_photographs(room: Room, intake: Intake, arrived: Sequence[ArrivedFile],
         some = [_placed(sorted_files[number], arrived[number]) for number in numbers]
         outcomes |= zip(numbers, _take_group(room, intake, owner, some), strict=True)
     return [outcomes[number] for number in range(len(arrived))]
+
+
+def find_owner(room: Room, intake: Intake, arrived: ArrivedFile) -> str:
+    """Whose a photograph is, by the patient's number; `InvalidError` where it is no photograph, or nothing says whose or when."""
+    found = uploads.sort_one(arrived.sent, room.settings.limits)
+    if found.facts is None:
+        raise InvalidError(found.refused)
+    return _find_owner(intake, arrived, found).code
+
+
+def require_patient(room: Room, intake: Intake, code: str, header: DicomHeader) -> None:
+    """Raise `InvalidError` where the room knows no such patient, and cannot add one with this header."""
+    with room.database.reading() as session:
+        if find_known(session, intake, code) is None:
+            _new_patient(intake, code, header)
 
 
 def _placed(found: SortedFile, arrived: ArrivedFile) -> SortedFile:
@@ -256,9 +281,12 @@ def _find_held(session: Session, site_id: int, code: str, found: Sequence[Sorted
 
 def _find_patient(session: Session, intake: Intake, code: str, header: DicomHeader | None) -> Patient:
     """The patient of a number, or the one into whom it was merged; one that is not known is added, where the source may."""
-    patient = find_known(session, intake, code)
-    if patient is not None:
-        return patient
+    known = find_known(session, intake, code)
+    return patients.add_patient(session, intake.caller, _new_patient(intake, code, header)) if known is None else known
+
+
+def _new_patient(intake: Intake, code: str, header: DicomHeader | None) -> NewPatient:
+    """A patient as a header tells; `InvalidError` where the source may add none, or this one cannot be added."""
     if not intake.adds_patients:
         raise InvalidError(_UNKNOWN.format(code=printable(code[:64])))
     values = {"site_id": intake.site_id, "kind": intake.patients, "code": code}
@@ -266,10 +294,9 @@ def _find_patient(session: Session, intake: Intake, code: str, header: DicomHead
         values |= {"name": patient_name(header), "birth_date": header.birth_date}
         values["note"] = " ".join(doubt for doubt in header.doubts if doubt.startswith(_NOT_WHOLE))[:4000]
     try:
-        new = check_input(NewPatient, values)
+        return check_input(NewPatient, values)
     except InvalidError as error:
         raise InvalidError(_NOT_ADDED.format(reason=error)) from error
-    return patients.add_patient(session, intake.caller, new)
 
 
 def find_known(session: Session, intake: Intake, code: str) -> Patient | None:

@@ -15,16 +15,21 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from fundoscope.languages import gettext as _
+from fundoscope.server.dicom import troubles
 from fundoscope.server.dicom.shown import MEDIA_TYPE, digest_of_shown, shown_now, shown_of_basis
 from fundoscope.server.errors import ConflictError, NotFoundError
 from fundoscope.server.models import DicomDestination, Exam, ExamPhotograph, Job, Reading, SentObject, now
 from fundoscope.server.permissions import EVERYBODY, Caller
-from fundoscope.server.services import jobs
+from fundoscope.server.services import audit, jobs
 
 KIND, LANE = "dicom_send", "pacs"
-NOT_COMMITTED = "The PACS had taken it, and does not answer for it. It is sent again."
-TOOL, SIGNED = ("tool", "both"), ("signed", "both")
+_TOOL, _SIGNED = ("tool", "both"), ("signed", "both")
 PRIORITY, _BY_HAND = 70, 10  # behind photographs and reports; in front, where somebody waits for it
+
+
+def takes_now(destination: DicomDestination, what: str) -> bool:
+    """Whether a destination is in use and wants answers of that kind, `tool` or `signed`."""
+    return destination.active and destination.content in (_TOOL if what == "tool" else _SIGNED)
 
 
 # --- asking; called in the transaction of what is answered
@@ -37,7 +42,7 @@ def ask_for_tool_answer(session: Session, exam: Exam) -> None:
     """
     if exam.photographs_waiting or exam.signed_at is not None or exam.state == "cancelled":
         return
-    wanted = DicomDestination.content.in_(TOOL), DicomDestination.moment == "judged"
+    wanted = DicomDestination.content.in_(_TOOL), DicomDestination.moment == "judged"
     _ask(session, exam, "tool", lambda: shown_now(session, exam), *wanted)
 
 
@@ -45,9 +50,9 @@ def ask_for_signed_answer(session: Session, reading: Reading) -> None:
     """Ask for what a reader has just signed, and before it for the program's answer by those who want it only then."""
     exam = session.get_one(Exam, reading.exam_id)
     shown = shown_of_basis(reading.basis or {})
-    late = DicomDestination.content.in_(TOOL), DicomDestination.moment == "signed"
+    late = DicomDestination.content.in_(_TOOL), DicomDestination.moment == "signed"
     _ask(session, exam, "tool", lambda: shown, *late)
-    _ask(session, exam, "signed", lambda: shown, DicomDestination.content.in_(SIGNED), reading=reading.id)
+    _ask(session, exam, "signed", lambda: shown, DicomDestination.content.in_(_SIGNED), reading=reading.id)
 
 
 def _ask(session: Session, exam: Exam, what: str, find: Any, *wanted: Any, reading: int | None = None) -> None:
@@ -77,13 +82,19 @@ def take_back(session: Session, peer: str, instances: Collection[str]) -> None:
     query = select(SentObject, DicomDestination).join(DicomDestination).where(
         SentObject.sop_instance.in_(instances), DicomDestination.protocol == "dimse"
     )  # fmt: skip
-    rows = [row for row, place in session.execute(query) if f"{place.called_title}@{place.host}:{place.port}" == peer]
+    rows = [row for row, place in session.execute(query) if place.address == peer]
     if not rows:
         return
     numbers = {row.job_id for row in rows}
     for row in rows:
         session.delete(row)
-    again = {"state": "waiting", "attempts": 0, "run_after": now(), "finished_at": None, "error": NOT_COMMITTED}
+    again = {
+        "state": "waiting",
+        "attempts": 0,
+        "run_after": now(),
+        "finished_at": None,
+        "error": troubles.NOT_COMMITTED,
+    }
     session.execute(update(Job).where(Job.id.in_(numbers), Job.state == "done").values(again))
     jobs.wake_after_commit(session)
 
@@ -118,8 +129,7 @@ class Sending:
             return "sent" if self.taken else "nothing"
         if self.job.state == "failed":
             return "failed"
-        wanted = TOOL if self.what == "tool" else SIGNED
-        return "waiting" if self.destination.active and self.destination.content in wanted else "held"
+        return "waiting" if takes_now(self.destination, self.what) else "held"
 
 
 def find_sendings(
@@ -175,8 +185,6 @@ def count_troubled(session: Session, caller: Caller) -> int:
 
 def send_again(session: Session, caller: Caller, job_id: int) -> Sending:
     """Send an answer now, as if it had never been tried; one that was taken already is sent once more, whole."""
-    from fundoscope.server.services import audit
-
     caller.require(*EVERYBODY)
     sending = get_sending(session, caller, job_id)
     job = session.get_one(Job, job_id, with_for_update=True, populate_existing=True)

@@ -13,6 +13,7 @@ from pynetdicom.events import Event
 from pynetdicom.presentation import PresentationContext
 
 from fundoscope.errors import FundoscopeError
+from fundoscope.server.dicom import troubles
 from fundoscope.server.dicom.settings import DimsePeer
 
 _config.LOG_HANDLER_LEVEL = "none"  # names of patients stand in what it would write
@@ -20,15 +21,6 @@ _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
 
 VERIFICATION = "1.2.840.10008.1.1"
 _SECONDS_TO_CONNECT = 10.0
-#: Why an association was rejected, in words (PS3.8, table 9-21), by source and reason.
-_REJECTED = {
-    (1, 1): "it gives no reason",
-    (1, 3): "it does not know our title {calling}: enter it there",
-    (1, 7): "it is not called {title}",
-    (2, 2): "it speaks another version of the protocol",
-    (3, 1): "it is busy: try again later",
-    (3, 2): "it has reached its limit of associations: try again later",
-}
 
 
 class PeerError(FundoscopeError):
@@ -76,16 +68,14 @@ def send_at_once(association: Association) -> None:
 def _why_not(peer: DimsePeer, tried: Association, connected: bool) -> str:
     if tried.is_rejected:
         answer = tried.acceptor.primitive
-        reason = (answer.result_source, answer.diagnostic) if answer is not None else (0, 0)
-        told = _REJECTED.get(reason, f"source {reason[0]}, reason {reason[1]}").format(**peer.model_dump())
-        return f"the association was rejected: {told}."
+        source, reason = (answer.result_source, answer.diagnostic) if answer is not None else (0, 0)
+        known = troubles.REJECTIONS.get((source, reason), troubles.OTHER_REJECTION)
+        return troubles.REJECTED.format(why=known.format(source=source, reason=reason, **peer.model_dump()))
     if not connected:
-        secured = " by TLS" if peer.tls is not None else ""
-        return f"nothing answers there{secured}. Check host and port, and that it runs and may be reached."
+        return troubles.NOBODY_BY_DIMSE if peer.tls is None else troubles.NOBODY_BY_TLS
     if tried.rejected_contexts:
-        return "it takes nothing of what we offered. Ask its administrator which classes it stores."
-    secured = "" if peer.tls is not None else " It may ask for TLS."
-    return f"the connection was cut before an association was agreed on.{secured} Look into its log."
+        return troubles.NOTHING_ACCEPTED
+    return troubles.CUT_OFF_PLAIN if peer.tls is None else troubles.CUT_OFF
 
 
 def send_echo(peer: DimsePeer) -> str:
@@ -96,6 +86,6 @@ def send_echo(peer: DimsePeer) -> str:
         status = association.send_c_echo()
         if status.get("Status") != 0:
             told = f"0x{status.Status:04X}" if "Status" in status else "nothing"
-            raise PeerError(f"{peer}: it answered the echo with {told}. Look into its log.")
+            raise PeerError(f"{peer}: {troubles.ECHO_REFUSED.format(status=told)}")
         said = association.acceptor.implementation_version_name
         return said.decode("ascii", "replace") if isinstance(said, bytes) else str(said or "")

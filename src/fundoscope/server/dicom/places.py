@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
@@ -20,46 +20,41 @@ from sqlalchemy.orm import Session
 from fundoscope.errors import FundoscopeError
 from fundoscope.languages import gettext as _
 from fundoscope.languages import translate_kept
+from fundoscope.server.dicom.settings import DimsePeer, TlsFiles, check_title, check_url
 from fundoscope.server.errors import ConflictError, InvalidError, NotFoundError
 from fundoscope.server.models import DicomDestination, DicomSource, Site
 from fundoscope.server.permissions import Caller, Role
+from fundoscope.server.room import Room
 from fundoscope.server.security.sealing import seal, unseal
 from fundoscope.server.services import audit
 from fundoscope.server.services.inputs import BLANK_IS_NONE, Line, Number, ShortLine
 from fundoscope.server.settings import ServerSettings
 
 if TYPE_CHECKING:
-    from fundoscope.server.dicom.settings import DimsePeer
     from fundoscope.server.dicom.web import DicomwebServer
 
 _PACKAGES = ("pydicom", "highdicom", "pynetdicom", "dicomweb_client")
-_TITLE = re.compile(r"[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?")  # printable ASCII without a backslash (PS3.5, 6.2)
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 #: What a pattern of names may hold in braces.
 PATTERN_FIELDS = ("patient", "eye", "view", "day", "any")
 DEFAULT_PATTERN = "{patient}/{any}"
+_TRIAL_SECONDS = 10.0  # that a system may take to answer while somebody waits before a page
 
 
 def _fault(message: str, **values: str) -> PydanticCustomError:
     return PydanticCustomError("fundoscope", "{message}", {"message": message.format(**values)})
 
 
-def _check_title(text: str) -> str:
-    if text and not _TITLE.fullmatch(text):
-        raise _fault(_("'{text}' is no AE title. Take 1 to 16 letters and digits."), text=text)
-    return text
+def _checked(check: Callable[[str], str]) -> AfterValidator:
+    """The check of a value that may be blank, which says what is wrong in the language spoken."""
 
+    def say(text: str) -> str:
+        try:
+            return check(text) if text else text
+        except ValueError as error:
+            raise _fault("{told}", told=translate_kept(str(error))) from None
 
-def _check_url(text: str) -> str:
-    url = text.rstrip("/")
-    if url and not re.fullmatch(r"https?://[^/@?#\s]+(/[^?#\s]*)?", url):
-        raise _fault(
-            _(
-                "'{text}' is no address of DICOMweb. Write it as https://pacs.example.org/dicom-web, without a password."
-            ),
-            text=url,
-        )
-    return url
+    return AfterValidator(say)
 
 
 def _check_file(text: str) -> str:
@@ -89,8 +84,8 @@ def _split_list(value: Any) -> Any:
 
 
 _File = Annotated[Annotated[Line, Field(max_length=500)], AfterValidator(_check_file)]
-_Title = Annotated[Annotated[Line, Field(max_length=16)], AfterValidator(_check_title)]
-_Url = Annotated[Annotated[Line, Field(max_length=500)], AfterValidator(_check_url)]
+_Title = Annotated[Annotated[Line, Field(max_length=16)], _checked(check_title)]
+_Url = Annotated[Annotated[Line, Field(max_length=500)], _checked(check_url)]
 _Modality = Annotated[str, Field(pattern=r"^[A-Z0-9_]{1,16}$")]
 
 
@@ -270,8 +265,6 @@ def server_of(settings: ServerSettings, row: DicomDestination | DicomSource) -> 
 
 def peer_of(settings: ServerSettings, row: DicomDestination) -> DimsePeer:
     """The application entity of a destination."""
-    from fundoscope.server.dicom.settings import DimsePeer, TlsFiles
-
     authority, certificate, key = map(_path, (row.authority_file, row.certificate_file, row.key_file))
     tls = TlsFiles(authority=authority, certificate=certificate, key=key) if row.tls else None
     assert row.port is not None
@@ -285,30 +278,27 @@ def _path(file: str) -> Path | None:
     return Path(file) if file else None
 
 
-def try_place(settings: ServerSettings, row: DicomDestination | DicomSource) -> str:
+def try_place(room: Room, caller: Caller, model: type[Row], number: int) -> str:
     """Why a destination or a source cannot be used as it is set; blank where it answers. It takes some seconds at most."""
-    quick = settings.model_copy(
-        update={
-            "traffic": settings.traffic.model_copy(
-                update={"answer_seconds": min(10.0, settings.traffic.answer_seconds)}
-            )
-        }
-    )
+    with room.database.reading() as session:
+        row = find_place(session, caller, model, number)
+    traffic = room.settings.traffic
+    quick = traffic.model_copy(update={"answer_seconds": min(_TRIAL_SECONDS, traffic.answer_seconds)})
+    settings = room.settings.model_copy(update={"traffic": quick})
     try:
         if isinstance(row, DicomSource) and row.kind == "folder":
             folder = Path(row.folder)
             if not folder.is_dir() or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-                return _("The folder {folder} is not there, or the room may not move files in it.").format(
-                    folder=folder
-                )
+                told = _("The folder {folder} is not there, or the room may not move files in it.")
+                return told.format(folder=folder)
         elif isinstance(row, DicomDestination) and row.protocol == "dimse":
             from fundoscope.server.dicom.peers import send_echo
 
-            send_echo(peer_of(quick, row))
+            send_echo(peer_of(settings, row))
         else:
             from fundoscope.server.dicom.web import DicomwebConnection
 
-            DicomwebConnection(server_of(quick, row)).try_out()
+            DicomwebConnection(server_of(settings, row)).try_out()
     except FundoscopeError as error:
         return translate_kept(str(error))
     return ""

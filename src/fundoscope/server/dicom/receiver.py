@@ -30,9 +30,10 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from fundoscope.errors import PhotographError, UsageError
+from fundoscope.errors import PhotographError, UsageError, printable
 from fundoscope.imaging import DicomHeader
 from fundoscope.imaging.dicom_header import PHOTOGRAPH_CLASSES, read_dicom_header
+from fundoscope.server.dicom import troubles
 from fundoscope.server.dicom.commitment import PUSH_MODEL, CommitmentReports, HeardReports, read_report
 from fundoscope.server.dicom.peers import VERIFICATION, send_at_once
 from fundoscope.server.dicom.settings import Network, ReceiverSettings
@@ -71,11 +72,12 @@ class ReceivedObject:
 
 
 class RefusedObject(Exception):  # noqa: N818 - not an error of the program
-    """An object that is not taken: the status that says so, and why."""
+    """An object that is not taken: the status that says so, and why; `lasts` where sending it again will not help."""
 
-    def __init__(self, status: int, why: str) -> None:
+    def __init__(self, status: int, why: str, lasts: bool | None = None) -> None:
         super().__init__(why)
         self.status = status
+        self.lasts = status != OUT_OF_RESOURCES if lasts is None else lasts
 
 
 #: Takes an object onto the disk, or raises `RefusedObject`, `BusyError` or another error of the room.
@@ -83,13 +85,17 @@ Take = Callable[[ReceivedObject], None]
 
 
 class Receiver:
-    """Listens until `stop`. `folder` is where the disk must have room; `reports` hears what a PACS says on commitment."""
+    """Listens within `with`. `folder` is where the disk must have room; `reports` hears what a PACS says on commitment.
+
+    `tell` hears of what was refused for good.
+    """
 
     def __init__(
-        self, settings: ReceiverSettings, take: Take, folder: Path, reports: CommitmentReports | None = None
-    ) -> None:
+        self, settings: ReceiverSettings, take: Take, folder: Path, reports: CommitmentReports | None = None,
+        tell: Callable[[troubles.Refusal], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         self._settings = settings
-        self._take = take
+        self._take, self._tell = take, tell
         self._folder = folder
         self._reports = HeardReports() if reports is None else reports
         self._counts: dict[Association, int] = {}
@@ -157,11 +163,11 @@ class Receiver:
             self._take(self._look_at(event))
             return SUCCESS
         except RefusedObject as refused:
-            return _answer(refused.status, str(refused))
+            return self._refuse(event, refused.status, str(refused), refused.lasts)
         except BusyError as error:
             return _answer(OUT_OF_RESOURCES, str(error))
         except ServerError as error:
-            return _answer(NOT_UNDERSTOOD, str(error))
+            return self._refuse(event, NOT_UNDERSTOOD, str(error), True)
         except OSError as error:  # the disk
             _log.exception("an object could not be kept")
             return _answer(OUT_OF_RESOURCES, error.strerror or "the disk cannot be written")
@@ -181,20 +187,36 @@ class Receiver:
             raise RefusedObject(OUT_OF_RESOURCES, "the disk is nearly full")
         data = event.encoded_dataset()  # with a file's head, its preamble zero
         if len(data) > settings.object_bytes:
-            raise RefusedObject(OUT_OF_RESOURCES, f"it is larger than {settings.object_bytes >> 20} MB")
+            raise RefusedObject(
+                OUT_OF_RESOURCES, troubles.TOO_LARGE_HERE.format(most=settings.object_bytes >> 20), True
+            )
         asked = cast(C_STORE, event.request)
         name = str(asked.AffectedSOPInstanceUID)
         if not _UID.fullmatch(name):
-            raise RefusedObject(DOES_NOT_FIT, "its SOP Instance UID is none")
+            raise RefusedObject(DOES_NOT_FIT, troubles.NO_UID)
         try:
             header = read_dicom_header(data, name)
         except PhotographError as error:
-            raise RefusedObject(NOT_UNDERSTOOD, error.cause) from error
+            raise RefusedObject(NOT_UNDERSTOOD, f"{error.cause}. {error.remedy}") from error
         if header.sop_instance != name or header.sop_class != str(asked.AffectedSOPClassUID):
-            raise RefusedObject(DOES_NOT_FIT, "class or UID of the object differ from what is announced")
+            raise RefusedObject(DOES_NOT_FIT, troubles.OTHERWISE_ANNOUNCED)
         if header.other_kind:
-            raise RefusedObject(NOT_UNDERSTOOD, f"is {header.other_kind}, no photograph")
+            raise RefusedObject(NOT_UNDERSTOOD, troubles.NO_PHOTOGRAPH.format(kind=header.other_kind))
         return ReceivedObject(data, header, str(association.requestor.ae_title).strip(), _address(association))
+
+    def _refuse(self, event: Event, status: int, why: str, lasts: bool) -> Dataset:
+        """The answer to what is not taken; where that lasts, somebody is told who can put it right."""
+        if lasts:
+            patient = ""
+            with suppress(Exception):  # what cannot be read has no number
+                patient = read_dicom_header(event.encoded_dataset(), "").patient
+            uid = printable(str(cast(C_STORE, event.request).AffectedSOPInstanceUID))
+            caller = str(event.assoc.requestor.ae_title).strip()
+            try:
+                self._tell(troubles.Refusal(uid, caller, _address(event.assoc), why, patient))
+            except Exception:  # noqa: BLE001 - the database is away: the caller must hear of it all the same
+                _log.exception("a refusal could not be written down")
+        return _answer(status, why)
 
     def _hear(self, event: Event) -> tuple[int, None]:
         report = read_report(event.event_information)

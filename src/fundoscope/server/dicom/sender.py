@@ -17,8 +17,8 @@ from pynetdicom.events import Event
 from pynetdicom.presentation import PresentationContext
 
 from fundoscope.errors import FundoscopeError
+from fundoscope.server.dicom import troubles
 from fundoscope.server.dicom.commitment import (
-    FAILURES,
     PUSH_MODEL,
     PUSH_MODEL_INSTANCE,
     REQUEST_COMMITMENT,
@@ -32,16 +32,6 @@ from fundoscope.server.dicom.peers import DimsePeer, PeerError, associate
 _MOST_CONTEXTS = 120  # of the 128 that one association can agree on (PS3.8, 9.3.2.2)
 _PLAIN = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))  # either can be written as the other
 _PROCESSING, _DUPLICATE = 0x0110, 0x0111
-#: What a status means, in words (PS3.4, table B.2-1; PS3.7, annex C); A7xx, A9xx and Cxxx by their first digits.
-_MEANINGS = {
-    0x0000: "stored", _DUPLICATE: "it is there already", 0xB000: "stored, but values were changed there",
-    0xB006: "stored, but elements were left out there", 0xB007: "stored, though it does not fit its class",
-    _PROCESSING: "not taken: it failed there; its log says more", 0x0117: "refused: the instance's UID is not valid", 0x0122: "refused: the class is not supported",
-    0x0124: "refused: we are not allowed to store there", 0x0210: "refused: the message came twice",
-    0x0211: "refused: storing is not supported", 0x0212: "refused: a value of the message is wrong",
-    0xA7: "not taken now: out of resources", 0xA9: "refused: the object does not fit its class",
-    0xC: "refused: the object was not understood",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +114,7 @@ def _look_at(path: Path) -> _Outgoing:
     except OSError:
         raise
     except Exception as error:  # pydicom raises whatever its parts do
-        raise ValueError("it is no DICOM object that can be sent") from error
+        raise ValueError(troubles.NO_OBJECT) from error
     return _Outgoing(path, *map(str, values))
 
 
@@ -147,20 +137,20 @@ def _agree_on(
 
 def _store(association: Association, one: _Outgoing) -> InstanceOutcome:
     """Send one file; the association may have been lost before."""
-    found = InstanceOutcome(one.path, one.sop_instance, "not sent", "the connection was lost")
+    found = InstanceOutcome(one.path, one.sop_instance, "not sent", troubles.LOST)
     if not association.is_established:
         return found
     try:
         sent: FileDataset = dcmread(one.path)
         status = association.send_c_store(sent)
     except OSError as error:
-        return replace(found, said=f"the file cannot be read ({error.strerror or error})")
+        return replace(found, said=troubles.UNREADABLE.format(reason=error.strerror or error))
     except ValueError:  # no presentation context was agreed on for it
-        return replace(found, result="refused", said="refused: it does not take this class in this transfer syntax")
+        return replace(found, result="refused", said=troubles.NOT_AGREED)
     except (RuntimeError, AttributeError) as error:
-        return replace(found, said=f"the connection was lost ({error})")
+        return replace(found, said=f"{troubles.LOST} ({error})")
     if "Status" not in status:
-        return replace(found, said="no answer came in time, or the connection was lost")
+        return replace(found, said=troubles.SILENT)
     code = int(status.Status)
     told = describe_status(code)
     if comment := str(status.get("ErrorComment") or "").strip():
@@ -175,9 +165,11 @@ def _store(association: Association, one: _Outgoing) -> InstanceOutcome:
 def describe_status(status: int) -> str:
     """What the status of a C-STORE means, with its number where that is not success."""
     if status == 0:
-        return _MEANINGS[0]
-    known = [_MEANINGS[key] for key in (status, status >> 8, status >> 12) if key and key in _MEANINGS]
-    told = [*known, "stored, with a warning" if status >> 12 == 0xB else "refused"][0]
+        return troubles.STORE_STATUSES[0]
+    known = [
+        found for key in (status, status >> 8, status >> 12) if key and (found := troubles.STORE_STATUSES.get(key))
+    ]
+    told = [*known, troubles.STORED_WITH_WARNING if status >> 12 == 0xB else troubles.REFUSED][0]
     return f"{told} (0x{status:04X})"
 
 
@@ -197,12 +189,15 @@ def _ask_to_commit(
             ask_for(transaction, instances), REQUEST_COMMITMENT, PUSH_MODEL, PUSH_MODEL_INSTANCE
         )
         code = status.get("Status")
-        refusal = "" if code == 0 else "no answer came" if code is None else f"it answered 0x{code:04X}"
+        answered = (
+            troubles.NO_ANSWER_TO_QUESTION if code is None else troubles.ANSWERED_WITH.format(status=f"{code:04X}")
+        )
+        refusal = "" if code == 0 else answered
     except (ValueError, RuntimeError) as error:  # it did not agree to the class, or is gone
-        refusal = "it does not offer storage commitment" if isinstance(error, ValueError) else str(error)
+        refusal = troubles.NO_COMMITMENT if isinstance(error, ValueError) else str(error)
     if refusal:
         for number in stored:
-            said = f"{done[number].said}; commitment could not be asked for: {refusal}"
+            said = f"{done[number].said}; {troubles.NOT_ASKED}: {refusal}"
             done[number] = replace(done[number], commitment="failed", said=said)
         return
     report = reports.wait(transaction, destination.commitment_seconds)
@@ -212,6 +207,9 @@ def _ask_to_commit(
             one = replace(one, commitment="committed")
         elif report is not None:
             reason = report.failed.get(one.sop_instance)
-            told = "the report does not name it" if reason is None else FAILURES.get(reason, f"reason 0x{reason:04X}")
-            one = replace(one, commitment="failed", said=f"{one.said}; not committed: {told}")
+            told = troubles.NOT_NAMED_IN_REPORT
+            if reason is not None:
+                known = troubles.COMMITMENT_FAILURES.get(reason, troubles.COMMITMENT_FAILURES[0])
+                told = known.format(reason=f"{reason:04X}")
+            one = replace(one, commitment="failed", said=f"{one.said}; {troubles.FAILED_TO_COMMIT}: {told}")
         done[number] = one

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from fundoscope.errors import FundoscopeError
 from fundoscope.server.dicom import answers, troubles
 from fundoscope.server.dicom.answers import AnswerObject
-from fundoscope.server.dicom.outbox import KIND, LANE, PRIORITY, SIGNED, TOOL
+from fundoscope.server.dicom.outbox import KIND, LANE, PRIORITY, takes_now
 from fundoscope.server.dicom.places import peer_of, server_of
 from fundoscope.server.dicom.shown import ShownGrading, shown_now
 from fundoscope.server.models import DicomDestination, Exam, Grading, Job, SentObject, now
@@ -39,8 +39,7 @@ def send_answer(room: Room, job: jobs.TakenJob) -> jobs.WriteAnswer:
     """Build an answer and send what its destination has not taken yet; see the head of this file."""
     with room.database.reading() as session:
         destination = session.get_one(DicomDestination, job.payload["destination"])
-        wanted = TOOL if job.payload["what"] == "tool" else SIGNED
-        if not destination.active or destination.content not in wanted:
+        if not takes_now(destination, job.payload["what"]):
             raise jobs.NotYetError(now() + _LOOK_AGAIN)
         away = room.away.get(destination.id)
         by_hand = session.get_one(Job, job.id).priority != PRIORITY

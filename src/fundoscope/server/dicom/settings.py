@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fundoscope.errors import UsageError
+from fundoscope.languages import kept_text
 
 OUR_TITLE = "FUNDOSCOPE"
 _ADDRESS = re.compile(r"(?P<title>[^@]{1,16})@(?P<host>\[[0-9a-fA-F:.]+\]|[^@:\s\[\]]+):(?P<port>\d{1,5})")
@@ -20,12 +22,36 @@ Size = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 
 
+_NO_TITLE = kept_text("'{text}' is no AE title. Take 1 to 16 letters and digits.")
+_NO_URL = kept_text(
+    "'{text}' is no address of DICOMweb. Write it as https://pacs.example.org/dicom-web, without a password."
+)
+
+
 def check_title(title: str) -> str:
     """A title of an application entity (PS3.5, table 6.2-1): 1 to 16 characters of ASCII, no backslash; `ValueError` for another."""
     title = title.strip()
     if not 1 <= len(title) <= 16 or not title.isascii() or not title.isprintable() or "\\" in title:
-        raise ValueError(f"'{title}' is no AE title. Take 1 to 16 letters and digits.")
+        raise ValueError(_NO_TITLE.format(text=title))
     return title
+
+
+def check_url(url: str) -> str:
+    """The address of a DICOMweb server without a slash at its end; `ValueError` for another one."""
+    url = url.strip().rstrip("/")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port, or an address of IPv6, that is none
+        usable = False
+    if not usable or any(letter in "@?#" or letter.isspace() for letter in url):
+        raise ValueError(_NO_URL.format(text=url))
+    return url
+
+
+def peer_address(title: str, host: str, port: int) -> str:
+    """TITLE@HOST:PORT, with an address of IPv6 in brackets."""
+    return f"{title}@{f'[{host}]' if ':' in host else host}:{port}"
 
 
 AeTitle = Annotated[str, AfterValidator(check_title)]
@@ -99,7 +125,7 @@ class DimsePeer(BaseModel):
     seconds: float = Field(60.0, gt=0)
 
     def __str__(self) -> str:
-        return f"{self.title}@{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        return peer_address(self.title, self.host, self.port)
 
     @classmethod
     def parse(cls, address: str, **more: Any) -> DimsePeer:

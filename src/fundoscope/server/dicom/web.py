@@ -25,6 +25,7 @@ from pydicom.dataset import Dataset
 from fundoscope.errors import FundoscopeError, UsageError
 from fundoscope.imaging.dicom_header import PHOTOGRAPH_CLASSES
 from fundoscope.server.dicom import troubles
+from fundoscope.server.dicom.settings import check_url
 
 _STEP = 1 << 16
 _LONGEST_BODY = 1 << 30  # bytes that are sent with their length told: not every PACS takes chunks
@@ -42,17 +43,6 @@ class DicomwebError(FundoscopeError):
 
 class UnusableAnswerError(DicomwebError):
     """What the server gave is too large, or no DICOM: asking again would give the same."""
-
-
-def check_url(url: str) -> str:
-    """The address of a DICOMweb server without a slash at its end; `ValueError` for another one."""
-    url = url.strip().rstrip("/")
-    parts = requests.utils.urlparse(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise ValueError(
-            f"'{url}' is no address of DICOMweb. Write it as https://pacs.example.org/dicom-web, without a password."
-        )
-    return url
 
 
 class DicomwebServer(BaseModel):

@@ -3,7 +3,7 @@
 people     sites, accounts, sessions, tokens
 clinic     patients -> exams -> photographs -> gradings; corrections
 readings   readings of exams, who is to read again, signed reports
-traffic    destinations of answers, sources of photographs, what was sent and found there
+traffic    destinations of answers, sources of photographs, what was sent, found and refused there
 work       jobs, audit log, secrets of the room
 """
 
@@ -20,7 +20,14 @@ from fundoscope.server.models.clinic import (
 )
 from fundoscope.server.models.people import ApiToken, Membership, OneTimeLink, SignInSession, Site, User
 from fundoscope.server.models.readings import CrossingReading, EyeReading, Reading, ReadingTask, SignedReport
-from fundoscope.server.models.traffic import CommitmentRequest, DicomDestination, DicomSource, SentObject, SourceItem
+from fundoscope.server.models.traffic import (
+    CommitmentRequest,
+    DicomDestination,
+    DicomSource,
+    RefusedArrival,
+    SentObject,
+    SourceItem,
+)
 from fundoscope.server.models.work import AuditEntry, Job, RoomSecret
 
 __all__ = [
@@ -47,6 +54,7 @@ __all__ = [
     "Reading",
     "ReadingTask",
     "Recorded",
+    "RefusedArrival",
     "RoomSecret",
     "SentObject",
     "SignInSession",

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from fundoscope.server.dicom.settings import peer_address
 from fundoscope.server.models.base import Base, OfSite, Recorded, now
 
 
@@ -41,6 +42,11 @@ class DicomDestination(OfSite, Recorded):
     authority_file: Mapped[str] = mapped_column(String(500), default="")  # PEM; blank: those that the computer trusts
     certificate_file: Mapped[str] = mapped_column(String(500), default="")  # our own, where the other side asks for one
     key_file: Mapped[str] = mapped_column(String(500), default="")
+
+    @property
+    def address(self) -> str:
+        """Where it is: the URL of DICOMweb, or TITLE@HOST:PORT."""
+        return self.url if self.protocol == "dicomweb" else peer_address(self.called_title, self.host, self.port or 0)
 
 
 class DicomSource(OfSite, Recorded):
@@ -130,3 +136,24 @@ class CommitmentRequest(Base):
     failed: Mapped[dict[str, Any]] = mapped_column(default=dict)
     asked_at: Mapped[datetime] = mapped_column(default=now)
     answered_at: Mapped[datetime | None]
+
+
+class RefusedArrival(Base):
+    """An object that came by C-STORE and was refused, for `reason` (English, whole sentences); once for each instance and sender.
+
+    `patient` is the number in its header. `file` names it in the room's folder `received/refused`, where its sender had been told
+    before that it was taken; blank: the sender has it still.
+    """
+
+    __tablename__ = "dicom_refused_arrivals"
+    __table_args__ = (UniqueConstraint("site_id", "sop_instance", "caller", "address"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    site_id: Mapped[int] = mapped_column(ForeignKey("sites.id"))
+    at: Mapped[datetime] = mapped_column(default=now, index=True)
+    caller: Mapped[str] = mapped_column(String(64))
+    address: Mapped[str] = mapped_column(String(64))
+    sop_instance: Mapped[str] = mapped_column(String(64))
+    patient: Mapped[str] = mapped_column(String(100), default="")
+    reason: Mapped[str] = mapped_column(Text)
+    file: Mapped[str] = mapped_column(String(255), default="")

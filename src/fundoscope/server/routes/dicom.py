@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from fundoscope.languages import gettext as _
 from fundoscope.server import pages
-from fundoscope.server.dicom import outbox, places, sources
+from fundoscope.server.dicom import outbox, places, refusals, sources
 from fundoscope.server.errors import ServerError
 from fundoscope.server.models import DicomDestination, DicomSource
 from fundoscope.server.permissions import Caller, Role
@@ -35,8 +35,20 @@ def show_traffic(request: Request, room: TheRoom, caller: TheCaller) -> Response
         found = places.list_places(session, caller, DicomSource)
         sites = {site.id: site for site in accounts.list_sites(session, caller)}
         troubled = outbox.count_troubled(session, caller)
+        refused = refusals.find_refusals(session, caller)
     return pages.render(
-        request, caller, "dicom.html.j2", destinations=destinations, sources=found, sites=sites, troubled=troubled
+        request, caller, "dicom.html.j2", destinations=destinations, sources=found, sites=sites, troubled=troubled,
+        refused=refused,
+    )  # fmt: skip
+
+
+@router.post("/settings/dicom/refused/{refusal_id}/again")
+def take_again(refusal_id: RowNumber, request: Request, room: TheRoom, caller: TheCaller) -> Response:
+    """Have a photograph taken once more that was refused after its sender had been told that it was taken."""
+    with room.database.transaction() as session:
+        refusals.take_again(session, caller, room.settings, refusal_id)
+    return pages.redirect(
+        request, "/settings/dicom", _("It is taken again in a moment, or stands here with the reason.")
     )
 
 
@@ -72,9 +84,8 @@ def change_destination(
 @router.post("/settings/dicom/destinations/{destination_id}/test")
 def try_destination(destination_id: RowNumber, request: Request, room: TheRoom, caller: TheCaller) -> Response:
     """Ask a destination whether it hears us."""
-    with room.database.reading() as session:
-        row = places.find_place(session, caller, DicomDestination, destination_id)
-    return _tell_answer(request, f"/settings/dicom/destinations/{destination_id}", places.try_place(room.settings, row))
+    trouble = places.try_place(room, caller, DicomDestination, destination_id)
+    return _tell_answer(request, f"/settings/dicom/destinations/{destination_id}", trouble)
 
 
 # --- sources
@@ -108,9 +119,8 @@ def change_source(source_id: RowNumber, request: Request, room: TheRoom, caller:
 @router.post("/settings/dicom/sources/{source_id}/test")
 def try_source(source_id: RowNumber, request: Request, room: TheRoom, caller: TheCaller) -> Response:
     """Ask a source whether it can be searched."""
-    with room.database.reading() as session:
-        row = places.find_place(session, caller, DicomSource, source_id)
-    return _tell_answer(request, f"/settings/dicom/sources/{source_id}", places.try_place(room.settings, row))
+    trouble = places.try_place(room, caller, DicomSource, source_id)
+    return _tell_answer(request, f"/settings/dicom/sources/{source_id}", trouble)
 
 
 # --- answers on their way

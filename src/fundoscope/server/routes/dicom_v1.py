@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -42,10 +42,10 @@ class _ServerRecord(BaseModel):
     key_file: str
 
     @classmethod
-    def values_of(cls, row: DicomDestination | DicomSource) -> dict[str, Any]:
-        """The values of a row."""
+    def of(cls, row: DicomDestination | DicomSource) -> Self:
+        """The record of a row."""
         values = {name: getattr(row, name) for name in cls.model_fields if name != "has_password"}
-        return values | {"has_password": bool(row.password)}
+        return cls(**values, has_password=bool(row.password))
 
 
 class DestinationRecord(_ServerRecord):
@@ -60,11 +60,6 @@ class DestinationRecord(_ServerRecord):
     calling_title: str
     tls: bool
     commitment: bool
-
-    @classmethod
-    def of(cls, row: DicomDestination) -> DestinationRecord:
-        """The record of a row."""
-        return cls(**cls.values_of(row))
 
 
 class SourceRecord(_ServerRecord):
@@ -81,11 +76,6 @@ class SourceRecord(_ServerRecord):
     interval: int
     looked_at: datetime | None
     trouble: str
-
-    @classmethod
-    def of(cls, row: DicomSource) -> SourceRecord:
-        """The record of a row."""
-        return cls(**cls.values_of(row))
 
 
 class SendingRecord(BaseModel):
@@ -121,6 +111,11 @@ class TrialRecord(BaseModel):
 
     answers: bool
     trouble: str
+
+    @classmethod
+    def of(cls, trouble: str) -> TrialRecord:
+        """The record of what `places.try_place` says."""
+        return cls(answers=not trouble, trouble=trouble)
 
 
 @router.get("/destinations")
@@ -167,10 +162,7 @@ def change_destination(
 @router.post("/destinations/{destination_id}/test")
 def try_destination(destination_id: RowNumber, room: TheRoom, caller: TheCaller) -> TrialRecord:
     """Ask a destination whether it hears us."""
-    with room.database.reading() as session:
-        row = places.find_place(session, caller, DicomDestination, destination_id)
-    trouble = places.try_place(room.settings, row)
-    return TrialRecord(answers=not trouble, trouble=trouble)
+    return TrialRecord.of(places.try_place(room, caller, DicomDestination, destination_id))
 
 
 @router.get("/sources")
@@ -208,10 +200,7 @@ def change_source(source_id: RowNumber, room: TheRoom, caller: TheCaller, values
 @router.post("/sources/{source_id}/test")
 def try_source(source_id: RowNumber, room: TheRoom, caller: TheCaller) -> TrialRecord:
     """Ask a source whether it can be searched."""
-    with room.database.reading() as session:
-        row = places.find_place(session, caller, DicomSource, source_id)
-    trouble = places.try_place(room.settings, row)
-    return TrialRecord(answers=not trouble, trouble=trouble)
+    return TrialRecord.of(places.try_place(room, caller, DicomSource, source_id))
 
 
 @router.get("/sendings")

@@ -20,6 +20,7 @@ from sqlalchemy import bindparam, case, event, exists, func, insert, select, upd
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from fundoscope.bundles.card import BaseCard
 from fundoscope.bundles.read import verify
 from fundoscope.findings import BundleIdentity
 from fundoscope.server.judge import JudgeAnswer, JudgeDiedError, JudgeProcess
@@ -57,9 +58,15 @@ def ask_to_judge(
 
 
 @cache
+def bundle_card(task: str) -> BaseCard:
+    """The card of the bundle that judges today; read and verified once in the life of a process."""
+    return verify(task)
+
+
+@cache
 def bundle_identity(task: str) -> BundleIdentity:
     """Name and digest of the bundle that judges today."""
-    card = verify(task)
+    card = bundle_card(task)
     return BundleIdentity.from_card(card.name, card.created, card.model_dump_json())
 
 
