@@ -27,6 +27,8 @@ def upgrade() -> None:
         sa.Column("file", sa.String(255), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f(f"pk_{name}")),
         sa.ForeignKeyConstraint(["site_id"], ["sites.id"], name=op.f(f"fk_{name}_site_id_sites")),
-        sa.UniqueConstraint("site_id", "sop_instance", "caller", "address", name=op.f(f"uq_{name}_site_id_sop_instance_caller_address")),
+        sa.UniqueConstraint(
+            "site_id", "sop_instance", "caller", "address", name=op.f(f"uq_{name}_site_id_sop_instance_caller_address")
+        ),
     )
     op.create_index(op.f(f"ix_{name}_at"), name, ["at"])
