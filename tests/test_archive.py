@@ -21,7 +21,8 @@ from fundoscope.cli.main import app
 from fundoscope.errors import FundoscopeError, UsageError
 from fundoscope.findings import BundleIdentity, GradedPhotograph, RopFinding, Status
 from fundoscope.runs.archive import ArchiveCounts, ArchivePart, PartWriter, plan_parts, read_counts
-from fundoscope.runs.archive_engines import ArchiveEngine, write_by_processes
+from fundoscope.runs.archive_engines import write_parts
+from fundoscope.runs.workers import WorkEngine
 from fundoscope.simulate import write_infants
 
 
@@ -179,7 +180,7 @@ def test_a_photograph_that_ends_the_program_is_a_row_and_its_neighbours_are_grad
     (tmp_path / "m.csv").write_text("path\n" + "".join(f"{path}\n" for path in paths))
     writer = PartWriter(KillingGrader(), tmp_path, tmp_path)
     total = ArchiveCounts()
-    for counts in write_by_processes(writer, plan_parts(tmp_path / "m.csv", 3), workers=1):
+    for counts in write_parts(WorkEngine(workers=1), writer, plan_parts(tmp_path / "m.csv", 3)):
         total.add(counts)
     rows = rows_of(tmp_path)
     assert [row["file"] for row in rows] == paths and total.photographs == 11
@@ -192,13 +193,6 @@ def test_a_part_without_its_summary_is_no_finished_part(tmp_path):
     assert read_counts(tmp_path / part.name) is None
     pq.write_table(pa.table({"file": ["a.png"]}), tmp_path / part.name)
     assert read_counts(tmp_path / part.name) is None
-
-
-def test_an_unknown_engine_or_an_address_without_ray_is_told():
-    with pytest.raises(UsageError, match="did you mean 'ray'"):
-        ArchiveEngine("rays")
-    with pytest.raises(UsageError, match="--engine ray"):
-        ArchiveEngine("local", 0, "ray://x:1")
 
 
 def test_an_archive_that_is_killed_goes_on_and_ends_with_the_same_rows(manifest, tiny_bundle, tmp_path):
@@ -222,10 +216,29 @@ def test_an_archive_that_is_killed_goes_on_and_ends_with_the_same_rows(manifest,
 
 
 @pytest.mark.services
-def test_ray_gives_the_same_rows(manifest, tiny_bundle, tmp_path):
+def test_ray_gives_the_same_rows_also_where_a_worker_is_killed(manifest, tiny_bundle, tmp_path):
     pytest.importorskip("ray", reason="the extra cluster is not installed")
-    words = ["rop", "archive", manifest, "--bundle", tiny_bundle, "--part-size", 4, "--workers", 2]
+    slow = tmp_path / "manifest.csv"  # 60 times as many, so that there is something to kill in mid-run
+    paths = [line.split(",")[1] for line in manifest.read_text().splitlines()[1:]]
+    whole = [path if "://" in path else str(manifest.parent / path) for path in paths]
+    slow.write_text("path\n" + "\n".join(whole * 60) + "\n")
+    words = ["rop", "archive", slow, "--bundle", tiny_bundle, "--part-size", 20, "--workers", 2]
     call(*words, "--out", tmp_path / "local")
-    code, said = call(*words, "--out", tmp_path / "ray", "--engine", "ray")
-    assert code == 1, said
+    command = [sys.executable, "-m", "fundoscope", *map(str, words), "--out", str(tmp_path / "ray"), "--engine", "ray"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while running.poll() is None and len(list((tmp_path / "ray").glob("part-*.parquet"))) < 3:
+        time.sleep(0.05)
+    killed = ray_workers_at_work(running.pid)[0]
+    os.kill(killed, signal.SIGKILL)
+    assert running.wait() == 1, running.stderr.read()  # one photograph is missing
     assert without_time(rows_of(tmp_path / "ray")) == without_time(rows_of(tmp_path / "local"))
+
+
+def ray_workers_at_work(driver):
+    """Processes of Ray below this program that are carrying out a task."""
+    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
+    below = {driver}
+    for _ in range(4):  # driver, raylet, worker
+        below |= {int(pid) for pid, parent, _ in rows if int(parent) in below}
+    return [int(pid) for pid, _, text in rows if int(pid) in below and "ray::_work_in_ray" in text]

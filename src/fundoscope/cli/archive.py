@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from fundoscope.findings import Grader
-    from fundoscope.runs.archive_engines import ArchiveEngine
+    from fundoscope.runs.workers import WorkEngine
 
 Manifest = Annotated[
     Path, typer.Argument(help="CSV or parquet with a column path: files, or addresses such as s3://...")
@@ -19,9 +19,7 @@ Manifest = Annotated[
 Parts = Annotated[
     Path, typer.Option(help="Folder of the parquet parts; the same command again finishes what is missing.")
 ]
-Engine = Annotated[str, typer.Option(help="local (processes of this machine) or ray.")]
 Workers = Annotated[int, typer.Option(min=0, help="Workers; default: one for each processor.")]
-Address = Annotated[str, typer.Option(help="Of a Ray cluster, such as ray://host:10001; default: one on this machine.")]
 PartSize = Annotated[int, typer.Option(min=1, max=100_000, help="Photographs in a part.")]
 
 
@@ -30,7 +28,7 @@ def archive_photographs(
     out: Path,
     open_grader: Callable[[], Grader],
     bundle: str,
-    engine: ArchiveEngine,
+    engine: WorkEngine,
     part_size: int,
     replace: bool,
     quiet: bool,
@@ -42,6 +40,7 @@ def archive_photographs(
     from fundoscope.outputs import written_whole
     from fundoscope.reports.archive import archive_page
     from fundoscope.runs.archive import PAGE, ArchiveCounts, PartWriter, open_archive
+    from fundoscope.runs.archive_engines import write_parts
     from fundoscope.studies import command
 
     need("pyarrow", what="An archive", extra="analysis")
@@ -57,7 +56,7 @@ def archive_photographs(
         writer = PartWriter(grader, out.absolute(), manifest.absolute().parent)
         with console.stages() as report:
             report("photographs", done.photographs, archive.photographs)
-            for counts in engine.write(writer, archive.remaining()):
+            for counts in write_parts(engine, writer, archive.remaining()):
                 done.add(counts)
                 report("photographs", done.photographs, archive.photographs)
         seconds = time.perf_counter() - start

@@ -7,10 +7,14 @@ from typing import Annotated
 
 import typer
 
-from fundoscope.cli.archive import Address, Engine, Manifest, Parts, PartSize, Workers, archive_photographs
+from fundoscope.cli.archive import Manifest, Parts, PartSize, Workers, archive_photographs
 from fundoscope.cli.options import (
+    Address,
     BundleName,
     Dicom,
+    Engine,
+    FitThreads,
+    FitWorkers,
     Json,
     Lang,
     Quiet,
@@ -103,9 +107,9 @@ def archive(
     4 the answers could not be written.
     """
     from fundoscope.nicking.grading.grader import NickingGrader
-    from fundoscope.runs.archive_engines import ArchiveEngine
+    from fundoscope.runs.workers import WorkEngine
 
-    chosen = ArchiveEngine(engine, workers, address)
+    chosen = WorkEngine(engine, workers, address)
     archive_photographs(manifest, out, lambda: NickingGrader.open(bundle), bundle, chosen, part_size, replace, quiet)
 
 
@@ -314,7 +318,10 @@ def study_grades(
     detection: Annotated[
         bool, typer.Option("--detection", help="Also repeat the second detection step of paper 002 on the patches.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that draw patches and train.")] = 1,
+    engine: Engine = "local",
+    workers: FitWorkers = 0,
+    address: Address = "",
+    threads: FitThreads = 0,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Begin no further fit after so long; the same command goes on.")
     ] = None,
@@ -338,10 +345,11 @@ def study_grades(
     from fundoscope.nicking.grade_study.run import run_study
     from fundoscope.nicking.grade_study.study_arms import parse_grader_names
     from fundoscope.nicking.recipes.grades import read_grade_recipe
+    from fundoscope.runs.workers import WorkEngine
 
     options = GradeOptions(
         patch_table, out, read_grade_recipe(recipe, epochs), parse_grader_names(graders), folds, seeds,
-        tuple(extra or ()), tuple(also or ()), tuple(upstream or ()), bundle, detection, workers, minutes, export,
+        tuple(extra or ()), tuple(also or ()), tuple(upstream or ()), bundle, detection, WorkEngine(engine, workers, address, threads), minutes, export,
     )  # fmt: skip
     run_study(options, Console(quiet))
 

@@ -35,6 +35,18 @@ Independent = Annotated[
 Prevalences = Annotated[
     str, typer.Option(help="Comma-separated shares of ill eyes for which predictive values are computed.")
 ]
+Engine = Annotated[str, typer.Option(help="local (processes of this machine) or ray.")]
+Address = Annotated[str, typer.Option(help="Of a Ray cluster, such as ray://host:10001; default: one on this machine.")]
+FitWorkers = Annotated[
+    int,
+    typer.Option(
+        "--workers", min=0, help="Fits at a time; 0: one here, and on Ray as many as there are processors for."
+    ),
+]
+FitThreads = Annotated[
+    int,
+    typer.Option("--threads", min=0, help="Threads of each fit; 0: this machine's, in equal shares for the workers."),
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 Lang = Annotated[
     str, typer.Option(help="Language of the page and of messages, en or zh; tables and JSON never change.")

@@ -7,10 +7,14 @@ from typing import Annotated
 
 import typer
 
-from fundoscope.cli.archive import Address, Engine, Manifest, Parts, PartSize, Workers, archive_photographs
+from fundoscope.cli.archive import Manifest, Parts, PartSize, Workers, archive_photographs
 from fundoscope.cli.options import (
+    Address,
     BundleName,
     Dicom,
+    Engine,
+    FitThreads,
+    FitWorkers,
     Independent,
     Json,
     Lang,
@@ -107,9 +111,9 @@ def archive(
     4 the answers could not be written.
     """
     from fundoscope.rop.screening.grader import RopGrader
-    from fundoscope.runs.archive_engines import ArchiveEngine
+    from fundoscope.runs.workers import WorkEngine
 
-    chosen = ArchiveEngine(engine, workers, address)
+    chosen = WorkEngine(engine, workers, address)
     archive_photographs(
         manifest, out, lambda: RopGrader.open(bundle, allow_simulated), bundle, chosen, part_size, replace, quiet
     )
@@ -144,6 +148,10 @@ def study(
         int, typer.Option(min=0, help="Runs of the control with shuffled labels, by a tiny network.")
     ] = 0,
     tracker: Annotated[str, typer.Option(help="csv, tensorboard or mlflow.")] = "csv",
+    engine: Engine = "local",
+    workers: FitWorkers = 0,
+    address: Address = "",
+    threads: FitThreads = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run and about how long; train nothing.")
     ] = False,
@@ -162,12 +170,13 @@ def study(
     from fundoscope.rop.recipes import read_recipe
     from fundoscope.rop.study.plan import StudyOptions
     from fundoscope.rop.study.run import run_study
+    from fundoscope.runs.workers import WorkEngine
 
     chosen = read_recipe(recipe).changed(size=size, epochs=epochs, random_weights=random_weights)
     options = StudyOptions(
         cohort=cohort, out=out, recipe=chosen, folds=folds, networks=tuple(filter(None, networks.split(","))),
         seeds=seeds, export=export, independent=images_are_independent, prevalences=_shares(prevalence),
-        shuffles=shuffles, tracker=tracker,
+        shuffles=shuffles, tracker=tracker, engine=WorkEngine(engine, workers, address, threads),
     )  # fmt: skip
     run_study(options, Console(quiet), dry_run=dry_run)
 

@@ -14,6 +14,8 @@ With a hint (Romero et al. 2015) the student also imitates the teacher's last ma
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ from fundoscope.learning.augment import Augment
 from fundoscope.learning.fit import ConsistentLoss, FitOptions, TrainingData, fit_batches, multiplies_bfloat16
 from fundoscope.learning.squares import UNLABELLED, Index, Order, Squares, plain_batches
 from fundoscope.networks import Classifier
+from fundoscope.outputs import written_whole
 
 _CLASSES = 2
 
@@ -186,9 +189,9 @@ class TeacherAnswers:
             path = self.folder / f"{self._name}-view-{view:03d}.npy"
             if not path.exists():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                with path.with_suffix(".part").open("wb") as file:
+                # two students of one teacher may be taught at once, on two machines
+                with written_whole(path, f"{platform.node()}-{os.getpid()}") as beside, beside.open("wb") as file:
                     np.save(file, self._compute(view))
-                path.with_suffix(".part").replace(path)
             self._read[view] = np.load(path).astype(np.float32)
         return self._read[view]
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -90,6 +91,13 @@ def save_weights(network: nn.Module, path: Path) -> None:
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
     save_file(state, path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
+
+
+def use_threads(number: int) -> None:
+    """Keep this process, beside which others train, to so many threads; 0 leaves it as it is."""
+    if number:
+        torch.set_num_threads(number)
+        cv2.setNumThreads(number)
 
 
 def seed_epoch(seed: int, epoch: int) -> None:

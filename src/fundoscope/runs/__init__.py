@@ -5,6 +5,8 @@ folder    the folder of --out: whose run lies in it, its lock, what may be remov
 resume    the journal of finished photographs, from which a run goes on
 sinks     results.csv, results.json, JSON lines on standard output
 engines   how photographs are worked on: here, in order, by a few threads
+workers   work beside each other: processes here, tasks of Ray here and elsewhere
+archive   a manifest in, parquet parts out
 run       all of these joined in one function
 """
 

@@ -1,4 +1,4 @@
-"""Steps 3 and 4 for all fits of a study: each is trained and predicts, in as many processes as are asked for.
+"""Steps 3 and 4 for all fits of a study: each is trained and predicts, on the engine that is asked for.
 
 The fits that matter most come first: the first seed of ours, the published system, its baseline and MDTNet in all folds, then the other
 arms, then further seeds. After a deadline no fit begins; an arm's seed of which a fold is not done is left out of the figures, and
@@ -8,32 +8,35 @@ the same command goes on with it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from functools import partial
+from itertools import takewhile
+
+import torch
 
 from fundoscope.errors import StudyError, counted
+from fundoscope.learning.trainer import use_threads
 from fundoscope.nicking.grade_study.plan import GradePlan, PlannedFit
 from fundoscope.nicking.grade_study.predict import predict_fit
 from fundoscope.nicking.grade_study.prediction_table import PREDICTIONS
 from fundoscope.nicking.grade_study.train import train_fit
-from fundoscope.nicking.grade_study.views import use_one_thread
+from fundoscope.runs.fits import carry_out_fits
+from fundoscope.runs.workers import Job, WorkEngine
 from fundoscope.studies import Progress, Study
 
 #: The arms whose fits come before those of others.
 FIRST = ("ours", "published", "baseline", "mdtnet")
 
 
-def run_fits(plan: GradePlan, progress: Progress, workers: int = 1, deadline: float = float("inf")) -> GradePlan:
+def run_fits(plan: GradePlan, progress: Progress, engine: WorkEngine, deadline: float = float("inf")) -> GradePlan:
     """Carry out the fits that are not there yet; none begins after the `deadline` (seconds of `time.monotonic`).
 
     Returns the plan without the arms' seeds that are not whole. Raises `StudyError` where none is.
     """
     missing = [fit for fit in order_fits(plan.fits) if not _is_done(fit, plan.study)]
     done = len(plan.fits) - len(missing)
-    carried_out = (
-        _in_turn(missing, plan.study, deadline) if workers < 2 else _beside(missing, plan.study, workers, deadline)
-    )
+    threads = engine.threads_each(torch.get_num_threads())
+    jobs = (Job(fit.step, fit) for fit in takewhile(lambda _: time.monotonic() < deadline, missing))
+    carried_out = carry_out_fits(engine, partial(carry_out, study=plan.study, threads=threads), jobs, threads)
     for line in progress.follow(carried_out, len(plan.fits), "training and predicting", done):
         progress.say(line)
     left = [fit for fit in plan.fits if not _is_done(fit, plan.study)]
@@ -53,8 +56,9 @@ def order_fits(fits: list[PlannedFit]) -> list[PlannedFit]:
     return sorted(fits, key=lambda fit: (fit.seed, FIRST.index(fit.arm.name) if fit.arm.name in FIRST else len(FIRST)))
 
 
-def carry_out(fit: PlannedFit, study: Study) -> str:
-    """Train a fit and let it predict; returns a line about it."""
+def carry_out(fit: PlannedFit, study: Study, threads: int = 0) -> str:
+    """Train a fit and let it predict, on `threads` (0: as many as there are); returns a line about it."""
+    use_threads(threads)
     start = time.monotonic()
     line = f"{fit.name}: fitted" if fit.arm.network is None else train_fit(fit, study)
     predict_fit(fit, study)
@@ -63,24 +67,3 @@ def carry_out(fit: PlannedFit, study: Study) -> str:
 
 def _is_done(fit: PlannedFit, study: Study) -> bool:
     return (study.folder / fit.step / PREDICTIONS).exists()
-
-
-def _in_turn(fits: list[PlannedFit], study: Study, deadline: float) -> Iterator[str]:
-    for fit in fits:
-        if time.monotonic() >= deadline:
-            return
-        yield carry_out(fit, study)
-
-
-def _beside(fits: list[PlannedFit], study: Study, workers: int, deadline: float) -> Iterator[str]:
-    """The fits in processes beside each other, which share a GPU where there is one."""
-    queue, running = list(fits), set[Future[str]]()
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=use_one_thread) as pool:
-        while queue or running:
-            while queue and len(running) < workers and time.monotonic() < deadline:
-                running.add(pool.submit(carry_out, queue.pop(0), study))
-            if not running:
-                return
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for each in finished:
-                yield each.result()

@@ -15,6 +15,7 @@ from fundoscope.nicking.grade_study.prediction_table import OWN, TRANSFERRED
 from fundoscope.nicking.grade_study.study_arms import USUAL_GRADERS, GradeArm, build_arms
 from fundoscope.nicking.grade_study.transfer import Upstream, upstreams_free_of
 from fundoscope.nicking.recipes.grades import GradeRecipe, read_grade_recipe
+from fundoscope.runs.workers import WorkEngine
 from fundoscope.studies import Progress, Study, command, versions_of, write_json
 from fundoscope.vessels.grade_rule import GRADES
 
@@ -27,7 +28,7 @@ class GradeOptions:
 
     `table` is folded; tables of `extra` only train, those of `also` are only tested. `upstream` are folders of the
     crossing task; where there is none the maps of `bundle` are used, and nothing can be transferred. With `detection` the
-    second detection step of paper 002 is repeated on the patches as well. `workers` processes draw and train; `minutes` after
+    second detection step of paper 002 is repeated on the patches as well. `engine` carries out the fits; `minutes` after
     the beginning no further fit begins. With `export` a grader of all patches is written as a bundle.
     """
 
@@ -42,7 +43,7 @@ class GradeOptions:
     upstream: tuple[Path, ...] = ()
     bundle: str = "nicking"
     detection: bool = False
-    workers: int = 1
+    engine: WorkEngine = field(default_factory=WorkEngine)
     minutes: float | None = None
     export: bool = False
 

@@ -40,8 +40,8 @@ def run_study(options: GradeOptions, progress: Progress) -> Path:
         exportable_arms(build_arms(options.graders, options.recipe))
     deadline = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
     plan = plan_study(options, progress)
-    keep_patches(plan, progress, options.workers)
-    plan = run_fits(plan, progress, options.workers, deadline)
+    keep_patches(plan, progress, options.engine.processes)
+    plan = run_fits(plan, progress, options.engine, deadline)
     join_predictions(plan)
     calibrate(plan.study.folder / PREDICTIONS, plan.recipe.calibration)
     explain(plan)

@@ -15,6 +15,7 @@ from fundoscope.cohort import Audit, Cohort, Fold, Folds, Groups, ProblemKind, a
 from fundoscope.errors import CohortError, LeakError, StudyError, UsageError, counted
 from fundoscope.rop.recipes import USUAL_ARMS, BundleOrigin, RopRecipe, StudyArm, teachers_first
 from fundoscope.rop.study.questions import Question, answerable_questions
+from fundoscope.runs.workers import Job, WorkEngine
 from fundoscope.studies import MANIFEST, Progress, Study, command, versions_of
 
 #: Raise it with every change of the folder's layout: folders of another layout are refused.
@@ -37,7 +38,7 @@ class StudyOptions:
 
     `networks` are names of arms or of networks (`RopRecipe.arm`), the usual arms where none is given. `prevalences` are the
     shares of ill eyes for which predictive values are computed, `shuffles` the runs of the control with shuffled labels.
-    `tracker` is where losses go besides epochs.csv.
+    `tracker` is where losses go besides epochs.csv, and `engine` carries out the fits.
     """
 
     cohort: Path
@@ -52,6 +53,7 @@ class StudyOptions:
     shuffles: int = 0
     tracker: str = "csv"
     origin: BundleOrigin | None = None
+    engine: WorkEngine = field(default_factory=WorkEngine)
 
     @cached_property
     def arms(self) -> list[StudyArm]:
@@ -152,6 +154,12 @@ class StudyPlan:
     def all_tasks(self) -> list[FitTask]:
         """Every fit, seed by seed: those that are cut off are repeats."""
         return sorted([*self.tasks(), *self.camera_tasks()], key=lambda task: task.seed)
+
+    def job(self, task: FitTask) -> Job[FitTask]:
+        """The fit as a piece of work: stage 2 begins from stage 1 of the same arm, a student with its teacher."""
+        first = [replace(task, question=self.questions[0].name)] if task.question != self.questions[0].name else []
+        teacher = [task.with_arm(self.recipe.arm(task.arm.teacher))] if task.arm.teacher else []
+        return Job(task.step, task, tuple(each.step for each in (*first, *teacher)))
 
     def tasks_of(self, arm: StudyArm, question: str) -> Iterator[FitTask]:
         """Every fit of one arm for one question, seed by seed."""

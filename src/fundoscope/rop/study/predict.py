@@ -6,6 +6,7 @@ Beside them `calibration.json`: the temperature and the operating point that the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from fundoscope.imaging.renderings import RENDERINGS
 from fundoscope.learning import Squares
+from fundoscope.learning.trainer import use_threads
 from fundoscope.networks import Classifier
 from fundoscope.rop.recipes import STUDENT, TEACHER
 from fundoscope.rop.study.calibrate import (
@@ -28,14 +30,33 @@ from fundoscope.rop.study.data import SCREENED, VARIANTS, StudyData
 from fundoscope.rop.study.networks import labelled_squares, load_fitted_network, predict_rows
 from fundoscope.rop.study.plan import FitTask, StudyPlan
 from fundoscope.rop.study.questions import ROP
+from fundoscope.runs.fits import carry_out_fits
+from fundoscope.runs.workers import Job
 from fundoscope.studies import Progress
 
 
 def predict_all(plan: StudyPlan, data: StudyData, progress: Progress) -> None:
     """Write the predictions and the calibration of every fit that has none."""
     waiting = [task for task in plan.all_tasks() if not (plan.study.result(task.step) / CALIBRATION).exists()]
-    for task in progress.follow(waiting, len(waiting), "predicting"):
-        question, folder = plan.question(task.question), plan.study.result(task.step)
+    engine, jobs = plan.options.engine, (Job(task.step, task) for task in waiting)
+    work = PredictWork(plan, data, engine.threads_each(torch.get_num_threads()))
+    for _ in progress.follow(carry_out_fits(engine, work, jobs, work.threads), len(waiting), "predicting"):
+        pass
+
+
+@dataclass(frozen=True)
+class PredictWork:
+    """Predicts and calibrates by one fit of a study after the other, on `threads` (0: as many as there are)."""
+
+    plan: StudyPlan
+    data: StudyData
+    threads: int = 0
+
+    def __call__(self, task: FitTask) -> str:
+        """Write the predictions of a fit, then its calibration; returns the fit's step."""
+        use_threads(self.threads)
+        plan, data, question = self.plan, self.data, self.plan.question(task.question)
+        folder = plan.study.result(task.step)
         model = load_fitted_network(task, plan.recipe, plan.study).to(memory_format=torch.channels_last)
         plain = labelled_squares(data, question, SCREENED)
         squares = {VARIANTS[0]: plain} | {
@@ -49,6 +70,7 @@ def predict_all(plan: StudyPlan, data: StudyData, progress: Progress) -> None:
         target = plan.recipe.decision.target_sensitivity
         variants = [variant for variant in deciding_variants(plan.recipe) if variant in squares]
         calibrate_fold(predictions, question, target, variants).write(folder / CALIBRATION)
+        return task.step
 
 
 def variants_of(task: FitTask, data: StudyData) -> tuple[str, ...]:

@@ -99,7 +99,12 @@ def simulated_eyes(
     if not study.done(step):
         with study.step(step) as folder:
             _draw(folder, recipe, numbers.model_copy(update={"seed": numbers.seed + seed}), progress, measure_vessels)
-    folder = study.result(step)
+    return read_simulated_eyes(recipe, study, name)
+
+
+def read_simulated_eyes(recipe: RopRecipe, study: Study, name: str = "eyes") -> SimulatedEyes:
+    """The eyes that `simulated_eyes` drew; `StudyError` where it did not."""
+    folder = study.result(f"pretraining/{name}")
     pixels = np.load(folder / "squares.npy", mmap_mode="r")
     known = dict(np.load(folder / "known.npz"))
     return SimulatedEyes(Squares(pixels, known.pop("labels"), recipe.standard), **known)  # type: ignore[arg-type]

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import csv
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.torch import load_file, save_file
 
-from fundoscope.learning import DistillationPlan, Squares, distil, fit
+from fundoscope.learning import DistillationPlan, distil, fit
+from fundoscope.learning.trainer import use_threads
 from fundoscope.networks import Classifier
 from fundoscope.networks.cost import measure_cost
 from fundoscope.rop.recipes import RopRecipe, StudyArm
@@ -28,9 +31,10 @@ from fundoscope.rop.study.networks import (
     load_fitted_network,
 )
 from fundoscope.rop.study.plan import FitTask, StudyPlan
-from fundoscope.rop.study.pretraining import pretrained_weights, simulated_eyes
+from fundoscope.rop.study.pretraining import pretrained_weights, read_simulated_eyes, simulated_eyes
 from fundoscope.rop.study.questions import ROP, TREATMENT
 from fundoscope.rop.study.results import NETWORKS
+from fundoscope.runs.fits import carry_out_fits
 from fundoscope.studies import Progress, Study, write_json
 
 
@@ -43,37 +47,53 @@ def train_all(plan: StudyPlan, data: StudyData, progress: Progress) -> None:
         f"fits: {len(tasks)}, {len(tasks) - len(waiting)} of them done"
     )
     write_costs(plan)
-    simulated = None
     if any(arm.extended for arm in plan.arms) and plan.recipe.pretraining is not None:
-        simulated = simulated_eyes(plan.recipe, plan.study, progress).first(plan.recipe.distillation.simulated)
-    for task in progress.follow(waiting, len(waiting), "fitting"):
-        start = time.perf_counter()
+        simulated_eyes(plan.recipe, plan.study, progress)  # drawn before the fits that read them
+    engine = plan.options.engine
+    work = FitWork(plan, data, engine.threads_each(torch.get_num_threads()))
+    lines = carry_out_fits(engine, work, map(plan.job, waiting), work.threads)
+    for line in progress.follow(lines, len(waiting), "fitting"):
+        progress.say(line)
+
+
+@dataclass(frozen=True)
+class FitWork:
+    """Fits one network of a study after the other, on `threads` (0: as many as there are); travels to a worker as it is, since
+    the squares lie on the disk.
+    """
+
+    plan: StudyPlan
+    data: StudyData
+    threads: int = 0
+
+    def __call__(self, task: FitTask) -> str:
+        """Carry out a fit, or go on with it; returns a line about it."""
+        use_threads(self.threads)
+        plan, start = self.plan, time.perf_counter()
         with plan.study.step(task.step) as folder:
             model = initial_network(task, plan.recipe, plan.study)
             frozen = model.describe_frozen()
-            save_weights(_fit(model, task, plan, data, simulated, folder), folder)
+            save_weights(self._fit(model, task, folder), folder)
             seconds = time.perf_counter() - start
             write_json(folder / "fit.json", {"seconds": round(seconds, 1), "seed": task.seed, "frozen": frozen})
-        progress.say(f"{task.step}: {seconds:.1f} s")
+        return f"{task.step}: {seconds:.1f} s"
 
-
-def _fit(
-    model: Classifier, task: FitTask, plan: StudyPlan, data: StudyData, simulated: Squares | None, folder: Path
-) -> Classifier:
-    question = plan.question(task.question)
-    squares = labelled_squares(data, question)
-    train, inner = question.select_known(task.fold.train), question.select_known(task.fold.inner)
-    options = arm_options(plan.recipe, task.arm, plan.options.tracker)
-    if not task.arm.teacher:
-        return fit(model, squares, train, inner, options, folder, task.seed)
-    if task.arm.extended and simulated is not None:
-        first = len(squares.labels)
-        squares = squares.joined(simulated)
-        train = np.concatenate([train, np.arange(first, len(squares.labels))])
-    teacher = load_fitted_network(task.with_arm(plan.recipe.arm(task.arm.teacher)), plan.recipe, plan.study)
-    cache = plan.folder / "teacher_logits" / task.question / f"seed-{task.seed}" / f"fold-{task.fold.number}"
-    teaching = DistillationPlan(teacher, squares, train, inner, cache)
-    return distil(model, teaching, distillation_options(plan.recipe), options, folder, task.seed)
+    def _fit(self, model: Classifier, task: FitTask, folder: Path) -> Classifier:
+        plan, question = self.plan, self.plan.question(task.question)
+        squares = labelled_squares(self.data, question)
+        train, inner = question.select_known(task.fold.train), question.select_known(task.fold.inner)
+        options = arm_options(plan.recipe, task.arm, plan.options.tracker)
+        if not task.arm.teacher:
+            return fit(model, squares, train, inner, options, folder, task.seed)
+        if task.arm.extended and plan.recipe.pretraining is not None:
+            first = len(squares.labels)
+            eyes = read_simulated_eyes(plan.recipe, plan.study)
+            squares = squares.joined(eyes.first(plan.recipe.distillation.simulated))
+            train = np.concatenate([train, np.arange(first, len(squares.labels))])
+        teacher = load_fitted_network(task.with_arm(plan.recipe.arm(task.arm.teacher)), plan.recipe, plan.study)
+        cache = plan.folder / "teacher_logits" / task.question / f"seed-{task.seed}" / f"fold-{task.fold.number}"
+        teaching = DistillationPlan(teacher, squares, train, inner, cache)
+        return distil(model, teaching, distillation_options(plan.recipe), options, folder, task.seed)
 
 
 def initial_network(task: FitTask, recipe: RopRecipe, study: Study) -> Classifier:
