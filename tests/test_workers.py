@@ -9,7 +9,7 @@ import pytest
 
 from fundoscope.errors import CohortError, StudyError, UsageError
 from fundoscope.runs.fits import carry_out_fits
-from fundoscope.runs.workers import Job, WorkEngine
+from fundoscope.runs.workers import WorkItem, WorkEngine
 
 
 def note(folder, task):
@@ -30,7 +30,7 @@ def carry_out(engine, folder, *jobs):
     return {
         job.key: result
         for job, result in engine.carry_out(
-            partial(note, folder), [Job(name, (name, wish), after) for name, wish, after in jobs]
+            partial(note, folder), [WorkItem(name, (name, wish), after) for name, wish, after in jobs]
         )
     }
 
@@ -46,12 +46,12 @@ def test_a_job_begins_after_what_it_builds_on_and_a_killed_worker_costs_nothing(
 
 
 def test_what_a_fit_raises_is_raised_and_one_that_kills_its_worker_is_named(tmp_path):
-    jobs = [Job("a", ("a", "raise")), Job("b", ("b", ""))]
+    jobs = [WorkItem("a", ("a", "raise")), WorkItem("b", ("b", ""))]
     for engine in (WorkEngine(), WorkEngine(workers=2)):  # in this process, and beside it
         with pytest.raises(CohortError, match="cannot be"):
             list(carry_out_fits(engine, partial(note, tmp_path), jobs, 1))
     with pytest.raises(StudyError, match=r"fits/b.* --workers; the same command goes on"):
-        list(carry_out_fits(WorkEngine(workers=2), partial(note, tmp_path), [Job("fits/b", ("b", "die"))], 1))
+        list(carry_out_fits(WorkEngine(workers=2), partial(note, tmp_path), [WorkItem("fits/b", ("b", "die"))], 1))
 
 
 def test_a_study_shares_its_threads_among_its_workers():

@@ -11,7 +11,7 @@ from functools import partial
 
 from fundoscope.findings import GradedPhotograph
 from fundoscope.runs.archive import ArchiveCounts, ArchivePart, PartWriter, grade_path
-from fundoscope.runs.workers import Job, WorkEngine
+from fundoscope.runs.workers import WorkItem, WorkEngine
 
 _ENDED = "the program was ended by it. Report this photograph to its makers."
 
@@ -21,15 +21,15 @@ def write_parts(engine: WorkEngine, writer: PartWriter, parts: Iterable[ArchiveP
 
     With Ray the archive's folder, and files that are named without an address, must be seen by every machine.
     """
-    for job, counts in engine.carry_out(writer.write, (Job(part.name, part) for part in parts)):
-        yield counts or writer.write_graded(job.task, _grade_each_alone(writer, job.task))
+    for item, counts in engine.carry_out(writer.write, (WorkItem(part.name, part) for part in parts)):
+        yield counts or writer.write_graded(item.task, _grade_each_alone(writer, item.task))
 
 
 def _grade_each_alone(writer: PartWriter, part: ArchivePart) -> Iterator[GradedPhotograph]:
     """Each photograph, in its order, in a process that may die of it."""
-    jobs = (Job(str(number), path) for number, path in enumerate(part.paths))
-    for job, graded in WorkEngine(workers=1).carry_out(partial(_grade, writer), jobs):
-        yield graded or writer.grader.failed(job.task, _ENDED)
+    items = (WorkItem(str(number), path) for number, path in enumerate(part.paths))
+    for item, graded in WorkEngine(workers=1).carry_out(partial(_grade, writer), items):
+        yield graded or writer.grader.failed(item.task, _ENDED)
 
 
 def _grade(writer: PartWriter, path: str) -> GradedPhotograph:

@@ -11,24 +11,24 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from fundoscope.errors import StudyError
-from fundoscope.runs.workers import TRIES, Job, WorkEngine
+from fundoscope.runs.workers import TRIES, WorkItem, WorkEngine
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def carry_out_fits(engine: WorkEngine, work: Callable[[T], R], jobs: Iterable[Job[T]], threads: int) -> Iterator[R]:
-    """What `work` gives for each job, as it is done; beside each other where the engine says so, on `threads` processors each.
+def carry_out_fits(engine: WorkEngine, work: Callable[[T], R], items: Iterable[WorkItem[T]], threads: int) -> Iterator[R]:
+    """What `work` gives for each item, as it is done; beside each other where the engine says so, on `threads` processors each.
 
     Raises `StudyError` for a fit over which workers were lost again and again.
     """
     if engine.here:
-        yield from (work(job.task) for job in jobs)
+        yield from (work(item.task) for item in items)
         return
-    for job, result in engine.carry_out(work, jobs, max(1, threads)):
+    for item, result in engine.carry_out(work, items, max(1, threads)):
         if result is None:
             raise StudyError(
-                f"{job.key}: its worker was ended {TRIES} times, perhaps for want of memory. Give fewer --workers; the same "
+                f"{item.key}: its worker was ended {TRIES} times, perhaps for want of memory. Give fewer --workers; the same "
                 "command goes on."
             )
         yield result

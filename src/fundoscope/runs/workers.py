@@ -24,7 +24,7 @@ from fundoscope.errors import UsageError, nearest, need
 from fundoscope.processors import count_processors
 
 ENGINES = ("local", "ray")
-#: How often workers may be lost over a job before it comes back without a result.
+#: How often workers may be lost over an item before it comes back without a result.
 TRIES = 2
 
 T = TypeVar("T")
@@ -34,8 +34,8 @@ _STORE = 256 * 2**20  # bytes of Ray's memory on this machine: descriptions of w
 
 
 @dataclass(frozen=True, slots=True)
-class Job(Generic[T]):
-    """A task for one worker, under a `key`; it begins when the jobs of the keys `after`, which come before it, are done."""
+class WorkItem(Generic[T]):
+    """A task for one worker, under a `key`; it begins when the items of the keys `after`, which come before it, are done."""
 
     key: str
     task: T
@@ -80,45 +80,45 @@ class WorkEngine:
         return 0 if self.here else self.threads or max(1, here // max(1, self.workers))
 
     def carry_out(
-        self, work: Callable[[T], R], jobs: Iterable[Job[T]], processors: int = 1
-    ) -> Iterator[tuple[Job[T], R | None]]:
-        """`work` of each job's task, on `processors` each; gives each job and its result as it is done, None where workers
-        were lost over it `TRIES` times. `work` is sent to a worker once; jobs are drawn when a worker is free. What `work` raises
+        self, work: Callable[[T], R], items: Iterable[WorkItem[T]], processors: int = 1
+    ) -> Iterator[tuple[WorkItem[T], R | None]]:
+        """`work` of each item's task, on `processors` each; gives each item and its result as it is done, None where workers
+        were lost over it `TRIES` times. `work` is sent to a worker once; items are drawn when a worker is free. What `work` raises
         is raised here.
         """
         start = self._start_ray if self.name == "ray" else self._start_processes
-        source, held = iter(jobs), list[Job[T]]()
-        pending, lost, running = set[str](), Counter[str](), dict[Future[R], Job[T]]()
+        source, held = iter(items), list[WorkItem[T]]()
+        pending, lost, running = set[str](), Counter[str](), dict[Future[R], WorkItem[T]]()
 
-        def draw() -> Job[T] | None:
-            for job in held:
-                if pending.isdisjoint(job.after):
-                    held.remove(job)
-                    return job
-            for job in source:
-                pending.add(job.key)
-                if pending.isdisjoint(job.after):
-                    return job
-                held.append(job)
+        def draw() -> WorkItem[T] | None:
+            for item in held:
+                if pending.isdisjoint(item.after):
+                    held.remove(item)
+                    return item
+            for item in source:
+                pending.add(item.key)
+                if pending.isdisjoint(item.after):
+                    return item
+                held.append(item)
             return None
 
         with start(work, processors) as pool:
             while True:
-                while len(running) < pool.workers and (job := draw()) is not None:
-                    running[pool.submit(job.task)] = job
+                while len(running) < pool.workers and (item := draw()) is not None:
+                    running[pool.submit(item.task)] = item
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    job, result = running.pop(future), None
+                    item, result = running.pop(future), None
                     try:
                         result = pool.result(future)
                     except _WorkerLostError:
-                        lost[job.key] += 1
-                        if lost[job.key] < TRIES:
-                            held.insert(0, job)
+                        lost[item.key] += 1
+                        if lost[item.key] < TRIES:
+                            held.insert(0, item)
                             continue
-                    pending.discard(job.key)
-                    yield job, result
+                    pending.discard(item.key)
+                    yield item, result
 
     @contextmanager
     def _start_processes(self, work: Callable[[Any], Any], _: int) -> Generator[_Processes]:

@@ -20,7 +20,7 @@ from fundoscope.nicking.grade_study.predict import predict_fit
 from fundoscope.nicking.grade_study.prediction_table import PREDICTIONS
 from fundoscope.nicking.grade_study.train import train_fit
 from fundoscope.runs.fits import carry_out_fits
-from fundoscope.runs.workers import Job, WorkEngine
+from fundoscope.runs.workers import WorkItem, WorkEngine
 from fundoscope.studies import Progress, Study
 
 #: The arms whose fits come before those of others.
@@ -35,8 +35,8 @@ def run_fits(plan: GradePlan, progress: Progress, engine: WorkEngine, deadline: 
     missing = [fit for fit in order_fits(plan.fits) if not _is_done(fit, plan.study)]
     done = len(plan.fits) - len(missing)
     threads = engine.threads_each(torch.get_num_threads())
-    jobs = (Job(fit.step, fit) for fit in takewhile(lambda _: time.monotonic() < deadline, missing))
-    carried_out = carry_out_fits(engine, partial(carry_out, study=plan.study, threads=threads), jobs, threads)
+    items = (WorkItem(fit.step, fit) for fit in takewhile(lambda _: time.monotonic() < deadline, missing))
+    carried_out = carry_out_fits(engine, partial(carry_out, study=plan.study, threads=threads), items, threads)
     for line in progress.follow(carried_out, len(plan.fits), "training and predicting", done):
         progress.say(line)
     left = [fit for fit in plan.fits if not _is_done(fit, plan.study)]

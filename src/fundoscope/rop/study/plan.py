@@ -15,7 +15,7 @@ from fundoscope.cohort import Audit, Cohort, Fold, Folds, Groups, ProblemKind, a
 from fundoscope.errors import CohortError, LeakError, StudyError, UsageError, counted
 from fundoscope.rop.recipes import USUAL_ARMS, BundleOrigin, RopRecipe, StudyArm, teachers_first
 from fundoscope.rop.study.questions import Question, answerable_questions
-from fundoscope.runs.workers import Job, WorkEngine
+from fundoscope.runs.workers import WorkItem, WorkEngine
 from fundoscope.studies import MANIFEST, Progress, Study, command, versions_of
 
 #: Raise it with every change of the folder's layout: folders of another layout are refused.
@@ -155,11 +155,11 @@ class StudyPlan:
         """Every fit, seed by seed: those that are cut off are repeats."""
         return sorted([*self.tasks(), *self.camera_tasks()], key=lambda task: task.seed)
 
-    def job(self, task: FitTask) -> Job[FitTask]:
+    def work_item(self, task: FitTask) -> WorkItem[FitTask]:
         """The fit as a piece of work: stage 2 begins from stage 1 of the same arm, a student with its teacher."""
         first = [replace(task, question=self.questions[0].name)] if task.question != self.questions[0].name else []
         teacher = [task.with_arm(self.recipe.arm(task.arm.teacher))] if task.arm.teacher else []
-        return Job(task.step, task, tuple(each.step for each in (*first, *teacher)))
+        return WorkItem(task.step, task, tuple(each.step for each in (*first, *teacher)))
 
     def tasks_of(self, arm: StudyArm, question: str) -> Iterator[FitTask]:
         """Every fit of one arm for one question, seed by seed."""

@@ -31,16 +31,16 @@ from fundoscope.rop.study.networks import labelled_squares, load_fitted_network,
 from fundoscope.rop.study.plan import FitTask, StudyPlan
 from fundoscope.rop.study.questions import ROP
 from fundoscope.runs.fits import carry_out_fits
-from fundoscope.runs.workers import Job
+from fundoscope.runs.workers import WorkItem
 from fundoscope.studies import Progress
 
 
 def predict_all(plan: StudyPlan, data: StudyData, progress: Progress) -> None:
     """Write the predictions and the calibration of every fit that has none."""
     waiting = [task for task in plan.all_tasks() if not (plan.study.result(task.step) / CALIBRATION).exists()]
-    engine, jobs = plan.options.engine, (Job(task.step, task) for task in waiting)
+    engine, items = plan.options.engine, (WorkItem(task.step, task) for task in waiting)
     work = PredictWork(plan, data, engine.threads_each(torch.get_num_threads()))
-    for _ in progress.follow(carry_out_fits(engine, work, jobs, work.threads), len(waiting), "predicting"):
+    for _ in progress.follow(carry_out_fits(engine, work, items, work.threads), len(waiting), "predicting"):
         pass
 
 

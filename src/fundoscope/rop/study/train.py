@@ -51,7 +51,7 @@ def train_all(plan: StudyPlan, data: StudyData, progress: Progress) -> None:
         simulated_eyes(plan.recipe, plan.study, progress)  # drawn before the fits that read them
     engine = plan.options.engine
     work = FitWork(plan, data, engine.threads_each(torch.get_num_threads()))
-    lines = carry_out_fits(engine, work, map(plan.job, waiting), work.threads)
+    lines = carry_out_fits(engine, work, map(plan.work_item, waiting), work.threads)
     for line in progress.follow(lines, len(waiting), "fitting"):
         progress.say(line)
 
