@@ -15,6 +15,7 @@ pytest.importorskip("pyarrow", reason="the extra analysis is not installed")
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from processes import workers_at_work
 from typer.testing import CliRunner
 
 from fundoscope.cli.main import app
@@ -228,17 +229,7 @@ def test_ray_gives_the_same_rows_also_where_a_worker_is_killed(manifest, tiny_bu
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while running.poll() is None and len(list((tmp_path / "ray").glob("part-*.parquet"))) < 3:
         time.sleep(0.05)
-    killed = ray_workers_at_work(running.pid)[0]
+    killed = workers_at_work(running.pid)[0]
     os.kill(killed, signal.SIGKILL)
     assert running.wait() == 1, running.stderr.read()  # one photograph is missing
     assert without_time(rows_of(tmp_path / "ray")) == without_time(rows_of(tmp_path / "local"))
-
-
-def ray_workers_at_work(driver):
-    """Processes of Ray below this program that are carrying out a task."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
-    below = {driver}
-    for _ in range(4):  # driver, raylet, worker
-        below |= {int(pid) for pid, parent, _ in rows if int(parent) in below}
-    return [int(pid) for pid, _, text in rows if int(pid) in below and "ray::_work_in_ray" in text]

@@ -5,18 +5,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+from processes import workers_at_work
 
 from fundoscope.bundles import open_bundle
 from fundoscope.errors import CohortError, LeakError, StudyError, UsageError
 
 torch = pytest.importorskip("torch")
 pd = pytest.importorskip("pandas")
+load_file = pytest.importorskip("safetensors.torch").load_file
 
 from fundoscope.bundles.training_hashes import write_training_hashes
 from fundoscope.cli.console import Console
@@ -31,6 +34,7 @@ from fundoscope.rop.study.data import StudyData
 from fundoscope.rop.study.pages import write_report
 from fundoscope.rop.study.plan import StudyOptions, make_plan
 from fundoscope.rop.study.run import run_study
+from fundoscope.runs.workers import WorkEngine
 
 SIDE = 160
 
@@ -384,3 +388,38 @@ def test_controls_that_cannot_be_made_end_no_study_and_are_told_in_their_place(t
 def test_an_unknown_network_names_the_nearest(cohort, tmp_path):
     with pytest.raises(UsageError, match="tiny"):
         run_study(options(cohort, tmp_path / "s", networks=("tinny",)), Console(quiet=True))
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("engine", ["ray", "local"])
+def test_fits_beside_each_other_give_the_figures_of_one_process_also_where_a_worker_is_killed(
+    cohort, study, tmp_path, engine
+):
+    """`study` is one process's; here two workers share the fits, and one is killed within a fit."""
+    if engine == "ray":
+        pytest.importorskip("ray", reason="the extra cluster is not installed")
+    out, killed = tmp_path / "s", []
+
+    def kill_one():
+        while not killed:
+            time.sleep(0.02)
+            if list((out / ".work").glob("fits/*/*/*/*/epochs.csv")):
+                killed.extend(workers_at_work(os.getpid())[:1])
+                os.kill(killed[0], signal.SIGKILL)
+
+    threading.Thread(target=kill_one, daemon=True).start()
+    torch.set_num_threads(1)
+    run_study(options(cohort, out, engine=WorkEngine(engine, 2)), Console(quiet=True))
+    assert killed
+    ours, theirs = (pd.read_parquet(folder / "calibrated.parquet") for folder in (out, study))
+    for column in ours:
+        if ours[column].dtype.kind == "f":
+            np.testing.assert_allclose(ours[column], theirs[column], atol=1e-6, err_msg=column)
+        else:
+            assert ours[column].equals(theirs[column]), column
+    weights = {path.relative_to(study) for path in study.glob("fits/**/network.safetensors")}
+    assert weights == {path.relative_to(out) for path in out.glob("fits/**/network.safetensors")} and len(weights) == 6
+    for path in weights:
+        networks = [load_file(folder / path) for folder in (out, study)]
+        for name, value in networks[0].items():
+            torch.testing.assert_close(value, networks[1][name], atol=1e-6, rtol=0)

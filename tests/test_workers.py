@@ -9,7 +9,7 @@ import pytest
 
 from fundoscope.errors import CohortError, StudyError, UsageError
 from fundoscope.runs.fits import carry_out_fits
-from fundoscope.runs.workers import WorkItem, WorkEngine
+from fundoscope.runs.workers import WorkEngine, WorkItem
 
 
 def note(folder, task):

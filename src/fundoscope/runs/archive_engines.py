@@ -11,7 +11,7 @@ from functools import partial
 
 from fundoscope.findings import GradedPhotograph
 from fundoscope.runs.archive import ArchiveCounts, ArchivePart, PartWriter, grade_path
-from fundoscope.runs.workers import WorkItem, WorkEngine
+from fundoscope.runs.workers import WorkEngine, WorkItem
 
 _ENDED = "the program was ended by it. Report this photograph to its makers."
 

@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from fundoscope.errors import StudyError
-from fundoscope.runs.workers import TRIES, WorkItem, WorkEngine
+from fundoscope.runs.workers import TRIES, WorkEngine, WorkItem
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def carry_out_fits(engine: WorkEngine, work: Callable[[T], R], items: Iterable[WorkItem[T]], threads: int) -> Iterator[R]:
+def carry_out_fits(
+    engine: WorkEngine, work: Callable[[T], R], items: Iterable[WorkItem[T]], threads: int
+) -> Iterator[R]:
     """What `work` gives for each item, as it is done; beside each other where the engine says so, on `threads` processors each.
 
     Raises `StudyError` for a fit over which workers were lost again and again.

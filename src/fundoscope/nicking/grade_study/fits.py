@@ -20,7 +20,7 @@ from fundoscope.nicking.grade_study.predict import predict_fit
 from fundoscope.nicking.grade_study.prediction_table import PREDICTIONS
 from fundoscope.nicking.grade_study.train import train_fit
 from fundoscope.runs.fits import carry_out_fits
-from fundoscope.runs.workers import WorkItem, WorkEngine
+from fundoscope.runs.workers import WorkEngine, WorkItem
 from fundoscope.studies import Progress, Study
 
 #: The arms whose fits come before those of others.

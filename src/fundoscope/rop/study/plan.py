@@ -15,7 +15,7 @@ from fundoscope.cohort import Audit, Cohort, Fold, Folds, Groups, ProblemKind, a
 from fundoscope.errors import CohortError, LeakError, StudyError, UsageError, counted
 from fundoscope.rop.recipes import USUAL_ARMS, BundleOrigin, RopRecipe, StudyArm, teachers_first
 from fundoscope.rop.study.questions import Question, answerable_questions
-from fundoscope.runs.workers import WorkItem, WorkEngine
+from fundoscope.runs.workers import WorkEngine, WorkItem
 from fundoscope.studies import MANIFEST, Progress, Study, command, versions_of
 
 #: Raise it with every change of the folder's layout: folders of another layout are refused.
