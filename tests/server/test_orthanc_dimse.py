@@ -109,14 +109,17 @@ class Ward:
         """Orthanc sends what it holds under these numbers to the room; whether all were taken."""
         asked = {"Resources": numbers, "Synchronous": False}
         job = self.pacs.ask("/modalities/FUNDOSCOPE/store", "POST", json=asked)["ID"]
-        self.wait_for(lambda: self.pacs.ask(f"/jobs/{job}")["State"] in ("Success", "Failure"), 1500)
-        return self.pacs.ask(f"/jobs/{job}")["State"] == "Success"
+        self.wait_for(lambda: self.pacs.ask(f"/jobs/{job}")["State"] in ("Success", "Failure"), 3000)
+        taken = self.pacs.ask(f"/jobs/{job}")["State"] == "Success"
+        if taken:  # and in the room a moment later
+            self.wait_for(lambda: not any((self.settings.data / "received").glob("*.dcm")))
+        return taken
 
-    def wait_for(self, condition, tries=300):
+    def wait_for(self, condition, tries=600):
         for _ in range(tries):
             if found := condition():
                 return found
-            time.sleep(0.1)
+            time.sleep(0.05)
         raise TimeoutError(self.log.read_text()[-3000:])
 
 
@@ -221,23 +224,23 @@ def test_a_worklist_file_becomes_an_exam_to_which_its_photographs_go(ward):
 def test_killed_again_and_again_every_photograph_is_there_once(ward):
     with ThreadPoolExecutor(2) as pool:
         numbers = [
-            each["ID"] for each in pool.map(ward.pacs.put, [photograph(n, InstanceNumber=n + 1) for n in range(60)])
+            each["ID"] for each in pool.map(ward.pacs.put, [photograph(n, InstanceNumber=n + 1) for n in range(120)])
         ]
-        for after in (10, 30, 45):
+        for after in (10, 40, 70):
             ward.start()
             sending = pool.submit(ward.send, numbers)
             ward.wait_for(lambda: len(ward.rows(ExamPhotograph)) >= after)  # noqa: B023 - done before the next round
             ward.kill()
             assert not sending.result(120)
-        assert 45 <= len(ward.rows(ExamPhotograph)) < 60
+        assert 70 <= len(ward.rows(ExamPhotograph)) < 120
         ward.start()
         assert ward.send(numbers)
     photographs = ward.rows(ExamPhotograph)
-    assert sorted(row.sop_instance for row in photographs) == sorted(f"2.25.7{n}" for n in range(60))
-    assert len(ward.rows(Job)) == 60 and len(ward.rows(Exam)) == 1
+    assert sorted(row.sop_instance for row in photographs) == sorted(f"2.25.7{n}" for n in range(120))
+    assert len(ward.rows(Job)) == 120 and len(ward.rows(Exam)) == 1
     files = [judging.photograph_file(ward.settings, row.digest) for row in photographs]
     assert all(
         file.read_bytes()[:132] == b"\0" * 128 + b"DICM" and file.stat().st_size == row.file_bytes
         for file, row in zip(files, photographs, strict=True)
     )
-    assert len({os.fspath(file) for file in files}) == 60
+    assert len({os.fspath(file) for file in files}) == 120
