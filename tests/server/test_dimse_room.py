@@ -14,7 +14,7 @@ import dicom_files
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.transport import ThreadedAssociationServer
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 from fundoscope.errors import UsageError
@@ -191,6 +191,24 @@ def test_what_a_killed_station_has_answered_for_is_taken_at_the_next_start_once(
     assert not list(spooled(room)) and len(rows(room, Job)) == 2
     lines = [each for each in rows(room, AuditEntry) if each.action == "photographs.add"]
     assert {line.address for line in lines} == {"fe80::1"}
+
+
+def test_a_queue_that_is_full_after_all_takes_as_many_as_it_has_room_for_and_the_rest_later(room, site, monkeypatch):
+    monkeypatch.setattr(keeper, "_RETRY_SECONDS", 0.02)
+    with monkeypatch.context() as patch:
+        patch.setattr(RoomKeeper, "_require_place", lambda _: None)
+        first = RoomKeeper(room)
+        for number in range(7):
+            first(received(number + 10))
+        first._spool.release()
+    with RoomKeeper(room) as second:
+        while len(rows(room, ExamPhotograph)) < 5:
+            second.settle(0.1)
+        assert not second.settle(0.2) and len(rows(room, ExamPhotograph)) == 5
+        with room.database.transaction() as session:
+            session.execute(update(Job).values(state="done"))
+        assert second.settle()
+    assert [each.sop_instance for each in rows(room, ExamPhotograph)] == [f"2.25.{number + 10}" for number in range(7)]
 
 
 def test_what_is_refused_after_its_answer_is_kept_and_shown_and_can_be_taken_again(room, site, sign_in, monkeypatch):

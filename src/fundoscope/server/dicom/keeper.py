@@ -146,8 +146,11 @@ class RoomKeeper:
 
     def _take_all(self) -> None:
         while some := self._spool.next_ones():
+            most = len(some)
             while some and not self._stopped.is_set():
-                some = self._take(some)
+                left = self._take(some[:most])
+                some = [*left, *some[most:]]
+                most = 1 if left else len(some)  # where the queue is nearly full, one may have room
 
     def _take(self, some: Sequence[SpooledPhotograph]) -> Sequence[SpooledPhotograph]:
         """Take photographs of one sender into the room; gives those that are to be tried again."""
