@@ -41,6 +41,10 @@ _MAX_SLANT = 1.4  # steps along the vessel for one step across it that a slanted
 _MIN_WEIGHT = 0.02  # weight below which a sample counts as unknown
 _WIDTHS = np.exp(np.linspace(np.log(0.3), np.log(2.2), 41))  # of the templates, in rough widths
 _POSITIONS = np.linspace(-0.5, 0.5, 13)  # of the templates, in rough widths
+#: Samples lie 3/60 rough widths apart and positions 5/60: so few distances there are of one from the other, in sixtieths
+#: (samples, positions), and in rough widths.
+_STEPS_AWAY = np.abs(3 * np.arange(-35, 36)[:, None] - 5 * np.arange(-6, 7))
+_DISTANCES = np.arange(_STEPS_AWAY.max() + 1) / 60
 _BLUR_STEPS = 20  # templates are kept for blurs 5 % apart
 _BLURS = 0.35 * 1.35 ** np.arange(12)  # pixels, tried when the photograph's blur is fitted
 _BLUR_VESSELS = 120  # widest vessels that the blur is fitted on: enough that those beside the disc do not decide
@@ -181,7 +185,9 @@ def _fitted_blurs(plane: NDArray[np.float32], centreline: Centreline) -> Floats:
     """The blur in pixels with which the column fits best, for every few cross-sections of one vessel."""
     rough = 2 * float(np.median(centreline.radius))
     grey = sample_cross_sections(plane, centreline, rough, rough).grey[::_BLUR_STRIDE]
-    residual = np.stack([_fit_columns(grey, blur / rough)[3] for blur in _BLURS])
+    grey, energy = _centred(grey)
+    residual = np.stack([energy - _gains(grey, blur / rough)[0].max(axis=1) for blur in _BLURS])
+    residual = residual.clip(0) / _SAMPLES
     logs, k, each = np.log(_BLURS), residual.argmin(axis=0).clip(1, len(residual) - 2), np.arange(residual.shape[1])
     low, mid, high = (residual[k + d, each] for d in (-1, 0, 1))
     curvature = low - 2 * mid + high  # of the parabola through the best blur and its two neighbours
@@ -273,20 +279,35 @@ def _fit_columns(grey: Floats, blur: float) -> tuple[Floats, Floats, Floats, Flo
     """Width and position (in rough widths), depth (grey levels) and mean squared residual of the column that fits each
     cross-section (n, samples) best, (n,) each; `blur` is in rough widths.
     """
-    background, column, reflex, length = _templates(round(float(np.log(blur)) * _BLUR_STEPS))
-    grey = (grey - grey.mean(axis=1, keepdims=True)).astype(np.float32)  # half the time of float64
-    energy = (grey**2).sum(1) - ((grey @ background) ** 2).sum(1)
-    dark = np.maximum(-(grey @ column), 0)
-    gain = dark * dark
-    first_lit = len(length) - reflex.shape[1]  # the narrower templates have no reflex
-    bright = np.maximum(grey @ reflex, 0)
-    gain[:, first_lit:] += bright * bright * (dark[:, first_lit:] > 0)
+    grey, energy = _centred(grey)
+    gain, dark, length = _gains(grey, blur)
     best, row = gain.argmax(1), np.arange(len(gain))
     shape = (len(_WIDTHS), len(_POSITIONS))
     width = _parabola_top(gain, best, shape, np.log(_WIDTHS), axis=0)
     position = _parabola_top(gain, best, shape, _POSITIONS, axis=1)
     residual = (energy - gain[row, best]).clip(0) / _SAMPLES
     return np.exp(width), position, dark[row, best] / length[best], residual
+
+
+def _centred(grey: Floats) -> tuple[NDArray[np.float32], Floats]:
+    """Cross-sections (n, samples) less their means, in float32, which takes half the time; and what of their squares no
+    sloping background explains, (n,).
+    """
+    grey = (grey - grey.mean(axis=1, keepdims=True)).astype(np.float32)
+    return grey, (grey**2).sum(1) - ((grey @ _background()) ** 2).sum(1)
+
+
+def _gains(grey: NDArray[np.float32], blur: float) -> tuple[Floats, Floats, Floats]:
+    """What each template explains of the squares of centred cross-sections, and its depth there, (n, templates) both; and
+    its length (templates,). `blur` is in rough widths.
+    """
+    column, reflex, length = _templates(round(float(np.log(blur)) * _BLUR_STEPS))
+    dark = np.maximum(-(grey @ column), 0)
+    gain = dark * dark
+    first_lit = len(length) - reflex.shape[1]  # the narrower templates have no reflex
+    bright = np.maximum(grey @ reflex, 0)
+    gain[:, first_lit:] += bright * bright * (dark[:, first_lit:] > 0)
+    return gain, dark, length
 
 
 def _parabola_top(gain: Floats, best: NDArray[np.int64], shape: tuple[int, int], values: Floats, axis: int) -> Floats:
@@ -307,25 +328,28 @@ def _parabola_top(gain: Floats, best: NDArray[np.int64], shape: tuple[int, int],
     return values[inner] + shift * (values[1] - values[0])
 
 
+@lru_cache(maxsize=1)
+def _background() -> Floats:
+    """The orthonormal background, constant and slope, (samples, 2)."""
+    background, _ = np.linalg.qr(np.column_stack([np.ones_like(OFFSETS), OFFSETS]))
+    return background
+
+
 @lru_cache(maxsize=128)
-def _templates(step: int) -> tuple[Floats, Floats, Floats, Floats]:
+def _templates(step: int) -> tuple[NDArray[np.float32], NDArray[np.float32], Floats]:
     """Templates for a blur of exp(step / _BLUR_STEPS) rough widths: few enough blurs that all can be kept.
 
-    Returns the orthonormal background (samples, 2); the column of each width and position, orthogonal to it and of
-    length 1, (samples, templates); the light reflex, orthogonal to both, of the last templates only, those wide enough
-    that blur does not hide it; and the length of each column before it was made 1, (templates,).
+    Returns the column of each width and position, orthogonal to the background and of length 1, (samples, templates); the
+    light reflex, orthogonal to both, of the last templates only, those wide enough that blur does not hide it; and the
+    length of each column before it was made 1, (templates,).
     """
-    blur = float(np.exp(step / _BLUR_STEPS))
-    x = _REACH * np.linspace(-1, 1, _SAMPLES)
-    background, _ = np.linalg.qr(np.column_stack([np.ones_like(x), x]))
-    left = _POSITIONS[: len(_POSITIONS) // 2 + 1]  # of the middle, which is the last of them
-    width, position = (grid.ravel() for grid in np.meshgrid(_WIDTHS, left, indexing="ij"))
-    column = np.zeros((_SAMPLES, len(width)))
+    blur, background = float(np.exp(step / _BLUR_STEPS)), _background()
+    nested = np.zeros((len(_DISTANCES), len(_WIDTHS)))
     for share, part in COLUMN:
-        column += share * _blurred_box(x, position, part * width, blur)
-    column, crest = (_mirrored(half) for half in (column, _blurred_box(x, position, _REFLEX_WIDTH * width, blur)))
-    width = np.repeat(_WIDTHS, len(_POSITIONS))
-    has_reflex = blur < _REFLEX_BLUR * width
+        nested += share * _blurred_box(_DISTANCES, 0.0, part * _WIDTHS, blur)
+    crests = _blurred_box(_DISTANCES, 0.0, _REFLEX_WIDTH * _WIDTHS, blur)
+    column, crest = (_at_positions(each) for each in (nested, crests))
+    has_reflex = np.repeat(blur < _REFLEX_BLUR * _WIDTHS, len(_POSITIONS))
     column -= np.where(has_reflex, 0.0, _REFLEX_DEPTH) * crest
     column -= background @ (background.T @ column)
     length = np.linalg.norm(column, axis=0)
@@ -334,16 +358,15 @@ def _templates(step: int) -> tuple[Floats, Floats, Floats, Floats]:
     reflex -= background @ (background.T @ reflex)
     reflex -= beneath * (beneath * reflex).sum(0)
     reflex /= np.maximum(np.linalg.norm(reflex, axis=0), 1e-9)
-    return background, column.astype(np.float32), reflex.astype(np.float32), length
+    return column.astype(np.float32), reflex.astype(np.float32), length
 
 
-def _mirrored(left: Floats) -> Floats:
-    """The templates at all positions, (samples, templates), of those left of the middle: the others are their mirror images."""
-    each = left.reshape(_SAMPLES, len(_WIDTHS), -1)
-    return np.concatenate([each, each[::-1, :, -2::-1]], axis=2).reshape(_SAMPLES, -1)
+def _at_positions(profiles: Floats) -> Floats:
+    """The templates at all positions, (samples, templates), of profiles by distance from the middle, (distances, widths)."""
+    return profiles[_STEPS_AWAY].transpose(0, 2, 1).reshape(_SAMPLES, -1)
 
 
-def _blurred_box(x: Floats, position: Floats, width: Floats, blur: float) -> Floats:
+def _blurred_box(x: Floats, position: Floats | float, width: Floats, blur: float) -> Floats:
     """Boxes of depth 1 seen through a Gaussian of standard deviation `blur`, (samples, templates)."""
     from_centre = x[:, None] - position
     return ndtr((from_centre + width / 2) / blur) - ndtr((from_centre - width / 2) / blur)

@@ -9,7 +9,6 @@ from itertools import combinations
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from fundoscope.imaging import Pixels
 from fundoscope.vessels import draw
@@ -21,6 +20,7 @@ from fundoscope.vessels.graph import (
     arc_length,
     branches_at,
     extend_branch,
+    nearest_points,
     smooth_path,
     vessel_graph,
 )
@@ -31,6 +31,7 @@ _MIN_ANGLE = np.radians(22)  # vessels that meet at less run side by side and on
 _LINK = 1.5  # vessel widths over the sine of the angle: two branch points nearer than that may be one crossing
 _WIDEST = 8.0  # pixels: radius of the widest vessel at the map's scale
 _DIRECTION_PIXELS = 12.0  # over which the direction beside a crossing is taken
+_MEETING = 1.5  # pixels within which an artery and a vein meet
 _SAME_PLACE = 6.0  # pixels: crossings nearer than that are one
 _BESIDE, _BEHIND = 1.25, 0.5  # vessel widths by which the other vessel's skeleton may draw a vessel off its line
 _MOVED = 3.0  # pixels by which straight lines may correct the place that the skeletons give
@@ -153,7 +154,7 @@ def crossing_of(first: Centreline, second: Centreline, link: float) -> MeasuredC
     `link` is the distance in pixels between the two branch points that the skeleton made of the crossing, 0 for one.
     """
     near_first, near_second = (_indices_near_crossing(line, link / 2 + _DIRECTION_PIXELS) for line in (first, second))
-    distance, nearest = KDTree(second.points[near_second]).query(first.points[near_first])
+    distance, nearest = nearest_points(first.points[near_first], second.points[near_second])
     k = int(np.argmin(distance))
     i, j = near_first.start + k, near_second.start + int(nearest[k])
     cosine = abs(_direction(first.points, i) @ _direction(second.points, j))
@@ -167,7 +168,7 @@ def crossing_of(first: Centreline, second: Centreline, link: float) -> MeasuredC
             return None
     at = _intersection(first.points, i, second.points, j)
     first, second = (
-        Centreline(line.points, line.radius, int(KDTree(line.points).query(at)[1])) for line in (first, second)
+        Centreline(line.points, line.radius, int(nearest_points(at[None], line.points)[1][0])) for line in (first, second)
     )
     return MeasuredCrossing(at, float(np.degrees(angle)), first, second)
 
@@ -271,9 +272,9 @@ def _pairs_that_may_meet(some: list[_Edge], others: list[_Edge]) -> NDArray[np.i
 
 
 def _meeting_points(p: Points, q: Points) -> Iterator[tuple[int, int]]:
-    """Indices of the nearest points of two paths at each place where they come within 1.5 pixels of each other."""
-    distance, nearest = KDTree(q).query(p, distance_upper_bound=1.5)
-    close = np.flatnonzero(np.isfinite(distance))
+    """Indices of the nearest points of two paths at each place where they come within `_MEETING` of each other."""
+    distance, nearest = nearest_points(p, q)
+    close = np.flatnonzero(distance < _MEETING)
     for run in np.split(close, np.flatnonzero(np.diff(close) > 3) + 1):
         if len(run):
             i = int(run[np.argmin(distance[run])])

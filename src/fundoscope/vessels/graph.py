@@ -66,6 +66,17 @@ def arc_length(points: Points) -> NDArray[np.float64]:
     return np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
 
 
+def nearest_points(points: Points, others: Points) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Distance of each point (n, 2) to the nearest of `others` (m, 2), and that one's index, (n,) both; the first of equal ones.
+
+    All pairs are compared, which for vessels of some hundred points is as fast as SciPy's tree, without its import.
+    """
+    down, right = (points[:, None, k] - others[:, k] for k in (0, 1))
+    squared = down * down + right * right
+    nearest = squared.argmin(axis=1)
+    return np.sqrt(squared[np.arange(len(points)), nearest]), nearest
+
+
 def vessel_graph(mask: Mask) -> nx.MultiGraph:
     """The graph of a vessel mask (rows, columns).
 
@@ -99,15 +110,19 @@ def _trace(skeleton: Mask) -> nx.MultiGraph:
     chains of pixels between them are edges.
     """
     graph = nx.MultiGraph()
-    neighbours = ndimage.convolve(skeleton.astype(np.uint8), np.ones((3, 3), np.uint8), mode="constant") - 1
-    is_joint = skeleton & (neighbours >= 3)
+    around = cv2.boxFilter(skeleton.view(np.uint8), -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    is_joint = skeleton & (np.asarray(around) > 3)
     joints, n = ndimage.label(is_joint, _EIGHT_NEIGHBOURS)
-    centres = ndimage.center_of_mass(is_joint, joints, np.arange(1, n + 1))
-    graph.add_nodes_from((k, {"at": np.array(at)}) for k, at in enumerate(centres, 1))
-    chains, _ = ndimage.label(skeleton & ~is_joint, _EIGHT_NEIGHBOURS)
-    for k, box in enumerate(ndimage.find_objects(chains), 1):
-        pixels = np.argwhere(chains[box] == k) + np.array([box[0].start, box[1].start])
-        _add_chain(graph, _ordered_chain(pixels), joints)
+    pixels = np.argwhere(is_joint)
+    own = joints[is_joint]
+    centres = np.stack([np.bincount(own, each, n + 1)[1:] for each in pixels.T], axis=1) / np.bincount(own)[1:, None]
+    graph.add_nodes_from((k, {"at": at}) for k, at in enumerate(centres, 1))
+    is_chain = skeleton & ~is_joint
+    chains, _ = ndimage.label(is_chain, _EIGHT_NEIGHBOURS)
+    own = chains[is_chain]
+    ends = np.cumsum(np.bincount(own)[1:])[:-1]
+    for chain in np.split(np.argwhere(is_chain)[np.argsort(own, kind="stable")], ends) if len(own) else ():
+        _add_chain(graph, _ordered_chain(chain), joints)
     return graph
 
 
@@ -142,8 +157,8 @@ def _joint_beside(pixel: NDArray[np.int64], joints: NDArray[np.int64], other_tha
     """Number of the joint that a pixel touches, 0 if it touches none."""
     r, c = pixel
     beside = joints[max(r - 1, 0) : r + 2, max(c - 1, 0) : c + 2]
-    found = np.unique(beside[(beside > 0) & (beside != other_than)])
-    return int(found[0]) if len(found) else 0
+    found = beside[(beside > 0) & (beside != other_than)]
+    return int(found.min()) if found.size else 0
 
 
 def _remove_spurs(graph: nx.MultiGraph) -> None:

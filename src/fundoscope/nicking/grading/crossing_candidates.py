@@ -13,11 +13,11 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from fundoscope.vessels import MeasuredCrossing, crossings_on
 from fundoscope.vessels.artery_vein import ArteryVeinMap
 from fundoscope.vessels.crossings import crossings_of_graphs
+from fundoscope.vessels.graph import nearest_points
 
 #: The features of a candidate, in this order.
 FEATURES = (
@@ -102,7 +102,7 @@ def _nearest(places: Points, others: list[Points]) -> NDArray[np.int64]:
     """For each place the index of the nearest other place within `SAME_PLACE`, -1 where there is none, (n,)."""
     if not len(others) or not len(places):
         return np.full(len(places), -1)
-    distance, index = KDTree(np.array(others)).query(places)
+    distance, index = nearest_points(places, np.array(others))
     return np.where(distance <= SAME_PLACE, index, -1)
 
 
