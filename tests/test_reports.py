@@ -17,6 +17,8 @@ from fundoscope import reports
 from fundoscope.errors import OutputError, UsageError
 from fundoscope.findings import NOTHING_SEEN, RopFinding, Status
 from fundoscope.reports import ReportedThreshold, ScreeningHeader, ScreeningReport, page, save_pictures
+from fundoscope.reports.pictures import save_jpegs
+from fundoscope.reports.screening import draw_photograph
 from fundoscope.reports.study import (
     Check,
     EstimateCell,
@@ -101,13 +103,8 @@ def screening(path: Path, findings, eyes=None, **changes) -> Page:
     with ScreeningReport(path, header(**changes)) as report:
         for number, one in enumerate(findings, 1):
             shown = one.status is not Status.FAILED
-            report.add(
-                number,
-                one,
-                PICTURE if shown else None,
-                ACTIVATION if one.status is Status.OK else None,
-                (480, 640),
-            )
+            activation = ACTIVATION if one.status is Status.OK else None
+            report.add(number, one, draw_photograph(PICTURE if shown else None, activation), (480, 640))
         if eyes:
             report.add_eyes(eyes)
     return Page(path.read_text(encoding="utf-8"))
@@ -323,11 +320,11 @@ def test_close_may_come_twice_and_may_tell_of_a_broken_run(tmp_path):
 
 def test_memory_stays_flat(tmp_path):
     with ScreeningReport(tmp_path / "report.html", header()) as report:
-        report.add(1, finding(), PICTURE, ACTIVATION)
+        report.add(1, finding(), draw_photograph(PICTURE, ACTIVATION))
         tracemalloc.start()
         held = []
         for number in range(2, 302):
-            report.add(number, finding(f"{number}.png"), PICTURE, ACTIVATION)
+            report.add(number, finding(f"{number}.png"), draw_photograph(PICTURE, ACTIVATION))
             held.append(tracemalloc.get_traced_memory()[0])
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -336,12 +333,18 @@ def test_memory_stays_flat(tmp_path):
     assert peak < 1_000_000
 
 
-def test_add_gives_back_the_overlay_it_drew(tmp_path):
+def test_pictures_drawn_beforehand_are_those_of_the_page_and_of_the_files(tmp_path):
+    drawn = draw_photograph(PICTURE, np.full((4, 4), 3.0))
+    assert list(drawn.files) == ["", "_activation"] and drawn.files[""] != drawn.files["_activation"]
+    refused = draw_photograph(PICTURE)
+    assert (refused.evidence, list(refused.files)) == ("", [""])
     with ScreeningReport(tmp_path / "report.html", header()) as report:
-        laid = report.add(1, finding(), PICTURE, np.full((4, 4), 3.0))
-        assert laid.shape == PICTURE.shape and (laid != PICTURE).any()
-        assert report.add(2, REFUSED, PICTURE) is None
+        report.add(1, finding(), drawn)
+        report.add(2, REFUSED, refused)
         assert report.counts == reports.ScreeningCounts(suspected=1, refused=1)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert (text.count(drawn.photograph), text.count(drawn.evidence)) == (2, 1)
+    assert save_jpegs(tmp_path, 1, "a", drawn.files) == save_pictures(tmp_path, 1, "a", PICTURE, PICTURE)
 
 
 def test_eyes_say_a_common_rule_once_and_leave_out_blank_columns(tmp_path):

@@ -288,6 +288,15 @@ class WarningSink(Sink, Protocol):
         ...
 
 
+@runtime_checkable
+class DrawingSink(Sink, Protocol):
+    """A sink whose pictures may be drawn before its turn comes, in another thread."""
+
+    def draw(self, graded: GradedPhotograph) -> GradedPhotograph:
+        """The same photograph with the pictures among its evidence; called once, before `add`, from any thread."""
+        ...
+
+
 class Grader(Protocol):
     """Everything that command line, runs and servers know of a grader; a third grader needs nothing else of them."""
 

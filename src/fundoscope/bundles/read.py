@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from fundoscope.bundles.card import CARDS, SCHEMA_VERSION, BaseCard, Card, Stage, seal, with_todays_names
 from fundoscope.errors import BundleError, UsageError, nearest, need
 from fundoscope.processors import share_processors
+from fundoscope.stopwatch import NETWORK, stage
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -282,7 +283,8 @@ def run_outputs(session: InferenceSession | OpenVinoSession, names: list[str], b
 
     options = onnxruntime.RunOptions()
     options.only_execute_path_to_fetches = True
-    return list(session.run(names, {"photograph": batch}, options))
+    with stage(NETWORK):
+        return list(session.run(names, {"photograph": batch}, options))
 
 
 def describe_processor() -> str:

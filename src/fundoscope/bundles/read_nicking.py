@@ -17,6 +17,7 @@ from fundoscope.bundles.card import NickingCard
 from fundoscope.bundles.read import Runtime, checked_bytes, load_on_runtime, locate, reopened, verify_task
 from fundoscope.errors import BundleError
 from fundoscope.processors import share_processors
+from fundoscope.stopwatch import NETWORK, stage
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -49,7 +50,8 @@ class NickingBundle:
         """
         rows, columns = contrast.shape[1:]
         padded = np.pad(contrast, ((0, 0), (0, -rows % STRIDE), (0, -columns % STRIDE)), mode="edge")
-        (found,) = self.session.run(["maps"], {"contrast": padded[None]})
+        with stage(NETWORK):
+            (found,) = self.session.run(["maps"], {"contrast": padded[None]})
         return np.asarray(found, np.float32)[0, :, :rows, :columns]
 
     def grade_patches(self, patches: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
@@ -60,7 +62,8 @@ class NickingBundle:
         """
         if self.graders is None:
             raise BundleError(f"{self.folder}: holds no network that grades. Give a bundle that has one to --bundle.")
-        p, attention = self.graders.run(["probabilities", "attention"], {"patches": patches})
+        with stage(NETWORK):
+            p, attention = self.graders.run(["probabilities", "attention"], {"patches": patches})
         return np.asarray(p, float), np.asarray(attention, np.float32)
 
 

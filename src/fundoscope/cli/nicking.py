@@ -17,12 +17,14 @@ from fundoscope.cli.options import (
     FitWorkers,
     Json,
     Lang,
+    Profile,
     Quiet,
     Replace,
     Report,
     RuntimeName,
     check_dicom,
     grade_photographs,
+    profile_stages,
     refuse_inputs_in_study,
     speak,
 )
@@ -50,6 +52,7 @@ def grade(
     dicom: Dicom = False,
     runtime: RuntimeName = "onnxruntime",
     replace: Replace = False,
+    profile: Profile = False,
     lang: Lang = "en",
     quiet: Quiet = False,
 ) -> None:
@@ -74,7 +77,7 @@ def grade(
     check_dicom(dicom, out)
     chosen = check_runtime(runtime)
     measuring = out is not None
-    with speak(lang):
+    with speak(lang), profile_stages(profile):
         grade_photographs(
             photos,
             out,

@@ -48,6 +48,9 @@ FitThreads = Annotated[
     typer.Option("--threads", min=0, help="Threads of each fit; 0: this machine's, in equal shares for the workers."),
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Print at the end where the time went: milliseconds a stage of a photograph.")
+]
 Lang = Annotated[
     str, typer.Option(help="Language of the page and of messages, en or zh; tables and JSON never change.")
 ]
@@ -71,6 +74,21 @@ def speak(language: str) -> Generator[None]:
         raise UsageError(f"--lang {language}: there is no such language; {nearest(language, LANGUAGES)}")
     with speaking(language):
         yield
+
+
+@contextmanager
+def profile_stages(wanted: bool) -> Generator[None]:
+    """Where it is `wanted`, print on standard error, at the end of the block, how long each stage of a photograph took."""
+    if not wanted:
+        yield
+        return
+    from fundoscope.stopwatch import measured_stages
+
+    with measured_stages() as times:
+        try:
+            yield
+        finally:
+            typer.echo(times.describe(), err=True)
 
 
 def refuse_inputs_in_study(out: Path, *inputs: str | Path | None) -> None:

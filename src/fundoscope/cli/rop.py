@@ -19,12 +19,14 @@ from fundoscope.cli.options import (
     Json,
     Lang,
     Prevalences,
+    Profile,
     Quiet,
     Replace,
     Report,
     RuntimeName,
     check_dicom,
     grade_photographs,
+    profile_stages,
     refuse_inputs_in_study,
     speak,
 )
@@ -52,6 +54,7 @@ def screen(
         str, typer.Option(help="With --vessels: the camera, retcam or neo, among whose normal photographs is compared.")
     ] = "",
     replace: Replace = False,
+    profile: Profile = False,
     lang: Lang = "en",
     quiet: Quiet = False,
 ) -> None:
@@ -83,7 +86,7 @@ def screen(
             typer.echo(f"WARNING: {doubt}", err=True)
         return grader
 
-    with speak(lang):
+    with speak(lang), profile_stages(profile):
         grade_photographs(photos, out, json, replace, quiet, bundle, open_grader)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fundoscope.imaging.field import Field, find_field, shrunk
 from fundoscope.imaging.read import Photograph, Pixels, read
 from fundoscope.imaging.sources import Source, load_source, name_of
+from fundoscope.stopwatch import stage
 
 #: Share of the circle's radius that a square shows: the rim beyond is the camera's, not the eye's.
 INSIDE_RIM = 0.985
@@ -70,7 +71,9 @@ class Prepared:
         name = name or name_of(source)
         source = load_source(source, name)  # a file may be read twice
         least = None if side is None else math.ceil(OVERSAMPLING * side)
-        prepared = cls.from_photograph(read(source, name, least_side=least))
+        with stage("decode"):
+            photograph = read(source, name, least_side=least)
+        prepared = cls.from_photograph(photograph)
         diameter = 2 * prepared.field.radius
         if least is None or prepared.photograph.reduction == 1 or not prepared.field.found:
             return prepared
@@ -78,12 +81,14 @@ class Prepared:
             return prepared
         # the field is smaller than the frame: the same rule, asked of the frame's shorter side
         shorter = math.ceil(least * min(prepared.shape) / diameter)
-        return cls(read(source, name, least_side=shorter), prepared.field)
+        with stage("decode"):
+            return cls(read(source, name, least_side=shorter), prepared.field)
 
     @classmethod
     def from_photograph(cls, photograph: Photograph) -> Prepared:
         """Find the field of a photograph that was read already."""
-        return cls(photograph, find_field(photograph.pixels).enlarged(photograph.reduction, photograph.shape))
+        with stage("field"):
+            return cls(photograph, find_field(photograph.pixels).enlarged(photograph.reduction, photograph.shape))
 
     @property
     def name(self) -> str:
@@ -103,7 +108,8 @@ class Prepared:
     def square(self, side: int) -> Pixels:
         """Return the field as a square of `side` pixels, uint8, RGB, black where nothing of the eye was seen. Do not write to it."""
         if side not in self._squares:
-            self._squares[side] = cut_square(self.pixels, self.field, side, self.photograph.reduction)
+            with stage("square"):
+                self._squares[side] = cut_square(self.pixels, self.field, side, self.photograph.reduction)
         return self._squares[side]
 
     def whole(self, diameter: int) -> tuple[Pixels, NDArray[np.bool_]]:

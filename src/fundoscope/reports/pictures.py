@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 
 from fundoscope.errors import OutputError
@@ -19,13 +20,23 @@ def save_pictures(out_dir: Path, number: int, stem: str, picture: Pixels, overla
     The stem is made safe (`safe_stem`); the number keeps files apart whose names repeat.
     Raises `OutputError` where the folder cannot be written.
     """
+    return save_jpegs(out_dir, number, stem, encode_pictures(picture, overlay))
+
+
+def encode_pictures(picture: Pixels, overlay: Pixels | None = None) -> dict[str, bytes]:
+    """A photograph and its overlay as the bytes of JPEG files, by the endings of their names' stems."""
+    return {"": jpeg(picture)} | ({} if overlay is None else {"_activation": jpeg(overlay)})
+
+
+def save_jpegs(out_dir: Path, number: int, stem: str, jpegs: Mapping[str, bytes]) -> list[Path]:
+    """The same as `save_pictures`, of pictures that are encoded already."""
     base = f"{number:04d}_{safe_stem(stem)}"
-    files = {f"{base}.jpg": picture} | ({} if overlay is None else {f"{base}_activation.jpg": overlay})
+    files = {f"{base}{ending}.jpg": data for ending, data in jpegs.items()}
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        for name, pixels in files.items():
+        for name, data in files.items():
             (out_dir / name).unlink(missing_ok=True)  # never write through a link
-            (out_dir / name).write_bytes(jpeg(pixels))
+            (out_dir / name).write_bytes(data)
     except OSError as error:
         raise OutputError(out_dir, error) from error
     return [out_dir / name for name in files]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,19 @@ from fundoscope.imaging import Pixels
 from fundoscope.languages import gettext as _
 from fundoscope.reports import page, wording
 from fundoscope.reports.overlay import FULL_SCALE, Activation, jpeg_uri, legend, overlay, strongest
-from fundoscope.reports.pictures import save_pictures
+from fundoscope.reports.pictures import encode_pictures, save_pictures
 from fundoscope.reports.streamed import State, StreamedReport
 from fundoscope.reports.wording import ReportedThreshold, ScreeningHeader
 
-__all__ = ["ReportedThreshold", "ScreeningCounts", "ScreeningHeader", "ScreeningReport", "save_pictures"]
+__all__ = [
+    "DrawnPhotograph",
+    "ReportedThreshold",
+    "ScreeningCounts",
+    "ScreeningHeader",
+    "ScreeningReport",
+    "draw_photograph",
+    "save_pictures",
+]
 
 _LISTED = 100  # photographs in the table at the top, the gravest: it is kept in memory until the end
 _SIDE = 224  # pixels of an embedded picture: two of about 10 KB each a row
@@ -39,6 +47,38 @@ class ScreeningCounts:
     def total(self) -> int:
         """All photographs, whatever their end."""
         return self.suspected + self.unseen + self.refused + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnPhotograph:
+    """The pictures of one photograph, encoded for the page and as files; what was not there is blank.
+
+    Addresses are `data:` addresses of JPEGs; `place` says where most evidence is, in words; `files` are JPEG files by the
+    ending of their names' stems (see `save_jpegs`).
+    """
+
+    photograph: str = ""
+    evidence: str = ""
+    place: str = ""
+    vessels: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def draw_photograph(
+    picture: Pixels | None, activation: Activation | None = None, vessels: Pixels | None = None
+) -> DrawnPhotograph:
+    """Draw and encode the pictures of one photograph; any thread may do it, also while the page is written.
+
+    `picture` is the standard square, uint8 RGB, None where nothing could be read; `activation` (h, w) in logit differences,
+    None where nothing was graded; `vessels` a picture of the vessels around the disc, where they were measured.
+    """
+    around = "" if vessels is None else jpeg_uri(vessels, _SIDE)
+    if picture is None:
+        return DrawnPhotograph(vessels=around)
+    laid = None if activation is None else overlay(picture, activation)
+    evidence = "" if laid is None else jpeg_uri(laid, _SIDE)
+    place = "" if activation is None else strongest(activation)
+    return DrawnPhotograph(jpeg_uri(picture, _SIDE), evidence, place, around, encode_pictures(picture, laid))
 
 
 class ScreeningReport(StreamedReport):
@@ -70,31 +110,19 @@ class ScreeningReport(StreamedReport):
         self,
         number: int,
         finding: RopFinding,
-        picture: Pixels | None = None,
-        activation: Activation | None = None,
+        drawn: DrawnPhotograph = DrawnPhotograph(),
         original_size: tuple[int, int] | None = None,
-        vessels: Pixels | None = None,
-    ) -> Pixels | None:
-        """Write one photograph's row; returns the overlay drawn for it (None without picture or activation).
-
-        `number` counts from 1; `picture` is the standard square, uint8 RGB, None where nothing could be
-        read; `activation` (h, w) in logit differences, None where nothing was graded; `original_size`
-        (rows, columns); `vessels` a picture of the vessels around the disc, where they were measured.
-        """
-        laid = None if picture is None or activation is None else overlay(picture, activation)
+    ) -> None:
+        """Write one photograph's row; `number` counts from 1, `original_size` is (rows, columns)."""
         values = {
             "number": number,
             "side": _SIDE,
-            "pictures": [
-                *_pictures(number, finding.file, picture, laid, activation),
-                *_vessel_pictures(number, vessels),
-            ],
+            "pictures": _pictures(number, finding.file, drawn),
             **wording.describe_photograph(finding, self.header, original_size),
         }
         self._write(page.render("screening_row.html.j2", **values))
         treatment = finding.treatment_requiring if self.header.second_stage else None
         self._count(number, finding.file, finding.status, finding.p_rop, finding.rop, treatment, finding.reason)
-        return laid
 
     def recount(self, row: Row) -> None:
         """Count a photograph whose part of the page is there already, by its row of the results table."""
@@ -165,31 +193,25 @@ class ScreeningReport(StreamedReport):
         }
 
 
-def _pictures(
-    number: int, file: str, picture: Pixels | None, laid: Pixels | None, activation: Activation | None
-) -> list[dict[str, str]]:
+def _pictures(number: int, file: str, drawn: DrawnPhotograph) -> list[dict[str, str]]:
     name = page.printable(Path(file).name)
-    shown = []
-    if picture is not None:
-        alt = _("Photograph {number}, {name}, cropped to its field of view").format(number=number, name=name)
-        shown.append({"uri": jpeg_uri(picture, _SIDE), "alt": alt, "caption": _("Photograph")})
-    if laid is not None and activation is not None:
-        place = strongest(activation)
-        caption = _("Evidence, strongest: {place}").format(place=_(place)) if place else _("No place speaks for ROP")
-        shown.append(
-            {
-                "uri": jpeg_uri(laid, _SIDE),
-                "alt": _("Photograph {number} with its activation map. {caption}").format(
-                    number=number, caption=caption
-                ),
-                "caption": caption,
-            }
-        )
-    return shown
-
-
-def _vessel_pictures(number: int, vessels: Pixels | None) -> list[dict[str, str]]:
-    if vessels is None:
-        return []
-    alt = _("Photograph {number}: the vessels that were measured around the disc").format(number=number)
-    return [{"uri": jpeg_uri(vessels, _SIDE), "alt": alt, "caption": _("Vessels measured around the disc")}]
+    place = drawn.place
+    evidence = _("Evidence, strongest: {place}").format(place=_(place)) if place else _("No place speaks for ROP")
+    shown = [
+        (
+            drawn.photograph,
+            _("Photograph {number}, {name}, cropped to its field of view").format(number=number, name=name),
+            _("Photograph"),
+        ),
+        (
+            drawn.evidence,
+            _("Photograph {number} with its activation map. {caption}").format(number=number, caption=evidence),
+            evidence,
+        ),
+        (
+            drawn.vessels,
+            _("Photograph {number}: the vessels that were measured around the disc").format(number=number),
+            _("Vessels measured around the disc"),
+        ),
+    ]
+    return [{"uri": uri, "alt": alt, "caption": caption} for uri, alt, caption in shown if uri]

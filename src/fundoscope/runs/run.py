@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from fundoscope.errors import OutputError, UsageError, list_names
 from fundoscope.findings import (
+    DrawingSink,
     Finding,
     GradedPhotograph,
     Grader,
@@ -36,6 +37,7 @@ from fundoscope.runs.folder import BEGIN_ANEW, RunFolder, manifest_of
 from fundoscope.runs.resume import Entry, FileState, Journal, file_state
 from fundoscope.runs.sinks import CsvTable, JsonLines, JsonTable
 from fundoscope.runs.walker import Walk
+from fundoscope.stopwatch import PHOTOGRAPH, WAITING, WRITING, stage
 from fundoscope.studies import Progress
 
 TABLES = ("results.csv", "results.json")
@@ -99,13 +101,15 @@ def run(
             summary.add(grader.count(rows), rows)
         summary.kept = summary.photographs
         todo = mentions[summary.kept :]
-        results = stack.enter_context(closing(map_in_order(partial(_grade, grader), todo, grader.threads)))
+        drawing = files.drawing if files else []
+        results = stack.enter_context(closing(map_in_order(partial(_grade, grader, drawing), todo, grader.threads)))
         report = stack.enter_context(progress.stages()) if progress is not None else _silent
         report(plural(grader.noun), summary.kept, len(mentions))
         for number, mention in enumerate(todo, summary.kept + 1):
-            state, graded = next(results)
+            with stage(WAITING):
+                state, graded = next(results)
             rows = [finding.as_row() for finding in graded.findings]
-            with stop.deferred():
+            with stop.deferred(), stage(WRITING):
                 if files:
                     files.add(number, mention, graded, rows, state)
                 if lines:
@@ -120,13 +124,17 @@ def run(
     return summary
 
 
-def _grade(grader: Grader, mention: Mention) -> tuple[FileState, GradedPhotograph]:
-    state = file_state(mention.file)
-    graded = grade_isolated(grader, mention.source, mention.path)
-    if mention.remark:
-        first, *others = graded.findings
-        first = cast(Finding, replace_fields(cast(Any, first), reason=join_remarks(first.reason, mention.remark)))
-        graded = GradedPhotograph((first, *others), graded.evidence)
+def _grade(grader: Grader, drawing: Sequence[DrawingSink], mention: Mention) -> tuple[FileState, GradedPhotograph]:
+    with stage(PHOTOGRAPH):
+        state = file_state(mention.file)
+        graded = grade_isolated(grader, mention.source, mention.path)
+        if mention.remark:
+            first, *others = graded.findings
+            first = cast(Finding, replace_fields(cast(Any, first), reason=join_remarks(first.reason, mention.remark)))
+            graded = GradedPhotograph((first, *others), graded.evidence)
+        with stage("explanation"):
+            for sink in drawing:
+                graded = sink.draw(graded)
     return state, graded
 
 
@@ -184,6 +192,11 @@ class _RunFiles:
         pictures = [name for sink in self._sinks.values() for name in sink.add(number, mention, graded, rows)]
         positions = {name: sink.position for name, sink in self._sinks.items() if sink.position}
         self._journal.add(rows, pictures, positions, state)
+
+    @property
+    def drawing(self) -> list[DrawingSink]:
+        """Those sinks whose pictures are drawn where photographs are graded."""
+        return [sink for sink in self._sinks.values() if isinstance(sink, DrawingSink)]
 
     @property
     def warnings(self) -> list[str]:

@@ -42,6 +42,7 @@ from fundoscope.nicking.grading.vessel_maps import map_photograph
 from fundoscope.nicking.grading.widths import CrossingWidths, measure_patch, measure_with_model
 from fundoscope.outputs import DICOM
 from fundoscope.runs.engines import grade_isolated
+from fundoscope.stopwatch import stage
 
 AnyFinding = TypeVar("AnyFinding", NickingFinding, PatchFinding)
 
@@ -141,19 +142,24 @@ class NickingGrader:
         Raises `PhotographError` for what cannot be read.
         """
         photograph = Prepared.read(source, name)
-        quality = judge_quality(photograph, "adult")
+        with stage("quality"):
+            quality = judge_quality(photograph, "adult")
         if not quality.gradable:
             refused = NickingFinding(photograph.name, Status.REJECTED, join_remarks(*quality.reasons, *quality.remarks))
             return PhotographGrading((_with_remark(refused, photograph.photograph.remark),), photograph.pixels)
 
         card = self.bundle.card
-        mapped = map_photograph(photograph, self.bundle)
-        candidates = find_candidates(mapped.maps, mapped.artery_vein)
-        crossings, calibre = measure_with_model(mapped, candidates, card.crossings)
+        with stage("vessels"):
+            mapped = map_photograph(photograph, self.bundle)
+        with stage("crossings"):
+            candidates = find_candidates(mapped.maps, mapped.artery_vein)
+        with stage("widths"):
+            crossings, calibre = measure_with_model(mapped, candidates, card.crossings)
         grades: list[PatchGrade] = []
         if card.grades is not None:
-            patches = [cut_crossing(mapped, crossing) for crossing in crossings]
-            grades = grade_patches(patches, [crossing.narrowing for crossing in crossings], self.bundle)
+            with stage("patches"):
+                patches = [cut_crossing(mapped, crossing) for crossing in crossings]
+                grades = grade_patches(patches, [crossing.narrowing for crossing in crossings], self.bundle)
 
         rows = [
             _photograph_row(photograph.name, number, crossing, grades[number - 1] if grades else None)
@@ -163,7 +169,8 @@ class NickingGrader:
         doubt = join_remarks(*quality.remarks)  # about every answer
         first, *others = [_with_remark(row, doubt) for row in rows]
         findings = (_with_remark(first, photograph.photograph.remark), *others)
-        measures = measure_photograph(mapped, calibre) if self.measures else None
+        with stage("measures"):
+            measures = measure_photograph(mapped, calibre) if self.measures else None
         return PhotographGrading(findings, photograph.pixels, mapped, tuple(crossings), tuple(grades), measures)
 
     def grade_patch(self, source: PhotographSource, name: str, known: KnownScale = KnownScale()) -> PatchGrading:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from fundoscope.bundles import Bundle, open_bundle
 from fundoscope.bundles.card import Stage
@@ -30,8 +30,10 @@ from fundoscope.processors import count_processors
 from fundoscope.rop.screening.likeness import read_likeness
 from fundoscope.rop.screening.outputs import open_sinks
 from fundoscope.rop.screening.screener import RopEvidence, screen_photograph
-from fundoscope.rop.vascular import VascularIndex, open_vascular_index
 from fundoscope.runs.engines import grade_isolated, map_in_order
+
+if TYPE_CHECKING:
+    from fundoscope.rop.vascular import VascularIndex
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,11 @@ class RopGrader:
 
         With `vessels` it gives the vascular index, among normal photographs of the `camera`; blank for an unknown one.
         """
-        vascular = open_vascular_index(camera) if vessels else None
+        vascular: VascularIndex | None = None
+        if vessels:
+            from fundoscope.rop.vascular import open_vascular_index  # half a second of imports
+
+            vascular = open_vascular_index(camera)
         return cls(open_bundle(bundle, runtime=runtime), allow_simulated, dicom=dicom, vascular=vascular)
 
     @property

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from fundoscope.bundles import Bundle
 from fundoscope.bundles.card import Stage
 from fundoscope.evaluation.likeness import LikenessReference
 from fundoscope.findings import GradedPhotograph, Mention, RopFinding, Row, Sink
-from fundoscope.reports.pictures import save_pictures
-from fundoscope.reports.screening import ReportedThreshold, ScreeningHeader, ScreeningReport
+from fundoscope.reports.pictures import save_jpegs
+from fundoscope.reports.screening import (
+    DrawnPhotograph,
+    ReportedThreshold,
+    ScreeningHeader,
+    ScreeningReport,
+    draw_photograph,
+)
 from fundoscope.rop.screening.eyes import ScreenedEyes
 from fundoscope.rop.screening.likeness import TALLY_FILE, LikenessTally
 from fundoscope.rop.screening.screener import RopEvidence
-from fundoscope.rop.vascular import VascularIndex
 from fundoscope.runs.folder import PICTURES
 from fundoscope.runs.sinks import CsvTable
+
+if TYPE_CHECKING:
+    from fundoscope.rop.vascular import VascularIndex
 
 
 def open_sinks(
@@ -89,13 +98,17 @@ class ScreeningPage:
     def add(self, number: int, mention: Mention, graded: GradedPhotograph, rows: Sequence[Row]) -> Sequence[str]:
         """Write one photograph's part of the page, and its pictures."""
         (finding,), evidence = cast(tuple[RopFinding], graded.findings), cast(RopEvidence, graded.evidence)
-        vessels = None if evidence.vascular is None else evidence.vascular.picture()
-        overlay = self._report.add(number, finding, evidence.picture, evidence.activation, evidence.size, vessels)
-        if evidence.picture is None:
+        drawn = evidence.drawn or _draw(evidence)
+        self._report.add(number, finding, drawn, evidence.size)
+        if not drawn.files:
             return ()
-        stem = Path(mention.path).stem
-        paths = save_pictures(self._folder / PICTURES, number, stem, evidence.picture, overlay)
+        paths = save_jpegs(self._folder / PICTURES, number, Path(mention.path).stem, drawn.files)
         return [f"{PICTURES}/{path.name}" for path in paths]
+
+    def draw(self, graded: GradedPhotograph) -> GradedPhotograph:
+        """The photograph with its pictures drawn and encoded, beside the thread that writes."""
+        evidence = cast(RopEvidence, graded.evidence)
+        return replace(graded, evidence=replace(evidence, drawn=_draw(evidence)))
 
     def recount(self, mention: Mention, rows: Sequence[Row]) -> None:
         """Count a photograph whose part of the page is there."""
@@ -106,6 +119,11 @@ class ScreeningPage:
         self._report.add_likeness(self._tally.describe(), self._tally.verdict.unlike)
         self._report.add_eyes(self._eyes.rows())
         self._report.close(whole)
+
+
+def _draw(evidence: RopEvidence) -> DrawnPhotograph:
+    vessels = None if evidence.vascular is None else evidence.vascular.picture()
+    return draw_photograph(evidence.picture, evidence.activation, vessels)
 
 
 def header_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,11 @@ from fundoscope.imaging.prepared import OVERSAMPLING
 from fundoscope.imaging.quality import judge_quality
 from fundoscope.imaging.sources import load_source
 from fundoscope.languages import kept_text
-from fundoscope.rop.vascular import VascularIndex, VascularReading
+from fundoscope.reports.screening import DrawnPhotograph
+from fundoscope.stopwatch import stage
+
+if TYPE_CHECKING:  # measuring vessels takes SciPy, scikit-image and networkx: half a second that only --vessels waits for
+    from fundoscope.rop.vascular import VascularIndex, VascularReading
 
 #: The reason in every row with an answer that was learnt from simulated eyes.
 SIMULATED = "SIMULATED: what is said of treatment was learnt from simulated eyes only"
@@ -39,6 +43,7 @@ class RopEvidence:
     the square lies in the photograph: top, left, height and width in its pixels; part of it may lie outside. `vascular` is what the vascular
     index rests on (None: not asked, or not graded). `pixels` are the photograph's own, (rows, columns, 3), uint8 RGB (None: it is
     large, and was decoded at a reduced scale or would take much memory).
+    `drawn` are the pictures for the page, once they are drawn.
     """
 
     picture: Pixels | None = None
@@ -48,6 +53,7 @@ class RopEvidence:
     place: tuple[float, float, float, float] | None = None
     vascular: VascularReading | None = None
     pixels: Pixels | None = None
+    drawn: DrawnPhotograph | None = None
 
 
 def screen_photograph(
@@ -69,15 +75,17 @@ def screen_photograph(
     standard = bundle.card.standard
     photograph = standard.prepare(source, name)
     size = photograph.shape
-    verdict = judge_quality(photograph, "infant")
-    distance = None if reference is None else reference.distance(verdict.measures)
+    with stage("quality"):
+        verdict = judge_quality(photograph, "infant")
+        distance = None if reference is None else reference.distance(verdict.measures)
     picture = standard.square(photograph)
     found: dict[str, Any] = {"quality": round(verdict.score, 4)}
     activation = reading = None
     if not verdict.gradable:
         found.update(status=Status.REJECTED, reason=join_remarks(*verdict.reasons, *verdict.remarks))
     else:
-        tensor = standard.tensor(standard.enhance(picture))[None]
+        with stage("tensor"):
+            tensor = standard.tensor(standard.enhance(picture))[None]
         (logits, activations), *treatment = bundle.run_stages(tensor, 2 if second else 1)
         activation = activations[0]
         p_rop = float(bundle.probabilities(logits)[0])
@@ -90,7 +98,8 @@ def screen_photograph(
             reasons += [SIMULATED if bundle.card.stage2 == "simulated" else "", doubts.get("treatment", "")]
         found["reason"] = join_remarks(*reasons)
         if vascular is not None:
-            reading = vascular.read(_with_detail(photograph, source, name), p_rop, found["rop"])
+            with stage("vessels"):
+                reading = vascular.read(_with_detail(photograph, source, name), p_rop, found["rop"])
     if vascular is not None:
         found["vascular"] = VascularFinding(note=NOT_MEASURED) if reading is None else reading.finding
     found["reason"] = join_remarks(found["reason"], photograph.photograph.remark)
