@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-
 #: The stage that holds all others of one photograph, and the two of the thread that takes the answers.
 PHOTOGRAPH, WAITING, WRITING = "between stages", "waiting", "writing"
 NETWORK = "network"

@@ -22,10 +22,11 @@ def round_part(rim: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.b
     low, high = rim.min(axis=0), rim.max(axis=0)
     free = np.ones(len(rim), bool)
     for axis, size in enumerate(shape):
-        flat_low = np.sum(rim[:, axis] <= low[axis] + 1) > 0.25 * size or low[axis] <= 1
-        flat_high = np.sum(rim[:, axis] >= high[axis] - 1) > 0.25 * size or high[axis] >= size - 2
-        free &= ~((rim[:, axis] <= low[axis] + 2) & flat_low)
-        free &= ~((rim[:, axis] >= high[axis] - 2) & flat_high)
+        at = np.ascontiguousarray(rim[:, axis])
+        if low[axis] <= 1 or np.count_nonzero(at <= low[axis] + 1) > 0.25 * size:
+            free &= at > low[axis] + 2
+        if high[axis] >= size - 2 or np.count_nonzero(at >= high[axis] - 1) > 0.25 * size:
+            free &= at < high[axis] - 2
     return free
 
 

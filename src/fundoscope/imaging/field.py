@@ -123,7 +123,8 @@ def _seek_field(pixels: Pixels) -> Field:
     small = shrunk(pixels, size[::-1]) if scale < 1 else pixels
     level, paper = darken_paper(small)
     lit, contour, regions = _lit(level)
-    circle = _circle_of(lit, contour) if lit.mean() < _INSIDE else None
+    share = np.count_nonzero(lit) / lit.size
+    circle = _circle_of(lit, contour, share) if share < _INSIDE else None
     if circle is None:
         centre, radius, found = ((rows - 1) / 2, (columns - 1) / 2), float(np.hypot(rows, columns) / 2), False
     else:
@@ -237,9 +238,9 @@ def _percentile(levels: NDArray[Any], share: float) -> float:
     return float(np.searchsorted(np.cumsum(counts), share / 100 * levels.size))
 
 
-def _circle_of(lit: NDArray[np.bool_], contour: NDArray[Any]) -> tuple[float, float, float] | None:
-    """(row, column, radius) of the circle through the region's round rim, or None when there is none."""
-    if lit.mean() < 0.02:
+def _circle_of(lit: NDArray[np.bool_], contour: NDArray[Any], share: float) -> tuple[float, float, float] | None:
+    """(row, column, radius) of the circle through the region's round rim, or None when there is none; `share` of all is lit."""
+    if share < 0.02:
         return None
     outline = np.zeros(lit.shape, np.uint8)
     cv2.polylines(outline, [cv2.convexHull(contour)], isClosed=True, color=1)

@@ -21,7 +21,7 @@ from fundoscope.reports.streamed import State, StreamedReport
 from fundoscope.reports.wording import ReportedThreshold, ScreeningHeader
 
 __all__ = [
-    "DrawnPhotograph",
+    "DrawnRow",
     "ReportedThreshold",
     "ScreeningCounts",
     "ScreeningHeader",
@@ -50,7 +50,7 @@ class ScreeningCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class DrawnPhotograph:
+class DrawnRow:
     """The pictures of one photograph, encoded for the page and as files; what was not there is blank.
 
     Addresses are `data:` addresses of JPEGs; `place` says where most evidence is, in words; `files` are JPEG files by the
@@ -66,7 +66,7 @@ class DrawnPhotograph:
 
 def draw_photograph(
     picture: Pixels | None, activation: Activation | None = None, vessels: Pixels | None = None
-) -> DrawnPhotograph:
+) -> DrawnRow:
     """Draw and encode the pictures of one photograph; any thread may do it, also while the page is written.
 
     `picture` is the standard square, uint8 RGB, None where nothing could be read; `activation` (h, w) in logit differences,
@@ -74,11 +74,11 @@ def draw_photograph(
     """
     around = "" if vessels is None else jpeg_uri(vessels, _SIDE)
     if picture is None:
-        return DrawnPhotograph(vessels=around)
+        return DrawnRow(vessels=around)
     laid = None if activation is None else overlay(picture, activation)
     evidence = "" if laid is None else jpeg_uri(laid, _SIDE)
     place = "" if activation is None else strongest(activation)
-    return DrawnPhotograph(jpeg_uri(picture, _SIDE), evidence, place, around, encode_pictures(picture, laid))
+    return DrawnRow(jpeg_uri(picture, _SIDE), evidence, place, around, encode_pictures(picture, laid))
 
 
 class ScreeningReport(StreamedReport):
@@ -110,7 +110,7 @@ class ScreeningReport(StreamedReport):
         self,
         number: int,
         finding: RopFinding,
-        drawn: DrawnPhotograph = DrawnPhotograph(),
+        drawn: DrawnRow = DrawnRow(),
         original_size: tuple[int, int] | None = None,
     ) -> None:
         """Write one photograph's row; `number` counts from 1, `original_size` is (rows, columns)."""
@@ -193,7 +193,7 @@ class ScreeningReport(StreamedReport):
         }
 
 
-def _pictures(number: int, file: str, drawn: DrawnPhotograph) -> list[dict[str, str]]:
+def _pictures(number: int, file: str, drawn: DrawnRow) -> list[dict[str, str]]:
     name = page.printable(Path(file).name)
     place = drawn.place
     evidence = _("Evidence, strongest: {place}").format(place=_(place)) if place else _("No place speaks for ROP")

@@ -168,7 +168,8 @@ def crossing_of(first: Centreline, second: Centreline, link: float) -> MeasuredC
             return None
     at = _intersection(first.points, i, second.points, j)
     first, second = (
-        Centreline(line.points, line.radius, int(nearest_points(at[None], line.points)[1][0])) for line in (first, second)
+        Centreline(line.points, line.radius, int(nearest_points(at[None], line.points)[1][0]))
+        for line in (first, second)
     )
     return MeasuredCrossing(at, float(np.degrees(angle)), first, second)
 

@@ -14,7 +14,7 @@ from fundoscope.evaluation.likeness import LikenessReference
 from fundoscope.findings import GradedPhotograph, Mention, RopFinding, Row, Sink
 from fundoscope.reports.pictures import save_jpegs
 from fundoscope.reports.screening import (
-    DrawnPhotograph,
+    DrawnRow,
     ReportedThreshold,
     ScreeningHeader,
     ScreeningReport,
@@ -121,7 +121,7 @@ class ScreeningPage:
         self._report.close(whole)
 
 
-def _draw(evidence: RopEvidence) -> DrawnPhotograph:
+def _draw(evidence: RopEvidence) -> DrawnRow:
     vessels = None if evidence.vascular is None else evidence.vascular.picture()
     return draw_photograph(evidence.picture, evidence.activation, vessels)
 

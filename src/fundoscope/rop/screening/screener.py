@@ -20,10 +20,12 @@ from fundoscope.imaging.prepared import OVERSAMPLING
 from fundoscope.imaging.quality import judge_quality
 from fundoscope.imaging.sources import load_source
 from fundoscope.languages import kept_text
-from fundoscope.reports.screening import DrawnPhotograph
+from fundoscope.reports.screening import DrawnRow
 from fundoscope.stopwatch import stage
 
-if TYPE_CHECKING:  # measuring vessels takes SciPy, scikit-image and networkx: half a second that only --vessels waits for
+if (
+    TYPE_CHECKING
+):  # measuring vessels takes SciPy, scikit-image and networkx: half a second that only --vessels waits for
     from fundoscope.rop.vascular import VascularIndex, VascularReading
 
 #: The reason in every row with an answer that was learnt from simulated eyes.
@@ -53,7 +55,7 @@ class RopEvidence:
     place: tuple[float, float, float, float] | None = None
     vascular: VascularReading | None = None
     pixels: Pixels | None = None
-    drawn: DrawnPhotograph | None = None
+    drawn: DrawnRow | None = None
 
 
 def screen_photograph(
