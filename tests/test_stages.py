@@ -8,6 +8,7 @@ import threading
 import time
 import timeit
 
+import pytest
 from test_cli_screen import run
 
 from fundoscope.stopwatch import NETWORK, PHOTOGRAPH, measured_stages, stage
@@ -52,12 +53,9 @@ def test_a_stage_counts_without_those_within_it_and_threads_add_up():
 def test_an_error_ends_its_stage_and_the_next_photograph_counts_anew():
     with measured_stages() as times:
         for _ in range(2):
-            try:
-                with stage(PHOTOGRAPH), stage("decode"):
-                    busy(0.005)
-                    raise OSError("cut short")
-            except OSError:
-                pass
+            with pytest.raises(OSError, match="cut short"), stage(PHOTOGRAPH), stage("decode"):
+                busy(0.005)
+                raise OSError("cut short")
     assert times.of("decode").count == 2 and times.of("decode").processor >= 0.01
     assert times.of(PHOTOGRAPH).processor < 0.005
 

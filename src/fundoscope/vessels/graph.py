@@ -63,7 +63,10 @@ class Centreline:
 
 def arc_length(points: Points) -> NDArray[np.float64]:
     """Length of a polyline (n, 2) from its first point to each of its points, (n,)."""
-    return np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    steps = points[1:] - points[:-1]
+    way = np.zeros(max(1, len(points)))
+    np.cumsum(np.hypot(steps[:, 0], steps[:, 1]), out=way[1:])
+    return way
 
 
 def nearest_points(points: Points, others: Points) -> tuple[NDArray[np.float64], NDArray[np.intp]]:

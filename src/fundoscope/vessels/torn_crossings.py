@@ -7,6 +7,7 @@ are joined in two pairs: straight ones, one of them more of an artery than the o
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 from typing import Any
 
@@ -30,6 +31,7 @@ _DISCS = (6.0, 9.0, 12.0)  # pixels of radius that are tried, in this order: a w
 _SHORTEST = 5.0  # pixels: a shorter branch does not show where its vessel goes
 _ARTERINESS_PIXELS = 25.0  # of a branch over which artery less vein is averaged
 _MIN_CONTRAST = 0.15  # by which artery less vein must differ between the two vessels
+_STEP = 3.0  # pixels between two points of a path, at most
 _MAX_OFFSET = 8.0  # pixels between the place and where the vessels cross, at most
 
 Plane = NDArray[np.floating[Any]]
@@ -55,7 +57,10 @@ def _branches_leaving(graph: nx.MultiGraph, at: Points, radius: float) -> list[B
     """The parts of edges outside a disc of `radius` pixels around `at`, each from the disc's rim outwards."""
     branches = []
     for u, v, key, data in graph.edges(keys=True, data=True):
-        inside = np.flatnonzero(np.hypot(*(data["path"] - at).T) <= radius)
+        path = data["path"]
+        if math.dist(path[0], at) > radius + _STEP * len(path):
+            continue  # too short to come near
+        inside = np.flatnonzero(np.hypot(*(path - at).T) <= radius)
         if len(inside):
             edge = (min(u, v), max(u, v), key)
             back, on = np.s_[inside[0] :: -1], np.s_[inside[-1] :]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, cast
 
 from fundoscope.bundles import Bundle, open_bundle
@@ -24,6 +25,7 @@ from fundoscope.findings import (
     Status,
     VascularFinding,
 )
+from fundoscope.imaging.enhance import build_tables
 from fundoscope.imaging.sources import name_each
 from fundoscope.outputs import DICOM
 from fundoscope.processors import count_processors
@@ -70,6 +72,7 @@ class RopGrader:
 
         With `vessels` it gives the vascular index, among normal photographs of the `camera`; blank for an unknown one.
         """
+        Thread(target=build_tables, daemon=True).start()  # while the bundle is verified and loaded
         vascular: VascularIndex | None = None
         if vessels:
             from fundoscope.rop.vascular import open_vascular_index  # half a second of imports
