@@ -185,8 +185,8 @@ def _fitted_blurs(plane: NDArray[np.float32], centreline: Centreline) -> Floats:
     """The blur in pixels with which the column fits best, for every few cross-sections of one vessel."""
     rough = 2 * float(np.median(centreline.radius))
     grey = sample_cross_sections(plane, centreline, rough, rough).grey[::_BLUR_STRIDE]
-    grey, energy = _centred(grey)
-    residual = np.stack([energy - _gains(grey, blur / rough)[0].max(axis=1) for blur in _BLURS])
+    centred, energy = _centred(grey)
+    residual = np.stack([energy - _gains(centred, blur / rough)[0].max(axis=1) for blur in _BLURS])
     residual = residual.clip(0) / _SAMPLES
     logs, k, each = np.log(_BLURS), residual.argmin(axis=0).clip(1, len(residual) - 2), np.arange(residual.shape[1])
     low, mid, high = (residual[k + d, each] for d in (-1, 0, 1))
@@ -279,8 +279,8 @@ def _fit_columns(grey: Floats, blur: float) -> tuple[Floats, Floats, Floats, Flo
     """Width and position (in rough widths), depth (grey levels) and mean squared residual of the column that fits each
     cross-section (n, samples) best, (n,) each; `blur` is in rough widths.
     """
-    grey, energy = _centred(grey)
-    gain, dark, length = _gains(grey, blur)
+    centred, energy = _centred(grey)
+    gain, dark, length = _gains(centred, blur)
     best, row = gain.argmax(1), np.arange(len(gain))
     shape = (len(_WIDTHS), len(_POSITIONS))
     width = _parabola_top(gain, best, shape, np.log(_WIDTHS), axis=0)
