@@ -30,6 +30,7 @@ from fundoscope.server.models import (
     Patient,
     Reading,
     ReadingTask,
+    RefusedArrival,
     SignedReport,
     User,
     now,
@@ -66,6 +67,7 @@ class World:
     destination: int
     source: int
     sending: int
+    refusal: int
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,7 @@ MATRIX: dict[str, Entry] = {
         of_all_sites=True,
     ),
     "POST /settings/dicom/destinations/{destination_id}/test": Entry((ADMINISTRATOR,), DESTINATION, of_all_sites=True),
+    "POST /settings/dicom/refused/{refusal_id}/again": Entry((ADMINISTRATOR,), {"refusal_id": of("refusal")}),
     "GET /settings/dicom/sources/new": Entry((ADMINISTRATOR,), owned=False, of_all_sites=True),
     "POST /settings/dicom/sources/new": Entry(
         (ADMINISTRATOR,),
@@ -424,9 +427,12 @@ def make_world(room, site, reader, mark):
         source = add(DicomSource(kind="dicomweb", trouble=mark, **away, **owned))
         payload = {"exam": exam.id, "what": "tool", "shown": [], "reading": None, "destination": destination.id}
         sending = add(Job(kind="dicom_send", key=f"{mark[:150]} sending", payload=payload, site_id=site.id, error=mark))
+        refusal = add(
+            RefusedArrival(site_id=site.id, caller="CAM", address="::1", sop_instance=f"2.25.{exam.id}", reason=mark)
+        )
         return World(
             mark, site.id, patient.id, other.id, exam.id, signed.id, photograph.id, reading.id, draft.id, report.id, task.id, job.id,
-            account.id, token.id, destination.id, source.id, sending.id,
+            account.id, token.id, destination.id, source.id, sending.id, refusal.id,
         )  # fmt: skip
 
 
