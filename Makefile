@@ -3,7 +3,7 @@ PYTHON ?= python3
 DATA ?= $(or $(FUNDOSCOPE_DATA),../shared/data)
 BIN := .venv/bin
 
-.PHONY: help demo serve test test-services lint languages docs notebook release weights-rop nicked-patches vessel-maps weights-nicking infant-vessels weights-infant-vessels clean
+.PHONY: help demo serve test test-services lint languages docs notebook release weights-rop weights-nano nano-curve nicked-patches vessel-maps weights-nicking infant-vessels weights-infant-vessels clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -50,6 +50,15 @@ release: lint  ## wheel and sdist in dist/, checked; VERSION=1.2.3 must stand in
 # off. Its bundle stays in runs/weights-rop until `python benchmarks/weights_rop.py --install --out runs/weights-rop`.
 weights-rop: .venv/ready  ## make the ROP bundle that is to ship
 	$(BIN)/python benchmarks/weights_rop.py --data $(DATA) --out runs/weights-rop
+
+# The small ROP grader, taught by the one that ships as `rop`: an hour of one core, and it goes on where it was cut off. Its bundle stays
+# in runs/weights-nano until `python benchmarks/weights_rop.py --bundle nano --install --out runs/weights-nano`.
+weights-nano: .venv/ready  ## make the small ROP bundle
+	$(BIN)/python benchmarks/weights_rop.py --bundle nano --data $(DATA) --out runs/weights-nano
+
+# Size, speed and AUC of that grader on both cameras, at four sizes of its input: an hour and a half of one core.
+nano-curve: .venv/ready  ## measure the small ROP grader at several sizes
+	$(BIN)/python benchmarks/nano_curve.py --data $(DATA) --out runs/nano/curve
 
 # Patches with known nicking, drawn from the photographs in $(DATA): a quarter of an hour.
 nicked-patches: .venv/ready  ## make the patches that graders of nicking learn from

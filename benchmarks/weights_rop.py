@@ -1,9 +1,10 @@
-"""Make the ROP grader that ships: `make weights-rop`.
+"""Make the ROP graders that ship: `make weights-rop`, `make weights-nano`.
 
 It runs the study of src/fundoscope/rop/recipes/shipped.toml: recipe `robust` on the RetCam and Neo photographs of HVDROPDB, the
 teacher, the student that it teaches, and the same student alone, each after pretraining on simulated infants; each of them on one
 camera and tested on the other; then one network on all photographs and a second stage learnt from simulated eyes. It goes on
 where it was cut off, fit by fit, and inside a fit at its last whole epoch. What it makes stays in the folder given by --out.
+With --bundle nano it is the study of shipped_nano.toml: the small grader, recipe `nano`, which learns from the shipped one.
 
     python benchmarks/weights_rop.py --install --out DIR    once its figures were read: the bundle goes to
                                                             src/fundoscope/shipped/rop, the tables to docs/results/both_cameras
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from fundoscope.cli.console import Console
 from fundoscope.rop.study.ship import (
+    SHIPPED_STUDIES,
     add_shipped_hashes,
     add_shipped_likeness,
     install_shipped_study,
@@ -29,6 +31,7 @@ from fundoscope.rop.study.ship import (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", choices=SHIPPED_STUDIES, default="rop", help="which grader is made or installed")
     parser.add_argument("--data", type=Path, help="folder that holds hvdropdb_retcam and hvdropdb_neo")
     parser.add_argument("--out", type=Path, help="folder of the study; it is resumed")
     parser.add_argument(
@@ -54,11 +57,11 @@ def main() -> None:
     if given.install:
         if given.out is None:
             parser.error("--out is needed: the folder of the finished study")
-        print(install_shipped_study(given.out))
+        print(install_shipped_study(given.out, name=given.bundle))
         return
     if given.data is None or given.out is None:
         parser.error("--data and --out are needed to train")
-    print(make_shipped_study(given.data, given.out, Console()))
+    print(make_shipped_study(given.data, given.out, Console(), given.bundle))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,13 @@ from fundoscope.imaging import Standard
 from fundoscope.learning import Augment, FitOptions, Squares
 from fundoscope.learning.distillation import (
     Distillation,
+    DistillationPlan,
     HintedStudent,
     HintonLoss,
     LogitRegressionLoss,
     TeacherAnswers,
     TeacherViews,
+    distil,
     distillation_batches,
     fingerprint,
 )
@@ -77,6 +79,22 @@ def test_teacher_and_student_see_the_same_view(views, tmp_path):
         batches.sampler.set_epoch(epoch)
         for x, target in batches:
             np.testing.assert_allclose(predict_logits(teacher, x.numpy()), target[:, 1:], atol=2e-3)  # bfloat16
+
+
+def test_a_teacher_with_a_larger_input_answers_the_same_views(views, tmp_path):
+    teacher, larger = build("tiny").eval(), Standard(size=48)
+    student, seen = build("tiny"), []
+    options = FitOptions(epochs=2, patience=2, batch=2, augment=views.augment)
+    plan = DistillationPlan(teacher, views.squares, ROWS, ROWS[:2], tmp_path / "answers", larger)
+    student.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[-1]))
+    distil(student, plan, Distillation(views=3), options, tmp_path / "fit", views.seed)
+    assert set(seen) == {32}  # pixels: the student's own standard
+    for view in range(2):
+        (kept,) = (tmp_path / "answers").glob(f"*-view-{view:03d}.npy")
+        squares = replace(views.squares, standard=larger)
+        inputs = np.stack([replace(views, squares=squares).input(view, row) for row in ROWS])
+        assert inputs.shape[-1] == 48
+        np.testing.assert_allclose(np.load(kept), predict_logits(teacher, inputs), atol=2e-3)  # bfloat16
 
 
 @pytest.mark.parametrize("turned", [True, False])

@@ -49,6 +49,21 @@ def test_imagenet_weights_tell_a_cat_from_a_rocket():
     assert {967, 968, 969, 504, 925} & set(answers["coffee.png"])  # espresso, cup, mug
 
 
+def test_a_body_cut_after_five_stages_is_the_trunk_of_the_whole_one_with_a_fifth_of_its_weights():
+    whole, cut = (build(name).eval() for name in ("tf_efficientnet_lite0", "tf_efficientnet_lite0_stage5"))
+    x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        maps = cut.features(x)
+        assert maps.shape == (2, 112, 4, 6) and torch.equal(maps, whole.body.trunk(x))  # ImageNet's weights in both
+    assert count_parameters(cut) == pytest.approx(0.70e6, rel=0.01)
+    assert count_parameters(whole) / count_parameters(cut) > 4.8
+    cut.freeze_stages(3)
+    assert cut.describe_frozen() == "stem and stages 1 to 3"
+    cut.freeze_trunk()
+    assert cut.describe_frozen() == "everything"  # a second question would have a head of its own only
+    assert all(weight.requires_grad for weight in cut.head.parameters())
+
+
 def test_frozen_stages_keep_their_statistics():
     model = build("tf_efficientnet_lite0", frozen_stages=3).train()
     before = model.body.stem[1].running_mean.clone()

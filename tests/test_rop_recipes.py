@@ -14,7 +14,7 @@ def written(path, text):
     return path
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPE_NAMES if name != "robust"])
+@pytest.mark.parametrize("name", [name for name in RECIPE_NAMES if name not in ("robust", "nano")])
 def test_every_number_stands_in_the_file_and_in_the_study(name):
     recipe = read_recipe(name)
     values = json.loads(json.dumps(recipe.as_json()))
@@ -29,6 +29,21 @@ def test_robust_is_lite_with_renderings():
     assert robust.renderings is not None and "renderings" in robust.as_json()
     assert robust.model_copy(update={"name": "lite", "renderings": None}) == lite
     assert "renderings" not in lite.as_json()  # studies from before this key go on
+
+
+def test_nano_is_a_smaller_network_taught_by_what_lite_ships():
+    nano, lite = read_recipe("nano"), read_recipe("lite")
+    teacher, student = nano.arm("teacher"), nano.arm("student")
+    as_shipped = lite.arm("undistilled")  # the arm of `lite` that ships
+    assert teacher.network == as_shipped.network and nano.standard_of(teacher) == lite.standard
+    assert teacher.fit.model_copy(update={"bfloat16": False}) == as_shipped.fit
+    assert nano.standard_of(student) == nano.standard and nano.sizes == [nano.standard.size, 256]
+    assert read_recipe("lite").sizes == [256]
+    kept = nano.as_json()
+    assert (kept["networks"]["teacher_size"], kept["refit"]["teacher"]) == (256, "rop")
+    assert recipe_from_json(json.loads(json.dumps(kept)), "study.json") == nano
+    assert "teacher_size" not in lite.as_json()["networks"]  # studies from before these keys go on
+    assert "teacher" not in lite.as_json()["refit"]
 
 
 def test_one_number_is_changed_by_naming_a_base(tmp_path):

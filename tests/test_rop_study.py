@@ -26,6 +26,7 @@ from fundoscope.cli.console import Console
 from fundoscope.cohort import Cohort
 from fundoscope.cohort.photograph_hashes import PhotographHashes
 from fundoscope.evaluation import auc
+from fundoscope.learning.distillation import fingerprint
 from fundoscope.rop.external.run import ExternalOptions, evaluate_bundle
 from fundoscope.rop.recipes import read_recipe
 from fundoscope.rop.screening.likeness import read_likeness
@@ -33,6 +34,7 @@ from fundoscope.rop.study import shuffled_labels
 from fundoscope.rop.study.data import StudyData
 from fundoscope.rop.study.pages import write_report
 from fundoscope.rop.study.plan import StudyOptions, make_plan
+from fundoscope.rop.study.refit import BundleTeacher
 from fundoscope.rop.study.run import run_study
 from fundoscope.runs.workers import WorkEngine
 
@@ -137,6 +139,28 @@ def test_the_bundle_of_a_study_opens_and_says_where_it_comes_from(cohort, study)
     assert bundle.card.parity.fp32_max_abs_logit <= 1e-4
     assert read_likeness(bundle.folder, bundle.card).n == len(pd.read_csv(cohort))
     assert {figure.name for figure in bundle.card.figures} >= {"auc", "sensitivity", "auc of the nuisance baseline"}
+
+
+def test_a_student_on_a_smaller_input_is_taught_by_a_larger_one_and_what_ships_by_a_bundle(cohort, study, tmp_path):
+    tiny, teacher = read_recipe("tiny").changed(epochs=1), study / "bundle" / "rop-tiny"
+    networks = tiny.networks.model_copy(update={"teacher": "tiny", "teacher_size": 96})
+    refit = tiny.refit.model_copy(update={"teacher": str(teacher)})
+    recipe, out = tiny.model_copy(update={"networks": networks, "refit": refit}), tmp_path / "s"
+    run_study(options(cohort, out, recipe=recipe, networks=("student",), export=True), Console(quiet=True))
+    assert {path.name for path in (out / "squares").glob("screened*")} == {"screened.npy", "screened-96.npy"}
+    assert [(row["network"], row["input"]) for row in rows_of(out / "networks.csv")] == [
+        ("teacher", "96 x 96"),
+        ("student", "64 x 64"),
+    ]
+    card = open_bundle(out / "bundle" / "rop-tiny").card
+    told = f"answers of the bundle 'rop-tiny' of {card.created} to these photographs"
+    assert card.standard.size == 64 and card.trained_on == ("the cohort cohort.csv", told)
+    bundle = open_bundle(teacher)
+    asked, x = BundleTeacher(bundle), np.random.default_rng(0).normal(size=(2, 3, 64, 64)).astype(np.float32)
+    np.testing.assert_array_equal(asked(torch.from_numpy(x)).numpy(), bundle.run(x)[0])
+    assert fingerprint(asked) != fingerprint(BundleTeacher(open_bundle(out / "bundle" / "rop-tiny")))
+    (kept,) = (out / "teacher_logits" / "refit").glob("*.npy")
+    assert kept.name.startswith(fingerprint(asked)) and np.load(kept).shape[1] == 2
 
 
 def test_the_same_command_again_repeats_no_step(cohort, study):

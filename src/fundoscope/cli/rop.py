@@ -128,7 +128,9 @@ def study(
     out: Annotated[
         Path, typer.Option(help="Folder of the study; the same command again goes on where it was cut off.")
     ],
-    recipe: Annotated[str, typer.Option(help="paper, lite, robust, tiny, or a file of your own: FILE.toml.")] = "lite",
+    recipe: Annotated[
+        str, typer.Option(help="paper, lite, robust, nano, tiny, or a file of your own: FILE.toml.")
+    ] = "lite",
     folds: Annotated[int, typer.Option(min=2, help="Outer folds.")] = 5,
     networks: Annotated[
         str,

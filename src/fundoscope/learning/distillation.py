@@ -17,7 +17,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from fundoscope.imaging import Standard
 from fundoscope.learning.augment import Augment
 from fundoscope.learning.fit import ConsistentLoss, FitOptions, TrainingData, fit_batches, multiplies_bfloat16
 from fundoscope.learning.squares import UNLABELLED, Index, Order, Squares, plain_batches
@@ -226,39 +227,48 @@ def _named(views: TeacherViews, copies: Sequence[tuple[int, int]]) -> str:
 
 
 class _DistillationExamples(Dataset[tuple[Tensor, Tensor]]):
-    def __init__(self, answers: TeacherAnswers, labels: NDArray[np.int64], pairs: bool) -> None:
-        self.answers, self.labels, self.pairs = answers, labels, pairs
+    def __init__(self, answers: TeacherAnswers, views: TeacherViews, labels: NDArray[np.int64], pairs: bool) -> None:
+        self.answers, self.views, self.labels, self.pairs = answers, views, labels, pairs
         self.place = {copy: k for k, copy in enumerate(answers.copies)}
 
     def __getitem__(self, index: Index) -> tuple[Tensor, Tensor]:
-        view, row, copy = self.answers.views.choose(index)
+        views = self.views
+        view, row, copy = views.choose(index)
         answer = self.answers[view][self.place[row, copy]]
         target = np.concatenate([[self.labels[row]], answer]).astype(np.float32)
-        views = self.answers.views
         x = views.pair(view, row, copy) if self.pairs else views.input(view, row, copy)
         return torch.from_numpy(x), torch.from_numpy(target)
 
 
 def distillation_batches(
-    answers: TeacherAnswers, rows: NDArray[np.int64], batch: int, labelled: bool = True, pairs: bool = False
+    answers: TeacherAnswers,
+    rows: NDArray[np.int64],
+    batch: int,
+    labelled: bool = True,
+    pairs: bool = False,
+    views: TeacherViews | None = None,
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Batches (input, target) of the rows in a new order each epoch; targets hold the labels and the teacher's `answers`, which
     must be to all `TeacherViews.copies` of the rows.
 
     Without `labelled` all photographs count as unlabelled: the student learns from the teacher alone. With `pairs` each view
-    stands beside another rendering of it, for which the teacher's answer to the view holds too.
+    stands beside another rendering of it, for which the teacher's answer to the view holds too. `views` are the same views as the
+    student sees them, if not as the teacher does.
     """
-    views = answers.views
+    views = views or answers.views
     labels = views.squares.labels if labelled else np.full(len(views.squares.labels), UNLABELLED)
     order = Order(rows, labels, views.seed)
-    return DataLoader(_DistillationExamples(answers, labels, pairs), batch, sampler=order, drop_last=len(order) > batch)
+    return DataLoader(
+        _DistillationExamples(answers, views, labels, pairs), batch, sampler=order, drop_last=len(order) > batch
+    )
 
 
 @dataclass(frozen=True)
 class DistillationPlan:
     """What a student learns from: a `teacher`, and the rows `train` (labelled or not) of `squares`.
 
-    The rows `inner` choose the epoch. `cache` is the folder in which the teacher's logits are kept.
+    The rows `inner` choose the epoch. `cache` is the folder in which the teacher's logits are kept. The teacher sees each view
+    as `teacher_standard` makes it, as the student does where this is None.
     """
 
     teacher: nn.Module
@@ -266,6 +276,7 @@ class DistillationPlan:
     train: NDArray[np.int64]
     inner: NDArray[np.int64]
     cache: Path
+    teacher_standard: Standard | None = None
 
 
 def distil(
@@ -279,9 +290,10 @@ def distil(
     """Train the student on the teacher's logits; it stops on the labels of the inner rows, and resumes as `fit` does."""
     views = TeacherViews(plan.squares, options.augment, distillation.views, seed, distillation.turned_copies)
     copies = views.copies(plan.train, plan.squares.labels)
-    answers = TeacherAnswers(plan.teacher, views, copies, plan.cache, maps=distillation.hint > 0)
+    seen = replace(views, squares=replace(plan.squares, standard=plan.teacher_standard or plan.squares.standard))
+    answers = TeacherAnswers(plan.teacher, seen, copies, plan.cache, maps=distillation.hint > 0)
     pairs = options.consistency > 0
-    batches = distillation_batches(answers, plan.train, options.batch, pairs=pairs)
+    batches = distillation_batches(answers, plan.train, options.batch, pairs=pairs, views=views)
     inner = plain_batches(plan.squares, plan.inner, options.batch) if len(plan.inner) else None
     loss = distillation.distillation_loss
     data = TrainingData(batches, ConsistentLoss(loss, options.consistency) if pairs else loss, inner)

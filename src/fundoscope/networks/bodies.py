@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from torch import nn
 
-from fundoscope.networks.efficientnet_lite import LiteOptions, lite_body
+from fundoscope.networks.efficientnet_lite import STAGES, LiteOptions, lite_body
 from fundoscope.networks.scaling import UNIT, Scaling
 from fundoscope.networks.timm_bodies import COMPARED_NETWORKS, TimmBody
 from fundoscope.networks.tiny import TinyBody
 
-_LITE = {f"tf_efficientnet_lite{size}": size for size in (0, 1, 2)}
+#: EfficientNet-Lite0 without its last two stages and its last convolution.
+CUT_LITE = "tf_efficientnet_lite0_stage5"
+_LITE = {f"tf_efficientnet_lite{size}": (size, STAGES) for size in (0, 1, 2)} | {CUT_LITE: (0, 5)}
 
 #: Names of bodies besides those of timm.
 BODY_NAMES = (*_LITE, "tiny", *COMPARED_NETWORKS)
@@ -30,7 +32,8 @@ def build_body(
     for weights that cannot be fetched.
     """
     if name in _LITE:
-        return lite_body(LiteOptions(_LITE[name], pretrained, frozen_stages, input_scaling))
+        size, stages = _LITE[name]
+        return lite_body(LiteOptions(size, pretrained, frozen_stages, input_scaling, stages))
     if name == "tiny":
         return TinyBody()
     return TimmBody(COMPARED_NETWORKS.get(name, name), size, pretrained, input_scaling)

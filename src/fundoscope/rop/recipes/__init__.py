@@ -1,6 +1,6 @@
 """The recipes of a study of ROP: files in TOML that hold every number, read and checked here.
 
-`paper`, `lite`, `robust` and `tiny` lie beside this module. A file of your own may be whole, or name another recipe as its `base`
+`paper`, `lite`, `robust`, `nano` and `tiny` lie beside this module. A file of your own may be whole, or name another recipe as its `base`
 and hold what it changes:
 
     base = "lite"
@@ -37,7 +37,7 @@ from fundoscope.rop.recipes.schema import (
 
 FOLDER = Path(__file__).parent
 #: Names of the recipes that come with the program.
-RECIPE_NAMES = ("paper", "lite", "robust", "tiny")
+RECIPE_NAMES = ("paper", "lite", "robust", "nano", "tiny")
 
 
 def read_recipe(name: str | Path) -> RopRecipe:

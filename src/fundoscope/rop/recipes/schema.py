@@ -49,7 +49,8 @@ class NetworkNumbers(RecipeSection):
     EfficientNet-Lite that does, the first `frozen_stages` of its seven stages stay as they were, in both questions. With
     `shared_trunk` the student's second question keeps the first question's early stages, which then run once. What was frozen
     of each network stands in `networks.csv`, in each fit's `fit.json` and on the page. `fusion_relu` sets a ReLU behind the
-    1x1 fusion of the teacher's streams, as paper 000 has it.
+    1x1 fusion of the teacher's streams, as paper 000 has it. The teacher looks at `teacher_size` pixels, at the student's where
+    this is None.
     """
 
     teacher: str
@@ -58,6 +59,7 @@ class NetworkNumbers(RecipeSection):
     frozen_stages: int = Key(ge=0, le=7)
     shared_trunk: bool
     fusion_relu: bool = False  # studies from before this key had none
+    teacher_size: int | None = Key(default=None, ge=32, le=1024)
 
 
 class SquareNumbers(RecipeSection):
@@ -141,10 +143,12 @@ class ShuffledLabelNumbers(RecipeSection):
 
 class RefitNumbers(RecipeSection):
     """The network that ships is trained for the median over the folds of their best epoch, but for at least
-    `minimum_epochs_share` of the epochs of the recipe.
+    `minimum_epochs_share` of the epochs of the recipe. It learns from the teachers of all folds together, or from the bundle
+    `teacher`: a shipped one's name or a folder.
     """
 
     minimum_epochs_share: float = Key(ge=0, le=1)
+    teacher: str = ""
 
 
 class RenderingNumbers(RecipeSection):
@@ -193,6 +197,16 @@ class RopRecipe(RecipeSection):
         }
         return arms.get(name) or alone.model_copy(update={"network": name})
 
+    def standard_of(self, arm: StudyArm) -> Standard:
+        """What an arm's network looks at: the recipe's standard, for its teacher perhaps at another size."""
+        size = self.networks.teacher_size if arm.name == TEACHER else None
+        return self.standard if size is None else self.standard.model_copy(update={"size": size})
+
+    @property
+    def sizes(self) -> list[int]:
+        """Pixels of the sides of all networks' inputs."""
+        return sorted({self.standard.size, self.networks.teacher_size or self.standard.size})
+
     def starts_from_simulated_eyes(self, arm: StudyArm) -> bool:
         """Whether an arm begins with weights pretrained on simulated eyes: only the recipe's own networks do."""
         own = arm.network in (self.networks.teacher, self.networks.student)
@@ -222,8 +236,15 @@ class RopRecipe(RecipeSection):
         return self.model_copy(update=changes)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as plain values, as `study.json` keeps it; a recipe without renderings says nothing of them."""
-        return self.model_dump(mode="json", exclude={"renderings"} if self.renderings is None else None)
+        """All of it as plain values, as `study.json` keeps it, without what the recipe leaves out and older ones had no key for."""
+        left_out: dict[str, Any] = {}
+        if self.renderings is None:
+            left_out["renderings"] = True
+        if self.networks.teacher_size is None:
+            left_out["networks"] = {"teacher_size"}
+        if not self.refit.teacher:
+            left_out["refit"] = {"teacher"}
+        return self.model_dump(mode="json", exclude=left_out)
 
 
 class StudyArm(RecipeSection):
@@ -260,9 +281,10 @@ class ShippedPhotographs(RecipeSection):
 
 
 class ShippedStudy(RecipeSection):
-    """The study behind the shipped bundle, as `shipped.toml` has it.
+    """The study behind a shipped bundle, as `shipped.toml` has it.
 
-    `photographs` are the folders of the photographs, one a camera; `results` is that of the tables within docs/results.
+    `photographs` are the folders of the photographs, one a camera; `results` is that of the tables within docs/results. Without
+    `simulated_stage` the bundle has no second stage that learnt from simulated eyes.
     """
 
     recipe: str
@@ -274,6 +296,7 @@ class ShippedStudy(RecipeSection):
     images_are_independent: bool
     results: str
     origin: BundleOrigin
+    simulated_stage: bool = True
 
 
 def teachers_first(arms: list[StudyArm]) -> list[StudyArm]:

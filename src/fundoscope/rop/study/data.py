@@ -3,6 +3,7 @@
     plain.npy                   the photographs as the standard cuts them, (n, side, side, 3), contrast as it was
     screened.npy                the same at the side of the network's input, (n, size, size, 3), as screening cuts them: what
                                 is predicted, measured and exported; only where the squares above are larger
+    screened-SIZE.npy           the same for a teacher with a larger input
     field, colour, encoding     the same made alike in what is not disease: one field mask, one distribution of colours,
                                 one encoding; `all.npy` in all three
     measures.parquet            a row a photograph: nuisances, mean colours, where treatment is asked, vessels, and whether
@@ -75,11 +76,14 @@ class StudyData:
     folder: Path
     standard: Standard
 
-    def pixels(self, variant: str = "plain") -> Sequence[Pixels]:
-        """The squares of one variant, (n, side, side, 3), RGB, mapped from disk; those that are `SCREENED` are the plain ones
-        where these have the side of the network's input (or stem from a version that kept no others).
+    def pixels(self, variant: str = "plain", size: int | None = None) -> Sequence[Pixels]:
+        """The squares of one variant, (n, side, side, 3), RGB, mapped from disk; those that are `SCREENED` are for an input of
+        `size` pixels (default: the standard's), and the plain ones where these have that side (or stem from a version that kept
+        no others).
         """
         path = self.folder / f"{variant}.npy"
+        if variant == SCREENED and size not in (None, self.standard.size):
+            path = self.folder / f"{SCREENED}-{size}.npy"
         if variant == SCREENED and not path.exists():
             path = self.folder / "plain.npy"
         return np.load(path, mmap_mode="r")
@@ -125,14 +129,20 @@ def _read_all(plan: StudyPlan, folder: Path, progress: Progress) -> pd.DataFrame
     last = plan.questions[-1]
     with_vessels = set(last.known_rows.tolist()) if last.name == TREATMENT else set()
 
-    def measure(row: int) -> tuple[Pixels, Pixels | None, Pixels | None, Mask, dict[str, float]]:
+    screened_as = {
+        size: f"{SCREENED}.npy" if size == standard.size else f"{SCREENED}-{size}.npy"
+        for size in plan.recipe.sizes
+        if size != side
+    }
+
+    def measure(row: int) -> tuple[Pixels, Pixels | None, list[Pixels], Mask, dict[str, float]]:
         record = plan.cohort[row]
         prepared = standard.prepare(record.path, record.image)  # as screening reads it: a large JPEG at a reduced scale
         whole = read_whole(prepared, record)
         measures = _named("quality", {"graded": float(judge_quality(prepared, "infant").gradable)})
         measures |= measure_photograph(whole, row in with_vessels if with_vessels else None)
         unenhanced = standard.unenhanced_square(prepared, size=side) if enhanced_first else None
-        screened = standard.square(prepared) if side != standard.size else None
+        screened = [standard.square(prepared, size=size) for size in screened_as]
         visible = standard.inside(prepared, side, RIM)
         return standard.square(prepared, size=side), unenhanced, screened, visible, measures
 
@@ -140,15 +150,15 @@ def _read_all(plan: StudyPlan, folder: Path, progress: Progress) -> pd.DataFrame
     _create(folder / "visible.npy", (n, side, side))
     if enhanced_first:
         _create(folder / "unenhanced.npy", (n, side, side, 3))
-    if side != standard.size:
-        _create(folder / f"{SCREENED}.npy", (n, standard.size, standard.size, 3))
+    for size, name in screened_as.items():
+        _create(folder / name, (n, size, size, 3))
     table: list[dict[str, float]] = []
     with ThreadPoolExecutor(_WORKERS) as pool:
         for rows in progress.follow(_chunks(n), -(-n // _CHUNK), "reading photographs"):
             squares, unenhanced, screened, visible, measures = zip(*pool.map(measure, rows), strict=True)
             _write(folder / "plain.npy", rows, squares)
-            if side != standard.size:
-                _write(folder / f"{SCREENED}.npy", rows, screened)
+            for name, own in zip(screened_as.values(), zip(*screened, strict=True), strict=True):
+                _write(folder / name, rows, own)
             _write(folder / "visible.npy", rows, visible)
             if enhanced_first:
                 _write(folder / "unenhanced.npy", rows, unenhanced)

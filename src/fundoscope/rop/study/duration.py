@@ -44,7 +44,7 @@ def seconds_per_photograph(recipe: RopRecipe, arm: StudyArm, steps: int = 2) -> 
     """Seconds that one augmented photograph costs in training, by `steps` steps on noise after a warm-up."""
     model = build_network(recipe, arm).train().to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], 0.0)
-    options, standard = arm_options(recipe, arm), recipe.standard
+    options, standard = arm_options(recipe, arm), recipe.standard_of(arm)
     renderings = 2 if options.consistency else 1  # each view is shown in so many
     rng = np.random.default_rng(0)
     square = rng.integers(0, 255, (recipe.squares.side, recipe.squares.side, 3)).astype(np.uint8)

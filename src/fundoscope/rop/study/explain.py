@@ -65,7 +65,8 @@ def _maps(
     rows = question.known_rows
     found = predictions.out_of_fold(question.name, arm).select_rows(rows)
     p, threshold, y = found.p[0], found.thresholds[0], question.labels[rows]
-    squares, pictures = labelled_squares(data, question, SCREENED), []
+    squares = labelled_squares(data, question, SCREENED, plan.recipe.standard_of(plan.arm(arm)))
+    pictures = []
     for place, lines in choose_shown(question, y, p, threshold, _SHOWN):
         row = int(rows[place])
         fold = next(fold for fold in plan.folds if row in fold.test)

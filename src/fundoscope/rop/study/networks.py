@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from fundoscope.errors import UsageError, nearest
+from fundoscope.imaging import Standard
 from fundoscope.learning import (
     Augment,
     Distillation,
@@ -69,7 +70,7 @@ def build_network(recipe: RopRecipe, arm: StudyArm, seed: int = 0, empty: bool =
     pretrained = recipe.networks.pretrained and arm.pretrained
     given = Scaling(recipe.standard.mean, recipe.standard.deviation)
     model = build(
-        arm.network, pretrained=pretrained and not empty, size=recipe.standard.size, input_scaling=given,
+        arm.network, pretrained=pretrained and not empty, size=recipe.standard_of(arm).size, input_scaling=given,
         fusion_relu=recipe.networks.fusion_relu,
     )  # fmt: skip
     if not empty:
@@ -97,9 +98,12 @@ def load_fitted_network(task: FitTask, recipe: RopRecipe, study: Study) -> Class
     return model.eval()
 
 
-def labelled_squares(data: StudyData, question: Question, variant: str = "plain") -> Squares:
-    """The squares of one variant, labelled with the answers to one question."""
-    return Squares(data.pixels(variant), question.labels, data.standard)
+def labelled_squares(
+    data: StudyData, question: Question, variant: str = "plain", standard: Standard | None = None
+) -> Squares:
+    """The squares of one variant, labelled with the answers to one question; `standard` is a network's own, if not the study's."""
+    standard = standard or data.standard
+    return Squares(data.pixels(variant, standard.size), question.labels, standard)
 
 
 def predict_rows(model: Classifier, squares: Squares, rows: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -38,7 +38,8 @@ class StudyOptions:
 
     `networks` are names of arms or of networks (`RopRecipe.arm`), the usual arms where none is given. `prevalences` are the
     shares of ill eyes for which predictive values are computed, `shuffles` the runs of the control with shuffled labels.
-    `tracker` is where losses go besides epochs.csv, and `engine` carries out the fits.
+    `tracker` is where losses go besides epochs.csv, and `engine` carries out the fits. Without `simulated_stage` no second stage is
+    learnt from simulated eyes for a bundle.
     """
 
     cohort: Path
@@ -54,6 +55,7 @@ class StudyOptions:
     tracker: str = "csv"
     origin: BundleOrigin | None = None
     engine: WorkEngine = field(default_factory=WorkEngine)
+    simulated_stage: bool = True
 
     @cached_property
     def arms(self) -> list[StudyArm]:

@@ -58,9 +58,10 @@ class PredictWork:
         plan, data, question = self.plan, self.data, self.plan.question(task.question)
         folder = plan.study.result(task.step)
         model = load_fitted_network(task, plan.recipe, plan.study).to(memory_format=torch.channels_last)
-        plain = labelled_squares(data, question, SCREENED)
+        standard = plan.recipe.standard_of(task.arm)
+        plain = labelled_squares(data, question, SCREENED, standard)
         squares = {VARIANTS[0]: plain} | {
-            variant: labelled_squares(data, question, variant) for variant in variants_of(task, data)[1:]
+            variant: labelled_squares(data, question, variant, standard) for variant in variants_of(task, data)[1:]
         }
         if plan.recipe.renderings is not None and task.arm.name != TEACHER:  # which never leaves a study
             squares |= {rendered_variant(name): plain.rendered(name) for name in RENDERINGS}

@@ -71,9 +71,10 @@ def pretrain(recipe: RopRecipe, arms: list[StudyArm], study: Study, progress: Pr
             model = build_network(recipe, arm, numbers.seed)
             frozen = model.describe_frozen()
             options = fit_options(numbers.fit, renderings=recipe.renderings)
-            model = fit(model, eyes.squares, train, inner, options, folder, numbers.seed)
-            logits = predict_logits(model, eyes.squares.inputs(inner))
-            inner_auc = auc(eyes.squares.labels[inner], logits[:, 1] - logits[:, 0])
+            squares = replace(eyes.squares, standard=recipe.standard_of(arm))
+            model = fit(model, squares, train, inner, options, folder, numbers.seed)
+            logits = predict_logits(model, squares.inputs(inner))
+            inner_auc = auc(squares.labels[inner], logits[:, 1] - logits[:, 0])
             facts = {
                 "simulated": True, "photographs": len(train), "inner_auc": round(inner_auc, 4), "frozen": frozen,
             }  # fmt: skip

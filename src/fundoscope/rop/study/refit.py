@@ -2,7 +2,8 @@
 
 No photograph is left to stop on or to choose a threshold on: the number of epochs is the median of the best epochs of the
 outer folds' fits, but at least a share of the recipe's (`refit.minimum_epochs_share`); temperature and operating point come
-from those fits' predictions on photographs they held out. A student is taught by the teachers of all folds together.
+from those fits' predictions on photographs they held out. A student is taught by the teachers of all folds together, or by the
+bundle that the recipe names (`refit.teacher`): its card then says what that bundle learnt from.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fundoscope.bundles import Bundle, open_bundle
 from fundoscope.bundles.card import Stage
 from fundoscope.bundles.golden import add_golden
 from fundoscope.bundles.training_hashes import write_training_hashes
@@ -26,6 +28,7 @@ from fundoscope.bundles.write import write_bundle
 from fundoscope.cohort.photograph_hashes import PhotographHashes
 from fundoscope.evaluation.controls import NotMade, make_or_say_why
 from fundoscope.evaluation.decisions import fit_temperature, worst_target_sensitivity
+from fundoscope.imaging import Standard
 from fundoscope.learning import DistillationPlan, FitOptions, distil, fit
 from fundoscope.networks import Classifier
 from fundoscope.rop.recipes import StudyArm
@@ -67,6 +70,21 @@ class Ensemble(nn.Module):
         return torch.stack([member(x) for member in self.members]).mean(0)
 
 
+class BundleTeacher(nn.Module):
+    """The network of a bundle as a teacher: input as the bundle's standard makes it -> logits (N, 2), as its file gives them."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__()
+        self.bundle = bundle
+        (network,) = (file for name, file in bundle.card.files.items() if name == f"model.{bundle.precision}.onnx")
+        # whoever keeps this network's answers tells it by its weights from others
+        self.register_buffer("file", torch.frombuffer(bytearray.fromhex(network.sha256), dtype=torch.uint8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, 2)."""
+        return torch.from_numpy(self.bundle.run(x.float().cpu().numpy())[0]).to(x.device)
+
+
 def refit_for_export(plan: StudyPlan, data: StudyData, results: Mapping[str, Any], progress: Progress) -> Path:
     """Train the exported arm on everything and write the bundle, unless that is done; returns the bundle's folder.
 
@@ -85,7 +103,7 @@ def refit_for_export(plan: StudyPlan, data: StudyData, results: Mapping[str, Any
     figures = [*card_figures(results["card"]), *(second.figures if second else ())]
     card = bundle_card(plan.origin, plan.recipe, range(plan.options.seeds), stages, figures)
     eyes = shipped_eye_rule(plan, refit.arm.name, first, data.graded())
-    card = card.model_copy(update={"stage2": second.source if second else "none", "eyes": eyes})
+    card = card.model_copy(update={"stage2": second.source if second else "none", "eyes": eyes, **refit.taught_by()})
     models = [refit.network(ROP), *([second.network] if second else [])]
     squares = labelled_squares(data, plan.question(ROP), SCREENED)
     inputs = squares.inputs(np.arange(len(plan.cohort)))
@@ -123,12 +141,14 @@ class Refit:
         if study.done(step):
             return
         with study.step(step) as folder:
-            options, squares, rows = self._options(question), labelled_squares(self.data, question), question.known_rows
+            options, rows = self._options(question), question.known_rows
+            squares = labelled_squares(self.data, question, standard=self.plan.recipe.standard_of(self.arm))
             model = self._initial_network(question.name)
             frozen = model.describe_frozen()
             if self.arm.teacher:
+                teacher, standard = self._teacher(question)
                 teaching = DistillationPlan(
-                    self._teachers(question), squares, rows, _NO_ROWS, self.plan.folder / "teacher_logits" / "refit"
+                    teacher, squares, rows, _NO_ROWS, self.plan.folder / "teacher_logits" / "refit", standard
                 )
                 distillation = replace(
                     distillation_options(self.plan.recipe), hint=0.0
@@ -138,6 +158,18 @@ class Refit:
                 model = fit(model, squares, rows, _NO_ROWS, options, folder, seed=0)
             save_weights(model, folder)
             write_json(folder / "refit.json", {"epochs": options.epochs, "photographs": len(rows), "frozen": frozen})
+
+    def taught_by(self) -> dict[str, tuple[str, ...]]:
+        """The card's `trained_on`, where a bundle taught: with that bundle, and what it had learnt from."""
+        name = self.plan.recipe.refit.teacher
+        if not name or not self.arm.teacher:
+            return {}
+        card = open_bundle(name).card
+        learnt = "; ".join(each for each in card.trained_on if each not in self.plan.origin.trained_on)
+        told = f"answers of the bundle '{card.name}' of {card.created} to these photographs"
+        return {
+            "trained_on": (*self.plan.origin.trained_on, told + (f", which learnt from: {learnt}" if learnt else ""))
+        }
 
     def calibration(self, question: Question) -> FoldCalibration:
         """Temperature and operating point from out-of-fold predictions."""
@@ -166,10 +198,16 @@ class Refit:
             model.load_state_dict(load_file(weights))
         return model
 
-    def _teachers(self, question: Question) -> nn.Module:
-        teacher = self.plan.recipe.arm(self.arm.teacher)
+    def _teacher(self, question: Question) -> tuple[nn.Module, Standard]:
+        """Who teaches, and what it looks at: for the first question the bundle that the recipe names, if it names one."""
+        recipe = self.plan.recipe
+        if recipe.refit.teacher and question.name == ROP:
+            bundle = open_bundle(recipe.refit.teacher)
+            return BundleTeacher(bundle), bundle.card.standard
+        teacher = recipe.arm(self.arm.teacher)
         tasks = [task for task in self.plan.tasks_of(teacher, question.name) if task.seed == 0]
-        return Ensemble([load_fitted_network(task, self.plan.recipe, self.plan.study) for task in tasks])
+        members = [load_fitted_network(task, recipe, self.plan.study) for task in tasks]
+        return Ensemble(members), recipe.standard_of(teacher)
 
 
 def _second_stage(refit: Refit, progress: Progress) -> SecondStage | None:
@@ -177,7 +215,7 @@ def _second_stage(refit: Refit, progress: Progress) -> SecondStage | None:
     if any(question.name == TREATMENT for question in plan.questions):
         stage = card_stage(TREATMENT, refit.calibration(plan.question(TREATMENT)), _DATA)
         return SecondStage(refit.network(TREATMENT), stage, "real")
-    if plan.recipe.pretraining is None:
+    if plan.recipe.pretraining is None or not plan.options.simulated_stage:
         return None
     return learn_from_simulated_eyes(plan, refit.arm, refit.network(ROP), progress)
 

@@ -1,6 +1,7 @@
-"""The ROP grader that ships: the study of `rop/recipes/shipped.toml`, run by `make weights-rop`.
+"""The ROP graders that ship: the studies of `rop/recipes/shipped.toml` and `shipped_nano.toml`, run by `make weights-rop` and
+`make weights-nano`.
 
-It goes on where it was cut off. What it makes stays in its folder until it is installed: then the bundle goes where the package
+Each goes on where it was cut off. What it makes stays in its folder until it is installed: then the bundle goes where the package
 ships it, the tables into docs/results.
 """
 
@@ -25,42 +26,46 @@ from fundoscope.studies import Progress
 
 #: Of a checkout of the project: where bundles and tables lie.
 PROJECT = Path(__file__).resolve().parents[4]
+#: The bundles that ship, and the file of each one's study.
+SHIPPED_STUDIES = {"rop": "shipped.toml", "nano": "shipped_nano.toml"}
 
 
-def read_shipped_study() -> ShippedStudy:
-    """What `shipped.toml` says."""
-    return ShippedStudy.model_validate(tomllib.loads((FOLDER / "shipped.toml").read_text(encoding="utf-8")))
+def read_shipped_study(name: str = "rop") -> ShippedStudy:
+    """What the file of a shipped bundle's study says."""
+    return ShippedStudy.model_validate(tomllib.loads((FOLDER / SHIPPED_STUDIES[name]).read_text(encoding="utf-8")))
 
 
-def shipped_options(table: Path, out: Path) -> StudyOptions:
-    """The options of the shipped study on the cohort in `table`, in the folder `out`."""
-    shipped = read_shipped_study()
+def shipped_options(table: Path, out: Path, name: str = "rop") -> StudyOptions:
+    """The options of the study of the bundle `name` on the cohort in `table`, in the folder `out`."""
+    shipped = read_shipped_study(name)
     return StudyOptions(
         table, out, read_recipe(shipped.recipe), folds=shipped.folds, networks=shipped.arms, seeds=shipped.seeds, export=True,
         independent=shipped.images_are_independent, shuffles=shipped.shuffles, origin=shipped.origin,
+        simulated_stage=shipped.simulated_stage,
     )  # fmt: skip
 
 
-def make_shipped_study(data: Path, out: Path, progress: Progress) -> Path:
-    """Run or continue the shipped study in `out` on the photographs in `data`; returns the folder of its bundle, not yet shipped.
+def make_shipped_study(data: Path, out: Path, progress: Progress, name: str = "rop") -> Path:
+    """Run or continue the study of the bundle `name` in `out` on the photographs in `data`; returns the folder of its bundle, not
+    yet shipped.
 
     Raises `UsageError` where the photographs are not there.
     """
-    shipped = read_shipped_study()
+    shipped = read_shipped_study(name)
     cohort = shipped_cohort(data, shipped)
     table = out.with_suffix(".csv")
     table.parent.mkdir(parents=True, exist_ok=True)
     cohort.write(table)
-    run_study(shipped_options(table, out), progress)
+    run_study(shipped_options(table, out, name), progress)
     return out / "bundle" / shipped.origin.name
 
 
-def install_shipped_study(out: Path, project: Path = PROJECT) -> Path:
+def install_shipped_study(out: Path, project: Path = PROJECT, name: str = "rop") -> Path:
     """Ship the bundle of the finished study in `out`, its tables into docs/results; returns the folder of the shipped bundle.
 
     Raises `UsageError` where the study has made no bundle yet.
     """
-    shipped = read_shipped_study()
+    shipped = read_shipped_study(name)
     made = out / "bundle" / shipped.origin.name
     if not made.is_dir() or not (out / "results.json").exists():
         raise UsageError(f"{out} holds no finished study. Run it to its end before its bundle is installed.")

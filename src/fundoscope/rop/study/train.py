@@ -80,7 +80,7 @@ class FitWork:
 
     def _fit(self, model: Classifier, task: FitTask, folder: Path) -> Classifier:
         plan, question = self.plan, self.plan.question(task.question)
-        squares = labelled_squares(self.data, question)
+        squares = labelled_squares(self.data, question, standard=plan.recipe.standard_of(task.arm))
         train, inner = question.select_known(task.fold.train), question.select_known(task.fold.inner)
         options = arm_options(plan.recipe, task.arm, plan.options.tracker)
         if not task.arm.teacher:
@@ -90,9 +90,10 @@ class FitWork:
             eyes = read_simulated_eyes(plan.recipe, plan.study)
             squares = squares.joined(eyes.first(plan.recipe.distillation.simulated))
             train = np.concatenate([train, np.arange(first, len(squares.labels))])
-        teacher = load_fitted_network(task.with_arm(plan.recipe.arm(task.arm.teacher)), plan.recipe, plan.study)
+        teaching_arm = plan.recipe.arm(task.arm.teacher)
+        teacher = load_fitted_network(task.with_arm(teaching_arm), plan.recipe, plan.study)
         cache = plan.folder / "teacher_logits" / task.question / f"seed-{task.seed}" / f"fold-{task.fold.number}"
-        teaching = DistillationPlan(teacher, squares, train, inner, cache)
+        teaching = DistillationPlan(teacher, squares, train, inner, cache, plan.recipe.standard_of(teaching_arm))
         return distil(model, teaching, distillation_options(plan.recipe), options, folder, task.seed)
 
 
@@ -122,7 +123,6 @@ def write_costs(plan: StudyPlan) -> None:
     path, recipe = plan.folder / NETWORKS, plan.recipe
     if path.exists():
         return
-    size = recipe.standard.size
     rows = []
     for arm in plan.arms:
         frozen = {}
@@ -130,6 +130,7 @@ def write_costs(plan: StudyPlan) -> None:
             model = build_network(recipe, arm, empty=True)
             freeze_stages(recipe, arm, model, question.name)
             frozen[f"frozen in stage {stage}"] = model.describe_frozen()
+        size = recipe.standard_of(arm).size
         cost = measure_cost(build_network(recipe, arm, empty=True), size)
         rows.append({
             "network": arm.name, "made of": arm.network, "parameters (M)": round(cost.parameters / 1e6, 2),
