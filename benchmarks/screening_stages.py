@@ -23,9 +23,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from screening_speed import SETS, photographs
@@ -172,13 +174,11 @@ def measure_stages(what: str, files: list[Path], bundle_name: str, rounds: int) 
         for name, total in times.seconds.items():
             seen.setdefault(name, []).append(1000 * total.processor)
     typical = {name: statistics.median(values) for name, values in seen.items()}
-    return [
-        {
-            "what": f"stage: {name}", "photographs": what, "processors": 1, "ms": round(ms, 2), "ratio": round(ms / typical[NETWORK], 2),
-            "n": len(seen[name]),
-        }
-        for name, ms in typical.items()
-    ]  # fmt: skip
+    rows: list[Row] = []
+    for name, ms in typical.items():
+        share = round(ms / typical[NETWORK], 2)
+        rows.append({"what": f"stage: {name}", "photographs": what, "processors": 1, "ms": round(ms, 2), "ratio": share, "n": len(seen[name])})  # fmt: skip
+    return rows
 
 
 def measure_batches(bundle_name: str, rounds: int = 25) -> list[Row]:
@@ -194,7 +194,7 @@ def measure_batches(bundle_name: str, rounds: int = 25) -> list[Row]:
             begun = time.process_time()
             bundle.run(batch)
             seen[size].append(1000 * (time.process_time() - begun) / size)
-    rows = []
+    rows: list[Row] = []
     for size, own in seen.items():
         low, middle, high = statistics.quantiles([a / b for a, b in zip(own, seen[1], strict=True)], n=4)
         rows.append({
@@ -256,6 +256,16 @@ def measure_overhead(file: Path, bundle_name: str, count: int, folder: Path) -> 
     return rows
 
 
+class _PrintedRows(list[Row]):
+    """Rows that are printed as they come."""
+
+    def __iadd__(self, rows: Iterable[Row]) -> Self:
+        for row in rows:
+            print("  ".join(f"{key}: {value}" for key, value in row.items()), flush=True)
+            self.append(row)
+        return self
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -266,12 +276,12 @@ def main() -> None:
     parser.add_argument("--links", type=int, default=10_000, help="photographs of the run whose overhead is measured")
     given = parser.parse_args()
     random.seed(0)
-    rows: list[Row] = []
+    rows = _PrintedRows()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = {what: photographs(folder, 12, size, suffix) for what, (size, suffix) in SETS.items()}
         jpeg = files["640x480 JPEG"][0]
-        rows.append(measure_cold_start(jpeg, given.bundle))
+        rows += [measure_cold_start(jpeg, given.bundle)]
         for what, some in files.items():
             rows += measure_stages(what, some, given.bundle, 3)
         rows += measure_batches(given.bundle)
@@ -280,8 +290,6 @@ def main() -> None:
                 chosen = [some[number % len(some)] for number in range(given.photographs)]
                 rows += race(what, chosen, processors, given.bundle, given.turns)
         rows += measure_overhead(jpeg, given.bundle, given.links, folder)
-    for row in rows:
-        print("  ".join(f"{key}: {value}" for key, value in row.items()))
     with RESULTS.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
