@@ -88,12 +88,12 @@ def measure(pixels: Pixels) -> Row:
     field = find_field(pixels)
     found = find_vessels(pixels, field)
     graph = vessel_graph(found.mask)
-    paths = [Centreline(d["path"], d["radius"], 0) for *_, d in graph.edges(data=True)]
+    paths = [Centreline(d["path"], d["radius"], 0) for *_, d in graph.edges()]
     row = {
         "vessel_share": float(found.mask.sum() / found.field.sum()),
         "tortuosity": _tortuosity(paths),
         "crossings": float(len(crossings_on(graph))),
-        "branchings": float(sum(degree >= 3 for _, degree in graph.degree())),
+        "branchings": float(sum(graph.degree(node) >= 3 for node in graph)),
     }
     rim = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _RIM + 1, 2 * _RIM + 1))
     inside = cv2.erode(field.mask(pixels.shape[:2]).astype(np.uint8), rim, borderValue=0) > 0

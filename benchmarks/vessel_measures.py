@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import networkx as nx
 import numpy as np
 from discs import read_marks, simulate
 from numpy.typing import NDArray
@@ -48,6 +47,7 @@ from fundoscope.vessels.measures import (
     measure_vessels,
     photograph_widths,
 )
+from fundoscope.vessels.multigraph import VesselGraph
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results" / "vessel_measures.csv"
 SETS = {"DRIVE training": "drive_av/training", "HRF": "hrf_av", "LES-AV": "les_av"}
@@ -144,9 +144,9 @@ def describe_errors(pairs: NDArray[np.float64]) -> Row:
 # --- against simulated eyes
 
 
-def tree_graph(segments: list[VesselSegment], projection: Projection) -> nx.MultiGraph:
+def tree_graph(segments: list[VesselSegment], projection: Projection) -> VesselGraph:
     """The vessels that were drawn, as a graph in the photograph's pixels, with their radii."""
-    graph = nx.MultiGraph()
+    graph = VesselGraph()
     for k, segment in enumerate(segments):
         path = projection.to_pixels(segment.points)[:, ::-1]
         radius = segment.radius * projection.scale
@@ -169,11 +169,11 @@ def tree_widths(line: Centreline, kind: Kind) -> WidthProfile:
     return WidthProfile(line.points, np.zeros_like(line.points), way, 2 * line.radius, ones, ones, ones)
 
 
-def calibres_near(trees: dict[Kind, nx.MultiGraph]) -> MeasureWidths:
+def calibres_near(trees: dict[Kind, VesselGraph]) -> MeasureWidths:
     """The calibre of the drawn vessel nearest each point of a line; where none of its kind is near, the point is not clear."""
     known = {}
     for kind, graph in trees.items():
-        edges = [data for *_, data in graph.edges(data=True)]
+        edges = [data for *_, data in graph.edges()]
         radius = np.concatenate([data["radius"] for data in edges])
         known[kind] = KDTree(np.concatenate([data["path"] for data in edges])), radius
 
@@ -198,7 +198,7 @@ def compare_simulated(number: int, bundle: NickingBundle) -> list[Row]:
     if found.disc is None or mapped.disc is None:
         return []
     artery, vein = (tree_graph(each, projection) for each in (eye.arteries, eye.veins))
-    seen, empty = mapped.artery_vein, nx.MultiGraph()
+    seen, empty = mapped.artery_vein, VesselGraph()
     same = VesselTrees(seen.artery_graph, seen.vein_graph, empty, mapped.inside, mapped.scale)
     ways = {
         "vessels of the map": measure_vessels(same, mapped.disc, calibres_near({"artery": artery, "vein": vein})),

@@ -81,7 +81,7 @@ def test_each_point_of_an_edge_has_a_score_between_minus_one_and_one():
     artery, vein = lines(ACROSS), lines(DOWN)
     graph = vessel_graph(artery | vein)
     vote_along_edges(graph, *probabilities(artery, vein), VoteWeights())
-    scores = [(data["artery_score"], data["path"]) for *_, data in graph.edges(data=True)]
+    scores = [(data["artery_score"], data["path"]) for *_, data in graph.edges()]
     assert all(len(score) == len(path) and np.abs(score).max() <= 1 for score, path in scores)
     assert min(score.mean() for score, _ in scores) < -0.8 and max(score.mean() for score, _ in scores) > 0.8
 
@@ -97,7 +97,7 @@ def test_arteries_and_veins_are_treated_alike():
 def test_nothing_there_is_no_error(shape):
     empty = np.zeros(shape)
     found = classify_vessels(empty > 0, empty, empty)
-    assert not found.artery.any() and not found.vein.any() and found.graph.number_of_edges() == 0
+    assert not found.artery.any() and not found.vein.any() and not list(found.graph.edges())
 
 
 def test_a_speck_without_a_centreline_is_decided_by_its_pixels():

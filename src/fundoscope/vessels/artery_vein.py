@@ -9,18 +9,19 @@ score of its stretch and by its own evidence, since two vessels side by side may
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, pairwise
 from typing import Any
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from fundoscope.vessels.graph import Branch, Mask, Points, arc_length, branches_at, vessel_graph
+from fundoscope.vessels.multigraph import VesselGraph
 
 Plane = NDArray[np.floating[Any]]
 Edge = tuple[int, int, int]
@@ -59,17 +60,17 @@ class ArteryVeinMap:
     Each edge of the graph has `artery_score` (n,) at the points of its path, from -1 (vein) to 1 (artery).
     """
 
-    graph: nx.MultiGraph
+    graph: VesselGraph
     artery: Mask
     vein: Mask
 
     @cached_property
-    def artery_graph(self) -> nx.MultiGraph:
+    def artery_graph(self) -> VesselGraph:
         """The graph of the arteries alone, which no vein distorts."""
         return vessel_graph(self.artery)
 
     @cached_property
-    def vein_graph(self) -> nx.MultiGraph:
+    def vein_graph(self) -> VesselGraph:
         """The graph of the veins alone."""
         return vessel_graph(self.vein)
 
@@ -79,9 +80,7 @@ def classify_vessels(vessel: Mask, artery: Plane, vein: Plane, weights: VoteWeig
     return classify_graph(vessel_graph(vessel), vessel, artery, vein, weights)
 
 
-def classify_graph(
-    graph: nx.MultiGraph, vessel: Mask, artery: Plane, vein: Plane, weights: VoteWeights
-) -> ArteryVeinMap:
+def classify_graph(graph: VesselGraph, vessel: Mask, artery: Plane, vein: Plane, weights: VoteWeights) -> ArteryVeinMap:
     """The same for a mask whose graph exists already; its edges are given their `artery_score`."""
     vote_along_edges(graph, artery, vein, weights)
     # without any edge (a speck has no centreline) the pixels alone decide
@@ -96,10 +95,10 @@ def _artery_log_odds(artery: Plane, vein: Plane) -> Plane:
     return np.clip(np.log((artery + _EPSILON) / (vein + _EPSILON)), -_MAX_LOG_ODDS, _MAX_LOG_ODDS)
 
 
-def _nearest_score(graph: nx.MultiGraph, vessel: Mask) -> Plane:
+def _nearest_score(graph: VesselGraph, vessel: Mask) -> Plane:
     """The `artery_score` of the nearest point of an edge at each pixel (rows, columns); all NaN without an edge."""
     score = np.full(vessel.shape, np.nan)
-    for *_, data in graph.edges(data=True):
+    for *_, data in graph.edges():
         rows, columns = np.clip(np.round(data["path"]).astype(int), 0, np.array(vessel.shape) - 1).T
         score[rows, columns] = data["artery_score"]
     if np.isnan(score).all():
@@ -108,7 +107,7 @@ def _nearest_score(graph: nx.MultiGraph, vessel: Mask) -> Plane:
     return score[tuple(nearest)]
 
 
-def vote_along_edges(graph: nx.MultiGraph, artery: Plane, vein: Plane, weights: VoteWeights) -> None:
+def vote_along_edges(graph: VesselGraph, artery: Plane, vein: Plane, weights: VoteWeights) -> None:
     """Give each edge of the graph its `artery_score` (n,), from the probabilities `artery` and `vein` (rows, columns)."""
     log_odds = _artery_log_odds(artery, vein)
     stretches = _Stretches.of(graph)
@@ -124,7 +123,7 @@ def vote_along_edges(graph: nx.MultiGraph, artery: Plane, vein: Plane, weights: 
         score = _DAMPING * score + (1 - _DAMPING) * np.tanh((field + coupling @ score) / 2)
     for edge, own in stretches.of_edge.items():
         lengths = [len(stretches.paths[k]) for k in own]
-        graph.edges[edge]["artery_score"] = np.repeat(score[own], lengths)
+        graph.edge(*edge)["artery_score"] = np.repeat(score[own], lengths)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,10 +136,10 @@ class _Stretches:
     of_edge: dict[Edge, list[int]]
 
     @classmethod
-    def of(cls, graph: nx.MultiGraph) -> _Stretches:
+    def of(cls, graph: VesselGraph) -> _Stretches:
         paths: list[Points] = []
         of_edge: dict[Edge, list[int]] = {}
-        for u, v, key, data in graph.edges(keys=True, data=True):
+        for u, v, key, data in graph.edges():
             parts = np.array_split(data["path"], max(1, round(len(data["path"]) / _STRETCH)))
             of_edge[min(u, v), max(u, v), key] = list(range(len(paths), len(paths) + len(parts)))
             paths += parts
@@ -157,9 +156,9 @@ class _Stretches:
         return own[0] if starts_here else own[-1]
 
 
-def _evidence(graph: nx.MultiGraph, edge: Edge, parts: int, log_odds: Plane) -> list[float]:
+def _evidence(graph: VesselGraph, edge: Edge, parts: int, log_odds: Plane) -> list[float]:
     """Mean log odds on the centreline of each stretch of an edge; pixels under the vessels of its joints do not count."""
-    path, radius = graph.edges[edge]["path"], graph.edges[edge]["radius"]
+    path, radius = graph.edge(*edge)["path"], graph.edge(*edge)["radius"]
     rows, columns = np.clip(np.round(path).astype(int), 0, np.array(log_odds.shape) - 1).T
     way = arc_length(path)
     clear = (way > radius[0] + 1) & (way < way[-1] - radius[-1] - 1)
@@ -167,18 +166,33 @@ def _evidence(graph: nx.MultiGraph, edge: Edge, parts: int, log_odds: Plane) -> 
     return [float(each.sum()) / max(_STRETCH, len(each)) for each in stretches]
 
 
-def _at_joints(graph: nx.MultiGraph, stretches: _Stretches, weights: VoteWeights) -> Iterator[tuple[int, int, float]]:
+def _at_joints(graph: VesselGraph, stretches: _Stretches, weights: VoteWeights) -> Iterator[tuple[int, int, float]]:
     """Couplings of the stretches that meet at each joint; joints that a short edge links are one joint."""
-    linked = nx.Graph()
-    linked.add_nodes_from(graph)
-    for u, v, data in graph.edges(data=True):
+    linked: dict[int, dict[int, None]] = {node: {} for node in graph}
+    for u, v, _, data in graph.edges():
         if u != v and arc_length(data["path"])[-1] <= _JOINED * 2 * float(data["radius"].max()):
-            linked.add_edge(u, v)
-    for nodes in nx.connected_components(linked):
+            linked[u][v] = linked[v][u] = None
+    for nodes in _connected(linked):
         branches = [b for node in nodes for b in branches_at(graph, node) if b.end not in nodes or len(nodes) == 1]
         if len(branches) > 1:
             for i, j, strength in _couplings(branches, weights):
                 yield stretches.first_of(branches[i]), stretches.first_of(branches[j]), strength
+
+
+def _connected(linked: dict[int, dict[int, None]]) -> Iterator[set[int]]:
+    """The sets of nodes that links connect, from the nodes linked to each."""
+    seen: set[int] = set()
+    for first in linked:
+        if first in seen:
+            continue
+        found, ahead = {first}, deque([first])
+        while ahead:
+            for node in linked[ahead.popleft()]:
+                if node not in found:
+                    found.add(node)
+                    ahead.append(node)
+        seen |= found
+        yield found
 
 
 def _couplings(branches: list[Branch], weights: VoteWeights) -> Iterator[tuple[int, int, float]]:

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.vessels.graph import Centreline, Points, arc_length, smooth_path
+from fundoscope.vessels.multigraph import VesselGraph
 
 _STRAIGHT = np.cos(np.radians(50))  # a vessel goes on into a branch that turns it by less
 _ALIKE = 0.5  # weight of the widths beside the straightness where a branch is chosen: 0.13 is a turn of 30 degrees
@@ -50,7 +50,7 @@ class _Piece:
         return 2 * float(np.median(self.radius))
 
 
-def follow_vessels(graph: nx.MultiGraph, centre: Points, inner: float, outer: float) -> list[Centreline]:
+def follow_vessels(graph: VesselGraph, centre: Points, inner: float, outer: float) -> list[Centreline]:
     """The vessels of the arteries' graph, or of the veins', between two circles around `centre` (row, column), in pixels.
 
     Each runs from the disc outwards; where a gap was bridged, its `radius` is 0.
@@ -93,8 +93,8 @@ def longest_run(points: Points, centre: Points, inner: float, outer: float, leas
     return longest if np.ptp(away[longest]) >= least else None
 
 
-def _cut_pieces(graph: nx.MultiGraph, centre: Points, inner: float, outer: float) -> Iterator[_Piece]:
-    for u, v, data in graph.edges(data=True):
+def _cut_pieces(graph: VesselGraph, centre: Points, inner: float, outer: float) -> Iterator[_Piece]:
+    for u, v, _, data in graph.edges():
         path, radius, (first, last) = data["path"], data["radius"], sorted((u, v))
         away = np.hypot(*(path - centre).T)
         within = np.flatnonzero((away >= inner) & (away <= outer))

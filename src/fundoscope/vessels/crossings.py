@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +23,7 @@ from fundoscope.vessels.graph import (
     smooth_path,
     vessel_graph,
 )
+from fundoscope.vessels.multigraph import VesselGraph
 
 REACH = 60.0  # pixels to each side that centrelines are followed: eight widths of a wide DRIVE vein
 MAX_BEND = np.radians(42)  # a vessel turns by no more on its way through a crossing
@@ -61,24 +61,24 @@ class MeasuredCrossing:
         draw.ring(canvas, self.at, 3 * float(np.median(self.second.radius)), draw.MARK)
 
 
-def crossings_on(graph: nx.MultiGraph, reach: float = REACH) -> list[MeasuredCrossing]:
+def crossings_on(graph: VesselGraph, reach: float = REACH) -> list[MeasuredCrossing]:
     """The crossings on a graph of all vessels, without knowing which are arteries.
 
     Candidates are nodes with four branches, and pairs of branch points that are near enough to be one crossing. Their
     branches are paired into the two straightest vessels; bends, parallel touches and short stumps are left out.
     """
     clusters = [[node] for node in graph if graph.degree(node) >= 4]
-    linked = {(min(u, v), max(u, v)) for u, v in graph.edges() if u != v}
+    linked = {(min(u, v), max(u, v)) for u, v, *_ in graph.edges() if u != v}
     clusters += [[u, v] for u, v in sorted(linked) if graph.degree(u) >= 3 and graph.degree(v) >= 3]
     found = [_crossing_in(graph, cluster, reach) for cluster in clusters]
     return _one_each_place([crossing for crossing in found if crossing is not None])
 
 
-def _crossing_in(graph: nx.MultiGraph, cluster: list[int], reach: float) -> MeasuredCrossing | None:
+def _crossing_in(graph: VesselGraph, cluster: list[int], reach: float) -> MeasuredCrossing | None:
     """The crossing of the two straightest vessels through a node, or through a pair of linked nodes."""
     link = 0.0  # pixels between the two nodes
     if len(cluster) == 2:
-        link = min(float(arc_length(data["path"])[-1]) for data in graph.get_edge_data(*cluster).values())
+        link = min(float(arc_length(data["path"])[-1]) for data in graph.between(*cluster).values())
     if link > 2 * _LINK * _WIDEST / np.sin(_MIN_ANGLE):
         return None
     leaving = [(node, branch) for node in cluster for branch in branches_at(graph, node) if branch.end not in cluster]
@@ -106,7 +106,7 @@ def pairings(four: tuple[int, ...]) -> list[tuple[tuple[int, int], tuple[int, in
     return [((a, b), (c, d)), ((a, c), (b, d)), ((a, d), (b, c))]
 
 
-def _is_offset(graph: nx.MultiGraph, a: tuple[int, Branch], b: tuple[int, Branch], width: float) -> bool:
+def _is_offset(graph: VesselGraph, a: tuple[int, Branch], b: tuple[int, Branch], width: float) -> bool:
     """Whether two branches (each with its node) lie on parallel lines rather than on one: then they are two branchings
     on opposite sides of a vessel, and no crossing. `width` is the wider vessel's, pixels.
     """
@@ -130,7 +130,7 @@ def bends_between(branches: Sequence[Branch]) -> NDArray[np.float64]:
     return np.arccos(np.clip(-unit @ unit.T, -1, 1))
 
 
-def centreline_through(graph: nx.MultiGraph, a: Branch, b: Branch, reach: float) -> Centreline:
+def centreline_through(graph: VesselGraph, a: Branch, b: Branch, reach: float) -> Centreline:
     """Two branches joined to one vessel, `reach` pixels to each side, with a straight line where their skeletons are
     distorted by the other vessel.
     """
@@ -226,7 +226,7 @@ def crossings_between(artery: Mask, vein: Mask, reach: float = REACH) -> list[Me
 
 
 def crossings_of_graphs(
-    artery_graph: nx.MultiGraph, vein_graph: nx.MultiGraph, reach: float = REACH
+    artery_graph: VesselGraph, vein_graph: VesselGraph, reach: float = REACH
 ) -> list[MeasuredCrossing]:
     """The same for graphs of the arteries and of the veins that exist already."""
     arteries, veins = _edges(artery_graph), _edges(vein_graph)
@@ -254,10 +254,10 @@ class _Edge:
     high: Points
 
 
-def _edges(graph: nx.MultiGraph) -> list[_Edge]:
+def _edges(graph: VesselGraph) -> list[_Edge]:
     return [
         _Edge((min(u, v), max(u, v), key), d["path"], d["radius"], d["path"].min(0), d["path"].max(0))
-        for u, v, key, d in graph.edges(keys=True, data=True)
+        for u, v, key, d in graph.edges()
         if len(d["path"]) > 3
     ]
 
@@ -282,7 +282,7 @@ def _meeting_points(p: Points, q: Points) -> Iterator[tuple[int, int]]:
             yield i, int(nearest[i])
 
 
-def _centreline_on(graph: nx.MultiGraph, edge: _Edge, i: int, reach: float) -> Centreline:
+def _centreline_on(graph: VesselGraph, edge: _Edge, i: int, reach: float) -> Centreline:
     """The vessel through point `i` of an edge, followed for `reach` pixels to both sides."""
     lower, higher, _ = edge.edge
     back = extend_branch(graph, Branch(edge.path[: i + 1][::-1], edge.radius[: i + 1][::-1], lower, edge.edge), reach)

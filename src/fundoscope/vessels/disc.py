@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
 from fundoscope.imaging import Pixels
 from fundoscope.vessels import draw
 from fundoscope.vessels.graph import Mask, Points, arc_length
+from fundoscope.vessels.multigraph import VesselGraph
 
 #: Confidence from which on a disc is believed; `benchmarks/discs.py` counts discs that are, in view and out of view.
 CONFIDENT = 0.7
@@ -74,7 +74,7 @@ class Disc:
         draw.ring(canvas, self.centre, self.radius, draw.MARK)
 
 
-def find_disc(graph: nx.MultiGraph, field: Mask, pixels: Pixels) -> Disc | None:
+def find_disc(graph: VesselGraph, field: Mask, pixels: Pixels) -> Disc | None:
     """The disc of a photograph (rows, columns, 3) at DRIVE's scale, by its vessel graph; None where there are no vessels.
 
     `field` (rows, columns) is the field of view; the disc's centre is looked for inside it only.
@@ -94,11 +94,11 @@ def find_disc(graph: nx.MultiGraph, field: Mask, pixels: Pixels) -> Disc | None:
     return _refined(*_edges(smooth, field), _CELL * np.array([row, column]), _RADII[k])
 
 
-def _count_votes(graph: nx.MultiGraph, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def _count_votes(graph: VesselGraph, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """The vessels' votes for each cell, pooled."""
     rows, columns = (side // _CELL + 1 for side in shape)
     starts, runs, weights = [np.zeros((0, 2))], [np.zeros((0, 2))], [np.zeros(0)]
-    for *_, data in graph.edges(data=True):
+    for *_, data in graph.edges():
         path = data["path"]
         if len(path) < 2 or arc_length(path)[-1] < _DIRECTION_POINTS:
             continue

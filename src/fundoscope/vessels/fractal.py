@@ -7,8 +7,9 @@ matter.
 
 from __future__ import annotations
 
-import networkx as nx
 import numpy as np
+
+from fundoscope.vessels.multigraph import VesselGraph
 
 _SIZES = (
     6,
@@ -25,12 +26,12 @@ _SHIFTS = 4  # of the grid along each side
 _LEAST_POINTS = 200  # pixels of skeleton below which no dimension is given
 
 
-def fractal_dimension(graph: nx.MultiGraph) -> float:
+def fractal_dimension(graph: VesselGraph) -> float:
     """Box-counting dimension of the centrelines of a vessel graph at DRIVE's scale; nan where there is too little of them.
 
     It depends on the field of view and on how many small vessels the map shows: compare only photographs of one camera.
     """
-    paths = [data["path"] for *_, data in graph.edges(data=True)]
+    paths = [data["path"] for *_, data in graph.edges()]
     points = np.unique(np.rint(np.concatenate(paths)).astype(np.int64), axis=0) if paths else np.zeros((0, 2), np.int64)
     if len(points) < _LEAST_POINTS:
         return float("nan")

@@ -1,6 +1,6 @@
 """The graph of a vessel mask: nodes where vessels branch, cross or end, edges that follow their centrelines.
 
-Skeletonisation is scikit-image's and the graph is a networkx `MultiGraph`. Tracing the skeleton stays ours: edges need
+Skeletonisation is scikit-image's. Tracing the skeleton stays ours: edges need
 sub-pixel smooth paths with a radius at each point, and no dead ends that only the skeleton has.
 """
 
@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.morphology import skeletonize
+
+from fundoscope.vessels.multigraph import VesselGraph
 
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
@@ -72,7 +73,7 @@ def arc_length(points: Points) -> NDArray[np.float64]:
 def nearest_points(points: Points, others: Points) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Distance of each point (n, 2) to the nearest of `others` (m, 2), and that one's index, (n,) both; the first of equal ones.
 
-    All pairs are compared, which for vessels of some hundred points is as fast as SciPy's tree, without its import.
+    All pairs are compared, which for vessels of some hundred points is as fast as a tree.
     """
     down, right = (points[:, None, k] - others[:, k] for k in (0, 1))
     squared = down * down + right * right
@@ -80,22 +81,22 @@ def nearest_points(points: Points, others: Points) -> tuple[NDArray[np.float64],
     return np.sqrt(squared[np.arange(len(points)), nearest]), nearest
 
 
-def vessel_graph(mask: Mask) -> nx.MultiGraph:
+def vessel_graph(mask: Mask) -> VesselGraph:
     """The graph of a vessel mask (rows, columns).
 
     Nodes have `at` (row, column). Edges have `path` (n, 2; row, column), smooth, from the node of the lower number to
     the node of the higher one, and `radius` (n,), the distance to the mask's edge; all in pixels.
     """
     if not mask.any():
-        return nx.MultiGraph()
+        return VesselGraph()
     # Lee et al. 1994 (CVGIP 56:462), since the method of Zhang and Suen erases diagonal vessels two pixels wide
     graph = _trace(skeletonize(mask, method="lee") > 0)
     depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
     depth = np.minimum(depth, max(mask.shape) / 2)  # a mask without any edge has no distance to it
-    for *_, data in graph.edges(data=True):
+    for *_, data in graph.edges():
         data["radius"] = _values_at(depth, data["path"])
     _remove_spurs(graph)
-    for u, v, data in graph.edges(data=True):
+    for u, v, _, data in graph.edges():
         first, last = sorted((u, v))
         raw = np.vstack([graph.nodes[first]["at"], data["path"], graph.nodes[last]["at"]])
         data["path"] = smooth_path(raw)
@@ -108,18 +109,19 @@ def _values_at(plane: NDArray[Any], points: Points) -> NDArray[np.float64]:
     return plane[rows, columns].astype(float)
 
 
-def _trace(skeleton: Mask) -> nx.MultiGraph:
+def _trace(skeleton: Mask) -> VesselGraph:
     """The skeleton as a graph: its joints (touching pixels with three neighbours or more) and ends are nodes, the
     chains of pixels between them are edges.
     """
-    graph = nx.MultiGraph()
+    graph = VesselGraph()
     around = cv2.boxFilter(skeleton.view(np.uint8), -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
     is_joint = skeleton & (np.asarray(around) > 3)
     joints, n = ndimage.label(is_joint, _EIGHT_NEIGHBOURS)
     pixels = np.argwhere(is_joint)
     own = joints[is_joint]
     centres = np.stack([np.bincount(own, each, n + 1)[1:] for each in pixels.T], axis=1) / np.bincount(own)[1:, None]
-    graph.add_nodes_from((k, {"at": at}) for k, at in enumerate(centres, 1))
+    for k, at in enumerate(centres, 1):
+        graph.add_node(k, at=at)
     is_chain = skeleton & ~is_joint
     chains, _ = ndimage.label(is_chain, _EIGHT_NEIGHBOURS)
     own = chains[is_chain]
@@ -143,7 +145,7 @@ def _ordered_chain(pixels: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.array(order)
 
 
-def _add_chain(graph: nx.MultiGraph, chain: NDArray[np.int64], joints: NDArray[np.int64]) -> None:
+def _add_chain(graph: VesselGraph, chain: NDArray[np.int64], joints: NDArray[np.int64]) -> None:
     """Add an edge along a chain (n, 2) between the joints that it touches; a free end becomes a node of its own."""
     ends = [_joint_beside(chain[0], joints, 0), _joint_beside(chain[-1], joints, 0)]
     if len(chain) == 1 and ends[0]:  # one pixel between two joints, or beside one
@@ -164,26 +166,26 @@ def _joint_beside(pixel: NDArray[np.int64], joints: NDArray[np.int64], other_tha
     return int(found.min()) if found.size else 0
 
 
-def _remove_spurs(graph: nx.MultiGraph) -> None:
+def _remove_spurs(graph: VesselGraph) -> None:
     """Remove short dead ends, the shortest first; a node that is left with two edges makes them one edge."""
     spurs = []
-    for u, v, key, data in graph.edges(keys=True, data=True):
+    for u, v, key, data in graph.edges():
         for tip, foot in ((u, v), (v, u)):
             if graph.degree(tip) == 1 and graph.degree(foot) > 2:
-                widest = max(float(edge["radius"].max()) for *_, edge in graph.edges(foot, data=True))
+                widest = max(float(edge["radius"].max()) for *_, edge in graph.edges(foot))
                 spurs.append((len(data["path"]), tip, foot, key, widest))
     for length, tip, foot, key, widest in sorted(spurs, key=lambda spur: spur[0]):
         short = length < _SPUR_RADII * widest + _SPUR_PIXELS
         if short and graph.has_edge(tip, foot, key) and graph.degree(foot) > 2:
-            graph.remove_node(tip)
+            graph.remove_nodes([tip])
             if graph.degree(foot) == 2:
                 _merge_edges(graph, foot)
-    graph.remove_nodes_from([node for node in list(graph) if graph.degree(node) == 0])
+    graph.remove_nodes([node for node in list(graph) if graph.degree(node) == 0])
 
 
-def _merge_edges(graph: nx.MultiGraph, node: int) -> None:
+def _merge_edges(graph: VesselGraph, node: int) -> None:
     """Make the two edges at a node one edge and remove the node, unless they are one ring that closes there."""
-    edges = list(graph.edges(node, keys=True, data=True))
+    edges = list(graph.edges(node))
     if len(edges) != 2 or node in (edges[0][1], edges[1][1]):
         return
     (_, a, _, first), (_, b, _, second) = edges
@@ -191,7 +193,7 @@ def _merge_edges(graph: nx.MultiGraph, node: int) -> None:
     path = np.vstack([_directed(first["path"], a < node), at, _directed(second["path"], node < b)])
     middle = [float(max(first["radius"].min(), second["radius"].min()))]
     radius = np.concatenate([_directed(first["radius"], a < node), middle, _directed(second["radius"], node < b)])
-    graph.remove_node(node)
+    graph.remove_nodes([node])
     graph.add_edge(a, b, path=_directed(path, a <= b), radius=_directed(radius, a <= b))
 
 
@@ -231,11 +233,11 @@ class Branch:
         return run / max(float(np.hypot(*run)), 1e-9)
 
 
-def branches_at(graph: nx.MultiGraph, node: int) -> list[Branch]:
+def branches_at(graph: VesselGraph, node: int) -> list[Branch]:
     """The branches that leave a node; a ring counts twice."""
     found = []
-    for u, v, key, data in graph.edges(node, keys=True, data=True):
-        edge = (*sorted((u, v)), key)
+    for u, v, key, data in graph.edges(node):
+        edge = (min(u, v), max(u, v), key)
         directions = [True, False] if u == v else [node <= (v if u == node else u)]
         for forward in directions:
             path, radius = _directed(data["path"], forward), _directed(data["radius"], forward)
@@ -243,7 +245,7 @@ def branches_at(graph: nx.MultiGraph, node: int) -> list[Branch]:
     return found
 
 
-def extend_branch(graph: nx.MultiGraph, branch: Branch, reach: float) -> Branch:
+def extend_branch(graph: VesselGraph, branch: Branch, reach: float) -> Branch:
     """The branch followed for `reach` pixels: at each node it goes on into the edge that turns least.
 
     It stops before that where every edge turns by 45 degrees or more.
@@ -262,11 +264,11 @@ def extend_branch(graph: nx.MultiGraph, branch: Branch, reach: float) -> Branch:
     return Branch(path[within], radius[within], branch.end, branch.edge)
 
 
-def total_length(graph: nx.MultiGraph) -> float:
+def total_length(graph: VesselGraph) -> float:
     """Length of all edges of a graph, pixels."""
-    return sum(float(arc_length(data["path"])[-1]) for *_, data in graph.edges(data=True))
+    return sum(float(arc_length(data["path"])[-1]) for *_, data in graph.edges())
 
 
-def edge_paths(graph: nx.MultiGraph) -> list[tuple[Points, NDArray[np.float64]]]:
+def edge_paths(graph: VesselGraph) -> list[tuple[Points, NDArray[np.float64]]]:
     """Path (n, 2) and radius (n,) of each edge of a graph, pixels."""
-    return [(data["path"], data["radius"]) for *_, data in graph.edges(data=True)]
+    return [(data["path"], data["radius"]) for *_, data in graph.edges()]

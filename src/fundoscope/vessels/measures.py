@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +24,7 @@ from fundoscope.vessels.disc import CONFIDENT, Disc
 from fundoscope.vessels.equivalents import ARTERIOLES, FOUR, SIX, VENULES, equivalent
 from fundoscope.vessels.fractal import fractal_dimension
 from fundoscope.vessels.graph import Centreline, Mask, Points
+from fundoscope.vessels.multigraph import VesselGraph
 from fundoscope.vessels.tortuosity import tortuosity
 
 Kind = Literal["artery", "vein"]
@@ -234,9 +234,9 @@ class VesselTrees:
     `scale` is how many of the photograph's pixels make one of theirs.
     """
 
-    artery: nx.MultiGraph
-    vein: nx.MultiGraph
-    all: nx.MultiGraph
+    artery: VesselGraph
+    vein: VesselGraph
+    all: VesselGraph
     field: Mask
     scale: float = 1.0
 
@@ -249,7 +249,7 @@ def measure_vessels(trees: VesselTrees, disc: Disc | None, measure_widths: Measu
         return VesselMeasures(found, fractal_dimension=fractal)
     large, small = disc.scaled(trees.scale), [Zone.around(disc, name) for name in ZONES]
     whole = small[-1]
-    graphs: tuple[tuple[Kind, nx.MultiGraph], ...] = (("artery", trees.artery), ("vein", trees.vein))
+    graphs: tuple[tuple[Kind, VesselGraph], ...] = (("artery", trees.artery), ("vein", trees.vein))
     courses = []
     for kind, graph in graphs:
         for line in follow_vessels(graph, disc.centre, whole.inner, whole.outer):

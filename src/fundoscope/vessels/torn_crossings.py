@@ -11,7 +11,6 @@ import math
 from itertools import combinations
 from typing import Any
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +25,7 @@ from fundoscope.vessels.crossings import (
     passes_over,
 )
 from fundoscope.vessels.graph import Branch, Points, arc_length
+from fundoscope.vessels.multigraph import VesselGraph
 
 _DISCS = (6.0, 9.0, 12.0)  # pixels of radius that are tried, in this order: a wide vein's width is 8
 _SHORTEST = 5.0  # pixels: a shorter branch does not show where its vessel goes
@@ -38,7 +38,7 @@ Plane = NDArray[np.floating[Any]]
 
 
 def crossing_through(
-    graph: nx.MultiGraph, at: Points, artery: Plane, vein: Plane, reach: float = REACH
+    graph: VesselGraph, at: Points, artery: Plane, vein: Plane, reach: float = REACH
 ) -> MeasuredCrossing | None:
     """The crossing at `at` (row, column) on a graph of all vessels; None where no two vessels run through.
 
@@ -53,10 +53,10 @@ def crossing_through(
     return None
 
 
-def _branches_leaving(graph: nx.MultiGraph, at: Points, radius: float) -> list[Branch]:
+def _branches_leaving(graph: VesselGraph, at: Points, radius: float) -> list[Branch]:
     """The parts of edges outside a disc of `radius` pixels around `at`, each from the disc's rim outwards."""
     branches = []
-    for u, v, key, data in graph.edges(keys=True, data=True):
+    for u, v, key, data in graph.edges():
         path = data["path"]
         if math.dist(path[0], at) > radius + _STEP * len(path):
             continue  # too short to come near
@@ -77,7 +77,7 @@ def _mean_arteriness(branch: Branch, artery: Plane, vein: Plane) -> float:
 
 
 def _best_crossing(
-    graph: nx.MultiGraph, branches: list[Branch], arteriness: list[float], at: Points, reach: float
+    graph: VesselGraph, branches: list[Branch], arteriness: list[float], at: Points, reach: float
 ) -> MeasuredCrossing | None:
     """The crossing of the two pairs of branches that are straightest and differ most in arteriness."""
     bends = bends_between(branches)

@@ -23,9 +23,7 @@ from fundoscope.languages import kept_text
 from fundoscope.reports.screening import DrawnRow
 from fundoscope.stopwatch import stage
 
-if (
-    TYPE_CHECKING
-):  # measuring vessels takes SciPy, scikit-image and networkx: half a second that only --vessels waits for
+if TYPE_CHECKING:  # measuring vessels takes SciPy and scikit-image: a third of a second that only --vessels waits for
     from fundoscope.rop.vascular import VascularIndex, VascularReading
 
 #: The reason in every row with an answer that was learnt from simulated eyes.
