@@ -83,7 +83,7 @@ def test_profile_prints_every_stage_and_changes_no_answer(eyes, tiny_bundle, tmp
 
 
 def test_screening_loads_nothing_that_only_measuring_vessels_needs():
-    heavy = ("scipy", "networkx", "skimage", "pandas", "PIL")
+    heavy = ("scipy", "networkx", "skimage", "pandas", "PIL", "fundoscope.cohort")
     code = f"""
 import sys
 import fundoscope.rop.screening.grader, fundoscope.runs

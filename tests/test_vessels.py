@@ -179,10 +179,10 @@ def test_no_part_of_a_skeleton_is_lost_and_paths_join_their_nodes(lines, thickne
         cv2.polylines(canvas, [np.array(line)[:, None, ::-1]], isClosed=False, color=1, thickness=thickness)
     skeleton = skeletonize(canvas.astype(bool), method="lee") > 0
     traced = _trace(skeleton)
-    held = {tuple(p) for *_, data in traced.edges(data=True) for p in data["path"].astype(int).tolist()}
-    nodes = np.array([at for _, at in traced.nodes(data="at")])
+    held = {tuple(p) for *_, data in traced.edges() for p in data["path"].astype(int).tolist()}
+    nodes = np.array([data["at"] for data in traced.nodes.values()])
     left = [p for p in np.argwhere(skeleton).tolist() if tuple(p) not in held]
-    assert sum(len(data["path"]) for *_, data in traced.edges(data=True)) == len(held)  # each once
+    assert sum(len(data["path"]) for *_, data in traced.edges()) == len(held)  # each once
     assert all(np.hypot(*(nodes - p).T).min() < 12 for p in left)  # the rest are joints
     graph = vessel_graph(canvas.astype(bool))
     for u, v, _, data in graph.edges():
@@ -356,7 +356,7 @@ def test_a_sine_is_as_tortuous_as_its_integral(height, wave, turn):
 @pytest.mark.parametrize("shape", [(0, 0), (1, 1), (2, 3), (40, 50)])
 def test_an_empty_mask_gives_an_empty_graph(shape):
     empty = np.zeros(shape, bool)
-    assert vessel_graph(empty).number_of_nodes() == 0
+    assert not vessel_graph(empty).nodes
     assert crossings_on(vessel_graph(empty)) == crossings_between(empty, empty) == edge_paths(vessel_graph(empty)) == []
 
 

@@ -28,6 +28,10 @@ SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 #: The kind under which files are counted that are no photographs, or of a kind that is not read.
 OTHER = "other file"
 
+#: Names of files that are read as tables, and of workbooks, which are given for one by mistake.
+TABLE_SUFFIXES = (".csv", ".tsv")
+WORKBOOK_SUFFIXES = (".xlsx", ".xls", ".ods")
+
 _HIDDEN = ("hidden or system file", "hidden or system folder")
 _NAMED = 5  # names of a kind that a line shows
 _KEPT = 1000  # names of a kind that are kept

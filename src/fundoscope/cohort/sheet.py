@@ -19,9 +19,6 @@ from pathlib import Path
 
 from fundoscope.errors import FundoscopeError, UsageError, nearest
 
-TABLE_SUFFIXES = (".csv", ".tsv")  # names of files that are read as tables
-WORKBOOK_SUFFIXES = (".xlsx", ".xls", ".ods")  # and of those that are given for one by mistake
-
 #: Words that stand for "not known" in an optional cell, in small letters.
 BLANK_WORDS = frozenset(
     {"", "-", "–", "—", "--", "---", ".", "?", "nan", "na", "n/a", "n.a.", "#n/a", "#nv", "<na>", "nat", "null", "none"}

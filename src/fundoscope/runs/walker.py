@@ -11,11 +11,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fundoscope.cohort import Cohort
-from fundoscope.cohort.sheet import TABLE_SUFFIXES, WORKBOOK_SUFFIXES, read_sheet
 from fundoscope.errors import CohortError, UsageError, list_names, printable
 from fundoscope.findings import Mention
-from fundoscope.folders import Skipped, ask, files_below, is_hidden, is_own, kind_of_answer, photographs_below
+from fundoscope.folders import (
+    TABLE_SUFFIXES,
+    WORKBOOK_SUFFIXES,
+    Skipped,
+    ask,
+    files_below,
+    is_hidden,
+    is_own,
+    kind_of_answer,
+    photographs_below,
+)
 from fundoscope.imaging.kinds import SUFFIXES
 from fundoscope.imaging.read import natural_order
 from fundoscope.outputs import read_marker
@@ -49,6 +57,8 @@ def walk(photos: Iterable[str]) -> Walk:
     """
     found, photos = Walk(), list(photos)
     if len(photos) == 1 and Path(photos[0]).suffix.lower() in WORKBOOK_SUFFIXES and ask(Path(photos[0]).is_file):
+        from fundoscope.cohort.sheet import read_sheet
+
         read_sheet(
             photos[0], ("image",), CohortError
         )  # a workbook given for a table is told; among others it has its row
@@ -99,6 +109,8 @@ def _mentions_of(photo: str, skipped: Skipped) -> Iterator[Mention]:
     elif path.suffix.lower() not in SUFFIXES and ask(path.is_file) and _is_answer(path):
         skipped.add("file of a report", path)
     elif path.suffix.lower() in TABLE_SUFFIXES and ask(path.is_file):
+        from fundoscope.cohort import Cohort  # here: a photograph alone need not wait for all that audits tables
+
         for record in Cohort.read(path, labelled=False):
             mention = Mention(record.image, record.infant, record.eye, record.exam, record.path, path)
             yield from expand_mention(mention, skipped, searched=False)

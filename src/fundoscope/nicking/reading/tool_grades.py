@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fundoscope.cohort.sheet import TABLE_SUFFIXES, SheetRow, read_sheet
+from fundoscope.cohort.sheet import SheetRow, read_sheet
 from fundoscope.errors import UsageError, list_names
 from fundoscope.findings import Mention
+from fundoscope.folders import TABLE_SUFFIXES
 from fundoscope.nicking.grade_study.patch_table import PatchRow, parse_grade, read_patch_table
 from fundoscope.nicking.grading.crossing_patches import KnownScale
 from fundoscope.nicking.grading.grader import NickingGrader
