@@ -5,25 +5,39 @@ import numpy as np
 import pytest
 
 from fundoscope.imaging.places import QUADRANTS
+from fundoscope.vessels.disc import Disc
+from fundoscope.vessels.graph import vessel_graph
 from fundoscope.vessels.posterior import (
     FEW_QUADRANTS,
     NO_DISC,
     OUT_OF_VIEW,
-    find_disc_on_map,
+    find_infant_disc,
     map_width,
     measure_posterior_vessels,
-    windowed_tortuosity,
+    trimmed_mean,
+    window_bends,
 )
 
 SIDE, CENTRE, RADIUS = 400, (201.3, 196.8), 15.0
 ENLARGED = 8
 
 
-def soft_disc(centre=CENTRE, radius=RADIUS):
-    """The probability of a disc with a rim two pixels broad."""
+DISC = Disc(*CENTRE, RADIUS, 1.0)
+NOWHERE = np.zeros((SIDE, SIDE), np.float32)
+
+
+def photograph(vessel, radius=RADIUS, bright=60):
+    """A brown picture with dark vessels on a disc that is brighter by so much, its rim two pixels broad."""
     rows, columns = np.mgrid[:SIDE, :SIDE]
-    away = np.hypot(rows - centre[0], columns - centre[1])
-    return np.clip((radius + 1 - away) / 2, 0, 1).astype(np.float32)
+    disc = np.clip((radius + 1 - np.hypot(rows - CENTRE[0], columns - CENTRE[1])) / 2, 0, 1)
+    grey = 110 + bright * disc - 50 * vessel + np.random.default_rng(3).normal(0, 2, vessel.shape)
+    return np.clip(grey[..., None] * (1.0, 0.6, 0.4), 0, 255).astype(np.uint8)
+
+
+def measure(vessel, disc=DISC, field=None, threshold=0.5):
+    field = everywhere() if field is None else field
+    graph = vessel_graph((vessel >= threshold) & field)
+    return measure_posterior_vessels(vessel, graph, threshold, disc, field)
 
 
 def draw_vessels(width, wave=0.0, angles=(35, 125, 215, 305), period=30.0):
@@ -48,21 +62,32 @@ def everywhere():
     return np.ones((SIDE, SIDE), bool)
 
 
-def test_a_disc_is_found_where_it_was_drawn_and_none_where_nothing_is():
-    disc = find_disc_on_map(soft_disc(), everywhere())
+@pytest.mark.parametrize("radius", [14.0, 20.0])
+def test_an_infants_disc_is_found_by_its_rim_and_by_the_vessels_that_point_to_it(radius):
+    vessel = draw_vessels(4.0)
+    disc = find_infant_disc(vessel_graph(vessel >= 0.5), NOWHERE, everywhere(), photograph(vessel, radius))
     assert disc is not None
-    assert np.hypot(disc.row - CENTRE[0], disc.column - CENTRE[1]) < 0.1
-    assert disc.radius == pytest.approx(RADIUS, rel=0.01) and disc.confidence > 0.9
-    assert find_disc_on_map(np.zeros((SIDE, SIDE), np.float32), everywhere()) is None
-    assert find_disc_on_map(soft_disc(radius=60), everywhere()) is None  # no infant's disc
-    assert find_disc_on_map(soft_disc(), ~everywhere()) is None
+    assert np.hypot(disc.row - CENTRE[0], disc.column - CENTRE[1]) < 0.1 * radius
+    assert disc.radius == pytest.approx(radius, rel=0.1) and disc.confidence > 0.9
+
+
+def test_a_disc_that_is_not_seen_is_not_guessed_and_half_a_rim_takes_a_second_witness():
+    vessel = draw_vessels(4.0)
+    graph = vessel_graph(vessel >= 0.5)
+    pixels = photograph(vessel)
+    assert find_infant_disc(graph, NOWHERE, everywhere(), photograph(vessel, bright=0)) is None
+    assert find_infant_disc(vessel_graph(NOWHERE > 0), NOWHERE, everywhere(), pixels) is None
+    assert find_infant_disc(graph, NOWHERE, ~everywhere(), pixels) is None
+    cut = everywhere()
+    cut[:, : round(CENTRE[1] - 0.5 * RADIUS)] = False  # a third of the rim lies beyond the field
+    assert find_infant_disc(graph, NOWHERE, cut, pixels) is None
+    found = find_infant_disc(graph, NOWHERE + 0.5, cut, pixels)
+    assert found is not None and 0.6 <= found.confidence < 0.8
 
 
 @pytest.mark.parametrize("width", [2.5, 4.0, 6.2])
 def test_widths_are_finer_than_a_pixel_and_in_disc_diameters(width):
-    found = measure_posterior_vessels(
-        draw_vessels(width), find_disc_on_map(soft_disc(), everywhere()), everywhere(), 0.5
-    )
+    found = measure(draw_vessels(width))
     assert found.reason == "" and len(found.vessels) == 4
     expected = drawn_width(width) / (2 * RADIUS)
     assert found.width == pytest.approx(expected, rel=0.04)
@@ -78,11 +103,8 @@ def test_tortuosity_is_arc_over_chord_of_a_sine_and_turning_does_not_change_it()
     along = np.linspace(0, period, 10001)
     slope = 2 * np.pi * wave / period * np.cos(2 * np.pi * along / period)
     expected = float(np.mean(np.hypot(1, slope))) - 1
-    disc = find_disc_on_map(soft_disc(), everywhere())
     bent = [
-        measure_posterior_vessels(
-            draw_vessels(4.0, wave, [angle + turn for angle in (35, 125, 215, 305)], period), disc, everywhere(), 0.5
-        ).tortuosity
+        measure(draw_vessels(4.0, wave, [angle + turn for angle in (35, 125, 215, 305)], period)).tortuosity
         for turn in (0, 17)
     ]
     assert bent[0] == pytest.approx(
@@ -90,21 +112,40 @@ def test_tortuosity_is_arc_over_chord_of_a_sine_and_turning_does_not_change_it()
     )  # the window is less than a period, and the centreline is smoothed
     assert bent[1] == pytest.approx(bent[0], rel=0.1)
     line = np.column_stack([np.zeros(50), np.arange(50.0)])
-    assert windowed_tortuosity(line, 20) == pytest.approx(0, abs=1e-6)
+    assert window_bends(line, 20) == pytest.approx(0, abs=1e-6) and len(window_bends(line, 20)) == 29
+    assert len(window_bends(line, 200)) == 1
+
+
+def test_a_trimmed_mean_leaves_out_a_share_of_the_weight_at_each_end():
+    values, even = np.array([9.0, 1.0, 2.0, 3.0, -50.0]), np.ones(5)
+    assert trimmed_mean(values, even, 0.2) == 2
+    assert trimmed_mean(values, even, 0.0) == -7
+    heavy = np.array([1.0, 1.0, 1.0, 8.0, 1.0])
+    assert trimmed_mean(values, heavy, 0.2) == pytest.approx(26 / 9)  # the 2 once and the 3 eight times
+    assert trimmed_mean(np.array([4.0]), np.array([2.0]), 0.1) == 4
+
+
+def test_wide_and_certain_vessels_say_most():
+    straight, wavy = draw_vessels(6.0, angles=(35, 215)), draw_vessels(2.5, 4.0, angles=(125, 305))
+    both = measure(np.maximum(straight, wavy), threshold=0.3)
+    faint = measure(np.maximum(straight, 0.6 * wavy), threshold=0.3)
+    bends = [[each.bends.mean() for each in reading] for reading in both.readings]
+    assert [len(each) for each in bends] == [4, 4, 4, 4]
+    assert both.tortuosity < 0.6 * np.mean(bends)
+    assert faint.tortuosity < 0.8 * both.tortuosity and len(faint.vessels) == 4
 
 
 def test_what_is_out_of_view_is_said_and_not_guessed():
     field = everywhere()
     field[:, : int(CENTRE[1]) + 10] = False
-    disc = find_disc_on_map(soft_disc(), everywhere())
-    half = measure_posterior_vessels(draw_vessels(4.0), disc, field, 0.5)
+    half = measure(draw_vessels(4.0), field=field)
     assert [each.reason for each in half.quadrants] == [OUT_OF_VIEW, "", OUT_OF_VIEW, ""]
     assert half.reason == "" and half.quadrants[0].width is None and half.width is not None
     field[: int(CENTRE[0]) + 10] = False
-    quarter = measure_posterior_vessels(draw_vessels(4.0), disc, field, 0.5)
+    quarter = measure(draw_vessels(4.0), field=field)
     assert quarter.reason == FEW_QUADRANTS.format(n=1)
     assert quarter.width is None and quarter.tortuosity is None
-    assert measure_posterior_vessels(draw_vessels(4.0), None, field, 0.5).reason == NO_DISC
+    assert measure(draw_vessels(4.0), None).reason == NO_DISC
 
 
 def test_a_map_width_does_not_depend_on_a_threshold():
@@ -118,7 +159,5 @@ def test_a_map_width_does_not_depend_on_a_threshold():
 
 def test_drawing_marks_disc_and_vessels():
     canvas = np.zeros((SIDE, SIDE, 3), np.uint8)
-    measure_posterior_vessels(draw_vessels(4.0), find_disc_on_map(soft_disc(), everywhere()), everywhere(), 0.5).draw(
-        canvas
-    )
+    measure(draw_vessels(4.0)).draw(canvas)
     assert canvas[round(CENTRE[0]), :, 0].any() and (canvas[..., 1] > 100).sum() > 400

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 from test_cli_screen import run
@@ -24,7 +25,7 @@ from fundoscope.rop.vascular.index import (
     compare_witnesses,
     open_vascular_index,
 )
-from fundoscope.rop.vascular.network import NETWORK_FILE
+from fundoscope.rop.vascular.network import LOOKS, NETWORK_FILE
 
 
 def test_a_percentile_is_the_share_of_normal_photographs_below():
@@ -71,16 +72,33 @@ def test_an_unknown_camera_and_a_changed_file_are_refused_by_name(tmp_path):
 
 
 def test_wider_and_more_tortuous_vessels_score_higher():
-    from test_posterior import draw_vessels, everywhere, find_disc_on_map, measure_posterior_vessels, soft_disc
+    from test_posterior import DISC, draw_vessels, measure
 
     weights = VascularWeights((-2.3, -4.0), (0.2, 0.8), (1.0, 1.0), 0.005, "by hand")
-    disc = find_disc_on_map(soft_disc(), everywhere())
 
-    def score(width, wave, found=disc):
-        return weights.score(measure_posterior_vessels(draw_vessels(width, wave), found, everywhere(), 0.5))
+    def score(width, wave, found=DISC):
+        return weights.score(measure(draw_vessels(width, wave), found))
 
     assert score(3, 0) < score(5, 0) < score(5, 3)
     assert score(3, 0, None) is None
+
+
+def test_the_looks_of_the_network_lie_on_one_another():
+    class Echo:
+        """Answers with two planes of what it was shown."""
+
+        def run(self, names, shown):
+            assert all(side % 16 == 0 for side in shown["contrast"].shape[2:])
+            return [shown["contrast"][:, :2]]
+
+    rng = np.random.default_rng(2)
+    pixels = cv2.GaussianBlur(rng.integers(60, 200, (150, 170, 3)).astype(np.uint8), (0, 0), 4)
+    inside = np.ones((150, 170), bool)
+    plain = LOOKS[0].map(pixels, inside, Echo())
+    assert plain.shape == (2, 150, 170) and len(set(LOOKS)) == len(LOOKS)
+    for look in LOOKS[1:]:
+        back = np.stack([cv2.resize(each, (170, 150)) for each in look.map(pixels, inside, Echo())])
+        assert np.corrcoef(back.ravel(), plain.ravel())[0, 1] > 0.99, look
 
 
 @pytest.fixture(scope="module")

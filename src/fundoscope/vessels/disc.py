@@ -25,21 +25,47 @@ from fundoscope.vessels.multigraph import VesselGraph
 CONFIDENT = 0.7
 
 _VOTE_EVERY = 4  # points of a centreline
-_DIRECTION_POINTS = 12  # to each side, over which the direction is taken
-_REACH = 200.0  # pixels that a vessel is prolonged to each side; as all lengths here, at DRIVE's scale
-_CELL = 4  # pixels to a side of one cell in which votes are counted, and circles are first laid
-_POOLING = 22.0  # pixels: deviation by which votes are pooled, about half a disc's radius
-_RADII = np.exp(np.linspace(np.log(22.0), np.log(72.0), 14))  # pixels: of discs in fields of 60 to 25 degrees
-_USUAL = 40.0  # pixels: the radius at which a rim counts as its mean
-_VOTES = 0.2  # weight of the log of the votes beside the rim
+_REACH = 200.0  # pixels that a vessel is prolonged to each side; as all lengths here, in a field of 540 pixels
 _FLOOR = 0.05  # share of the most votes that every place has
-_WIDE_VEIN = 13  # pixels: the window that closes over vessels
 _FLAT = 95  # percentile of the gradients' lengths beyond which they count as a full edge, whatever their height
-_STEPS = (3.0, 1.5, 0.75)  # pixels by which the circle is moved and widened, finer each time
 _ANGLES = np.linspace(0, 2 * np.pi, 72, endpoint=False)
 _SEEN = 0.35  # gradient towards the centre, of a full edge, from which on the rim counts as seen
 
 Plane = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class DiscLook:
+    """How discs look in some photographs whose field is 540 pixels across; lengths in these pixels.
+
+    `smallest` and `largest` radius, of which `radii` are tried; at the radius `usual` a rim counts as its mean. Votes are counted, and circles
+    first laid, in cells of `cell`; a vessel's direction is taken over `direction` points to each side, votes are pooled with a deviation of
+    `pooling`, and their logarithm weighs `votes` beside the rim; a place with less than `least` of the most votes is no disc. A window of `vein` closes over vessels. `steps`: by which the circle is
+    moved and widened at last, finer each time.
+    """
+
+    smallest: float
+    largest: float
+    radii: int
+    usual: float
+    cell: int
+    direction: int
+    pooling: float
+    votes: float
+    least: float
+    vein: int
+    steps: tuple[float, ...]
+
+    @property
+    def tried(self) -> NDArray[np.float64]:
+        """The radii that are tried, pixels."""
+        return np.exp(np.linspace(np.log(self.smallest), np.log(self.largest), self.radii))
+
+
+#: Discs of adults in fields of 60 to 25 degrees.
+ADULT = DiscLook(22.0, 72.0, 14, 40.0, 4, 12, 22.0, 0.2, 0.0, 13, (3.0, 1.5, 0.75))
+#: Discs of infants in fields of 130 to 120 degrees.
+INFANT = DiscLook(12.0, 32.0, 11, 20.0, 2, 10, 10.0, 0.15, 0.1, 9, (2.0, 1.0, 0.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,53 +100,55 @@ class Disc:
         draw.ring(canvas, self.centre, self.radius, draw.MARK)
 
 
-def find_disc(graph: VesselGraph, field: Mask, pixels: Pixels) -> Disc | None:
-    """The disc of a photograph (rows, columns, 3) at DRIVE's scale, by its vessel graph; None where there are no vessels.
+def find_disc(graph: VesselGraph, field: Mask, pixels: Pixels, look: DiscLook = ADULT) -> Disc | None:
+    """The disc of a photograph (rows, columns, 3) whose field is 540 pixels across, by its vessel graph; None where there are no vessels.
 
     `field` (rows, columns) is the field of view; the disc's centre is looked for inside it only.
     """
-    votes = _count_votes(graph, field.shape)
+    votes = _count_votes(graph, field.shape, look)
     if not votes.any():
         return None
-    plane = _without_vessels(pixels)
+    plane, cell = _without_vessels(pixels, look.vein), look.cell
     size = votes.shape[::-1]
     seen = cv2.resize(field.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     down, right = _edges(np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.float32), seen)
-    prior = _VOTES * np.log(votes / votes.max() + _FLOOR)
-    scores = np.stack([_rims(down, right, radius / _CELL) * np.sqrt(radius / _USUAL) for radius in _RADII]) + prior
-    scores[:, ~seen] = -np.inf
+    prior = look.votes * np.log(votes / votes.max() + _FLOOR)
+    scores = np.stack([_rims(down, right, radius / cell) * np.sqrt(radius / look.usual) for radius in look.tried])
+    scores += prior
+    scores[:, ~seen | (votes < look.least * votes.max())] = -np.inf
     k, row, column = np.unravel_index(int(scores.argmax()), scores.shape)
-    smooth = np.asarray(cv2.GaussianBlur(plane, (0, 0), _CELL / 2), np.float32)
-    return _refined(*_edges(smooth, field), _CELL * np.array([row, column]), _RADII[k])
+    smooth = np.asarray(cv2.GaussianBlur(plane, (0, 0), cell / 2), np.float32)
+    return _refined(*_edges(smooth, field), cell * np.array([row, column]), look.tried[k], look)
 
 
-def _count_votes(graph: VesselGraph, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def _count_votes(graph: VesselGraph, shape: tuple[int, ...], look: DiscLook) -> NDArray[np.float64]:
     """The vessels' votes for each cell, pooled."""
-    rows, columns = (side // _CELL + 1 for side in shape)
+    cell, direction = look.cell, look.direction
+    rows, columns = (side // cell + 1 for side in shape)
     starts, runs, weights = [np.zeros((0, 2))], [np.zeros((0, 2))], [np.zeros(0)]
     for *_, data in graph.edges():
         path = data["path"]
-        if len(path) < 2 or arc_length(path)[-1] < _DIRECTION_POINTS:
+        if len(path) < 2 or arc_length(path)[-1] < direction:
             continue
         at = np.arange(0, len(path), _VOTE_EVERY)
-        ahead, back = np.minimum(at + _DIRECTION_POINTS, len(path) - 1), np.maximum(at - _DIRECTION_POINTS, 0)
+        ahead, back = np.minimum(at + direction, len(path) - 1), np.maximum(at - direction, 0)
         starts.append(path[at])
         runs.append(path[ahead] - path[back])
         weights.append(data["radius"][at] ** 2)
-    start, run = (np.concatenate(parts) / _CELL for parts in (starts, runs))
+    start, run = (np.concatenate(parts) / cell for parts in (starts, runs))
     run /= np.maximum(np.hypot(*run.T), 1e-9)[:, None]
-    reach = np.arange(-_REACH, _REACH + 1, _CELL) / _CELL
+    reach = np.arange(-_REACH, _REACH + 1, cell) / cell
     row, column = (np.rint(start[:, k, None] + reach * run[:, k, None]).astype(np.int32) for k in (0, 1))
     inside = (row >= 0) & (column >= 0) & (row < rows) & (column < columns)
     weight = np.broadcast_to(np.concatenate(weights)[:, None], inside.shape)
     votes = np.bincount(row[inside] * columns + column[inside], weight[inside], rows * columns).astype(float)
-    return np.asarray(cv2.GaussianBlur(votes.reshape(rows, columns), (0, 0), _POOLING / _CELL), float)
+    return np.asarray(cv2.GaussianBlur(votes.reshape(rows, columns), (0, 0), look.pooling / cell), float)
 
 
-def _without_vessels(pixels: Pixels) -> Plane:
+def _without_vessels(pixels: Pixels, vein: int) -> Plane:
     """Mean of red and green (rows, columns), closed over the vessels: a disc is brighter in both, a cup in green above all."""
     plane = cv2.addWeighted(pixels[..., 0], 0.5, pixels[..., 1], 0.5, 0)
-    window = cv2.getStructuringElement(cv2.MORPH_RECT, (_WIDE_VEIN, _WIDE_VEIN))
+    window = cv2.getStructuringElement(cv2.MORPH_RECT, (vein, vein))
     return np.asarray(cv2.morphologyEx(plane, cv2.MORPH_CLOSE, window), np.float32)
 
 
@@ -142,7 +170,7 @@ def _rims(down: Plane, right: Plane, radius: float) -> Plane:
     return np.asarray(sums[0] + sums[1], np.float32)
 
 
-@lru_cache(maxsize=len(_RADII))
+@lru_cache(maxsize=64)
 def _rim_kernels(radius: float) -> tuple[Plane, Plane]:
     half = int(np.ceil(radius)) + 1
     row, column = np.mgrid[-half : half + 1, -half : half + 1].astype(float)
@@ -152,13 +180,13 @@ def _rim_kernels(radius: float) -> tuple[Plane, Plane]:
     return (-weight * row).astype(np.float32), (-weight * column).astype(np.float32)
 
 
-def _refined(down: Plane, right: Plane, centre: Points, radius: float) -> Disc:
+def _refined(down: Plane, right: Plane, centre: Points, radius: float, look: DiscLook) -> Disc:
     """The circle near `centre` and `radius` along which the gradient towards its own centre is most."""
     best, seen = np.array([*centre, radius], float), 0.0
-    for step in _STEPS:
+    for step in look.steps:
         moves = step * np.arange(-2, 3)
         circles = best + np.stack(np.meshgrid(moves, moves, moves, indexing="ij"), -1).reshape(-1, 3)
-        circles = circles[circles[:, 2] >= _RADII[0]]
+        circles = circles[circles[:, 2] >= look.smallest]
         row, column = (circles[:, k, None] + circles[:, 2:] * wave(_ANGLES) for k, wave in ((0, np.sin), (1, np.cos)))
         x, y = column.astype(np.float32), row.astype(np.float32)
         inwards = -sum(

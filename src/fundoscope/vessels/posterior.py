@@ -7,7 +7,7 @@ eye is. What is out of view, or where no disc is found, is None with its reason:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,8 +20,8 @@ from fundoscope.imaging.places import QUADRANTS
 from fundoscope.languages import kept_text
 from fundoscope.vessels import draw
 from fundoscope.vessels.courses import follow_vessels, longest_run
-from fundoscope.vessels.disc import Disc
-from fundoscope.vessels.graph import Mask, Points, arc_length, smooth_path, vessel_graph
+from fundoscope.vessels.disc import INFANT, Disc, find_disc
+from fundoscope.vessels.graph import Mask, Points, VesselGraph, arc_length, smooth_path, vessel_graph
 from fundoscope.vessels.tortuosity import tortuosity
 
 Floats = NDArray[np.float64]
@@ -37,47 +37,48 @@ FEW_QUADRANTS = kept_text("{n} of 4 quadrants around the disc are in view with v
 OUT_OF_VIEW = "out of view"
 NO_VESSELS = "no vessel runs through it"
 
-_RADII = (8.0, 30.0)  # pixels of a disc's radius at a field of 540: infants' lie around 16
-_CERTAIN = 0.5  # probability from which on a pixel is the disc's
+_RIM = 0.8  # share of a disc's rim that must be seen
+_LESS_RIM, _SECOND = 0.6, 0.2  # or so much, where the network's mean probability of a disc inside it is so high
+_READINGS = (
+    1.0,
+    0.7,
+    1.4,
+    1.85,
+)  # times the threshold: vessels are read off the map at each, and what they give is averaged
 _WINDOW = 1.5  # disc diameters of a vessel's run over which its chord is laid
+_SMOOTH = 2.0  # pixels over which a vessel's course is smoothed before its arc is measured
+_TRIMMED = 0.1  # share of the windows, the straightest and the most bent, that are left out
 _REACH = 1.75  # rough half widths to each side over which a vessel's map is summed up
 _SAMPLES = 25  # of a cross-section
 
 
-def find_disc_on_map(disc: Maps, field: Mask) -> Disc | None:
-    """The disc as a circle, by the map (rows, columns) of the probability that a pixel is the disc's; None where none is likely.
+def find_infant_disc(graph: VesselGraph, likely: Maps, field: Mask, pixels: Pixels) -> Disc | None:
+    """The disc of an infant's photograph (rows, columns, 3), by its vessel graph and its rim; None where none is believed.
 
-    It is the likeliest patch of the map: its centre and area are weighted by probability. `confidence` is the mean probability in it.
+    Two witnesses: the share of the rim that is seen, its `confidence`, and the network's map (rows, columns) of how `likely` a pixel is the
+    disc's. The network alone misses many real discs and takes others for too small, so that it finds none, and only confirms.
     """
-    likely = np.where(field, disc, 0).astype(np.float32)
-    n, labels, _, _ = cv2.connectedComponentsWithStats((likely > _CERTAIN).astype(np.uint8))
-    if n < 2:
+    disc = find_disc(graph, field, pixels, INFANT)
+    if disc is None or disc.confidence < _LESS_RIM:
         return None
-    mass = np.bincount(labels.ravel(), likely.ravel(), n)
-    mass[0] = 0
-    inside = labels == int(mass.argmax())
-    near = cv2.dilate(inside.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0  # the soft rim counts by its probability
-    weight = np.where(near, likely, 0)
-    radius = float(np.sqrt(weight.sum() / np.pi))
-    if not _RADII[0] <= radius <= _RADII[1]:
-        return None
-    row, column = np.nonzero(near)
-    at = np.average(np.column_stack([row, column]), axis=0, weights=weight[near])
-    return Disc(float(at[0]), float(at[1]), radius, float(likely[inside].mean()))
+    down, right = (np.arange(side) for side in likely.shape)
+    within = np.hypot(down[:, None] - disc.row, right[None, :] - disc.column) <= disc.radius
+    return disc if disc.confidence >= _RIM or float(likely[within].mean()) >= _SECOND else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PosteriorVessel:
-    """One vessel in the ring: its `points` (n, 2) from the disc outwards and `length`, pixels of the map; `width` there.
+    """One vessel in the ring: its `points` (n, 2) from the disc outwards, pixels of the map; its `width` there.
 
-    `tortuosity` is arc over chord less 1, the mean over windows of the run, so that the arcade's own wide arc hardly counts; `quadrant` the
-    index in `QUADRANTS` of most of it.
+    `bends` (windows,) are arc over chord less 1 of the runs that begin along it, short ones, so that the arcade's own wide arc hardly
+    counts; `weight` is length x width x the squared mean of the map along it: wide, certain vessels say most. `quadrant` is the index in
+    `QUADRANTS` of most of it.
     """
 
     points: Points
-    length: float
     width: float
-    tortuosity: float
+    bends: Floats
+    weight: float
     quadrant: int
 
 
@@ -85,7 +86,7 @@ class PosteriorVessel:
 class PosteriorQuadrant:
     """A quadrant of the ring: the share of it `in_view`, how many `vessels`, their width in disc diameters and tortuosity.
 
-    Both are means by length, None where `reason` says why.
+    Both are weighted means, None where `reason` says why.
     """
 
     name: str
@@ -98,11 +99,25 @@ class PosteriorQuadrant:
 
 @dataclass(frozen=True, eq=False)
 class PosteriorVessels:
-    """What was measured around the disc of one photograph, in pixels of the map; `disc` is None where none was found."""
+    """What was measured around the disc of one photograph, in pixels of the map; `disc` is None where none was found.
+
+    The map is read at several thresholds: `readings` are the vessels of each, that of the map's own threshold first. `in_view` is the share of
+    each quadrant of the ring that lies in the field.
+    """
 
     disc: Disc | None
-    vessels: tuple[PosteriorVessel, ...] = ()
-    quadrants: tuple[PosteriorQuadrant, ...] = ()
+    readings: tuple[tuple[PosteriorVessel, ...], ...] = ()
+    in_view: tuple[float, ...] = ()
+
+    @property
+    def vessels(self) -> tuple[PosteriorVessel, ...]:
+        """The vessels at the map's own threshold."""
+        return self.readings[0] if self.readings else ()
+
+    @cached_property
+    def quadrants(self) -> tuple[PosteriorQuadrant, ...]:
+        """What was measured by quadrant, each the mean over the readings that show vessels there."""
+        return tuple(self._quadrant(k) for k in range(len(self.in_view)))
 
     @cached_property
     def measured(self) -> list[PosteriorQuadrant]:
@@ -118,18 +133,32 @@ class PosteriorVessels:
 
     @property
     def width(self) -> float | None:
-        """Mean width of all its vessels by their lengths, in disc diameters; None where the photograph was not measured."""
-        if self.disc is None or self.reason:
-            return None
-        return self._mean([each.width for each in self.vessels]) / self.disc.diameter
+        """Mean width of all its vessels by their weights, in disc diameters; None where the photograph was not measured."""
+        return None if self.reason else self._mean(self.readings)[0]
 
     @property
     def tortuosity(self) -> float | None:
-        """Mean tortuosity of all its vessels by their lengths; None where the photograph was not measured."""
-        return None if self.reason else self._mean([each.tortuosity for each in self.vessels])
+        """Mean tortuosity of all its vessels by their weights; None where the photograph was not measured."""
+        return None if self.reason else self._mean(self.readings)[1]
 
-    def _mean(self, values: Sequence[float]) -> float:
-        return float(np.average(values, weights=[each.length for each in self.vessels]))
+    def _quadrant(self, k: int) -> PosteriorQuadrant:
+        own = [[each for each in reading if each.quadrant == k] for reading in self.readings]
+        if self.in_view[k] < LEAST_IN_VIEW or not any(own):
+            reason = OUT_OF_VIEW if self.in_view[k] < LEAST_IN_VIEW else NO_VESSELS
+            return PosteriorQuadrant(QUADRANTS[k], self.in_view[k], len(own[0]), None, None, reason)
+        return PosteriorQuadrant(QUADRANTS[k], self.in_view[k], len(own[0]), *self._mean(own))
+
+    def _mean(self, readings: Iterable[Sequence[PosteriorVessel]]) -> tuple[float, float]:
+        """Width in disc diameters and tortuosity: of each reading's vessels by their weights, then over the readings that have any."""
+        assert self.disc is not None
+        found = []
+        for vessels in filter(len, readings):
+            weights = [each.weight for each in vessels]
+            each_bend = np.concatenate([np.full(len(each.bends), each.weight / len(each.bends)) for each in vessels])
+            bends = trimmed_mean(np.concatenate([each.bends for each in vessels]), each_bend, _TRIMMED)
+            found.append((np.average([each.width for each in vessels], weights=weights) / self.disc.diameter, bends))
+        width, bent = np.mean(found, axis=0)
+        return float(width), float(bent)
 
     def draw(self, canvas: Pixels) -> None:
         """Draw disc, ring and the vessels that count onto a photograph (rows, columns, 3) at the map's scale."""
@@ -142,16 +171,23 @@ class PosteriorVessels:
             draw.line(canvas, vessel.points, draw.WALL)
 
 
-def measure_posterior_vessels(vessel: Maps, disc: Disc | None, field: Mask, threshold: float) -> PosteriorVessels:
-    """The vessels around the disc, by their map (rows, columns), 0 to 1; from `threshold` on a pixel is a vessel's.
+def measure_posterior_vessels(
+    vessel: Maps, graph: VesselGraph, threshold: float, disc: Disc | None, field: Mask
+) -> PosteriorVessels:
+    """The vessels around the disc, by their map (rows, columns), 0 to 1, and its `graph` at a `threshold`.
 
     `field` (rows, columns) is the field of view.
     """
     if disc is None:
         return PosteriorVessels(None)
+    graphs = (graph, *(vessel_graph((vessel >= share * threshold) & field) for share in _READINGS[1:]))
+    readings = tuple(tuple(_measure_ring(vessel, each, disc)) for each in graphs)
+    return PosteriorVessels(disc, readings, tuple(_shares_in_view(disc, field)))
+
+
+def _measure_ring(vessel: Maps, graph: VesselGraph, disc: Disc) -> Iterator[PosteriorVessel]:
+    """The vessels of one graph that run far enough through the ring."""
     unit = disc.diameter
-    graph = vessel_graph((vessel >= threshold) & field)
-    vessels = []
     for line in follow_vessels(graph, disc.centre, INNER * unit, OUTER * unit):
         run = longest_run(line.points, disc.centre, INNER * unit, OUTER * unit, LEAST * unit)
         if run is None:
@@ -159,15 +195,12 @@ def measure_posterior_vessels(vessel: Maps, disc: Disc | None, field: Mask, thre
         points, radius = line.points[run], line.radius[run]
         down, right = (points - disc.centre).mean(axis=0)
         width = map_width(vessel, points, 2 * float(np.median(radius[radius > 0])) if radius.any() else 2.0)
-        length = float(arc_length(points)[-1])
-        bent = windowed_tortuosity(points, _WINDOW * unit)
-        vessels.append(PosteriorVessel(points, length, width, bent, 2 * int(down >= 0) + int(right >= 0)))
-    shares = _shares_in_view(disc, field)
-    quadrants = tuple(
-        _measure_quadrant(name, share, [each for each in vessels if each.quadrant == k], unit)
-        for k, (name, share) in enumerate(zip(QUADRANTS, shares, strict=True))
-    )
-    return PosteriorVessels(disc, tuple(vessels), quadrants)
+        row, column = (np.ascontiguousarray(points[:, k, None], np.float32) for k in (0, 1))
+        certainty = float(cv2.remap(vessel, column, row, cv2.INTER_LINEAR).mean())
+        weight = float(arc_length(points)[-1]) * width * certainty**2
+        yield PosteriorVessel(
+            points, width, window_bends(points, _WINDOW * unit), weight, 2 * int(down >= 0) + int(right >= 0)
+        )
 
 
 def map_width(vessel: Maps, points: Points, rough: float) -> float:
@@ -185,18 +218,27 @@ def map_width(vessel: Maps, points: Points, rough: float) -> float:
     return float(np.median(seen.sum(axis=1)) * (offsets[1] - offsets[0]))
 
 
-def windowed_tortuosity(points: Points, window: float) -> float:
-    """Mean of arc over chord less 1 over the runs of `window` pixels that begin at each point of a vessel (n, 2).
+def window_bends(points: Points, window: float) -> Floats:
+    """Arc over chord less 1 of the runs of `window` pixels that begin at each pixel along a vessel (n, 2); (windows,).
 
     A vessel that is no longer than the window is one run.
     """
-    path = smooth_path(points, 1.0)
+    path = smooth_path(points, _SMOOTH)
     way = arc_length(path)
     if way[-1] <= window:
-        return tortuosity(points).distance
+        return np.array([tortuosity(points, _SMOOTH).distance])
     starts = np.arange(0, way[-1] - window, 1.0)
     chords = [np.interp(starts + window, way, path[:, k]) - np.interp(starts, way, path[:, k]) for k in (0, 1)]
-    return float(np.mean(window / np.maximum(np.hypot(*chords), 1e-9) - 1))
+    return window / np.maximum(np.hypot(*chords), 1e-9) - 1
+
+
+def trimmed_mean(values: Floats, weights: Floats, share: float) -> float:
+    """Weighted mean of `values` (n,) without those of the lowest and of the highest `share` of the weight."""
+    order = np.argsort(values)
+    ranks = np.cumsum(weights[order]) - weights[order] / 2
+    kept = order[np.abs(ranks / weights.sum() - 0.5) <= 0.5 - share]
+    kept = kept if len(kept) else order
+    return float(np.average(values[kept], weights=weights[kept]))
 
 
 def _shares_in_view(disc: Disc, field: Mask) -> list[float]:
@@ -209,13 +251,3 @@ def _shares_in_view(disc: Disc, field: Mask) -> list[float]:
     whole = np.pi * (OUTER**2 - INNER**2) * unit**2 / 4
     sides = [(down < 0, right < 0), (down < 0, right >= 0), (down >= 0, right < 0), (down >= 0, right >= 0)]
     return [min(1.0, float((ring & up & left).sum() / whole)) for up, left in sides]
-
-
-def _measure_quadrant(name: str, in_view: float, vessels: Sequence[PosteriorVessel], unit: float) -> PosteriorQuadrant:
-    if in_view < LEAST_IN_VIEW or not vessels:
-        reason = OUT_OF_VIEW if in_view < LEAST_IN_VIEW else NO_VESSELS
-        return PosteriorQuadrant(name, in_view, len(vessels), None, None, reason)
-    lengths = [each.length for each in vessels]
-    width = float(np.average([each.width for each in vessels], weights=lengths)) / unit
-    bent = float(np.average([each.tortuosity for each in vessels], weights=lengths))
-    return PosteriorQuadrant(name, in_view, len(vessels), width, bent)

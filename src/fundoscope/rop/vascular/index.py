@@ -20,7 +20,8 @@ from fundoscope.findings import VascularFinding
 from fundoscope.imaging import Pixels, Prepared
 from fundoscope.languages import kept_text
 from fundoscope.rop.vascular.network import NETWORK_FILE, InfantMaps, map_infant
-from fundoscope.vessels.posterior import OUTER, PosteriorVessels, find_disc_on_map, measure_posterior_vessels
+from fundoscope.vessels.graph import vessel_graph
+from fundoscope.vessels.posterior import OUTER, PosteriorVessels, find_infant_disc, measure_posterior_vessels
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -154,8 +155,7 @@ class VascularIndex:
     def measure(self, photograph: Prepared) -> tuple[InfantMaps, PosteriorVessels]:
         """Maps of a photograph and the vessels around its disc."""
         maps = map_infant(photograph, self.session)
-        disc = find_disc_on_map(maps.disc, maps.inside)
-        return maps, measure_posterior_vessels(maps.vessel, disc, maps.inside, self.threshold)
+        return maps, measure_infant_maps(maps, self.threshold)
 
     def read(self, photograph: Prepared, p_rop: float | None = None, rop: bool | None = None) -> VascularReading:
         """What is said of a photograph's vessels; `p_rop` and `rop` are the network's answer, with which it is compared."""
@@ -174,6 +174,13 @@ class VascularIndex:
             vessels.reason or "; ".join(filter(None, [describe_quadrants(vessels), known])),
         )
         return VascularReading(finding, maps, vessels)
+
+
+def measure_infant_maps(maps: InfantMaps, threshold: float) -> PosteriorVessels:
+    """The vessels around the disc on the maps of a photograph; from `threshold` on a pixel is a vessel's."""
+    graph = vessel_graph((maps.vessel >= threshold) & maps.inside)
+    disc = find_infant_disc(graph, maps.disc, maps.inside, maps.pixels)
+    return measure_posterior_vessels(maps.vessel, graph, threshold, disc, maps.inside)
 
 
 def compare_witnesses(index: float | None, p_rop: float | None, rop: bool | None) -> str:

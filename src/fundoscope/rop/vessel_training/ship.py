@@ -37,6 +37,7 @@ from fundoscope.rop.vascular.index import (
     VascularIndex,
     VascularReference,
     VascularWeights,
+    measure_infant_maps,
     vascular_features,
 )
 from fundoscope.rop.vascular.network import NETWORK_FILE, STRIDE, InfantMaps, map_infant
@@ -44,7 +45,6 @@ from fundoscope.rop.vessel_training.plus_eyes import PlusEye, read_plus_eyes
 from fundoscope.rop.vessel_training.recipe import InfantVesselRecipe, read_infant_vessel_recipe
 from fundoscope.rop.vessel_training.train import read_infant_vessel_network
 from fundoscope.studies import write_json
-from fundoscope.vessels.posterior import find_disc_on_map, measure_posterior_vessels
 
 _PARITY_EYES = 2  # eyes on which the file is compared with the network
 
@@ -126,10 +126,7 @@ def ship_vascular_index(
     session = load_network(path.read_bytes(), path.name)
     maps = [map_infant(Prepared.read(eye.file, "a simulated eye"), session) for eye in eyes]
     threshold = choose_vessel_threshold(maps, eyes, numbers.vessel_thresholds)
-    measured = [
-        measure_posterior_vessels(own.vessel, find_disc_on_map(own.disc, own.inside), own.inside, threshold)
-        for own in maps
-    ]
+    measured = [measure_infant_maps(own, threshold) for own in maps]
     known = [k for k, each in enumerate(measured) if not each.reason]
     features = np.array([vascular_features(measured[k], numbers.floor) for k in known])
     plus = np.array([eyes[k].plus == "plus" for k in known])
