@@ -5,7 +5,8 @@
 - simulated: eyes with plus disease against eyes without, which taught the network nothing and fitted nothing. The truth is known.
 - cameras: ROP against normal on HVDROPDB, by the score. The label is ROP of any stage and not plus disease, views differ between
   the classes, and the reference of the percentile are the same normal photographs; only photographs whose disc is seen count.
-- again: the index of a photograph that was shifted, turned, saved as JPEG or made 10 % smaller, against its own.
+- again: the index of a photograph that was shifted, turned, saved as JPEG or made 10 % smaller, against its own. How vessels are read was
+  chosen on every second normal photograph: on half of these.
 - discs: whether the disc is found within a quarter of its diameter, against marks made by eye (`infant_disc_marks.csv`: one person, no
   clinician, before any rule was fitted; the rule was chosen on the first half, the second half was looked at once), and whether one is
   believed where none is in view: photographs that show none, and the others cut beside their disc.
