@@ -21,7 +21,8 @@ from fundoscope.languages import kept_text
 from fundoscope.vessels import draw
 from fundoscope.vessels.courses import follow_vessels, longest_run
 from fundoscope.vessels.disc import INFANT, Disc, find_disc
-from fundoscope.vessels.graph import Mask, Points, VesselGraph, arc_length, smooth_path, vessel_graph
+from fundoscope.vessels.graph import Mask, Points, arc_length, smooth_path, vessel_graph
+from fundoscope.vessels.multigraph import VesselGraph
 from fundoscope.vessels.tortuosity import tortuosity
 
 Floats = NDArray[np.float64]
