@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from fundoscope.errors import PhotographError
 from fundoscope.imaging import DicomHeader
@@ -158,12 +158,15 @@ class RoomKeeper:
             with self._taking:
                 outcomes = self._take_together(some)
                 left = self._let_go(some, outcomes)
-        except (BusyError, OperationalError, OSError) as error:
-            _log.warning("photographs that were received wait: %s", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - whatever it is, they wait where they are safe
+            known = isinstance(error, BusyError | OperationalError | OSError)
+            _log.warning("photographs that were received wait: %s", type(error).__name__, exc_info=not known)
             self._stopped.wait(_RETRY_SECONDS)
             return some
         for exam in {each.exam_id for each in outcomes if each.outcome == "taken" and each.exam_id is not None}:
             self._tell(exam)
+        if left:
+            self._stopped.wait(_RETRY_SECONDS)
         return left
 
     def _let_go(self, some: Sequence[SpooledPhotograph], outcomes: Sequence[ArrivalOutcome]) -> list[SpooledPhotograph]:
@@ -177,7 +180,7 @@ class RoomKeeper:
             patient, uid = (header.patient, header.sop_instance) if header is not None else ("", "")
             try:
                 self.note(Refusal(uid, one.caller, one.address, found.reason, patient, one.file.name))
-            except OperationalError:
+            except SQLAlchemyError:
                 _log.exception("a refusal could not be written down")
                 left.append(one)
             else:
@@ -216,14 +219,14 @@ class RoomKeeper:
         """Write down that something was refused, once for each instance and reason."""
         if self._refused.get(refusal.sop_instance) == refusal.why and not refusal.file:
             return
-        self._refused[refusal.sop_instance] = refusal.why
-        if len(self._refused) > _MOST_REMEMBERED:
-            self._refused.popitem(last=False)
         intake = self._find_intake()
         if intake is not None:
             caller = replace(intake, who=f"{refusal.caller} by C-STORE", address=refusal.address).caller
             with self._room.database.transaction() as session:
                 write_refusal(session, caller, intake.site_id, refusal)
+        self._refused[refusal.sop_instance] = refusal.why
+        if len(self._refused) > _MOST_REMEMBERED:
+            self._refused.popitem(last=False)
 
 
 def _arrived(one: SpooledPhotograph, file: Path) -> ArrivedFile:

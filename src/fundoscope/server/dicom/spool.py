@@ -164,7 +164,12 @@ class Spool:
         if time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + _LOOK_SECONDS
-        for file in sorted(self._folder.glob("*.dcm")):
+        try:
+            files = sorted(self._folder.glob("*.dcm"))
+        except OSError:  # the disk is away: looked at again
+            _log.exception("what was received cannot be listed")
+            return
+        for file in files:
             with self._changed:
                 if file.name in self._names:
                     continue
