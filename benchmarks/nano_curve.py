@@ -92,8 +92,8 @@ def score(plan: StudyPlan, neo: Cohort, neo_groups: NDArray[np.int64], rows: lis
     shipped = shipped_out_of_fold(plan.cohort)
     fold_of = {row: fold.number for fold in plan.folds for row in fold.test}
     rows += [
-        {"arm": arm, "size": size, "image": f"{RETCAM}/{record.image}", "label": int(y[k]), "group": int(groups[k]), "fold": fold_of[k],
-         "p_int8": round(p["int8"][k], 6), "p_fp32": round(p["fp32"][k], 6), "p_teacher": round(p[TEACHER][k], 6),
+        {"arm": arm, "size": size, "image": name_of(record.image), "label": int(y[k]), "group": int(groups[k]), "fold": fold_of[k],
+         "p_int8": round(p["int8"][k], 6), "p_fp32": round(p["fp32"][k], 6), "p_teacher": "" if np.isnan(p[TEACHER][k]) else round(p[TEACHER][k], 6),
          "p_shipped_recipe": round(float(shipped[:, k].mean()), 6)}
         for k, record in enumerate(plan.cohort)
     ]  # fmt: skip
@@ -104,14 +104,14 @@ def score(plan: StudyPlan, neo: Cohort, neo_groups: NDArray[np.int64], rows: lis
     found = {"arm": arm, "size": size, "parameters_m": round(cost.parameters / 1e6, 2), "macs_m": round(cost.macs / 1e6),
              "int8_mb": round(model.stat().st_size / 1e6, 3)}  # fmt: skip
     with_teacher = {} if np.isnan(p[TEACHER]).any() else {
-        "retcam_minus_teacher": difference(y, p["int8"], p[TEACHER], groups=groups)
+        "retcam_minus_teacher": difference(y, p["int8"], p[TEACHER], groups=groups).estimate
     }  # fmt: skip
     for name, value in {
         "retcam_auc": estimate(y, p["int8"], groups=groups),
-        "retcam_minus_shipped": difference(y, p["int8"], shipped, groups=groups),
-        "retcam_int8_minus_fp32": difference(y, p["int8"], p["fp32"], groups=groups),
+        "retcam_minus_shipped": difference(y, p["int8"], shipped, groups=groups).estimate,
+        "retcam_int8_minus_fp32": difference(y, p["int8"], p["fp32"], groups=groups).estimate,
         "neo_auc": estimate(neo.labels, ours, groups=neo_groups),
-        "neo_minus_shipped": difference(neo.labels, ours, theirs, groups=neo_groups),
+        "neo_minus_shipped": difference(neo.labels, ours, theirs, groups=neo_groups).estimate,
         **with_teacher,
     }.items():
         found |= {name: round(value.value, 4), f"{name}_low": round(value.low, 4), f"{name}_high": round(value.high, 4)}
@@ -126,12 +126,17 @@ def shipped_out_of_fold(cohort: Cohort) -> Scores:
     """What the study of the shipped grader answered out of fold, (seeds, n), in the order of the cohort."""
     table = pd.read_csv(RESULTS / "retcam" / "out_of_fold.csv")
     own = table[(table.network == SHIPPED_ARM) & (table.variant == "plain") & (table.question == "rop")]
-    places = {record.image: row for row, record in enumerate(cohort)}
+    places = {name_of(record.image): row for row, record in enumerate(cohort)}
     p = np.full((own.seed.nunique(), len(cohort)), np.nan)
     for each in own.itertuples():
-        p[each.seed, places["/".join(Path(str(each.image)).parts[-3:])]] = each.p
+        p[each.seed, places[name_of(str(each.image))]] = each.p
     assert np.isfinite(p).all()
     return p
+
+
+def name_of(image: str) -> str:
+    """A photograph's path within the data, from a path relative to whatever table."""
+    return "/".join(Path(image).parts[-3:])
 
 
 def answers(bundle: Any, cohort: Cohort) -> Scores:
