@@ -6,7 +6,7 @@ import tomllib
 import pytest
 
 from fundoscope.errors import UsageError
-from fundoscope.rop.recipes import FOLDER, RECIPE_NAMES, read_recipe, recipe_from_json
+from fundoscope.rop.recipes import ARM_NAMES, FOLDER, RECIPE_NAMES, ShippedStudy, read_recipe, recipe_from_json
 
 
 def written(path, text):
@@ -44,6 +44,18 @@ def test_nano_is_a_smaller_network_taught_by_what_lite_ships():
     assert recipe_from_json(json.loads(json.dumps(kept)), "study.json") == nano
     assert "teacher_size" not in lite.as_json()["networks"]  # studies from before these keys go on
     assert "teacher" not in lite.as_json()["refit"]
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("shipped*.toml")), ids=lambda path: path.stem)
+def test_the_study_of_a_shipped_bundle_names_a_recipe_its_arms_and_who_made_its_photographs(path):
+    study = ShippedStudy.model_validate(tomllib.loads(path.read_text()))
+    assert study.recipe in RECIPE_NAMES and set(study.arms) <= set(ARM_NAMES)
+    assert all("CC BY" in each.licence for each in study.origin.attributions)
+    for each in study.photographs:  # the card says of every camera that its photographs were learnt from
+        assert any("HVDROPDB" in told and each.camera in told for told in study.origin.trained_on)
+        assert each.camera in study.origin.attributions[0].name
+    small = study.origin.name == "nano"
+    assert study.simulated_stage != small and study.origin.commands == (f"make weights-{study.origin.name}",)
 
 
 def test_one_number_is_changed_by_naming_a_base(tmp_path):

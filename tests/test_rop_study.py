@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ from fundoscope.learning.distillation import fingerprint
 from fundoscope.rop.external.run import ExternalOptions, evaluate_bundle
 from fundoscope.rop.recipes import read_recipe
 from fundoscope.rop.screening.likeness import read_likeness
-from fundoscope.rop.study import shuffled_labels
+from fundoscope.rop.study import refit, shuffled_labels
 from fundoscope.rop.study.data import StudyData
 from fundoscope.rop.study.pages import write_report
 from fundoscope.rop.study.plan import StudyOptions, make_plan
@@ -144,8 +145,8 @@ def test_the_bundle_of_a_study_opens_and_says_where_it_comes_from(cohort, study)
 def test_a_student_on_a_smaller_input_is_taught_by_a_larger_one_and_what_ships_by_a_bundle(cohort, study, tmp_path):
     tiny, teacher = read_recipe("tiny").changed(epochs=1), study / "bundle" / "rop-tiny"
     networks = tiny.networks.model_copy(update={"teacher": "tiny", "teacher_size": 96})
-    refit = tiny.refit.model_copy(update={"teacher": str(teacher)})
-    recipe, out = tiny.model_copy(update={"networks": networks, "refit": refit}), tmp_path / "s"
+    numbers = tiny.refit.model_copy(update={"teacher": str(teacher)})
+    recipe, out = tiny.model_copy(update={"networks": networks, "refit": numbers}), tmp_path / "s"
     run_study(options(cohort, out, recipe=recipe, networks=("student",), export=True), Console(quiet=True))
     assert {path.name for path in (out / "squares").glob("screened*")} == {"screened.npy", "screened-96.npy"}
     assert [(row["network"], row["input"]) for row in rows_of(out / "networks.csv")] == [
@@ -161,6 +162,16 @@ def test_a_student_on_a_smaller_input_is_taught_by_a_larger_one_and_what_ships_b
     assert fingerprint(asked) != fingerprint(BundleTeacher(open_bundle(out / "bundle" / "rop-tiny")))
     (kept,) = (out / "teacher_logits" / "refit").glob("*.npy")
     assert kept.name.startswith(fingerprint(asked)) and np.load(kept).shape[1] == 2
+
+
+def test_a_bundle_may_do_without_a_second_stage_from_simulated_eyes(cohort, monkeypatch):
+    asked = []
+    monkeypatch.setattr(refit, "learn_from_simulated_eyes", lambda *given: asked.append(given))
+    for wanted in (False, True):
+        chosen = options(cohort, cohort.parent, recipe=read_recipe("nano"), simulated_stage=wanted)
+        plan = SimpleNamespace(questions=[SimpleNamespace(name="rop")], recipe=chosen.recipe, options=chosen)
+        half = SimpleNamespace(plan=plan, arm="student", network=lambda question: question)
+        assert refit._second_stage(half, Console(quiet=True)) is None and bool(asked) is wanted
 
 
 def test_the_same_command_again_repeats_no_step(cohort, study):
