@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from functools import partial
 from pathlib import Path
 
@@ -65,7 +66,16 @@ def test_an_unknown_engine_or_an_address_without_ray_is_told():
     with pytest.raises(UsageError, match="did you mean 'ray'"):
         WorkEngine("rays")
     with pytest.raises(UsageError, match="--engine ray"):
-        WorkEngine("local", 0, "ray://x:1")
+        WorkEngine("local", 0, "head:6379")
+
+
+def test_an_address_where_nothing_answers_is_told_at_once(tmp_path):
+    pytest.importorskip("ray", reason="the extra cluster is not installed")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UsageError, match=f"--address {address}: no Ray cluster answers there"):
+            carry_out(WorkEngine("ray", 1, address), tmp_path, ("a", "", ()))
 
 
 @pytest.mark.services

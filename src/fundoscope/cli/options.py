@@ -36,7 +36,7 @@ Prevalences = Annotated[
     str, typer.Option(help="Comma-separated shares of ill eyes for which predictive values are computed.")
 ]
 Engine = Annotated[str, typer.Option(help="local (processes of this machine) or ray.")]
-Address = Annotated[str, typer.Option(help="Of a Ray cluster, such as ray://host:10001; default: one on this machine.")]
+Address = Annotated[str, typer.Option(help="Of a Ray cluster, such as head:6379; default: one on this machine.")]
 FitWorkers = Annotated[
     int,
     typer.Option(
