@@ -1,6 +1,6 @@
-"""Write the README's table of results from docs/results: python benchmarks/readme.py [--check]
+"""Write the README's table of results, and that of docs/explanation/scale.md, from docs/results: python benchmarks/readme.py [--check]
 
-With --check nothing is written; the exit code is 1 when the README says something else than the files do.
+With --check nothing is written; the exit code is 1 when a page says something else than the files do.
 """
 
 from __future__ import annotations
@@ -270,13 +270,73 @@ def _short(row: Row, name: str) -> str:
     return f"{float(row[name]):.3f} ({float(row['low']):.2f} to {float(row['high']):.2f})"
 
 
+EYES, VIEWS = 1_000_000, 3  # of which scale.md tells
+CORES = (2, 64, 1000)
+DOLLARS = 0.04  # an hour of a rented core: an assumption of scale.md
+LINK = 1.25e9  # bytes a second of a network of 10 Gbit/s
+JPEG = 60_000  # bytes of a photograph of 640x480 as cameras compress it: an assumption of scale.md
+
+
+def scale_lines() -> list[str]:
+    """What a million eyes take: figures of archive.csv, multiplied out."""
+    found = {(row["part"], row["what"]): float(row["value"]) for row in rows("archive.csv") if row["part"] == "rates"}
+    rate, photographs = found["rates", "local, 2 workers"] / 2, EYES * VIEWS
+    file, row = found["rates", "a photograph's file"] * 1000, found["rates", "its row in the parts"]
+    hours = photographs / rate / 3600
+    parts = -(-photographs // 256)
+    return [
+        "",
+        f"| cores | time | photographs a second | read a second, files of {file / 1000:.0f} kB | the same, JPEG of {JPEG // 1000} kB | cost at ${DOLLARS} a core and hour |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {cores:,} | {_time(hours / cores)} | {cores * rate:,.0f} | {_bytes(cores * rate * file)} | {_bytes(cores * rate * JPEG)} | ${hours * DOLLARS:.2f} |"
+            for cores in CORES
+        ),
+        "",
+        f"Measured: {found['rates', 'local, 2 workers']:.1f} photographs a second by two processes on the two cores of this machine, {rate:.1f} a core "
+        f"(one process alone: {found['rates', 'local, 1 worker']:.1f}; two workers to one {found['rates', 'local, 2 workers to 1']:.2f}, by Ray {found['rates', 'ray, 2 workers to 1']:.2f}); "
+        f"{hours:.1f} core hours in all.",
+        "",
+        "What then is the bottleneck:",
+        "",
+        f"- **Storage.** {photographs:,} files of {file / 1000:.0f} kB are {photographs * file / 1e12:.2f} TB (JPEG: {photographs * JPEG / 1e12:.2f} TB). One link of 10 Gbit/s carries them in "
+        f"{_time(photographs * file / LINK / 3600)} (JPEG: {_time(photographs * JPEG / LINK / 3600)}), which is as fast as {LINK / file / rate:,.0f} cores grade (JPEG: {LINK / JPEG / rate:,.0f}). "
+        "Beyond that, more cores wait: put the photographs on as many disks or links as there are machines.",
+        f"- **Handing out.** {parts:,} parts of 256; {CORES[-1]:,} cores end {CORES[-1] * rate / 256:,.0f} of them a second. The program hands out and counts {found['rates', 'local: items that are handed out and come back']:,.0f} a second to a process, "
+        f"{found['rates', 'ray: items that are handed out and come back']:,.0f} to a worker of Ray, one after the other. Parts of 2,048 (`--part-size`) need an eighth of that.",
+        f"- **Parquet.** {row:.0f} bytes a photograph, {photographs * row / 1e6:,.0f} MB in all: nothing.",
+        f"- **Starting.** {found['rates', 'local, 1 worker: start']:.0f} s until the first part of 20 is there, {found['rates', 'ray, 1 worker: start']:.0f} s by Ray, once a machine.",
+    ]  # fmt: skip
+
+
+def _time(hours: float) -> str:
+    return (
+        f"{hours:.1f} hours"
+        if hours >= 1
+        else f"{60 * hours:.0f} minutes"
+        if hours >= 1 / 6
+        else f"{60 * hours:.1f} minutes"
+    )
+
+
+def _bytes(number: float) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
+def readme_lines() -> list[str]:
+    """The README's block."""
+    return [*grader_lines(), *speed_lines(), *refusal_lines(), *crossing_lines(), *grade_lines(), *simulated_lines()]
+
+
+PAGES = {ROOT / "README.md": readme_lines, ROOT / "docs" / "explanation" / "scale.md": scale_lines}
+
+
 def main(arguments: Sequence[str], path: Path = ROOT / "README.md") -> None:
+    """Write, or check, the block of one page; a copy of one elsewhere has its name."""
     text = path.read_text(encoding="utf-8")
     before, rest = text.split(START)
     after = rest.split(END)[1]
-    body = "\n".join(
-        [*grader_lines(), *speed_lines(), *refusal_lines(), *crossing_lines(), *grade_lines(), *simulated_lines()]
-    )
+    body = "\n".join(next(lines for page, lines in PAGES.items() if page.name == path.name)())
     wanted = f"{before}{START}\n{body}\n{END}{after}"
     if "--check" not in arguments:
         path.write_text(wanted, encoding="utf-8")
@@ -287,4 +347,5 @@ def main(arguments: Sequence[str], path: Path = ROOT / "README.md") -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    for each in PAGES:
+        main(sys.argv[1:], each)

@@ -1,8 +1,8 @@
 """Photographs a second in training: our loop against a plain Lightning loop, and a distillation epoch against the student's own.
 
-    python benchmarks/training_speed.py [--photographs FOLDER] [--n 96] [--rounds 5] [--threads 2]
+    python benchmarks/training_speed.py [--photographs FOLDER] [--n 32] [--rounds 3] [--threads 1]
 
-The network is the student of recipe lite, all its weights trained, batches of 16, as many threads everywhere.
+The network is the student of recipe lite, all its weights trained if nothing else is said, batches of 16, as many threads everywhere.
 
 plain                   what one writes in an afternoon: a `Dataset` that opens each file with PIL, resizes it to the network's input and
                         augments it with torchvision (turn, shift, scale, mirror, brightness, contrast, saturation); a LightningModule
@@ -10,16 +10,18 @@ plain                   what one writes in an afternoon: a `Dataset` that opens 
 ours                    `fundoscope.learning.fit`: squares of 320 mapped from disk, cut once from the files (which is not counted: a study does it once
                         for all fits), our augmentation with OpenCV, contrast enhancement, channels last, averaged weights, checkpoints
 ours, bfloat16          the same, `bfloat16 = true` in the recipe
-ours, stages frozen     the same as recipe lite trains it, in float32: the stages that it freezes are not trained
+..., stages frozen      each as recipe lite trains it: the three stages that it freezes are not trained
 distilled               `fundoscope.learning.distil` with the teacher's kept answers, against ours
 
-Each round fits each of them for three epochs, of which the first one (its checkpoints, its warm-up, the teacher's answers) does not
-count. Ratios are within a round; median and quartiles over rounds. Writes docs/results/training_speed.csv.
+Each round fits each of them for three epochs, of which the first one (its warm-up, the teacher's answers) does not count. Ratios are
+within a round; median and quartiles over all rounds that lie in --folder, to which each call adds some. Writes
+docs/results/training_speed.csv.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import tempfile
 import time
@@ -49,6 +51,13 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results" / "training_speed.csv"
 RECIPE = read_recipe("lite")
 SIZE, BATCH, EPOCHS = RECIPE.standard.size, 16, 3
+PLAIN, PLAIN_FROZEN = "plain Lightning loop", "plain Lightning loop, stages frozen"
+#: What each is compared with, if not with the plain loop.
+AGAINST = {
+    "ours, stages frozen": PLAIN_FROZEN,
+    "ours, bfloat16, stages frozen": PLAIN_FROZEN,
+    "distilled": "ours",
+}
 NOBODY = np.array([], np.int64)
 
 
@@ -111,14 +120,14 @@ class EpochEnds(pl.Callback, logging.Handler):
         return (self.times[-1] - self.times[0]) / (EPOCHS - 1)
 
 
-def plain_epoch(paths: list[Path]) -> float:
+def plain_epoch(paths: list[Path], network: Classifier) -> float:
     """Seconds of an epoch of the plain loop."""
     ends = EpochEnds()
     trainer = pl.Trainer(
         max_epochs=EPOCHS, accelerator="cpu", callbacks=[ends], logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(PlainModule(student()), DataLoader(PlainPhotographs(paths), BATCH, shuffle=True, drop_last=True))
+    trainer.fit(PlainModule(network), DataLoader(PlainPhotographs(paths), BATCH, shuffle=True, drop_last=True))
     return ends.seconds
 
 
@@ -169,9 +178,9 @@ def main() -> None:
     parser.add_argument(
         "--photographs", type=Path, help="a folder of photographs; simulated infants' of 640x480 if left out"
     )
-    parser.add_argument("--n", type=int, default=96)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--n", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "training-speed")
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -187,29 +196,37 @@ def main() -> None:
     squares = cut_squares(paths, given.folder / "squares.npy")
     options = replace(fit_options(RECIPE.student_fit), epochs=EPOCHS, batch=BATCH, bfloat16=False)
     ways: dict[str, Callable[[], float]] = {
-        "plain Lightning loop": lambda: plain_epoch(paths),
+        PLAIN: lambda: plain_epoch(paths, student()),
+        PLAIN_FROZEN: lambda: plain_epoch(paths, student(frozen=True)),
         "ours": lambda: our_epoch(squares, options, student()),
         "ours, bfloat16": lambda: our_epoch(squares, replace(options, bfloat16=True), student()),
         "ours, stages frozen": lambda: our_epoch(squares, options, student(frozen=True)),
+        "ours, bfloat16, stages frozen": lambda: our_epoch(
+            squares, replace(options, bfloat16=True), student(frozen=True)
+        ),
         "distilled": lambda: distilled_epoch(squares, options),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    kept = given.folder / f"rounds-{len(paths)}-{given.threads}.json"
+    rounds: list[dict[str, float]] = json.loads(kept.read_text()) if kept.exists() else []
     for number in range(given.rounds):
+        taken = {}
         for name, epoch in ways.items():
-            seconds[name].append(epoch())
-            print(number, name, round(len(paths) / seconds[name][-1], 1), "photographs a second", flush=True)
-    against = dict.fromkeys(ways, "plain Lightning loop") | {"distilled": "ours"}
+            taken[name] = epoch()
+            print(number, name, round(len(paths) / taken[name], 1), "photographs a second", flush=True)
+        rounds.append(taken)
+        kept.write_text(json.dumps(rounds))
+    seconds = {name: np.array([each[name] for each in rounds]) for name in ways}
     rows = []
     for name, taken in seconds.items():
-        base = np.array(seconds[against[name]])
+        base = seconds[AGAINST.get(name, PLAIN)]
         # an epoch's time to the student's own; else how many times as fast
-        ratios = np.array(taken) / base if name == "distilled" else base / np.array(taken)
+        ratios = taken / base if name == "distilled" else base / taken
         low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
         rows.append({
             "loop": name, "photographs_a_second": round(len(paths) / float(np.median(taken)), 1),
             "ratio": round(float(middle), 3), "ratio_quartile_1": round(float(low), 3), "ratio_quartile_3": round(float(high), 3),
-            "ratio_is": "its epoch's time to ours" if name == "distilled" else "times as fast as the plain loop",
-            "photographs": len(paths), "rounds": given.rounds, "threads": given.threads,
+            "ratio_is": "its epoch's time to ours" if name == "distilled" else f"times as fast as {AGAINST.get(name, PLAIN)}",
+            "photographs": len(paths), "rounds": len(rounds), "threads": given.threads,
         })  # fmt: skip
         print(*rows[-1].values())
     results_table(rows, RESULTS)

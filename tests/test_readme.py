@@ -17,8 +17,9 @@ def readme():
     return module
 
 
-def test_readme_says_what_the_results_say(readme):
-    readme.main(["--check"])
+def test_pages_say_what_the_results_say(readme):
+    for page in readme.PAGES:
+        readme.main(["--check"], page)
 
 
 def figures(text, readme):
