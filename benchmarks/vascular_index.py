@@ -6,7 +6,7 @@
 - cameras: ROP against normal on HVDROPDB, by the score. The label is ROP of any stage and not plus disease, views differ between
   the classes, and the reference of the percentile are the same normal photographs; only photographs whose disc is seen count.
 - again: the index of a photograph that was shifted, turned, saved as JPEG or made 10 % smaller, against its own. How vessels are read was
-  chosen on every second normal photograph: on half of these.
+  chosen on every second normal photograph from the first one on; these are the others.
 - discs: whether the disc is found within a quarter of its diameter, against marks made by eye (`infant_disc_marks.csv`: one person, no
   clinician, before any rule was fitted; the rule was chosen on the first half, the second half was looked at once), and whether one is
   believed where none is in view: photographs that show none, and the others cut beside their disc.
@@ -155,7 +155,7 @@ def again(data: Path, number: int) -> Iterator[Row]:
         moves: dict[str, list[float]] = {}
         lost: Counter[str] = Counter()
         looked = 0
-        for path in sorted((data / folder / "normal").iterdir()):
+        for path in sorted((data / folder / "normal").iterdir())[1::2]:
             first = index.weights.score(index.measure(Prepared.read(path))[1])
             if first is None or looked == number:
                 continue
