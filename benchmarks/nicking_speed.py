@@ -4,8 +4,8 @@
 
 Simulated photographs of DRIVE's (565x584) and HRF's (3504x2336) size and simulated patches, each command in a process of its
 own, start of Python included, on two cores; "not graded" is by the bundle without its graders: crossings, kinds and widths alone. "ratio" is the time in one running process (photograph after photograph) over
-that of the bare network of maps. With `--against` only this is measured: start to report by this code and by another checkout's, in turns on one
-processor, on the same simulated photograph of DRIVE's size; "ratio" is this code's time over the other's, pair by pair, of processor time with quartiles and by the clock; it goes to
+that of the bare network of maps. With `--against` only this is measured: start to report by this code and by another checkout's, in turns,
+on the same simulated photograph of DRIVE's size; "ratio" is this code's time over the other's, pair by pair, of processor time with quartiles and by the clock; it goes to
 docs/results/nicking_pairs.csv. Else it writes docs/results/nicking_speed.csv; machines are noisy, so the ratios are what counts.
 """
 
@@ -65,9 +65,7 @@ def run(arguments: Sequence[str], source: Path = ROOT / "src") -> tuple[float, f
 
 
 def compare(path: Path, bundle: str, other: Path, pairs: int, out: Path) -> Row:
-    """Start to report by this code and by another checkout's, in turns on one processor: the ratio of each pair."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
+    """Start to report by this code and by another checkout's, in turns: the ratio of each pair."""
     sources, seen = {"here": ROOT / "src", "there": other}, {"here": [], "there": []}
     call = ["nicking", "grade", str(path), "--bundle", bundle, "--quiet", "--replace", "--out", str(out)]
     for number in range(-1, pairs):
