@@ -40,10 +40,12 @@ from fundoscope.vessels import Centreline, vessel_graph
 from fundoscope.vessels.calibre import WidthProfile, sample_cross_sections
 from fundoscope.vessels.disc import Disc
 from fundoscope.vessels.measures import (
+    CountedVessel,
     Kind,
     MeasureWidths,
     VesselMeasures,
     VesselTrees,
+    ZoneCalibres,
     measure_vessels,
     photograph_widths,
 )
@@ -186,11 +188,25 @@ def calibres_near(trees: dict[Kind, VesselGraph]) -> MeasureWidths:
     return along
 
 
+def with_drawn_widths(zone: ZoneCalibres, found: VesselMeasures, along: MeasureWidths) -> ZoneCalibres:
+    """A zone with exactly the vessels that were counted in it, each as wide as it was drawn; those are left out beside which none was drawn."""
+    assert found.disc is not None
+    kinds: dict[Kind, list[CountedVessel]] = {"artery": [], "vein": []}
+    for vessel in (*zone.arterioles, *zone.venules):
+        course = found.courses[vessel.index]
+        drawn = along(course.line, course.kind)
+        away = np.hypot(*(course.line.points - found.disc.centre).T)
+        here = (drawn.visible > 0) & (away >= zone.zone.inner) & (away <= zone.zone.outer)
+        if here.any():
+            kinds[course.kind].append(replace(vessel, width=float(np.median(drawn.width[here]))))
+    return replace(zone, arterioles=tuple(kinds["artery"]), venules=tuple(kinds["vein"]))
+
+
 def compare_simulated(number: int, bundle: NickingBundle) -> list[Row]:
     """A row a zone and way of one simulated eye.
 
-    The drawn calibres are those of the vessels that the bundle's maps show, or of all vessels of the eye. Its arteries lie on
-    its veins near the disc, more than in eyes, where no map can show them.
+    The drawn calibres are those of exactly the vessels that were counted, of the vessels that the bundle's maps show, or of all vessels of the
+    eye. Its arteries lie on its veins near the disc, more than in eyes, where no map can show them and no width can be read.
     """
     camera = ("drive", "hrf")[number % 2]
     pixels, eye, projection, truth = simulate(SEED + number, camera)
@@ -200,9 +216,12 @@ def compare_simulated(number: int, bundle: NickingBundle) -> list[Row]:
     artery, vein = (tree_graph(each, projection) for each in (eye.arteries, eye.veins))
     seen, empty = mapped.artery_vein, VesselGraph()
     same = VesselTrees(seen.artery_graph, seen.vein_graph, empty, mapped.inside, mapped.scale)
+    near = calibres_near({"artery": artery, "vein": vein})
+    everything = VesselTrees(artery, vein, empty, truth.field)
     ways = {
-        "vessels of the map": measure_vessels(same, mapped.disc, calibres_near({"artery": artery, "vein": vein})),
-        "all vessels": measure_vessels(VesselTrees(artery, vein, empty, truth.field), found.disc, tree_widths),
+        "vessels counted": [with_drawn_widths(zone, found, near) for zone in found.zones],
+        "vessels of the map": measure_vessels(same, mapped.disc, near).zones,
+        "all vessels": measure_vessels(everything, found.disc, tree_widths).zones,
     }
     return [
         {
@@ -210,7 +229,7 @@ def compare_simulated(number: int, bundle: NickingBundle) -> list[Row]:
             **{f: getattr(zone, f) for f in FIGURES}, **{f"true_{f}": getattr(own, f) for f in FIGURES},
         }
         for way, true in ways.items()
-        for zone, own in zip(found.zones, true.zones, strict=False)
+        for zone, own in zip(found.zones, true, strict=False)
     ]  # fmt: skip
 
 
