@@ -306,6 +306,25 @@ def scale_lines() -> list[str]:
         f"{found['rates', 'ray: items that are handed out and come back']:,.0f} to a worker of Ray, one after the other. Parts of 2,048 (`--part-size`) need an eighth of that.",
         f"- **Parquet.** {row:.0f} bytes a photograph, {photographs * row / 1e6:,.0f} MB in all: nothing.",
         f"- **Starting.** {found['rates', 'local, 1 worker: start']:.0f} s until the first part of 20 is there, {found['rates', 'ray, 1 worker: start']:.0f} s by Ray, once a machine.",
+        *training_lines(),
+    ]  # fmt: skip
+
+
+def training_lines() -> list[str]:
+    """Our loop beside a plain one."""
+    found = {row["loop"]: row for row in rows("training_speed.csv")}
+    plain = found["plain Lightning loop"]["photographs_a_processor_second"]
+
+    def times(loop: str) -> str:
+        row = found[loop]
+        return (
+            f"{float(row['ratio']):.2f} ({float(row['ratio_quartile_1']):.2f} to {float(row['ratio_quartile_3']):.2f})"
+        )
+
+    return [
+        f"- **Training**, photographs in a second of one processor, the student of recipe `lite`: a plain Lightning loop {plain}; ours {times('ours')} times as many, {times('ours, bfloat16')} in bfloat16. As the recipe trains it, "
+        f"three stages frozen, ours does {float(found['ours, stages frozen']['to_plain']):.1f} times the plain loop's, {float(found['ours, bfloat16, stages frozen']['to_plain']):.1f} in bfloat16; a plain loop with them frozen gives "
+        f"{float(found['plain Lightning loop, stages frozen']['to_plain']):.1f}, so that most of this is the freezing. An epoch of distillation takes {times('distilled')} times the student's own (medians and quartiles of {found['ours']['rounds']} rounds).",
     ]  # fmt: skip
 
 
