@@ -138,9 +138,9 @@ class WorkEngine:
         os.environ.setdefault("RAY_worker_niceness", "0")  # 15 is Ray's own: beside other programs a third of the speed
         if self.address and _RAY_TOKEN.exists():  # which Ray shows to a cluster only when told so
             os.environ.setdefault("RAY_AUTH_MODE", "token")
-        logging.getLogger("ray").setLevel(logging.ERROR)
         import ray
 
+        logging.getLogger("ray").setLevel(logging.ERROR)  # after the import, which sets it
         begun = not ray.is_initialized()
         if begun:
             here = max(self.workers * processors, count_processors())
