@@ -280,6 +280,11 @@ JPEG = 60_000  # bytes of a photograph of 640x480 as cameras compress it: an ass
 def scale_lines() -> list[str]:
     """What a million eyes take: figures of archive.csv, multiplied out."""
     found = {(row["part"], row["what"]): float(row["value"]) for row in rows("archive.csv") if row["part"] == "rates"}
+    peaks = {
+        (row["what"].split()[-1], row["n"]): float(row["value"])
+        for row in rows("archive.csv")
+        if row["part"] == "memory"
+    }
     rate, photographs = found["rates", "local, 2 workers"] / 2, EYES * VIEWS
     file, row = found["rates", "a photograph's file"] * 1000, found["rates", "its row in the parts"]
     hours = photographs / rate / 3600
@@ -306,6 +311,8 @@ def scale_lines() -> list[str]:
         f"{found['rates', 'ray: items that are handed out and come back']:,.0f} to a worker of Ray, one after the other. Parts of 2,048 (`--part-size`) need an eighth of that.",
         f"- **Parquet.** {row:.0f} bytes a photograph, {photographs * row / 1e6:,.0f} MB in all: nothing.",
         f"- **Starting.** {found['rates', 'local, 1 worker: start']:.0f} s until the first part of 20 is there, {found['rates', 'ray, 1 worker: start']:.0f} s by Ray, once a machine.",
+        f"- **Memory** is none: the program peaks at {peaks['program', '1000']:.0f} MB with 1,000 photographs and {peaks['program', '100000']:.0f} MB with 100,000, its worker at {peaks['worker', '1000']:.0f} and {peaks['worker', '100000']:.0f} MB "
+        "(small files, of which 3 in 40 are graded, 12 refused and 25 cannot be read).",
         *training_lines(),
     ]  # fmt: skip
 
