@@ -27,6 +27,7 @@ from fundoscope.rop.study.ship import (
     make_shipped_study,
     rewrite_shipped_card,
 )
+from fundoscope.runs.workers import WorkEngine
 
 
 def main() -> None:
@@ -34,6 +35,9 @@ def main() -> None:
     parser.add_argument("--bundle", choices=SHIPPED_STUDIES, default="rop", help="which grader is made or installed")
     parser.add_argument("--data", type=Path, help="folder that holds hvdropdb_retcam and hvdropdb_neo")
     parser.add_argument("--out", type=Path, help="folder of the study; it is resumed")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="fits beside each other, an equal share of the threads each"
+    )
     parser.add_argument(
         "--install", action="store_true", help="ship the bundle of the finished study; nothing is trained"
     )
@@ -61,7 +65,7 @@ def main() -> None:
         return
     if given.data is None or given.out is None:
         parser.error("--data and --out are needed to train")
-    print(make_shipped_study(given.data, given.out, Console(), given.bundle))
+    print(make_shipped_study(given.data, given.out, Console(), given.bundle, WorkEngine(workers=given.workers)))
 
 
 if __name__ == "__main__":

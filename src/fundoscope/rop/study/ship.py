@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 from fundoscope.bundles.card import Card, unmeasured_eyes
@@ -22,6 +23,7 @@ from fundoscope.rop.recipes import FOLDER, ShippedStudy, read_recipe
 from fundoscope.rop.screening.likeness import write_likeness
 from fundoscope.rop.study.plan import StudyOptions
 from fundoscope.rop.study.run import run_study
+from fundoscope.runs.workers import WorkEngine
 from fundoscope.studies import Progress
 
 #: Of a checkout of the project: where bundles and tables lie.
@@ -45,9 +47,11 @@ def shipped_options(table: Path, out: Path, name: str = "rop") -> StudyOptions:
     )  # fmt: skip
 
 
-def make_shipped_study(data: Path, out: Path, progress: Progress, name: str = "rop") -> Path:
-    """Run or continue the study of the bundle `name` in `out` on the photographs in `data`; returns the folder of its bundle, not
-    yet shipped.
+def make_shipped_study(
+    data: Path, out: Path, progress: Progress, name: str = "rop", engine: WorkEngine = WorkEngine()
+) -> Path:
+    """Run or continue the study of the bundle `name` in `out` on the photographs in `data`, its fits by `engine`; returns the folder
+    of its bundle, not yet shipped.
 
     Raises `UsageError` where the photographs are not there.
     """
@@ -56,7 +60,7 @@ def make_shipped_study(data: Path, out: Path, progress: Progress, name: str = "r
     table = out.with_suffix(".csv")
     table.parent.mkdir(parents=True, exist_ok=True)
     cohort.write(table)
-    run_study(shipped_options(table, out, name), progress)
+    run_study(replace(shipped_options(table, out, name), engine=engine), progress)
     return out / "bundle" / shipped.origin.name
 
 
