@@ -18,6 +18,7 @@ from fundoscope.nicking.grade_study.plan import GradePlan
 from fundoscope.nicking.grade_study.prediction_table import PREDICTIONS
 from fundoscope.nicking.grade_study.study_arms import build_arms
 from fundoscope.nicking.recipes.grades import read_grade_recipe
+from fundoscope.runs.workers import WorkEngine
 from fundoscope.studies import Study
 
 TINY = read_grade_recipe("tiny")
@@ -39,7 +40,7 @@ def done(monkeypatch):
     """The names of the fits that are carried out, of which each takes no time."""
     names = []
 
-    def carry_out(fit, study):
+    def carry_out(fit, study, threads):
         names.append(fit.name)
         path = Path(study.folder) / fit.step / PREDICTIONS
         path.parent.mkdir(parents=True)
@@ -51,10 +52,10 @@ def done(monkeypatch):
 
 
 def test_what_matters_most_comes_first_and_nothing_twice(plan, done):
-    assert fits.run_fits(plan, Console(quiet=True)) == plan
+    assert fits.run_fits(plan, Console(quiet=True), WorkEngine()) == plan
     arms = ("ours", "baseline", "majority")
     assert done == [f"{arm}, seed {seed}, fold {fold}" for seed in (0, 1) for arm in arms for fold in (0, 1)]
-    fits.run_fits(plan, Console(quiet=True))
+    fits.run_fits(plan, Console(quiet=True), WorkEngine())
     assert len(done) == len(plan.fits) == 12
 
 
@@ -63,9 +64,9 @@ def test_what_is_not_whole_in_time_is_named_and_left_out(plan, done, monkeypatch
     monkeypatch.setattr(Console, "say", lambda self, text: said.append(text))
     monkeypatch.setattr(time, "monotonic", lambda: float(len(done)))
     with pytest.raises(StudyError, match="no grader is done in every fold. Run the study's command again"):
-        fits.run_fits(plan, console, deadline=1)
-    whole = fits.run_fits(plan, console, deadline=3)
+        fits.run_fits(plan, console, WorkEngine(), deadline=1)
+    whole = fits.run_fits(plan, console, WorkEngine(), deadline=3)
     assert {(fit.arm.name, fit.seed) for fit in whole.fits} == {("ours", 0)} and len(done) == 3
     assert "9 fits not done in time: ours, seed 1, fold 0; ours, seed 1, fold 1; majority, seed 0, fold 0" in said[-1]
-    whole = fits.run_fits(plan, console, deadline=math.inf)
+    whole = fits.run_fits(plan, console, WorkEngine(), deadline=math.inf)
     assert whole == plan and len(done) == 12
