@@ -395,6 +395,23 @@ def test_what_is_missing_is_made_again_alone_and_the_figures_stay(study, command
     assert (study / "tables" / "grades.csv").read_text() == kept
 
 
+@pytest.mark.services
+@pytest.mark.parametrize("engine", ["ray", "local"])
+def test_fits_beside_each_other_predict_as_those_of_one_process(study, command, tmp_path, engine):
+    if engine == "ray":
+        pytest.importorskip("ray", reason="the extra cluster is not installed")
+    out, threads = tmp_path / "s", str(torch.get_num_threads())
+    result = CliRunner().invoke(app, command(out, "--engine", engine, "--workers", "2", "--threads", threads))
+    assert result.exit_code == 0, result.exception
+    ours, theirs = (pd.read_parquet(folder / "predictions.parquet") for folder in (out, study))
+    assert set(ours.arm) == set(ARMS) and len(ours) == len(theirs)
+    for column in ours:
+        if ours[column].dtype.kind == "f":
+            np.testing.assert_allclose(ours[column], theirs[column], atol=1e-6, err_msg=column)
+        else:
+            assert ours[column].equals(theirs[column]), column
+
+
 def test_a_finished_study_exports_a_grader_of_all_patches_with_the_figures_of_its_folds(
     study, command, patch_table, recipe, graded, tmp_path, monkeypatch
 ):
