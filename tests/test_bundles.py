@@ -340,11 +340,15 @@ def threads_put_back():
     blas.restore_original_limits()
 
 
-@pytest.mark.parametrize(("wanted", "processors", "given"), [(1, 8, 1), (4, 8, 4), (4, 2, 2), (0, 2, 1)])
+@pytest.mark.parametrize(
+    ("wanted", "processors", "told", "given"),
+    [(1, 8, "", 1), (4, 8, "", 4), (4, 2, "", 2), (0, 2, "", 1), (4, 8, "2", 2), (2, 8, "many", 2)],
+)
 def test_no_library_gets_more_threads_than_processors_and_blas_gets_one(
-    bundle, monkeypatch, threads_put_back, wanted, processors, given
+    bundle, monkeypatch, threads_put_back, wanted, processors, told, given
 ):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(processors)), raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", told)
     opened = open_bundle(bundle, threads=wanted)
     assert opened.session.get_session_options().intra_op_num_threads == given
     assert cv2.getNumThreads() == given
