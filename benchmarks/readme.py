@@ -299,7 +299,7 @@ def scale_lines() -> list[str]:
         ),
         "",
         f"Measured: {found['rates', 'local, 2 workers']:.1f} photographs a second by two processes on the two cores of this machine, {rate:.1f} a core "
-        f"(one process alone: {found['rates', 'local, 1 worker']:.1f}; two workers to one {found['rates', 'local, 2 workers to 1']:.2f}, by Ray {found['rates', 'ray, 2 workers to 1']:.2f}); "
+        f"(one process alone, its network on both cores: {found['rates', 'local, 1 worker']:.1f}; by Ray, a core each, two workers to one {found['rates', 'ray, 2 workers to 1']:.2f}); "
         f"{hours:.1f} core hours in all.",
         "",
         "What then is the bottleneck:",
