@@ -43,9 +43,6 @@ def remember(database: Database, source_id: int, became: dict[str, ArrivalOutcom
 
 def file_digest(path: Path) -> tuple[int, str]:
     """Size and SHA-256 of a file."""
-    digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-            size += len(part)
-    return size, digest.hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return file.tell(), digest

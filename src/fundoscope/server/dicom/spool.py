@@ -150,14 +150,13 @@ class Spool:
         taken.file.unlink(missing_ok=True)
         self._names.discard(taken.file.name)
 
-    def put_aside(self, refused: SpooledPhotograph) -> str:
-        """Keep a photograph that was answered for and cannot be taken, until somebody puts it back; its name."""
+    def put_aside(self, refused: SpooledPhotograph) -> None:
+        """Keep a photograph that was answered for and cannot be taken, until somebody puts it back."""
         aside = self._folder / ASIDE
         aside.mkdir(mode=0o700, exist_ok=True)
         with suppress(FileNotFoundError):
             refused.file.replace(aside / refused.file.name)
         self._names.discard(refused.file.name)
-        return refused.file.name
 
     def _look_around(self) -> None:
         """Find files that an ended process has left, or that somebody has put back."""
